@@ -1,0 +1,369 @@
+"""A machine adopted from the files of a real one: the model carries on where they leave off."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+
+from altmap.arch import ARCHES, Arch, arch_named
+from altmap.boot import default_tunables
+from altmap.errors import InputError
+from altmap.kernel.accounting import policy_named
+from altmap.kernel.memmap import AddRequest, Memmap, memmap_on_memory_nr_pages
+from altmap.kernel.pagetables import page_table_nr_pages
+from altmap.kernel.state import Addition, Group, Kernel, Tunables
+from altmap.kernel.zone import MOVABLE, Zone
+from altmap.linux import version
+from altmap.linux.observation import Block, Observation, PageRun
+from altmap.pfn import PfnRange, PfnSet
+from altmap.platform.backing import Backing
+from altmap.release import Release, release_for
+from altmap.scenario import Device, Machine
+
+__all__ = ("Adopted", "adopt")
+
+_LRU, _BUDDY, _HUGE, _OFFLINE, _RESERVED, _OWNER_PRIVATE = (
+    1 << bit for bit in (5, 10, 17, 23, 32, 37)
+)
+_WORDS = {"Y": "on", "N": "off", "force": "force"}
+
+
+@dataclass(frozen=True, slots=True)
+class Adopted:
+    """A kernel that starts where a real one was observed.
+
+    Attributes
+    ----------
+    kernel : Kernel
+    backing : Backing
+    devices : dict of str to Addition
+        Devices that are plugged already, by id.
+    notes : list of str
+        What the files did not say, and what was assumed.
+    """
+
+    kernel: Kernel
+    backing: Backing
+    devices: dict[str, Addition]
+    notes: list[str]
+
+
+def adopt(seen: Observation, machine: Machine) -> Adopted:
+    """Return the kernel that shows these files.
+
+    The scenario's machine overrides what the files say. Page sets that the files do not show
+    (without kpageflags) are assumed so that every counter agrees, and a note says so.
+
+    Parameters
+    ----------
+    seen : Observation
+    machine : Machine
+
+    Raises
+    ------
+    InputError
+        If the files lack what no assumption can replace: zones, memory blocks, RAM ranges.
+    """
+    notes: list[str] = []
+    _require(seen)
+    arch = _arch(seen, machine, notes)
+    release = _release(seen, machine)
+    if machine.memory is not None or machine.nodes:
+        notes.append("machine.memory and machine.nodes are ignored: the sysroot says them")
+    assert seen.memory is not None  # _require
+    block_bytes = machine.block_size or seen.memory.block_size_bytes
+    tunables = _tunables(seen, machine, arch, release)
+    devices = _devices(seen, machine, notes)
+    kernel = Kernel(
+        arch,
+        release,
+        policy_named(machine.policy or "opt-in"),
+        tunables,
+        block_bytes // arch.page_size_bytes,
+        judge=lambda touch: None,
+        zones=_empty_zones(seen, machine),
+    )
+    ram = _system_ram(seen, arch)
+    backing = Backing(ram.copy(), unbacked_reads=machine.unbacked_reads)
+    kernel.judge = backing.judge
+    _take_blocks(kernel, seen)
+    plugged = {device.id: _take_device(kernel, seen, device) for device in devices}
+    kernel.boot_ram = ram.copy()
+    for addition in kernel.additions:
+        kernel.boot_ram -= addition.pfns
+    _take_zones(kernel, seen, ram)
+    _take_pages(kernel, seen, notes)
+    end = sum(run.nr_pages for run in seen.kpageflags or ())
+    kernel.max_pfn = max(end, ram.max() + 1)
+    tables = page_table_nr_pages(kernel, kernel.additions)
+    kernel.page_tables = (kernel.used - kernel.movable).highest(tables)
+    return Adopted(kernel, backing, plugged, notes)
+
+
+# --- what kind of machine ------------------------------------------------------------------
+
+
+def _require(seen: Observation) -> None:
+    for value, path in (
+        (seen.zoneinfo, "proc/zoneinfo"),
+        (seen.iomem, "proc/iomem"),
+        (seen.memory, "sys/devices/system/memory/block_size_bytes"),
+    ):
+        if not value:
+            raise InputError(f"sysroot: {path} is missing, and a prediction needs it")
+    if not any(line.end > line.start + 1 for line in seen.iomem or ()):
+        raise InputError(
+            "sysroot: proc/iomem shows no addresses; capture it as root (CAP_SYS_ADMIN)"
+        )
+
+
+def _arch(seen: Observation, machine: Machine, notes: list[str]) -> Arch:
+    if machine.arch is not None:
+        return arch_named(machine.arch)
+    name = version.parse(seen.version).machine if seen.version else None
+    if name is None:
+        name = "x86_64"
+        notes.append("the files do not name the architecture, x86_64 is assumed")
+    page_bytes = _page_size_bytes(seen)
+    fitting = [
+        arch
+        for arch in ARCHES.values()
+        if arch.name.split("-")[0] == name and page_bytes in (None, arch.page_size_bytes)
+    ]
+    if not fitting:
+        return arch_named(name)
+    return fitting[0]
+
+
+def _page_size_bytes(seen: Observation) -> int | None:
+    """Derive the page size: MemTotal is the sum of all managed pages."""
+    if not seen.meminfo or not seen.meminfo.get("MemTotal") or not seen.zoneinfo:
+        return None
+    managed = sum(zone.pages.get("managed", 0) for zone in seen.zoneinfo)
+    if not managed:
+        return None
+    wanted = seen.meminfo["MemTotal"] * 1024 / managed
+    return min((arch.page_size_bytes for arch in ARCHES.values()), key=lambda p: abs(p - wanted))
+
+
+def _release(seen: Observation, machine: Machine) -> Release:
+    if machine.release is not None:
+        return release_for(machine.release)
+    if seen.version is None:
+        raise InputError("sysroot: proc/version is missing; set machine.release in the scenario")
+    return release_for(version.parse(seen.version).release)
+
+
+def _tunables(seen: Observation, machine: Machine, arch: Arch, release: Release) -> Tunables:
+    tunables = default_tunables(machine, arch, release)
+    shown = seen.parameters
+    if machine.memmap_on_memory is None and "memmap_on_memory" in shown:
+        tunables.memmap_on_memory = _WORDS.get(shown["memmap_on_memory"], "off")
+    if machine.online_policy is None and "online_policy" in shown:
+        tunables.online_policy = shown["online_policy"]
+    if machine.auto_movable_ratio is None and shown.get("auto_movable_ratio", "").isdigit():
+        tunables.auto_movable_ratio = int(shown["auto_movable_ratio"])
+    if machine.auto_movable_numa_aware is None and "auto_movable_numa_aware" in shown:
+        tunables.auto_movable_numa_aware = shown["auto_movable_numa_aware"] == "Y"
+    if machine.movable_node is None:
+        tunables.movable_node = "movable_node" in (seen.cmdline or "").split()
+    if machine.auto_online_blocks is None and seen.memory and seen.memory.auto_online_blocks:
+        tunables.auto_online_blocks = seen.memory.auto_online_blocks
+    if seen.meminfo and "DirectMap1G" not in seen.meminfo:
+        tunables.direct_map_1g = False
+    return tunables
+
+
+# --- zones, blocks, devices ----------------------------------------------------------------
+
+
+def _empty_zones(seen: Observation, machine: Machine) -> dict[tuple[int, str], Zone]:
+    """Return every possible node's zones, those that hold nothing yet included."""
+    infos = seen.zoneinfo or ()
+    first = infos[0].node
+    names = [info.name for info in infos if info.node == first and info.name != "Device"]
+    possible = set(seen.nodes.lists.get("possible", ()) if seen.nodes else ())
+    possible |= {info.node for info in infos} | {device.node for device in machine.devices}
+    return {
+        (node, name): Zone(node, name) for node in sorted(possible) for name in names
+    }
+
+
+def _system_ram(seen: Observation, arch: Arch) -> PfnSet:
+    """Return whole page frames of all System RAM, whoever added it."""
+    page, ram = arch.page_size_bytes, PfnSet()
+    for line in seen.iomem or ():
+        if line.name.startswith("System RAM"):
+            start, end = -(-line.start // page), line.end // page
+            ram |= PfnRange(start, max(start, end))
+    if not ram:
+        raise InputError("sysroot: proc/iomem has no line 'System RAM'")
+    return ram
+
+
+def _take_blocks(kernel: Kernel, seen: Observation) -> None:
+    for id_, block in (seen.memory.blocks if seen.memory else {}).items():
+        kernel.added_blocks |= PfnRange(id_, id_ + 1)
+        if block.state != "offline":
+            kernel.online_blocks |= PfnRange(id_, id_ + 1)
+
+
+def _devices(seen: Observation, machine: Machine, notes: list[str]) -> list[Device]:
+    """Return the devices plugged already: named by the scenario, or by ACPI in sysfs."""
+    if machine.devices or seen.memory is None:
+        return machine.devices
+    by_name: dict[str, list[int]] = defaultdict(list)
+    for id_, block in seen.memory.blocks.items():
+        if block.firmware_node:
+            by_name[block.firmware_node.rsplit("/", 1)[-1]].append(id_)
+    if not by_name and any(
+        "System RAM (" in line.name for line in seen.iomem or ()
+    ):
+        notes.append("driver-managed System RAM is taken as boot memory: no device is named")
+    size = seen.memory.block_size_bytes
+    return [
+        Device(
+            id=name,
+            address=min(ids) * size,  # type: ignore[arg-type]
+            size=len(ids) * size,  # type: ignore[arg-type]
+            node=next(iter(seen.memory.blocks[ids[0]].nodes), 0),
+        )
+        for name, ids in by_name.items()
+    ]
+
+
+def _take_device(kernel: Kernel, seen: Observation, device: Device) -> Addition:
+    page = kernel.arch.page_size_bytes
+    pfns = PfnRange(device.address // page, (device.address + device.size) // page)
+    if not kernel.added_blocks.covers(kernel.blocks(pfns)):
+        raise InputError(
+            f"machine.devices {device.id!r}: [{device.address:#x}, "
+            f"{device.address + device.size:#x}) has no memory blocks in the sysroot"
+        )
+    memmap = _memmap_of(kernel, seen, device, pfns)
+    addition = Addition(pfns, device.node, memmap, Group(max_nr_pages=len(pfns)))
+    if device.driver == "hyperv":
+        addition.group, addition.merges = None, True
+    kernel.additions.append(addition)
+    kernel.self_hosted |= memmap.hosted()
+    return addition
+
+
+def _memmap_of(kernel: Kernel, seen: Observation, device: Device, pfns: PfnRange) -> Memmap:
+    """Tell where a plugged device's memmap is: its page flags say it, else the rule does."""
+    block = kernel.block_nr_pages
+    mode = kernel.tunables.memmap_on_memory
+    hosted = memmap_on_memory_nr_pages(kernel.arch, kernel.release, block, mode)
+    self_hosted = device.self_hosted
+    if self_hosted is None and seen.kpageflags is not None and kernel.nr_online(pfns):
+        self_hosted = any(
+            run.flags & _OWNER_PRIVATE and not run.flags & _LRU and _within(run, pfns)
+            for run in seen.kpageflags
+        )
+    if self_hosted is None:
+        request = AddRequest(pfns, True, block, mode)
+        placed = kernel.policy.placement.place(kernel.arch, kernel.release, request)
+        return placed if isinstance(placed, Memmap) else Memmap(kernel.arch, pfns)
+    return Memmap(kernel.arch, pfns, block, hosted) if self_hosted and hosted else Memmap(
+        kernel.arch, pfns
+    )
+
+
+def _within(run: PageRun, pfns: PfnRange) -> bool:
+    return PfnRange(run.start_pfn, run.start_pfn + run.nr_pages).overlaps(pfns)
+
+
+def _take_zones(kernel: Kernel, seen: Observation, ram: PfnSet) -> None:
+    for info in seen.zoneinfo or ():
+        zone = kernel.zones.get(info.key)
+        if zone is None:
+            continue
+        if info.pages.get("spanned") and info.start_pfn is not None:
+            zone.span = PfnRange(info.start_pfn, info.start_pfn + info.pages["spanned"])
+        zone.cma_nr_pages = info.pages.get("cma", 0)
+    _share_out(kernel, seen, ram)
+    for node in {zone.node for zone in kernel.zones.values()}:
+        pages = PfnSet()
+        for zone in kernel.node_zones(node):
+            pages |= zone.present & kernel.boot_ram
+        kernel.boot_node_pages[node] = pages
+    for zone in kernel.zones.values():
+        zone.early_nr_pages = len(zone.present & kernel.boot_ram)
+        for addition in kernel.additions:
+            if addition.group is not None:
+                part = zone.present.count(addition.pfns)
+                if zone.name == MOVABLE:
+                    addition.group.present_movable_nr_pages += part
+                else:
+                    addition.group.present_kernel_nr_pages += part
+
+
+def _share_out(kernel: Kernel, seen: Observation, ram: PfnSet) -> None:
+    """Give each online block's RAM to its zone: the one its file names, else by the spans."""
+    blocks = seen.memory.blocks if seen.memory else {}
+    left = ram & kernel.pages_of(kernel.online_blocks)
+    for id_, block in blocks.items():
+        zone = _named_zone(kernel, block)
+        if zone is not None:
+            pfns = kernel.block_pfns(id_)
+            zone.present |= left & pfns
+            left -= pfns
+    for zone in kernel.zones.values():
+        if zone.span:
+            mine = left & zone.span
+            zone.present |= mine
+            left -= mine
+
+
+def _named_zone(kernel: Kernel, block: Block) -> Zone | None:
+    if block.state == "offline" or not block.valid_zones or len(block.nodes) > 1:
+        return None
+    node = block.nodes[0] if block.nodes else 0
+    return kernel.zones.get((node, block.valid_zones[0]))
+
+
+# --- pages ---------------------------------------------------------------------------------
+
+
+def _take_pages(kernel: Kernel, seen: Observation, notes: list[str]) -> None:
+    if seen.kpageflags is None:
+        notes.append(
+            "proc/kpageflags is missing: which pages are free, in use or reserved is assumed "
+            "so that the zones' counters agree"
+        )
+        _assume_pages(kernel, seen)
+        return
+    free, movable = PfnSet(), PfnSet()
+    for run in seen.kpageflags:
+        pfns = PfnRange(run.start_pfn, run.start_pfn + run.nr_pages)
+        if run.flags & _BUDDY:
+            free |= pfns
+        elif run.flags & _OFFLINE:
+            kernel.fake_offline |= pfns
+        elif run.flags & _RESERVED and not run.flags & _OWNER_PRIVATE:
+            kernel.reserved |= pfns
+        elif run.flags & (_LRU | _HUGE):
+            movable |= pfns
+    for zone in kernel.zones.values():
+        managed = kernel.managed(zone)
+        in_use = managed - free
+        kernel.used |= in_use
+        # Whatever is allocated from ZONE_MOVABLE can be migrated.
+        kernel.movable |= in_use if zone.name == MOVABLE else in_use & movable
+
+
+def _assume_pages(kernel: Kernel, seen: Observation) -> None:
+    for info in seen.zoneinfo or ():
+        zone = kernel.zones.get(info.key)
+        if zone is None or not zone.present:
+            continue
+        early = zone.present & kernel.boot_ram
+        hosted = len(kernel.self_hosted & zone.present)
+        missing = info.pages["present"] - info.pages["managed"] - hosted
+        kept = early - early.highest(max(0, len(early) - max(0, missing)))
+        kernel.reserved |= kept
+        managed = kernel.managed(zone)
+        in_use = managed - managed.highest(info.pages["free"])
+        kernel.used |= in_use
+        if zone.name == MOVABLE:
+            kernel.movable |= in_use

@@ -1,0 +1,197 @@
+"""A machine booted on paper: which pages exist, in which zones, and what the kernel keeps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from altmap.arch import Arch, arch_named, boot_block_size_bytes
+from altmap.errors import InputError
+from altmap.kernel.accounting import policy_named
+from altmap.kernel.state import Kernel, Tunables
+from altmap.kernel.zone import MOVABLE, Zone
+from altmap.linux.observation import Observation, Resource
+from altmap.linux.shapes import blank_observation
+from altmap.pfn import PfnRange, PfnSet, format_size
+from altmap.platform.backing import Backing
+from altmap.platform.qemu import boot_ram
+from altmap.release import Release, release_for
+from altmap.scenario import Machine
+
+__all__ = ("DEFAULT_RELEASE", "boot", "default_tunables", "parameters_shown")
+
+DEFAULT_RELEASE = "6.12"
+_MIB, _GIB = 1 << 20, 1 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class _Layout:
+    ram: PfnSet
+    nodes: dict[int, PfnSet]
+
+
+def default_tunables(machine: Machine, arch: Arch, release: Release) -> Tunables:
+    """Return the parameters that the scenario sets, defaults for the rest."""
+    defaults = Tunables(
+        auto_online_blocks=release.debian_default_online.get(arch.name.split("-")[0], "offline")
+    )
+    for name in (
+        "memmap_on_memory",
+        "online_policy",
+        "auto_movable_ratio",
+        "auto_movable_numa_aware",
+        "movable_node",
+        "auto_online_blocks",
+    ):
+        value = getattr(machine, name)
+        if value is not None:
+            setattr(defaults, name, value)
+    if defaults.memmap_on_memory == "force" and not release.memmap_force:
+        # A boolean parameter rejects the word, and stays off.
+        defaults.memmap_on_memory = "off"
+    return defaults
+
+
+def boot(machine: Machine) -> tuple[Kernel, Backing, Observation]:
+    """Return the kernel, the platform and the blank files of a freshly booted machine.
+
+    Zones, blocks and RAM follow the firmware's map exactly. What the kernel keeps for itself and
+    what it has in use are estimates (``Release.boot_reserved_bytes``, ``boot_used_bytes``), as they
+    depend on the kernel's configuration; start from a captured sysroot for exact numbers.
+
+    Raises
+    ------
+    InputError
+        If the machine cannot be.
+    """
+    arch = arch_named(machine.arch or "x86_64")
+    release = release_for(machine.release or DEFAULT_RELEASE)
+    if not arch.name.startswith("x86_64"):
+        raise InputError(
+            f"machine.arch {arch.name!r}: only x86_64 is booted on paper; "
+            "start other architectures from a captured sysroot (--from)"
+        )
+    layout = _layout(machine, arch)
+    end = (layout.ram.max() + 1) * arch.page_size_bytes
+    block_bytes = machine.block_size or boot_block_size_bytes(arch, end)
+    _check_block_size(arch, block_bytes)
+    backing = Backing(layout.ram.copy(), unbacked_reads=machine.unbacked_reads)
+    kernel = Kernel(
+        arch,
+        release,
+        policy_named(machine.policy or "opt-in"),
+        default_tunables(machine, arch, release),
+        block_bytes // arch.page_size_bytes,
+        backing.judge,
+        zones=_zones(arch, layout),
+        boot_ram=layout.ram,
+        boot_node_pages=layout.nodes,
+        max_pfn=layout.ram.max() + 1,
+    )
+    for run in layout.ram.ranges():
+        kernel.added_blocks |= kernel.blocks(run)
+    kernel.online_blocks = kernel.added_blocks.copy()
+    kernel.changed_blocks = kernel.added_blocks.copy()
+    _keep(kernel)
+    return kernel, backing, _blank(kernel, machine)
+
+
+def _check_block_size(arch: Arch, block_bytes: int) -> None:
+    section = arch.section_size_bytes
+    if block_bytes < section or block_bytes & (block_bytes - 1):
+        raise InputError(
+            f"machine.block_size {block_bytes:#x}: need a power of two of at least "
+            f"{format_size(section)}"
+        )
+
+
+def _layout(machine: Machine, arch: Arch) -> _Layout:
+    memory = machine.memory or sum(node.memory for node in machine.nodes) or _GIB
+    if machine.nodes and memory != sum(node.memory for node in machine.nodes):
+        raise InputError(
+            f"machine.memory {memory:#x}: differs from the sum of machine.nodes, "
+            f"{sum(node.memory for node in machine.nodes):#x}"
+        )
+    if memory < 128 * _MIB or memory % (2 * _MIB):
+        raise InputError(
+            f"machine.memory {memory:#x}: need a multiple of 2 MiB, 128 MiB at least"
+        )
+    page = arch.page_size_bytes
+    ram = PfnSet()
+    for start, end in boot_ram(machine.platform or "pc", memory):
+        ram |= PfnRange(-(-start // page), end // page)
+    ram -= PfnRange(0, 1)  # arch/x86/kernel/setup.c: trim_bios_range
+    return _Layout(ram, _split_nodes(machine, memory, ram, page))
+
+
+def _split_nodes(machine: Machine, memory: int, ram: PfnSet, page: int) -> dict[int, PfnSet]:
+    """Give each node its share of RAM in the order of addresses, the hole below 4 GiB skipped."""
+    if not machine.nodes:
+        return {0: ram.copy()}
+    ranges = boot_ram(machine.platform or "pc", memory)
+    low = memory if len(ranges) == 2 else memory - (ranges[2][1] - ranges[2][0])
+    shares, offset = {}, 0
+    for node, share in enumerate(machine.nodes):
+        first, last = offset, offset + share.memory
+        offset = last
+        parts = [(first, min(last, low))] if first < low else []
+        if last > low:
+            parts.append((4 * _GIB + max(first, low) - low, 4 * _GIB + last - low))
+        pages = PfnSet(PfnRange(start // page, end // page) for start, end in parts)
+        shares[node] = pages & ram
+    return shares
+
+
+def _zones(arch: Arch, layout: _Layout) -> dict[tuple[int, str], Zone]:
+    """Return every node's zones; a boot zone spans the node's extent within the zone's limits."""
+    zones = {}
+    page = arch.page_size_bytes
+    for node, pages in layout.nodes.items():
+        extent, floor = pages.span(), 0
+        for name, end_address in arch.kernel_zones:
+            limit = extent.end if end_address is None else end_address // page
+            limits = PfnRange(floor, max(floor, limit))
+            floor = limits.end
+            present = pages & limits
+            span = extent.intersection(limits) if present else PfnRange(0, 0)
+            zones[node, name] = Zone(node, name, span, present, early_nr_pages=len(present))
+        zones[node, MOVABLE] = Zone(node, MOVABLE)
+    return zones
+
+
+def _keep(kernel: Kernel) -> None:
+    """Set aside what the kernel keeps at boot, and what is in use once it is up."""
+    arch, release = kernel.arch, kernel.release
+    page = arch.page_size_bytes
+    memmap = arch.memmap_nr_pages(len(kernel.added_blocks) * kernel.block_nr_pages)
+    keep = min(memmap + release.boot_reserved_bytes // page, len(kernel.boot_ram) * 3 // 4)
+    dma = kernel.boot_ram & PfnRange(0, (16 * _MIB) // page)
+    kernel.reserved = dma & PfnRange(0, 256)
+    above = kernel.boot_ram - dma
+    kernel.reserved |= above.highest(keep - len(kernel.reserved))
+    left = above - kernel.reserved
+    used = min(release.boot_used_bytes // page, len(left) * 3 // 4)
+    kernel.used = left.highest(used)
+
+
+def _blank(kernel: Kernel, machine: Machine) -> Observation:
+    """Return what the booted machine's files look like before any number is filled in."""
+    page = kernel.arch.page_size_bytes
+    nodes = len(kernel.boot_node_pages)
+    blank = blank_observation(
+        kernel.release.name, nodes, machine.cpus, kernel.block_nr_pages * page
+    )
+    lines = (
+        Resource(0, run.start * page, run.end * page, "System RAM")
+        for run in kernel.boot_ram.ranges()
+    )
+    return replace(blank, iomem=tuple(lines), parameters=parameters_shown(kernel.tunables))
+
+
+def parameters_shown(tunables: Tunables) -> dict[str, str]:
+    """Return the files of ``/sys/module/memory_hotplug/parameters``."""
+    return {
+        "auto_movable_numa_aware": "Y" if tunables.auto_movable_numa_aware else "N",
+        "auto_movable_ratio": str(tunables.auto_movable_ratio),
+        "memmap_on_memory": {"off": "N", "on": "Y", "force": "force"}[tunables.memmap_on_memory],
+        "online_policy": tunables.online_policy,
+    }

@@ -1,0 +1,214 @@
+"""Hyper-V dynamic memory: ``drivers/hv/hv_balloon.c``.
+
+The host names page ranges; Linux adds whole chunks and onlines only the pages that the host has
+backed. The rest of a chunk stays fake-offline until a later request covers it. The region's
+bookkeeping is kept as the driver keeps it, oddities included.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from altmap.kernel.hotplug import add_memory_resource
+from altmap.kernel.state import Kernel
+from altmap.pfn import PfnRange, PfnSet
+from altmap.trace import OK, Outcome
+
+__all__ = ("HypervBalloon", "Region")
+
+_CHUNK_BYTES_6_1 = 128 << 20
+
+
+@dataclass(slots=True)
+class Region:
+    """``struct hv_hotadd_state``: what the host offered, what it gave, what Linux added.
+
+    Attributes
+    ----------
+    start, end : int
+        The region, pfns.
+    covered_start, covered_end : int
+        What the host has backed, less the gaps.
+    added_end : int
+        End of what was added to Linux (``ha_end_pfn``).
+    gaps : list of (int, int)
+        ``[start, end)`` inside the covered range that the host skipped; may be inverted (empty).
+    """
+
+    start: int
+    end: int
+    covered_start: int
+    covered_end: int
+    added_end: int
+    gaps: list[tuple[int, int]] = field(default_factory=list)
+
+    def backed(self) -> PfnSet:
+        """Return the page frames that the driver takes to be backed (``has_pfn_is_backed``)."""
+        if self.covered_end <= self.covered_start:
+            return PfnSet()
+        pages = PfnSet.of(PfnRange(self.covered_start, self.covered_end))
+        for start, end in self.gaps:
+            if start < end:
+                pages -= PfnRange(start, end)
+        return pages
+
+
+@dataclass(slots=True)
+class HypervBalloon:
+    """The guest's driver, registered as the kernel's online-page callback.
+
+    Attributes
+    ----------
+    kernel : Kernel
+    regions : list of Region
+        In the order of their requests; the first match wins everywhere.
+    do_hot_add : bool
+        Cleared for good when an add finds the range taken.
+    """
+
+    kernel: Kernel
+    regions: list[Region] = field(default_factory=list)
+    do_hot_add: bool = True
+
+    def __post_init__(self) -> None:
+        self.kernel.online_callback = self.online_pages
+
+    @property
+    def chunk_nr_pages(self) -> int:
+        """Pages of one add: 128 MiB, or a memory block on later releases."""
+        if self.kernel.release.hyperv_chunk == "block":
+            return self.kernel.block_nr_pages
+        return _CHUNK_BYTES_6_1 // self.kernel.arch.page_size_bytes
+
+    def hot_add_request(self, pages: PfnRange, region: PfnRange | None) -> Outcome:
+        """Handle DM_MEM_HOT_ADD_REQUEST (``hot_add_req``).
+
+        Parameters
+        ----------
+        pages : PfnRange
+            What the host backs now.
+        region : PfnRange or None
+            The region that the host names; if it names none, the driver makes one: the start
+            rounded down, the length rounded up from the page count alone.
+        """
+        host_specified = region is not None
+        if region is None:
+            chunk = self.chunk_nr_pages
+            start = pages.start // chunk * chunk
+            region = PfnRange(start, start + -(-len(pages) // chunk) * chunk)
+        refusals: list[Outcome] = []
+        page_count = (
+            self._process_hot_add(pages, region, host_specified, refusals)
+            if self.do_hot_add
+            else 0
+        )
+        result = 1 if page_count > 0 or not self.do_hot_add else 0
+        self.kernel.note(
+            "driver",
+            f"hv_balloon answers page_count={page_count} result={result}",
+            function="hot_add_req",
+        )
+        if page_count > 0:
+            return OK
+        return (
+            refusals[0]
+            if refusals
+            else Outcome.refused("EAGAIN", "hot_add_req", f"nothing of {pages} was added")
+        )
+
+    def online_pages(self, pages: PfnSet) -> PfnSet:
+        """Return those of the pages that are backed: the online-page callback.
+
+        A chunk that lies in no region is another driver's: dropped or onlined, by release.
+        """
+        released, left = PfnSet(), pages.copy()
+        order_nr_pages = 1 << self.kernel.arch.max_page_order
+        for region in self.regions:
+            start = -(-region.start // order_nr_pages) * order_nr_pages
+            end = region.end // order_nr_pages * order_nr_pages
+            mine = left & PfnRange(start, max(start, end))
+            released |= mine & region.backed()
+            left -= mine
+        if self.kernel.release.hyperv_foreign_pages == "generic":
+            released |= left
+        return released
+
+    def _process_hot_add(
+        self, pages: PfnRange, region: PfnRange, host_specified: bool, refusals: list[Outcome]
+    ) -> int:
+        if not pages:
+            return 0
+        known = not host_specified and self._pfn_covered(pages)
+        if not known and region:
+            self.regions.append(
+                Region(region.start, region.end, pages.start, pages.start, region.start)
+            )
+        return self._handle_page_range(pages, refusals)
+
+    def _find(self, pfn: int) -> Region | None:
+        return next((r for r in self.regions if r.start <= pfn < r.end), None)
+
+    def _pfn_covered(self, pages: PfnRange) -> bool:
+        """Extend a region that holds the start of the range; note the gap before it."""
+        region = self._find(pages.start)
+        if region is None:
+            return False
+        if region.covered_end != pages.start:
+            # Also when the range starts below: the gap is then inverted and coverage shrinks.
+            region.gaps.append((region.covered_end, pages.start))
+            region.covered_end = pages.start
+        if pages.end > region.end:
+            chunk = self.chunk_nr_pages
+            region.end += -(-(pages.end - region.end) // chunk) * chunk
+        return True
+
+    def _handle_page_range(self, pages: PfnRange, refusals: list[Outcome]) -> int:
+        region = self._find(pages.start)
+        if region is None:
+            return 0
+        before, missing = region.covered_end, len(pages)
+        if pages.start < region.added_end:
+            nr_pages = min(region.added_end - pages.start, missing)
+            region.covered_end += nr_pages
+            missing -= nr_pages
+            # The driver leaves the very start of a region to the online callback.
+            if pages.start > region.start and self.kernel.nr_online(
+                PfnRange(pages.start, pages.start + 1)
+            ):
+                self._bring_online(region, PfnRange(pages.start, pages.start + nr_pages))
+        if region.added_end < region.end and missing > 0:
+            chunk = self.chunk_nr_pages
+            available = region.end - region.added_end
+            rounded = -(-missing // chunk) * chunk
+            nr_add = rounded if missing <= available else available
+            self._add_chunks(region, nr_add // chunk, min(missing, available), refusals)
+        return region.covered_end - before
+
+    def _bring_online(self, region: Region, pages: PfnRange) -> None:
+        """Give pages of online blocks to the buddy that were withheld before."""
+        released = self.kernel.fake_offline & region.backed() & pages
+        self.kernel.fake_offline -= released
+        self.kernel.note(
+            "onlined",
+            f"{len(released)} pages that were fake-offline given to the buddy",
+            released,
+            "hv_bring_pgs_online",
+        )
+
+    def _add_chunks(
+        self, region: Region, nr_chunks: int, missing: int, refusals: list[Outcome]
+    ) -> None:
+        for _ in range(nr_chunks):
+            chunk = PfnRange(region.added_end, region.added_end + self.chunk_nr_pages)
+            processed = min(missing, self.chunk_nr_pages)
+            missing -= processed
+            region.added_end = chunk.end
+            region.covered_end += processed
+            outcome = add_memory_resource(self.kernel, chunk, 0, asks=False, merges=True)
+            if not outcome:
+                if outcome.errno == "EEXIST":
+                    self.do_hot_add = False
+                region.added_end = chunk.start
+                region.covered_end -= processed
+                refusals.append(outcome)
+                return

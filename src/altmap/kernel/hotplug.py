@@ -1,0 +1,470 @@
+"""Add, online, offline and remove, in the kernel's order of steps.
+
+Functions have the names of the kernel's (``mm/memory_hotplug.c``, ``drivers/base/memory.c``). A
+refusal is an :class:`~altmap.trace.Outcome`; a step that is refused changes nothing.
+"""
+
+from __future__ import annotations
+
+import errno
+
+from altmap.kernel.memmap import AddRequest, Memmap
+from altmap.kernel.pagetables import page_table_nr_pages
+from altmap.kernel.state import Addition, Group, Kernel
+from altmap.kernel.touch import Touch
+from altmap.kernel.zone import (
+    MOVABLE,
+    Zone,
+    default_kernel_zone,
+    extend_span,
+    shrink_span,
+    zone_for_policy,
+)
+from altmap.pfn import PfnRange, PfnSet, PfnStride
+from altmap.trace import OK, Outcome
+
+__all__ = (
+    "add_memory_resource",
+    "memory_block_offline",
+    "memory_block_online",
+    "online_blocks",
+    "try_remove_memory",
+    "zone_for_pfn_range",
+)
+
+
+# --- add -----------------------------------------------------------------------------------
+
+
+def add_memory_resource(
+    kernel: Kernel,
+    pfns: PfnRange,
+    node: int,
+    *,
+    asks: bool,
+    group: Group | None = None,
+    resource_name: str = "System RAM",
+    merges: bool = False,
+) -> Outcome:
+    """Add a range: memmap, page tables, memory blocks; then online it if that is the default.
+
+    Parameters
+    ----------
+    kernel : Kernel
+    pfns : PfnRange
+    node : int
+    asks : bool
+        The driver passes MHP_MEMMAP_ON_MEMORY.
+    group : Group, optional
+        The device's memory group.
+    resource_name : str
+    merges : bool
+        The driver passes MHP_MERGE_RESOURCE.
+    """
+    refusal = _check_range(kernel, pfns, node)
+    if refusal is not None:
+        return refusal
+    request = AddRequest(pfns, asks, kernel.block_nr_pages, kernel.tunables.memmap_on_memory)
+    memmap = kernel.policy.placement.place(kernel.arch, kernel.release, request)
+    if isinstance(memmap, Outcome):
+        return memmap
+    addition = Addition(pfns, node, memmap, group, resource_name, merges)
+    refusal = _populate(kernel, addition)
+    if refusal is not None:
+        return refusal
+    if memmap.self_hosted:
+        _place_memmap(kernel, addition)
+    kernel.additions.append(addition)
+    kernel.added_blocks |= kernel.blocks(pfns)
+    kernel.changed_blocks |= kernel.blocks(pfns)
+    kernel.max_pfn = max(kernel.max_pfn, pfns.end)
+    ids = kernel.block_ids(pfns)
+    kernel.note(
+        "added", f"{_blocks(ids)} added, offline", pfns, "add_memory_resource"
+    )
+    if kernel.tunables.auto_online_blocks != "offline":
+        # The first failure stops the walk and its error is dropped (walk_memory_blocks).
+        online_blocks(kernel, ids, kernel.tunables.auto_online_blocks)
+    return OK
+
+
+def _check_range(kernel: Kernel, pfns: PfnRange, node: int) -> Outcome | None:
+    page = kernel.arch.page_size_bytes
+    limit = (1 << kernel.arch.max_physmem_bits) // page
+    if pfns.end > limit:
+        return Outcome.refused(
+            errno.E2BIG,
+            "mhp_range_allowed",
+            f"{pfns} ends above pfn {limit:#x}, the end of what can be mapped",
+        )
+    if kernel.boot_ram.count(pfns) or any(a.pfns.overlaps(pfns) for a in kernel.additions):
+        return Outcome.refused(
+            errno.EEXIST, "register_memory_resource", f"{pfns} overlaps System RAM"
+        )
+    block = kernel.block_nr_pages
+    if not pfns or pfns.start % block or len(pfns) % block:
+        return Outcome.refused(
+            errno.EINVAL,
+            "check_hotplug_memory_range",
+            f"{pfns} is not aligned to memory blocks of {block * page:#x} bytes",
+        )
+    if not kernel.node_zones(node):
+        return Outcome.refused(
+            errno.EINVAL, "add_memory_resource", f"node {node} is not a possible node"
+        )
+    return None
+
+
+def _populate(kernel: Kernel, addition: Addition) -> Outcome | None:
+    """Take the pages that the add costs: memmap from existing memory, and page tables."""
+    if not addition.memmap.self_hosted:
+        nr_pages = kernel.arch.memmap_nr_pages(len(addition.pfns))
+        host = kernel.allocate(addition.node, nr_pages)
+        if host is None:
+            return Outcome.refused(
+                errno.ENOMEM,
+                "vmemmap_populate",
+                f"the memmap needs {nr_pages} free pages in kernel zones of existing memory",
+            )
+        addition.host_pages = host
+        kernel.note(
+            "memmap-placed",
+            f"memmap of {addition.pfns}: {nr_pages} pages of existing memory",
+            host,
+            "vmemmap_populate",
+        )
+    needed = page_table_nr_pages(kernel, [*kernel.additions, addition])
+    tables = kernel.allocate(addition.node, max(0, needed - len(kernel.page_tables)))
+    if tables is None:
+        kernel.free_pages(addition.host_pages)
+        return Outcome.refused(
+            errno.ENOMEM, "arch_add_memory", "no free page for the page tables of the new range"
+        )
+    kernel.page_tables |= tables
+    return None
+
+
+def _place_memmap(kernel: Kernel, addition: Addition) -> None:
+    hosted = addition.memmap.hosted()
+    kernel.self_hosted |= hosted
+    kernel.note(
+        "memmap-placed",
+        f"memmap of {addition.pfns}: {len(hosted)} pages of the range itself, "
+        f"from pfn {addition.pfns.start:#x}",
+        hosted,
+        "vmemmap_populate",
+    )
+    function = kernel.policy.placement.written_at_add
+    if function is not None:
+        kernel.touch("write", _marked_frames(kernel, addition), function, "marks in the memmap")
+
+
+def _marked_frames(kernel: Kernel, addition: Addition) -> PfnSet:
+    """Return the frames that hold the struct pages of the memmap pages themselves."""
+    memmap = addition.memmap
+    frames = PfnSet()
+    for unit in range(addition.pfns.start, addition.pfns.end, memmap.unit_nr_pages):
+        frames |= memmap.frames_of(PfnRange(unit, unit + memmap.hosted_nr_pages))
+    return frames
+
+
+# --- online --------------------------------------------------------------------------------
+
+
+def online_blocks(kernel: Kernel, ids: range, online_type: str) -> tuple[Outcome, int]:
+    """Online blocks in ascending order; stop at the first refusal.
+
+    Blocks for which the same zone is certain are onlined together, which changes no result.
+
+    Returns
+    -------
+    (Outcome, int)
+        The last outcome, and the block it is about.
+    """
+    block, outcome = ids.start, OK
+    while block < ids.stop:
+        pfns = PfnRange(kernel.block_pfns(block).start, kernel.block_pfns(ids.stop - 1).end)
+        if not _same_zone_for_all(kernel, pfns, online_type):
+            pfns = kernel.block_pfns(block)
+        outcome = memory_block_online(kernel, pfns, online_type)
+        if not outcome:
+            return outcome, block
+        block = pfns.end // kernel.block_nr_pages
+    return outcome, ids.stop - 1
+
+
+def _same_zone_for_all(kernel: Kernel, pfns: PfnRange, online_type: str) -> bool:
+    """Tell whether every block of a range of new blocks is onlined to the same zone."""
+    addition = kernel.addition_of(pfns.start)
+    if addition is None or pfns.end > addition.pfns.end or kernel.nr_online(pfns):
+        return False
+    if online_type == "online_movable":
+        return True
+    if online_type == "online" and kernel.tunables.online_policy == "auto-movable":
+        return False
+    zones = kernel.node_zones(addition.node)
+    return not any(zone.intersects(pfns) for zone in zones) and not any(
+        zone.span.start >= pfns.end for zone in zones if zone.span
+    )
+
+
+def memory_block_online(kernel: Kernel, pfns: PfnRange, online_type: str) -> Outcome:
+    """Online one memory block, or several that go to one zone.
+
+    Parameters
+    ----------
+    kernel : Kernel
+    pfns : PfnRange
+        Whole blocks.
+    online_type : str
+        ``online``, ``online_kernel`` or ``online_movable``.
+    """
+    if kernel.nr_online(pfns):
+        return Outcome.refused(errno.EINVAL, "state_store", f"{pfns} is online already")
+    node = kernel.node_of(pfns.start) or 0
+    addition = kernel.addition_of(pfns.start)
+    zone = zone_for_pfn_range(kernel, pfns, node, online_type)
+    _write_struct_pages(kernel, addition, pfns)
+    present = _present_part(kernel, pfns)
+    extend_span(zone, pfns)
+    zone.present |= present
+    kernel.online_blocks |= kernel.blocks(pfns)
+    kernel.changed_blocks |= kernel.blocks(pfns)
+    kernel.watermarks_set = True
+    released = _give_to_buddy(kernel, present, kernel.self_hosted.count(pfns))
+    _count_present(addition, zone, len(present))
+    kernel.note(
+        "onlined",
+        f"{_blocks(kernel.block_ids(pfns))} online in zone {zone.name} of node {node}: "
+        f"{len(present)} pages present, {released} given to the buddy",
+        pfns,
+        "online_pages",
+    )
+    return OK
+
+
+def _present_part(kernel: Kernel, pfns: PfnRange) -> PfnSet | PfnRange:
+    """Return what exists of a block: all of an added one, the RAM of one that booted."""
+    return kernel.boot_ram & pfns if kernel.boot_ram.count(pfns) else pfns
+
+
+def _write_struct_pages(kernel: Kernel, addition: Addition | None, pfns: PfnRange) -> None:
+    """Initialise the struct pages of the range: first those of the memmap pages, then the rest."""
+    if addition is None or not addition.memmap.self_hosted:
+        return
+    memmap = addition.memmap
+    if memmap.unit_nr_pages > len(pfns):
+        frames = memmap.frames_of(pfns)
+        kernel.touch("write", frames, "memmap_init_range", f"the struct pages of {pfns}")
+        return
+    touches = _touches_of_units(kernel, memmap, pfns)
+    if any(kernel.judge(touch) for touch in touches):
+        # The kernel goes block by block, so the fault is that of the first block that has one.
+        starts = range(pfns.start, pfns.end, memmap.unit_nr_pages)
+        units = (PfnRange(start, start + memmap.unit_nr_pages) for start in starts)
+        touches = [touch for unit in units for touch in _touches_of_units(kernel, memmap, unit)]
+    for touch in touches:
+        kernel.touch(touch.access, touch.pfns, touch.function, touch.what)
+
+
+def _touches_of_units(kernel: Kernel, memmap: Memmap, pfns: PfnRange) -> list[Touch]:
+    """Return what onlining whole units writes of their memmaps, in order."""
+    arch, unit = kernel.arch, memmap.unit_nr_pages
+    own_bytes = arch.memmap_bytes(memmap.hosted_nr_pages)
+    first, whole = own_bytes // arch.page_size_bytes, arch.memmap_nr_pages(unit)
+    own = PfnStride(pfns.start, pfns.end, unit, arch.memmap_nr_pages(memmap.hosted_nr_pages))
+    rest = PfnStride(pfns.start + first, pfns.end, unit, whole - first)
+    return [
+        Touch("write", own, "mhp_init_memmap_on_memory", "the memmap's own struct pages"),
+        Touch("write", rest, "memmap_init_range", "the struct pages of the other pages"),
+    ]
+
+
+def _give_to_buddy(kernel: Kernel, present: PfnSet | PfnRange, nr_hosted: int) -> int:
+    """Free the pages that the online-page callback lets go; return how many."""
+    callback = kernel.online_callback
+    if callback is None:
+        return len(present) - nr_hosted
+    pages = PfnSet.of(present) - kernel.self_hosted
+    released = callback(pages)
+    withheld = pages - released
+    kernel.fake_offline |= withheld
+    if withheld:
+        kernel.note(
+            "fake-offline",
+            f"{len(withheld)} pages withheld by the driver",
+            withheld,
+            "online_page_callback",
+        )
+    return len(released)
+
+
+def _count_present(addition: Addition | None, zone: Zone, nr_pages: int) -> None:
+    """Count pages as early, or in their group (``adjust_present_page_count``)."""
+    if addition is None:
+        zone.early_nr_pages += nr_pages
+    elif addition.group is None:
+        return
+    elif zone.name == MOVABLE:
+        addition.group.present_movable_nr_pages += nr_pages
+    else:
+        addition.group.present_kernel_nr_pages += nr_pages
+
+
+def zone_for_pfn_range(kernel: Kernel, pfns: PfnRange, node: int, online_type: str) -> Zone:
+    """Return the zone that the range would be onlined to (``zone_for_pfn_range``)."""
+    kernel_zone = default_kernel_zone(kernel.kernel_zones(node), pfns)
+    movable = kernel.movable_zone(node)
+    if online_type == "online_kernel":
+        return kernel_zone
+    if online_type == "online_movable":
+        return movable
+    if kernel.tunables.online_policy == "auto-movable":
+        return _auto_movable_zone(kernel, pfns, node)
+    return zone_for_policy(kernel_zone, movable, pfns, kernel.tunables.movable_node)
+
+
+def _auto_movable_zone(kernel: Kernel, pfns: PfnRange, node: int) -> Zone:
+    """Return ZONE_MOVABLE while the ratio allows it (``auto_movable_zone_for_pfn``)."""
+    kernel_zones = kernel.kernel_zones(node)
+    addition = kernel.addition_of(pfns.start)
+    group = addition.group if addition is not None else None
+    nr_pages = len(pfns)
+    if not kernel.tunables.auto_movable_ratio:
+        return default_kernel_zone(kernel_zones, pfns)
+    if group is not None:
+        if group.present_kernel_nr_pages:
+            return default_kernel_zone(kernel_zones, pfns)
+        nr_pages = group.max_nr_pages - group.present_movable_nr_pages
+    checked = [list(kernel.zones.values())]
+    if kernel.tunables.auto_movable_numa_aware:
+        checked.append(kernel.node_zones(node))
+    if all(_ratio_allows(kernel, zones, nr_pages) for zones in checked):
+        return kernel.movable_zone(node)
+    # The kernel looks for the zone with the length that it checked, not with the block's.
+    return default_kernel_zone(kernel_zones, PfnRange(pfns.start, pfns.start + nr_pages))
+
+
+def _ratio_allows(kernel: Kernel, zones: list[Zone], nr_pages: int) -> bool:
+    """Source: ``mm/memory_hotplug.c: auto_movable_can_online_movable``; no dynamic groups yet."""
+    early = movable = 0
+    for zone in zones:
+        if zone.name == MOVABLE:
+            movable += kernel.nr_present(zone)
+        else:
+            early += zone.early_nr_pages - zone.cma_nr_pages
+            movable += zone.cma_nr_pages
+    if early <= 0:
+        return False
+    return movable + nr_pages <= kernel.tunables.auto_movable_ratio * early // 100
+
+
+# --- offline -------------------------------------------------------------------------------
+
+
+def memory_block_offline(kernel: Kernel, pfns: PfnRange) -> Outcome:
+    """Offline one memory block: migrate what can be migrated, refuse otherwise."""
+    if not kernel.nr_online(pfns):
+        return Outcome.refused(errno.EINVAL, "state_store", f"{pfns} is offline already")
+    zones = kernel.zones_of(pfns)
+    refusal = _check_offline(kernel, pfns, zones)
+    if refusal is not None:
+        return refusal
+    (zone,) = zones
+    moving = kernel.used & pfns
+    zone.present -= pfns
+    kernel.online_blocks -= kernel.blocks(pfns)
+    targets = _migration_targets(kernel, zone, len(moving))
+    if targets is None:
+        zone.present |= _present_part(kernel, pfns)
+        kernel.online_blocks |= kernel.blocks(pfns)
+        return Outcome.refused(
+            errno.EINTR,
+            "offline_pages",
+            f"{len(moving)} pages find no free page elsewhere; "
+            "the kernel retries without end until a signal arrives",
+        )
+    kernel.used = (kernel.used - pfns) | targets
+    kernel.movable = (kernel.movable - pfns) | targets
+    kernel.fake_offline -= pfns
+    kernel.changed_blocks |= kernel.blocks(pfns)
+    kernel.watermarks_set = True
+    _uncount(kernel, zone, pfns)
+    if moving:
+        kernel.note("migrated", f"{len(moving)} pages migrated", moving, "do_migrate_range")
+    ids = kernel.block_ids(pfns)
+    kernel.note("offlined", f"{_blocks(ids)} offline", pfns, "offline_pages")
+    return OK
+
+
+def _check_offline(kernel: Kernel, pfns: PfnRange, zones: list[Zone]) -> Outcome | None:
+    if len(zones) != 1:
+        return Outcome.refused(
+            errno.EINVAL, "memory_block_offline", f"{pfns} has no single zone"
+        )
+    if kernel.boot_ram.count(pfns) not in (0, len(pfns)):
+        return Outcome.refused(errno.EINVAL, "offline_pages", f"{pfns} has memory holes")
+    if kernel.arch.name.startswith("aarch64") and kernel.boot_ram.count(pfns):
+        return Outcome.refused(
+            errno.EPERM,
+            "prevent_bootmem_remove_notifier",
+            f"{pfns} is boot memory, which arm64 never offlines",
+        )
+    stuck = ((kernel.used - kernel.movable) | kernel.reserved) & pfns
+    if stuck:
+        return Outcome.refused(
+            errno.EBUSY,
+            "has_unmovable_pages",
+            f"{len(stuck)} unmovable pages, the first is pfn {stuck.min():#x}",
+        )
+    withheld = kernel.fake_offline & pfns
+    if withheld:
+        return Outcome.refused(
+            errno.EBUSY,
+            "scan_movable_pages",
+            f"{len(withheld)} fake-offline pages hold a reference, "
+            f"the first is pfn {withheld.min():#x}",
+        )
+    return None
+
+
+def _migration_targets(kernel: Kernel, zone: Zone, nr_pages: int) -> PfnSet | None:
+    """Return the free pages that pages of the zone may move to; ``None`` if there are too few."""
+    taken = PfnSet()
+    for target in reversed(kernel.zones.values()):
+        if len(taken) >= nr_pages:
+            break
+        if zone.name == MOVABLE or target.name != MOVABLE:
+            taken |= kernel.free(target).highest(nr_pages - len(taken))
+    return taken if len(taken) >= nr_pages else None
+
+
+def _uncount(kernel: Kernel, zone: Zone, pfns: PfnRange) -> None:
+    shrink_span(zone, pfns, kernel.arch.subsection_nr_pages)
+    _count_present(kernel.addition_of(pfns.start), zone, -len(pfns))
+
+
+# --- remove --------------------------------------------------------------------------------
+
+
+def try_remove_memory(kernel: Kernel, addition: Addition) -> Outcome:
+    """Remove an added range whose blocks are all offline."""
+    pfns = addition.pfns
+    if kernel.nr_online(pfns):
+        return Outcome.refused(errno.EBUSY, "try_remove_memory", f"{pfns} has online blocks")
+    kernel.additions.remove(addition)
+    kernel.added_blocks -= kernel.blocks(pfns)
+    kernel.self_hosted -= pfns
+    kernel.free_pages(addition.host_pages)
+    surplus = len(kernel.page_tables) - page_table_nr_pages(kernel, kernel.additions)
+    if surplus > 0:
+        freed = kernel.page_tables.highest(surplus)
+        kernel.page_tables -= freed
+        kernel.free_pages(freed)
+    ids = kernel.block_ids(pfns)
+    kernel.note("removed", f"{_blocks(ids)} removed", pfns, "try_remove_memory")
+    return OK
+
+
+def _blocks(ids: range) -> str:
+    return f"memory{ids.start}" if len(ids) == 1 else f"memory{ids.start}-{ids.stop - 1}"

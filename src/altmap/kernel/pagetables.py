@@ -1,0 +1,69 @@
+"""Page tables that added memory costs: they come from existing memory, with or without altmap."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from altmap.kernel.state import Addition, Kernel
+from altmap.pfn import PfnRange, PfnSet
+
+__all__ = ("direct_map_leaves", "page_table_nr_pages")
+
+_GIB = 1 << 30
+
+
+def page_table_nr_pages(kernel: Kernel, additions: Iterable[Addition]) -> int:
+    """Return the pages of page tables that the additions need beyond those of boot memory.
+
+    Counted are one PMD table per GiB of direct map that is not a 1 GiB leaf, one per GiB of
+    vmemmap, and the tables above them (512 GiB each). Sizes are x86_64's with four levels; other
+    architectures are not counted.
+    Source: ``arch/x86/mm/init_64.c: phys_pud_init``, ``vmemmap_populate_hugepages`` (6.1, 6.12).
+    """
+    if not kernel.arch.name.startswith("x86_64"):
+        return 0
+    gib_nr_pages = _GIB // kernel.arch.page_size_bytes
+    vmemmap_nr_pages = gib_nr_pages * (
+        kernel.arch.page_size_bytes // kernel.arch.struct_page_size_bytes
+    )
+    pmd_slots, all_slots, vmemmap_slots = PfnSet(), PfnSet(), PfnSet()
+    for addition in additions:
+        small, large = direct_map_leaves(kernel, addition)
+        pmd_slots |= small
+        all_slots |= small | large
+        vmemmap_slots |= _slots(addition.pfns, vmemmap_nr_pages)
+    nr_pages = 0
+    for slots, slot_nr_pages in ((pmd_slots, gib_nr_pages), (vmemmap_slots, vmemmap_nr_pages)):
+        nr_pages += len(slots - _boot_slots(kernel, slot_nr_pages))
+    for slots, slot_nr_pages in (
+        (all_slots, gib_nr_pages),
+        (vmemmap_slots, vmemmap_nr_pages),
+    ):
+        upper = PfnSet(_slots(run, 512) for run in slots.ranges())
+        nr_pages += len(upper - _boot_slots(kernel, slot_nr_pages * 512))
+    return nr_pages
+
+
+def direct_map_leaves(kernel: Kernel, addition: Addition) -> tuple[PfnSet, PfnSet]:
+    """Return the GiB slots of an addition mapped by 2 MiB leaves, and those mapped by one leaf.
+
+    Slots are numbers of aligned GiB, kept in sets like pfns. A 1 GiB leaf needs a single call that
+    covers the whole slot; with a memmap per block there is one call per block.
+    """
+    gib_nr_pages = _GIB // kernel.arch.page_size_bytes
+    pfns, memmap = addition.pfns, addition.memmap
+    every = PfnSet.of(_slots(pfns, gib_nr_pages))
+    call_nr_pages = memmap.unit_nr_pages or len(pfns)
+    if not kernel.tunables.direct_map_1g or call_nr_pages < gib_nr_pages:
+        return every, PfnSet()
+    first, last = -(-pfns.start // gib_nr_pages), pfns.end // gib_nr_pages
+    large = PfnSet.of(PfnRange(first, last)) if first < last else PfnSet()
+    return every - large, large
+
+
+def _slots(pfns: PfnRange, slot_nr_pages: int) -> PfnRange:
+    return PfnRange(pfns.start // slot_nr_pages, -(-pfns.end // slot_nr_pages))
+
+
+def _boot_slots(kernel: Kernel, slot_nr_pages: int) -> PfnSet:
+    return PfnSet(_slots(run, slot_nr_pages) for run in kernel.boot_ram.ranges())

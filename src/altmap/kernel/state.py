@@ -1,0 +1,313 @@
+"""What the kernel believes: its page frames as sets, its zones, its added ranges.
+
+Facts that can be derived are methods. Counters are cardinalities of sets, so the books cannot
+disagree with the pages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from altmap.arch import Arch
+from altmap.kernel.accounting import Policy
+from altmap.kernel.memmap import Memmap
+from altmap.kernel.touch import Judge, KernelFault, Touch
+from altmap.kernel.zone import MOVABLE, Zone
+from altmap.pfn import Pages, PfnRange, PfnSet
+from altmap.release import Release
+from altmap.trace import Event, Fault
+
+__all__ = ("Addition", "Group", "Kernel", "OnlineCallback", "Tunables")
+
+#: Of pages that go online, says which reach the buddy; the rest stay fake-offline.
+OnlineCallback = Callable[[PfnSet], PfnSet]
+
+
+@dataclass(slots=True)
+class Tunables:
+    """Parameters of the running kernel.
+
+    Attributes
+    ----------
+    memmap_on_memory : str
+        ``off``, ``on`` or ``force``.
+    online_policy : str
+        ``contig-zones`` or ``auto-movable``.
+    auto_movable_ratio : int
+        Percent of movable to kernel memory under ``auto-movable``.
+    auto_movable_numa_aware : bool
+    movable_node : bool
+        ``movable_node`` on the command line.
+    auto_online_blocks : str
+        ``offline``, ``online``, ``online_kernel`` or ``online_movable``.
+    direct_map_1g : bool
+        The CPU maps 1 GiB leaves (``pdpe1gb``).
+    """
+
+    memmap_on_memory: str = "off"
+    online_policy: str = "contig-zones"
+    auto_movable_ratio: int = 301
+    auto_movable_numa_aware: bool = True
+    movable_node: bool = False
+    auto_online_blocks: str = "offline"
+    direct_map_1g: bool = True
+
+
+@dataclass(slots=True)
+class Group:
+    """A static memory group: the blocks of one device (``drivers/base/memory.c``)."""
+
+    max_nr_pages: int
+    present_kernel_nr_pages: int = 0
+    present_movable_nr_pages: int = 0
+
+
+@dataclass(slots=True)
+class Addition:
+    """One successful call of ``add_memory_resource``.
+
+    Attributes
+    ----------
+    pfns : PfnRange
+    node : int
+    memmap : Memmap
+    group : Group or None
+    resource_name : str
+        As shown in ``/proc/iomem``.
+    merges : bool
+        MHP_MERGE_RESOURCE: its line joins an equal neighbour's.
+    host_pages : PfnSet
+        Pages of existing memory that hold the memmap; empty when self-hosted.
+    """
+
+    pfns: PfnRange
+    node: int
+    memmap: Memmap
+    group: Group | None = None
+    resource_name: str = "System RAM"
+    merges: bool = False
+    host_pages: PfnSet = field(default_factory=PfnSet)
+
+
+@dataclass(slots=True)
+class Kernel:
+    """The state of one kernel.
+
+    Attributes
+    ----------
+    arch, release, policy, tunables
+        The rules in force.
+    block_nr_pages : int
+        Pages of one memory block.
+    judge : Judge
+        Answers each touch.
+    zones : dict
+        ``(node, name)`` to zone, every zone of every node, in the kernel's order.
+    added_blocks, online_blocks : PfnSet
+        Ids of the memory blocks that exist, and of those that are online.
+    boot_ram : PfnSet
+        RAM that was there at boot (System RAM of the firmware's map).
+    reserved : PfnSet
+        Present at boot, never given to the buddy.
+    self_hosted : PfnSet
+        Memmap pages (and their padding) inside added ranges, online or not.
+    fake_offline : PfnSet
+        PageOffline: present in an online block, withheld from the buddy by a driver.
+    used, movable : PfnSet
+        Managed pages that are allocated; those of them that can be migrated.
+    page_tables : PfnSet
+        Used pages that map added memory (direct map and vmemmap).
+    additions : list of Addition
+        In the order of their adds.
+    max_pfn : int
+        End of the highest page frame ever added; never shrinks.
+    boot_node_pages : dict
+        Node to the RAM that it had at boot.
+    online_callback : OnlineCallback or None
+        A driver's ``set_online_page_callback``; ``None`` is ``generic_online_page``.
+    changed_blocks : PfnSet
+        Ids of blocks that were onlined, offlined, added or removed since the start.
+    watermarks_set : bool
+        Memory went online or offline since the start, so watermarks were computed anew.
+    events : list of Event
+        What happened since the list was last taken.
+    """
+
+    arch: Arch
+    release: Release
+    policy: Policy
+    tunables: Tunables
+    block_nr_pages: int
+    judge: Judge
+    zones: dict[tuple[int, str], Zone]
+    added_blocks: PfnSet = field(default_factory=PfnSet)
+    online_blocks: PfnSet = field(default_factory=PfnSet)
+    boot_ram: PfnSet = field(default_factory=PfnSet)
+    reserved: PfnSet = field(default_factory=PfnSet)
+    self_hosted: PfnSet = field(default_factory=PfnSet)
+    fake_offline: PfnSet = field(default_factory=PfnSet)
+    used: PfnSet = field(default_factory=PfnSet)
+    movable: PfnSet = field(default_factory=PfnSet)
+    page_tables: PfnSet = field(default_factory=PfnSet)
+    additions: list[Addition] = field(default_factory=list)
+    max_pfn: int = 0
+    online_callback: OnlineCallback | None = None
+    boot_node_pages: dict[int, PfnSet] = field(default_factory=dict)
+    changed_blocks: PfnSet = field(default_factory=PfnSet)
+    watermarks_set: bool = False
+    events: list[Event] = field(default_factory=list)
+
+    # --- what is derived -------------------------------------------------------------------
+
+    def managed(self, zone: Zone) -> PfnSet:
+        """Return the zone's pages that the buddy owns or has handed out."""
+        return zone.present - self.reserved - self.self_hosted - self.fake_offline
+
+    def free(self, zone: Zone) -> PfnSet:
+        """Return the zone's pages that nobody uses."""
+        return self.managed(zone) - self.used
+
+    def nr_managed(self, zone: Zone) -> int:
+        """Return ``managed_pages`` of the zone."""
+        present = zone.present
+        withheld = sum(
+            pages.count(present) for pages in (self.reserved, self.self_hosted, self.fake_offline)
+        )
+        extra = self.self_hosted.count(present) if self.policy.accounting.total else 0
+        return len(present) - withheld + extra
+
+    def nr_present(self, zone: Zone) -> int:
+        """Return ``present_pages`` of the zone."""
+        if self.policy.accounting.present:
+            return len(zone.present)
+        return len(zone.present) - self.self_hosted.count(zone.present)
+
+    def nr_free(self, zone: Zone) -> int:
+        """Return ``NR_FREE_PAGES`` of the zone."""
+        hidden = self.self_hosted.count(zone.present) if self.policy.accounting.total else 0
+        return self.nr_managed(zone) - hidden - self.used.count(zone.present)
+
+    def total_ram_nr_pages(self) -> int:
+        """Return MemTotal in pages: the sum of all managed pages."""
+        return sum(self.nr_managed(zone) for zone in self.zones.values())
+
+    def free_nr_pages(self) -> int:
+        """Return MemFree in pages."""
+        return sum(self.nr_free(zone) for zone in self.zones.values())
+
+    def memmap_nr_pages(self) -> int:
+        """Return what added memory contributes to ``nr_memmap_pages``, wherever its memmap lies.
+
+        Source: ``mm/sparse-vmemmap.c: __populate_section_memmap``: rounded up per section.
+        """
+        section = self.arch.section_nr_pages
+        per_section = self.arch.memmap_nr_pages(section)
+        return sum(len(add.pfns) // section * per_section for add in self.additions)
+
+    def node_zones(self, node: int) -> list[Zone]:
+        """Return the node's zones, lowest first."""
+        return [zone for zone in self.zones.values() if zone.node == node]
+
+    def kernel_zones(self, node: int) -> list[Zone]:
+        """Return the node's zones below ZONE_MOVABLE, lowest first."""
+        return [zone for zone in self.node_zones(node) if zone.name != MOVABLE]
+
+    def movable_zone(self, node: int) -> Zone:
+        """Return the node's ZONE_MOVABLE."""
+        return self.zones[node, MOVABLE]
+
+    def block_ids(self, pfns: PfnRange) -> range:
+        """Return the ids of the memory blocks that the range touches."""
+        return range(pfns.start // self.block_nr_pages, -(-pfns.end // self.block_nr_pages))
+
+    def blocks(self, pfns: PfnRange) -> PfnRange:
+        """Return the same ids as a range that sets of ids take."""
+        ids = self.block_ids(pfns)
+        return PfnRange(ids.start, max(ids.start, ids.stop))
+
+    def pages_of(self, blocks: PfnSet) -> PfnSet:
+        """Return the page frames of memory blocks."""
+        size = self.block_nr_pages
+        return PfnSet(PfnRange(run.start * size, run.end * size) for run in blocks.ranges())
+
+    def nr_online(self, pfns: PfnRange) -> int:
+        """Return how many memory blocks of the range are online."""
+        return self.online_blocks.count(self.blocks(pfns))
+
+    def block_pfns(self, block_id: int) -> PfnRange:
+        """Return the page frames of a memory block."""
+        return PfnRange(block_id * self.block_nr_pages, (block_id + 1) * self.block_nr_pages)
+
+    def addition_of(self, pfn: int) -> Addition | None:
+        """Return the add that brought the page frame, ``None`` for boot memory."""
+        return next((add for add in self.additions if pfn in add.pfns), None)
+
+    def node_of(self, pfn: int) -> int | None:
+        """Return the node that a page frame of an existing block belongs to."""
+        addition = self.addition_of(pfn)
+        if addition is not None:
+            return addition.node
+        block = self.block_pfns(pfn // self.block_nr_pages)
+        for node, pages in self.boot_node_pages.items():
+            if pages.count(block):
+                return node
+        return None
+
+    def zones_of(self, pfns: PfnRange) -> list[Zone]:
+        """Return the zones that have present pages in the range."""
+        return [zone for zone in self.zones.values() if zone.present.count(pfns)]
+
+    # --- what changes ----------------------------------------------------------------------
+
+    def note(
+        self, kind: str, text: str, pfns: Pages | None = None, function: str | None = None
+    ) -> None:
+        """Record an event."""
+        self.events.append(Event(kind, text, pfns, function))
+
+    def take_events(self) -> list[Event]:
+        """Return the events since the last call, and forget them."""
+        events, self.events = self.events, []
+        return events
+
+    def touch(self, access: str, pfns: Pages, function: str, what: str) -> None:
+        """Access page frames.
+
+        Raises
+        ------
+        KernelFault
+            If the platform does not back all of them.
+        """
+        if not len(pfns):
+            return
+        fault: Fault | None = self.judge(Touch(access, pfns, function, what))
+        self.note(access, f"{function} {access}s {what}", pfns, function)
+        if fault is not None:
+            raise KernelFault(fault)
+
+    def allocate(self, node: int, nr_pages: int) -> PfnSet | None:
+        """Allocate unmovable pages, from the node's kernel zones first; ``None`` if there are none.
+
+        Which frames a real kernel takes is not predicted, only how many: the highest free ones
+        stand for them.
+        """
+        taken = PfnSet()
+        for zone in self._zonelist(node):
+            if len(taken) >= nr_pages:
+                break
+            taken |= self.free(zone).highest(nr_pages - len(taken))
+        if len(taken) < nr_pages:
+            return None
+        self.used |= taken
+        return taken
+
+    def free_pages(self, pages: PfnSet) -> None:
+        """Give used pages back to the buddy."""
+        self.used -= pages
+        self.movable -= pages
+
+    def _zonelist(self, node: int) -> Iterator[Zone]:
+        yield from reversed(self.kernel_zones(node))
+        for other in sorted({zone.node for zone in self.zones.values()} - {node}):
+            yield from reversed(self.kernel_zones(other))

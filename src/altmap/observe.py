@@ -1,0 +1,502 @@
+"""What the modelled machine would show: Linux's files, as numbers that carry on from the start.
+
+The model predicts changes. Each number is the one that the machine showed at its start, plus what
+the kernel's sets gained or lost since; so a start captured on a real machine keeps all that the
+model knows nothing about.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from altmap.kernel.hotplug import zone_for_pfn_range
+from altmap.kernel.pagetables import direct_map_leaves
+from altmap.kernel.state import Addition, Kernel
+from altmap.kernel.watermarks import Watermarks, watermarks
+from altmap.kernel.zone import MOVABLE, Zone
+from altmap.linux.observation import (
+    Block,
+    MemoryFolder,
+    NodeFolder,
+    Observation,
+    PageRun,
+    Resource,
+    ZoneInfo,
+)
+from altmap.pfn import PfnRange, PfnSet
+from altmap.release import Release
+
+__all__ = ("Observer", "free_chunks")
+
+_KPF_LRU, _KPF_BUDDY, _KPF_OFFLINE, _KPF_RESERVED = 1 << 5, 1 << 10, 1 << 23, 1 << 32
+
+
+@dataclass(frozen=True, slots=True)
+class _Counts:
+    present: int
+    managed: int
+    free: int
+
+
+class Observer:
+    """Looks at a kernel, starting from an observation of it.
+
+    Parameters
+    ----------
+    kernel : Kernel
+        In its start state.
+    base : Observation
+        What the machine showed then.
+    blank : bool
+        The base's numbers are all zero, so every number shown is the kernel's own.
+    pages : bool
+        Also show per-page files (kpageflags, buddyinfo); off, a look costs no page walk.
+    """
+
+    def __init__(
+        self, kernel: Kernel, base: Observation, *, blank: bool = False, pages: bool = True
+    ) -> None:
+        self._kernel = kernel
+        self._base = base
+        self._pages = pages
+        self._start = {
+            zone.key: _Counts(0, 0, 0) if blank else self._counts(zone)
+            for zone in kernel.zones.values()
+        }
+        self._start_free = PfnSet() if blank or not pages else kernel_free(kernel)
+        self._start_memmap = 0 if blank else kernel.memmap_nr_pages()
+        self._start_additions = [] if blank else list(kernel.additions)
+        self._start_maps = {} if blank else _direct_map_kib(kernel)
+        self._blank = blank
+        self._khugepaged = True
+        self._khugepaged = blank or self._marks_agree()
+        self._computes_marks = self._khugepaged or self._marks_agree()
+
+    def look(self) -> Observation:
+        """Return what the machine shows now."""
+        counts = {zone.key: self._counts(zone) for zone in self._kernel.zones.values()}
+        base = self._base
+        return replace(
+            base,
+            meminfo=self._meminfo(counts),
+            vmstat=self._vmstat(counts),
+            zoneinfo=self._zoneinfo(counts),
+            buddyinfo=self._buddyinfo(),
+            iomem=self._iomem(),
+            kpageflags=self._kpageflags(),
+            memory=self._memory(),
+            nodes=self._nodes(counts),
+        )
+
+    # --- counters --------------------------------------------------------------------------
+
+    def _counts(self, zone: Zone) -> _Counts:
+        kernel = self._kernel
+        return _Counts(kernel.nr_present(zone), kernel.nr_managed(zone), kernel.nr_free(zone))
+
+    def _gained(self, counts: dict[tuple[int, str], _Counts], what: str) -> int:
+        return sum(
+            getattr(now, what) - getattr(self._start[key], what) for key, now in counts.items()
+        )
+
+    def _kib(self, nr_pages: int) -> int:
+        return nr_pages * self._kernel.arch.page_size_bytes // 1024
+
+    def _meminfo(self, counts: dict[tuple[int, str], _Counts]) -> dict[str, int] | None:
+        if self._base.meminfo is None:
+            return None
+        total, free = self._gained(counts, "managed"), self._gained(counts, "free")
+        gains = {
+            "MemTotal": self._kib(total),
+            "MemFree": self._kib(free),
+            "MemAvailable": self._kib(free),
+            "CommitLimit": self._kib(total) // 2,
+        }
+        now = _direct_map_kib(self._kernel)
+        gains |= {name: kib - self._start_maps.get(name, 0) for name, kib in now.items()}
+        if self._blank and "DirectMap2M" in gains:
+            gains["DirectMap2M"] += self._kib(len(self._kernel.boot_ram))
+        return {
+            name: max(0, value + gains.get(name, 0)) for name, value in self._base.meminfo.items()
+        }
+
+    def _vmstat(self, counts: dict[tuple[int, str], _Counts]) -> dict[str, int] | None:
+        if self._base.vmstat is None:
+            return None
+        gains = {
+            "nr_free_pages": self._gained(counts, "free"),
+            "nr_memmap_pages": self._kernel.memmap_nr_pages() - self._start_memmap,
+        }
+        return {name: value + gains.get(name, 0) for name, value in self._base.vmstat.items()}
+
+    # --- zones -----------------------------------------------------------------------------
+
+    def _managed_now(self) -> dict[tuple[int, str], int]:
+        """Return managed pages of each zone as the files would show them now."""
+        shown = {zone.key: zone.pages.get("managed", 0) for zone in self._base.zoneinfo or ()}
+        return {
+            key: shown.get(key, self._start[key].managed)
+            + self._kernel.nr_managed(zone)
+            - self._start[key].managed
+            for key, zone in self._kernel.zones.items()
+        }
+
+    def _zoneinfo(
+        self, counts: dict[tuple[int, str], _Counts]
+    ) -> tuple[ZoneInfo, ...] | None:
+        if self._base.zoneinfo is None:
+            return None
+        marks = self._marks()
+        shown = [self._one_zone(zone, counts, marks) for zone in self._with_new_nodes()]
+        return tuple(self._with_node_stats(shown))
+
+    def _with_new_nodes(self) -> Iterator[ZoneInfo]:
+        """Yield the zones of the base, then those of nodes that came with added memory."""
+        base = self._base.zoneinfo or ()
+        yield from base
+        known = {zone.node for zone in base}
+        for node in sorted({add.node for add in self._kernel.additions} - known):
+            for zone in base:
+                if zone.node == base[0].node:
+                    pages = dict.fromkeys(zone.pages, 0)
+                    yield ZoneInfo(node, zone.name, pages, (0,) * len(zone.protection))
+
+    def _one_zone(
+        self,
+        info: ZoneInfo,
+        counts: dict[tuple[int, str], _Counts],
+        marks: dict[tuple[int, str], Watermarks],
+    ) -> ZoneInfo:
+        zone = self._kernel.zones.get(info.key)
+        if zone is None:
+            return info
+        start, now = self._start[info.key], counts[info.key]
+        pages = dict(info.pages)
+        for name in ("free", "present", "managed"):
+            gained = getattr(now, name) - getattr(start, name)
+            pages[name] = max(0, pages.get(name, 0) + gained)
+        pages["spanned"] = len(zone.span)
+        info = self._with_watermarks(replace(info, pages=pages), marks)
+        if not pages["present"]:
+            return replace(info, stats={}, pagesets=(), tail={}, node_stats={})
+        return _populated(info, zone, self._base.zoneinfo or ())
+
+    def _marks(self) -> dict[tuple[int, str], Watermarks]:
+        return watermarks(self._kernel, self._managed_now(), khugepaged=self._khugepaged)
+
+    def _marks_agree(self) -> bool:
+        """Tell whether the rule gives the ``min_free_kbytes`` that the machine has at its start.
+
+        The shares of the zones may differ: the kernel sets them before it frees the last of its
+        boot memory, and again only when memory goes online or offline.
+        """
+        marks = self._marks()
+        zones = [zone for zone in self._base.zoneinfo or () if zone.name != MOVABLE]
+        shown = sum(zone.pages.get("min", 0) for zone in zones)
+        computed = sum(mark.min for key, mark in marks.items() if key[1] != MOVABLE)
+        return abs(shown - computed) <= len(zones)
+
+    def _with_watermarks(
+        self, info: ZoneInfo, marks: dict[tuple[int, str], Watermarks]
+    ) -> ZoneInfo:
+        """Show computed watermarks, unless this machine's own start says that it has others."""
+        if not self._computes_marks or not (self._blank or self._kernel.watermarks_set):
+            return info
+        now = marks[info.key]
+        pages = dict(info.pages)
+        for name in ("min", "low", "high", "promo"):
+            if name in pages:
+                pages[name] = getattr(now, name)
+        # Zones above ZONE_MOVABLE (Device) manage nothing, so the last reserve repeats.
+        shown = (*now.protection, *now.protection[-1:] * len(info.protection))
+        return replace(info, pages=pages, protection=shown[: len(info.protection)])
+
+    def _with_node_stats(self, zones: list[ZoneInfo]) -> Iterator[ZoneInfo]:
+        """Yield the zones with each node's statistics in its first populated zone."""
+        stats = {zone.node: zone.node_stats for zone in zones if zone.node_stats}
+        base = self._base.zoneinfo or ()
+        for zone in base:
+            if zone.node_stats:
+                stats.setdefault(zone.node, zone.node_stats)
+        names = next(iter(stats.values()), {})
+        seen: set[int] = set()
+        for zone in zones:
+            if zone.stats and zone.node not in seen:
+                seen.add(zone.node)
+                yield replace(zone, node_stats=stats.get(zone.node) or dict.fromkeys(names, 0))
+            else:
+                yield replace(zone, node_stats={})
+
+    # --- pages -----------------------------------------------------------------------------
+
+    def _buddyinfo(self) -> dict[tuple[int, str], tuple[int, ...]] | None:
+        base = self._base.buddyinfo
+        if base is None or not self._pages:
+            return base
+        kernel, orders = self._kernel, self._kernel.arch.max_page_order + 1
+        changed = kernel.pages_of(kernel.changed_blocks)
+        shown = {}
+        for key, zone in kernel.zones.items():
+            if not zone.present:
+                continue
+            before = free_chunks(self._start_free & zone.present & changed, orders)
+            after = free_chunks(kernel.free(zone) & changed, orders)
+            old = base.get(key, (0,) * orders)
+            shown[key] = tuple(
+                max(0, b + a - c) for b, a, c in zip(old, after, before, strict=False)
+            )
+        return shown
+
+    def _kpageflags(self) -> tuple[PageRun, ...] | None:
+        if self._base.kpageflags is None or not self._pages:
+            return self._base.kpageflags
+        kernel, release = self._kernel, self._kernel.release
+        section = kernel.arch.section_nr_pages
+        end = max(
+            -(-kernel.max_pfn // section) * section,
+            sum(run.nr_pages for run in self._base.kpageflags),
+        )
+        layers: list[tuple[PfnSet, int]] = []
+        changed = kernel.pages_of(kernel.changed_blocks)
+        shown = kernel.pages_of(kernel.changed_blocks & kernel.online_blocks)
+        present = PfnSet()
+        for zone in kernel.zones.values():
+            present |= zone.present & shown
+        for pages, flags in (
+            (kernel.self_hosted, release.memmap_page_flags),
+            (kernel.fake_offline, _KPF_OFFLINE),
+            (kernel.reserved, _KPF_RESERVED),
+            (kernel.movable, _KPF_LRU),
+            (kernel.used, 0),
+            (present, _KPF_BUDDY),
+        ):
+            layers.append((pages & present, flags))
+            present = present - pages
+        return tuple(_overlay(self._base.kpageflags, changed, layers, end, release))
+
+    # --- resources, blocks, nodes ----------------------------------------------------------
+
+    def _iomem(self) -> tuple[Resource, ...] | None:
+        base = self._base.iomem
+        if base is None:
+            return None
+        page = self._kernel.arch.page_size_bytes
+        gone = [add for add in self._start_additions if add not in self._kernel.additions]
+        new = [add for add in self._kernel.additions if add not in self._start_additions]
+        kept = [
+            line
+            for line in base
+            if not any(
+                line.start == add.pfns.start * page and line.end == add.pfns.end * page
+                for add in gone
+            )
+        ]
+        for start, end, name in _resource_lines(new, page):
+            _insert(kept, start, end, name)
+        return tuple(kept)
+
+    def _memory(self) -> MemoryFolder | None:
+        base, kernel = self._base.memory, self._kernel
+        if base is None:
+            return None
+        blocks = {id_: self._block(id_, base.blocks.get(id_)) for id_ in kernel.added_blocks}
+        auto_online = kernel.tunables.auto_online_blocks
+        return MemoryFolder(
+            base.block_size_bytes,
+            base.auto_online_blocks and auto_online,
+            blocks,
+        )
+
+    def _block(self, id_: int, before: Block | None) -> Block:
+        kernel = self._kernel
+        pfns = kernel.block_pfns(id_)
+        online = id_ in kernel.online_blocks
+        state = "online" if online else "offline"
+        if before is not None and before.state == state and id_ not in kernel.changed_blocks:
+            if online or before.valid_zones is None:
+                return before
+            return replace(before, valid_zones=self._valid_zones(pfns, online))
+        node = kernel.node_of(pfns.start)
+        made = Block(
+            state,
+            phys_device=0,
+            removable=True,
+            valid_zones=self._valid_zones(pfns, online),
+            nodes=(node,) if node is not None else (),
+        )
+        return replace(before, state=state, valid_zones=made.valid_zones) if before else made
+
+    def _valid_zones(self, pfns: PfnRange, online: bool) -> tuple[str, ...]:
+        """Source: ``drivers/base/memory.c: valid_zones_show``."""
+        kernel = self._kernel
+        if online:
+            zones = kernel.zones_of(pfns)
+            return (zones[0].name,) if len(zones) == 1 else ("none",)
+        node = kernel.node_of(pfns.start) or 0
+        names = [
+            zone_for_pfn_range(kernel, pfns, node, kind).name
+            for kind in ("online", "online_kernel", "online_movable")
+        ]
+        return tuple(dict.fromkeys(names))
+
+    def _nodes(self, counts: dict[tuple[int, str], _Counts]) -> NodeFolder | None:
+        base = self._base.nodes
+        if base is None:
+            return None
+        with_memory = {zone.node for zone in self._kernel.zones.values() if zone.present}
+        with_normal = {
+            zone.node
+            for zone in self._kernel.zones.values()
+            if zone.present and zone.name != MOVABLE
+        }
+        lists = dict(base.lists)
+        nodes = set(lists.get("online", ())) | {add.node for add in self._kernel.additions}
+        for name, members in (
+            ("online", nodes),
+            ("has_memory", with_memory),
+            ("has_normal_memory", with_normal),
+        ):
+            if name in lists:
+                lists[name] = tuple(sorted(members))
+        shape = next(iter(base.meminfo.values()), {})
+        meminfo = {
+            node: self._node_meminfo(
+                node, base.meminfo.get(node) or dict.fromkeys(shape, 0), counts
+            )
+            for node in sorted(nodes)
+            if base.meminfo
+        }
+        return NodeFolder(lists, meminfo)
+
+    def _node_meminfo(
+        self, node: int, base: dict[str, int], counts: dict[tuple[int, str], _Counts]
+    ) -> dict[str, int]:
+        mine = {key: now for key, now in counts.items() if key[0] == node}
+        total, free = self._gained(mine, "managed"), self._gained(mine, "free")
+        gains = {
+            "MemTotal": self._kib(total),
+            "MemFree": self._kib(free),
+            "MemUsed": self._kib(total - free),
+        }
+        return {name: value + gains.get(name, 0) for name, value in base.items()}
+
+
+def kernel_free(kernel: Kernel) -> PfnSet:
+    """Return the free pages of all zones."""
+    free = PfnSet()
+    for zone in kernel.zones.values():
+        free |= kernel.free(zone)
+    return free
+
+
+def free_chunks(pages: PfnSet, nr_orders: int) -> list[int]:
+    """Return how many free chunks of each order the buddy would make of the pages.
+
+    Buddies merge as far as their alignment and the highest order allow.
+    """
+    chunks = [0] * nr_orders
+    for run in pages.ranges():
+        pfn = run.start
+        top = 1 << (nr_orders - 1)
+        while pfn < run.end:
+            aligned = -(-pfn // top) * top
+            if pfn == aligned and run.end - pfn >= top:
+                whole = (run.end - pfn) // top
+                chunks[-1] += whole
+                pfn += whole * top
+                continue
+            order = min((pfn & -pfn).bit_length() - 1 if pfn else nr_orders - 1, nr_orders - 1)
+            while 1 << order > run.end - pfn:
+                order -= 1
+            chunks[order] += 1
+            pfn += 1 << order
+    return chunks
+
+
+def _populated(info: ZoneInfo, zone: Zone, base: tuple[ZoneInfo, ...]) -> ZoneInfo:
+    """Return the zone with the lines that only a populated zone has."""
+    shape = info if info.stats else next((z for z in base if z.stats), info)
+    stats = dict(info.stats) or dict.fromkeys(shape.stats, 0)
+    if "nr_free_pages" in stats:
+        stats["nr_free_pages"] = info.pages["free"]
+    pagesets = info.pagesets or tuple(
+        {name: value if name == "cpu" else 0 for name, value in pageset.items()}
+        for pageset in shape.pagesets
+    )
+    tail = dict(info.tail) or dict.fromkeys(shape.tail, 0)
+    tail["start_pfn"] = zone.span.start
+    return replace(info, stats=stats, pagesets=pagesets, tail=tail)
+
+
+def _direct_map_kib(kernel: Kernel) -> dict[str, int]:
+    """Return what added memory adds to the DirectMap lines of ``/proc/meminfo``, in KiB."""
+    if not kernel.arch.name.startswith("x86_64"):
+        return {}
+    large_kib = total_kib = 0
+    for addition in kernel.additions:
+        _, large = direct_map_leaves(kernel, addition)
+        large_kib += len(large) << 20
+        total_kib += len(addition.pfns) * kernel.arch.page_size_bytes // 1024
+    return {"DirectMap2M": total_kib - large_kib, "DirectMap1G": large_kib}
+
+
+def _resource_lines(additions: list[Addition], page: int) -> list[tuple[int, int, str]]:
+    """Return ``/proc/iomem`` lines of the additions; those that merge join their neighbours."""
+    lines: list[tuple[int, int, str, bool]] = []
+    for add in sorted(additions, key=lambda add: add.pfns):
+        start, end = add.pfns.start * page, add.pfns.end * page
+        last = lines[-1] if lines else None
+        if last and add.merges and last[3] and last[1] == start and last[2] == add.resource_name:
+            lines[-1] = (last[0], end, last[2], True)
+        else:
+            lines.append((start, end, add.resource_name, add.merges))
+    return [(start, end, name) for start, end, name, _ in lines]
+
+
+def _insert(lines: list[Resource], start: int, end: int, name: str) -> None:
+    """Put a resource where the tree has room: below the innermost line that contains it."""
+    depth, at = 0, len(lines)
+    for index, line in enumerate(lines):
+        if line.start <= start and end <= line.end and line.depth == depth:
+            depth += 1
+            at = index + 1
+        elif line.depth <= depth and line.start >= end:
+            at = index
+            break
+        elif line.end <= start or line.depth > depth:
+            at = index + 1
+    lines.insert(at, Resource(depth, start, end, name))
+
+
+def _overlay(
+    base: tuple[PageRun, ...],
+    changed: PfnSet,
+    layers: list[tuple[PfnSet, int]],
+    end: int,
+    release: Release,
+) -> Iterator[PageRun]:
+    """Yield the base's runs with changed page frames shown as the layers say, up to *end*."""
+    length = sum(run.nr_pages for run in base)
+    pieces: list[tuple[int, int, int]] = []
+    shown = PfnSet()
+    for pages, flags in layers:
+        shown |= pages
+        pieces.extend((run.start, run.end, flags) for run in pages.ranges())
+    hidden = (changed | PfnRange(length, max(length, end))) - shown
+    pieces.extend((run.start, run.end, release.nopage_flags) for run in hidden.ranges() if run.start < end)
+    for run in base:
+        if not changed.count(PfnRange(run.start_pfn, run.start_pfn + run.nr_pages)):
+            pieces.append((run.start_pfn, run.start_pfn + run.nr_pages, run.flags))
+            continue
+        kept = PfnSet.of(PfnRange(run.start_pfn, run.start_pfn + run.nr_pages)) - changed
+        pieces.extend((part.start, part.end, run.flags) for part in kept.ranges())
+    pieces.sort()
+    merged: list[list[int]] = []
+    for start, stop, flags in pieces:
+        if merged and merged[-1][1] == start and merged[-1][2] == flags:
+            merged[-1][1] = stop
+        else:
+            merged.append([start, stop, flags])
+    for start, stop, flags in merged:
+        yield PageRun(start, stop - start, flags)

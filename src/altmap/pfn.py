@@ -1,0 +1,283 @@
+"""Page frame numbers: ranges, sets, and the sizes people write for them.
+
+A *pfn* counts pages, an *address* and a *size* count bytes; the name of every value says which.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+
+from pyroaring import BitMap64
+
+from altmap.errors import InputError
+
+__all__ = (
+    "Pages",
+    "PfnRange",
+    "PfnSet",
+    "PfnStride",
+    "format_size",
+    "parse_address",
+    "parse_size",
+)
+
+_BINARY = {"": 0, "K": 10, "M": 20, "G": 30, "T": 40, "P": 50}
+_UNITS = (
+    {"B": 1}
+    | {prefix: 1 << shift for prefix, shift in _BINARY.items() if prefix}
+    | {f"{prefix}iB": 1 << shift for prefix, shift in _BINARY.items() if prefix}
+    | {f"{p}B": 1000**n for n, p in enumerate("KMGTP", start=1)}
+    | {"kB": 1000}
+)
+_SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*")
+
+
+def parse_size(text: str) -> int:
+    """Return the bytes that a size with a unit stands for.
+
+    ``128MiB`` and ``128M`` are binary; ``128MB`` is decimal; a bare number is refused, since the
+    field's tools disagree on its unit (QEMU: MiB, libvirt: KiB, the kernel: bytes).
+
+    Raises
+    ------
+    InputError
+        If the unit is missing or unknown, or the size is not a whole number of bytes.
+    """
+    match = _SIZE.fullmatch(text) if isinstance(text, str) else None
+    if match is None:
+        raise InputError(f"size {text!r}: need a number and a unit, such as '128MiB'")
+    number, unit = match.groups()
+    if not unit:
+        raise InputError(f"size {text!r}: need a unit, such as '{number}MiB'")
+    if unit not in _UNITS:
+        raise InputError(f"size {text!r}: unknown unit {unit!r}, need one of {', '.join(_UNITS)}")
+    size_bytes = Fraction(number) * _UNITS[unit]
+    if size_bytes.denominator != 1:
+        raise InputError(f"size {text!r}: need a whole number of bytes")
+    return int(size_bytes)
+
+
+def parse_address(value: int | str) -> int:
+    """Return the bytes of an address: an integer, ``"0x..."``, or a size such as ``"4GiB"``."""
+    if isinstance(value, str):
+        if re.fullmatch(r"\s*0[xX][0-9a-fA-F]+\s*", value):
+            return int(value, 16)
+        return parse_size(value)
+    if isinstance(value, bool) or value < 0:
+        raise InputError(f"address {value!r}: need a number of bytes >= 0 or text such as '0x1000'")
+    return value
+
+
+def format_size(size_bytes: int) -> str:
+    """Return the size in the largest binary unit that shows it exactly: ``"64 MiB"``."""
+    for prefix, shift in reversed(_BINARY.items()):
+        if prefix and size_bytes and size_bytes % (1 << shift) == 0:
+            return f"{size_bytes >> shift} {prefix}iB"
+    return f"{size_bytes} B"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class PfnRange:
+    """The half-open range of page frames ``[start, end)``.
+
+    Raises
+    ------
+    InputError
+        Unless ``0 <= start <= end``.
+    """
+
+    start: int
+    end: int
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.start <= self.end:
+            raise InputError(
+                f"PFN range [{self.start:#x}, {self.end:#x}): need 0 <= start <= end"
+            )
+
+    def __len__(self) -> int:
+        return self.end - self.start
+
+    def __contains__(self, pfn: object) -> bool:
+        return isinstance(pfn, int) and self.start <= pfn < self.end
+
+    def __str__(self) -> str:
+        return f"[{self.start:#x}, {self.end:#x})"
+
+    def overlaps(self, other: PfnRange) -> bool:
+        """Tell whether the two ranges share a page frame."""
+        return max(self.start, other.start) < min(self.end, other.end)
+
+    def intersection(self, other: PfnRange) -> PfnRange:
+        """Return the page frames in both, empty at the later start if there are none."""
+        start = max(self.start, other.start)
+        return PfnRange(start, max(start, min(self.end, other.end)))
+
+
+@dataclass(frozen=True, slots=True)
+class PfnStride:
+    """The first *nr_pages* page frames of every *step* in ``[start, end)``.
+
+    What every memory block holds at the same place, said without a set.
+    """
+
+    start: int
+    end: int
+    step: int
+    nr_pages: int
+
+    def __len__(self) -> int:
+        return len(range(self.start, self.end, self.step)) * self.nr_pages
+
+    def hull(self) -> PfnRange:
+        """Return the smallest range that covers all of them."""
+        starts = range(self.start, self.end, self.step)
+        return PfnRange(self.start, starts[-1] + self.nr_pages if starts else self.start)
+
+
+class PfnSet:
+    """A set of page frame numbers, held as a 64-bit Roaring bitmap.
+
+    Operators ``| & - ^`` return a new set; ``|= &= -=`` change this one. Each takes a set, a
+    :class:`PfnRange` or a :class:`PfnStride`. Cost follows the number of runs, not of pages.
+    """
+
+    __slots__ = ("_bits",)
+
+    def __init__(self, ranges: Iterable[PfnRange] = ()) -> None:
+        self._bits = BitMap64()
+        for pfns in ranges:
+            self._bits.add_range(pfns.start, pfns.end)
+
+    @classmethod
+    def of(cls, *pages: Pages) -> PfnSet:
+        """Return the union of ranges, strides and sets."""
+        made = cls()
+        for some in pages:
+            made |= some
+        return made
+
+    @classmethod
+    def _wrap(cls, bits: BitMap64) -> PfnSet:
+        made = cls.__new__(cls)
+        made._bits = bits
+        return made
+
+    def copy(self) -> PfnSet:
+        """Return an independent copy."""
+        return self._wrap(self._bits.copy())
+
+    def __len__(self) -> int:
+        return len(self._bits)
+
+    def __bool__(self) -> bool:
+        return bool(self._bits)
+
+    def __contains__(self, pfn: object) -> bool:
+        return isinstance(pfn, int) and pfn in self._bits
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._bits)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, PfnSet) and self._bits == other._bits
+
+    __hash__ = None  # type: ignore[assignment]  # mutable
+
+    def __repr__(self) -> str:
+        shown = [str(pfns) for pfns, _ in zip(self.ranges(), range(4), strict=False)]
+        return f"PfnSet({len(self)} pages: {' '.join(shown)}{' …' if len(shown) == 4 else ''})"
+
+    def __or__(self, other: Pages) -> PfnSet:
+        return self._wrap(self._bits | _bits(other))
+
+    def __and__(self, other: Pages) -> PfnSet:
+        return self._wrap(self._bits & _bits(other))
+
+    def __sub__(self, other: Pages) -> PfnSet:
+        return self._wrap(self._bits - _bits(other))
+
+    def __xor__(self, other: Pages) -> PfnSet:
+        return self._wrap(self._bits ^ _bits(other))
+
+    def __ior__(self, other: Pages) -> PfnSet:
+        if isinstance(other, PfnRange):
+            self._bits.add_range(other.start, other.end)
+        elif isinstance(other, PfnStride):
+            add_range, nr_pages = self._bits.add_range, other.nr_pages
+            for start in range(other.start, other.end, other.step):
+                add_range(start, start + nr_pages)
+        else:
+            self._bits |= other._bits
+        return self
+
+    def __iand__(self, other: Pages) -> PfnSet:
+        self._bits &= _bits(other)
+        return self
+
+    def __isub__(self, other: Pages) -> PfnSet:
+        if isinstance(other, PfnRange):
+            self._bits.remove_range(other.start, other.end)
+        else:
+            self._bits -= _bits(other)
+        return self
+
+    def isdisjoint(self, other: PfnSet) -> bool:
+        """Tell whether the sets share no page frame."""
+        return bool(self._bits.isdisjoint(other._bits))
+
+    def issubset(self, other: PfnSet) -> bool:
+        """Tell whether every page frame of this set is in the other."""
+        return bool(self._bits.issubset(other._bits))
+
+    def covers(self, pfns: PfnRange) -> bool:
+        """Tell whether every page frame of the range is in the set."""
+        return not pfns or bool(self._bits.contains_range(pfns.start, pfns.end))
+
+    def count(self, pages: PfnSet | PfnRange) -> int:
+        """Return how many page frames of a range or another set are in the set."""
+        if isinstance(pages, PfnSet):
+            return int(self._bits.intersection_cardinality(pages._bits))
+        return int(self._bits.range_cardinality(pages.start, pages.end)) if pages else 0
+
+    def min(self) -> int:
+        """Return the lowest pfn; the set must not be empty."""
+        return int(self._bits.min())
+
+    def max(self) -> int:
+        """Return the highest pfn; the set must not be empty."""
+        return int(self._bits.max())
+
+    def span(self) -> PfnRange:
+        """Return the smallest range that covers the set, ``[0, 0)`` if it is empty."""
+        return PfnRange(self.min(), self.max() + 1) if self else PfnRange(0, 0)
+
+    def ranges(self) -> Iterator[PfnRange]:
+        """Yield the maximal runs in ascending order."""
+        starts = self._bits - self._bits.shift(1)
+        ends = self._bits - (self._bits.shift(-1) if self else self._bits)
+        for start, last in zip(starts, ends, strict=True):
+            yield PfnRange(start, last + 1)
+
+    def nr_ranges(self) -> int:
+        """Return the number of maximal runs."""
+        return len(self._bits - self._bits.shift(1))
+
+    def highest(self, nr_pages: int) -> PfnSet:
+        """Return the set's *nr_pages* highest page frames, all of them if it has fewer."""
+        if nr_pages >= len(self):
+            return self.copy()
+        if nr_pages <= 0:
+            return PfnSet()
+        return self & PfnRange(int(self._bits[len(self) - nr_pages]), self.max() + 1)
+
+
+#: Anything that names page frames.
+Pages = PfnSet | PfnRange | PfnStride
+
+
+def _bits(other: Pages) -> BitMap64:
+    return other._bits if isinstance(other, PfnSet) else PfnSet.of(other)._bits

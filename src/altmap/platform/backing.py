@@ -1,0 +1,42 @@
+"""What is backed, and what becomes of a touch of the rest: ``fault = touched - backed``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from altmap.kernel.touch import Touch
+from altmap.pfn import PfnSet, PfnStride
+from altmap.trace import Fault
+
+__all__ = ("Backing",)
+
+
+@dataclass(slots=True)
+class Backing:
+    """The page frames that the platform backs.
+
+    Attributes
+    ----------
+    backed : PfnSet
+        May be read and written.
+    unbacked_reads : str
+        ``fault``, or ``allowed`` where the platform answers reads of unbacked frames.
+    write_fault : str
+        What the CPU makes of a write to an unbacked frame.
+    """
+
+    backed: PfnSet = field(default_factory=PfnSet)
+    unbacked_reads: str = "fault"
+    write_fault: str = "general protection fault"
+
+    def judge(self, touch: Touch) -> Fault | None:
+        """Return the fault that a touch causes, ``None`` if all its frames are backed."""
+        if touch.access == "read" and self.unbacked_reads == "allowed":
+            return None
+        if isinstance(touch.pfns, PfnStride) and self.backed.covers(touch.pfns.hull()):
+            return None
+        unbacked = PfnSet.of(touch.pfns) - self.backed
+        if not unbacked:
+            return None
+        kind = self.write_fault if touch.access == "write" else "read of an unbacked frame"
+        return Fault(unbacked.min(), touch.access, touch.function, unbacked, kind)

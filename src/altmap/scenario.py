@@ -1,0 +1,263 @@
+"""Scenarios: a machine, and what is done to it, as a TOML file says it.
+
+The schema is written down for users in ``docs/scenario.md``. A scenario that is accepted here can
+still ask for what a platform refuses (two devices at one address); that shows when it runs.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from altmap.errors import InputError
+from altmap.pfn import parse_address, parse_size
+
+__all__ = (
+    "Address",
+    "Device",
+    "Machine",
+    "Node",
+    "Offline",
+    "Online",
+    "Plug",
+    "Region",
+    "Scenario",
+    "SetTunables",
+    "Size",
+    "Step",
+    "Unplug",
+    "load_scenario",
+    "selected_blocks",
+    "step_name",
+)
+
+OnlineType = Literal["online", "online_kernel", "online_movable"]
+AutoOnline = Literal["offline", "online", "online_kernel", "online_movable"]
+MemmapMode = Literal["off", "on", "force"]
+OnlinePolicy = Literal["contig-zones", "auto-movable"]
+Driver = Literal["dimm", "hyperv"]
+
+
+class Size(int):
+    """Bytes, written with a unit: ``"128MiB"``."""
+
+
+class Address(int):
+    """A physical address in bytes: ``"0x100000000"``, ``"4GiB"`` or an integer."""
+
+
+class _Strict(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
+    pass
+
+
+class Node(_Strict, kw_only=True):
+    """A NUMA node; its memory follows the memory of the node before it."""
+
+    memory: Size
+
+
+class Region(_Strict, kw_only=True):
+    """The region that a Hyper-V host names for a hot-add; the range added lies in it."""
+
+    address: Address
+    size: Size
+
+
+class Device(_Strict, kw_only=True):
+    """A device that is plugged already when the scenario starts from a sysroot."""
+
+    id: str
+    address: Address
+    size: Size
+    driver: Driver = "dimm"
+    node: int = 0
+    self_hosted: bool | None = None
+
+
+class Machine(_Strict, kw_only=True):
+    """The machine; what is ``None`` comes from the sysroot, or else from its default."""
+
+    arch: str | None = None
+    release: str | None = None
+    memory: Size | None = None
+    platform: Literal["pc", "q35"] | None = None
+    cpus: int = 1
+    nodes: list[Node] = []
+    block_size: Size | None = None
+    policy: str | None = None
+    memmap_on_memory: MemmapMode | None = None
+    online_policy: OnlinePolicy | None = None
+    auto_movable_ratio: int | None = None
+    auto_movable_numa_aware: bool | None = None
+    movable_node: bool | None = None
+    auto_online_blocks: AutoOnline | None = None
+    unbacked_reads: Literal["fault", "allowed"] = "fault"
+    devices: list[Device] = []
+
+
+class _Step(_Strict, kw_only=True, tag_field="do"):
+    name: str | None = None
+
+
+class Plug(_Step, kw_only=True, tag="plug"):
+    """Memory arrives: a DIMM is plugged, or a Hyper-V host adds a range."""
+
+    size: Size
+    id: str
+    driver: Driver = "dimm"
+    address: Address | None = None
+    node: int | None = None
+    region: Region | None = None
+
+
+class Unplug(_Step, kw_only=True, tag="unplug"):
+    """A device is asked back; the kernel offlines its blocks itself if it can."""
+
+    id: str
+
+
+class _Selection(_Step, kw_only=True):
+    id: str | None = None
+    blocks: int | str | list[int | str] | None = None
+    part: Literal["all", "first", "middle", "last"] = "all"
+
+
+class Online(_Selection, kw_only=True, tag="online"):
+    """Memory blocks are onlined, in the order given, up to the first refusal."""
+
+    to: OnlineType = "online"
+
+
+class Offline(_Selection, kw_only=True, tag="offline"):
+    """Memory blocks are offlined, in the order given, up to the first refusal."""
+
+
+class SetTunables(_Step, kw_only=True, tag="set"):
+    """Parameters of the running kernel are written."""
+
+    auto_online_blocks: AutoOnline | None = None
+    online_policy: OnlinePolicy | None = None
+    auto_movable_ratio: int | None = None
+    auto_movable_numa_aware: bool | None = None
+
+
+Step = Plug | Unplug | Online | Offline | SetTunables
+
+
+class Scenario(_Strict, kw_only=True):
+    """A machine and the steps that are taken on it."""
+
+    name: str
+    description: str = ""
+    machine: Machine = msgspec.field(default_factory=Machine)
+    steps: list[Step] = []
+
+
+def load_scenario(path: Path) -> Scenario:
+    """Read a scenario file.
+
+    Raises
+    ------
+    InputError
+        Naming the file, the place in it, and the rule.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"scenario {path}: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"scenario {path}: not UTF-8 text") from error
+    try:
+        data = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise InputError(f"scenario {path}: not TOML: {error}") from error
+    data.setdefault("name", path.stem)
+    try:
+        scenario: Scenario = msgspec.convert(data, Scenario, dec_hook=_decode)
+        _check(scenario)
+    except (msgspec.ValidationError, InputError) as error:
+        raise InputError(f"scenario {path}: {error}") from error
+    return scenario
+
+
+def _decode(wanted: type, value: Any) -> Any:
+    try:
+        if wanted is Size:
+            return Size(parse_size(value))
+        return Address(parse_address(value))
+    except InputError as error:
+        raise ValueError(str(error)) from error
+
+
+def _check(scenario: Scenario) -> None:
+    for label, text in [("name", scenario.name)] + [
+        (f"steps[{i}].name", step.name) for i, step in enumerate(scenario.steps) if step.name
+    ]:
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+-]*", text):
+            raise InputError(f"{label} {text!r}: need letters, digits and . _ + - only")
+    if scenario.machine.cpus < 1:
+        raise InputError(f"machine.cpus {scenario.machine.cpus}: need at least 1")
+    for index, step in enumerate(scenario.steps):
+        _check_step(f"steps[{index}]", step)
+
+
+def _check_step(where: str, step: Step) -> None:
+    match step:
+        case Plug():
+            if step.size <= 0:
+                raise InputError(f"{where}.size {step.size}: need more than 0 bytes")
+            if step.driver == "hyperv" and step.address is None:
+                raise InputError(f"{where}: a hyperv plug needs an address, the host names it")
+            if step.driver != "hyperv" and step.region is not None:
+                raise InputError(f"{where}.region: only a hyperv plug has one")
+        case Online() | Offline():
+            if (step.id is None) == (step.blocks is None):
+                raise InputError(f"{where}: need either id or blocks")
+            selected_blocks(step)
+        case SetTunables():
+            if all(
+                getattr(step, key) is None for key in step.__struct_fields__ if key != "name"
+            ):
+                raise InputError(f"{where}: sets nothing")
+        case _:
+            pass
+
+
+def selected_blocks(step: Online | Offline) -> list[int] | None:
+    """Return the block ids that the step names itself, ``None`` if it names a device.
+
+    Raises
+    ------
+    InputError
+        If a name is no block: ``32``, ``"32-39"`` and ``"memory32"`` are.
+    """
+    if step.blocks is None:
+        return None
+    named = step.blocks if isinstance(step.blocks, list) else [step.blocks]
+    ids: list[int] = []
+    for item in named:
+        match = re.fullmatch(r"(?:memory)?(\d+)(?:-(\d+))?", str(item))
+        if match is None or int(match[2] or match[1]) < int(match[1]):
+            raise InputError(f"blocks {item!r}: need a block id such as 32, '32-39' or 'memory32'")
+        ids.extend(range(int(match[1]), int(match[2] or match[1]) + 1))
+    if not ids:
+        raise InputError("blocks []: need at least one block")
+    return ids
+
+
+def step_name(step: Step) -> str:
+    """Return the step's own name, or one made of what it does: ``plug-d1``."""
+    if step.name:
+        return step.name
+    verb = str(step.__struct_config__.tag)
+    if isinstance(step, SetTunables):
+        return verb
+    if isinstance(step, Online | Offline) and step.id is None:
+        ids = selected_blocks(step) or []
+        return f"{verb}-memory{ids[0]}" + (f"-{ids[-1]}" if len(ids) > 1 else "")
+    part = f"-{step.part}" if isinstance(step, Online | Offline) and step.part != "all" else ""
+    return re.sub(r"[^A-Za-z0-9._+-]", "_", f"{verb}-{step.id}{part}")

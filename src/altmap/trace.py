@@ -1,0 +1,221 @@
+"""What happened: outcomes, events and faults, the same for a model and for a real kernel.
+
+A trace is a list of steps; each step has one outcome, what was noticed on the way, and what the
+machine looked like afterwards. Whoever compares two traces cannot tell which one was predicted.
+"""
+
+from __future__ import annotations
+
+import errno as errno_module
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from altmap.linux.observation import Observation
+from altmap.pfn import Pages, PfnRange, PfnSet, PfnStride
+
+__all__ = ("OK", "Event", "Fault", "Outcome", "StepRecord", "Trace")
+
+#: Runs of pfns written for one event; the rest is counted.
+_MAX_RUNS = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a step ended.
+
+    Attributes
+    ----------
+    status : str
+        ``ok``, ``refused`` (the kernel said no), ``fault`` (the kernel died) or ``not_reached``
+        (an earlier fault ended the machine).
+    errno : str or None
+        Name of the error, such as ``EBUSY``.
+    function : str or None
+        The kernel function that refuses, or that touched the frame.
+    why : str
+        One sentence for people.
+    """
+
+    status: str
+    errno: str | None = None
+    function: str | None = None
+    why: str = ""
+
+    def __bool__(self) -> bool:
+        return self.status == "ok"
+
+    @classmethod
+    def refused(cls, errno: int | str, function: str, why: str) -> Outcome:
+        """Return a refusal; *errno* is a number or a name."""
+        name = errno if isinstance(errno, str) else errno_module.errorcode.get(errno, str(errno))
+        return cls("refused", name, function, why)
+
+
+OK = Outcome("ok")
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something noticed while a step ran.
+
+    Attributes
+    ----------
+    kind : str
+        Such as ``memmap-placed``, ``write``, ``onlined``, ``fake-offline``, ``driver``.
+    text : str
+        One line for people.
+    pfns : PfnSet, PfnRange, PfnStride or None
+        The page frames concerned.
+    function : str or None
+        The kernel function at work.
+    """
+
+    kind: str
+    text: str
+    pfns: Pages | None = None
+    function: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """The kernel touched frames that the platform does not back.
+
+    Attributes
+    ----------
+    pfn : int
+        The first such frame.
+    access : str
+        ``write`` or ``read``.
+    function : str
+        The kernel function that touched it.
+    pfns : PfnSet
+        All such frames of the same touch.
+    kind : str
+        What the CPU makes of it, by platform.
+    """
+
+    pfn: int
+    access: str
+    function: str
+    pfns: PfnSet
+    kind: str
+
+
+@dataclass(slots=True)
+class StepRecord:
+    """One step of a trace.
+
+    Attributes
+    ----------
+    name : str
+        The step's name; ``start`` for the look before the first step.
+    action : dict
+        The step as the scenario gave it.
+    outcome : Outcome
+    events : list of Event
+    faults : list of Fault
+    observation : Observation or None
+        The machine after the step; ``None`` when nobody looked or nobody could.
+    """
+
+    name: str
+    action: dict[str, Any]
+    outcome: Outcome
+    events: list[Event] = field(default_factory=list)
+    faults: list[Fault] = field(default_factory=list)
+    observation: Observation | None = None
+
+
+@dataclass(slots=True)
+class Trace:
+    """A scenario as it ran on one target.
+
+    Attributes
+    ----------
+    scenario, target, release, policy : str
+        Which scenario; ``model`` or ``lab``; the kernel's release; the memmap policy.
+    machine : dict
+        The machine's parameters, as they were in force.
+    steps : list of StepRecord
+        The start first.
+    notes : list of str
+        What the reader must know: files that a sysroot lacked, assumptions made for want of them.
+    """
+
+    scenario: str
+    target: str
+    release: str
+    policy: str
+    machine: dict[str, Any]
+    steps: list[StepRecord]
+    notes: list[str] = field(default_factory=list)
+
+    def folder_names(self) -> list[str]:
+        """Return ``00-start``, ``01-<step>``, ...: one folder name for each step."""
+        width = max(2, len(str(len(self.steps) - 1)))
+        return [f"{index:0{width}d}-{step.name}" for index, step in enumerate(self.steps)]
+
+    def to_builtins(self) -> dict[str, Any]:
+        """Return the trace as JSON's types, without observations (those are files of their own)."""
+        steps = zip(self.folder_names(), self.steps, strict=True)
+        return {
+            "schema": "altmap-trace",
+            "version": 1,
+            "scenario": self.scenario,
+            "target": self.target,
+            "release": self.release,
+            "policy": self.policy,
+            "machine": self.machine,
+            "notes": self.notes,
+            "steps": [
+                {
+                    "folder": folder,
+                    "name": step.name,
+                    "action": step.action,
+                    "result": {
+                        "status": step.outcome.status,
+                        "errno": step.outcome.errno,
+                        "function": step.outcome.function,
+                        "why": step.outcome.why,
+                    },
+                    "events": [_event(event) for event in step.events],
+                    "faults": [_fault(fault) for fault in step.faults],
+                }
+                for folder, step in steps
+            ],
+        }
+
+
+def _pages(pfns: Pages) -> dict[str, Any]:
+    match pfns:
+        case PfnRange():
+            runs: Iterable[PfnRange] = [pfns] if pfns else []
+            nr_ranges = len(list(runs))
+        case PfnStride():
+            starts = range(pfns.start, pfns.end, pfns.step)
+            runs = (PfnRange(start, start + pfns.nr_pages) for start in starts)
+            nr_ranges = len(starts)
+        case PfnSet():
+            runs, nr_ranges = pfns.ranges(), pfns.nr_ranges()
+    ranges = [[run.start, run.end] for run in _first(runs, _MAX_RUNS)]
+    return {"nr_pages": len(pfns), "nr_ranges": nr_ranges, "ranges": ranges}
+
+
+def _first(items: Iterable[Any], nr: int) -> list[Any]:
+    return [item for item, _ in zip(items, range(nr), strict=False)]
+
+
+def _event(event: Event) -> dict[str, Any]:
+    made: dict[str, Any] = {"kind": event.kind, "text": event.text, "function": event.function}
+    return made if event.pfns is None else made | {"pfns": _pages(event.pfns)}
+
+
+def _fault(fault: Fault) -> dict[str, Any]:
+    return {
+        "pfn": fault.pfn,
+        "access": fault.access,
+        "function": fault.function,
+        "kind": fault.kind,
+        "pfns": _pages(fault.pfns),
+    }
