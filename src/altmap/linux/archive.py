@@ -1,0 +1,132 @@
+"""A sysroot in a tar archive, plain or compressed: read in one pass, never unpacked."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import lzma
+import tarfile
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, Self, cast
+
+from altmap.errors import InputError
+from altmap.linux.intake import Intake
+from altmap.linux.paths import leads_on, matters, normalise
+
+__all__ = ("read",)
+
+_OPENERS: dict[bytes, Callable[[Path], IO[bytes]]] = {
+    b"\x1f\x8b": lambda path: cast("IO[bytes]", gzip.GzipFile(path)),
+    b"BZh": bz2.BZ2File,
+    b"\xfd7zXZ\x00": lzma.LZMAFile,
+}
+_BROKEN = (
+    *(tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, OSError),
+    # What tarfile raises for headers that make no sense, or for a long chain of them.
+    *(ValueError, LookupError, ArithmeticError, RecursionError),
+)
+_EXTENSIONS = (
+    tarfile.XHDTYPE,
+    tarfile.XGLTYPE,
+    tarfile.SOLARIS_XHDTYPE,
+    tarfile.GNUTYPE_LONGNAME,
+    tarfile.GNUTYPE_LONGLINK,
+)
+_MAX_EXTENSION_BYTES = 1 << 20
+_CHUNK = 1 << 20
+
+
+class _Member(tarfile.TarInfo):
+    """A member whose header must be whole: ``tarfile`` takes a broken one for the end."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
+        if len(buf) < tarfile.BLOCKSIZE:
+            raise tarfile.ReadError("it ends before its end-of-archive mark")
+        if not any(buf):
+            return super().frombuf(buf, encoding, errors)
+        try:
+            member = super().frombuf(buf, encoding, errors)
+        except tarfile.HeaderError as error:
+            raise tarfile.ReadError(str(error)) from error
+        if member.type in _EXTENSIONS and member.size > _MAX_EXTENSION_BYTES:
+            raise tarfile.ReadError(
+                f"need extended headers of at most {_MAX_EXTENSION_BYTES} bytes"
+            )
+        return member
+
+
+def read(source: Path) -> Intake:
+    """Return what matters of the archive.
+
+    Raises
+    ------
+    InputError
+        If it is not a whole archive, or a member breaks a rule: absolute names and ``..`` anywhere;
+        links that leave the sysroot, hard links and special files where a sysroot's files belong.
+    """
+    intake = Intake(str(source))
+    try:
+        with _open(source) as stream:
+            with tarfile.open(fileobj=stream, mode="r|", tarinfo=_Member) as tar:
+                _read_members(intake, tar)
+            # The compressed formats check their sums at their very end.
+            while stream.read(_CHUNK):
+                pass
+    except _BROKEN as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+        raise InputError(f"{source}: need a whole tar archive or a folder: {reason}") from error
+    intake.finish()
+    return intake
+
+
+def _open(source: Path) -> IO[bytes]:
+    with source.open("rb") as plain:
+        magic = plain.read(6)
+    for start, opener in _OPENERS.items():
+        if magic.startswith(start):
+            return opener(source)
+    return source.open("rb")
+
+
+def _read_members(intake: Intake, tar: tarfile.TarFile) -> None:
+    top: str | None = None
+    while (member := tar.next()) is not None:
+        # Else the object keeps every header it saw.
+        tar.members.clear()  # type: ignore[attr-defined]  # typeshed has not got it
+        intake.count(member.name)
+        try:
+            name = normalise(member.name)
+        except InputError as error:
+            raise InputError(f"{intake.source}: member {error}") from error
+        found, path = _below_top(name)
+        if not path:
+            continue
+        if matters(path) or not member.isdir():
+            top = found if top is None else top
+            if found != top:
+                raise intake.error(name, f"is of a second sysroot, the first is {top or '.'!r}")
+            _read_member(intake, tar, member, path)
+
+
+def _below_top(name: str) -> tuple[str, str]:
+    """Return the leading folder, empty if there is none, and the path below if it matters."""
+    if matters(name) or leads_on(name):
+        return "", name
+    top, _, path = name.partition("/")
+    return (top, path) if matters(path) or leads_on(path) else ("", "")
+
+
+def _read_member(intake: Intake, tar: tarfile.TarFile, member: tarfile.TarInfo, path: str) -> None:
+    if member.isdir():
+        return
+    if leads_on(path):
+        raise intake.error(member.name, "need a folder")
+    if member.issym():
+        intake.link(path, member.linkname)
+    elif member.isreg() and (content := tar.extractfile(member)) is not None:
+        intake.file(path, content.read)
+    else:
+        raise intake.error(member.name, "need a regular file, folder or symbolic link")

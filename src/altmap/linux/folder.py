@@ -1,0 +1,166 @@
+"""A sysroot in a folder: read without leaving it, and written whole or not at all."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from altmap.errors import AltmapError, InputError
+from altmap.linux.intake import Intake
+from altmap.linux.paths import check_tree, leads_on, matters
+
+__all__ = ("read", "write")
+
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+# A device or block that went away while its folder was read.
+_GONE = (errno.ENOENT, errno.ENODEV, errno.ENXIO)
+
+
+def read(source: Path) -> Intake:
+    """Return what matters of the folder, which may be ``/`` of this machine.
+
+    Only real folders are entered, so no link is ever followed. What may not be read is listed in
+    ``unreadable``.
+
+    Raises
+    ------
+    InputError
+        If a link leaves the folder, or something else than files, folders and links is there.
+    """
+    intake = Intake(str(source))
+    try:
+        root = os.open(source, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise InputError(f"{source}: need a folder that can be read: {error.strerror}") from error
+    try:
+        top = _find_top(intake, root)
+        if top:
+            root, outer = os.open(top, _FOLDER, dir_fd=root), root
+            os.close(outer)
+        _read_folder(intake, root, "")
+    except OSError as error:
+        raise InputError(f"{source}: cannot be read: {error.strerror}") from error
+    finally:
+        os.close(root)
+    intake.finish()
+    return intake
+
+
+def _find_top(intake: Intake, root: int) -> str:
+    """Return the name of the only folder that holds proc or sys, empty if *root* does."""
+    names = os.listdir(root)
+    if {"proc", "sys"} & set(names):
+        return ""
+    tops = [name for name in sorted(names) if _holds_sysroot(root, name)]
+    if len(tops) > 1:
+        raise InputError(
+            f"{intake.source}: holds more than one sysroot, such as {tops[0]!r} and {tops[1]!r}: "
+            "name one of them"
+        )
+    return tops[0] if tops else ""
+
+
+def _holds_sysroot(root: int, name: str) -> bool:
+    try:
+        folder = os.open(name, _FOLDER, dir_fd=root)
+    except OSError:
+        return False
+    try:
+        return bool({"proc", "sys"} & set(os.listdir(folder)))  # noqa: PTH208  # a descriptor
+    except OSError:
+        return False
+    finally:
+        os.close(folder)
+
+
+def _read_folder(intake: Intake, folder: int, prefix: str) -> None:
+    with os.scandir(folder) as entries:
+        names = sorted(entry.name for entry in entries)
+    for name in names:
+        path = prefix + name
+        if not (matters(path) or leads_on(path)):
+            continue
+        intake.count(path)
+        try:
+            _read_entry(intake, folder, name, path)
+        except OSError as error:
+            if error.errno not in _GONE:
+                intake.unreadable.append(path)
+
+
+def _read_entry(intake: Intake, folder: int, name: str, path: str) -> None:
+    mode = os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode
+    if stat.S_ISDIR(mode):
+        inner = os.open(name, _FOLDER, dir_fd=folder)
+        try:
+            _read_folder(intake, inner, f"{path}/")
+        finally:
+            os.close(inner)
+    elif leads_on(path):
+        raise intake.error(path, "need a folder")
+    elif stat.S_ISLNK(mode):
+        intake.link(path, os.readlink(name, dir_fd=folder))
+    elif not stat.S_ISREG(mode):
+        raise intake.error(path, "need a regular file, folder or symbolic link")
+    elif mode & 0o444:
+        _read_file(intake, folder, name, path)
+
+
+def _read_file(intake: Intake, folder: int, name: str, path: str) -> None:
+    file = os.open(name, _FILE, dir_fd=folder)
+    try:
+        intake.file(path, lambda nr_bytes: os.read(file, nr_bytes))
+    finally:
+        os.close(file)
+
+
+def write(files: Mapping[str, bytes], links: Mapping[str, str], target: Path) -> None:
+    """Write files and symbolic links below *target*, which appears complete or not at all.
+
+    Raises
+    ------
+    InputError
+        If the target exists and is not an empty folder, or a name is not one of a sysroot.
+    AltmapError
+        If the disk refuses.
+    """
+    check_tree(files, links)
+    target = Path(os.path.realpath(target))
+    _require_empty(target)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as parent:
+            # A folder of its own, since the temporary one is for the owner only.
+            draft = Path(parent, "sysroot")
+            _fill(files, links, draft)
+            draft.rename(target)
+    except OSError as error:
+        raise AltmapError(f"{target}: cannot be written: {error.strerror}") from error
+
+
+def _require_empty(target: Path) -> None:
+    try:
+        names = sorted(path.name for path in target.iterdir())
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise InputError(f"{target}: need a folder to write into: {error.strerror}") from error
+    if names:
+        raise InputError(f"{target}: need an empty or new folder, but it holds {names[0]!r}")
+
+
+def _fill(files: Mapping[str, bytes], links: Mapping[str, str], draft: Path) -> None:
+    draft.mkdir()
+    for parent in sorted({path.rpartition("/")[0] for path in (*files, *links)}):
+        (draft / parent).mkdir(parents=True, exist_ok=True)
+    base = str(draft)
+    for path, content in files.items():
+        with open(f"{base}/{path}", "wb") as file:  # noqa: PTH123  # Path costs more than the file
+            file.write(content)
+    for path, destination in links.items():
+        os.symlink(destination, f"{base}/{path}")  # noqa: PTH211  # as above

@@ -1,0 +1,142 @@
+"""``/sys/devices/system/node``: which nodes there are, and each node's ``meminfo``."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import partial
+
+from altmap.errors import InputError
+from altmap.linux import meminfo
+from altmap.linux.lines import lines
+from altmap.linux.sysroot import Sysroot
+
+__all__ = (
+    "ROOT",
+    "NodeFolder",
+    "owns",
+    "parse",
+    "parse_list",
+    "parse_meminfo",
+    "render",
+    "render_list",
+    "render_meminfo",
+)
+
+ROOT = "sys/devices/system/node"
+
+_LIST_PATH = re.compile(f"{ROOT}/(online|possible|has_[a-z_]+)")
+_MEMINFO_PATH = re.compile(f"{ROOT}/node(0|[1-9][0-9]{{0,9}})/meminfo")
+_MEMINFO_LINE = re.compile(r"Node ([0-9]{1,10}) (.*)")
+_RANGE = re.compile(r"([0-9]{1,10})(?:-([0-9]{1,10}))?")
+_MAX_NODES = 1 << 16
+# hugetlb_report_node_meminfo() leaves two columns less than /proc/meminfo has.
+_COUNT_NAMES_END = 17
+
+_FILE_PAGES = ("FileHugePages", "FilePmdMapped")
+_FILE_PAGES_LINE = re.compile(rf"Node [0-9]+ (?:{'|'.join(_FILE_PAGES)}):( +)([0-9]+) kB")
+
+
+@dataclass(frozen=True, slots=True)
+class NodeFolder:
+    """``/sys/devices/system/node``.
+
+    Attributes
+    ----------
+    lists : dict of str to tuple of int
+        The list files (``online``, ``possible``, ...) by name.
+    meminfo : dict of int to dict
+        Each node's ``meminfo``: name to number as in the file, in file order.
+    narrow_file_pages : bool
+        Whether ``meminfo`` has ``FileHugePages`` and ``FilePmdMapped`` one column further left, as
+        6.1 does and 6.12 does not. Not part of equality.
+    """
+
+    lists: dict[str, tuple[int, ...]]
+    meminfo: dict[int, dict[str, int]] = field(default_factory=dict)
+    narrow_file_pages: bool = field(default=False, compare=False)
+
+
+def parse(sysroot: Sysroot) -> NodeFolder | None:
+    """Return what the folder says, ``None`` if the sysroot has none of its files."""
+    lists: dict[str, tuple[int, ...]] = {}
+    tables: dict[int, dict[str, int]] = {}
+    narrow = False
+    for path in sorted(sysroot.files):
+        if match := _LIST_PATH.fullmatch(path):
+            lists[match[1]] = sysroot.parse(path, parse_list) or ()
+        elif match := _MEMINFO_PATH.fullmatch(path):
+            node = int(match[1])
+            tables[node] = sysroot.parse(path, partial(parse_meminfo, node)) or {}
+            narrow |= _is_narrow(sysroot.text(path) or "")
+    return NodeFolder(lists, tables, narrow) if lists or tables else None
+
+
+def render(folder: NodeFolder) -> Sysroot:
+    """Return the folder's files."""
+    sysroot = Sysroot()
+    for name, nodes in folder.lists.items():
+        sysroot.files[f"{ROOT}/{name}"] = render_list(nodes).encode()
+    for node, table in folder.meminfo.items():
+        text = render_meminfo(node, table, narrow_file_pages=folder.narrow_file_pages)
+        sysroot.files[f"{ROOT}/node{node}/meminfo"] = text.encode()
+    return sysroot
+
+
+def owns(path: str, folder: NodeFolder) -> bool:
+    """Tell whether *folder* replaces what another sysroot has at *path*."""
+    if match := _LIST_PATH.fullmatch(path):
+        return match[1] in folder.lists
+    match = _MEMINFO_PATH.fullmatch(path)
+    return match is not None and int(match[1]) in folder.meminfo
+
+
+def parse_list(text: str) -> tuple[int, ...]:
+    """Return the ids of a list such as ``0-1,3``, none for an empty line."""
+    ids: list[int] = []
+    for word in filter(None, text.strip().split(",")):
+        match = _RANGE.fullmatch(word)
+        first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
+        if not (ids[-1] if ids else -1) < first <= last < _MAX_NODES:
+            raise InputError(f"{text.strip()[:80]!r}: need ascending ids such as '0-1,3'")
+        ids.extend(range(first, last + 1))
+    return tuple(ids)
+
+
+def render_list(ids: Iterable[int]) -> str:
+    """Return the file that lists *ids*, ascending."""
+    runs: list[list[int]] = []
+    for nr in ids:
+        if runs and nr == runs[-1][1] + 1:
+            runs[-1][1] = nr
+        else:
+            runs.append([nr, nr])
+    return ",".join(f"{a}" if a == b else f"{a}-{b}" for a, b in runs) + "\n"
+
+
+def parse_meminfo(node: int, text: str) -> dict[str, int]:
+    """Return the numbers of ``nodeN/meminfo`` by name, in file order."""
+    table: dict[str, int] = {}
+    for line in lines(text):
+        match = _MEMINFO_LINE.fullmatch(line.text)
+        if match is None or int(match[1]) != node:
+            raise line.error(f"need 'Node {node} Name: number kB'")
+        meminfo.parse_line(table, line, match[2])
+    return table
+
+
+def render_meminfo(node: int, table: dict[str, int], *, narrow_file_pages: bool = False) -> str:
+    """Return ``nodeN/meminfo``, aligned as the kernel does."""
+    texts = []
+    for name, value in table.items():
+        text = meminfo.format_line(name, value, _COUNT_NAMES_END)
+        if narrow_file_pages and name in _FILE_PAGES:
+            text = text.replace(": ", ":", 1)
+        texts.append(f"Node {node} {text}\n")
+    return "".join(texts)
+
+
+def _is_narrow(text: str) -> bool:
+    match = _FILE_PAGES_LINE.search(text)
+    return match is not None and len(match[1]) == 1 + max(0, 8 - len(match[2]))

@@ -1,0 +1,188 @@
+"""What a machine's files say about its memory, as values.
+
+The model makes these and a real kernel's files are read into them, so that both can be compared
+field by field. A file that a machine does not have is ``None`` here, never a guess.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from altmap.linux import (
+    buddyinfo,
+    iomem,
+    kpageflags,
+    meminfo,
+    memory,
+    node,
+    parameters,
+    vmstat,
+    zoneinfo,
+)
+from altmap.linux.iomem import Resource
+from altmap.linux.kpageflags import PageRun
+from altmap.linux.memory import Block, MemoryFolder
+from altmap.linux.node import NodeFolder
+from altmap.linux.paths import KPAGEFLAGS, KPAGEFLAGS_RUNS
+from altmap.linux.sysroot import Sysroot
+from altmap.linux.zoneinfo import ZoneInfo
+
+__all__ = (
+    "Block",
+    "MemoryFolder",
+    "NodeFolder",
+    "Observation",
+    "PageRun",
+    "Resource",
+    "ZoneInfo",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """All that one look at a machine showed.
+
+    Attributes
+    ----------
+    version, cmdline : str or None
+        ``/proc/version``, ``/proc/cmdline``, without the newline.
+    meminfo : dict or None
+        Name to number as in the file (kB where the file says kB, else a count), in file order.
+    vmstat : dict or None
+        Name to number, in file order.
+    zoneinfo : tuple of ZoneInfo or None
+    buddyinfo : dict or None
+        ``(node, zone)`` to free chunks by order.
+    iomem : tuple of Resource or None
+        In file order; nesting by depth.
+    kpageflags : tuple of PageRun or None
+        Ascending, without gaps from pfn 0 to the end of the file.
+    memory : MemoryFolder or None
+    nodes : NodeFolder or None
+    parameters : dict
+        ``/sys/module/memory_hotplug/parameters``: ``memmap_on_memory``, ``online_policy``, ...
+    """
+
+    version: str | None = None
+    cmdline: str | None = None
+    meminfo: dict[str, int] | None = None
+    vmstat: dict[str, int] | None = None
+    zoneinfo: tuple[ZoneInfo, ...] | None = None
+    buddyinfo: dict[tuple[int, str], tuple[int, ...]] | None = None
+    iomem: tuple[Resource, ...] | None = None
+    kpageflags: tuple[PageRun, ...] | None = None
+    memory: MemoryFolder | None = None
+    nodes: NodeFolder | None = None
+    parameters: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, sysroot: Sysroot) -> Observation:
+        """Return what the sysroot's files say.
+
+        Raises
+        ------
+        InputError
+            If a file is malformed; the message names file, line and rule.
+        """
+        return cls(
+            version=sysroot.parse("proc/version", _parse_line),
+            cmdline=sysroot.parse("proc/cmdline", _parse_line),
+            meminfo=sysroot.parse("proc/meminfo", meminfo.parse),
+            vmstat=sysroot.parse("proc/vmstat", vmstat.parse),
+            zoneinfo=sysroot.parse("proc/zoneinfo", zoneinfo.parse),
+            buddyinfo=sysroot.parse("proc/buddyinfo", buddyinfo.parse),
+            iomem=sysroot.parse("proc/iomem", iomem.parse),
+            kpageflags=_read_kpageflags(sysroot),
+            memory=memory.parse(sysroot),
+            nodes=node.parse(sysroot),
+            parameters=parameters.parse(sysroot),
+        )
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """The files and folders that the machine did not show, by path."""
+        return tuple(path for name, path in _PATHS.items() if not getattr(self, name))
+
+    def render(self, base: Sysroot | None = None) -> Sysroot:
+        """Return a sysroot whose files say this, and for the rest what *base* says.
+
+        What is ``None`` here stays as in *base*. Memory blocks that are not here are dropped with
+        their links.
+        """
+        made = Sysroot()
+        for path, text in _rendered_files(self):
+            made.files[path] = text.encode()
+        for part in _rendered_folders(self):
+            made.files |= part.files
+            made.links |= part.links
+        if base is None:
+            return made
+        return Sysroot(
+            {path: raw for path, raw in base.files.items() if not _owns(self, path)} | made.files,
+            {path: to for path, to in base.links.items() if not _owns(self, path)} | made.links,
+            tuple(path for path in base.unreadable if path not in made.files),
+        )
+
+
+_PATHS = {
+    "version": "proc/version",
+    "cmdline": "proc/cmdline",
+    "meminfo": "proc/meminfo",
+    "vmstat": "proc/vmstat",
+    "zoneinfo": "proc/zoneinfo",
+    "buddyinfo": "proc/buddyinfo",
+    "iomem": "proc/iomem",
+    "kpageflags": KPAGEFLAGS,
+    "memory": memory.ROOT,
+    "nodes": node.ROOT,
+    "parameters": parameters.ROOT,
+}
+
+
+def _parse_line(text: str) -> str:
+    return text.removesuffix("\n")
+
+
+def _read_kpageflags(sysroot: Sysroot) -> tuple[PageRun, ...] | None:
+    raw = sysroot.files.get(KPAGEFLAGS)
+    if KPAGEFLAGS_RUNS in sysroot.files or raw is None:
+        return sysroot.parse(KPAGEFLAGS_RUNS, kpageflags.parse)
+    return sysroot.parse(KPAGEFLAGS, lambda _: kpageflags.parse_raw([raw]))
+
+
+def _rendered_files(seen: Observation) -> Iterator[tuple[str, str]]:
+    if seen.version is not None:
+        yield "proc/version", f"{seen.version}\n"
+    if seen.cmdline is not None:
+        yield "proc/cmdline", f"{seen.cmdline}\n"
+    if seen.meminfo is not None:
+        yield "proc/meminfo", meminfo.render(seen.meminfo)
+    if seen.vmstat is not None:
+        yield "proc/vmstat", vmstat.render(seen.vmstat)
+    if seen.zoneinfo is not None:
+        yield "proc/zoneinfo", zoneinfo.render(seen.zoneinfo)
+    if seen.buddyinfo is not None:
+        yield "proc/buddyinfo", buddyinfo.render(seen.buddyinfo)
+    if seen.iomem is not None:
+        yield "proc/iomem", iomem.render(seen.iomem)
+    if seen.kpageflags is not None:
+        yield KPAGEFLAGS_RUNS, kpageflags.render(seen.kpageflags)
+
+
+def _rendered_folders(seen: Observation) -> Iterator[Sysroot]:
+    if seen.memory is not None:
+        yield memory.render(seen.memory)
+    if seen.nodes is not None:
+        yield node.render(seen.nodes)
+    yield parameters.render(seen.parameters)
+
+
+def _owns(seen: Observation, path: str) -> bool:
+    """Tell whether the observation replaces what a base has at *path*."""
+    if path in (KPAGEFLAGS, KPAGEFLAGS_RUNS):
+        return seen.kpageflags is not None
+    return bool(
+        (seen.memory is not None and memory.owns(path, seen.memory))
+        or (seen.nodes is not None and node.owns(path, seen.nodes))
+    )

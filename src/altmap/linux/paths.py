@@ -1,0 +1,118 @@
+"""Which paths below a machine's root belong to a sysroot, and which names are never accepted."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping
+
+from altmap.errors import InputError
+
+__all__ = (
+    "KPAGEFLAGS",
+    "KPAGEFLAGS_RUNS",
+    "check_link",
+    "check_tree",
+    "leads_on",
+    "matters",
+    "normalise",
+    "text_of",
+)
+
+KPAGEFLAGS = "proc/kpageflags"
+KPAGEFLAGS_RUNS = "proc/kpageflags.runs"
+
+_FILES = frozenset(
+    {
+        "proc/buddyinfo",
+        "proc/cmdline",
+        "proc/iomem",
+        "proc/kpageflags",
+        "proc/kpageflags.runs",
+        "proc/meminfo",
+        "proc/pagetypeinfo",
+        "proc/sys/kernel/arch",
+        "proc/sys/kernel/osrelease",
+        "proc/sys/vm/lowmem_reserve_ratio",
+        "proc/sys/vm/min_free_kbytes",
+        "proc/sys/vm/watermark_boost_factor",
+        "proc/sys/vm/watermark_scale_factor",
+        "proc/version",
+        "proc/vmstat",
+        "proc/zoneinfo",
+    }
+)
+_FOLDERS = (
+    "sys/devices/system/memory",
+    "sys/devices/system/node",
+    "sys/firmware/memmap",
+    "sys/module/memory_hotplug/parameters",
+)
+_INSIDE = re.compile(f"(?:{'|'.join(_FOLDERS)})/.")
+# Of every device in sysfs; they say nothing about memory.
+_NEVER = re.compile(r"/(?:driver|power|subsystem|uevent)(?:/|$)")
+
+
+def _parents(path: str) -> list[str]:
+    parts = path.split("/")
+    return ["/".join(parts[:n]) for n in range(1, len(parts))]
+
+
+_ABOVE = frozenset(_FOLDERS).union(*map(_parents, (*_FILES, *_FOLDERS)))
+
+
+def matters(path: str) -> bool:
+    """Tell whether a sysroot keeps the file or symbolic link at *path*."""
+    return path in _FILES or (bool(_INSIDE.match(path)) and not _NEVER.search(path))
+
+
+def leads_on(path: str) -> bool:
+    """Tell whether *path* is a folder that must be entered to find what matters."""
+    return path in _ABOVE
+
+
+def normalise(name: str) -> str:
+    """Return *name* without ``.`` and doubled or trailing slashes.
+
+    Raises
+    ------
+    InputError
+        If the name is absolute or has a ``..``.
+    """
+    if name.startswith("/"):
+        raise InputError(f"{name!r}: need a relative name")
+    parts = [part for part in name.split("/") if part not in ("", ".")]
+    if ".." in parts:
+        raise InputError(f"{name!r}: need a name without '..'")
+    return "/".join(parts)
+
+
+def check_link(path: str, target: str) -> None:
+    """Raise ``InputError`` unless the link at *path* stays below the root without passing it."""
+    if target.startswith("/"):
+        raise InputError(f"{path!r}: symbolic link to {target!r}: need a relative target")
+    depth = path.count("/")
+    for part in target.split("/"):
+        depth += -1 if part == ".." else part not in ("", ".")
+        if depth < 0:
+            raise InputError(f"{path!r}: symbolic link to {target!r} leaves the sysroot")
+
+
+def check_tree(files: Collection[str], links: Mapping[str, str]) -> None:
+    """Raise ``InputError`` unless files and links can lie in one folder without passing a link."""
+    for path in (*files, *links):
+        if not path or normalise(path) != path:
+            raise InputError(f"{path!r}: need a name such as 'proc/meminfo'")
+    for path, target in links.items():
+        check_link(path, target)
+    folders = {path.rpartition("/")[0] for path in (*files, *links)}
+    above = {parent for folder in folders for parent in (*_parents(folder), folder)}
+    for path in (*files, *links):
+        if path in above:
+            raise InputError(f"{path!r}: need a folder, since other names lie below it")
+        if path in links and path in files:
+            raise InputError(f"{path!r}: is both a file and a symbolic link")
+
+
+def text_of(raw: bytes) -> str:
+    r"""Return the file's text; a byte that is not UTF-8 becomes ``\xNN``."""
+    return raw.decode("utf-8", "backslashreplace")

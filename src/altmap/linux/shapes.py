@@ -1,0 +1,82 @@
+"""The shapes of Linux's files: which lines each release writes, with every number zero.
+
+Names and their order were read from Debian's kernels; ``data/shapes.json`` holds them.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib.resources import files
+
+import msgspec
+
+from altmap.linux.observation import MemoryFolder, NodeFolder, Observation, ZoneInfo
+
+__all__ = ("blank_observation",)
+
+
+class _Shape(msgspec.Struct, forbid_unknown_fields=True):
+    meminfo: list[str]
+    vmstat: list[str]
+    zones: list[str]
+    zone_pages: list[str]
+    zone_stats: list[str]
+    pageset: list[str]
+    zone_tail: list[str]
+    node_stats: list[str]
+    node_lists: list[str]
+    node_meminfo: list[str]
+    parameters: list[str]
+
+
+@cache
+def _shapes() -> dict[str, _Shape]:
+    data = files("altmap").joinpath("data/shapes.json").read_bytes()
+    return msgspec.json.decode(data, type=dict[str, _Shape])
+
+
+def blank_observation(release: str, nodes: int, cpus: int, block_size_bytes: int) -> Observation:
+    """Return a look at a machine of that release on which everything is zero.
+
+    Zones carry the lines of populated ones, so that whoever fills them in finds every name.
+
+    Parameters
+    ----------
+    release : str
+        A release with a recorded shape: ``6.1``, ``6.12``.
+    nodes, cpus : int
+    block_size_bytes : int
+    """
+    shape = _shapes()[release]
+    protection = (0,) * len(shape.zones)
+    pagesets = tuple(dict.fromkeys(shape.pageset, 0) | {"cpu": cpu} for cpu in range(cpus))
+    return Observation(
+        version=f"Linux version {release}.0-altmap",
+        cmdline="",
+        meminfo=dict.fromkeys(shape.meminfo, 0),
+        vmstat=dict.fromkeys(shape.vmstat, 0),
+        zoneinfo=tuple(
+            ZoneInfo(
+                node,
+                zone,
+                dict.fromkeys(shape.zone_pages, 0),
+                protection,
+                dict.fromkeys(shape.zone_stats, 0),
+                pagesets,
+                dict.fromkeys(shape.zone_tail, 0),
+                dict.fromkeys(shape.node_stats, 0),
+            )
+            for node in range(nodes)
+            for zone in shape.zones
+        ),
+        buddyinfo={},
+        iomem=(),
+        kpageflags=(),
+        memory=MemoryFolder(block_size_bytes, "offline", {}),
+        nodes=NodeFolder(
+            {name: tuple(range(nodes)) for name in shape.node_lists}
+            | {"has_generic_initiator": ()},
+            {node: dict.fromkeys(shape.node_meminfo, 0) for node in range(nodes)},
+        ),
+        parameters=dict.fromkeys(shape.parameters, ""),
+    )

@@ -1,0 +1,80 @@
+"""The files of one machine, as they lie under its root: the input and the output of everything."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+from altmap.errors import InputError
+from altmap.linux import archive, folder
+from altmap.linux.paths import text_of
+
+__all__ = ("Sysroot",)
+
+T = TypeVar("T")
+
+
+@dataclass(slots=True)
+class Sysroot:
+    """Files and symbolic links by their path below ``/``, such as ``proc/meminfo``.
+
+    Attributes
+    ----------
+    files : dict of str to bytes
+        Contents of regular files, as the kernel shows them.
+    links : dict of str to str
+        Targets of symbolic links, relative to the folder that holds the link, as in sysfs.
+    unreadable : tuple of str
+        Paths that were there when the sysroot was read, but could not be read.
+    """
+
+    files: dict[str, bytes] = field(default_factory=dict)
+    links: dict[str, str] = field(default_factory=dict)
+    unreadable: tuple[str, ...] = ()
+
+    @classmethod
+    def read(cls, source: Path) -> Sysroot:
+        """Return the sysroot in a folder (``/`` is this machine) or a tar archive.
+
+        Files that say nothing about memory are left out. Everything may lie below one leading
+        folder. ``proc/kpageflags`` is kept as ``proc/kpageflags.runs``.
+
+        Raises
+        ------
+        InputError
+            If the source is missing, damaged, or breaks a rule; the message names the member.
+        """
+        source = Path(source)
+        taken = folder.read(source) if source.is_dir() else archive.read(source)
+        return cls(taken.files, taken.links, tuple(taken.unreadable))
+
+    def write(self, target: Path) -> None:
+        """Write the files and links below *target*, a new or empty folder, all or nothing.
+
+        Raises
+        ------
+        InputError
+            If the folder is not empty, or a name or link would leave it.
+        """
+        folder.write(self.files, self.links, Path(target))
+
+    def text(self, path: str) -> str | None:
+        """Return a file's text, ``None`` if it is not there."""
+        raw = self.files.get(path)
+        return None if raw is None else text_of(raw)
+
+    def parse(self, path: str, parser: Callable[[str], T]) -> T | None:
+        """Return what *parser* makes of a file's text, ``None`` if the file is not there.
+
+        Raises
+        ------
+        InputError
+            As the parser does, with the path in front.
+        """
+        text = self.text(path)
+        try:
+            return None if text is None else parser(text)
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from error
