@@ -12,9 +12,10 @@ from altmap.kernel.accounting import policy_named
 from altmap.kernel.memmap import AddRequest, Memmap, memmap_on_memory_nr_pages
 from altmap.kernel.pagetables import page_table_nr_pages
 from altmap.kernel.state import Addition, Group, Kernel, Tunables
-from altmap.kernel.zone import MOVABLE, Zone
+from altmap.kernel.watermarks import init_per_zone_wmark_min
+from altmap.kernel.zone import MOVABLE, Watermarks, Zone
 from altmap.linux import version
-from altmap.linux.observation import Block, Observation, PageRun
+from altmap.linux.observation import Block, Observation, PageRun, ZoneInfo
 from altmap.pfn import PfnRange, PfnSet
 from altmap.platform.backing import Backing
 from altmap.release import Release, release_for
@@ -95,6 +96,7 @@ def adopt(seen: Observation, machine: Machine) -> Adopted:
     _take_pages(kernel, seen, notes)
     end = sum(run.nr_pages for run in seen.kpageflags or ())
     kernel.max_pfn = max(end, ram.max() + 1)
+    _take_watermarks(kernel, seen)
     tables = page_table_nr_pages(kernel, kernel.additions)
     kernel.page_tables = (kernel.used - kernel.movable).highest(tables)
     return Adopted(kernel, backing, plugged, notes)
@@ -320,6 +322,39 @@ def _named_zone(kernel: Kernel, block: Block) -> Zone | None:
         return None
     node = block.nodes[0] if block.nodes else 0
     return kernel.zones.get((node, block.valid_zones[0]))
+
+
+def _take_watermarks(kernel: Kernel, seen: Observation) -> None:
+    """Take the zones' counters, and find out by which rule this machine sets watermarks.
+
+    With or without khugepaged, the rule must give the ``min_free_kbytes`` in force. Zones' shares
+    may be off: they were set before the kernel freed the last of its boot memory. If neither
+    agrees, somebody has set ``min_free_kbytes``, and watermarks stay as they are.
+    """
+    infos = [(kernel.zones[i.key], i) for i in seen.zoneinfo or () if i.key in kernel.zones]
+    for zone, info in infos:
+        zone.managed_offset = info.pages["managed"] - kernel.nr_managed(zone)
+    shown = {zone.key: _watermarks_shown(info) for zone, info in infos}
+    in_force = sum(marks.min for key, marks in shown.items() if key[1] != MOVABLE)
+    for khugepaged in (True, False):
+        kernel.tunables.khugepaged = khugepaged
+        for zone, info in infos:
+            zone.watermarks = shown[info.key]
+        init_per_zone_wmark_min(kernel)
+        computed = sum(z.watermarks.min for z in kernel.zones.values() if z.name != MOVABLE)
+        kernel.computes_watermarks = abs(in_force - computed) <= computed // 50 + len(infos)
+        if kernel.computes_watermarks:
+            break
+        kernel.computes_watermarks = True
+    else:
+        kernel.computes_watermarks = False
+    for zone, info in infos:
+        zone.watermarks = shown[info.key]
+
+
+def _watermarks_shown(info: ZoneInfo) -> Watermarks:
+    marks = (info.pages.get(name, 0) for name in ("min", "low", "high", "promo"))
+    return Watermarks(*marks, info.protection)
 
 
 # --- pages ---------------------------------------------------------------------------------

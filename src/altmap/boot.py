@@ -8,6 +8,7 @@ from altmap.arch import Arch, arch_named, boot_block_size_bytes
 from altmap.errors import InputError
 from altmap.kernel.accounting import policy_named
 from altmap.kernel.state import Kernel, Tunables
+from altmap.kernel.watermarks import init_per_zone_wmark_min
 from altmap.kernel.zone import MOVABLE, Zone
 from altmap.linux.observation import Observation, Resource
 from altmap.linux.shapes import blank_observation
@@ -92,6 +93,7 @@ def boot(machine: Machine) -> tuple[Kernel, Backing, Observation]:
     kernel.online_blocks = kernel.added_blocks.copy()
     kernel.changed_blocks = kernel.added_blocks.copy()
     _keep(kernel)
+    init_per_zone_wmark_min(kernel)
     return kernel, backing, _blank(kernel, machine)
 
 
@@ -104,8 +106,12 @@ def _check_block_size(arch: Arch, block_bytes: int) -> None:
         )
 
 
+def _memory_bytes(machine: Machine) -> int:
+    return machine.memory or sum(node.memory for node in machine.nodes) or _GIB
+
+
 def _layout(machine: Machine, arch: Arch) -> _Layout:
-    memory = machine.memory or sum(node.memory for node in machine.nodes) or _GIB
+    memory = _memory_bytes(machine)
     if machine.nodes and memory != sum(node.memory for node in machine.nodes):
         raise InputError(
             f"machine.memory {memory:#x}: differs from the sum of machine.nodes, "
@@ -180,9 +186,10 @@ def _blank(kernel: Kernel, machine: Machine) -> Observation:
     blank = blank_observation(
         kernel.release.name, nodes, machine.cpus, kernel.block_nr_pages * page
     )
+    firmware = boot_ram(machine.platform or "pc", _memory_bytes(machine))
     lines = (
-        Resource(0, run.start * page, run.end * page, "System RAM")
-        for run in kernel.boot_ram.ranges()
+        Resource(0, max(start, page), end, "System RAM")  # page 0 is the firmware's
+        for start, end in firmware
     )
     return replace(blank, iomem=tuple(lines), parameters=parameters_shown(kernel.tunables))
 

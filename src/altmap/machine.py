@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import msgspec
 
@@ -19,6 +20,7 @@ from altmap.observe import Observer
 from altmap.pfn import PfnRange
 from altmap.platform.backing import Backing
 from altmap.platform.qemu import device_memory_base, place_dimm
+from altmap.runner import run_scenario
 from altmap.scenario import (
     Machine,
     Offline,
@@ -28,6 +30,7 @@ from altmap.scenario import (
     SetTunables,
     Step,
     Unplug,
+    part_of,
     selected_blocks,
     step_name,
 )
@@ -95,6 +98,23 @@ class ModelMachine:
         for id_, addition in adopted.devices.items():
             made._devices[id_] = _Device("dimm", addition.pfns, addition)
         return made
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """The trace's heading: release, policy and the parameters in force."""
+        kernel = self.kernel
+        return {
+            "target": "model",
+            "release": kernel.release.name,
+            "policy": kernel.policy.name,
+            "machine": {
+                "arch": kernel.arch.name,
+                "block_size_bytes": kernel.block_nr_pages * kernel.arch.page_size_bytes,
+                **parameters_shown(kernel.tunables),
+                "movable_node": kernel.tunables.movable_node,
+                "auto_online_blocks": kernel.tunables.auto_online_blocks,
+            },
+        }
 
     def observe(self) -> Observation:
         """Return what the machine's files show now."""
@@ -232,14 +252,7 @@ class ModelMachine:
         ids = selected_blocks(step)
         if ids is None:
             assert step.id is not None  # checked with the scenario
-            of_device = self.kernel.block_ids(self._device(step.id).pfns)
-            parts = {
-                "all": of_device,
-                "first": of_device[:1],
-                "middle": of_device[len(of_device) // 2 :][:1],
-                "last": of_device[-1:],
-            }
-            ids = list(parts[step.part])
+            ids = part_of(self.kernel.block_ids(self._device(step.id).pfns), step.part)
         absent = [id_ for id_ in ids if id_ not in self.kernel.added_blocks]
         if absent:
             verb = type(step).__name__.lower()
@@ -295,30 +308,4 @@ def predict(
     InputError
         If the scenario asks for what cannot be asked.
     """
-    machine = ModelMachine.start(scenario.machine, seen, pages=pages)
-    steps = [StepRecord("start", {}, OK, observation=machine.observe())]
-    for index, step in enumerate(scenario.steps):
-        try:
-            record = machine.perform(step)
-        except InputError as error:
-            raise InputError(f"steps[{index}] {step_name(step)}: {error}") from error
-        if not machine.crashed:
-            record.observation = machine.observe()
-        steps.append(record)
-    kernel = machine.kernel
-    parameters = {
-        "arch": kernel.arch.name,
-        "release": kernel.release.name,
-        "block_size_bytes": kernel.block_nr_pages * kernel.arch.page_size_bytes,
-        **parameters_shown(kernel.tunables),
-        "auto_online_blocks": kernel.tunables.auto_online_blocks,
-    }
-    return Trace(
-        scenario.name,
-        "model",
-        kernel.release.name,
-        kernel.policy.name,
-        parameters,
-        steps,
-        machine.notes,
-    )
+    return run_scenario(scenario, ModelMachine.start(scenario.machine, seen, pages=pages))

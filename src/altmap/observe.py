@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 from altmap.kernel.hotplug import zone_for_pfn_range
 from altmap.kernel.pagetables import direct_map_leaves
 from altmap.kernel.state import Addition, Kernel
-from altmap.kernel.watermarks import Watermarks, watermarks
 from altmap.kernel.zone import MOVABLE, Zone
 from altmap.linux.observation import (
     Block,
@@ -69,9 +68,6 @@ class Observer:
         self._start_additions = [] if blank else list(kernel.additions)
         self._start_maps = {} if blank else _direct_map_kib(kernel)
         self._blank = blank
-        self._khugepaged = True
-        self._khugepaged = blank or self._marks_agree()
-        self._computes_marks = self._khugepaged or self._marks_agree()
 
     def look(self) -> Observation:
         """Return what the machine shows now."""
@@ -132,23 +128,12 @@ class Observer:
 
     # --- zones -----------------------------------------------------------------------------
 
-    def _managed_now(self) -> dict[tuple[int, str], int]:
-        """Return managed pages of each zone as the files would show them now."""
-        shown = {zone.key: zone.pages.get("managed", 0) for zone in self._base.zoneinfo or ()}
-        return {
-            key: shown.get(key, self._start[key].managed)
-            + self._kernel.nr_managed(zone)
-            - self._start[key].managed
-            for key, zone in self._kernel.zones.items()
-        }
-
     def _zoneinfo(
         self, counts: dict[tuple[int, str], _Counts]
     ) -> tuple[ZoneInfo, ...] | None:
         if self._base.zoneinfo is None:
             return None
-        marks = self._marks()
-        shown = [self._one_zone(zone, counts, marks) for zone in self._with_new_nodes()]
+        shown = [self._one_zone(zone, counts) for zone in self._with_new_nodes()]
         return tuple(self._with_node_stats(shown))
 
     def _with_new_nodes(self) -> Iterator[ZoneInfo]:
@@ -166,51 +151,20 @@ class Observer:
         self,
         info: ZoneInfo,
         counts: dict[tuple[int, str], _Counts],
-        marks: dict[tuple[int, str], Watermarks],
     ) -> ZoneInfo:
         zone = self._kernel.zones.get(info.key)
         if zone is None:
-            return info
+            return _unpopulated(info) if self._blank else info
         start, now = self._start[info.key], counts[info.key]
         pages = dict(info.pages)
         for name in ("free", "present", "managed"):
             gained = getattr(now, name) - getattr(start, name)
             pages[name] = max(0, pages.get(name, 0) + gained)
         pages["spanned"] = len(zone.span)
-        info = self._with_watermarks(replace(info, pages=pages), marks)
+        info = _with_watermarks(replace(info, pages=pages), zone)
         if not pages["present"]:
-            return replace(info, stats={}, pagesets=(), tail={}, node_stats={})
+            return _unpopulated(info)
         return _populated(info, zone, self._base.zoneinfo or ())
-
-    def _marks(self) -> dict[tuple[int, str], Watermarks]:
-        return watermarks(self._kernel, self._managed_now(), khugepaged=self._khugepaged)
-
-    def _marks_agree(self) -> bool:
-        """Tell whether the rule gives the ``min_free_kbytes`` that the machine has at its start.
-
-        The shares of the zones may differ: the kernel sets them before it frees the last of its
-        boot memory, and again only when memory goes online or offline.
-        """
-        marks = self._marks()
-        zones = [zone for zone in self._base.zoneinfo or () if zone.name != MOVABLE]
-        shown = sum(zone.pages.get("min", 0) for zone in zones)
-        computed = sum(mark.min for key, mark in marks.items() if key[1] != MOVABLE)
-        return abs(shown - computed) <= len(zones)
-
-    def _with_watermarks(
-        self, info: ZoneInfo, marks: dict[tuple[int, str], Watermarks]
-    ) -> ZoneInfo:
-        """Show computed watermarks, unless this machine's own start says that it has others."""
-        if not self._computes_marks or not (self._blank or self._kernel.watermarks_set):
-            return info
-        now = marks[info.key]
-        pages = dict(info.pages)
-        for name in ("min", "low", "high", "promo"):
-            if name in pages:
-                pages[name] = getattr(now, name)
-        # Zones above ZONE_MOVABLE (Device) manage nothing, so the last reserve repeats.
-        shown = (*now.protection, *now.protection[-1:] * len(info.protection))
-        return replace(info, pages=pages, protection=shown[: len(info.protection)])
 
     def _with_node_stats(self, zones: list[ZoneInfo]) -> Iterator[ZoneInfo]:
         """Yield the zones with each node's statistics in its first populated zone."""
@@ -412,6 +366,22 @@ def free_chunks(pages: PfnSet, nr_orders: int) -> list[int]:
             chunks[order] += 1
             pfn += 1 << order
     return chunks
+
+
+def _with_watermarks(info: ZoneInfo, zone: Zone) -> ZoneInfo:
+    marks = zone.watermarks
+    pages = dict(info.pages)
+    for name in ("min", "low", "high", "promo"):
+        if name in pages:
+            pages[name] = getattr(marks, name)
+    # Zones above ZONE_MOVABLE (Device) manage nothing, so the last reserve repeats.
+    protection = (*marks.protection, *marks.protection[-1:] * len(info.protection))
+    return replace(info, pages=pages, protection=protection[: len(info.protection)])
+
+
+def _unpopulated(info: ZoneInfo) -> ZoneInfo:
+    """Return the zone without the lines that only a populated zone has."""
+    return replace(info, stats={}, pagesets=(), tail={}, node_stats={})
 
 
 def _populated(info: ZoneInfo, zone: Zone, base: tuple[ZoneInfo, ...]) -> ZoneInfo:

@@ -31,6 +31,7 @@ __all__ = (
     "Step",
     "Unplug",
     "load_scenario",
+    "part_of",
     "selected_blocks",
     "step_name",
 )
@@ -247,6 +248,17 @@ def selected_blocks(step: Online | Offline) -> list[int] | None:
     if not ids:
         raise InputError("blocks []: need at least one block")
     return ids
+
+
+def part_of(ids: range, part: str) -> list[int]:
+    """Return the blocks of a device that ``part`` selects: all, or the one it names."""
+    chosen = {
+        "all": ids,
+        "first": ids[:1],
+        "middle": ids[len(ids) // 2 :][:1],
+        "last": ids[-1:],
+    }
+    return list(chosen[part])
 
 
 def step_name(step: Step) -> str:

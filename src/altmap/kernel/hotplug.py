@@ -7,11 +7,13 @@ refusal is an :class:`~altmap.trace.Outcome`; a step that is refused changes not
 from __future__ import annotations
 
 import errno
+from collections.abc import Iterator
 
 from altmap.kernel.memmap import AddRequest, Memmap
 from altmap.kernel.pagetables import page_table_nr_pages
 from altmap.kernel.state import Addition, Group, Kernel
 from altmap.kernel.touch import Touch
+from altmap.kernel.watermarks import init_per_zone_wmark_min
 from altmap.kernel.zone import (
     MOVABLE,
     Zone,
@@ -225,14 +227,16 @@ def memory_block_online(kernel: Kernel, pfns: PfnRange, online_type: str) -> Out
     addition = kernel.addition_of(pfns.start)
     zone = zone_for_pfn_range(kernel, pfns, node, online_type)
     _write_struct_pages(kernel, addition, pfns)
-    present = _present_part(kernel, pfns)
+    present, first_of_zone = _present_part(kernel, pfns), not zone.present
     extend_span(zone, pfns)
     zone.present |= present
     kernel.online_blocks |= kernel.blocks(pfns)
     kernel.changed_blocks |= kernel.blocks(pfns)
-    kernel.watermarks_set = True
     released = _give_to_buddy(kernel, present, kernel.self_hosted.count(pfns))
     _count_present(addition, zone, len(present))
+    for _ in kernel.block_ids(pfns)[:2]:
+        # Once for each block; the second time nothing but old watermarks can change the result.
+        init_per_zone_wmark_min(kernel)
     kernel.note(
         "onlined",
         f"{_blocks(kernel.block_ids(pfns))} online in zone {zone.name} of node {node}: "
@@ -240,7 +244,40 @@ def memory_block_online(kernel: Kernel, pfns: PfnRange, online_type: str) -> Out
         pfns,
         "online_pages",
     )
+    if first_of_zone and zone is kernel.kernel_zones(node)[-1]:
+        _settle(kernel, zone)
     return OK
+
+
+def _settle(kernel: Kernel, zone: Zone) -> None:
+    """Let the running kernel allocate from a zone that it did not have before.
+
+    The node's highest kernel zone comes first in the zonelist of GFP_KERNEL. A new one has no
+    unmovable pageblock yet, so the first unmovable allocation (a slab or page table of whoever runs
+    next, the node's kswapd at the latest) steals the largest chunk at the head of the movable list:
+    the first such chunk that was onlined. How many pages follow is not predicted; one stands for
+    them. Source: ``mm/page_alloc.c: __rmqueue_fallback``, ``build_zonelists``.
+    """
+    free = kernel.free(zone)
+    if not free:
+        return
+    chunk = 1 << kernel.arch.max_page_order
+    runs = (PfnRange(-(-run.start // chunk) * chunk, run.end) for run in _aligned(free, chunk))
+    pfn = next((run.start for run in runs), free.min())
+    page = PfnRange(pfn, pfn + 1)
+    kernel.used |= page
+    kernel.note(
+        "settled",
+        f"zone {zone.name} of node {zone.node} is new: the kernel's next unmovable allocations "
+        f"come from memory{pfn // kernel.block_nr_pages}",
+        page,
+        "__rmqueue_fallback",
+    )
+
+
+def _aligned(pages: PfnSet, chunk: int) -> Iterator[PfnRange]:
+    """Yield the runs that hold a whole aligned chunk."""
+    return (run for run in pages.ranges() if -(-run.start // chunk) * chunk + chunk <= run.end)
 
 
 def _present_part(kernel: Kernel, pfns: PfnRange) -> PfnSet | PfnRange:
@@ -388,8 +425,8 @@ def memory_block_offline(kernel: Kernel, pfns: PfnRange) -> Outcome:
     kernel.movable = (kernel.movable - pfns) | targets
     kernel.fake_offline -= pfns
     kernel.changed_blocks |= kernel.blocks(pfns)
-    kernel.watermarks_set = True
     _uncount(kernel, zone, pfns)
+    init_per_zone_wmark_min(kernel)
     if moving:
         kernel.note("migrated", f"{len(moving)} pages migrated", moving, "do_migrate_range")
     ids = kernel.block_ids(pfns)

@@ -43,6 +43,8 @@ class Tunables:
         ``offline``, ``online``, ``online_kernel`` or ``online_movable``.
     direct_map_1g : bool
         The CPU maps 1 GiB leaves (``pdpe1gb``).
+    khugepaged : bool
+        Transparent huge pages are enabled, so khugepaged raises ``min_free_kbytes``.
     """
 
     memmap_on_memory: str = "off"
@@ -52,6 +54,7 @@ class Tunables:
     movable_node: bool = False
     auto_online_blocks: str = "offline"
     direct_map_1g: bool = True
+    khugepaged: bool = True
 
 
 @dataclass(slots=True)
@@ -128,8 +131,8 @@ class Kernel:
         A driver's ``set_online_page_callback``; ``None`` is ``generic_online_page``.
     changed_blocks : PfnSet
         Ids of blocks that were onlined, offlined, added or removed since the start.
-    watermarks_set : bool
-        Memory went online or offline since the start, so watermarks were computed anew.
+    computes_watermarks : bool
+        Watermarks follow the rule; off for a machine whose own start shows that it has others.
     events : list of Event
         What happened since the list was last taken.
     """
@@ -155,7 +158,7 @@ class Kernel:
     online_callback: OnlineCallback | None = None
     boot_node_pages: dict[int, PfnSet] = field(default_factory=dict)
     changed_blocks: PfnSet = field(default_factory=PfnSet)
-    watermarks_set: bool = False
+    computes_watermarks: bool = True
     events: list[Event] = field(default_factory=list)
 
     # --- what is derived -------------------------------------------------------------------
@@ -175,7 +178,7 @@ class Kernel:
             pages.count(present) for pages in (self.reserved, self.self_hosted, self.fake_offline)
         )
         extra = self.self_hosted.count(present) if self.policy.accounting.total else 0
-        return len(present) - withheld + extra
+        return zone.managed_offset + len(present) - withheld + extra
 
     def nr_present(self, zone: Zone) -> int:
         """Return ``present_pages`` of the zone."""
@@ -186,7 +189,8 @@ class Kernel:
     def nr_free(self, zone: Zone) -> int:
         """Return ``NR_FREE_PAGES`` of the zone."""
         hidden = self.self_hosted.count(zone.present) if self.policy.accounting.total else 0
-        return self.nr_managed(zone) - hidden - self.used.count(zone.present)
+        managed = self.nr_managed(zone) - zone.managed_offset
+        return managed - hidden - self.used.count(zone.present)
 
     def total_ram_nr_pages(self) -> int:
         """Return MemTotal in pages: the sum of all managed pages."""

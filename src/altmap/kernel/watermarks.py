@@ -1,14 +1,13 @@
-"""Watermarks and lowmem reserves: recomputed whenever memory goes online or offline."""
+"""Watermarks and lowmem reserves: computed anew whenever memory goes online or offline."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from math import isqrt
 
 from altmap.kernel.state import Kernel
-from altmap.kernel.zone import MOVABLE, Zone
+from altmap.kernel.zone import MOVABLE, Watermarks, Zone
 
-__all__ = ("Watermarks", "watermarks")
+__all__ = ("init_per_zone_wmark_min",)
 
 _SCALE_FACTOR = 10  # vm.watermark_scale_factor, of 10000
 #: vm.lowmem_reserve_ratio; zones not named have no reserve.
@@ -17,96 +16,69 @@ _RESERVE_RATIO = {"DMA": 256, "DMA32": 256, "Normal": 32}
 _KHUGEPAGED_PAGEBLOCKS = 2 + 3 * 3
 
 
-@dataclass(frozen=True, slots=True)
-class Watermarks:
-    """One zone's watermarks in pages, and its reserve against each zone of the node."""
+def init_per_zone_wmark_min(kernel: Kernel) -> None:
+    """Set every zone's watermarks and reserves from its managed pages.
 
-    min: int
-    low: int
-    high: int
-    promo: int
-    protection: tuple[int, ...]
-
-
-def watermarks(
-    kernel: Kernel, managed: dict[tuple[int, str], int], *, khugepaged: bool = True
-) -> dict[tuple[int, str], Watermarks]:
-    """Return each zone's watermarks for the given managed pages.
-
-    Parameters
-    ----------
-    kernel : Kernel
-    managed : dict
-        ``(node, zone)`` to managed pages.
-    khugepaged : bool
-        Transparent huge pages are enabled, so khugepaged raises ``min_free_kbytes``.
-
-    Notes
-    -----
+    The high watermarks that are in force enter the result, as in the kernel.
     Source: ``mm/page_alloc.c: init_per_zone_wmark_min, __setup_per_zone_wmarks,
-    setup_per_zone_lowmem_reserve``; ``mm/khugepaged.c: set_recommended_min_free_kbytes``. The
-    kernel starts from the high watermarks it had; here their fixed point is taken.
+    setup_per_zone_lowmem_reserve``; ``mm/khugepaged.c: set_recommended_min_free_kbytes``.
     """
+    if not kernel.computes_watermarks:
+        return
+    zones = list(kernel.zones.values())
+    managed = {zone.key: kernel.nr_managed(zone) for zone in zones}
     page_kib = kernel.arch.page_size_bytes // 1024
-    high = dict.fromkeys(managed, 0)
-    marks: dict[tuple[int, str], tuple[int, int, int, int]] = {}
-    for _ in range(3):
-        lowmem = _free_buffer_nr_pages(kernel, managed, high)
-        min_free = max(128, min(262144, isqrt(16 * lowmem * page_kib))) // page_kib
-        marks = _marks(kernel, managed, min_free)
-        high = {key: mark[2] for key, mark in marks.items()}
-        if khugepaged:
-            wanted = min(
-                _khugepaged_nr_pages(kernel, managed),
-                _free_buffer_nr_pages(kernel, managed, high) // 20,
-            )
-            if wanted > min_free:
-                marks = _marks(kernel, managed, wanted)
-                high = {key: mark[2] for key, mark in marks.items()}
-    return {
-        key: Watermarks(*mark, _protection(kernel.node_zones(key[0]), key, managed))
-        for key, mark in marks.items()
-    }
+    free_kib = _free_buffer_nr_pages(zones, managed) * page_kib
+    min_free = max(128, min(262144, isqrt(16 * free_kib))) // page_kib
+    _set(kernel, zones, managed, min_free)
+    if kernel.tunables.khugepaged:
+        populated = sum(1 for zone in zones if zone.name != MOVABLE and managed[zone.key])
+        wanted = min(
+            _KHUGEPAGED_PAGEBLOCKS * kernel.arch.pageblock_nr_pages * populated,
+            _free_buffer_nr_pages(zones, managed) // 20,
+        )
+        if wanted > min_free:
+            _set(kernel, zones, managed, wanted)
 
 
-def _free_buffer_nr_pages(
-    kernel: Kernel, managed: dict[tuple[int, str], int], high: dict[tuple[int, str], int]
-) -> int:
-    """Return ``nr_free_buffer_pages``: kernel zones above their high watermark."""
+def _free_buffer_nr_pages(zones: list[Zone], managed: dict[tuple[int, str], int]) -> int:
+    """Return ``nr_free_buffer_pages``: kernel zones' pages above their high watermark."""
     return sum(
-        max(0, managed[key] - high[key]) for key in managed if key[1] != MOVABLE
-    ) if kernel.zones else 0
+        max(0, managed[zone.key] - zone.watermarks.high)
+        for zone in zones
+        if zone.name != MOVABLE
+    )
 
 
-def _khugepaged_nr_pages(kernel: Kernel, managed: dict[tuple[int, str], int]) -> int:
-    populated = sum(1 for key in managed if key[1] != MOVABLE and kernel.zones[key].present)
-    return _KHUGEPAGED_PAGEBLOCKS * kernel.arch.pageblock_nr_pages * populated
-
-
-def _marks(
-    kernel: Kernel, managed: dict[tuple[int, str], int], min_free_nr_pages: int
-) -> dict[tuple[int, str], tuple[int, int, int, int]]:
+def _set(
+    kernel: Kernel,
+    zones: list[Zone],
+    managed: dict[tuple[int, str], int],
+    min_free_nr_pages: int,
+) -> None:
     counts_movable = kernel.release.lowmem_includes_movable
-    lowmem = sum(n for key, n in managed.items() if counts_movable or key[1] != MOVABLE)
-    marks = {}
-    for key, nr_pages in managed.items():
+    lowmem = sum(managed[z.key] for z in zones if counts_movable or z.name != MOVABLE)
+    for zone in zones:
+        nr_pages = managed[zone.key]
         share = min_free_nr_pages * nr_pages // lowmem if lowmem else 0
         least = share
-        if key[1] == MOVABLE and not counts_movable:
+        if zone.name == MOVABLE and not counts_movable:
             least = min(max(nr_pages // 1024, 32), 128)
-        distance = max(share >> 2, nr_pages * _SCALE_FACTOR // 10000)
-        marks[key] = (least, least + distance, least + 2 * distance, least + 3 * distance)
-    return marks
+        step = max(share >> 2, nr_pages * _SCALE_FACTOR // 10000)
+        protection = _protection(kernel.node_zones(zone.node), zone, managed)
+        zone.watermarks = Watermarks(
+            least, least + step, least + 2 * step, least + 3 * step, protection
+        )
 
 
 def _protection(
-    zones: list[Zone], key: tuple[int, str], managed: dict[tuple[int, str], int]
+    zones: list[Zone], zone: Zone, managed: dict[tuple[int, str], int]
 ) -> tuple[int, ...]:
-    ratio = _RESERVE_RATIO.get(key[1], 0) if managed[key] else 0
-    names = [zone.name for zone in zones]
+    """Return the zone's reserve against each zone of its node, lowest first."""
+    ratio = _RESERVE_RATIO.get(zone.name, 0) if managed[zone.key] else 0
+    at = zones.index(zone)
     reserves, above = [], 0
-    for zone in zones:
-        if names.index(zone.name) > names.index(key[1]):
-            above += managed[zone.key]
+    for index, other in enumerate(zones):
+        above += managed[other.key] if index > at else 0
         reserves.append(above // ratio if ratio else 0)
     return tuple(reserves)

@@ -7,9 +7,20 @@ from dataclasses import dataclass, field
 
 from altmap.pfn import PfnRange, PfnSet
 
-__all__ = ("MOVABLE", "Zone", "default_kernel_zone", "extend_span", "shrink_span", "zone_for_policy")
+__all__ = ("MOVABLE", "Watermarks", "Zone", "default_kernel_zone", "extend_span", "shrink_span", "zone_for_policy")
 
 MOVABLE = "Movable"
+
+
+@dataclass(frozen=True, slots=True)
+class Watermarks:
+    """A zone's watermarks in pages, and its reserve against each zone of the node."""
+
+    min: int = 0
+    low: int = 0
+    high: int = 0
+    promo: int = 0
+    protection: tuple[int, ...] = ()
 
 
 @dataclass(slots=True)
@@ -26,6 +37,9 @@ class Zone:
     early_nr_pages : int
         ``present_early_pages``: what booted in the zone, less what of it went offline.
     cma_nr_pages : int
+    managed_offset : int
+        What the machine shows as managed beyond what the page sets explain.
+    watermarks : Watermarks
     """
 
     node: int
@@ -34,6 +48,8 @@ class Zone:
     present: PfnSet = field(default_factory=PfnSet)
     early_nr_pages: int = 0
     cma_nr_pages: int = 0
+    managed_offset: int = 0
+    watermarks: Watermarks = Watermarks()  # noqa: RUF009 (frozen)
 
     @property
     def key(self) -> tuple[int, str]:

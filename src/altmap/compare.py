@@ -1,0 +1,477 @@
+"""Two traces side by side: what was predicted, what was observed, step by step and file by file.
+
+A field is either exact, or may differ by a tolerance that is derived and stated: what per-CPU lists
+hold back, and what the guest's own processes and kernel objects use.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from altmap.linux.observation import Observation, PageRun, ZoneInfo
+from altmap.pfn import PfnRange, PfnSet
+from altmap.trace import StepRecord, Trace
+
+__all__ = ("Comparison", "Difference", "FileVerdict", "Verdict", "compare", "compare_layout")
+
+_OWNER_PRIVATE, _NOPAGE, _OFFLINE, _LRU, _SWAPBACKED = (1 << bit for bit in (37, 20, 23, 5, 14))
+
+
+class Verdict(StrEnum):
+    """How a file's prediction fared."""
+
+    EQUAL = "equal"
+    TOLERATED = "equal within tolerance"
+    DIFFERENT = "different"
+    MISSING = "not compared"
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One field that is not as predicted.
+
+    Attributes
+    ----------
+    field : str
+    predicted, observed : str
+    tolerance : str
+        Empty for an exact field; else what may be between the two, and why.
+    source : str
+        Where the rule behind the prediction is written.
+    within : bool
+        The difference is within the tolerance.
+    """
+
+    field: str
+    predicted: str
+    observed: str
+    source: str
+    tolerance: str = ""
+    within: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class FileVerdict:
+    """One file after one step."""
+
+    step: str
+    file: str
+    verdict: Verdict
+    nr_fields: int
+    differences: tuple[Difference, ...] = ()
+
+
+@dataclass(slots=True)
+class Comparison:
+    """Every file after every step.
+
+    Attributes
+    ----------
+    predicted, observed : str
+        What was compared: ``model 6.12``, ``lab 6.12``.
+    files : list of FileVerdict
+    """
+
+    predicted: str
+    observed: str
+    files: list[FileVerdict] = field(default_factory=list)
+
+    @property
+    def equal(self) -> bool:
+        """Whether nothing differs beyond its tolerance."""
+        return all(file.verdict is not Verdict.DIFFERENT for file in self.files)
+
+
+@dataclass(slots=True)
+class _File:
+    """Collects one file's fields."""
+
+    name: str
+    nr_fields: int = 0
+    differences: list[Difference] = field(default_factory=list)
+
+    def exact(self, label: str, predicted: object, observed: object, source: str) -> None:
+        self.nr_fields += 1
+        if predicted != observed:
+            self.differences.append(Difference(label, _text(predicted), _text(observed), source))
+
+    def near(
+        self, label: str, predicted: int, observed: int, tolerance: int, why: str, source: str
+    ) -> None:
+        self.nr_fields += 1
+        if predicted != observed:
+            within = abs(predicted - observed) <= tolerance
+            self.differences.append(
+                Difference(
+                    label, str(predicted), str(observed), source, f"±{tolerance}: {why}", within
+                )
+            )
+
+    def verdict(self, step: str) -> FileVerdict:
+        if not self.nr_fields:
+            verdict = Verdict.MISSING
+        elif not self.differences:
+            verdict = Verdict.EQUAL
+        elif all(difference.within for difference in self.differences):
+            verdict = Verdict.TOLERATED
+        else:
+            verdict = Verdict.DIFFERENT
+        return FileVerdict(step, self.name, verdict, self.nr_fields, tuple(self.differences))
+
+
+def compare(predicted: Trace, observed: Trace) -> Comparison:
+    """Compare two traces of the same scenario, the prediction first."""
+    result = Comparison(
+        f"{predicted.target} {predicted.release}", f"{observed.target} {observed.release}"
+    )
+    tolerance = _Tolerance(observed)
+    for index, folder in enumerate(observed.folder_names()):
+        mine = predicted.steps[index]
+        other = observed.steps[index]
+        if index:
+            result.files.append(_compare_outcome(folder, mine, other))
+        if mine.observation is None or other.observation is None:
+            continue
+        for file in _compare_files(mine.observation, other.observation, tolerance.at(index)):
+            result.files.append(file.verdict(folder))
+    return result
+
+
+def compare_layout(booted: Observation, observed: Observation, step: str) -> list[FileVerdict]:
+    """Compare a machine booted on paper with a real one: layout only, as use at boot is estimated.
+
+    Zones' extents and present pages, memory blocks and System RAM must be exact.
+    """
+    zones = _File("proc/zoneinfo (layout)")
+    for mine, other in _zone_pairs(booted, observed):
+        for name in ("spanned", "present"):
+            _zone_field(zones, mine, other, name)
+        zones.exact(
+            f"{_label(mine)} start_pfn", mine.start_pfn, other.start_pfn, _SOURCES["boot_zones"]
+        )
+    ram = _File("proc/iomem (System RAM)")
+    _iomem(ram, booted, observed)
+    memory = _File("sys/devices/system/memory")
+    _memory(memory, booted, observed)
+    return [file.verdict(step) for file in (zones, ram, memory)]
+
+
+# --- what may differ -----------------------------------------------------------------------
+
+
+class _Tolerance:
+    """Derives how far free memory may be from its prediction, in pages.
+
+    Free pages that wait on per-CPU lists are not counted as free; zoneinfo says how many do, now
+    and at the start. A memory block's device, its kernfs nodes and its section's usage map take
+    slab. The guest's shell and kernel threads come and go.
+    """
+
+    _PER_BLOCK = 16
+    _PROCESSES = 1024
+
+    def __init__(self, observed: Trace) -> None:
+        self._steps = observed.steps
+
+    def at(self, index: int) -> tuple[int, str]:
+        seen = [self._steps[0].observation, self._steps[index].observation]
+        lists = sum(_on_cpu_lists(look) for look in seen if look is not None)
+        blocks = max(len(look.memory.blocks) for look in seen if look and look.memory)
+        tolerance = lists + self._PER_BLOCK * blocks + self._PROCESSES
+        why = (
+            f"pages; {lists} on per-CPU lists, {self._PER_BLOCK} of slab for each of {blocks} "
+            f"blocks, {self._PROCESSES} of the guest's own processes"
+        )
+        return tolerance, why
+
+
+def _on_cpu_lists(observation: Observation) -> int:
+    return sum(
+        pageset.get("count", 0) for zone in observation.zoneinfo or () for pageset in zone.pagesets
+    )
+
+
+# --- files ---------------------------------------------------------------------------------
+
+_SOURCES = {
+    "total": "mm/memory_hotplug.c: online_pages; drivers/base/memory.c: memory_block_online",
+    "free": "mm/page_alloc.c: __free_pages_core; tables and memmap: hotplug-model docs",
+    "commit": "mm/util.c: vm_commit_limit",
+    "direct_map": "arch/x86/mm/init_64.c: phys_pud_init",
+    "memmap_pages": "mm/sparse-vmemmap.c: __populate_section_memmap",
+    "spanned": "mm/memory_hotplug.c: resize_zone_range, shrink_zone_span",
+    "present": "mm/memory_hotplug.c: adjust_present_page_count",
+    "managed": "mm/memory_hotplug.c: online_pages_range, offline_pages",
+    "boot_zones": "mm/mm_init.c: calculate_node_totalpages",
+    "watermarks": "mm/page_alloc.c: __setup_per_zone_wmarks",
+    "protection": "mm/page_alloc.c: setup_per_zone_lowmem_reserve",
+    "iomem": "mm/memory_hotplug.c: register_memory_resource",
+    "state": "drivers/base/memory.c: memory_block_change_state",
+    "valid_zones": "drivers/base/memory.c: valid_zones_show",
+    "kpageflags": "fs/proc/page.c: stable_page_flags",
+    "memmap_flags": "mm/memory_hotplug.c: mhp_init_memmap_on_memory",
+    "nodes": "mm/memory_hotplug.c: node_states_set_node",
+    "parameters": "mm/memory_hotplug.c: module parameters",
+    "outcome": "the refusing function that the prediction names",
+}
+
+
+def _compare_outcome(folder: str, predicted: StepRecord, observed: StepRecord) -> FileVerdict:
+    file = _File("result")
+    mine, other = predicted.outcome, observed.outcome
+    source = mine.function or _SOURCES["outcome"]
+    file.exact("status", _why(mine.status, mine.why), _why(other.status, other.why), source) if (
+        mine.status != other.status
+    ) else file.exact("status", mine.status, other.status, source)
+    if mine.errno != other.errno and other.errno != "?":
+        file.exact("errno", mine.errno, other.errno, source)
+    return file.verdict(folder)
+
+
+def _why(status: str, why: str) -> str:
+    return f"{status} ({why})" if why else status
+
+
+def _compare_files(
+    predicted: Observation, observed: Observation, tolerance: tuple[int, str]
+) -> Iterator[_File]:
+    for name, fill in (
+        ("proc/meminfo", _meminfo),
+        ("proc/vmstat", _vmstat),
+        ("proc/zoneinfo", _zoneinfo),
+        ("proc/buddyinfo", _buddyinfo),
+        ("proc/kpageflags", _kpageflags),
+        ("sys/devices/system/node", _nodes),
+    ):
+        file = _File(name)
+        fill(file, predicted, observed, tolerance)
+        yield file
+    for name, fill_exact in (
+        ("proc/iomem", _iomem),
+        ("sys/devices/system/memory", _memory),
+        ("sys/module/memory_hotplug/parameters", _parameters),
+    ):
+        file = _File(name)
+        fill_exact(file, predicted, observed)
+        yield file
+
+
+def _meminfo(
+    file: _File, predicted: Observation, observed: Observation, tolerance: tuple[int, str]
+) -> None:
+    mine, other = predicted.meminfo, observed.meminfo
+    if mine is None or other is None:
+        return
+    pages, why = tolerance
+    kib = _page_kib(observed)
+    file.exact("MemTotal", mine.get("MemTotal"), other.get("MemTotal"), _SOURCES["total"])
+    for name, source in (("CommitLimit", "commit"), ("DirectMap1G", "direct_map")):
+        if name in mine and name in other:
+            file.exact(name, mine[name], other[name], _SOURCES[source])
+    file.near(
+        "MemFree",
+        mine["MemFree"],
+        other["MemFree"],
+        pages * kib,
+        f"kB; {why}",
+        _SOURCES["free"],
+    )
+
+
+def _page_kib(observed: Observation) -> int:
+    managed = sum(zone.pages.get("managed", 0) for zone in observed.zoneinfo or ())
+    total = (observed.meminfo or {}).get("MemTotal", 0)
+    return max(4, 1 << (total // managed).bit_length() - 1) if managed else 4
+
+
+def _vmstat(
+    file: _File, predicted: Observation, observed: Observation, tolerance: tuple[int, str]
+) -> None:
+    mine, other = predicted.vmstat, observed.vmstat
+    if mine is None or other is None:
+        return
+    if "nr_memmap_pages" in other:
+        file.exact(
+            "nr_memmap_pages",
+            mine.get("nr_memmap_pages"),
+            other["nr_memmap_pages"],
+            _SOURCES["memmap_pages"],
+        )
+    file.near(
+        "nr_free_pages", mine["nr_free_pages"], other["nr_free_pages"], *tolerance, _SOURCES["free"]
+    )
+
+
+def _zone_pairs(
+    predicted: Observation, observed: Observation
+) -> Iterator[tuple[ZoneInfo, ZoneInfo]]:
+    others = {zone.key: zone for zone in observed.zoneinfo or ()}
+    mine = {zone.key: zone for zone in predicted.zoneinfo or ()}
+    for key in dict.fromkeys([*mine, *others]):
+        blank = ZoneInfo(key[0], key[1], {})
+        yield mine.get(key, blank), others.get(key, blank)
+
+
+def _label(zone: ZoneInfo) -> str:
+    return f"node {zone.node} {zone.name}"
+
+
+def _zone_field(file: _File, mine: ZoneInfo, other: ZoneInfo, name: str) -> None:
+    source = _SOURCES.get(name, _SOURCES["watermarks"])
+    file.exact(f"{_label(mine)} {name}", mine.pages.get(name), other.pages.get(name), source)
+
+
+def _zoneinfo(
+    file: _File, predicted: Observation, observed: Observation, tolerance: tuple[int, str]
+) -> None:
+    for mine, other in _zone_pairs(predicted, observed):
+        for name in ("spanned", "present", "managed", "min", "low", "high", "promo"):
+            if name in other.pages or name in mine.pages:
+                _zone_field(file, mine, other, name)
+        file.exact(
+            f"{_label(mine)} start_pfn", mine.start_pfn, other.start_pfn, _SOURCES["spanned"]
+        )
+        file.exact(
+            f"{_label(mine)} protection",
+            mine.protection,
+            other.protection,
+            _SOURCES["protection"],
+        )
+        file.near(
+            f"{_label(mine)} free",
+            mine.pages.get("free", 0),
+            other.pages.get("free", 0),
+            *tolerance,
+            _SOURCES["free"],
+        )
+
+
+def _buddyinfo(
+    file: _File, predicted: Observation, observed: Observation, tolerance: tuple[int, str]
+) -> None:
+    mine, other = predicted.buddyinfo, observed.buddyinfo
+    if mine is None or other is None:
+        return
+    for key in dict.fromkeys([*mine, *other]):
+        label = f"node {key[0]} {key[1]} free pages in chunks"
+        file.near(
+            label,
+            _chunk_pages(mine.get(key, ())),
+            _chunk_pages(other.get(key, ())),
+            *tolerance,
+            _SOURCES["free"],
+        )
+
+
+def _chunk_pages(counts: tuple[int, ...]) -> int:
+    return sum(count << order for order, count in enumerate(counts))
+
+
+def _kpageflags(
+    file: _File, predicted: Observation, observed: Observation, tolerance: tuple[int, str]
+) -> None:
+    if predicted.kpageflags is None or observed.kpageflags is None:
+        return
+    mine, other = _classes(predicted.kpageflags), _classes(observed.kpageflags)
+    for name, source in (
+        ("memmap pages and their flags", "memmap_flags"),
+        ("pages without an online memmap", "kpageflags"),
+        ("PageOffline pages", "kpageflags"),
+    ):
+        file.exact(name, mine[name], other[name], _SOURCES[source])
+
+
+def _classes(runs: tuple[PageRun, ...]) -> dict[str, object]:
+    """Return what must be exact: where memmap pages are, with which flags, and what is no page."""
+    memmap: dict[int, PfnSet] = {}
+    nopage, offline = PfnSet(), PfnSet()
+    for run in runs:
+        pfns = PfnRange(run.start_pfn, run.start_pfn + run.nr_pages)
+        if run.flags == _NOPAGE:
+            nopage |= pfns
+        elif run.flags & _OFFLINE:
+            offline |= pfns
+        elif run.flags & _OWNER_PRIVATE and not run.flags & (_LRU | _SWAPBACKED):
+            memmap.setdefault(run.flags, PfnSet()).__ior__(pfns)
+    return {
+        "memmap pages and their flags": {f"{flags:#x}": s for flags, s in memmap.items()},
+        "pages without an online memmap": nopage,
+        "PageOffline pages": offline,
+    }
+
+
+def _nodes(
+    file: _File, predicted: Observation, observed: Observation, tolerance: tuple[int, str]
+) -> None:
+    mine, other = predicted.nodes, observed.nodes
+    if mine is None or other is None:
+        return
+    for name in other.lists:
+        file.exact(name, mine.lists.get(name), other.lists[name], _SOURCES["nodes"])
+    pages, why = tolerance
+    for node, meminfo in other.meminfo.items():
+        shown = mine.meminfo.get(node, {})
+        file.exact(
+            f"node{node} MemTotal",
+            shown.get("MemTotal"),
+            meminfo.get("MemTotal"),
+            _SOURCES["total"],
+        )
+        file.near(
+            f"node{node} MemFree",
+            shown.get("MemFree", 0),
+            meminfo.get("MemFree", 0),
+            pages * _page_kib(observed),
+            f"kB; {why}",
+            _SOURCES["free"],
+        )
+
+
+def _iomem(file: _File, predicted: Observation, observed: Observation) -> None:
+    if predicted.iomem is None or observed.iomem is None:
+        return
+    mine, other = (
+        {(line.start, line.end): line.name for line in o.iomem or () if "System RAM" in line.name}
+        for o in (predicted, observed)
+    )
+    for start, end in sorted({*mine, *other}):
+        file.exact(
+            f"{start:#x}-{end - 1:#x}",
+            mine.get((start, end)),
+            other.get((start, end)),
+            _SOURCES["iomem"],
+        )
+
+
+def _memory(file: _File, predicted: Observation, observed: Observation) -> None:
+    mine, other = predicted.memory, observed.memory
+    if mine is None or other is None:
+        return
+    file.exact("block_size_bytes", mine.block_size_bytes, other.block_size_bytes, "")
+    file.exact("auto_online_blocks", mine.auto_online_blocks, other.auto_online_blocks, "")
+    for id_ in sorted({*mine.blocks, *other.blocks}):
+        a, b = mine.blocks.get(id_), other.blocks.get(id_)
+        name = f"memory{id_}"
+        file.exact(f"{name}/state", a and a.state, b and b.state, _SOURCES["state"])
+        file.exact(
+            f"{name}/valid_zones", a and a.valid_zones, b and b.valid_zones, _SOURCES["valid_zones"]
+        )
+        file.exact(f"{name} nodes", a and a.nodes, b and b.nodes, _SOURCES["state"])
+
+
+def _parameters(file: _File, predicted: Observation, observed: Observation) -> None:
+    for name, text in observed.parameters.items():
+        file.exact(name, predicted.parameters.get(name), text, _SOURCES["parameters"])
+
+
+def _text(value: object) -> str:
+    if isinstance(value, PfnSet):
+        shown = [str(run) for run, _ in zip(value.ranges(), range(3), strict=False)]
+        return f"{len(value)} pages {' '.join(shown)}" + (" …" if value.nr_ranges() > 3 else "")
+    if isinstance(value, dict):
+        return "; ".join(f"{key}: {_text(item)}" for key, item in value.items()) or "none"
+    if isinstance(value, tuple):
+        return " ".join(map(str, value)) or "none"
+    return "absent" if value is None else str(value)

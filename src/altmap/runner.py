@@ -1,0 +1,70 @@
+"""Running a scenario on a target: the model, or a real kernel. The result is a trace either way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from altmap.errors import InputError
+from altmap.linux.observation import Observation
+from altmap.scenario import Scenario, Step, step_name
+from altmap.trace import OK, StepRecord, Trace
+
+__all__ = ("Target", "run_scenario")
+
+
+class Target(Protocol):
+    """What performs steps and can be looked at."""
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """``target``, ``release``, ``policy``, ``machine``: the trace's heading."""
+        ...
+
+    @property
+    def notes(self) -> list[str]:
+        """What the reader of the trace must know."""
+        ...
+
+    @property
+    def crashed(self) -> bool:
+        """Whether the kernel died, so that nobody can look at it."""
+        ...
+
+    def observe(self) -> Observation:
+        """Look at the machine."""
+        ...
+
+    def perform(self, step: Step) -> StepRecord:
+        """Perform one step."""
+        ...
+
+
+def run_scenario(
+    scenario: Scenario, target: Target, progress: Callable[[str], None] = lambda _: None
+) -> Trace:
+    """Return the trace of a scenario on a target.
+
+    Parameters
+    ----------
+    scenario : Scenario
+    target : Target
+    progress : callable
+        Told the name of each step before it is performed.
+
+    Raises
+    ------
+    InputError
+        If a step cannot be asked of any kernel; nothing of the trace is returned.
+    """
+    steps = [StepRecord("start", {}, OK, observation=target.observe())]
+    for index, step in enumerate(scenario.steps):
+        progress(step_name(step))
+        try:
+            record = target.perform(step)
+        except InputError as error:
+            raise InputError(f"steps[{index}] {step_name(step)}: {error}") from error
+        if not target.crashed:
+            record.observation = target.observe()
+        steps.append(record)
+    return Trace(scenario=scenario.name, steps=steps, notes=target.notes, **target.identity)
