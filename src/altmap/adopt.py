@@ -83,6 +83,8 @@ def adopt(seen: Observation, machine: Machine) -> Adopted:
         block_bytes // arch.page_size_bytes,
         judge=lambda touch: None,
         zones=_empty_zones(seen, machine),
+        boot_nodes=_online_nodes(seen),
+        cpu_nodes=_cpu_nodes(seen),
     )
     ram = _system_ram(seen, arch)
     backing = Backing(ram.copy(), unbacked_reads=machine.unbacked_reads)
@@ -189,6 +191,17 @@ def _empty_zones(seen: Observation, machine: Machine) -> dict[tuple[int, str], Z
     return {
         (node, name): Zone(node, name) for node in sorted(possible) for name in names
     }
+
+
+def _online_nodes(seen: Observation) -> frozenset[int]:
+    if seen.nodes is not None and "online" in seen.nodes.lists:
+        return frozenset(seen.nodes.lists["online"])
+    return frozenset(info.node for info in seen.zoneinfo or ())
+
+
+def _cpu_nodes(seen: Observation) -> frozenset[int]:
+    listed = seen.nodes.lists.get("has_cpu") if seen.nodes is not None else None
+    return frozenset(listed) if listed else frozenset({0})
 
 
 def _system_ram(seen: Observation, arch: Arch) -> PfnSet:
@@ -334,27 +347,32 @@ def _take_watermarks(kernel: Kernel, seen: Observation) -> None:
     infos = [(kernel.zones[i.key], i) for i in seen.zoneinfo or () if i.key in kernel.zones]
     for zone, info in infos:
         zone.managed_offset = info.pages["managed"] - kernel.nr_managed(zone)
-    shown = {zone.key: _watermarks_shown(info) for zone, info in infos}
-    in_force = sum(marks.min for key, marks in shown.items() if key[1] != MOVABLE)
-    for khugepaged in (True, False):
-        kernel.tunables.khugepaged = khugepaged
-        for zone, info in infos:
-            zone.watermarks = shown[info.key]
-        init_per_zone_wmark_min(kernel)
-        computed = sum(z.watermarks.min for z in kernel.zones.values() if z.name != MOVABLE)
-        kernel.computes_watermarks = abs(in_force - computed) <= computed // 50 + len(infos)
-        if kernel.computes_watermarks:
-            break
-        kernel.computes_watermarks = True
-    else:
-        kernel.computes_watermarks = False
+    kernel.computes_watermarks = any(
+        _rule_holds(kernel, infos, khugepaged) for khugepaged in (True, False)
+    )
+    for zone in kernel.zones.values():
+        zone.watermarks = Watermarks()
     for zone, info in infos:
-        zone.watermarks = shown[info.key]
+        zone.watermarks = _watermarks_shown(info)
+
+
+def _rule_holds(kernel: Kernel, infos: list[tuple[Zone, ZoneInfo]], khugepaged: bool) -> bool:
+    for zone, info in infos:
+        zone.watermarks = _watermarks_shown(info)
+    kernel.tunables.khugepaged = khugepaged
+    in_force = _min_free_nr_pages(kernel)
+    init_per_zone_wmark_min(kernel)
+    computed = _min_free_nr_pages(kernel)
+    return abs(in_force - computed) <= computed // 50 + len(infos)
+
+
+def _min_free_nr_pages(kernel: Kernel) -> int:
+    return sum(z.watermarks.min for z in kernel.zones.values() if z.name != MOVABLE)
 
 
 def _watermarks_shown(info: ZoneInfo) -> Watermarks:
-    marks = (info.pages.get(name, 0) for name in ("min", "low", "high", "promo"))
-    return Watermarks(*marks, info.protection)
+    lowest, low, high, promo = (info.pages.get(n, 0) for n in ("min", "low", "high", "promo"))
+    return Watermarks(lowest, low, high, promo, info.protection)
 
 
 # --- pages ---------------------------------------------------------------------------------

@@ -15,12 +15,11 @@ from altmap.linux.shapes import blank_observation
 from altmap.pfn import PfnRange, PfnSet, format_size
 from altmap.platform.backing import Backing
 from altmap.platform.qemu import boot_ram
-from altmap.release import Release, release_for
+from altmap.release import DEFAULT_RELEASE, Release, release_for
 from altmap.scenario import Machine
 
-__all__ = ("DEFAULT_RELEASE", "boot", "default_tunables", "parameters_shown")
+__all__ = ("boot", "default_tunables", "parameters_shown")
 
-DEFAULT_RELEASE = "6.12"
 _MIB, _GIB = 1 << 20, 1 << 30
 
 
@@ -86,6 +85,7 @@ def boot(machine: Machine) -> tuple[Kernel, Backing, Observation]:
         zones=_zones(arch, layout),
         boot_ram=layout.ram,
         boot_node_pages=layout.nodes,
+        boot_nodes=frozenset(node for node, pages in layout.nodes.items() if pages),
         max_pfn=layout.ram.max() + 1,
     )
     for run in layout.ram.ranges():
@@ -182,9 +182,12 @@ def _keep(kernel: Kernel) -> None:
 def _blank(kernel: Kernel, machine: Machine) -> Observation:
     """Return what the booted machine's files look like before any number is filled in."""
     page = kernel.arch.page_size_bytes
-    nodes = len(kernel.boot_node_pages)
     blank = blank_observation(
-        kernel.release.name, nodes, machine.cpus, kernel.block_nr_pages * page
+        kernel.release.name,
+        sorted(kernel.boot_nodes),
+        sorted(kernel.boot_node_pages),
+        machine.cpus,
+        kernel.block_nr_pages * page,
     )
     firmware = boot_ram(machine.platform or "pc", _memory_bytes(machine))
     lines = (

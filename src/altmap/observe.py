@@ -63,7 +63,10 @@ class Observer:
             zone.key: _Counts(0, 0, 0) if blank else self._counts(zone)
             for zone in kernel.zones.values()
         }
-        self._start_free = PfnSet() if blank or not pages else kernel_free(kernel)
+        self._start_chunks = {
+            zone.key: [0] * self._nr_orders if blank or not pages else self._chunks(zone)
+            for zone in kernel.zones.values()
+        }
         self._start_memmap = 0 if blank else kernel.memmap_nr_pages()
         self._start_additions = [] if blank else list(kernel.additions)
         self._start_maps = {} if blank else _direct_map_kib(kernel)
@@ -188,19 +191,27 @@ class Observer:
         base = self._base.buddyinfo
         if base is None or not self._pages:
             return base
-        kernel, orders = self._kernel, self._kernel.arch.max_page_order + 1
-        changed = kernel.pages_of(kernel.changed_blocks)
-        shown = {}
-        for key, zone in kernel.zones.items():
-            if not zone.present:
-                continue
-            before = free_chunks(self._start_free & zone.present & changed, orders)
-            after = free_chunks(kernel.free(zone) & changed, orders)
-            old = base.get(key, (0,) * orders)
-            shown[key] = tuple(
-                max(0, b + a - c) for b, a, c in zip(old, after, before, strict=False)
+        blank = (0,) * self._nr_orders
+        return {
+            zone.key: tuple(
+                max(0, before + now - start)
+                for before, now, start in zip(
+                    base.get(zone.key, blank),
+                    self._chunks(zone),
+                    self._start_chunks[zone.key],
+                    strict=False,
+                )
             )
-        return shown
+            for zone in self._kernel.zones.values()
+            if zone.present
+        }
+
+    @property
+    def _nr_orders(self) -> int:
+        return self._kernel.arch.max_page_order + 1
+
+    def _chunks(self, zone: Zone) -> list[int]:
+        return free_chunks(self._kernel.free(zone), self._nr_orders)
 
     def _kpageflags(self) -> tuple[PageRun, ...] | None:
         if self._base.kpageflags is None or not self._pages:
@@ -305,7 +316,7 @@ class Observer:
             if zone.present and zone.name != MOVABLE
         }
         lists = dict(base.lists)
-        nodes = set(lists.get("online", ())) | {add.node for add in self._kernel.additions}
+        nodes = self._kernel.online_nodes()
         for name, members in (
             ("online", nodes),
             ("has_memory", with_memory),
@@ -334,14 +345,6 @@ class Observer:
             "MemUsed": self._kib(total - free),
         }
         return {name: value + gains.get(name, 0) for name, value in base.items()}
-
-
-def kernel_free(kernel: Kernel) -> PfnSet:
-    """Return the free pages of all zones."""
-    free = PfnSet()
-    for zone in kernel.zones.values():
-        free |= kernel.free(zone)
-    return free
 
 
 def free_chunks(pages: PfnSet, nr_orders: int) -> list[int]:
@@ -375,7 +378,8 @@ def _with_watermarks(info: ZoneInfo, zone: Zone) -> ZoneInfo:
         if name in pages:
             pages[name] = getattr(marks, name)
     # Zones above ZONE_MOVABLE (Device) manage nothing, so the last reserve repeats.
-    protection = (*marks.protection, *marks.protection[-1:] * len(info.protection))
+    last = marks.protection[-1] if marks.protection else 0
+    protection = (*marks.protection, *(last,) * len(info.protection))
     return replace(info, pages=pages, protection=protection[: len(info.protection)])
 
 
@@ -404,7 +408,7 @@ def _direct_map_kib(kernel: Kernel) -> dict[str, int]:
     if not kernel.arch.name.startswith("x86_64"):
         return {}
     large_kib = total_kib = 0
-    for addition in kernel.additions:
+    for addition in kernel.additions + kernel.leftovers:
         _, large = direct_map_leaves(kernel, addition)
         large_kib += len(large) << 20
         total_kib += len(addition.pfns) * kernel.arch.page_size_bytes // 1024

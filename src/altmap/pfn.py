@@ -266,6 +266,14 @@ class PfnSet:
         """Return the number of maximal runs."""
         return len(self._bits - self._bits.shift(1))
 
+    def lowest(self, nr_pages: int) -> PfnSet:
+        """Return the set's *nr_pages* lowest page frames, all of them if it has fewer."""
+        if nr_pages >= len(self):
+            return self.copy()
+        if nr_pages <= 0:
+            return PfnSet()
+        return self & PfnRange(self.min(), int(self._bits[nr_pages]))
+
     def highest(self, nr_pages: int) -> PfnSet:
         """Return the set's *nr_pages* highest page frames, all of them if it has fewer."""
         if nr_pages >= len(self):

@@ -11,7 +11,9 @@ from dataclasses import dataclass, field, replace
 
 from altmap.errors import InputError
 
-__all__ = ("RELEASES", "Release", "release_for")
+__all__ = ("DEFAULT_RELEASE", "RELEASES", "Release", "release_for")
+
+DEFAULT_RELEASE = "6.12"
 
 _RESERVED = 1 << 32  # KPF_RESERVED, include/linux/kernel-page-flags.h
 _OWNER_PRIVATE = 1 << 37  # KPF_OWNER_PRIVATE

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import tomllib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -158,8 +159,14 @@ class Scenario(_Strict, kw_only=True):
     steps: list[Step] = []
 
 
-def load_scenario(path: Path) -> Scenario:
+def load_scenario(path: Path, settings: Sequence[str] = ()) -> Scenario:
     """Read a scenario file.
+
+    Parameters
+    ----------
+    path : Path
+    settings : sequence of str
+        ``key=value`` for keys of ``[machine]``, which replace the file's.
 
     Raises
     ------
@@ -177,12 +184,20 @@ def load_scenario(path: Path) -> Scenario:
     except tomllib.TOMLDecodeError as error:
         raise InputError(f"scenario {path}: not TOML: {error}") from error
     data.setdefault("name", path.stem)
+    for setting in settings:
+        key, given, value = setting.partition("=")
+        if not given or not isinstance(data.setdefault("machine", {}), dict):
+            raise InputError(f"setting {setting!r}: need KEY=VALUE")
+        data["machine"][key] = _SETTING_WORDS.get(value, int(value) if value.isdigit() else value)
     try:
         scenario: Scenario = msgspec.convert(data, Scenario, dec_hook=_decode)
         _check(scenario)
     except (msgspec.ValidationError, InputError) as error:
         raise InputError(f"scenario {path}: {error}") from error
     return scenario
+
+
+_SETTING_WORDS: dict[str, bool] = {"true": True, "false": False}
 
 
 def _decode(wanted: type, value: Any) -> Any:

@@ -34,6 +34,9 @@ __all__ = (
     "zone_for_pfn_range",
 )
 
+#: Blocks whose arrival one after the other is followed to set watermarks exactly.
+_WATERMARK_MEMORY = 6
+
 
 # --- add -----------------------------------------------------------------------------------
 
@@ -121,12 +124,17 @@ def _populate(kernel: Kernel, addition: Addition) -> Outcome | None:
     """Take the pages that the add costs: memmap from existing memory, and page tables."""
     if not addition.memmap.self_hosted:
         nr_pages = kernel.arch.memmap_nr_pages(len(addition.pfns))
-        host = kernel.allocate(addition.node, nr_pages)
-        if host is None:
+        available = kernel.available_nr_pages()
+        host = kernel.allocate(addition.node, min(nr_pages, available))
+        if host is None or nr_pages > available:
+            # __add_pages leaves the sections that it added before it ran out of memory.
+            kernel.leftovers.append(addition)
+            kernel.max_pfn = max(kernel.max_pfn, addition.pfns.end)
             return Outcome.refused(
                 errno.ENOMEM,
                 "vmemmap_populate",
-                f"the memmap needs {nr_pages} free pages in kernel zones of existing memory",
+                f"the memmap needs {nr_pages} free pages in kernel zones of existing memory, "
+                f"there are {available}; those taken until then are lost",
             )
         addition.host_pages = host
         kernel.note(
@@ -234,9 +242,10 @@ def memory_block_online(kernel: Kernel, pfns: PfnRange, online_type: str) -> Out
     kernel.changed_blocks |= kernel.blocks(pfns)
     released = _give_to_buddy(kernel, present, kernel.self_hosted.count(pfns))
     _count_present(addition, zone, len(present))
-    for _ in kernel.block_ids(pfns)[:2]:
-        # Once for each block; the second time nothing but old watermarks can change the result.
-        init_per_zone_wmark_min(kernel)
+    nr_blocks = len(kernel.block_ids(pfns))
+    # Beyond the last few blocks, earlier watermarks no longer show in the result.
+    waiting = range(min(nr_blocks, _WATERMARK_MEMORY) - 1, -1, -1)
+    init_per_zone_wmark_min(kernel, zone, [left * (released // nr_blocks) for left in waiting])
     kernel.note(
         "onlined",
         f"{_blocks(kernel.block_ids(pfns))} online in zone {zone.name} of node {node}: "
@@ -244,7 +253,7 @@ def memory_block_online(kernel: Kernel, pfns: PfnRange, online_type: str) -> Out
         pfns,
         "online_pages",
     )
-    if first_of_zone and zone is kernel.kernel_zones(node)[-1]:
+    if first_of_zone and node in kernel.cpu_nodes and zone is kernel.kernel_zones(node)[-1]:
         _settle(kernel, zone)
     return OK
 
@@ -252,9 +261,8 @@ def memory_block_online(kernel: Kernel, pfns: PfnRange, online_type: str) -> Out
 def _settle(kernel: Kernel, zone: Zone) -> None:
     """Let the running kernel allocate from a zone that it did not have before.
 
-    The node's highest kernel zone comes first in the zonelist of GFP_KERNEL. A new one has no
-    unmovable pageblock yet, so the first unmovable allocation (a slab or page table of whoever runs
-    next, the node's kswapd at the latest) steals the largest chunk at the head of the movable list:
+    The highest kernel zone of a CPU's node comes first in its zonelist for GFP_KERNEL. A new one
+    has no unmovable pageblock yet, so the first unmovable allocation of whoever runs next steals the largest chunk at the head of the movable list:
     the first such chunk that was onlined. How many pages follow is not predicted; one stands for
     them. Source: ``mm/page_alloc.c: __rmqueue_fallback``, ``build_zonelists``.
     """
@@ -290,7 +298,7 @@ def _write_struct_pages(kernel: Kernel, addition: Addition | None, pfns: PfnRang
     if addition is None or not addition.memmap.self_hosted:
         return
     memmap = addition.memmap
-    if memmap.unit_nr_pages > len(pfns):
+    if kernel.policy.placement.written_at_add or memmap.unit_nr_pages > len(pfns):
         frames = memmap.frames_of(pfns)
         kernel.touch("write", frames, "memmap_init_range", f"the struct pages of {pfns}")
         return

@@ -123,12 +123,16 @@ class Kernel:
         Used pages that map added memory (direct map and vmemmap).
     additions : list of Addition
         In the order of their adds.
+    leftovers : list of Addition
+        Adds that failed half-way: their direct map and part of their memmap stay.
     max_pfn : int
         End of the highest page frame ever added; never shrinks.
     boot_node_pages : dict
         Node to the RAM that it had at boot.
     online_callback : OnlineCallback or None
         A driver's ``set_online_page_callback``; ``None`` is ``generic_online_page``.
+    boot_nodes, cpu_nodes : frozenset of int
+        Nodes that were online at boot, and those that have CPUs.
     changed_blocks : PfnSet
         Ids of blocks that were onlined, offlined, added or removed since the start.
     computes_watermarks : bool
@@ -154,9 +158,12 @@ class Kernel:
     movable: PfnSet = field(default_factory=PfnSet)
     page_tables: PfnSet = field(default_factory=PfnSet)
     additions: list[Addition] = field(default_factory=list)
+    leftovers: list[Addition] = field(default_factory=list)
     max_pfn: int = 0
     online_callback: OnlineCallback | None = None
     boot_node_pages: dict[int, PfnSet] = field(default_factory=dict)
+    boot_nodes: frozenset[int] = frozenset()
+    cpu_nodes: frozenset[int] = frozenset({0})
     changed_blocks: PfnSet = field(default_factory=PfnSet)
     computes_watermarks: bool = True
     events: list[Event] = field(default_factory=list)
@@ -208,6 +215,10 @@ class Kernel:
         section = self.arch.section_nr_pages
         per_section = self.arch.memmap_nr_pages(section)
         return sum(len(add.pfns) // section * per_section for add in self.additions)
+
+    def online_nodes(self) -> frozenset[int]:
+        """Return the nodes that are online: from boot, or for the memory that was added to them."""
+        return self.boot_nodes | {add.node for add in self.additions}
 
     def node_zones(self, node: int) -> list[Zone]:
         """Return the node's zones, lowest first."""
@@ -291,20 +302,29 @@ class Kernel:
             raise KernelFault(fault)
 
     def allocate(self, node: int, nr_pages: int) -> PfnSet | None:
-        """Allocate unmovable pages, from the node's kernel zones first; ``None`` if there are none.
+        """Allocate unmovable pages, from the node's kernel zones first; ``None`` if too few.
 
-        Which frames a real kernel takes is not predicted, only how many: the highest free ones
-        stand for them.
+        The buddy's lists are served from their heads, where older memory is: boot memory, then
+        added memory in the order of its blocks. Which frames of boot memory a real kernel takes is
+        not predicted; the highest free ones stand for them.
         """
         taken = PfnSet()
         for zone in self._zonelist(node):
+            free = self.free(zone)
+            early = (free & self.boot_ram).highest(nr_pages - len(taken))
+            taken |= early
             if len(taken) >= nr_pages:
                 break
-            taken |= self.free(zone).highest(nr_pages - len(taken))
+            taken |= (free - early).lowest(nr_pages - len(taken))
         if len(taken) < nr_pages:
             return None
         self.used |= taken
         return taken
+
+    def available_nr_pages(self) -> int:
+        """Return how many pages the kernel can allocate before zones reach their low reserve."""
+        zones = (zone for zone in self.zones.values() if zone.name != MOVABLE)
+        return sum(max(0, self.nr_free(zone) - zone.watermarks.min) for zone in zones)
 
     def free_pages(self, pages: PfnSet) -> None:
         """Give used pages back to the buddy."""

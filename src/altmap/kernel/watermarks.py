@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import isqrt
 
 from altmap.kernel.state import Kernel
@@ -16,17 +17,35 @@ _RESERVE_RATIO = {"DMA": 256, "DMA32": 256, "Normal": 32}
 _KHUGEPAGED_PAGEBLOCKS = 2 + 3 * 3
 
 
-def init_per_zone_wmark_min(kernel: Kernel) -> None:
+def init_per_zone_wmark_min(
+    kernel: Kernel, zone: Zone | None = None, missing_nr_pages: Sequence[int] = (0,)
+) -> None:
     """Set every zone's watermarks and reserves from its managed pages.
 
-    The high watermarks that are in force enter the result, as in the kernel.
+    The high watermarks that are in force enter the result, as in the kernel. Blocks that arrived
+    together arrived one after the other, and each set the watermarks anew.
     Source: ``mm/page_alloc.c: init_per_zone_wmark_min, __setup_per_zone_wmarks,
     setup_per_zone_lowmem_reserve``; ``mm/khugepaged.c: set_recommended_min_free_kbytes``.
+
+    Parameters
+    ----------
+    kernel : Kernel
+    zone : Zone, optional
+        The zone that pages arrived in.
+    missing_nr_pages : sequence of int
+        How many of its pages had not arrived yet at each time that watermarks were set.
     """
     if not kernel.computes_watermarks:
         return
-    zones = list(kernel.zones.values())
-    managed = {zone.key: kernel.nr_managed(zone) for zone in zones}
+    online = kernel.online_nodes()
+    zones = [each for each in kernel.zones.values() if each.node in online]
+    managed = {each.key: kernel.nr_managed(each) for each in zones}
+    for missing in missing_nr_pages:
+        then = managed | {zone.key: managed[zone.key] - missing} if zone else managed
+        _set_all(kernel, zones, then)
+
+
+def _set_all(kernel: Kernel, zones: list[Zone], managed: dict[tuple[int, str], int]) -> None:
     page_kib = kernel.arch.page_size_bytes // 1024
     free_kib = _free_buffer_nr_pages(zones, managed) * page_kib
     min_free = max(128, min(262144, isqrt(16 * free_kib))) // page_kib

@@ -35,7 +35,9 @@ def _shapes() -> dict[str, _Shape]:
     return msgspec.json.decode(data, type=dict[str, _Shape])
 
 
-def blank_observation(release: str, nodes: int, cpus: int, block_size_bytes: int) -> Observation:
+def blank_observation(
+    release: str, nodes: list[int], possible: list[int], cpus: int, block_size_bytes: int
+) -> Observation:
     """Return a look at a machine of that release on which everything is zero.
 
     Zones carry the lines of populated ones, so that whoever fills them in finds every name.
@@ -44,7 +46,9 @@ def blank_observation(release: str, nodes: int, cpus: int, block_size_bytes: int
     ----------
     release : str
         A release with a recorded shape: ``6.1``, ``6.12``.
-    nodes, cpus : int
+    nodes, possible : list of int
+        Nodes that are online, and those that may be.
+    cpus : int
     block_size_bytes : int
     """
     shape = _shapes()[release]
@@ -66,7 +70,7 @@ def blank_observation(release: str, nodes: int, cpus: int, block_size_bytes: int
                 dict.fromkeys(shape.zone_tail, 0),
                 dict.fromkeys(shape.node_stats, 0),
             )
-            for node in range(nodes)
+            for node in nodes
             for zone in shape.zones
         ),
         buddyinfo={},
@@ -74,9 +78,9 @@ def blank_observation(release: str, nodes: int, cpus: int, block_size_bytes: int
         kpageflags=(),
         memory=MemoryFolder(block_size_bytes, "offline", {}),
         nodes=NodeFolder(
-            {name: tuple(range(nodes)) for name in shape.node_lists}
-            | {"has_generic_initiator": ()},
-            {node: dict.fromkeys(shape.node_meminfo, 0) for node in range(nodes)},
+            {name: tuple(nodes) for name in shape.node_lists}
+            | {"has_generic_initiator": (), "possible": tuple(possible), "has_cpu": (0,)},
+            {node: dict.fromkeys(shape.node_meminfo, 0) for node in nodes},
         ),
         parameters=dict.fromkeys(shape.parameters, ""),
     )

@@ -1,0 +1,198 @@
+"""The commands: argument handling, and nothing else.
+
+Exit codes of ``run`` and ``lab``: 0 done (a refusal or fault of the kernel is a result), 2 could not
+be done. Of ``compare``: 0 equal, 1 different, 2 could not be run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from altmap import __version__
+from altmap.errors import AltmapError, InputError
+
+if TYPE_CHECKING:
+    from altmap.linux.sysroot import Sysroot
+    from altmap.scenario import Scenario
+    from altmap.trace import Trace
+
+__all__ = ("DIFFERENT", "EQUAL", "FAILED", "main")
+
+EQUAL, DIFFERENT, FAILED = 0, 1, 2  # as diff(1)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code."""
+    args = _parser().parse_args(argv)
+    try:
+        status: int = args.verb(args)
+    except AltmapError as error:
+        print(f"altmap: {error}", file=sys.stderr)
+        return FAILED
+    except KeyboardInterrupt:
+        print("altmap: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # The reader has gone; nothing more can be said to it, at exit neither.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+    return status
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="altmap", description="Predict, verify and explain Linux memory hotplug."
+    )
+    parser.add_argument("--version", action="version", version=f"altmap {__version__}")
+    verbs = parser.add_subparsers(required=True, metavar="COMMAND")
+    run = verbs.add_parser("run", help="run scenarios on the model or on a real kernel")
+    _scenario_arguments(run)
+    run.add_argument("--on", choices=("model", "lab"), default="model", help="default: model")
+    run.add_argument("--release", metavar="R", help="kernel release, such as 6.12")
+    run.add_argument(
+        "--policy",
+        metavar="P",
+        action="append",
+        help="memmap policy; several are shown side by side",
+    )
+    run.add_argument(
+        "--from", metavar="SYSROOT", type=Path, dest="sysroot", help="folder or tar to start from"
+    )
+    run.add_argument(
+        "--export", metavar="DIR", type=Path, help="write a sysroot per step, and trace.json"
+    )
+    run.add_argument("--json", action="store_true", help="print the trace as JSON")
+    run.set_defaults(verb=_run)
+    compare = verbs.add_parser(
+        "compare", help="run scenarios on the model and on a real kernel, and compare"
+    )
+    _scenario_arguments(compare)
+    compare.add_argument(
+        "--release", metavar="R", action="append", help="kernel release; default: the scenario's"
+    )
+    compare.set_defaults(verb=_compare)
+    lab = verbs.add_parser("lab", help="real kernels in QEMU")
+    lab_verbs = lab.add_subparsers(required=True, metavar="COMMAND")
+    fetch = lab_verbs.add_parser("fetch", help="get Debian's kernel of a release, and busybox")
+    fetch.add_argument("release", metavar="RELEASE")
+    fetch.set_defaults(verb=_fetch)
+    return parser
+
+
+def _scenario_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("scenario", metavar="SCENARIO", type=Path, nargs="+", help="a TOML file")
+    parser.add_argument(
+        "--set",
+        metavar="KEY=VALUE",
+        action="append",
+        default=[],
+        dest="settings",
+        help="set a key of the scenario's [machine], such as memmap_on_memory=force",
+    )
+
+
+# --- run -----------------------------------------------------------------------------------
+
+
+def _run(args: argparse.Namespace) -> int:
+    from altmap.export import export, trace_json
+    from altmap.report.text import side_by_side
+
+    policies: list[str | None] = args.policy or [None]
+    base = _read_sysroot(args)
+    done: list[tuple[Scenario, list[Trace]]] = []
+    for path in args.scenario:
+        scenario = _load(path, args)
+        traces = [_trace(scenario, policy, base, args) for policy in policies]
+        done.append((scenario, traces))
+    single = len(done) == len(policies) == 1
+    for scenario, traces in done:
+        if args.json:
+            print("".join(trace_json(trace) for trace in traces), end="")
+        else:
+            width = shutil.get_terminal_size((100, 24)).columns
+            print(side_by_side(traces, scenario.description or scenario.name, width))
+        if args.export is not None:
+            for trace in traces:
+                sub = Path() if single else Path(scenario.name) / trace.policy
+                export(trace, args.export / sub, base)
+    if args.export is not None:
+        print(f"sysroots written below {args.export}", file=sys.stderr if args.json else sys.stdout)
+    return EQUAL
+
+
+def _read_sysroot(args: argparse.Namespace) -> Sysroot | None:
+    if args.sysroot is None:
+        return None
+    if args.on == "lab":
+        raise InputError("--from: a guest boots by itself; only the model starts from a sysroot")
+    from altmap.linux.sysroot import Sysroot
+
+    return Sysroot.read(args.sysroot)
+
+
+def _load(path: Path, args: argparse.Namespace) -> Scenario:
+    from altmap.scenario import load_scenario
+
+    return load_scenario(path, args.settings)
+
+
+def _trace(
+    scenario: Scenario, policy: str | None, base: Sysroot | None, args: argparse.Namespace
+) -> Trace:
+    import copy
+
+    scenario = copy.deepcopy(scenario)
+    scenario.machine.policy = policy or scenario.machine.policy
+    scenario.machine.release = args.release or scenario.machine.release
+    if args.on == "lab":
+        from altmap.lab.target import run_in_guest
+
+        return run_in_guest(scenario, _progress)
+    from altmap.linux.observation import Observation
+    from altmap.machine import predict
+
+    if base is None:
+        return predict(scenario)
+    seen = Observation.read(base)
+    trace = predict(scenario, seen)
+    trace.notes.extend(f"the sysroot has no {path}" for path in seen.missing)
+    trace.notes.extend(f"{path} could not be read" for path in base.unreadable)
+    return trace
+
+
+def _progress(text: str) -> None:
+    print(f"altmap: {text}", file=sys.stderr)
+
+
+# --- compare and lab -----------------------------------------------------------------------
+
+
+def _compare(args: argparse.Namespace) -> int:
+    from altmap.report.text import comparison_text
+    from altmap.verify import compare_with_lab
+
+    status = EQUAL
+    for path in args.scenario:
+        scenario = _load(path, args)
+        for release in args.release or [scenario.machine.release]:
+            comparison = compare_with_lab(scenario, release, _progress)
+            print(comparison_text(comparison, scenario.name))
+            status = status if comparison.equal else DIFFERENT
+    return status
+
+
+def _fetch(args: argparse.Namespace) -> int:
+    from altmap.lab import fetch
+
+    files = fetch(args.release)
+    for name, version in files.versions.items():
+        print(f"{name} {version}")
+    print(f"kernel {files.vmlinuz}")
+    return EQUAL

@@ -1,0 +1,38 @@
+"""Whether KVM works here: a device that opens may still not run a guest, so it is tried once."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from contextlib import suppress
+from pathlib import Path
+
+from altmap.lab.kernels import cache_folder
+
+__all__ = ("KVM", "TCG", "remember_accelerator", "remembered_accelerator")
+
+KVM, TCG = "kvm", "tcg"
+_DEVICE = "/dev/kvm"
+
+
+def _file() -> Path:
+    return cache_folder() / "accelerator.json"
+
+
+def remembered_accelerator() -> str | None:
+    """Return what earlier guests ran with on this kernel, ``None`` if that has to be tried."""
+    if not os.access(_DEVICE, os.R_OK | os.W_OK):
+        return TCG
+    with suppress(OSError, ValueError, AttributeError):
+        found = json.loads(_file().read_text()).get(platform.release())
+        return found if found in (KVM, TCG) else None
+    return None
+
+
+def remember_accelerator(accelerator: str) -> None:
+    """Keep the result of a trial for later guests."""
+    # A cache that cannot be written costs a trial per guest, nothing more.
+    with suppress(OSError):
+        _file().parent.mkdir(parents=True, exist_ok=True)
+        _file().write_text(json.dumps({platform.release(): accelerator}))

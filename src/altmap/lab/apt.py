@@ -1,0 +1,95 @@
+"""Debian's package archive, asked through apt with a configuration of our own.
+
+The machine's own sources say which mirror and which keys to use; only the suites are replaced.
+Everything apt writes lies below one folder, so neither root nor a change of the system is needed,
+and apt verifies every signature as it always does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from altmap.errors import LabError
+from altmap.lab.sources import machine_sources
+from altmap.lab.tools import run_tool
+
+__all__ = ("ARCHITECTURE", "Archive")
+
+ARCHITECTURE = "amd64"
+
+
+class Archive:
+    """Debian's packages, for one architecture and some releases.
+
+    Parameters
+    ----------
+    folder : Path
+        Holds apt's lists and our configuration; is made if missing.
+    releases : iterable of str
+        Debian releases, such as ``trixie``; one the mirror does not have is left out.
+    """
+
+    def __init__(self, folder: Path, releases: Iterable[str]) -> None:
+        self._folder = folder.absolute()
+        self._releases = tuple(releases)
+        self._update_complaint = ""
+
+    @property
+    def _configuration(self) -> Path:
+        return self._folder / "apt.conf"
+
+    def update(self) -> None:
+        """Fetch the package lists, as far as the mirror answers."""
+        for name in ("lists/partial", "cache/archives/partial", "sources"):
+            (self._folder / name).mkdir(parents=True, exist_ok=True)
+        stanzas = [s.stanza(suite) for s in machine_sources() for suite in s.suites(self._releases)]
+        if not stanzas:
+            raise LabError("apt's sources name no Debian archive: kernels are taken from Debian")
+        (self._folder / "sources/debian.sources").write_text("\n".join(stanzas))
+        self._configuration.write_text(_configuration_text(self._folder))
+        try:
+            self._run("apt-get", "update", "--error-on=any")
+            self._update_complaint = ""
+        except LabError as error:
+            # One suite may have left the mirror while the package asked for is in another.
+            self._update_complaint = str(error)
+
+    def names(self, prefix: str) -> list[str]:
+        """Return the names of all packages that start with the prefix."""
+        names = self._run("apt-cache", "pkgnames", prefix).split()
+        if not names and self._update_complaint:
+            raise LabError(self._update_complaint)
+        return names
+
+    def fields(self, package: str) -> Mapping[str, str]:
+        """Return the control fields of the newest version of a package."""
+        text = self._run("apt-cache", "show", "--no-all-versions", package)
+        lines = (line.partition(": ") for line in text.splitlines() if not line.startswith(" "))
+        return {name: value for name, _, value in lines if value}
+
+    def download(self, packages: Iterable[str], into: Path) -> None:
+        """Download the newest version of each package into a folder."""
+        self._run("apt-get", "download", "-q", *packages, folder=into)
+
+    def _run(self, tool: str, *arguments: str, folder: Path | None = None) -> str:
+        return run_tool(tool, "-c", str(self._configuration), *arguments, folder=folder)
+
+
+def _configuration_text(folder: Path) -> str:
+    return f"""\
+APT::Architecture "{ARCHITECTURE}";
+#clear APT::Architectures;
+APT::Architectures {{ "{ARCHITECTURE}"; }};
+APT::Sandbox::User "root";
+#clear APT::Update::Post-Invoke;
+#clear APT::Update::Post-Invoke-Success;
+#clear DPkg::Post-Invoke;
+Acquire::Languages "none";
+Acquire::Retries "1";
+Dir::State::Lists "{folder}/lists";
+Dir::State::status "/dev/null";
+Dir::Cache "{folder}/cache";
+Dir::Etc::SourceList "/dev/null";
+Dir::Etc::SourceParts "{folder}/sources";
+"""

@@ -1,0 +1,70 @@
+"""A guest's memory as its kernel's own files tell it, read in one command."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+
+from altmap.errors import LabError
+from altmap.lab.guest import Guest
+from altmap.linux.sysroot import Sysroot
+
+__all__ = ("capture", "page_runs", "parse_capture")
+
+RUNS_HEADER = "# start_pfn nr_pages flags (of consecutive pages in /proc/kpageflags)"
+_ENTRY_BYTES = 8  # of /proc/kpageflags: one u64 per page
+_LINK = re.compile(r"'(?P<path>.+)' -> '(?P<target>.+)'")
+
+
+def capture(guest: Guest, limit_seconds: float = 120.0) -> Sysroot:
+    """Return the files of a guest that describe its memory.
+
+    Counters are made exact before (``/proc/sys/vm/stat_refresh``); nothing else is disturbed.
+    ``/proc/kpageflags`` is run-length encoded as ``proc/kpageflags.runs``.
+
+    Raises
+    ------
+    LabError
+        If the guest is dead or does not answer in time.
+    """
+    result = guest.run(". /lab/capture", limit_seconds)
+    if result.status:
+        raise LabError(f"capture failed in the guest: {result.text[-200:]}", guest.console())
+    return parse_capture(result.output.decode(errors="surrogateescape"))
+
+
+def parse_capture(text: str) -> Sysroot:
+    """Return the files and links in what ``capture.sh`` printed."""
+    lines = iter(text.splitlines())
+    files: dict[str, list[str]] = {}
+    for line in iter(lines.__next__, "links"):
+        path, _, content = line.partition(":")
+        files.setdefault(path, []).append(content)
+    matches = (_LINK.fullmatch(line) for line in iter(lines.__next__, "pages"))
+    links = {match["path"]: match["target"] for match in matches if match}
+    files["proc/kpageflags.runs"] = [RUNS_HEADER, *page_runs(lines)]
+    return Sysroot({path: _content(of) for path, of in files.items()}, links)
+
+
+def _content(lines: Iterable[str]) -> bytes:
+    return "".join(f"{line}\n" for line in lines).encode(errors="surrogateescape")
+
+
+def page_runs(dump: Iterable[str]) -> Iterator[str]:
+    """Yield one line per run of equal flags: first pfn, number of pages, flags.
+
+    Parameters
+    ----------
+    dump : iterable of str
+        ``od -A x -t x8 -w8 /proc/kpageflags``: byte offset and flags where the flags change, the
+        file's size at the end.
+    """
+    start_pfn, flags = 0, ""
+    for line in dump:
+        if line == "*":
+            continue
+        offset, *entry = line.split()
+        pfn = int(offset, 16) // _ENTRY_BYTES
+        if flags:
+            yield f"{start_pfn:#x} {pfn - start_pfn} {int(flags, 16):#x}"
+        start_pfn, flags = pfn, "".join(entry)

@@ -1,0 +1,24 @@
+# Prints the files that describe memory, in three parts, see capture.py. Runs few processes and
+# writes no file, since both would show in the counters.
+echo 1 >/proc/sys/vm/stat_refresh
+exec 2>/dev/null # a release lacks some of the files
+cd /
+memory=sys/devices/system/memory
+node=sys/devices/system/node
+grep -H '' \
+    proc/meminfo proc/vmstat proc/zoneinfo proc/buddyinfo proc/pagetypeinfo \
+    proc/iomem proc/version proc/cmdline \
+    $memory/block_size_bytes $memory/auto_online_blocks \
+    $memory/memory[0-9]*/state $memory/memory[0-9]*/online \
+    $memory/memory[0-9]*/phys_index $memory/memory[0-9]*/phys_device \
+    $memory/memory[0-9]*/removable $memory/memory[0-9]*/valid_zones \
+    $node/online $node/possible $node/has_memory $node/has_normal_memory $node/has_cpu \
+    $node/node[0-9]*/meminfo \
+    sys/module/memory_hotplug/parameters/* \
+    sys/firmware/memmap/*/start sys/firmware/memmap/*/end sys/firmware/memmap/*/type
+echo links
+stat -c %N $memory/memory[0-9]*/node[0-9]* $memory/memory[0-9]*/firmware_node \
+    $node/node[0-9]*/memory[0-9]*
+echo pages
+# One line where the flags change, a star for lines left out, the size at the end.
+od -A x -t x8 -w8 proc/kpageflags

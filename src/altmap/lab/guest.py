@@ -1,0 +1,143 @@
+"""One guest's life: a kernel booted, commands answered, nothing left behind."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from types import TracebackType
+
+from altmap.errors import LabError
+from altmap.lab.accelerator import KVM, TCG, remember_accelerator, remembered_accelerator
+from altmap.lab.kernels import KernelFiles
+from altmap.lab.process import QemuProcess
+from altmap.lab.qemu import Hardware
+from altmap.lab.qmp import Qmp
+from altmap.lab.shell import CommandResult, Shell
+
+__all__ = ("Guest",)
+
+# Placement must not be random; the log must not be throttled, and has to say why an offline failed.
+CMDLINE = (
+    "console=ttyS0 quiet panic=-1 oops=panic nokaslr printk.devkmsg=on"
+    ' dyndbg="file mm/memory_hotplug.c +p"'
+)
+_KVM_BOOT_SECONDS = 15.0
+
+
+class Guest:
+    """A running kernel in QEMU, from entering the ``with`` block to leaving it.
+
+    QEMU is also ended when the thread that entered the block dies, however that happens.
+
+    Parameters
+    ----------
+    kernel : KernelFiles
+    hardware : Hardware, optional
+    cmdline : str, optional
+        Kernel parameters in addition to our own.
+    accelerator : str, optional
+        ``kvm`` or ``tcg``. By default KVM if a guest boots with it, which is tried once and
+        remembered in the cache folder.
+    boot_seconds, command_seconds : float, optional
+        Time limits, of the boot and of one command.
+
+    Attributes
+    ----------
+    accelerator : str
+        What is used, known after the boot.
+    qmp : Qmp
+        QEMU's control connection.
+
+    Raises
+    ------
+    LabError
+        On entering, if QEMU is missing or the guest does not boot in time.
+    """
+
+    def __init__(
+        self,
+        kernel: KernelFiles,
+        hardware: Hardware | None = None,
+        cmdline: str = "",
+        accelerator: str | None = None,
+        boot_seconds: float = 60.0,
+        command_seconds: float = 30.0,
+    ) -> None:
+        self.kernel = kernel
+        self.hardware = hardware or Hardware()
+        self.accelerator = accelerator or ""
+        self.qmp: Qmp
+        self._cmdline = f"{CMDLINE} {cmdline}".rstrip()
+        self._boot_seconds = boot_seconds
+        self._command_seconds = command_seconds
+        self._process: QemuProcess
+        self._shell: Shell
+        self._stack = contextlib.ExitStack()
+
+    def __enter__(self) -> Guest:
+        known = self.accelerator or remembered_accelerator()
+        if known:
+            self._boot(known, self._boot_seconds)
+        else:
+            self._boot_with_trial()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._stack.close()
+
+    @property
+    def pid(self) -> int:
+        """QEMU's process id."""
+        return self._process.pid
+
+    def run(self, command: str, limit_seconds: float | None = None) -> CommandResult:
+        """Run a shell command in the guest, see :meth:`altmap.lab.shell.Shell.run`.
+
+        Raises
+        ------
+        LabError
+            With the console's last lines, if the guest panics, dies or does not finish in time.
+        """
+        limit_seconds = self._command_seconds if limit_seconds is None else limit_seconds
+        with self._console_in_errors():
+            return self._shell.run(command, limit_seconds)
+
+    def kernel_log(self) -> list[str]:
+        """Return the kernel's messages since the previous call, or since boot."""
+        return self.run("dmesg -c").text.splitlines()
+
+    def console(self) -> str:
+        """Return the last lines of the guest's console."""
+        return self._process.console()
+
+    @contextlib.contextmanager
+    def _console_in_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except LabError as error:
+            error.console = error.console or self.console()
+            raise
+
+    def _boot_with_trial(self) -> None:
+        try:
+            self._boot(KVM, min(_KVM_BOOT_SECONDS, self._boot_seconds))
+        except LabError:
+            self._boot(TCG, self._boot_seconds)
+        remember_accelerator(self.accelerator)
+
+    def _boot(self, accelerator: str, limit_seconds: float) -> None:
+        with contextlib.ExitStack() as stack:
+            self._process = QemuProcess(self.kernel, self.hardware, accelerator, self._cmdline)
+            stack.callback(self._process.close)
+            self._shell = Shell(self._process.shell, self._process.check)
+            with self._console_in_errors():
+                self._shell.wait_ready(limit_seconds)
+                self.qmp = Qmp(self._process.qmp, self._process.check)
+            stack.callback(self.qmp.close)
+            self.accelerator = accelerator
+            self._stack = stack.pop_all()

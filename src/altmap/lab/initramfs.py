@@ -1,0 +1,52 @@
+"""The guest's whole file system: busybox, an init and the scripts that the lab runs."""
+
+from __future__ import annotations
+
+import gzip
+import stat
+from importlib import resources
+from pathlib import Path
+
+__all__ = ("build_initramfs", "newc_entry")
+
+_FOLDERS = ("bin", "dev", "lab", "proc", "sys", "tmp")
+_SCRIPTS = {"init": "init.sh", "lab/capture": "capture.sh"}
+
+
+def newc_entry(
+    name: str, mode: int, content: bytes = b"", device: tuple[int, int] = (0, 0)
+) -> bytes:
+    """Return one member of a cpio archive in the "new ASCII" format.
+
+    Source: Documentation/driver-api/early-userspace/buffer-format.rst.
+
+    Parameters
+    ----------
+    name : str
+        Path without a leading slash.
+    mode : int
+        File type and permissions, as in ``st_mode``.
+    device : tuple of int
+        Major and minor number, for a device node.
+    """
+    path = name.encode() + b"\0"
+    numbers = (0, mode, 0, 0, 1, 0, len(content), 0, 0, *device, len(path), 0)
+    header = b"070701" + b"".join(b"%08x" % number for number in numbers)
+    return _padded(header + path) + _padded(content)
+
+
+def _padded(part: bytes) -> bytes:
+    return part + bytes(-len(part) % 4)
+
+
+def build_initramfs(busybox: Path) -> bytes:
+    """Return a gzip-compressed cpio archive that boots into the lab's command loop."""
+    entries = [newc_entry(folder, stat.S_IFDIR | 0o755) for folder in _FOLDERS]
+    # The kernel opens the console before init can mount devtmpfs.
+    entries.append(newc_entry("dev/console", stat.S_IFCHR | 0o600, device=(5, 1)))
+    entries.append(newc_entry("bin/busybox", stat.S_IFREG | 0o755, busybox.read_bytes()))
+    for name, script in _SCRIPTS.items():
+        content = resources.files(__package__).joinpath(script).read_bytes()
+        entries.append(newc_entry(name, stat.S_IFREG | 0o755, content))
+    entries.append(newc_entry("TRAILER!!!", 0))
+    return gzip.compress(b"".join(entries), compresslevel=6, mtime=0)

@@ -1,0 +1,144 @@
+"""QEMU as a process of ours: it leaves no files, and does not outlive us."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+from typing import IO
+
+from altmap.errors import LabError
+from altmap.lab.initramfs import build_initramfs
+from altmap.lab.kernels import KernelFiles
+from altmap.lab.qemu import Hardware, qemu_arguments
+
+__all__ = ("PROGRAM", "QemuProcess")
+
+PROGRAM = "qemu-system-x86_64"
+_PACKAGES = {PROGRAM: "qemu-system-x86", "setpriv": "util-linux"}
+_CONSOLE_LINES = 15
+_CONSOLE_BYTES = 1 << 16
+_PANIC = "Kernel panic - not syncing"
+_EXIT_SECONDS = 5.0
+
+
+class QemuProcess:
+    """QEMU with a kernel in it, killed by :meth:`close` or when the starting thread dies.
+
+    Every file is anonymous and every socket a pair, handed over as descriptors: even if both
+    processes are killed, nothing is left.
+
+    Attributes
+    ----------
+    pid : int
+    shell, qmp : socket
+        The guest's second serial port and QEMU's control connection.
+
+    Raises
+    ------
+    LabError
+        If a program is missing.
+    """
+
+    def __init__(
+        self, kernel: KernelFiles, hardware: Hardware, accelerator: str, cmdline: str
+    ) -> None:
+        for program, package in _PACKAGES.items():
+            if shutil.which(program) is None:
+                raise LabError(f"{program} is missing: apt install {package}")
+        with contextlib.ExitStack() as stack:
+            self._console = _anonymous(stack)
+            self._complaints = _anonymous(stack)
+            initrd = _anonymous(stack, build_initramfs(kernel.busybox))
+            self.shell, guest_shell = _socket_pair(stack)
+            self.qmp, guest_qmp = _socket_pair(stack)
+            arguments = qemu_arguments(
+                hardware,
+                accelerator,
+                kernel.vmlinuz,
+                initrd.fileno(),
+                cmdline,
+                self._console.fileno(),
+                guest_shell.fileno(),
+                guest_qmp.fileno(),
+            )
+            self._process = subprocess.Popen(
+                ["setpriv", "--pdeathsig", "KILL", PROGRAM, *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=self._complaints,
+                stderr=self._complaints,
+                pass_fds=[f.fileno() for f in (self._console, initrd, guest_shell, guest_qmp)],
+                # Ctrl-C is for us; a group of its own keeps it from QEMU.
+                start_new_session=True,
+            )
+            stack.callback(self._kill)
+            # With our copies closed, the death of QEMU ends the connections.
+            guest_shell.close()
+            guest_qmp.close()
+            initrd.close()
+            self._stack = stack.pop_all()
+
+    @property
+    def pid(self) -> int:
+        """Process id."""
+        return self._process.pid
+
+    def close(self) -> None:
+        """Kill QEMU, wait for it and close everything; may be called again."""
+        self._stack.close()
+
+    def _kill(self) -> None:
+        self._process.kill()
+        self._process.wait()
+
+    def console(self) -> str:
+        """Return the last lines of the guest's console."""
+        lines = _tail(self._console).splitlines()
+        return "\n".join(lines[-_CONSOLE_LINES:])
+
+    def check(self, hung_up: bool = False) -> None:
+        """Raise ``LabError`` if the guest panicked or QEMU ended.
+
+        Parameters
+        ----------
+        hung_up : bool
+            Whether a connection has ended, so that QEMU is about to.
+        """
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(_EXIT_SECONDS if hung_up else 0)
+        self._check_panic()
+        if self._process.returncode is not None:
+            complaint = _tail(self._complaints).strip() or "no message"
+            status = self._process.returncode
+            raise LabError(f"QEMU ended with status {status}: {complaint}", self.console())
+        if hung_up:
+            raise LabError("QEMU closed a connection", self.console())
+
+    def _check_panic(self) -> None:
+        lines = _tail(self._console).splitlines()
+        at = next((at for at, line in enumerate(lines) if _PANIC in line), None)
+        if at is not None:
+            message = lines[at][lines[at].index(_PANIC) :]
+            raise LabError(f"guest: {message}", "\n".join(lines[at : at + _CONSOLE_LINES]))
+
+
+def _anonymous(stack: contextlib.ExitStack, content: bytes = b"") -> IO[bytes]:
+    file = tempfile.TemporaryFile()  # noqa: SIM115 -- the stack closes it
+    stack.enter_context(file)
+    file.write(content)
+    file.flush()
+    return file
+
+
+def _socket_pair(stack: contextlib.ExitStack) -> tuple[socket.socket, socket.socket]:
+    ours, theirs = socket.socketpair()
+    return stack.enter_context(ours), stack.enter_context(theirs)
+
+
+def _tail(file: IO[bytes]) -> str:
+    end = os.fstat(file.fileno()).st_size
+    tail = os.pread(file.fileno(), _CONSOLE_BYTES, max(0, end - _CONSOLE_BYTES))
+    return tail.decode(errors="replace").replace("\r", "")

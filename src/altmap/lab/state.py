@@ -1,0 +1,69 @@
+"""Writes to a guest's memory blocks, and the errno when the kernel refuses."""
+
+from __future__ import annotations
+
+import errno
+import re
+from math import ceil
+
+from altmap.errors import LabError
+from altmap.lab.guest import Guest
+
+__all__ = ("write_block_state", "write_file")
+
+EHWPOISON = 133  # Python's errno lacks it
+# As the C library of busybox words them; ours could be set to another language.
+_ERRNO = {
+    "Cannot allocate memory": errno.ENOMEM,
+    "Device or resource busy": errno.EBUSY,
+    "File exists": errno.EEXIST,
+    "Input/output error": errno.EIO,
+    "Interrupted system call": errno.EINTR,
+    "Invalid argument": errno.EINVAL,
+    "Memory page has hardware error": EHWPOISON,
+    "No such device": errno.ENODEV,
+    "No such file or directory": errno.ENOENT,
+    "nonexistent directory": errno.ENOENT,  # ash's own words
+    "Operation not permitted": errno.EPERM,
+    "Operation not supported": errno.EOPNOTSUPP,
+    "Permission denied": errno.EACCES,
+    "Resource temporarily unavailable": errno.EAGAIN,
+}
+_COMPLAINT = re.compile(r": ([^:]+)$")
+_TIMED_OUT = 124
+_KILLED = 128
+# What the guest may take longer than the limit until we give up on it.
+_GRACE_SECONDS = 20.0
+
+
+def write_block_state(guest: Guest, block_id: int, word: str, limit_seconds: float = 30.0) -> int:
+    """Write ``online``, ``online_movable``, ``offline``, ... to a memory block's state.
+
+    Returns
+    -------
+    int
+        0, or the errno; ``EINTR`` if the kernel was still trying at the time limit, as offlining
+        does without end.
+    """
+    path = f"/sys/devices/system/memory/memory{block_id}/state"
+    return write_file(guest, path, word, limit_seconds)
+
+
+def write_file(guest: Guest, path: str, word: str, limit_seconds: float = 30.0) -> int:
+    """Write a word to one of the guest's control files; return 0 or the errno.
+
+    Raises
+    ------
+    LabError
+        If the guest is dead, or the write does not end although it was interrupted.
+    """
+    write = f"timeout -s INT {ceil(limit_seconds)} sh -c 'echo {word} >{path}'"
+    result = guest.run(write, limit_seconds + _GRACE_SECONDS)
+    if result.status == 0:
+        return 0
+    complaint = _COMPLAINT.search(result.text.strip())
+    if complaint and complaint[1] in _ERRNO:
+        return _ERRNO[complaint[1]]
+    if result.status in (_TIMED_OUT, _KILLED + 2, _KILLED + 15):
+        return errno.EINTR
+    raise LabError(f"write of {word!r} to {path}: {result.text.strip() or result.status}")

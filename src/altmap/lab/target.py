@@ -1,0 +1,248 @@
+"""A real kernel as a target: the same steps as the model's, performed in a guest."""
+
+from __future__ import annotations
+
+import errno
+import re
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from altmap.errors import InputError, LabError
+from altmap.lab.capture import capture
+from altmap.lab.dimm import plug_dimm, unplug_dimm
+from altmap.lab.guest import Guest
+from altmap.lab.kernels import fetch
+from altmap.lab.qemu import Hardware
+from altmap.lab.qmp import QemuRefusedError
+from altmap.lab.state import write_block_state, write_file
+from altmap.linux.observation import Observation
+from altmap.release import DEFAULT_RELEASE
+from altmap.runner import run_scenario
+from altmap.scenario import (
+    Machine,
+    Offline,
+    Online,
+    Plug,
+    Scenario,
+    SetTunables,
+    Step,
+    Unplug,
+    part_of,
+    selected_blocks,
+    step_name,
+)
+from altmap.trace import OK, Event, Outcome, StepRecord, Trace
+
+__all__ = ("LabMachine", "cmdline_of", "hardware_of", "run_in_guest")
+
+_MEMORY = "/sys/devices/system/memory"
+_PARAMETERS = "/sys/module/memory_hotplug/parameters"
+#: What the kernel logs when an add is refused, and the errno that it stands for.
+_ADD_REFUSALS = (
+    (re.compile(r"unaligned hotplug range"), "EINVAL", "check_hotplug_memory_range"),
+    (re.compile(r"cannot be added"), "EEXIST", "register_memory_resource"),
+    (re.compile(r"exceeds"), "E2BIG", "mhp_range_allowed"),
+    (re.compile(r"allocation failure|vmemmap alloc failure"), "ENOMEM", "vmemmap_populate"),
+)
+_DEFAULT_MEMORY = 1 << 30
+
+
+def hardware_of(machine: Machine) -> Hardware:
+    """Return the guest's hardware for a scenario's machine.
+
+    Raises
+    ------
+    InputError
+        If the machine asks for what these guests cannot be.
+    """
+    for key, value, allowed in (
+        ("arch", machine.arch, (None, "x86_64")),
+        ("policy", machine.policy, (None, "opt-in")),
+        ("block_size", machine.block_size, (None,)),
+    ):
+        if value not in allowed:
+            raise InputError(f"machine.{key} {value!r}: a real kernel cannot be given another one")
+    nodes = tuple(int(node.memory) for node in machine.nodes)
+    memory = int(machine.memory or sum(nodes) or _DEFAULT_MEMORY)
+    return Hardware(
+        memory_bytes=memory,
+        maxmem_bytes=max(64 << 30, 2 * memory + (64 << 30)),
+        smp=machine.cpus,
+        machine=machine.platform or "pc",
+        node_bytes=nodes,
+    )
+
+
+def cmdline_of(machine: Machine) -> str:
+    """Return the kernel parameters that a scenario's machine sets."""
+    mode = {"off": "0", "on": "1", "force": "force"}
+    words = {
+        "memory_hotplug.memmap_on_memory": mode.get(machine.memmap_on_memory or ""),
+        "memory_hotplug.online_policy": machine.online_policy,
+        "memory_hotplug.auto_movable_ratio": machine.auto_movable_ratio,
+        "memory_hotplug.auto_movable_numa_aware": machine.auto_movable_numa_aware,
+        "memhp_default_state": machine.auto_online_blocks,
+    }
+    text = [f"{name}={_word(value)}" for name, value in words.items() if value is not None]
+    return " ".join(text + (["movable_node"] if machine.movable_node else []))
+
+
+def run_in_guest(scenario: Scenario, progress: Callable[[str], None]) -> Trace:
+    """Boot a guest for a scenario, run the scenario in it, and return the trace.
+
+    Raises
+    ------
+    InputError
+        If a step cannot be asked of the guest.
+    LabError
+        If the kernel cannot be had, or the guest does not boot or dies.
+    """
+    machine = scenario.machine
+    release = machine.release or DEFAULT_RELEASE
+    hardware, cmdline = hardware_of(machine), cmdline_of(machine)
+    progress(f"{scenario.name}: Linux {release} boots in QEMU")
+    with Guest(fetch(release), hardware, cmdline) as guest:
+        return run_scenario(scenario, LabMachine(guest), progress)
+
+
+class LabMachine:
+    """A guest on which steps are performed.
+
+    Parameters
+    ----------
+    guest : Guest
+        Booted with :func:`hardware_of` and :func:`cmdline_of` of the scenario's machine.
+    """
+
+    def __init__(self, guest: Guest) -> None:
+        self._guest = guest
+        self._devices: dict[str, tuple[int, int]] = {}
+        self.notes: list[str] = []
+        self.crashed = False
+        self._block_size = int(guest.run(f"cat {_MEMORY}/block_size_bytes").text, 16)
+        guest.kernel_log()
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """The trace's heading: which kernel, in which machine."""
+        kernel = self._guest.kernel
+        return {
+            "target": "lab",
+            "release": kernel.release,
+            "policy": "as the kernel has it",
+            "machine": {
+                "packages": dict(kernel.versions),
+                "accelerator": self._guest.accelerator,
+                "block_size_bytes": self._block_size,
+            },
+        }
+
+    def observe(self) -> Observation:
+        """Look at the guest's files."""
+        return Observation.read(capture(self._guest))
+
+    def perform(self, step: Step) -> StepRecord:
+        """Perform one step.
+
+        Raises
+        ------
+        InputError
+            If QEMU refuses it, or there is no such block or device.
+        LabError
+            If the guest dies or does not answer.
+        """
+        record = StepRecord(step_name(step), msgspec.to_builtins(step, enc_hook=int), OK)
+        match step:
+            case Plug(driver="dimm"):
+                record.outcome = self._plug(step)
+            case Plug():
+                raise InputError(f"driver {step.driver!r}: no lab runs it, only 'dimm'")
+            case Unplug():
+                record.outcome = self._unplug(step)
+            case Online():
+                record.outcome = self._write_states(step, step.to)
+            case Offline():
+                record.outcome = self._write_states(step, "offline")
+            case SetTunables():
+                record.outcome = self._set(step)
+        log = self._guest.kernel_log()
+        record.events = [Event("kernel-log", line) for line in log]
+        if isinstance(step, Plug):
+            record.outcome = self._judge_plug(step, log)
+        elif not record.outcome and log:
+            record.outcome = Outcome.refused(record.outcome.errno or "?", "", log[-1])
+        return record
+
+    def _plug(self, step: Plug) -> Outcome:
+        address = None if step.address is None else int(step.address)
+        if step.id in self._devices:
+            raise InputError(f"plug {step.id!r}: a device of that id is plugged already")
+        try:
+            plugged = plug_dimm(self._guest, step.id, int(step.size), address, step.node)
+        except QemuRefusedError as error:
+            raise InputError(str(error.args[0])) from error
+        self._devices[step.id] = (plugged.address, int(step.size))
+        return OK
+
+    def _judge_plug(self, step: Plug, log: list[str]) -> Outcome:
+        """Tell whether the add succeeded: ACPI answers success in any case."""
+        first = self._devices[step.id][0] // self._block_size
+        if self._guest.run(f"test -d {_MEMORY}/memory{first}").status == 0:
+            return OK
+        for line in log:
+            for pattern, name, function in _ADD_REFUSALS:
+                if pattern.search(line):
+                    return Outcome.refused(name, function, line)
+        return Outcome.refused("?", "", log[-1] if log else "no memory block appeared")
+
+    def _unplug(self, step: Unplug) -> Outcome:
+        self._device(step.id)
+        try:
+            result = unplug_dimm(self._guest, step.id)
+        except QemuRefusedError as error:
+            raise InputError(str(error.args[0])) from error
+        if result.removed:
+            del self._devices[step.id]
+            return OK
+        return Outcome.refused("EBUSY", "", f"_OST status {result.ost_status:#x}")
+
+    def _device(self, id_: str) -> tuple[int, int]:
+        if id_ not in self._devices:
+            known = ", ".join(self._devices) or "none is plugged"
+            raise InputError(f"device {id_!r}: no such device ({known})")
+        return self._devices[id_]
+
+    def _blocks(self, step: Online | Offline) -> list[int]:
+        ids = selected_blocks(step)
+        if ids is None:
+            address, size = self._device(step.id or "")
+            end = -(-(address + size) // self._block_size)
+            ids = part_of(range(address // self._block_size, end), step.part)
+        return ids
+
+    def _write_states(self, step: Online | Offline, word: str) -> Outcome:
+        for block in self._blocks(step):
+            number = write_block_state(self._guest, block, word)
+            if number == errno.ENOENT:
+                verb = type(step).__name__.lower()
+                raise InputError(f"{verb} memory{block}: there is no such memory block")
+            if number:
+                return Outcome.refused(number, "", f"memory{block}")
+        return OK
+
+    def _set(self, step: SetTunables) -> Outcome:
+        for name in step.__struct_fields__:
+            value = getattr(step, name)
+            if name == "name" or value is None:
+                continue
+            folder = _MEMORY if name == "auto_online_blocks" else _PARAMETERS
+            number = write_file(self._guest, f"{folder}/{name}", _word(value))
+            if number:
+                raise LabError(f"{folder}/{name}: {errno.errorcode.get(number, number)}")
+        return OK
+
+
+def _word(value: object) -> str:
+    return ("Y" if value else "N") if isinstance(value, bool) else str(value)

@@ -1,0 +1,200 @@
+"""Traces and comparisons as plain text, readable in 80 columns and in a pipe."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator, Sequence
+from itertools import groupby, zip_longest
+
+from altmap.compare import Comparison, FileVerdict, Verdict
+from altmap.pfn import Pages, PfnRange, PfnSet, PfnStride, format_size
+from altmap.trace import Event, StepRecord, Trace
+
+__all__ = ("comparison_text", "side_by_side")
+
+_SHOWN_RUNS = 2
+#: Events that a reader of a run wants, and the label of their row.
+_LABELS = {
+    "memmap-placed": "memmap",
+    "write": "writes",
+    "added": "added",
+    "onlined": "online",
+    "fake-offline": "withheld",
+    "settled": "note",
+    "migrated": "migrated",
+    "offlined": "offline",
+    "removed": "removed",
+    "driver": "driver",
+    "kernel-log": "log",
+}
+Cell = list[tuple[str, str]]
+
+
+def side_by_side(traces: Sequence[Trace], title: str, width: int = 100) -> str:
+    """Return traces of one scenario in columns, a paragraph for each step.
+
+    Parameters
+    ----------
+    traces : sequence of Trace
+        The same scenario under different policies, releases or targets.
+    title : str
+    width : int
+        Columns of the terminal.
+    """
+    label = 12
+    column = max(30, (width - label - 2 * len(traces)) // len(traces))
+    out = [title, "=" * min(len(title), width)]
+    heads = [f"{t.policy} ({t.target}, {t.release})" for t in traces]
+    out.append(_row("", heads, label, column))
+    for index, step in enumerate(traces[0].steps):
+        out.append("")
+        out.append(f"[{index}] {step.name}")
+        cells = [_cell(trace, index) for trace in traces]
+        for name in _row_names(cells):
+            columns = [[text for key, text in cell if key == name] for cell in cells]
+            for texts in zip_longest(*columns, fillvalue=""):
+                out.append(_row(name, list(texts), label, column))
+    notes = dict.fromkeys(note for trace in traces for note in trace.notes)
+    out.extend(f"note: {note}" for note in notes)
+    return "\n".join(line.rstrip() for line in out) + "\n"
+
+
+def _row_names(cells: list[Cell]) -> list[str]:
+    order = ["result", "fault", *_LABELS.values(), "memory"]
+    present = {name for cell in cells for name, _ in cell}
+    return [name for name in dict.fromkeys(order) if name in present]
+
+
+def _row(name: str, texts: list[str], label: int, column: int) -> str:
+    wrapped = [textwrap.wrap(text, column) or [""] for text in texts]
+    lines = []
+    for index, parts in enumerate(zip_longest(*wrapped, fillvalue="")):
+        head = f"  {name if index == 0 else '':{label - 2}}"
+        lines.append(head + "  ".join(f"{part:{column}}" for part in parts))
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def _cell(trace: Trace, index: int) -> Cell:
+    step = trace.steps[index]
+    cell: Cell = []
+    if index:
+        cell.append(("result", _result(step)))
+        cell.append(("fault", _faults(step)))
+    cell.extend(_event_rows(step.events))
+    cell.append(("memory", _memory(trace, index)))
+    return cell
+
+
+def _result(step: StepRecord) -> str:
+    outcome = step.outcome
+    if outcome.status == "refused":
+        return f"refused: {outcome.errno} by {outcome.function or 'the kernel'}: {outcome.why}"
+    if outcome.status == "not_reached":
+        return f"not reached: {outcome.why}"
+    return "fault: the kernel is dead" if outcome.status == "fault" else "ok"
+
+
+def _faults(step: StepRecord) -> str:
+    if step.outcome.status == "not_reached":
+        return "-"
+    if not step.faults:
+        return "no fault"
+    fault = step.faults[0]
+    return (
+        f"{fault.kind} at pfn {fault.pfn:#x}, a {fault.access} by {fault.function} "
+        f"in this step; {len(fault.pfns)} frames touched are not backed"
+    )
+
+
+def _event_rows(events: list[Event]) -> Iterator[tuple[str, str]]:
+    """Yield a row for each event, one for a run of blocks that go offline one by one."""
+    for kind, group in groupby(events, key=lambda event: event.kind):
+        rows = [_event(event) for event in group]
+        if kind == "offlined" and len(rows) > 1:
+            rows = [f"{rows[0]} … {rows[-1]} ({len(rows)} blocks)"]
+        if kind in _LABELS:
+            yield from ((_LABELS[kind], row) for row in rows)
+
+
+def _event(event: Event) -> str:
+    if event.pfns is None or event.kind not in ("memmap-placed", "write", "fake-offline"):
+        return event.text
+    return f"{event.text}: {pages_text(event.pfns)}"
+
+
+def pages_text(pages: Pages) -> str:
+    """Return the first runs of page frames, and how many there are."""
+    match pages:
+        case PfnRange():
+            runs, nr_ranges = [pages], 1
+        case PfnStride():
+            starts = range(pages.start, pages.end, pages.step)
+            runs = [PfnRange(s, s + pages.nr_pages) for s in starts[:_SHOWN_RUNS]]
+            nr_ranges = len(starts)
+        case PfnSet():
+            runs = [run for run, _ in zip(pages.ranges(), range(_SHOWN_RUNS), strict=False)]
+            nr_ranges = pages.nr_ranges()
+    shown = " ".join(str(run) for run in runs)
+    return shown if nr_ranges <= _SHOWN_RUNS else f"{shown} … ({nr_ranges} runs)"
+
+
+def _memory(trace: Trace, index: int) -> str:
+    bought = _bought(trace, index)
+    start, now = trace.steps[0].observation, trace.steps[index].observation
+    if start is None or start.meminfo is None:
+        return "not shown"
+    if now is None or now.meminfo is None:
+        return f"bought {format_size(bought)}: none of it is usable, the kernel is dead"
+    total, free = (now.meminfo.get(name, 0) for name in ("MemTotal", "MemFree"))
+    if not index:
+        return f"MemTotal {total} kB, MemFree {free} kB"
+    gained, freed = (
+        now.meminfo.get(name, 0) - start.meminfo.get(name, 0) for name in ("MemTotal", "MemFree")
+    )
+    text = (
+        f"bought {format_size(bought)}: MemTotal {total} kB ({gained:+d}), "
+        f"MemFree {free} kB ({freed:+d})"
+    )
+    missing = bought // 1024 - gained
+    return text + (f"; {missing} kB of it not in MemTotal" if bought and missing else "")
+
+
+def _bought(trace: Trace, index: int) -> int:
+    """Return the bytes of all plugs that the platform still backs."""
+    sizes: dict[str, int] = {}
+    for step in trace.steps[1 : index + 1]:
+        action = step.action
+        if action.get("do") == "plug":
+            sizes[action["id"]] = action["size"]
+        elif action.get("do") == "unplug" and step.outcome:
+            sizes.pop(action["id"], None)
+    return sum(sizes.values())
+
+
+def comparison_text(comparison: Comparison, title: str) -> str:
+    """Return one line per step and file; below it, each field that is not as predicted."""
+    out = [f"{title}: {comparison.predicted} against {comparison.observed}"]
+    width = max((len(file.step) for file in comparison.files), default=0)
+    for file in comparison.files:
+        out.append(f"{file.step:{width}}  {file.file:38} {_verdict(file)}")
+        out.extend(_differences(file))
+    counts = [
+        f"{sum(file.verdict is verdict for file in comparison.files)} {verdict}"
+        for verdict in Verdict
+    ]
+    out.append(", ".join(counts))
+    return "\n".join(out) + "\n"
+
+
+def _verdict(file: FileVerdict) -> str:
+    return f"{file.verdict} ({file.nr_fields} fields)" if file.nr_fields else str(file.verdict)
+
+
+def _differences(file: FileVerdict) -> Iterator[str]:
+    for item in file.differences:
+        mark = "~" if item.within else "!"
+        yield f"    {mark} {item.field}: predicted {item.predicted}, observed {item.observed}"
+        if item.tolerance:
+            yield f"      tolerance {item.tolerance}"
+        if not item.within and item.source:
+            yield f"      rule: {item.source}"
