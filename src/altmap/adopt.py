@@ -75,20 +75,19 @@ def adopt(seen: Observation, machine: Machine) -> Adopted:
     block_bytes = machine.block_size or seen.memory.block_size_bytes
     tunables = _tunables(seen, machine, arch, release)
     devices = _devices(seen, machine, notes)
+    ram = _system_ram(seen, arch)
+    backing = Backing(ram.copy(), unbacked_reads=machine.unbacked_reads)
     kernel = Kernel(
         arch,
         release,
         policy_named(machine.policy or "opt-in"),
         tunables,
         block_bytes // arch.page_size_bytes,
-        judge=lambda touch: None,
+        backing.judge,
         zones=_empty_zones(seen, machine),
         boot_nodes=_online_nodes(seen),
         cpu_nodes=_cpu_nodes(seen),
     )
-    ram = _system_ram(seen, arch)
-    backing = Backing(ram.copy(), unbacked_reads=machine.unbacked_reads)
-    kernel.judge = backing.judge
     _take_blocks(kernel, seen)
     plugged = {device.id: _take_device(kernel, seen, device) for device in devices}
     kernel.boot_ram = ram.copy()
@@ -188,9 +187,7 @@ def _empty_zones(seen: Observation, machine: Machine) -> dict[tuple[int, str], Z
     names = [info.name for info in infos if info.node == first and info.name != "Device"]
     possible = set(seen.nodes.lists.get("possible", ()) if seen.nodes else ())
     possible |= {info.node for info in infos} | {device.node for device in machine.devices}
-    return {
-        (node, name): Zone(node, name) for node in sorted(possible) for name in names
-    }
+    return {(node, name): Zone(node, name) for node in sorted(possible) for name in names}
 
 
 def _online_nodes(seen: Observation) -> frozenset[int]:
@@ -231,9 +228,7 @@ def _devices(seen: Observation, machine: Machine, notes: list[str]) -> list[Devi
     for id_, block in seen.memory.blocks.items():
         if block.firmware_node:
             by_name[block.firmware_node.rsplit("/", 1)[-1]].append(id_)
-    if not by_name and any(
-        "System RAM (" in line.name for line in seen.iomem or ()
-    ):
+    if not by_name and any("System RAM (" in line.name for line in seen.iomem or ()):
         notes.append("driver-managed System RAM is taken as boot memory: no device is named")
     size = seen.memory.block_size_bytes
     return [
@@ -279,8 +274,10 @@ def _memmap_of(kernel: Kernel, seen: Observation, device: Device, pfns: PfnRange
         request = AddRequest(pfns, True, block, mode)
         placed = kernel.policy.placement.place(kernel.arch, kernel.release, request)
         return placed if isinstance(placed, Memmap) else Memmap(kernel.arch, pfns)
-    return Memmap(kernel.arch, pfns, block, hosted) if self_hosted and hosted else Memmap(
-        kernel.arch, pfns
+    return (
+        Memmap(kernel.arch, pfns, block, hosted)
+        if self_hosted and hosted
+        else Memmap(kernel.arch, pfns)
     )
 
 

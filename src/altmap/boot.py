@@ -118,9 +118,7 @@ def _layout(machine: Machine, arch: Arch) -> _Layout:
             f"{sum(node.memory for node in machine.nodes):#x}"
         )
     if memory < 128 * _MIB or memory % (2 * _MIB):
-        raise InputError(
-            f"machine.memory {memory:#x}: need a multiple of 2 MiB, 128 MiB at least"
-        )
+        raise InputError(f"machine.memory {memory:#x}: need a multiple of 2 MiB, 128 MiB at least")
     page = arch.page_size_bytes
     ram = PfnSet()
     for start, end in boot_ram(machine.platform or "pc", memory):

@@ -1,7 +1,7 @@
 """The commands: argument handling, and nothing else.
 
-Exit codes of ``run`` and ``lab``: 0 done (a refusal or fault of the kernel is a result), 2 could not
-be done. Of ``compare``: 0 equal, 1 different, 2 could not be run.
+Exit codes of ``run`` and ``lab``: 0 done (a refusal or fault of the kernel is a result), 2 could
+not be done. Of ``compare``: 0 equal, 1 different, 2 could not be run.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Two traces side by side: what was predicted, what was observed, step by step and file by file.
 
-A field is either exact, or may differ by a tolerance that is derived and stated: what per-CPU lists
-hold back, and what the guest's own processes and kernel objects use.
+A field is either exact, or may differ by a tolerance that is derived and stated: what the guest's
+own processes and kernel objects use.
 """
 
 from __future__ import annotations
@@ -126,15 +126,16 @@ def compare(predicted: Trace, observed: Trace) -> Comparison:
     result = Comparison(
         f"{predicted.target} {predicted.release}", f"{observed.target} {observed.release}"
     )
-    tolerance = _Tolerance(observed)
+    start = observed.steps[0].observation
     for index, folder in enumerate(observed.folder_names()):
         mine = predicted.steps[index]
         other = observed.steps[index]
         if index:
             result.files.append(_compare_outcome(folder, mine, other))
-        if mine.observation is None or other.observation is None:
+        if mine.observation is None or other.observation is None or start is None:
             continue
-        for file in _compare_files(mine.observation, other.observation, tolerance.at(index)):
+        tolerance = _tolerance(start, other.observation)
+        for file in _compare_files(mine.observation, other.observation, tolerance):
             result.files.append(file.verdict(folder))
     return result
 
@@ -169,36 +170,38 @@ _FIRMWARE_PAGES = 16
 # --- what may differ -----------------------------------------------------------------------
 
 
-class _Tolerance:
-    """Derives how far free memory may be from its prediction, in pages.
+#: What a memory block costs in slab: its device, its kernfs nodes, its sections' usage maps.
+_PAGES_PER_BLOCK = 16
+#: What the guest's shell and kernel threads come and go by.
+_PAGES_OF_PROCESSES = 512
 
-    Free pages that wait on per-CPU lists are not counted as free; zoneinfo says how many do, now
-    and at the start. A memory block's device, its kernfs nodes and its section's usage map take
-    slab. The guest's shell and kernel threads come and go.
+
+def _tolerance(start: Observation, now: Observation) -> tuple[int, str]:
+    """Derive how far free memory may be from its prediction, in pages.
+
+    Pages that wait on per-CPU lists are not counted as free, but zoneinfo tells how many do; they
+    are added on both sides, so they need no tolerance.
     """
-
-    _PER_BLOCK = 16
-    _PROCESSES = 1024
-
-    def __init__(self, observed: Trace) -> None:
-        self._steps = observed.steps
-
-    def at(self, index: int) -> tuple[int, str]:
-        seen = [self._steps[0].observation, self._steps[index].observation]
-        lists = sum(_on_cpu_lists(look) for look in seen if look is not None)
-        blocks = max(len(look.memory.blocks) for look in seen if look and look.memory)
-        tolerance = lists + self._PER_BLOCK * blocks + self._PROCESSES
-        why = (
-            f"pages; {lists} on per-CPU lists, {self._PER_BLOCK} of slab for each of {blocks} "
-            f"blocks, {self._PROCESSES} of the guest's own processes"
-        )
-        return tolerance, why
-
-
-def _on_cpu_lists(observation: Observation) -> int:
-    return sum(
-        pageset.get("count", 0) for zone in observation.zoneinfo or () for pageset in zone.pagesets
+    blocks = max(len(look.memory.blocks) for look in (start, now) if look.memory)
+    why = (
+        f"pages; {_PAGES_PER_BLOCK} of slab for each of {blocks} blocks, "
+        f"{_PAGES_OF_PROCESSES} of the guest's own processes"
     )
+    return _PAGES_PER_BLOCK * blocks + _PAGES_OF_PROCESSES, why
+
+
+def _on_cpu_lists(observation: Observation, node: int | None = None) -> int:
+    """Return the free pages that wait on per-CPU lists, of one node or of all."""
+    return sum(
+        pageset.get("count", 0)
+        for zone in observation.zoneinfo or ()
+        if node in (None, zone.node)
+        for pageset in zone.pagesets
+    )
+
+
+def _zone_on_cpu_lists(zone: ZoneInfo) -> int:
+    return sum(pageset.get("count", 0) for pageset in zone.pagesets)
 
 
 # --- files ---------------------------------------------------------------------------------
@@ -250,13 +253,13 @@ def _compare_files(
         ("proc/vmstat", _vmstat),
         ("proc/zoneinfo", _zoneinfo),
         ("proc/buddyinfo", _buddyinfo),
-        ("proc/kpageflags", _kpageflags),
         ("sys/devices/system/node", _nodes),
     ):
         file = _File(name)
         fill(file, predicted, observed, tolerance)
         yield file
     for name, fill_exact in (
+        ("proc/kpageflags", _kpageflags),
         ("proc/iomem", _iomem),
         ("sys/devices/system/memory", _memory),
         ("sys/module/memory_hotplug/parameters", _parameters),
@@ -279,9 +282,9 @@ def _meminfo(
         if name in mine and name in other:
             file.exact(name, mine[name], other[name], _SOURCES[source])
     file.near(
-        "MemFree",
-        mine["MemFree"],
-        other["MemFree"],
+        "MemFree and per-CPU lists",
+        mine["MemFree"] + _on_cpu_lists(predicted) * kib,
+        other["MemFree"] + _on_cpu_lists(observed) * kib,
         pages * kib,
         f"kB; {why}",
         _SOURCES["free"],
@@ -308,7 +311,11 @@ def _vmstat(
             _SOURCES["memmap_pages"],
         )
     file.near(
-        "nr_free_pages", mine["nr_free_pages"], other["nr_free_pages"], *tolerance, _SOURCES["free"]
+        "nr_free_pages and per-CPU lists",
+        mine["nr_free_pages"] + _on_cpu_lists(predicted),
+        other["nr_free_pages"] + _on_cpu_lists(observed),
+        *tolerance,
+        _SOURCES["free"],
     )
 
 
@@ -356,9 +363,9 @@ def _zoneinfo(
             _SOURCES["protection"],
         )
         file.near(
-            f"{_label(mine)} free",
-            mine.pages.get("free", 0),
-            other.pages.get("free", 0),
+            f"{_label(mine)} free and per-CPU lists",
+            mine.pages.get("free", 0) + _zone_on_cpu_lists(mine),
+            other.pages.get("free", 0) + _zone_on_cpu_lists(other),
             *tolerance,
             _SOURCES["free"],
         )
@@ -370,12 +377,13 @@ def _buddyinfo(
     mine, other = predicted.buddyinfo, observed.buddyinfo
     if mine is None or other is None:
         return
-    for key in dict.fromkeys([*mine, *other]):
-        label = f"node {key[0]} {key[1]} free pages in chunks"
+    for a, b in _zone_pairs(predicted, observed):
+        if a.key not in mine and b.key not in other:
+            continue
         file.near(
-            label,
-            _chunk_pages(mine.get(key, ())),
-            _chunk_pages(other.get(key, ())),
+            f"{_label(a)} pages in chunks and per-CPU lists",
+            _chunk_pages(mine.get(a.key, ())) + _zone_on_cpu_lists(a),
+            _chunk_pages(other.get(b.key, ())) + _zone_on_cpu_lists(b),
             *tolerance,
             _SOURCES["free"],
         )
@@ -385,9 +393,7 @@ def _chunk_pages(counts: tuple[int, ...]) -> int:
     return sum(count << order for order, count in enumerate(counts))
 
 
-def _kpageflags(
-    file: _File, predicted: Observation, observed: Observation, tolerance: tuple[int, str]
-) -> None:
+def _kpageflags(file: _File, predicted: Observation, observed: Observation) -> None:
     if predicted.kpageflags is None or observed.kpageflags is None:
         return
     mine, other = _classes(predicted.kpageflags), _classes(observed.kpageflags)
@@ -427,6 +433,7 @@ def _nodes(
     for name in other.lists:
         file.exact(name, mine.lists.get(name), other.lists[name], _SOURCES["nodes"])
     pages, why = tolerance
+    kib = _page_kib(observed)
     for node, meminfo in other.meminfo.items():
         shown = mine.meminfo.get(node, {})
         file.exact(
@@ -436,10 +443,10 @@ def _nodes(
             _SOURCES["total"],
         )
         file.near(
-            f"node{node} MemFree",
-            shown.get("MemFree", 0),
-            meminfo.get("MemFree", 0),
-            pages * _page_kib(observed),
+            f"node{node} MemFree and per-CPU lists",
+            shown.get("MemFree", 0) + _on_cpu_lists(predicted, node) * kib,
+            meminfo.get("MemFree", 0) + _on_cpu_lists(observed, node) * kib,
+            pages * kib,
             f"kB; {why}",
             _SOURCES["free"],
         )

@@ -92,9 +92,7 @@ class ModelMachine:
             return cls(kernel, backing, observer, blank.parameters)
         adopted = adopt(seen, machine)
         observer = Observer(adopted.kernel, seen, pages=pages)
-        made = cls(
-            adopted.kernel, adopted.backing, observer, seen.parameters, list(adopted.notes)
-        )
+        made = cls(adopted.kernel, adopted.backing, observer, seen.parameters, list(adopted.notes))
         for id_, addition in adopted.devices.items():
             made._devices[id_] = _Device("dimm", addition.pfns, addition)
         return made
@@ -119,9 +117,7 @@ class ModelMachine:
     def observe(self) -> Observation:
         """Return what the machine's files show now."""
         shown = parameters_shown(self.kernel.tunables)
-        parameters = {
-            name: shown.get(name, text) for name, text in self._base_parameters.items()
-        }
+        parameters = {name: shown.get(name, text) for name, text in self._base_parameters.items()}
         return replace(self._observer.look(), parameters=parameters)
 
     def perform(self, step: Step) -> StepRecord:
@@ -222,10 +218,7 @@ class ModelMachine:
         device = self._device(step.id)
         if device.driver == "hyperv":
             raise InputError(f"unplug {step.id!r}: hv_balloon never removes memory")
-        if device.addition is None:
-            outcome = OK
-        else:
-            outcome = acpi.eject(self.kernel, device.addition)
+        outcome = OK if device.addition is None else acpi.eject(self.kernel, device.addition)
         if outcome:
             del self._devices[step.id]
             self.backing.backed -= device.pfns
@@ -290,9 +283,7 @@ def _about(outcome: Outcome, block: int) -> Outcome:
     return outcome if outcome else replace(outcome, why=f"memory{block}: {outcome.why}")
 
 
-def predict(
-    scenario: Scenario, seen: Observation | None = None, *, pages: bool = True
-) -> Trace:
+def predict(scenario: Scenario, seen: Observation | None = None, *, pages: bool = True) -> Trace:
     """Return the trace of a scenario on the model.
 
     Parameters

@@ -131,9 +131,7 @@ class Observer:
 
     # --- zones -----------------------------------------------------------------------------
 
-    def _zoneinfo(
-        self, counts: dict[tuple[int, str], _Counts]
-    ) -> tuple[ZoneInfo, ...] | None:
+    def _zoneinfo(self, counts: dict[tuple[int, str], _Counts]) -> tuple[ZoneInfo, ...] | None:
         if self._base.zoneinfo is None:
             return None
         shown = [self._one_zone(zone, counts) for zone in self._with_new_nodes()]
@@ -458,7 +456,9 @@ def _overlay(
         shown |= pages
         pieces.extend((run.start, run.end, flags) for run in pages.ranges())
     hidden = (changed | PfnRange(length, max(length, end))) - shown
-    pieces.extend((run.start, run.end, release.nopage_flags) for run in hidden.ranges() if run.start < end)
+    pieces.extend(
+        (run.start, run.end, release.nopage_flags) for run in hidden.ranges() if run.start < end
+    )
     for run in base:
         if not changed.count(PfnRange(run.start_pfn, run.start_pfn + run.nr_pages)):
             pieces.append((run.start_pfn, run.start_pfn + run.nr_pages, run.flags))

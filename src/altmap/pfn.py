@@ -66,7 +66,7 @@ def parse_address(value: int | str) -> int:
         if re.fullmatch(r"\s*0[xX][0-9a-fA-F]+\s*", value):
             return int(value, 16)
         return parse_size(value)
-    if isinstance(value, bool) or value < 0:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
         raise InputError(f"address {value!r}: need a number of bytes >= 0 or text such as '0x1000'")
     return value
 
@@ -94,9 +94,7 @@ class PfnRange:
 
     def __post_init__(self) -> None:
         if not 0 <= self.start <= self.end:
-            raise InputError(
-                f"PFN range [{self.start:#x}, {self.end:#x}): need 0 <= start <= end"
-            )
+            raise InputError(f"PFN range [{self.start:#x}, {self.end:#x}): need 0 <= start <= end")
 
     def __len__(self) -> int:
         return self.end - self.start

@@ -235,9 +235,7 @@ def _check_step(where: str, step: Step) -> None:
                 raise InputError(f"{where}: need either id or blocks")
             selected_blocks(step)
         case SetTunables():
-            if all(
-                getattr(step, key) is None for key in step.__struct_fields__ if key != "name"
-            ):
+            if all(getattr(step, key) is None for key in step.__struct_fields__ if key != "name"):
                 raise InputError(f"{where}: sets nothing")
         case _:
             pass

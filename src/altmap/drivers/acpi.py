@@ -35,9 +35,7 @@ def _asks(kernel: Kernel, pfns: PfnRange) -> bool:
     if len(pfns) != kernel.block_nr_pages:
         return False
     mode = kernel.tunables.memmap_on_memory
-    return bool(
-        memmap_on_memory_nr_pages(kernel.arch, kernel.release, kernel.block_nr_pages, mode)
-    )
+    return bool(memmap_on_memory_nr_pages(kernel.arch, kernel.release, kernel.block_nr_pages, mode))
 
 
 def eject(kernel: Kernel, addition: Addition) -> Outcome:
@@ -63,11 +61,12 @@ def eject(kernel: Kernel, addition: Addition) -> Outcome:
     if not refusal:
         for block in done:
             memory_block_online(kernel, kernel.block_pfns(block), "online")
-        kernel.note("driver", "ACPI eject refused, _OST status 0x82", function="acpi_scan_hot_remove")
+        kernel.note(
+            "driver", "ACPI eject refused, _OST status 0x82", function="acpi_scan_hot_remove"
+        )
         return Outcome.refused(
             "EBUSY", "acpi_scan_try_to_offline", f"{refusal.function}: {refusal.why}"
         )
     outcome = try_remove_memory(kernel, addition)
     kernel.note("driver", "ACPI eject handled, _OST status 0", function="acpi_scan_hot_remove")
     return outcome
-

@@ -98,9 +98,7 @@ class HypervBalloon:
             region = PfnRange(start, start + -(-len(pages) // chunk) * chunk)
         refusals: list[Outcome] = []
         page_count = (
-            self._process_hot_add(pages, region, host_specified, refusals)
-            if self.do_hot_add
-            else 0
+            self._process_hot_add(pages, region, host_specified, refusals) if self.do_hot_add else 0
         )
         result = 1 if page_count > 0 or not self.do_hot_add else 0
         self.kernel.note(

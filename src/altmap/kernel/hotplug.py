@@ -84,9 +84,7 @@ def add_memory_resource(
     kernel.changed_blocks |= kernel.blocks(pfns)
     kernel.max_pfn = max(kernel.max_pfn, pfns.end)
     ids = kernel.block_ids(pfns)
-    kernel.note(
-        "added", f"{_blocks(ids)} added, offline", pfns, "add_memory_resource"
-    )
+    kernel.note("added", f"{_blocks(ids)} added, offline", pfns, "add_memory_resource")
     if kernel.tunables.auto_online_blocks != "offline":
         # The first failure stops the walk and its error is dropped (walk_memory_blocks).
         online_blocks(kernel, ids, kernel.tunables.auto_online_blocks)
@@ -166,10 +164,10 @@ def _place_memmap(kernel: Kernel, addition: Addition) -> None:
     )
     function = kernel.policy.placement.written_at_add
     if function is not None:
-        kernel.touch("write", _marked_frames(kernel, addition), function, "marks in the memmap")
+        kernel.touch("write", _marked_frames(addition), function, "marks in the memmap")
 
 
-def _marked_frames(kernel: Kernel, addition: Addition) -> PfnSet:
+def _marked_frames(addition: Addition) -> PfnSet:
     """Return the frames that hold the struct pages of the memmap pages themselves."""
     memmap = addition.memmap
     frames = PfnSet()
@@ -262,9 +260,10 @@ def _settle(kernel: Kernel, zone: Zone) -> None:
     """Let the running kernel allocate from a zone that it did not have before.
 
     The highest kernel zone of a CPU's node comes first in its zonelist for GFP_KERNEL. A new one
-    has no unmovable pageblock yet, so the first unmovable allocation of whoever runs next steals the largest chunk at the head of the movable list:
-    the first such chunk that was onlined. How many pages follow is not predicted; one stands for
-    them. Source: ``mm/page_alloc.c: __rmqueue_fallback``, ``build_zonelists``.
+    has no unmovable pageblock yet, so the first unmovable allocation of whoever runs next steals
+    the largest chunk at the head of the movable list: the first such chunk that was onlined. How
+    many pages follow is not predicted; one stands for them.
+    Source: ``mm/page_alloc.c: __rmqueue_fallback``, ``build_zonelists``.
     """
     free = kernel.free(zone)
     if not free:
@@ -444,9 +443,7 @@ def memory_block_offline(kernel: Kernel, pfns: PfnRange) -> Outcome:
 
 def _check_offline(kernel: Kernel, pfns: PfnRange, zones: list[Zone]) -> Outcome | None:
     if len(zones) != 1:
-        return Outcome.refused(
-            errno.EINVAL, "memory_block_offline", f"{pfns} has no single zone"
-        )
+        return Outcome.refused(errno.EINVAL, "memory_block_offline", f"{pfns} has no single zone")
     if kernel.boot_ram.count(pfns) not in (0, len(pfns)):
         return Outcome.refused(errno.EINVAL, "offline_pages", f"{pfns} has memory holes")
     if kernel.arch.name.startswith("aarch64") and kernel.boot_ram.count(pfns):

@@ -310,21 +310,34 @@ class Kernel:
         """
         taken = PfnSet()
         for zone in self._zonelist(node):
+            wanted = min(nr_pages - len(taken), self._available(zone))
+            if not wanted:
+                continue
             free = self.free(zone)
-            early = (free & self.boot_ram).highest(nr_pages - len(taken))
+            early = (free & self.boot_ram).highest(wanted)
             taken |= early
-            if len(taken) >= nr_pages:
-                break
-            taken |= (free - early).lowest(nr_pages - len(taken))
+            taken |= (free - early).lowest(wanted - len(early))
         if len(taken) < nr_pages:
             return None
         self.used |= taken
         return taken
 
     def available_nr_pages(self) -> int:
-        """Return how many pages the kernel can allocate before zones reach their low reserve."""
-        zones = (zone for zone in self.zones.values() if zone.name != MOVABLE)
-        return sum(max(0, self.nr_free(zone) - zone.watermarks.min) for zone in zones)
+        """Return how many pages GFP_KERNEL can allocate until every zone is at its reserve."""
+        return sum(self._available(zone) for zone in self.zones.values() if zone.name != MOVABLE)
+
+    def _available(self, zone: Zone) -> int:
+        """Return how many pages a kernel zone can give before it is at its reserve.
+
+        That is its minimum watermark, what it keeps from allocations that could come from higher
+        zones, and the boost that fragmentation brings once its last large chunks go.
+        Source: ``mm/page_alloc.c: __zone_watermark_ok, boost_watermark``.
+        """
+        marks = zone.watermarks
+        at = len(self.kernel_zones(zone.node)) - 1
+        kept = marks.protection[at] if marks.protection else 0
+        boost = 0 if kept else self.arch.pageblock_nr_pages
+        return max(0, self.nr_free(zone) - marks.min - kept - boost)
 
     def free_pages(self, pages: PfnSet) -> None:
         """Give used pages back to the buddy."""

@@ -36,7 +36,7 @@ class Touch:
 Judge = Callable[[Touch], Fault | None]
 
 
-class KernelFault(Exception):
+class KernelFault(Exception):  # noqa: N818 (a trap, not an error of ours)
     """The modelled kernel died on a touch; unwinds the kernel function at work, as a trap does."""
 
     def __init__(self, fault: Fault) -> None:

@@ -63,9 +63,7 @@ def _set_all(kernel: Kernel, zones: list[Zone], managed: dict[tuple[int, str], i
 def _free_buffer_nr_pages(zones: list[Zone], managed: dict[tuple[int, str], int]) -> int:
     """Return ``nr_free_buffer_pages``: kernel zones' pages above their high watermark."""
     return sum(
-        max(0, managed[zone.key] - zone.watermarks.high)
-        for zone in zones
-        if zone.name != MOVABLE
+        max(0, managed[zone.key] - zone.watermarks.high) for zone in zones if zone.name != MOVABLE
     )
 
 

@@ -7,7 +7,15 @@ from dataclasses import dataclass, field
 
 from altmap.pfn import PfnRange, PfnSet
 
-__all__ = ("MOVABLE", "Watermarks", "Zone", "default_kernel_zone", "extend_span", "shrink_span", "zone_for_policy")
+__all__ = (
+    "MOVABLE",
+    "Watermarks",
+    "Zone",
+    "default_kernel_zone",
+    "extend_span",
+    "shrink_span",
+    "zone_for_policy",
+)
 
 MOVABLE = "Movable"
 
@@ -49,7 +57,7 @@ class Zone:
     early_nr_pages: int = 0
     cma_nr_pages: int = 0
     managed_offset: int = 0
-    watermarks: Watermarks = Watermarks()  # noqa: RUF009 (frozen)
+    watermarks: Watermarks = Watermarks()
 
     @property
     def key(self) -> tuple[int, str]:
@@ -64,9 +72,7 @@ class Zone:
 def extend_span(zone: Zone, pfns: PfnRange) -> None:
     """Grow the span to cover the range (``mm/memory_hotplug.c: resize_zone_range``)."""
     span = zone.span
-    zone.span = (
-        PfnRange(min(span.start, pfns.start), max(span.end, pfns.end)) if span else pfns
-    )
+    zone.span = PfnRange(min(span.start, pfns.start), max(span.end, pfns.end)) if span else pfns
 
 
 def shrink_span(zone: Zone, removed: PfnRange, subsection_nr_pages: int) -> None:

@@ -65,7 +65,9 @@ def place_dimm(
         If QEMU would refuse it: size or address misaligned, below device memory, or overlapping.
     """
     if size_bytes % _DIMM_ALIGN:
-        raise InputError(f"DIMM size {size_bytes:#x}: need a multiple of {format_size(_DIMM_ALIGN)}")
+        raise InputError(
+            f"DIMM size {size_bytes:#x}: need a multiple of {format_size(_DIMM_ALIGN)}"
+        )
     taken = sorted(plugged)
     if address is None:
         address = base
@@ -75,7 +77,9 @@ def place_dimm(
             address = max(address, -(-end // _DIMM_ALIGN) * _DIMM_ALIGN)
         return address
     if address % _DIMM_ALIGN:
-        raise InputError(f"DIMM address {address:#x}: need a multiple of {format_size(_DIMM_ALIGN)}")
+        raise InputError(
+            f"DIMM address {address:#x}: need a multiple of {format_size(_DIMM_ALIGN)}"
+        )
     if address < base:
         raise InputError(f"DIMM address {address:#x}: device memory starts at {base:#x}")
     for start, end in taken:

@@ -1,0 +1,58 @@
+# Two commands do everything: `make run` shows what altmap is for, `make test` checks all of it.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# A Debian without python3-venv makes an environment without pip; its own pip then fills it.
+PIP = $(shell $(BIN)/python -m pip --version >/dev/null 2>&1 && echo $(BIN)/python -m pip || echo $(PYTHON) -m pip --python $(BIN)/python)
+INSTALL = PIP_DISABLE_PIP_VERSION_CHECK=1 $(PIP) install --quiet --constraint constraints.txt
+SCENARIOS := scenarios/hyperv-64MiB-first-half.toml scenarios/hyperv-64MiB-second-half.toml \
+	scenarios/dimm-1GiB.toml
+
+.PHONY: run check test lab-tools bench format clean
+
+run: $(VENV)/run  ## the scenario of 2018 under two memmap policies, on the model
+	@rm -rf build/run
+	@$(BIN)/altmap run $(SCENARIOS) --policy rfc-2018 --policy opt-in --export build/run
+
+check: $(VENV)/dev  ## lint, types, and every test that boots no kernel
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/pytest -m "not lab"
+
+test: lab-tools check  ## everything, the lab included
+	$(BIN)/pytest -m lab -rs
+
+bench: $(VENV)/dev  ## measured claims, as ratios in one run
+	$(BIN)/python benchmarks/bench_64tib.py
+
+format: $(VENV)/dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+# Root on Debian installs QEMU; elsewhere each lab test says what is missing when it is skipped.
+lab-tools: $(VENV)/dev
+	@if ! command -v qemu-system-x86_64 >/dev/null; then \
+		if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+			apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
+			apt-get install -qq --no-install-recommends qemu-system-x86 >/dev/null; \
+		else \
+			echo "missing: qemu-system-x86_64 (Debian: apt install qemu-system-x86);" \
+				"tests of real kernels will be skipped" >&2; \
+		fi; \
+	fi
+
+$(BIN)/python:
+	@$(PYTHON) -m venv $(VENV) >/dev/null 2>&1 || $(PYTHON) -m venv --without-pip $(VENV)
+
+$(VENV)/run: $(BIN)/python pyproject.toml constraints.txt
+	@$(INSTALL) --editable .
+	@touch $@
+
+$(VENV)/dev: $(BIN)/python pyproject.toml constraints.txt
+	@$(INSTALL) --editable '.[lab,dev]'
+	@touch $@ $(VENV)/run
+
+clean:
+	rm -rf $(VENV) build .mypy_cache .ruff_cache .pytest_cache .hypothesis

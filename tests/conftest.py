@@ -1,0 +1,39 @@
+"""Tests that boot a real kernel are skipped where one cannot be had, or fail if that is demanded."""
+
+import importlib.util
+import os
+import shutil
+
+import pytest
+
+PROGRAMS = {
+    "qemu-system-x86_64": "qemu-system-x86",
+    "setpriv": "util-linux",
+    "apt-get": "apt",
+    "dpkg-deb": "dpkg",
+}
+
+
+def missing():
+    found = [f"{p} (Debian: {d})" for p, d in PROGRAMS.items() if shutil.which(p) is None]
+    if importlib.util.find_spec("qemu") is None:
+        found.append("qemu.qmp (pip install altmap[lab])")
+    return found
+
+
+def pytest_collection_modifyitems(items):
+    reason = ", ".join(missing())
+    for item in items:
+        if reason and item.get_closest_marker("lab"):
+            item.add_marker(pytest.mark.skip(reason=f"missing: {reason}"))
+
+
+def pytest_sessionfinish(session):
+    """With ALTMAP_LAB=required, a lab test that was skipped fails the run."""
+    if os.environ.get("ALTMAP_LAB") != "required":
+        return
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    skipped = [r for r in reporter.stats.get("skipped", []) if "lab" in r.keywords]
+    if skipped:
+        reporter.write_line(f"{len(skipped)} lab tests were skipped, and ALTMAP_LAB=required")
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
