@@ -68,7 +68,7 @@ def adopt(seen: Observation, machine: Machine) -> Adopted:
     notes: list[str] = []
     _require(seen)
     arch = _arch(seen, machine, notes)
-    release = _release(seen, machine)
+    release = _release(seen, machine, notes)
     if machine.memory is not None or machine.nodes:
         notes.append("machine.memory and machine.nodes are ignored: the sysroot says them")
     assert seen.memory is not None  # _require
@@ -123,7 +123,7 @@ def _require(seen: Observation) -> None:
 def _arch(seen: Observation, machine: Machine, notes: list[str]) -> Arch:
     if machine.arch is not None:
         return arch_named(machine.arch)
-    name = version.parse(seen.version).machine if seen.version else None
+    name = seen.machine
     if name is None:
         name = "x86_64"
         notes.append("the files do not name the architecture, x86_64 is assumed")
@@ -149,12 +149,16 @@ def _page_size_bytes(seen: Observation) -> int | None:
     return min((arch.page_size_bytes for arch in ARCHES.values()), key=lambda p: abs(p - wanted))
 
 
-def _release(seen: Observation, machine: Machine) -> Release:
-    if machine.release is not None:
-        return release_for(machine.release)
-    if seen.version is None:
-        raise InputError("sysroot: proc/version is missing; set machine.release in the scenario")
-    return release_for(version.parse(seen.version).release)
+def _release(seen: Observation, machine: Machine, notes: list[str]) -> Release:
+    name = machine.release
+    if name is None:
+        if seen.version is None:
+            raise InputError("sysroot: proc/version is missing; set machine.release")
+        name = version.parse(seen.version).release
+    release = release_for(name)
+    if not name.startswith(release.name):
+        notes.append(f"release {name} has no record of its own and is taken to be {release.name}")
+    return release
 
 
 def _tunables(seen: Observation, machine: Machine, arch: Arch, release: Release) -> Tunables:

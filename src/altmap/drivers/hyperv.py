@@ -170,10 +170,12 @@ class HypervBalloon:
             region.covered_end += nr_pages
             missing -= nr_pages
             # The driver leaves the very start of a region to the online callback.
-            if pages.start > region.start and self.kernel.nr_online(
-                PfnRange(pages.start, pages.start + 1)
-            ):
-                self._bring_online(region, PfnRange(pages.start, pages.start + nr_pages))
+            given = PfnRange(pages.start, pages.start + nr_pages)
+            if self.kernel.nr_online(PfnRange(given.start, given.start + 1)):
+                if given.start > region.start:
+                    self._bring_online(region, given)
+                else:
+                    self._forget(given)
         if region.added_end < region.end and missing > 0:
             chunk = self.chunk_nr_pages
             available = region.end - region.added_end
@@ -191,6 +193,16 @@ class HypervBalloon:
             f"{len(released)} pages that were fake-offline given to the buddy",
             released,
             "hv_bring_pgs_online",
+        )
+
+    def _forget(self, given: PfnRange) -> None:
+        """Note pages at a region's start that come late: no callback onlines them any more."""
+        self.kernel.note(
+            "driver",
+            f"hv_balloon never onlines the start of a region that is online already: "
+            f"{self.kernel.fake_offline.count(given)} pages stay fake-offline",
+            given,
+            "handle_pg_range",
         )
 
     def _add_chunks(

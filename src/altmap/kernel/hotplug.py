@@ -294,9 +294,13 @@ def _present_part(kernel: Kernel, pfns: PfnRange) -> PfnSet | PfnRange:
 
 def _write_struct_pages(kernel: Kernel, addition: Addition | None, pfns: PfnRange) -> None:
     """Initialise the struct pages of the range: first those of the memmap pages, then the rest."""
-    if addition is None or not addition.memmap.self_hosted:
+    if addition is None:
         return
     memmap = addition.memmap
+    if not memmap.self_hosted:
+        frames = _host_frames(kernel, addition, pfns)
+        kernel.touch("write", frames, "memmap_init_range", f"the struct pages of {pfns}")
+        return
     if kernel.policy.placement.written_at_add or memmap.unit_nr_pages > len(pfns):
         frames = memmap.frames_of(pfns)
         kernel.touch("write", frames, "memmap_init_range", f"the struct pages of {pfns}")
@@ -309,6 +313,14 @@ def _write_struct_pages(kernel: Kernel, addition: Addition | None, pfns: PfnRang
         touches = [touch for unit in units for touch in _touches_of_units(kernel, memmap, unit)]
     for touch in touches:
         kernel.touch(touch.access, touch.pfns, touch.function, touch.what)
+
+
+def _host_frames(kernel: Kernel, addition: Addition, pfns: PfnRange) -> PfnSet:
+    """Return the frames of existing memory that hold the struct pages of *pfns*."""
+    offset = pfns.start - addition.pfns.start
+    last = addition.host_pages.lowest(kernel.arch.memmap_nr_pages(offset + len(pfns)))
+    first = kernel.arch.memmap_bytes(offset) // kernel.arch.page_size_bytes
+    return last - addition.host_pages.lowest(first)
 
 
 def _touches_of_units(kernel: Kernel, memmap: Memmap, pfns: PfnRange) -> list[Touch]:

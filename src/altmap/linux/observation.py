@@ -17,6 +17,7 @@ from altmap.linux import (
     memory,
     node,
     parameters,
+    version,
     vmstat,
     zoneinfo,
 )
@@ -47,6 +48,8 @@ class Observation:
     ----------
     version, cmdline : str or None
         ``/proc/version``, ``/proc/cmdline``, without the newline.
+    machine : str or None
+        As ``uname -m``, if the files tell.
     meminfo : dict or None
         Name to number as in the file (kB where the file says kB, else a count), in file order.
     vmstat : dict or None
@@ -65,6 +68,7 @@ class Observation:
     """
 
     version: str | None = None
+    machine: str | None = None
     cmdline: str | None = None
     meminfo: dict[str, int] | None = None
     vmstat: dict[str, int] | None = None
@@ -87,6 +91,7 @@ class Observation:
         """
         return cls(
             version=sysroot.parse("proc/version", _parse_line),
+            machine=version.machine(sysroot.files),
             cmdline=sysroot.parse("proc/cmdline", _parse_line),
             meminfo=sysroot.parse("proc/meminfo", meminfo.parse),
             vmstat=sysroot.parse("proc/vmstat", vmstat.parse),

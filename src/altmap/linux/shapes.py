@@ -55,7 +55,7 @@ def blank_observation(
     protection = (0,) * len(shape.zones)
     pagesets = tuple(dict.fromkeys(shape.pageset, 0) | {"cpu": cpu} for cpu in range(cpus))
     return Observation(
-        version=f"Linux version {release}.0-altmap",
+        version=f"Linux version {release}.0-altmap-amd64",
         cmdline="",
         meminfo=dict.fromkeys(shape.meminfo, 0),
         vmstat=dict.fromkeys(shape.vmstat, 0),

@@ -62,7 +62,8 @@ def machine(files: Mapping[str, bytes]) -> str | None:
     if arch:
         return arch
     text = files.get("proc/version", b"").decode("utf-8", "replace")
-    return parse(text).machine if text else None
+    match = _VERSION.match(text)
+    return _machine_of(match[1]) if match else None
 
 
 def _machine_of(full: str) -> str | None:
