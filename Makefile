@@ -6,6 +6,8 @@ BIN := $(VENV)/bin
 # A Debian without python3-venv makes an environment without pip; its own pip then fills it.
 PIP = $(shell $(BIN)/python -m pip --version >/dev/null 2>&1 && echo $(BIN)/python -m pip || echo $(PYTHON) -m pip --python $(BIN)/python)
 INSTALL = PIP_DISABLE_PIP_VERSION_CHECK=1 $(PIP) install --quiet --constraint constraints.txt
+# Guests that run side by side in the lab tests; each takes one core and half a GiB.
+GUESTS ?= 2
 SCENARIOS := scenarios/hyperv-64MiB-first-half.toml scenarios/hyperv-64MiB-second-half.toml \
 	scenarios/dimm-1GiB.toml
 
@@ -22,7 +24,7 @@ check: $(VENV)/dev  ## lint, types, and every test that boots no kernel
 	$(BIN)/pytest -m "not lab"
 
 test: lab-tools check  ## everything, the lab included
-	$(BIN)/pytest -m lab -rs
+	$(BIN)/pytest -m lab -rs --numprocesses $(GUESTS)
 
 bench: $(VENV)/dev  ## measured claims, as ratios in one run
 	$(BIN)/python benchmarks/bench_64tib.py

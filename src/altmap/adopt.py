@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import dataclass
 
-from altmap.arch import ARCHES, Arch, arch_named
+from altmap.arch import ARCHES, Arch, arch_named, check_block_size
 from altmap.boot import default_tunables
 from altmap.errors import InputError
 from altmap.kernel.accounting import policy_named
@@ -14,8 +14,8 @@ from altmap.kernel.pagetables import page_table_nr_pages
 from altmap.kernel.state import Addition, Group, Kernel, Tunables
 from altmap.kernel.watermarks import init_per_zone_wmark_min
 from altmap.kernel.zone import MOVABLE, Watermarks, Zone
-from altmap.linux import version
-from altmap.linux.observation import Block, Observation, PageRun, ZoneInfo
+from altmap.linux import iomem, version
+from altmap.linux.observation import Block, MemoryFolder, Observation, PageRun, ZoneInfo
 from altmap.pfn import PfnRange, PfnSet
 from altmap.platform.backing import Backing
 from altmap.release import Release, release_for
@@ -26,6 +26,7 @@ __all__ = ("Adopted", "adopt")
 _LRU, _BUDDY, _HUGE, _OFFLINE, _RESERVED, _OWNER_PRIVATE = (
     1 << bit for bit in (5, 10, 17, 23, 32, 37)
 )
+_MOST_BYTES = 1 << 52
 _WORDS = {"Y": "on", "N": "off", "force": "force"}
 
 
@@ -71,8 +72,10 @@ def adopt(seen: Observation, machine: Machine) -> Adopted:
     release = _release(seen, machine, notes)
     if machine.memory is not None or machine.nodes:
         notes.append("machine.memory and machine.nodes are ignored: the sysroot says them")
+    if machine.cpus is not None or machine.platform is not None:
+        notes.append("machine.cpus and machine.platform are ignored: the sysroot is as it is")
     assert seen.memory is not None  # _require
-    block_bytes = machine.block_size or seen.memory.block_size_bytes
+    block_bytes = _block_size_bytes(seen.memory, machine, arch)
     tunables = _tunables(seen, machine, arch, release)
     devices = _devices(seen, machine, notes)
     ram = _system_ram(seen, arch)
@@ -80,7 +83,7 @@ def adopt(seen: Observation, machine: Machine) -> Adopted:
     kernel = Kernel(
         arch,
         release,
-        policy_named(machine.policy or "opt-in"),
+        policy_named("opt-in" if machine.policy is None else machine.policy),
         tunables,
         block_bytes // arch.page_size_bytes,
         backing.judge,
@@ -93,6 +96,8 @@ def adopt(seen: Observation, machine: Machine) -> Adopted:
     kernel.boot_ram = ram.copy()
     for addition in kernel.additions:
         kernel.boot_ram -= addition.pfns
+    if not kernel.boot_ram:
+        raise InputError("machine.devices: they cover all RAM, nothing is left that booted")
     _take_zones(kernel, seen, ram)
     _take_pages(kernel, seen, notes)
     end = sum(run.nr_pages for run in seen.kpageflags or ())
@@ -114,10 +119,24 @@ def _require(seen: Observation) -> None:
     ):
         if not value:
             raise InputError(f"sysroot: {path} is missing, and a prediction needs it")
-    if not any(line.end > line.start + 1 for line in seen.iomem or ()):
+    iomem.require_addresses(seen.iomem or ())
+    for info in seen.zoneinfo or ():
+        zones = sum(other.node == info.node for other in seen.zoneinfo or ())
+        if len(info.protection) != zones:
+            raise InputError(
+                f"sysroot: proc/zoneinfo: node {info.node} {info.name}: protection "
+                f"{info.protection}: need a number for each of {zones} zones"
+            )
+
+
+def _block_size_bytes(memory: MemoryFolder, machine: Machine, arch: Arch) -> int:
+    shown = memory.block_size_bytes
+    check_block_size(arch, "sysroot: block_size_bytes", shown)
+    if machine.block_size is not None and machine.block_size != shown:
         raise InputError(
-            "sysroot: proc/iomem shows no addresses; capture it as root (CAP_SYS_ADMIN)"
+            f"machine.block_size {machine.block_size:#x}: the sysroot's blocks are of {shown:#x}"
         )
+    return shown
 
 
 def _arch(seen: Observation, machine: Machine, notes: list[str]) -> Arch:
@@ -131,7 +150,7 @@ def _arch(seen: Observation, machine: Machine, notes: list[str]) -> Arch:
     fitting = [
         arch
         for arch in ARCHES.values()
-        if arch.name.split("-")[0] == name and page_bytes in (None, arch.page_size_bytes)
+        if arch.family == name and page_bytes in (None, arch.page_size_bytes)
     ]
     if not fitting:
         return arch_named(name)
@@ -154,7 +173,10 @@ def _release(seen: Observation, machine: Machine, notes: list[str]) -> Release:
     if name is None:
         if seen.version is None:
             raise InputError("sysroot: proc/version is missing; set machine.release")
-        name = version.parse(seen.version).release
+        try:
+            name = version.parse(seen.version).release
+        except InputError as error:
+            raise InputError(f"sysroot: proc/version: {error}") from error
     release = release_for(name)
     if not name.startswith(release.name):
         notes.append(f"release {name} has no record of its own and is taken to be {release.name}")
@@ -165,9 +187,11 @@ def _tunables(seen: Observation, machine: Machine, arch: Arch, release: Release)
     tunables = default_tunables(machine, arch, release)
     shown = seen.parameters
     if machine.memmap_on_memory is None and "memmap_on_memory" in shown:
-        tunables.memmap_on_memory = _WORDS.get(shown["memmap_on_memory"], "off")
+        tunables.memmap_on_memory = _one_of("memmap_on_memory", shown["memmap_on_memory"], _WORDS)
     if machine.online_policy is None and "online_policy" in shown:
-        tunables.online_policy = shown["online_policy"]
+        tunables.online_policy = _one_of(
+            "online_policy", shown["online_policy"], _itself("contig-zones", "auto-movable")
+        )
     if machine.auto_movable_ratio is None and shown.get("auto_movable_ratio", "").isdigit():
         tunables.auto_movable_ratio = int(shown["auto_movable_ratio"])
     if machine.auto_movable_numa_aware is None and "auto_movable_numa_aware" in shown:
@@ -175,10 +199,24 @@ def _tunables(seen: Observation, machine: Machine, arch: Arch, release: Release)
     if machine.movable_node is None:
         tunables.movable_node = "movable_node" in (seen.cmdline or "").split()
     if machine.auto_online_blocks is None and seen.memory and seen.memory.auto_online_blocks:
-        tunables.auto_online_blocks = seen.memory.auto_online_blocks
+        tunables.auto_online_blocks = _one_of(
+            "auto_online_blocks",
+            seen.memory.auto_online_blocks,
+            _itself("offline", "online", "online_kernel", "online_movable"),
+        )
     if seen.meminfo and "DirectMap1G" not in seen.meminfo:
         tunables.direct_map_1g = False
     return tunables
+
+
+def _one_of(name: str, text: str, words: dict[str, str]) -> str:
+    if text not in words:
+        raise InputError(f"sysroot: {name} {text!r}: need one of {', '.join(words)}")
+    return words[text]
+
+
+def _itself(*words: str) -> dict[str, str]:
+    return {word: word for word in words}
 
 
 # --- zones, blocks, devices ----------------------------------------------------------------
@@ -211,6 +249,10 @@ def _system_ram(seen: Observation, arch: Arch) -> PfnSet:
     for line in seen.iomem or ():
         if line.name.startswith("System RAM"):
             start, end = -(-line.start // page), line.end // page
+            if end > _MOST_BYTES // page:
+                raise InputError(
+                    f"sysroot: proc/iomem: System RAM ends at {line.end:#x}, above 4 PiB"
+                )
             ram |= PfnRange(start, max(start, end))
     if not ram:
         raise InputError("sysroot: proc/iomem has no line 'System RAM'")
@@ -249,6 +291,12 @@ def _devices(seen: Observation, machine: Machine, notes: list[str]) -> list[Devi
 def _take_device(kernel: Kernel, seen: Observation, device: Device) -> Addition:
     page = kernel.arch.page_size_bytes
     pfns = PfnRange(device.address // page, (device.address + device.size) // page)
+    block = kernel.block_nr_pages * page
+    if device.address % block or device.size % block:
+        raise InputError(
+            f"machine.devices {device.id!r}: [{device.address:#x}, "
+            f"{device.address + device.size:#x}): need whole memory blocks of {block:#x} bytes"
+        )
     if not kernel.added_blocks.covers(kernel.blocks(pfns)):
         raise InputError(
             f"machine.devices {device.id!r}: [{device.address:#x}, "
@@ -269,7 +317,7 @@ def _memmap_of(kernel: Kernel, seen: Observation, device: Device, pfns: PfnRange
     mode = kernel.tunables.memmap_on_memory
     hosted = memmap_on_memory_nr_pages(kernel.arch, kernel.release, block, mode)
     self_hosted = device.self_hosted
-    if self_hosted is None and seen.kpageflags is not None and kernel.nr_online(pfns):
+    if self_hosted is None and seen.kpageflags and kernel.nr_online(pfns):
         self_hosted = any(
             run.flags & _OWNER_PRIVATE and not run.flags & _LRU and _within(run, pfns)
             for run in seen.kpageflags
@@ -380,7 +428,7 @@ def _watermarks_shown(info: ZoneInfo) -> Watermarks:
 
 
 def _take_pages(kernel: Kernel, seen: Observation, notes: list[str]) -> None:
-    if seen.kpageflags is None:
+    if not seen.kpageflags:
         notes.append(
             "proc/kpageflags is missing: which pages are free, in use or reserved is assumed "
             "so that the zones' counters agree"

@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from altmap.errors import InputError
+from altmap.pfn import format_size
 
-__all__ = ("ARCHES", "Arch", "arch_named", "boot_block_size_bytes")
+__all__ = ("ARCHES", "Arch", "arch_named", "boot_block_size_bytes", "check_block_size")
 
 _KIB, _MIB, _GIB = 1 << 10, 1 << 20, 1 << 30
+_MOST_BLOCK_BYTES = 64 * _GIB
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +36,6 @@ class Arch:
     memmap_rule : str
         ``pmd``: a block's memmap must be a multiple of PMD_SIZE to be self-hosted
         (``arch_supports_memmap_on_memory``, default); ``any``: no such rule; ``never``.
-    can_self_host_since : tuple of int
-        First release whose Kconfig selects ARCH_MHP_MEMMAP_ON_MEMORY_ENABLE.
     """
 
     name: str
@@ -46,9 +46,13 @@ class Arch:
     max_page_order: int
     max_physmem_bits: int
     kernel_zones: tuple[tuple[str, int | None], ...]
-    can_self_host_since: tuple[int, int]
     memmap_rule: str = "pmd"
     struct_page_size_bytes: int = 64
+
+    @property
+    def family(self) -> str:
+        """``uname -m``, whatever the page size."""
+        return self.name.partition("-")[0]
 
     @property
     def section_nr_pages(self) -> int:
@@ -78,7 +82,6 @@ _X86_64 = Arch(
     max_page_order=10,
     max_physmem_bits=46,
     kernel_zones=(("DMA", 16 * _MIB), ("DMA32", 4 * _GIB), ("Normal", None)),
-    can_self_host_since=(5, 13),
 )
 _ARM64 = Arch(
     name="aarch64",
@@ -89,7 +92,6 @@ _ARM64 = Arch(
     max_page_order=10,
     max_physmem_bits=48,
     kernel_zones=(("DMA", 4 * _GIB), ("DMA32", 4 * _GIB), ("Normal", None)),
-    can_self_host_since=(5, 13),
 )
 _PPC64 = Arch(
     name="ppc64le",
@@ -100,7 +102,6 @@ _PPC64 = Arch(
     max_page_order=12,
     max_physmem_bits=51,
     kernel_zones=(("Normal", None),),
-    can_self_host_since=(6, 6),
 )
 
 #: Every architecture by name. Sources: ``asm/sparsemem.h``, ``asm/page.h``, ``arch/*/Kconfig``.
@@ -145,7 +146,6 @@ ARCHES: dict[str, Arch] = {
             max_page_order=10,
             max_physmem_bits=46,
             kernel_zones=(("DMA", 2 * _GIB), ("Normal", None)),
-            can_self_host_since=(6, 8),
         ),
     )
 }
@@ -164,17 +164,31 @@ def arch_named(name: str) -> Arch:
     return ARCHES[name]
 
 
-def boot_block_size_bytes(arch: Arch, boot_end_address: int, *, hypervisor: bool = True) -> int:
-    """Return the memory block size that the kernel chooses at boot.
+def check_block_size(arch: Arch, what: str, size_bytes: int) -> None:
+    """Check a memory block size (``drivers/base/memory.c: memory_dev_init``).
+
+    Raises
+    ------
+    InputError
+        Unless it is a power of two of at least one section, and one that machines have.
+    """
+    section = arch.section_size_bytes
+    if size_bytes & (size_bytes - 1) or not section <= size_bytes <= _MOST_BLOCK_BYTES:
+        raise InputError(
+            f"{what} {size_bytes:#x}: need a power of two from {format_size(section)}, a section, "
+            f"to {format_size(_MOST_BLOCK_BYTES)}"
+        )
+
+
+def boot_block_size_bytes(arch: Arch, boot_end_address: int) -> int:
+    """Return the memory block size that the kernel of a guest chooses at boot.
 
     Source: ``arch/x86/mm/init_64.c: probe_memory_block_size`` (6.1, 6.12). *boot_end_address* is
     the end of the highest boot RAM, holes included. Other architectures: one section, unless the
     machine's firmware says otherwise (the scenario's ``block_size`` then does too).
     """
-    if not arch.name.startswith("x86_64") or boot_end_address < 64 * _GIB:
+    if arch.family != "x86_64" or boot_end_address < 64 * _GIB:
         return arch.section_size_bytes
-    if not hypervisor:
-        return 2 * _GIB
     for size_bytes in (2 * _GIB, _GIB, 512 * _MIB, 256 * _MIB):
         if boot_end_address % size_bytes == 0:
             return size_bytes

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from altmap.arch import Arch, arch_named, boot_block_size_bytes
+from altmap.arch import Arch, arch_named, boot_block_size_bytes, check_block_size
 from altmap.errors import InputError
 from altmap.kernel.accounting import policy_named
 from altmap.kernel.state import Kernel, Tunables
@@ -12,7 +12,7 @@ from altmap.kernel.watermarks import init_per_zone_wmark_min
 from altmap.kernel.zone import MOVABLE, Zone
 from altmap.linux.observation import Observation, Resource
 from altmap.linux.shapes import blank_observation
-from altmap.pfn import PfnRange, PfnSet, format_size
+from altmap.pfn import PfnRange, PfnSet
 from altmap.platform.backing import Backing
 from altmap.platform.qemu import boot_ram
 from altmap.release import DEFAULT_RELEASE, Release, release_for
@@ -32,7 +32,7 @@ class _Layout:
 def default_tunables(machine: Machine, arch: Arch, release: Release) -> Tunables:
     """Return the parameters that the scenario sets, defaults for the rest."""
     defaults = Tunables(
-        auto_online_blocks=release.debian_default_online.get(arch.name.split("-")[0], "offline")
+        auto_online_blocks=release.debian_default_online.get(arch.family, "offline")
     )
     for name in (
         "memmap_on_memory",
@@ -45,6 +45,8 @@ def default_tunables(machine: Machine, arch: Arch, release: Release) -> Tunables
         value = getattr(machine, name)
         if value is not None:
             setattr(defaults, name, value)
+    if not release.has_auto_movable:
+        defaults.online_policy = "contig-zones"
     if defaults.memmap_on_memory == "force" and not release.memmap_force:
         # A boolean parameter rejects the word, and stays off.
         defaults.memmap_on_memory = "off"
@@ -63,22 +65,26 @@ def boot(machine: Machine) -> tuple[Kernel, Backing, Observation]:
     InputError
         If the machine cannot be.
     """
-    arch = arch_named(machine.arch or "x86_64")
-    release = release_for(machine.release or DEFAULT_RELEASE)
-    if not arch.name.startswith("x86_64"):
+    arch = arch_named("x86_64" if machine.arch is None else machine.arch)
+    release = release_for(DEFAULT_RELEASE if machine.release is None else machine.release)
+    if machine.devices:
+        raise InputError("machine.devices: only a machine from a sysroot has devices already")
+    if arch.family != "x86_64":
         raise InputError(
             f"machine.arch {arch.name!r}: only x86_64 is booted on paper; "
             "start other architectures from a captured sysroot (--from)"
         )
     layout = _layout(machine, arch)
     end = (layout.ram.max() + 1) * arch.page_size_bytes
-    block_bytes = machine.block_size or boot_block_size_bytes(arch, end)
-    _check_block_size(arch, block_bytes)
+    block_bytes = boot_block_size_bytes(arch, end)
+    if machine.block_size is not None:
+        block_bytes = machine.block_size
+    check_block_size(arch, "machine.block_size", block_bytes)
     backing = Backing(layout.ram.copy(), unbacked_reads=machine.unbacked_reads)
     kernel = Kernel(
         arch,
         release,
-        policy_named(machine.policy or "opt-in"),
+        policy_named("opt-in" if machine.policy is None else machine.policy),
         default_tunables(machine, arch, release),
         block_bytes // arch.page_size_bytes,
         backing.judge,
@@ -97,17 +103,10 @@ def boot(machine: Machine) -> tuple[Kernel, Backing, Observation]:
     return kernel, backing, _blank(kernel, machine)
 
 
-def _check_block_size(arch: Arch, block_bytes: int) -> None:
-    section = arch.section_size_bytes
-    if block_bytes < section or block_bytes & (block_bytes - 1):
-        raise InputError(
-            f"machine.block_size {block_bytes:#x}: need a power of two of at least "
-            f"{format_size(section)}"
-        )
-
-
 def _memory_bytes(machine: Machine) -> int:
-    return machine.memory or sum(node.memory for node in machine.nodes) or _GIB
+    if machine.memory is not None:
+        return machine.memory
+    return sum(node.memory for node in machine.nodes) if machine.nodes else _GIB
 
 
 def _layout(machine: Machine, arch: Arch) -> _Layout:
@@ -117,6 +116,9 @@ def _layout(machine: Machine, arch: Arch) -> _Layout:
             f"machine.memory {memory:#x}: differs from the sum of machine.nodes, "
             f"{sum(node.memory for node in machine.nodes):#x}"
         )
+    for index, node in enumerate(machine.nodes):
+        if node.memory % _MIB:
+            raise InputError(f"machine.nodes[{index}].memory {node.memory:#x}: need whole MiB")
     if memory < 128 * _MIB or memory % (2 * _MIB):
         raise InputError(f"machine.memory {memory:#x}: need a multiple of 2 MiB, 128 MiB at least")
     page = arch.page_size_bytes
@@ -181,10 +183,10 @@ def _blank(kernel: Kernel, machine: Machine) -> Observation:
     """Return what the booted machine's files look like before any number is filled in."""
     page = kernel.arch.page_size_bytes
     blank = blank_observation(
-        kernel.release.name,
+        kernel.release.shape,
         sorted(kernel.boot_nodes),
         sorted(kernel.boot_node_pages),
-        machine.cpus,
+        machine.cpus or 1,
         kernel.block_nr_pages * page,
     )
     firmware = boot_ram(machine.platform or "pc", _memory_bytes(machine))

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from altmap import __version__
-from altmap.errors import AltmapError, InputError
+from altmap.errors import AltmapError, InputError, LabError
 
 if TYPE_CHECKING:
     from altmap.linux.sysroot import Sysroot
@@ -32,8 +32,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     try:
         status: int = args.verb(args)
+    except LabError as error:
+        print(f"altmap: {error}", file=sys.stderr)  # with the console's last lines
+        return FAILED
     except AltmapError as error:
-        print(f"altmap: {error}", file=sys.stderr)
+        from altmap.report.text import printable
+
+        print(f"altmap: {printable(str(error))}", file=sys.stderr)
         return FAILED
     except KeyboardInterrupt:
         print("altmap: interrupted", file=sys.stderr)
@@ -101,30 +106,39 @@ def _scenario_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(args: argparse.Namespace) -> int:
-    from altmap.export import export, trace_json
+    from altmap.export import check_export_folder, export, trace_json
     from altmap.report.text import side_by_side
 
     policies: list[str | None] = args.policy or [None]
-    base = _read_sysroot(args)
-    done: list[tuple[Scenario, list[Trace]]] = []
-    for path in args.scenario:
-        scenario = _load(path, args)
-        traces = [_trace(scenario, policy, base, args) for policy in policies]
-        done.append((scenario, traces))
-    single = len(done) == len(policies) == 1
-    for scenario, traces in done:
-        if args.json:
-            print("".join(trace_json(trace) for trace in traces), end="")
-        else:
-            width = shutil.get_terminal_size((100, 24)).columns
-            print(side_by_side(traces, scenario.description or scenario.name, width))
-        if args.export is not None:
-            for trace in traces:
-                sub = Path() if single else Path(scenario.name) / trace.policy
-                export(trace, args.export / sub, base)
+    scenarios = [_load(path, args) for path in args.scenario]
+    _check_distinct("scenario", [scenario.name for scenario in scenarios])
+    _check_distinct("--policy", policies)
     if args.export is not None:
+        check_export_folder(args.export)
+    base = _read_sysroot(args)
+    runs = [[_trace(scenario, policy, base, args) for policy in policies] for scenario in scenarios]
+    if args.json:
+        print(trace_json(*(trace for traces in runs for trace in traces)), end="")
+    else:
+        width = shutil.get_terminal_size((100, 24)).columns
+        for scenario, traces in zip(scenarios, runs, strict=True):
+            print(side_by_side(traces, scenario.description or scenario.name, width))
+    if args.export is not None:
+        single = len(scenarios) == len(policies) == 1
+        folders = {
+            "" if single else f"{trace.scenario}/{trace.policy}": trace
+            for traces in runs
+            for trace in traces
+        }
+        export(folders, args.export, base)
         print(f"sysroots written below {args.export}", file=sys.stderr if args.json else sys.stdout)
     return EQUAL
+
+
+def _check_distinct(what: str, names: Sequence[str | None]) -> None:
+    for name in names:
+        if names.count(name) > 1:
+            raise InputError(f"{what} {name!r}: given twice")
 
 
 def _read_sysroot(args: argparse.Namespace) -> Sysroot | None:
@@ -149,8 +163,10 @@ def _trace(
     import copy
 
     scenario = copy.deepcopy(scenario)
-    scenario.machine.policy = policy or scenario.machine.policy
-    scenario.machine.release = args.release or scenario.machine.release
+    if policy is not None:
+        scenario.machine.policy = policy
+    if args.release is not None:
+        scenario.machine.release = args.release
     if args.on == "lab":
         from altmap.lab.target import run_in_guest
 

@@ -12,7 +12,12 @@ from altmap.boot import boot, parameters_shown
 from altmap.drivers import acpi
 from altmap.drivers.hyperv import HypervBalloon
 from altmap.errors import InputError
-from altmap.kernel.hotplug import memory_block_offline, memory_block_online, online_blocks
+from altmap.kernel.hotplug import (
+    memory_block_offline,
+    memory_block_online,
+    online_blocks,
+    read_dump,
+)
 from altmap.kernel.state import Addition, Kernel
 from altmap.kernel.touch import KernelFault
 from altmap.linux.observation import Observation
@@ -22,6 +27,7 @@ from altmap.platform.backing import Backing
 from altmap.platform.qemu import device_memory_base, place_dimm
 from altmap.runner import run_scenario
 from altmap.scenario import (
+    Dump,
     Machine,
     Offline,
     Online,
@@ -93,8 +99,12 @@ class ModelMachine:
         adopted = adopt(seen, machine)
         observer = Observer(adopted.kernel, seen, pages=pages)
         made = cls(adopted.kernel, adopted.backing, observer, seen.parameters, list(adopted.notes))
+        drivers = {device.id: device.driver for device in machine.devices}
         for id_, addition in adopted.devices.items():
-            made._devices[id_] = _Device("dimm", addition.pfns, addition)
+            driver = drivers.get(id_, "dimm")
+            made._devices[id_] = _Device(driver, addition.pfns, addition)
+            if driver == "hyperv":
+                made._hyperv().take_over(addition.pfns)
         return made
 
     @property
@@ -159,6 +169,8 @@ class ModelMachine:
                 return self._online(step)
             case Offline():
                 return self._offline(step)
+            case Dump():
+                return read_dump(self.kernel, exclude_offline=step.exclude_offline)
             case SetTunables():
                 return self._set(step)
 
@@ -188,8 +200,8 @@ class ModelMachine:
         node = plug.node or 0
         if not self.kernel.node_zones(node):
             raise InputError(f"plug {plug.id!r}: node {node} does not exist on this machine")
-        self.backing.backed |= pfns
         device = self._devices[plug.id] = _Device("dimm", pfns)
+        self._back(pfns)
         before = len(self.kernel.additions)
         outcome = acpi.insert(self.kernel, pfns, node)
         if len(self.kernel.additions) > before:
@@ -208,11 +220,19 @@ class ModelMachine:
         region = None
         if plug.region is not None:
             region = self._pfns(plug.region.address, plug.region.size)
-        self.backing.backed |= pfns
         self._devices[plug.id] = _Device("hyperv", pfns)
+        self._back(pfns)
+        return self._hyperv().hot_add_request(pfns, region)
+
+    def _back(self, pfns: PfnRange) -> None:
+        """Back a range, unless it lies where the kernel refuses to map anything."""
+        if pfns.end <= (1 << self.kernel.arch.max_physmem_bits) // self.kernel.arch.page_size_bytes:
+            self.backing.backed |= pfns
+
+    def _hyperv(self) -> HypervBalloon:
         if self._balloon is None:
             self._balloon = HypervBalloon(self.kernel)
-        return self._balloon.hot_add_request(pfns, region)
+        return self._balloon
 
     def _unplug(self, step: Unplug) -> Outcome:
         device = self._device(step.id)
@@ -228,7 +248,7 @@ class ModelMachine:
 
     def _device(self, id_: str) -> _Device:
         if id_ not in self._devices:
-            known = ", ".join(self._devices) or "none is plugged"
+            known = ", ".join(map(repr, self._devices)) or "none is plugged"
             raise InputError(f"device {id_!r}: no such device ({known})")
         return self._devices[id_]
 

@@ -330,7 +330,7 @@ class Observer:
             for node in sorted(nodes)
             if base.meminfo
         }
-        return NodeFolder(lists, meminfo)
+        return replace(base, lists=lists, meminfo=meminfo)
 
     def _node_meminfo(
         self, node: int, base: dict[str, int], counts: dict[tuple[int, str], _Counts]

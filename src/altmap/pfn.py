@@ -32,7 +32,9 @@ _UNITS = (
     | {f"{p}B": 1000**n for n, p in enumerate("KMGTP", start=1)}
     | {"kB": 1000}
 )
-_SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*")
+_SIZE = re.compile(r"\s*([0-9]{1,18}(?:\.[0-9]{1,18})?)\s*([A-Za-z]*)\s*")
+#: What the widest architecture can address.
+_MOST_BYTES = 1 << 52
 
 
 def parse_size(text: str) -> int:
@@ -57,18 +59,24 @@ def parse_size(text: str) -> int:
     size_bytes = Fraction(number) * _UNITS[unit]
     if size_bytes.denominator != 1:
         raise InputError(f"size {text!r}: need a whole number of bytes")
-    return int(size_bytes)
+    return _addressable("size", text, int(size_bytes))
+
+
+def _addressable(kind: str, given: object, value_bytes: int) -> int:
+    if value_bytes > _MOST_BYTES:
+        raise InputError(f"{kind} {given!r}: no machine addresses more than 4 PiB")
+    return value_bytes
 
 
 def parse_address(value: int | str) -> int:
     """Return the bytes of an address: an integer, ``"0x..."``, or a size such as ``"4GiB"``."""
     if isinstance(value, str):
         if re.fullmatch(r"\s*0[xX][0-9a-fA-F]+\s*", value):
-            return int(value, 16)
+            return _addressable("address", value, int(value, 16))
         return parse_size(value)
     if not isinstance(value, int) or isinstance(value, bool) or value < 0:
         raise InputError(f"address {value!r}: need a number of bytes >= 0 or text such as '0x1000'")
-    return value
+    return _addressable("address", value, value)
 
 
 def format_size(size_bytes: int) -> str:

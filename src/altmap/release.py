@@ -31,21 +31,19 @@ class Release:
     memmap_scope : str
         What one altmap may serve: ``none`` (no memmap_on_memory), ``one_block`` (the whole request
         must be exactly one memory block), ``per_block`` (any request, an altmap for each block).
+    self_hosting : tuple of str
+        Architectures that select ARCH_MHP_MEMMAP_ON_MEMORY_ENABLE, by ``uname -m``.
+    refuses_unsupported_memmap : bool
+        A driver that asks for a self-hosted memmap where it is not supported gets EINVAL; else the
+        memmap silently comes from existing memory.
     memmap_force : bool
         ``memmap_on_memory=force`` pads a memmap to whole pageblocks.
     memmap_page_flags : int
         ``/proc/kpageflags`` of a self-hosted memmap page in an online block.
     nopage_flags : int
         ``/proc/kpageflags`` of a pfn without an online memmap.
-    counts_memmap_pages : bool
-        ``nr_memmap_pages`` in ``/proc/vmstat``.
-    offline_page_type : bool
-        Pages start as PageOffline when their block goes online, and only those that leave that
-        state are managed; before, a driver marks the pages that it withholds.
     lowmem_includes_movable : bool
         ZONE_MOVABLE takes its share of ``min_free_kbytes`` like a kernel zone.
-    has_promo_watermark : bool
-        ``promo`` in ``/proc/zoneinfo``.
     acpi_asks_only_if_supported : bool
         The ACPI driver passes MHP_MEMMAP_ON_MEMORY only for a size that supports it; else always.
     hyperv_chunk : str
@@ -54,6 +52,11 @@ class Release:
         What hv_balloon's callback does with a page of no region: ``dropped`` or ``generic``.
     has_auto_movable : bool
         ``memory_hotplug.online_policy=auto-movable`` and memory groups.
+    shape : str
+        The release whose files' shape stands for this one's when a machine is booted on paper.
+    confirmed : bool
+        Predictions were compared with a real kernel of this release. Else the record rests on the
+        kernel's history alone.
     boot_reserved_bytes, boot_used_bytes : int
         What Debian's kernel keeps for itself at boot beside the memmap, and what is in use when it
         has come up with nothing but a shell. Measured on a 1 GiB guest; estimates elsewhere.
@@ -67,11 +70,12 @@ class Release:
     memmap_scope: str
     memmap_force: bool
     memmap_page_flags: int
+    shape: str
+    self_hosting: tuple[str, ...] = ()
+    confirmed: bool = True
+    refuses_unsupported_memmap: bool = False
     nopage_flags: int = _NOPAGE
-    counts_memmap_pages: bool = False
-    offline_page_type: bool = False
     lowmem_includes_movable: bool = True
-    has_promo_watermark: bool = False
     acpi_asks_only_if_supported: bool = True
     hyperv_chunk: str = "128MiB"
     hyperv_foreign_pages: str = "dropped"
@@ -86,17 +90,19 @@ _6_1 = Release(
     name="6.1",
     memmap_scope="one_block",
     memmap_force=False,
+    self_hosting=("x86_64", "aarch64"),
+    refuses_unsupported_memmap=True,
     memmap_page_flags=_RESERVED | _OWNER_PRIVATE,
+    shape="6.1",
     debian_default_online={"x86_64": "offline"},
     sources={
         "memmap_scope": "mm/memory_hotplug.c: mhp_supports_memmap_on_memory (v6.1)",
+        "self_hosting": "arch/*/Kconfig (v6.1)",
+        "refuses_unsupported_memmap": "mm/memory_hotplug.c: add_memory_resource (v6.1)",
         "memmap_force": "mm/memory_hotplug.c: memmap_on_memory is a bool (v6.1)",
         "memmap_page_flags": "mm/memory_hotplug.c: mhp_init_memmap_on_memory (v6.1)",
         "nopage_flags": "fs/proc/page.c: stable_page_flags (v6.1)",
-        "counts_memmap_pages": "absent from mm/vmstat.c: vmstat_text (v6.1)",
-        "offline_page_type": "mm/memory_hotplug.c: generic_online_page (v6.1)",
         "lowmem_includes_movable": "mm/page_alloc.c: __setup_per_zone_wmarks (v6.1)",
-        "has_promo_watermark": "mm/vmstat.c: zoneinfo_show_print (v6.1)",
         "acpi_asks_only_if_supported": (
             "drivers/acpi/acpi_memhotplug.c: acpi_memory_enable_device (v6.1)"
         ),
@@ -110,12 +116,12 @@ _6_12 = replace(
     _6_1,
     name="6.12",
     memmap_scope="per_block",
+    self_hosting=("x86_64", "aarch64", "ppc64le", "s390x", "riscv64"),
+    refuses_unsupported_memmap=False,
     memmap_force=True,
     memmap_page_flags=_OWNER_PRIVATE,
-    counts_memmap_pages=True,
-    offline_page_type=True,
+    shape="6.12",
     lowmem_includes_movable=False,
-    has_promo_watermark=True,
     acpi_asks_only_if_supported=False,
     hyperv_chunk="block",
     boot_reserved_bytes=111181824,
@@ -123,13 +129,12 @@ _6_12 = replace(
     debian_default_online={"x86_64": "online"},
     sources={
         "memmap_scope": "mm/memory_hotplug.c: create_altmaps_and_memory_blocks (v6.12)",
+        "self_hosting": "arch/*/Kconfig (v6.12)",
+        "refuses_unsupported_memmap": "mm/memory_hotplug.c: add_memory_resource (v6.12)",
         "memmap_force": "mm/memory_hotplug.c: memory_block_memmap_on_memory_pages (v6.12)",
         "memmap_page_flags": "mm/memory_hotplug.c: mhp_init_memmap_on_memory (v6.12)",
         "nopage_flags": "fs/proc/page.c: stable_page_flags (v6.12)",
-        "counts_memmap_pages": "mm/sparse-vmemmap.c: __populate_section_memmap (v6.12)",
-        "offline_page_type": "mm/memory_hotplug.c: generic_online_page (v6.12)",
         "lowmem_includes_movable": "mm/page_alloc.c: __setup_per_zone_wmarks (v6.12)",
-        "has_promo_watermark": "mm/vmstat.c: zoneinfo_show_print (v6.12)",
         "acpi_asks_only_if_supported": (
             "drivers/acpi/acpi_memhotplug.c: acpi_memory_enable_device (v6.12)"
         ),
@@ -140,12 +145,78 @@ _6_12 = replace(
     },
 )
 
-#: Every release with a record, by name.
-RELEASES: dict[str, Release] = {release.name: release for release in (_6_1, _6_12)}
+_4_20 = replace(
+    _6_1,
+    name="4.20",
+    memmap_scope="none",
+    self_hosting=(),
+    refuses_unsupported_memmap=False,
+    memmap_page_flags=0,
+    confirmed=False,
+    has_auto_movable=False,
+    sources={"memmap_scope": "the feature came with v5.13: a08a2ae34613"},
+)
+_5_13 = replace(
+    _6_1,
+    name="5.13",
+    memmap_page_flags=_RESERVED,
+    confirmed=False,
+    has_auto_movable=False,
+    sources={
+        "memmap_scope": "a08a2ae34613 (v5.13)",
+        "memmap_page_flags": "PageVmemmapSelfHosted came with v6.0: 66361095129b",
+        "has_auto_movable": "memory groups came with v5.15",
+    },
+)
+_5_15 = replace(_5_13, name="5.15", has_auto_movable=True)
+_6_6 = replace(
+    _6_1,
+    name="6.6",
+    self_hosting=("x86_64", "aarch64", "ppc64le"),
+    refuses_unsupported_memmap=False,
+    memmap_force=True,
+    acpi_asks_only_if_supported=False,
+    lowmem_includes_movable=False,
+    confirmed=False,
+    debian_default_online={"x86_64": "online"},
+    sources={
+        "self_hosting": "603fd64dfa45 (v6.6)",
+        "refuses_unsupported_memmap": "e3c2bfdd33a3 (v6.6)",
+        "memmap_force": "2d1f649c7c08 (v6.6)",
+        "acpi_asks_only_if_supported": "e3c2bfdd33a3 (v6.6)",
+        "debian_default_online": "changelog of Debian's kernel package, 6.5",
+    },
+)
+_6_8 = replace(
+    _6_6,
+    name="6.8",
+    memmap_scope="per_block",
+    self_hosting=("x86_64", "aarch64", "ppc64le", "s390x"),
+    sources={"memmap_scope": "6b8f0798b85a (v6.8)", "self_hosting": "c5f1e2d18909 (v6.8)"},
+)
+_7_3 = replace(
+    _6_12,
+    name="7.3",
+    nopage_flags=0,
+    hyperv_foreign_pages="generic",
+    shape="7.3",
+    boot_reserved_bytes=117882880,
+    boot_used_bytes=37740 << 10,
+    sources={
+        **_6_12.sources,
+        "nopage_flags": "fs/proc/page.c: stable_page_flags (v7.3)",
+        "hyperv_foreign_pages": "drivers/hv/hv_balloon.c: hv_online_page (v7.3)",
+    },
+)
+
+#: Every release with a record, by name, oldest first.
+RELEASES: dict[str, Release] = {
+    release.name: release for release in (_4_20, _5_13, _5_15, _6_1, _6_6, _6_8, _6_12, _7_3)
+}
 
 
 def _version(name: str) -> tuple[int, int]:
-    match = re.match(r"(\d+)\.(\d+)", name)
+    match = re.match(r"([0-9]{1,4})\.([0-9]{1,4})(?![0-9])", name)
     if match is None:
         raise InputError(f"release {name!r}: need 'major.minor', such as '6.12'")
     return int(match[1]), int(match[2])
@@ -165,5 +236,5 @@ def release_for(name: str) -> Release:
     wanted = _version(name)
     older = [release for release in RELEASES.values() if _version(release.name) <= wanted]
     if not older:
-        raise InputError(f"release {name!r}: the oldest release with a record is 6.1")
+        raise InputError(f"release {name!r}: the oldest release with a record is 4.20")
     return max(older, key=lambda release: _version(release.name))

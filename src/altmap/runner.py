@@ -57,6 +57,7 @@ def run_scenario(
     InputError
         If a step cannot be asked of any kernel; nothing of the trace is returned.
     """
+    identity = target.identity  # steps may change parameters; the heading tells the start
     steps = [StepRecord("start", {}, OK, observation=target.observe())]
     for index, step in enumerate(scenario.steps):
         progress(step_name(step))
@@ -67,4 +68,4 @@ def run_scenario(
         if not target.crashed:
             record.observation = target.observe()
         steps.append(record)
-    return Trace(scenario=scenario.name, steps=steps, notes=target.notes, **target.identity)
+    return Trace(scenario=scenario.name, steps=steps, notes=target.notes, **identity)

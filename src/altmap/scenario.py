@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,6 +21,7 @@ from altmap.pfn import parse_address, parse_size
 __all__ = (
     "Address",
     "Device",
+    "Dump",
     "Machine",
     "Node",
     "Offline",
@@ -42,6 +44,12 @@ AutoOnline = Literal["offline", "online", "online_kernel", "online_movable"]
 MemmapMode = Literal["off", "on", "force"]
 OnlinePolicy = Literal["contig-zones", "auto-movable"]
 Driver = Literal["dimm", "hyperv"]
+
+
+_MOST_BLOCKS = 1 << 20
+_MOST_CPUS = 8192  # CONFIG_NR_CPUS of distributions
+_MOST_NODES = 1024  # MAX_NUMNODES
+_MOST_RATIO = 1 << 31
 
 
 class Size(int):
@@ -87,7 +95,7 @@ class Machine(_Strict, kw_only=True):
     release: str | None = None
     memory: Size | None = None
     platform: Literal["pc", "q35"] | None = None
-    cpus: int = 1
+    cpus: int | None = None
     nodes: list[Node] = []
     block_size: Size | None = None
     policy: str | None = None
@@ -138,6 +146,12 @@ class Offline(_Selection, kw_only=True, tag="offline"):
     """Memory blocks are offlined, in the order given, up to the first refusal."""
 
 
+class Dump(_Step, kw_only=True, tag="dump"):
+    """The pages of online blocks are read, as a crash dump does."""
+
+    exclude_offline: bool = True
+
+
 class SetTunables(_Step, kw_only=True, tag="set"):
     """Parameters of the running kernel are written."""
 
@@ -147,7 +161,7 @@ class SetTunables(_Step, kw_only=True, tag="set"):
     auto_movable_numa_aware: bool | None = None
 
 
-Step = Plug | Unplug | Online | Offline | SetTunables
+Step = Plug | Unplug | Online | Offline | Dump | SetTunables
 
 
 class Scenario(_Strict, kw_only=True):
@@ -181,14 +195,14 @@ def load_scenario(path: Path, settings: Sequence[str] = ()) -> Scenario:
         raise InputError(f"scenario {path}: not UTF-8 text") from error
     try:
         data = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:
+        # tomllib lets Python's own limits (digits of a number, nesting) through.
         raise InputError(f"scenario {path}: not TOML: {error}") from error
     data.setdefault("name", path.stem)
-    for setting in settings:
-        key, given, value = setting.partition("=")
-        if not given or not isinstance(data.setdefault("machine", {}), dict):
-            raise InputError(f"setting {setting!r}: need KEY=VALUE")
-        data["machine"][key] = _SETTING_WORDS.get(value, int(value) if value.isdigit() else value)
+    machine = data.setdefault("machine", {})
+    if not isinstance(machine, dict):
+        raise InputError(f"scenario {path}: machine {machine!r}: need a table")
+    machine |= dict(_setting(text) for text in settings)
     try:
         scenario: Scenario = msgspec.convert(data, Scenario, dec_hook=_decode)
         _check(scenario)
@@ -197,7 +211,13 @@ def load_scenario(path: Path, settings: Sequence[str] = ()) -> Scenario:
     return scenario
 
 
-_SETTING_WORDS: dict[str, bool] = {"true": True, "false": False}
+def _setting(text: str) -> tuple[str, bool | int | str]:
+    key, given, value = text.partition("=")
+    if not key or not given:
+        raise InputError(f"setting {text!r}: need KEY=VALUE")
+    if value in ("true", "false"):
+        return key, value == "true"
+    return key, int(value) if re.fullmatch(r"-?[0-9]{1,18}", value) else value
 
 
 def _decode(wanted: type, value: Any) -> Any:
@@ -215,10 +235,30 @@ def _check(scenario: Scenario) -> None:
     ]:
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+-]*", text):
             raise InputError(f"{label} {text!r}: need letters, digits and . _ + - only")
-    if scenario.machine.cpus < 1:
-        raise InputError(f"machine.cpus {scenario.machine.cpus}: need at least 1")
+    _check_machine(scenario.machine)
     for index, step in enumerate(scenario.steps):
         _check_step(f"steps[{index}]", step)
+
+
+def _check_machine(machine: Machine) -> None:
+    for name, value, least, most in (
+        ("cpus", machine.cpus, 1, _MOST_CPUS),
+        ("auto_movable_ratio", machine.auto_movable_ratio, 0, _MOST_RATIO),
+        ("nodes", len(machine.nodes) or None, 1, _MOST_NODES),
+        *((f"devices {d.id!r} node", d.node, 0, _MOST_NODES - 1) for d in machine.devices),
+    ):
+        if value is not None and not least <= value <= most:
+            raise InputError(f"machine.{name} {value}: need {least} to {most}")
+    ids = [device.id for device in machine.devices]
+    for device in machine.devices:
+        if not device.id or ids.count(device.id) > 1:
+            raise InputError(f"machine.devices {device.id!r}: need an id of its own")
+        if device.size <= 0:
+            raise InputError(f"machine.devices {device.id!r}: need a size of more than 0 bytes")
+    ranges = sorted((d.address, d.address + d.size, d.id) for d in machine.devices)
+    for (_, end, one), (start, _, other) in pairwise(ranges):
+        if start < end:
+            raise InputError(f"machine.devices {one!r} and {other!r}: overlap at {start:#x}")
 
 
 def _check_step(where: str, step: Step) -> None:
@@ -228,17 +268,40 @@ def _check_step(where: str, step: Step) -> None:
                 raise InputError(f"{where}.size {step.size}: need more than 0 bytes")
             if step.driver == "hyperv" and step.address is None:
                 raise InputError(f"{where}: a hyperv plug needs an address, the host names it")
+            if step.driver == "hyperv" and step.node is not None:
+                raise InputError(f"{where}.node: a hyperv host names no node")
             if step.driver != "hyperv" and step.region is not None:
                 raise InputError(f"{where}.region: only a hyperv plug has one")
+            _check_region(where, step)
         case Online() | Offline():
             if (step.id is None) == (step.blocks is None):
                 raise InputError(f"{where}: need either id or blocks")
-            selected_blocks(step)
+            if step.blocks is not None and step.part != "all":
+                raise InputError(f"{where}.part: selects from a device, not from blocks")
+            try:
+                selected_blocks(step)
+            except InputError as error:
+                raise InputError(f"{where}.{error}") from error
         case SetTunables():
+            if step.auto_movable_ratio is not None and step.auto_movable_ratio < 0:
+                raise InputError(
+                    f"{where}.auto_movable_ratio {step.auto_movable_ratio}: need 0 or more"
+                )
             if all(getattr(step, key) is None for key in step.__struct_fields__ if key != "name"):
                 raise InputError(f"{where}: sets nothing")
         case _:
             pass
+
+
+def _check_region(where: str, step: Plug) -> None:
+    if step.region is None or step.address is None:
+        return
+    start, end = step.region.address, step.region.address + step.region.size
+    if not start <= step.address or step.address + step.size > end:
+        raise InputError(
+            f"{where}.region [{start:#x}, {end:#x}): need to hold the range that is added, "
+            f"[{step.address:#x}, {step.address + step.size:#x})"
+        )
 
 
 def selected_blocks(step: Online | Offline) -> list[int] | None:
@@ -254,10 +317,14 @@ def selected_blocks(step: Online | Offline) -> list[int] | None:
     named = step.blocks if isinstance(step.blocks, list) else [step.blocks]
     ids: list[int] = []
     for item in named:
-        match = re.fullmatch(r"(?:memory)?(\d+)(?:-(\d+))?", str(item))
+        text = item if isinstance(item, str) else str(item) if abs(item) < 10**12 else ""
+        match = re.fullmatch(r"(?:memory)?([0-9]{1,9})(?:-([0-9]{1,9}))?", text)
         if match is None or int(match[2] or match[1]) < int(match[1]):
             raise InputError(f"blocks {item!r}: need a block id such as 32, '32-39' or 'memory32'")
-        ids.extend(range(int(match[1]), int(match[2] or match[1]) + 1))
+        chosen = range(int(match[1]), int(match[2] or match[1]) + 1)
+        if len(ids) + len(chosen) > _MOST_BLOCKS:
+            raise InputError(f"blocks {item!r}: names more than {_MOST_BLOCKS} blocks")
+        ids.extend(chosen)
     if not ids:
         raise InputError("blocks []: need at least one block")
     return ids
@@ -279,7 +346,7 @@ def step_name(step: Step) -> str:
     if step.name:
         return step.name
     verb = str(step.__struct_config__.tag)
-    if isinstance(step, SetTunables):
+    if isinstance(step, SetTunables | Dump):
         return verb
     if isinstance(step, Online | Offline) and step.id is None:
         ids = selected_blocks(step) or []

@@ -22,7 +22,8 @@ def compare_with_lab(
     predicted; a machine booted on paper is compared with that start as well, by its layout.
     """
     scenario = copy.deepcopy(scenario)
-    scenario.machine.release = release or scenario.machine.release
+    if release is not None:
+        scenario.machine.release = release
     observed = run_in_guest(scenario, progress)
     start = observed.steps[0].observation
     assert start is not None  # a guest that cannot be looked at raises

@@ -80,6 +80,12 @@ class HypervBalloon:
             return self.kernel.block_nr_pages
         return _CHUNK_BYTES_6_1 // self.kernel.arch.page_size_bytes
 
+    def take_over(self, pages: PfnRange) -> None:
+        """Take over memory that the host gave, and Linux added, before the start."""
+        self.regions.append(
+            Region(pages.start, pages.end, pages.start, pages.end, added_end=pages.end)
+        )
+
     def hot_add_request(self, pages: PfnRange, region: PfnRange | None) -> Outcome:
         """Handle DM_MEM_HOT_ADD_REQUEST (``hot_add_req``).
 

@@ -30,6 +30,7 @@ __all__ = (
     "memory_block_offline",
     "memory_block_online",
     "online_blocks",
+    "read_dump",
     "try_remove_memory",
     "zone_for_pfn_range",
 )
@@ -428,6 +429,7 @@ def memory_block_offline(kernel: Kernel, pfns: PfnRange) -> Outcome:
         return refusal
     (zone,) = zones
     moving = kernel.used & pfns
+    _read_for_offline(kernel, pfns, moving)
     zone.present -= pfns
     kernel.online_blocks -= kernel.blocks(pfns)
     targets = _migration_targets(kernel, zone, len(moving))
@@ -451,6 +453,19 @@ def memory_block_offline(kernel: Kernel, pfns: PfnRange) -> Outcome:
     ids = kernel.block_ids(pfns)
     kernel.note("offlined", f"{_blocks(ids)} offline", pfns, "offline_pages")
     return OK
+
+
+def _read_for_offline(kernel: Kernel, pfns: PfnRange, moving: PfnSet) -> None:
+    """Read what taking a block offline reads: its struct pages, and the pages it migrates."""
+    addition = kernel.addition_of(pfns.start)
+    if addition is not None:
+        frames = (
+            addition.memmap.frames_of(pfns)
+            if addition.memmap.self_hosted
+            else _host_frames(kernel, addition, pfns)
+        )
+        kernel.touch("read", frames, "has_unmovable_pages", f"the struct pages of {pfns}")
+    kernel.touch("read", moving, "migrate_pages", "pages in use")
 
 
 def _check_offline(kernel: Kernel, pfns: PfnRange, zones: list[Zone]) -> Outcome | None:
@@ -483,9 +498,14 @@ def _check_offline(kernel: Kernel, pfns: PfnRange, zones: list[Zone]) -> Outcome
 
 
 def _migration_targets(kernel: Kernel, zone: Zone, nr_pages: int) -> PfnSet | None:
-    """Return the free pages that pages of the zone may move to; ``None`` if there are too few."""
+    """Return the free pages that pages of the zone may move to; ``None`` if there are too few.
+
+    Other nodes come first (``mm/memory_hotplug.c: do_migrate_range``), the highest zone of each.
+    """
     taken = PfnSet()
-    for target in reversed(kernel.zones.values()):
+    targets = sorted(kernel.zones.values(), key=lambda target: target.node == zone.node)
+    nodes = dict.fromkeys(target.node for target in targets)
+    for target in (z for node in nodes for z in reversed(kernel.node_zones(node))):
         if len(taken) >= nr_pages:
             break
         if zone.name == MOVABLE or target.name != MOVABLE:
@@ -517,6 +537,25 @@ def try_remove_memory(kernel: Kernel, addition: Addition) -> Outcome:
         kernel.free_pages(freed)
     ids = kernel.block_ids(pfns)
     kernel.note("removed", f"{_blocks(ids)} removed", pfns, "try_remove_memory")
+    return OK
+
+
+def read_dump(kernel: Kernel, *, exclude_offline: bool) -> Outcome:
+    """Read every present page of online blocks, as a dump of the running kernel does.
+
+    Parameters
+    ----------
+    kernel : Kernel
+    exclude_offline : bool
+        The reader leaves out pages of type Offline, as makedumpfile can since v5.1's
+        "mm/kdump: allow to exclude pages that are logically offline".
+    """
+    pages = PfnSet()
+    for zone in kernel.zones.values():
+        pages |= zone.present
+    if exclude_offline:
+        pages -= kernel.fake_offline
+    kernel.touch("read", pages, "read_kcore", "the pages of online blocks")
     return OK
 
 

@@ -86,6 +86,8 @@ class Memmap:
         if not self.self_hosted:
             return found
         pfns = pfns.intersection(self.described)
+        if not pfns:
+            return found
         first = pfns.start - (pfns.start - self.described.start) % self.unit_nr_pages
         for start in range(first, pfns.end, self.unit_nr_pages):
             unit = PfnRange(start, start + self.unit_nr_pages).intersection(pfns)
@@ -112,7 +114,7 @@ def memmap_on_memory_nr_pages(arch: Arch, release: Release, block_nr_pages: int,
     ``memory_block_memmap_on_memory_pages`` (6.1, 6.12); the architecture's test is on the bytes
     before padding.
     """
-    if mode == "off" or release.memmap_scope == "none":
+    if mode == "off" or arch.family not in release.self_hosting:
         return 0
     vmemmap_bytes = arch.memmap_bytes(block_nr_pages)
     nr_pages = vmemmap_bytes // arch.page_size_bytes
@@ -162,7 +164,7 @@ class OptIn:
             hosted = 0
         if hosted:
             return Memmap(arch, request.pfns, block, hosted)
-        if release.memmap_scope == "one_block":
+        if release.refuses_unsupported_memmap:
             return Outcome.refused(
                 errno.EINVAL,
                 "add_memory_resource",

@@ -335,7 +335,7 @@ class Kernel:
         """
         marks = zone.watermarks
         at = len(self.kernel_zones(zone.node)) - 1
-        kept = marks.protection[at] if marks.protection else 0
+        kept = marks.protection[at] if at < len(marks.protection) else 0
         boost = 0 if kept else self.arch.pageblock_nr_pages
         return max(0, self.nr_free(zone) - marks.min - kept - boost)
 

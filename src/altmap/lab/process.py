@@ -15,7 +15,7 @@ from altmap.lab.initramfs import build_initramfs
 from altmap.lab.kernels import KernelFiles
 from altmap.lab.qemu import Hardware, qemu_arguments
 
-__all__ = ("PROGRAM", "QemuProcess")
+__all__ = ("PROGRAM", "QemuProcess", "check_programs")
 
 PROGRAM = "qemu-system-x86_64"
 _PACKAGES = {PROGRAM: "qemu-system-x86", "setpriv": "util-linux"}
@@ -23,6 +23,19 @@ _CONSOLE_LINES = 15
 _CONSOLE_BYTES = 1 << 16
 _PANIC = "Kernel panic - not syncing"
 _EXIT_SECONDS = 5.0
+
+
+def check_programs() -> None:
+    """Check that guests can be started at all.
+
+    Raises
+    ------
+    LabError
+        Naming the program that is missing, and Debian's package of it.
+    """
+    for program, package in _PACKAGES.items():
+        if shutil.which(program) is None:
+            raise LabError(f"{program} is missing: apt install {package}")
 
 
 class QemuProcess:
@@ -46,9 +59,7 @@ class QemuProcess:
     def __init__(
         self, kernel: KernelFiles, hardware: Hardware, accelerator: str, cmdline: str
     ) -> None:
-        for program, package in _PACKAGES.items():
-            if shutil.which(program) is None:
-                raise LabError(f"{program} is missing: apt install {package}")
+        check_programs()
         with contextlib.ExitStack() as stack:
             self._console = _anonymous(stack)
             self._complaints = _anonymous(stack)

@@ -14,6 +14,7 @@ from altmap.lab.capture import capture
 from altmap.lab.dimm import plug_dimm, unplug_dimm
 from altmap.lab.guest import Guest
 from altmap.lab.kernels import fetch
+from altmap.lab.process import check_programs
 from altmap.lab.qemu import Hardware
 from altmap.lab.qmp import QemuRefusedError
 from altmap.lab.state import write_block_state, write_file
@@ -21,6 +22,7 @@ from altmap.linux.observation import Observation
 from altmap.release import DEFAULT_RELEASE
 from altmap.runner import run_scenario
 from altmap.scenario import (
+    Dump,
     Machine,
     Offline,
     Online,
@@ -61,6 +63,8 @@ def hardware_of(machine: Machine) -> Hardware:
         ("arch", machine.arch, (None, "x86_64")),
         ("policy", machine.policy, (None, "opt-in")),
         ("block_size", machine.block_size, (None,)),
+        ("devices", machine.devices or None, (None,)),
+        ("unbacked_reads", machine.unbacked_reads, ("fault",)),
     ):
         if value not in allowed:
             raise InputError(f"machine.{key} {value!r}: a real kernel cannot be given another one")
@@ -69,7 +73,7 @@ def hardware_of(machine: Machine) -> Hardware:
     return Hardware(
         memory_bytes=memory,
         maxmem_bytes=max(64 << 30, 2 * memory + (64 << 30)),
-        smp=machine.cpus,
+        smp=machine.cpus or 1,
         machine=machine.platform or "pc",
         node_bytes=nodes,
     )
@@ -100,10 +104,12 @@ def run_in_guest(scenario: Scenario, progress: Callable[[str], None]) -> Trace:
         If the kernel cannot be had, or the guest does not boot or dies.
     """
     machine = scenario.machine
-    release = machine.release or DEFAULT_RELEASE
+    release = DEFAULT_RELEASE if machine.release is None else machine.release
     hardware, cmdline = hardware_of(machine), cmdline_of(machine)
+    check_programs()
+    kernel = fetch(release)
     progress(f"{scenario.name}: Linux {release} boots in QEMU")
-    with Guest(fetch(release), hardware, cmdline) as guest:
+    with Guest(kernel, hardware, cmdline) as guest:
         return run_scenario(scenario, LabMachine(guest), progress)
 
 
@@ -165,6 +171,8 @@ class LabMachine:
                 record.outcome = self._write_states(step, step.to)
             case Offline():
                 record.outcome = self._write_states(step, "offline")
+            case Dump():
+                raise InputError("dump: no lab reads one; every page of a guest here is backed")
             case SetTunables():
                 record.outcome = self._set(step)
         log = self._guest.kernel_log()
@@ -210,7 +218,7 @@ class LabMachine:
 
     def _device(self, id_: str) -> tuple[int, int]:
         if id_ not in self._devices:
-            known = ", ".join(self._devices) or "none is plugged"
+            known = ", ".join(map(repr, self._devices)) or "none is plugged"
             raise InputError(f"device {id_!r}: no such device ({known})")
         return self._devices[id_]
 

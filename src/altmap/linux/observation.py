@@ -107,7 +107,7 @@ class Observation:
     @property
     def missing(self) -> tuple[str, ...]:
         """The files and folders that the machine did not show, by path."""
-        return tuple(path for name, path in _PATHS.items() if not getattr(self, name))
+        return tuple(path for name, path in _PATHS.items() if getattr(self, name) in (None, (), {}))
 
     def render(self, base: Sysroot | None = None) -> Sysroot:
         """Return a sysroot whose files say this, and for the rest what *base* says.

@@ -47,7 +47,11 @@ class Sysroot:
             If the source is missing, damaged, or breaks a rule; the message names the member.
         """
         source = Path(source)
-        taken = folder.read(source) if source.is_dir() else archive.read(source)
+        try:
+            is_folder = source.is_dir()
+        except OSError as error:
+            raise InputError(f"{source}: {error.strerror}") from error
+        taken = folder.read(source) if is_folder else archive.read(source)
         return cls(taken.files, taken.links, tuple(taken.unreadable))
 
     def write(self, target: Path) -> None:

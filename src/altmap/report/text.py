@@ -10,9 +10,11 @@ from altmap.compare import Comparison, FileVerdict, Verdict
 from altmap.pfn import Pages, PfnRange, PfnSet, PfnStride, format_size
 from altmap.trace import Event, StepRecord, Trace
 
-__all__ = ("comparison_text", "side_by_side")
+__all__ = ("comparison_text", "pages_text", "printable", "side_by_side")
 
 _SHOWN_RUNS = 2
+#: Rows of one kind in a row; more are folded.
+_MOST_ROWS = 4
 #: Events that a reader of a run wants, and the label of their row.
 _LABELS = {
     "memmap-placed": "memmap",
@@ -42,8 +44,9 @@ def side_by_side(traces: Sequence[Trace], title: str, width: int = 100) -> str:
         Columns of the terminal.
     """
     label = 12
-    column = max(30, (width - label - 2 * len(traces)) // len(traces))
-    out = [title, "=" * min(len(title), width)]
+    column = max(12, (width - label - 2 * (len(traces) - 1)) // len(traces))
+    heading = textwrap.wrap(printable(title), width)
+    out = [*heading, "=" * max(map(len, heading), default=0)]
     heads = [f"{t.policy} ({t.target}, {t.release})" for t in traces]
     out.append(_row("", heads, label, column))
     for index, step in enumerate(traces[0].steps):
@@ -55,14 +58,17 @@ def side_by_side(traces: Sequence[Trace], title: str, width: int = 100) -> str:
             for texts in zip_longest(*columns, fillvalue=""):
                 out.append(_row(name, list(texts), label, column))
     notes = dict.fromkeys(note for trace in traces for note in trace.notes)
-    out.extend(f"note: {note}" for note in notes)
+    for note in notes:
+        out.extend(textwrap.wrap(f"note: {printable(note)}", width, subsequent_indent="  "))
     return "\n".join(line.rstrip() for line in out) + "\n"
 
 
 def _row_names(cells: list[Cell]) -> list[str]:
-    order = ["result", "fault", *_LABELS.values(), "memory"]
-    present = {name for cell in cells for name, _ in cell}
-    return [name for name in dict.fromkeys(order) if name in present]
+    """Return the labels in the order in which they first appear, whatever the column."""
+    longest = sorted(cells, key=len, reverse=True)
+    seen = dict.fromkeys(name for cell in longest for name, _ in cell)
+    seen.pop("memory", None)
+    return [*seen, "memory"]
 
 
 def _row(name: str, texts: list[str], label: int, column: int) -> str:
@@ -110,8 +116,8 @@ def _event_rows(events: list[Event]) -> Iterator[tuple[str, str]]:
     """Yield a row for each event, one for a run of blocks that go offline one by one."""
     for kind, group in groupby(events, key=lambda event: event.kind):
         rows = [_event(event) for event in group]
-        if kind == "offlined" and len(rows) > 1:
-            rows = [f"{rows[0]} … {rows[-1]} ({len(rows)} blocks)"]
+        if len(rows) > _MOST_ROWS:
+            rows = [rows[0], f"… {len(rows) - 2} more like it …", rows[-1]]
         if kind in _LABELS:
             yield from ((_LABELS[kind], row) for row in rows)
 
@@ -164,11 +170,16 @@ def _bought(trace: Trace, index: int) -> int:
     sizes: dict[str, int] = {}
     for step in trace.steps[1 : index + 1]:
         action = step.action
-        if action.get("do") == "plug":
+        if action.get("do") == "plug" and step.outcome.status != "not_reached":
             sizes[action["id"]] = action["size"]
         elif action.get("do") == "unplug" and step.outcome:
             sizes.pop(action["id"], None)
     return sum(sizes.values())
+
+
+def printable(text: str) -> str:
+    """Return the text in one line, with everything that a terminal would act on escaped."""
+    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
 
 
 def comparison_text(comparison: Comparison, title: str) -> str:

@@ -1,0 +1,255 @@
+"""The page on scenarios: what it shows runs, and it leaves no key of the schema out."""
+
+import re
+import shlex
+import shutil
+import subprocess
+import tomllib
+import types
+import typing
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from altmap import cli, scenario
+from altmap.arch import ARCHES
+from altmap.kernel.accounting import POLICIES
+from altmap.linux.observation import Observation
+from altmap.linux.sysroot import Sysroot
+from altmap.machine import predict
+from altmap.release import RELEASES
+
+ROOT = Path(__file__).parents[1]
+PAGE = (ROOT / "docs/scenario.md").read_text(encoding="utf-8")
+FENCED = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+BLOCKS = [(match[1], match[2]) for match in FENCED.finditer(PAGE)]
+
+#: The file's name is the first line of each example.
+EXAMPLES = {
+    text.partition("\n")[0].removeprefix("# "): text
+    for language, text in BLOCKS
+    if language == "toml" and "[[steps]]" in text
+}
+RECORDING = ROOT / "tests/recordings/files/linux-6.12-dimm.tar.xz"
+CARRIES_ON = {"carry-on.toml", "acpi-names.toml"}
+
+#: Heading of the section that describes a class, and what its tables need besides the key shown.
+SECTIONS = {
+    scenario.Scenario: ("## The file", "", {}),
+    scenario.Machine: ("### `[machine]`", "[machine]", {}),
+    scenario.Node: ("### `machine.nodes`", "[[machine.nodes]]", {}),
+    scenario.Device: (
+        "### `machine.devices`",
+        "[[machine.devices]]",
+        {"id": '"d"', "address": '"4GiB"', "size": '"1GiB"'},
+    ),
+    scenario.Plug: ('#### `do = "plug"`', "[[steps]]", {"id": '"d"', "size": '"1GiB"'}),
+    scenario.Region: ("#### `region`", "[steps.region]", {"address": "0", "size": '"1GiB"'}),
+    scenario.Unplug: ('#### `do = "unplug"`', "[[steps]]", {"id": '"d"'}),
+    scenario.Online: ('#### `do = "online"`', "[[steps]]", {"id": '"d"'}),
+    scenario.Offline: ('#### `do = "offline"`', "[[steps]]", {"id": '"d"'}),
+    scenario.SetTunables: ('#### `do = "set"`', "[[steps]]", {"auto_movable_ratio": "1"}),
+}
+STRUCTS = [
+    value
+    for value in vars(scenario).values()
+    if isinstance(value, type) and issubclass(value, msgspec.Struct) and value.__name__[0] != "_"
+]
+COMMON = ("name",)  # of every step, in a table of its own
+
+
+def rows(heading):
+    """Return the rows of the first table below a heading: key to all cells behind it."""
+    assert PAGE.count(f"\n{heading}\n") == 1, f"docs/scenario.md: need one heading {heading!r}"
+    below = PAGE.split(f"\n{heading}\n", 1)[1]
+    table = re.search(r"(?:^\|.*\n)+", below, re.MULTILINE)[0].splitlines()[2:]
+    cells = [[cell.strip() for cell in row.strip("|").split("|")] for row in table]
+    return {cell[0].strip("`"): cell[1:] for cell in cells}
+
+
+def keys_of(struct):
+    fields = msgspec.structs.fields(struct)
+    steps = struct.__struct_config__.tag is not None
+    return [field for field in fields if not (steps and field.name in COMMON)]
+
+
+def literals(annotation):
+    """Return the words that an annotation allows."""
+    if typing.get_origin(annotation) is typing.Literal:
+        return list(typing.get_args(annotation))
+    if typing.get_origin(annotation) in (typing.Union, types.UnionType):
+        return [word for part in typing.get_args(annotation) for word in literals(part)]
+    return []
+
+
+# --- the schema ------------------------------------------------------------------------------
+
+
+def test_every_class_of_the_schema_has_a_section():
+    assert set(SECTIONS) == set(STRUCTS)
+
+
+@pytest.mark.parametrize("struct", STRUCTS, ids=lambda struct: struct.__name__)
+def test_the_page_has_every_key_and_no_other(struct):
+    assert set(rows(SECTIONS[struct][0])) == {field.name for field in keys_of(struct)}
+
+
+@pytest.mark.parametrize("struct", STRUCTS, ids=lambda struct: struct.__name__)
+def test_the_page_has_every_word_and_default(struct):
+    shown = rows(SECTIONS[struct][0])
+    for field in keys_of(struct):
+        kind, default = shown[field.name][:2]
+        for word in literals(field.type):
+            assert f"`{word}`" in kind + default, f"{struct.__name__}.{field.name}: {word}"
+        # load_scenario gives the scenario itself the name of its file.
+        if field.required and (struct, field.name) != (scenario.Scenario, "name"):
+            assert default == "required", f"{struct.__name__}.{field.name}"
+        elif isinstance(field.default, str | int) and field.default != "":
+            assert str(field.default) in default, f"{struct.__name__}.{field.name}"
+
+
+@pytest.mark.parametrize("struct", STRUCTS, ids=lambda struct: struct.__name__)
+def test_every_example_of_a_key_is_accepted(struct, tmp_path):
+    heading, table, needed = SECTIONS[struct]
+    for key, cells in rows(heading).items():
+        example = cells[-1].strip("`")
+        if not example.startswith(f"{key} = "):
+            continue
+        given = dict(needed)
+        for other in [key, *({"id"} if key == "blocks" else ())]:
+            given.pop(other, None)
+        lines = [table, *(f"{name} = {value}" for name, value in given.items()), example]
+        if table == "[[steps]]":
+            lines.insert(1, f'do = "{struct.__struct_config__.tag}"')
+        if table == "[steps.region]":
+            plug = 'do = "plug"\nid = "d"\nsize = "1GiB"\naddress = 0\ndriver = "hyperv"'
+            lines.insert(0, f"[[steps]]\n{plug}")
+        path = tmp_path / f"{key}.toml"
+        path.write_text("\n".join(lines), encoding="utf-8")
+        scenario.load_scenario(path)
+
+
+@pytest.mark.parametrize(
+    ("key", "names"), [("release", RELEASES), ("arch", ARCHES), ("policy", POLICIES)]
+)
+def test_every_name_that_data_gives_is_on_the_page(key, names):
+    table = rows("## Policies") if key == "policy" else rows("### `[machine]`")[key][0]
+    shown = set(table) if key == "policy" else set(re.findall(r"`([^`]+)`", table))
+    assert set(names) <= shown
+
+
+def test_every_step_has_the_common_keys_of_the_page():
+    assert set(rows("### `[[steps]]`")) == {"do", *COMMON}
+    tags = {s.__struct_config__.tag for s in STRUCTS if s.__struct_config__.tag_field == "do"}
+    assert all(f"`{tag}`" in rows("### `[[steps]]`")["do"][0] for tag in tags)
+
+
+# --- what it shows ---------------------------------------------------------------------------
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A folder with the examples, from which the project's own files are seen."""
+    for name, text in EXAMPLES.items():
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    for name in ("scenarios", "tests"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "100")
+    return tmp_path
+
+
+def test_examples_are_named_and_each_is_there_once():
+    assert all(re.fullmatch(r"[a-z-]+\.toml", name) for name in EXAMPLES)
+    assert len(EXAMPLES) == sum(lang == "toml" and "[[steps]]" in text for lang, text in BLOCKS)
+
+
+@pytest.mark.parametrize("text", [t for lang, t in BLOCKS if lang == "toml"])
+def test_every_toml_block_is_toml(text):
+    tomllib.loads(text)
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_every_example_runs_on_the_model(name, folder):
+    loaded = scenario.load_scenario(folder / name)
+    seen = Observation.read(Sysroot.read(RECORDING)) if name in CARRIES_ON else None
+    trace = predict(loaded, seen)
+    assert len(trace.steps) == len(loaded.steps) + 1
+    assert {step.outcome.status for step in trace.steps} <= {"ok", "refused"}
+
+
+def commands(console):
+    """Yield each command of a console example, the output shown, and the exit code shown or 0."""
+    parts = re.split(r"^\$ ", console, flags=re.MULTILINE)[1:]
+    for index, part in enumerate(parts):
+        command, _, output = part.partition("\n")
+        if not command.startswith("altmap "):
+            continue
+        after = parts[index + 1] if index + 1 < len(parts) else ""
+        code = int(after.split("\n")[1]) if after.startswith("echo $?\n") else 0
+        yield command, output, code
+
+
+def needs_lab(command):
+    words = shlex.split(command)
+    return words[1] in ("compare", "lab") or "lab" in words
+
+
+CONSOLE = [
+    shown
+    for language, text in BLOCKS
+    if language == "console"
+    for shown in commands(text)
+    if not needs_lab(shown[0])
+]
+
+
+def test_the_page_shows_commands():
+    assert len(CONSOLE) > 10
+
+
+@pytest.mark.parametrize(("command", "shown", "code"), CONSOLE, ids=[c[0] for c in CONSOLE])
+def test_commands_print_and_exit_as_shown(command, shown, code, folder, capsys):
+    assert cli.main(shlex.split(command)[1:]) == code
+    captured = capsys.readouterr()
+    printed = (captured.out + captured.err).splitlines()
+    at, left_out = 0, False
+    for line in shown.splitlines():
+        if line == "...":  # any lines
+            left_out = True
+            continue
+        assert line in printed[at:], f"not printed, or not in this order: {line!r}"
+        found = printed.index(line, at)
+        assert left_out or found == at, f"lines left out without '...' before {line!r}"
+        at, left_out = found + 1, False
+    assert left_out or not any(printed[at:]), f"not shown: {printed[at:]}"
+
+
+# --- capturing by hand -----------------------------------------------------------------------
+
+
+def captured_here():
+    """Return what this machine lacks for its files to be captured, empty if nothing."""
+    needed = ("/proc/zoneinfo", "/sys/devices/system/memory/block_size_bytes")
+    lacking = [path for path in needed if not Path(path).exists()]
+    # The copy of proc/kpageflags would take long: 2 MiB for each GiB.
+    if not lacking and int(re.search(r"\d+", Path("/proc/meminfo").read_text())[0]) > 64 << 20:
+        lacking.append("memory below 64 GiB")
+    return ", ".join(lacking)
+
+
+@pytest.mark.skipif(bool(captured_here()), reason=f"missing: {captured_here()}")
+@pytest.mark.skipif(shutil.which("bash") is None, reason="missing: bash")
+def test_a_sysroot_captured_by_the_page_s_commands_is_read(tmp_path):
+    (script,) = [text for language, text in BLOCKS if language == "sh"]
+    subprocess.run(["bash", "-c", script], cwd=tmp_path, capture_output=True, check=True)
+    sysroot = Sysroot.read(tmp_path / "sysroot.tar.gz")
+    seen = Observation.read(sysroot)
+    block_size = Path("/sys/devices/system/memory/block_size_bytes").read_text()
+    assert seen.memory.block_size_bytes == int(block_size, 16)
+    names = {path.name for path in Path("/sys/devices/system/memory").glob("memory[0-9]*")}
+    assert {f"memory{id_}" for id_ in seen.memory.blocks} == names
+    assert seen.zoneinfo
+    assert seen.version == Path("/proc/version").read_text().removesuffix("\n")
+    assert f"{seen.meminfo['MemTotal']} kB" in Path("/proc/meminfo").read_text()
