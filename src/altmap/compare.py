@@ -172,7 +172,7 @@ _FIRMWARE_PAGES = 16
 
 #: What a memory block costs in slab: its device, its kernfs nodes, its sections' usage maps.
 _PAGES_PER_BLOCK = 16
-#: What the guest's shell and kernel threads come and go by.
+#: What the guest's shell and kernel threads come and go by, stacks and page tables aside.
 _PAGES_OF_PROCESSES = 512
 
 
@@ -183,11 +183,18 @@ def _tolerance(start: Observation, now: Observation) -> tuple[int, str]:
     are added on both sides, so they need no tolerance.
     """
     blocks = max(len(look.memory.blocks) for look in (start, now) if look.memory)
+    processes = _PAGES_OF_PROCESSES + abs(_stacks_and_tables(now) - _stacks_and_tables(start))
     why = (
         f"pages; {_PAGES_PER_BLOCK} of slab for each of {blocks} blocks, "
-        f"{_PAGES_OF_PROCESSES} of the guest's own processes"
+        f"{processes} of processes that came or went"
     )
-    return _PAGES_PER_BLOCK * blocks + _PAGES_OF_PROCESSES, why
+    return _PAGES_PER_BLOCK * blocks + processes, why
+
+
+def _stacks_and_tables(observation: Observation) -> int:
+    """Return the pages of kernel stacks and page tables, which meminfo tells."""
+    meminfo = observation.meminfo or {}
+    return (meminfo.get("KernelStack", 0) + meminfo.get("PageTables", 0)) // _page_kib(observation)
 
 
 def _on_cpu_lists(observation: Observation, node: int | None = None) -> int:
