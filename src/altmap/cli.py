@@ -64,7 +64,7 @@ def _parser() -> argparse.ArgumentParser:
         "--policy",
         metavar="P",
         action="append",
-        help="memmap policy; several are shown side by side",
+        help="memmap policy, or MODULE:CLASS of your own; several are shown side by side",
     )
     run.add_argument(
         "--from", metavar="SYSROOT", type=Path, dest="sysroot", help="folder or tar to start from"
@@ -107,9 +107,11 @@ def _scenario_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _run(args: argparse.Namespace) -> int:
     from altmap.export import check_export_folder, export, trace_json
+    from altmap.policies import load_policy
     from altmap.report.text import side_by_side
 
-    policies: list[str | None] = args.policy or [None]
+    policies: list[str | None] = [load_policy(name).name for name in args.policy or ()]
+    policies = policies or [None]
     scenarios = [_load(path, args) for path in args.scenario]
     _check_distinct("scenario", [scenario.name for scenario in scenarios])
     _check_distinct("--policy", policies)

@@ -1,0 +1,57 @@
+"""Policies of a user's own: a class in a module, named on the command line."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from pathlib import Path
+from typing import Any
+
+from altmap.errors import InputError
+from altmap.kernel.accounting import POLICIES, Accounting, Policy
+
+__all__ = ("load_policy",)
+
+
+def load_policy(name: str) -> Policy:
+    """Return a policy by name, or the one that ``module:Class`` makes, and register it.
+
+    The module is looked for in the current folder too. The class is called without arguments and
+    must be a :class:`~altmap.kernel.memmap.Placement`; its attribute ``accounting``, if it has one,
+    says how memmap pages are counted (default: as the merged code does).
+
+    Raises
+    ------
+    InputError
+        If the module or class cannot be had, or is no placement.
+    """
+    module_name, colon, class_name = name.partition(":")
+    if not colon:
+        if name not in POLICIES:
+            raise InputError(f"policy {name!r}: need one of {', '.join(POLICIES)}, or MODULE:CLASS")
+        return POLICIES[name]
+    placement = _made(name, module_name, class_name)
+    missing = [what for what in ("name", "written_at_add", "place") if not hasattr(placement, what)]
+    if missing:
+        raise InputError(f"policy {name!r}: {class_name} has no {' and no '.join(missing)}")
+    if POLICIES.get(placement.name) not in (None, *_OURS):
+        raise InputError(f"policy {name!r}: its name {placement.name!r} is taken")
+    accounting = getattr(placement, "accounting", Accounting(present=True, total=False))
+    policy = Policy(placement.name, placement, accounting)
+    POLICIES[policy.name] = policy
+    _OURS.append(policy)
+    return policy
+
+
+#: Policies that were loaded; loading one again replaces it.
+_OURS: list[Policy] = []
+
+
+def _made(name: str, module_name: str, class_name: str) -> Any:
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)
+    try:
+        return getattr(importlib.import_module(module_name), class_name)()
+    except Exception as error:
+        raise InputError(f"policy {name!r}: {type(error).__name__}: {error}") from error

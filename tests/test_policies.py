@@ -1,0 +1,65 @@
+"""A policy of a user's own is loaded by name, and refused with the reason."""
+
+from pathlib import Path
+
+import pytest
+
+from altmap import cli
+from altmap.errors import InputError
+from altmap.kernel.accounting import POLICIES
+from altmap.machine import predict
+from altmap.policies import load_policy
+from altmap.scenario import load_scenario
+
+ROOT = Path(__file__).parent.parent
+EXAMPLE = "examples.every_driver:EveryDriver"
+
+
+@pytest.fixture(autouse=True)
+def _in_the_project(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr("altmap.policies._OURS", [])
+    for name in set(POLICIES) - {"opt-in", "rfc-2018", "existing", "total-and-allocated"}:
+        monkeypatch.delitem(POLICIES, name)
+    yield
+    POLICIES.pop("every-driver", None)
+
+
+def test_the_example_moves_the_fault_from_add_to_online():
+    # The merged code first writes a self-hosted memmap when its block goes online.
+    scenario = load_scenario(ROOT / "scenarios/hyperv-64MiB-second-half.toml")
+    scenario.machine.policy = load_policy(EXAMPLE).name
+    step = predict(scenario).steps[1]
+    assert (step.outcome.status, step.faults[0].pfn) == ("fault", 0x100000)
+    assert step.faults[0].function == "mhp_init_memmap_on_memory"
+    assert "added" in [event.kind for event in step.events]
+
+
+def test_loading_a_policy_again_replaces_it():
+    first = load_policy(EXAMPLE)
+    assert load_policy(EXAMPLE) is not first
+    assert POLICIES["every-driver"] is not first
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("nobodys", ["'nobodys'", "opt-in", "MODULE:CLASS"]),
+        ("no_such_module:Class", ["no_such_module"]),
+        ("examples.every_driver:Nobody", ["Nobody"]),
+        ("collections:OrderedDict", ["OrderedDict", "no name", "no place"]),
+        ("os:environ", ["environ", "not callable"]),
+    ],
+)
+def test_what_is_no_policy_is_refused(name, words, capsys):
+    with pytest.raises(InputError) as caught:
+        load_policy(name)
+    assert all(word in str(caught.value) for word in words)
+    assert cli.main(["run", "scenarios/dimm-1GiB.toml", "--policy", name]) == cli.FAILED
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_a_built_in_policy_cannot_be_replaced(monkeypatch):
+    monkeypatch.setattr("examples.every_driver.EveryDriver.name", "opt-in")
+    with pytest.raises(InputError, match="'opt-in' is taken"):
+        load_policy(EXAMPLE)
