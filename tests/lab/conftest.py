@@ -4,6 +4,7 @@ import pytest
 
 from altmap.lab import Guest, fetch
 
+
 @pytest.fixture(scope="module", params=["6.1", "6.12"])
 def kernel(request):
     return fetch(request.param)
