@@ -184,9 +184,11 @@ def boot_block_size_bytes(arch: Arch, boot_end_address: int) -> int:
     """Return the memory block size that the kernel of a guest chooses at boot.
 
     Source: ``arch/x86/mm/init_64.c: probe_memory_block_size`` (6.1, 6.12). *boot_end_address* is
-    the end of the highest boot RAM, holes included. Other architectures: one section, unless the
-    machine's firmware says otherwise (the scenario's ``block_size`` then does too).
+    the end of the highest boot RAM, holes included. ppc64: the firmware's logical memory block.
+    Other architectures: one section, unless the scenario's ``block_size`` says otherwise.
     """
+    if arch.family == "ppc64le":
+        return 256 * _MIB  # QEMU's logical memory block
     if arch.family != "x86_64" or boot_end_address < 64 * _GIB:
         return arch.section_size_bytes
     for size_bytes in (2 * _GIB, _GIB, 512 * _MIB, 256 * _MIB):

@@ -14,7 +14,7 @@ from altmap.linux.observation import Observation, Resource
 from altmap.linux.shapes import blank_observation
 from altmap.pfn import PfnRange, PfnSet
 from altmap.platform.backing import Backing
-from altmap.platform.qemu import boot_ram
+from altmap.platform.qemu import boot_ram, platforms_of
 from altmap.release import DEFAULT_RELEASE, Release, release_for
 from altmap.scenario import Machine
 
@@ -40,6 +40,7 @@ def default_tunables(machine: Machine, arch: Arch, release: Release) -> Tunables
         "auto_movable_ratio",
         "auto_movable_numa_aware",
         "movable_node",
+        "debug_vm",
         "auto_online_blocks",
     ):
         value = getattr(machine, name)
@@ -69,10 +70,10 @@ def boot(machine: Machine) -> tuple[Kernel, Backing, Observation]:
     release = release_for(DEFAULT_RELEASE if machine.release is None else machine.release)
     if machine.devices:
         raise InputError("machine.devices: only a machine from a sysroot has devices already")
-    if arch.family != "x86_64":
+    platforms = platforms_of(arch.family)
+    if machine.platform not in (None, *platforms):
         raise InputError(
-            f"machine.arch {arch.name!r}: only x86_64 is booted on paper; "
-            "start other architectures from a captured sysroot (--from)"
+            f"machine.platform {machine.platform!r}: {arch.name} has {', '.join(platforms)}"
         )
     layout = _layout(machine, arch)
     end = (layout.ram.max() + 1) * arch.page_size_bytes
@@ -123,23 +124,30 @@ def _layout(machine: Machine, arch: Arch) -> _Layout:
         raise InputError(f"machine.memory {memory:#x}: need a multiple of 2 MiB, 128 MiB at least")
     page = arch.page_size_bytes
     ram = PfnSet()
-    for start, end in boot_ram(machine.platform or "pc", memory):
+    for start, end in boot_ram(_platform(machine, arch), memory):
         ram |= PfnRange(-(-start // page), end // page)
-    ram -= PfnRange(0, 1)  # arch/x86/kernel/setup.c: trim_bios_range
-    return _Layout(ram, _split_nodes(machine, memory, ram, page))
+    if arch.family == "x86_64":
+        ram -= PfnRange(0, 1)  # arch/x86/kernel/setup.c: trim_bios_range
+    return _Layout(ram, _split_nodes(machine, arch, memory, ram))
 
 
-def _split_nodes(machine: Machine, memory: int, ram: PfnSet, page: int) -> dict[int, PfnSet]:
+def _platform(machine: Machine, arch: Arch) -> str:
+    return machine.platform or platforms_of(arch.family)[0]
+
+
+def _split_nodes(machine: Machine, arch: Arch, memory: int, ram: PfnSet) -> dict[int, PfnSet]:
     """Give each node its share of RAM in the order of addresses, the hole below 4 GiB skipped."""
     if not machine.nodes:
         return {0: ram.copy()}
-    ranges = boot_ram(machine.platform or "pc", memory)
-    low = memory if len(ranges) == 2 else memory - (ranges[2][1] - ranges[2][0])
+    page = arch.page_size_bytes
+    ranges = boot_ram(_platform(machine, arch), memory)
+    base = 0 if arch.family == "x86_64" else ranges[0][0]
+    low = memory - (ranges[2][1] - ranges[2][0]) if len(ranges) == 3 else memory
     shares, offset = {}, 0
     for node, share in enumerate(machine.nodes):
         first, last = offset, offset + share.memory
         offset = last
-        parts = [(first, min(last, low))] if first < low else []
+        parts = [(base + first, base + min(last, low))] if first < low else []
         if last > low:
             parts.append((4 * _GIB + max(first, low) - low, 4 * _GIB + last - low))
         pages = PfnSet(PfnRange(start // page, end // page) for start, end in parts)
@@ -184,15 +192,16 @@ def _blank(kernel: Kernel, machine: Machine) -> Observation:
     page = kernel.arch.page_size_bytes
     blank = blank_observation(
         kernel.release.shape,
+        [name for name, _ in kernel.arch.kernel_zones] + [MOVABLE, "Device"],
         sorted(kernel.boot_nodes),
         sorted(kernel.boot_node_pages),
         machine.cpus or 1,
         kernel.block_nr_pages * page,
     )
-    firmware = boot_ram(machine.platform or "pc", _memory_bytes(machine))
+    floor = page if kernel.arch.family == "x86_64" else 0  # page 0 is a PC's firmware's
     lines = (
-        Resource(0, max(start, page), end, "System RAM")  # page 0 is the firmware's
-        for start, end in firmware
+        Resource(0, max(start, floor), end, "System RAM")
+        for start, end in boot_ram(_platform(machine, kernel.arch), _memory_bytes(machine))
     )
     return replace(blank, iomem=tuple(lines), parameters=parameters_shown(kernel.tunables))
 

@@ -9,7 +9,7 @@ import msgspec
 
 from altmap.adopt import adopt
 from altmap.boot import boot, parameters_shown
-from altmap.drivers import acpi
+from altmap.drivers import acpi, dlpar
 from altmap.drivers.hyperv import HypervBalloon
 from altmap.errors import InputError
 from altmap.kernel.hotplug import (
@@ -24,7 +24,7 @@ from altmap.linux.observation import Observation
 from altmap.observe import Observer
 from altmap.pfn import PfnRange
 from altmap.platform.backing import Backing
-from altmap.platform.qemu import device_memory_base, place_dimm
+from altmap.platform.qemu import dimm_space, place_dimm
 from altmap.runner import run_scenario
 from altmap.scenario import (
     Dump,
@@ -120,6 +120,7 @@ class ModelMachine:
                 "block_size_bytes": kernel.block_nr_pages * kernel.arch.page_size_bytes,
                 **parameters_shown(kernel.tunables),
                 "movable_node": kernel.tunables.movable_node,
+                "debug_vm": kernel.tunables.debug_vm,
                 "auto_online_blocks": kernel.tunables.auto_online_blocks,
             },
         }
@@ -195,7 +196,8 @@ class ModelMachine:
         page = self.kernel.arch.page_size_bytes
         boot_end = (self.kernel.boot_ram.max() + 1) * page
         plugged = [(d.pfns.start * page, d.pfns.end * page) for d in self._devices.values()]
-        address = place_dimm(device_memory_base(boot_end), plugged, plug.size, plug.address)
+        space = dimm_space(self.kernel.arch.family, boot_end)
+        address = place_dimm(space, plugged, plug.size, plug.address)
         pfns = self._pfns(address, plug.size)
         node = plug.node or 0
         if not self.kernel.node_zones(node):
@@ -203,6 +205,8 @@ class ModelMachine:
         device = self._devices[plug.id] = _Device("dimm", pfns)
         self._back(pfns)
         before = len(self.kernel.additions)
+        if self.kernel.arch.family == "ppc64le":
+            return dlpar.add(self.kernel, pfns, node)
         outcome = acpi.insert(self.kernel, pfns, node)
         if len(self.kernel.additions) > before:
             device.addition = self.kernel.additions[-1]
@@ -238,6 +242,8 @@ class ModelMachine:
         device = self._device(step.id)
         if device.driver == "hyperv":
             raise InputError(f"unplug {step.id!r}: hv_balloon never removes memory")
+        if self.kernel.arch.family == "ppc64le":
+            raise InputError(f"unplug {step.id!r}: removal by DLPAR is not modelled")
         outcome = OK if device.addition is None else acpi.eject(self.kernel, device.addition)
         if outcome:
             del self._devices[step.id]

@@ -46,6 +46,8 @@ class Release:
         ZONE_MOVABLE takes its share of ``min_free_kbytes`` like a kernel zone.
     acpi_asks_only_if_supported : bool
         The ACPI driver passes MHP_MEMMAP_ON_MEMORY only for a size that supports it; else always.
+    dlpar_asks : bool
+        ppc64 DLPAR passes MHP_MEMMAP_ON_MEMORY for each logical memory block.
     hyperv_chunk : str
         Unit of Hyper-V's hot-add: ``128MiB`` or ``block``.
     hyperv_foreign_pages : str
@@ -77,6 +79,7 @@ class Release:
     nopage_flags: int = _NOPAGE
     lowmem_includes_movable: bool = True
     acpi_asks_only_if_supported: bool = True
+    dlpar_asks: bool = False
     hyperv_chunk: str = "128MiB"
     hyperv_foreign_pages: str = "dropped"
     has_auto_movable: bool = True
@@ -106,6 +109,7 @@ _6_1 = Release(
         "acpi_asks_only_if_supported": (
             "drivers/acpi/acpi_memhotplug.c: acpi_memory_enable_device (v6.1)"
         ),
+        "dlpar_asks": "arch/powerpc/platforms/pseries/hotplug-memory.c: dlpar_add_lmb (v6.1)",
         "hyperv_chunk": "drivers/hv/hv_balloon.c: HA_CHUNK (v6.1)",
         "hyperv_foreign_pages": "drivers/hv/hv_balloon.c: hv_online_page (v6.1)",
         "has_auto_movable": "mm/memory_hotplug.c: auto_movable_zone_for_pfn (v6.1)",
@@ -123,6 +127,7 @@ _6_12 = replace(
     shape="6.12",
     lowmem_includes_movable=False,
     acpi_asks_only_if_supported=False,
+    dlpar_asks=True,
     hyperv_chunk="block",
     boot_reserved_bytes=111181824,
     boot_used_bytes=33600 << 10,
@@ -138,6 +143,7 @@ _6_12 = replace(
         "acpi_asks_only_if_supported": (
             "drivers/acpi/acpi_memhotplug.c: acpi_memory_enable_device (v6.12)"
         ),
+        "dlpar_asks": "arch/powerpc/platforms/pseries/hotplug-memory.c: dlpar_add_lmb (v6.12)",
         "hyperv_chunk": "drivers/hv/hv_balloon.c: ha_pages_in_chunk (v6.12)",
         "hyperv_foreign_pages": "drivers/hv/hv_balloon.c: hv_online_page (v6.12)",
         "has_auto_movable": "mm/memory_hotplug.c: auto_movable_zone_for_pfn (v6.12)",
@@ -172,6 +178,7 @@ _5_15 = replace(_5_13, name="5.15", has_auto_movable=True)
 _6_6 = replace(
     _6_1,
     name="6.6",
+    dlpar_asks=True,
     self_hosting=("x86_64", "aarch64", "ppc64le"),
     refuses_unsupported_memmap=False,
     memmap_force=True,
@@ -181,6 +188,7 @@ _6_6 = replace(
     debian_default_online={"x86_64": "online"},
     sources={
         "self_hosting": "603fd64dfa45 (v6.6)",
+        "dlpar_asks": "603fd64dfa45 (v6.6)",
         "refuses_unsupported_memmap": "e3c2bfdd33a3 (v6.6)",
         "memmap_force": "2d1f649c7c08 (v6.6)",
         "acpi_asks_only_if_supported": "e3c2bfdd33a3 (v6.6)",

@@ -80,6 +80,11 @@ def add_memory_resource(
         return refusal
     if memmap.self_hosted:
         _place_memmap(kernel, addition)
+    if kernel.tunables.debug_vm:
+        _poison(kernel, addition)
+    if memmap.self_hosted and kernel.policy.placement.written_at_add is not None:
+        function = kernel.policy.placement.written_at_add
+        kernel.touch("write", _marked_frames(addition), function, "marks in the memmap")
     kernel.additions.append(addition)
     kernel.added_blocks |= kernel.blocks(pfns)
     kernel.changed_blocks |= kernel.blocks(pfns)
@@ -163,9 +168,13 @@ def _place_memmap(kernel: Kernel, addition: Addition) -> None:
         hosted,
         "vmemmap_populate",
     )
-    function = kernel.policy.placement.written_at_add
-    if function is not None:
-        kernel.touch("write", _marked_frames(addition), function, "marks in the memmap")
+
+
+def _poison(kernel: Kernel, addition: Addition) -> None:
+    """Fill the whole memmap with ones (``mm/debug.c: page_init_poison``, CONFIG_DEBUG_VM)."""
+    memmap = addition.memmap
+    frames = memmap.frames_of(addition.pfns) if memmap.self_hosted else addition.host_pages
+    kernel.touch("write", frames, "page_init_poison", "poison over the memmap")
 
 
 def _marked_frames(addition: Addition) -> PfnSet:

@@ -43,6 +43,8 @@ class Tunables:
         ``offline``, ``online``, ``online_kernel`` or ``online_movable``.
     direct_map_1g : bool
         The CPU maps 1 GiB leaves (``pdpe1gb``).
+    debug_vm : bool
+        CONFIG_DEBUG_VM, with poisoning of new struct pages on: a memmap is written at add.
     khugepaged : bool
         Transparent huge pages are enabled, so khugepaged raises ``min_free_kbytes``.
     """
@@ -54,6 +56,7 @@ class Tunables:
     movable_node: bool = False
     auto_online_blocks: str = "offline"
     direct_map_1g: bool = True
+    debug_vm: bool = False
     khugepaged: bool = True
 
 

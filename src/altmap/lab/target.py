@@ -64,6 +64,7 @@ def hardware_of(machine: Machine) -> Hardware:
         ("policy", machine.policy, (None, "opt-in")),
         ("block_size", machine.block_size, (None,)),
         ("devices", machine.devices or None, (None,)),
+        ("debug_vm", machine.debug_vm, (None, False)),
         ("unbacked_reads", machine.unbacked_reads, ("fault",)),
     ):
         if value not in allowed:

@@ -18,7 +18,6 @@ __all__ = ("blank_observation",)
 class _Shape(msgspec.Struct, forbid_unknown_fields=True):
     meminfo: list[str]
     vmstat: list[str]
-    zones: list[str]
     zone_pages: list[str]
     zone_stats: list[str]
     pageset: list[str]
@@ -36,7 +35,12 @@ def _shapes() -> dict[str, _Shape]:
 
 
 def blank_observation(
-    release: str, nodes: list[int], possible: list[int], cpus: int, block_size_bytes: int
+    release: str,
+    zones: list[str],
+    nodes: list[int],
+    possible: list[int],
+    cpus: int,
+    block_size_bytes: int,
 ) -> Observation:
     """Return a look at a machine of that release on which everything is zero.
 
@@ -45,14 +49,16 @@ def blank_observation(
     Parameters
     ----------
     release : str
-        A release with a recorded shape: ``6.1``, ``6.12``.
+        A release with a recorded shape: ``6.1``, ``6.12``, ``7.3``.
+    zones : list of str
+        The zones of each node, lowest first.
     nodes, possible : list of int
         Nodes that are online, and those that may be.
     cpus : int
     block_size_bytes : int
     """
     shape = _shapes()[release]
-    protection = (0,) * len(shape.zones)
+    protection = (0,) * len(zones)
     pagesets = tuple(dict.fromkeys(shape.pageset, 0) | {"cpu": cpu} for cpu in range(cpus))
     return Observation(
         version=f"Linux version {release}.0-altmap-amd64",
@@ -71,7 +77,7 @@ def blank_observation(
                 dict.fromkeys(shape.node_stats, 0),
             )
             for node in nodes
-            for zone in shape.zones
+            for zone in zones
         ),
         buddyinfo={},
         iomem=(),
