@@ -15,7 +15,14 @@ from altmap.kernel.state import Addition, Group, Kernel, Tunables
 from altmap.kernel.watermarks import init_per_zone_wmark_min
 from altmap.kernel.zone import MOVABLE, Watermarks, Zone
 from altmap.linux import iomem, version
-from altmap.linux.observation import Block, MemoryFolder, Observation, PageRun, ZoneInfo
+from altmap.linux.observation import (
+    Block,
+    MemoryFolder,
+    Observation,
+    PageRun,
+    ZoneInfo,
+    page_size_bytes,
+)
 from altmap.pfn import PfnRange, PfnSet
 from altmap.platform.backing import Backing
 from altmap.release import Release, release_for
@@ -146,7 +153,7 @@ def _arch(seen: Observation, machine: Machine, notes: list[str]) -> Arch:
     if name is None:
         name = "x86_64"
         notes.append("the files do not name the architecture, x86_64 is assumed")
-    page_bytes = _page_size_bytes(seen)
+    page_bytes = page_size_bytes(seen)
     fitting = [
         arch
         for arch in ARCHES.values()
@@ -155,17 +162,6 @@ def _arch(seen: Observation, machine: Machine, notes: list[str]) -> Arch:
     if not fitting:
         return arch_named(name)
     return fitting[0]
-
-
-def _page_size_bytes(seen: Observation) -> int | None:
-    """Derive the page size: MemTotal is the sum of all managed pages."""
-    if not seen.meminfo or not seen.meminfo.get("MemTotal") or not seen.zoneinfo:
-        return None
-    managed = sum(zone.pages.get("managed", 0) for zone in seen.zoneinfo)
-    if not managed:
-        return None
-    wanted = seen.meminfo["MemTotal"] * 1024 / managed
-    return min((arch.page_size_bytes for arch in ARCHES.values()), key=lambda p: abs(p - wanted))
 
 
 def _release(seen: Observation, machine: Machine, notes: list[str]) -> Release:

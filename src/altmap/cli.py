@@ -82,6 +82,14 @@ def _parser() -> argparse.ArgumentParser:
         "--release", metavar="R", action="append", help="kernel release; default: the scenario's"
     )
     compare.set_defaults(verb=_compare)
+    account = verbs.add_parser(
+        "account", help="where the memory went, from what was bought to what is free"
+    )
+    account.add_argument(
+        "source", metavar="SYSROOT|SCENARIO", type=Path, help="a folder or tar, or a TOML file"
+    )
+    account.add_argument("--json", action="store_true", help="print the levels as JSON")
+    account.set_defaults(verb=_account)
     lab = verbs.add_parser("lab", help="real kernels in QEMU")
     lab_verbs = lab.add_subparsers(required=True, metavar="COMMAND")
     fetch = lab_verbs.add_parser("fetch", help="get Debian's kernel of a release, and busybox")
@@ -183,6 +191,28 @@ def _trace(
     trace.notes.extend(f"the sysroot has no {path}" for path in seen.missing)
     trace.notes.extend(f"{path} could not be read" for path in base.unreadable)
     return trace
+
+
+def _account(args: argparse.Namespace) -> int:
+    import msgspec
+
+    from altmap.account import account, account_trace
+    from altmap.linux.observation import Observation
+    from altmap.linux.sysroot import Sysroot
+    from altmap.machine import predict
+    from altmap.report.text import account_text
+    from altmap.scenario import load_scenario
+
+    if args.source.suffix == ".toml":
+        levels = account_trace(predict(load_scenario(args.source)))
+    else:
+        levels = account(Observation.read(Sysroot.read(args.source)))
+    if args.json:
+        made = {"schema": "altmap-account", "version": 1, "levels": levels}
+        print(msgspec.json.format(msgspec.json.encode(made), indent=2).decode())
+    else:
+        print(account_text(levels, str(args.source)), end="")
+    return EQUAL
 
 
 def _progress(text: str) -> None:

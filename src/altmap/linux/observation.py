@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from math import log2
 
 from altmap.linux import (
     buddyinfo,
@@ -37,6 +38,7 @@ __all__ = (
     "PageRun",
     "Resource",
     "ZoneInfo",
+    "page_size_bytes",
 )
 
 
@@ -191,3 +193,23 @@ def _owns(seen: Observation, path: str) -> bool:
         (seen.memory is not None and memory.owns(path, seen.memory))
         or (seen.nodes is not None and node.owns(path, seen.nodes))
     )
+
+
+def page_size_bytes(seen: Observation) -> int | None:
+    """Return the page size that a machine's own numbers imply, ``None`` if they do not tell.
+
+    No file names it. System RAM over present pages comes out close to it, less what is offline;
+    MemTotal over managed pages does where the addresses in iomem are hidden.
+    """
+    zones = seen.zoneinfo or ()
+    ram = sum(line.end - line.start for line in seen.iomem or () if "System RAM" in line.name)
+    present, managed = (sum(z.pages.get(n, 0) for z in zones) for n in ("present", "managed"))
+    total = (seen.meminfo or {}).get("MemTotal", 0) * 1024
+    for size, pages in ((ram, present), (total, managed)):
+        if pages and size >= pages:
+            return min(_PAGE_SIZES, key=lambda page: abs(log2(size / pages / page)))
+    return None
+
+
+#: What Linux is built with.
+_PAGE_SIZES = (4 << 10, 16 << 10, 64 << 10)

@@ -6,11 +6,12 @@ import textwrap
 from collections.abc import Iterator, Sequence
 from itertools import groupby, zip_longest
 
+from altmap.account import Level, bought_bytes
 from altmap.compare import Comparison, FileVerdict, Verdict
 from altmap.pfn import Pages, PfnRange, PfnSet, PfnStride, format_size
 from altmap.trace import Event, StepRecord, Trace
 
-__all__ = ("comparison_text", "pages_text", "printable", "side_by_side")
+__all__ = ("account_text", "comparison_text", "pages_text", "printable", "side_by_side")
 
 _SHOWN_RUNS = 2
 #: Rows of one kind in a row; more are folded.
@@ -145,7 +146,7 @@ def pages_text(pages: Pages) -> str:
 
 
 def _memory(trace: Trace, index: int) -> str:
-    bought = _bought(trace, index)
+    bought = bought_bytes(trace, index)
     start, now = trace.steps[0].observation, trace.steps[index].observation
     if start is None or start.meminfo is None:
         return "not shown"
@@ -165,16 +166,17 @@ def _memory(trace: Trace, index: int) -> str:
     return text + (f"; {missing} kB of it not in MemTotal" if bought and missing else "")
 
 
-def _bought(trace: Trace, index: int) -> int:
-    """Return the bytes of all plugs that the platform still backs."""
-    sizes: dict[str, int] = {}
-    for step in trace.steps[1 : index + 1]:
-        action = step.action
-        if action.get("do") == "plug" and step.outcome.status != "not_reached":
-            sizes[action["id"]] = action["size"]
-        elif action.get("do") == "unplug" and step.outcome:
-            sizes.pop(action["id"], None)
-    return sum(sizes.values())
+def account_text(levels: list[Level], title: str) -> str:
+    """Return the walk from what was bought to what is free, each loss below its level."""
+    out = [printable(title)]
+    for level in levels:
+        out.append(f"{level.name:14} {_size(level.size_bytes)}")
+        out.extend(f"  {_size(-loss.size_bytes):>24}  {loss.cause}" for loss in level.losses)
+    return "\n".join(out) + "\n"
+
+
+def _size(size_bytes: int) -> str:
+    return f"{size_bytes / (1 << 20):14,.3f} MiB"
 
 
 def printable(text: str) -> str:

@@ -1,0 +1,174 @@
+"""Where the memory went: from what was bought to what is free, each loss with its cause.
+
+Everything is read off one look at a machine; what a file does not show is not guessed but left in
+the next wider loss, and said so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from altmap.errors import InputError
+from altmap.linux.observation import Observation, PageRun, page_size_bytes
+from altmap.trace import Trace
+
+__all__ = ("Level", "Loss", "account", "account_trace", "bought_bytes")
+
+_KPF_OFFLINE, _KPF_OWNER_PRIVATE, _KPF_LRU, _KPF_SWAPBACKED = (1 << n for n in (23, 37, 5, 14))
+
+_STRUCT_PAGE_BYTES = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """Bytes that do not reach the next level, and why."""
+
+    size_bytes: int
+    cause: str
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """One level of the walk: its bytes, and what is lost below it."""
+
+    name: str
+    size_bytes: int
+    losses: tuple[Loss, ...] = ()
+
+
+def bought_bytes(trace: Trace, index: int) -> int:
+    """Return the bytes of all devices that are plugged after a step of a trace."""
+    sizes: dict[str, int] = {}
+    for step in trace.steps[1 : index + 1]:
+        action = step.action
+        if action.get("do") == "plug" and step.outcome.status != "not_reached":
+            sizes[action["id"]] = action["size"]
+        elif action.get("do") == "unplug" and step.outcome:
+            sizes.pop(action["id"], None)
+    return sum(sizes.values())
+
+
+def account_trace(trace: Trace) -> list[Level]:
+    """Return the levels after the last step of a trace after which the machine could be looked at.
+
+    What the platform was asked for and no memory block holds is the first loss.
+    """
+    index = max(i for i, step in enumerate(trace.steps) if step.observation is not None)
+    start, now = trace.steps[0].observation, trace.steps[index].observation
+    assert start is not None  # every trace starts with a look
+    assert now is not None
+    bought = bought_bytes(trace, index)
+    added = _block_bytes(now) - _block_bytes(start)
+    return account(now, unplugged_bytes=max(0, bought - added))
+
+
+def _block_bytes(seen: Observation) -> int:
+    return len(seen.memory.blocks) * seen.memory.block_size_bytes if seen.memory else 0
+
+
+def account(seen: Observation, unplugged_bytes: int | None = None) -> list[Level]:
+    """Return the levels from memory blocks down to free memory.
+
+    Parameters
+    ----------
+    seen : Observation
+    unplugged_bytes : int, optional
+        Memory that was bought but reached no memory block (a refused or partly backed plug); adds
+        a level above the blocks.
+
+    Raises
+    ------
+    InputError
+        If the machine did not show its zones, memory blocks or meminfo.
+    """
+    if not seen.zoneinfo or seen.memory is None or not seen.meminfo:
+        raise InputError("account: needs proc/zoneinfo, proc/meminfo and sys/devices/system/memory")
+    page = page_size_bytes(seen)
+    if page is None:
+        raise InputError("account: the zones have no present pages")
+    block = seen.memory.block_size_bytes
+    states = [each.state for each in seen.memory.blocks.values()]
+    blocks, online = len(states) * block, sum(state != "offline" for state in states) * block
+    present, managed = (
+        page * sum(zone.pages.get(name, 0) for zone in seen.zoneinfo)
+        for name in ("present", "managed")
+    )
+    total, free = (seen.meminfo[name] * 1024 for name in ("MemTotal", "MemFree"))
+    levels = [
+        Level("memory blocks", blocks, _losses((blocks - online, "blocks that are offline"))),
+        Level("online", online, _losses((online - present, "holes in blocks of boot memory"))),
+        Level("present", present, tuple(_withheld(seen, page, present - managed))),
+        Level("managed", managed, _losses((managed - total, "MemTotal says otherwise"))),
+        Level("MemTotal", total, tuple(_in_use(seen, page, total - free))),
+        Level("MemFree", free),
+    ]
+    if unplugged_bytes:
+        bought = blocks + unplugged_bytes
+        cause = "plugged, but in no memory block"
+        levels.insert(0, Level("bought", bought, (Loss(unplugged_bytes, cause),)))
+    return levels
+
+
+def _losses(*candidates: tuple[int, str]) -> tuple[Loss, ...]:
+    return tuple(Loss(size, cause) for size, cause in candidates if size)
+
+
+def _withheld(seen: Observation, page: int, missing: int) -> Iterator[Loss]:
+    """Yield what is present but not managed."""
+    if not seen.kpageflags:
+        yield from _losses(
+            (missing, "memmap, kernel image, fake-offline pages (kpageflags would tell)")
+        )
+        return
+    hosted = _self_hosted(seen) * page
+    fake = sum(run.nr_pages * page for run in seen.kpageflags if run.flags & _KPF_OFFLINE)
+    # Ballooned pages were managed once; only those that never were can explain the gap.
+    fake = min(fake, max(0, missing - hosted))
+    yield from _losses(
+        (hosted, "memmap of added memory, in that memory itself"),
+        (fake, "fake-offline: withheld by a driver"),
+        (missing - hosted - fake, "kept at boot: kernel image, memmap of boot memory, firmware"),
+    )
+
+
+def _in_use(seen: Observation, page: int, used: int) -> Iterator[Loss]:
+    """Yield what is managed but not free, by the lines of meminfo that do not overlap."""
+    meminfo = {name: kib * 1024 for name, kib in (seen.meminfo or {}).items()}
+    waiting = page * sum(
+        pageset.get("count", 0) for zone in seen.zoneinfo or () for pageset in zone.pagesets
+    )
+    known = [
+        (sum(meminfo.get(n, 0) for n in ("AnonPages", "Buffers", "Cached")), "processes and files"),
+        (meminfo.get("Slab", 0), "slab"),
+        (meminfo.get("KernelStack", 0) + meminfo.get("PageTables", 0), "stacks and page tables"),
+        (meminfo.get("Hugetlb", 0), "hugetlb pages"),
+        (_memmap_elsewhere(seen, page), "memmap of added memory, in existing memory"),
+        (waiting, "free, but on per-CPU lists"),
+    ]
+    rest = used - sum(size for size, _ in known)
+    yield from _losses(*known, (rest, "other kernel memory"))
+
+
+def _memmap_elsewhere(seen: Observation, page: int) -> int:
+    """Return the memmap bytes of added memory that the added memory does not hold itself.
+
+    Offline blocks show no pages; with memmap_on_memory they are taken to hold their own.
+    """
+    if not seen.kpageflags or seen.memory is None:
+        return 0
+    counted = (seen.vmstat or {}).get("nr_memmap_pages", 0) * page
+    offline = sum(block.state == "offline" for block in seen.memory.blocks.values())
+    if seen.parameters.get("memmap_on_memory") not in ("Y", "force"):
+        offline = 0
+    per_block = seen.memory.block_size_bytes // page * _STRUCT_PAGE_BYTES
+    return max(0, counted - _self_hosted(seen) * page - offline * per_block)
+
+
+def _self_hosted(seen: Observation) -> int:
+    """Return the pages of online blocks that hold the memmap of their block."""
+    return sum(run.nr_pages for run in seen.kpageflags or () if _is_memmap(run))
+
+
+def _is_memmap(run: PageRun) -> bool:
+    return bool(run.flags & _KPF_OWNER_PRIVATE) and not run.flags & (_KPF_LRU | _KPF_SWAPBACKED)
