@@ -216,6 +216,7 @@ def _zone_on_cpu_lists(zone: ZoneInfo) -> int:
 _SOURCES = {
     "total": "mm/memory_hotplug.c: online_pages; drivers/base/memory.c: memory_block_online",
     "free": "mm/page_alloc.c: __free_pages_core; tables and memmap: hotplug-model docs",
+    "available": "mm/show_mem.c: si_mem_available; calculate_totalreserve_pages",
     "commit": "mm/util.c: vm_commit_limit",
     "direct_map": "arch/x86/mm/init_64.c: phys_pud_init",
     "memmap_pages": "mm/sparse-vmemmap.c: __populate_section_memmap",
@@ -288,14 +289,15 @@ def _meminfo(
     for name, source in (("CommitLimit", "commit"), ("DirectMap1G", "direct_map")):
         if name in mine and name in other:
             file.exact(name, mine[name], other[name], _SOURCES[source])
-    file.near(
-        "MemFree and per-CPU lists",
-        mine["MemFree"] + _on_cpu_lists(predicted) * kib,
-        other["MemFree"] + _on_cpu_lists(observed) * kib,
-        pages * kib,
-        f"kB; {why}",
-        _SOURCES["free"],
-    )
+    for name, source in (("MemFree", "free"), ("MemAvailable", "available")):
+        file.near(
+            f"{name} and per-CPU lists",
+            mine.get(name, 0) + _on_cpu_lists(predicted) * kib,
+            other.get(name, 0) + _on_cpu_lists(observed) * kib,
+            pages * kib,
+            f"kB; {why}",
+            _SOURCES[source],
+        )
 
 
 def _page_kib(observed: Observation) -> int:

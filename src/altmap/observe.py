@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from altmap.kernel.hotplug import zone_for_pfn_range
 from altmap.kernel.pagetables import direct_map_leaves
 from altmap.kernel.state import Addition, Kernel
+from altmap.kernel.watermarks import totalreserve_nr_pages
 from altmap.kernel.zone import MOVABLE, Zone
 from altmap.linux.observation import (
     Block,
@@ -71,6 +72,7 @@ class Observer:
         self._start_additions = [] if blank else list(kernel.additions)
         self._start_maps = {} if blank else _direct_map_kib(kernel)
         self._blank = blank
+        self._reserve = 0 if blank else totalreserve_nr_pages(kernel)
 
     def look(self) -> Observation:
         """Return what the machine shows now."""
@@ -109,7 +111,7 @@ class Observer:
         gains = {
             "MemTotal": self._kib(total),
             "MemFree": self._kib(free),
-            "MemAvailable": self._kib(free),
+            "MemAvailable": self._kib(free - totalreserve_nr_pages(self._kernel) + self._reserve),
             "CommitLimit": self._kib(total) // 2,
         }
         now = _direct_map_kib(self._kernel)

@@ -8,7 +8,7 @@ from math import isqrt
 from altmap.kernel.state import Kernel
 from altmap.kernel.zone import MOVABLE, Watermarks, Zone
 
-__all__ = ("init_per_zone_wmark_min",)
+__all__ = ("init_per_zone_wmark_min", "totalreserve_nr_pages")
 
 _SCALE_FACTOR = 10  # vm.watermark_scale_factor, of 10000
 #: vm.lowmem_reserve_ratio; zones not named have no reserve.
@@ -43,6 +43,21 @@ def init_per_zone_wmark_min(
     for missing in missing_nr_pages:
         then = managed | {zone.key: managed[zone.key] - missing} if zone else managed
         _set_all(kernel, zones, then)
+
+
+def totalreserve_nr_pages(kernel: Kernel) -> int:
+    """Return the free pages that are not available to processes.
+
+    Source: ``mm/page_alloc.c: calculate_totalreserve_pages``; MemAvailable leaves them out
+    (``mm/show_mem.c: si_mem_available``).
+    """
+    return sum(
+        min(
+            kernel.nr_managed(zone),
+            max(zone.watermarks.protection, default=0) + zone.watermarks.high,
+        )
+        for zone in kernel.zones.values()
+    )
 
 
 def _set_all(kernel: Kernel, zones: list[Zone], managed: dict[tuple[int, str], int]) -> None:
