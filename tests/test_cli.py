@@ -915,7 +915,6 @@ MALFORMED = {
     "no cpu": ("[machine]\ncpus = 0\n", "machine.cpus 0"),
     "unknown platform": ('[machine]\nplatform = "pdp11"\n', "'pdp11'"),
     "unknown arch": ('[machine]\narch = "pdp11"\n', "'pdp11'"),
-    "arch without firmware": ('[machine]\narch = "s390x"\n', "'s390x'"),
     "unknown policy": ('[machine]\npolicy = "hope"\n', "'hope'"),
     "no release": ('[machine]\nrelease = "newest"\n', "'newest'"),
     "a release too old": ('[machine]\nrelease = "2.6"\n', "'2.6'"),

@@ -1,5 +1,6 @@
-"""The page on scenarios: what it shows runs, and it leaves no key of the schema out."""
+"""The pages for users: what they show runs, and they leave nothing of the code's data out."""
 
+import importlib.util
 import re
 import shlex
 import shutil
@@ -18,12 +19,15 @@ from altmap.kernel.accounting import POLICIES
 from altmap.linux.observation import Observation
 from altmap.linux.sysroot import Sysroot
 from altmap.machine import predict
-from altmap.release import RELEASES
+from altmap.release import RELEASES, Release
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs/scenario.md").read_text(encoding="utf-8")
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 FENCED = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 BLOCKS = [(match[1], match[2]) for match in FENCED.finditer(PAGE)]
+#: As they are before any test: a policy of a user's own is registered when it is loaded.
+BUILT_IN_POLICIES = tuple(POLICIES)
 
 #: The file's name is the first line of each example.
 EXAMPLES = {
@@ -33,6 +37,7 @@ EXAMPLES = {
 }
 RECORDING = ROOT / "tests/recordings/files/linux-6.12-dimm.tar.xz"
 CARRIES_ON = {"carry-on.toml", "acpi-names.toml"}
+FAULTS = {"crash-dump.toml"}
 
 #: Heading of the section that describes a class, and what its tables need besides the key shown.
 SECTIONS = {
@@ -45,10 +50,11 @@ SECTIONS = {
         {"id": '"d"', "address": '"4GiB"', "size": '"1GiB"'},
     ),
     scenario.Plug: ('#### `do = "plug"`', "[[steps]]", {"id": '"d"', "size": '"1GiB"'}),
-    scenario.Region: ("#### `region`", "[steps.region]", {"address": "0", "size": '"1GiB"'}),
+    scenario.Region: ("#### `region`", "[steps.region]", {"address": '"4GiB"', "size": '"1GiB"'}),
     scenario.Unplug: ('#### `do = "unplug"`', "[[steps]]", {"id": '"d"'}),
     scenario.Online: ('#### `do = "online"`', "[[steps]]", {"id": '"d"'}),
     scenario.Offline: ('#### `do = "offline"`', "[[steps]]", {"id": '"d"'}),
+    scenario.Dump: ('#### `do = "dump"`', "[[steps]]", {}),
     scenario.SetTunables: ('#### `do = "set"`', "[[steps]]", {"auto_movable_ratio": "1"}),
 }
 STRUCTS = [
@@ -105,6 +111,8 @@ def test_the_page_has_every_word_and_default(struct):
         # load_scenario gives the scenario itself the name of its file.
         if field.required and (struct, field.name) != (scenario.Scenario, "name"):
             assert default == "required", f"{struct.__name__}.{field.name}"
+        elif isinstance(field.default, bool):
+            assert default == str(field.default).lower(), f"{struct.__name__}.{field.name}"
         elif isinstance(field.default, str | int) and field.default != "":
             assert str(field.default) in default, f"{struct.__name__}.{field.name}"
 
@@ -123,7 +131,7 @@ def test_every_example_of_a_key_is_accepted(struct, tmp_path):
         if table == "[[steps]]":
             lines.insert(1, f'do = "{struct.__struct_config__.tag}"')
         if table == "[steps.region]":
-            plug = 'do = "plug"\nid = "d"\nsize = "1GiB"\naddress = 0\ndriver = "hyperv"'
+            plug = 'do = "plug"\nid = "d"\nsize = "64MiB"\naddress = "4GiB"\ndriver = "hyperv"'
             lines.insert(0, f"[[steps]]\n{plug}")
         path = tmp_path / f"{key}.toml"
         path.write_text("\n".join(lines), encoding="utf-8")
@@ -131,7 +139,7 @@ def test_every_example_of_a_key_is_accepted(struct, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("key", "names"), [("release", RELEASES), ("arch", ARCHES), ("policy", POLICIES)]
+    ("key", "names"), [("release", RELEASES), ("arch", ARCHES), ("policy", BUILT_IN_POLICIES)]
 )
 def test_every_name_that_data_gives_is_on_the_page(key, names):
     table = rows("## Policies") if key == "policy" else rows("### `[machine]`")[key][0]
@@ -151,13 +159,18 @@ def test_every_step_has_the_common_keys_of_the_page():
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     """A folder with the examples, from which the project's own files are seen."""
+    # A policy of a user's own extends the search path and the table of policies.
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr("altmap.policies._OURS", [])
     for name, text in EXAMPLES.items():
         (tmp_path / name).write_text(text, encoding="utf-8")
-    for name in ("scenarios", "tests"):
+    for name in ("scenarios", "tests", "examples"):
         (tmp_path / name).symlink_to(ROOT / name)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "100")
-    return tmp_path
+    yield tmp_path
+    for name in set(POLICIES) - set(BUILT_IN_POLICIES):
+        del POLICIES[name]
 
 
 def test_examples_are_named_and_each_is_there_once():
@@ -176,7 +189,9 @@ def test_every_example_runs_on_the_model(name, folder):
     seen = Observation.read(Sysroot.read(RECORDING)) if name in CARRIES_ON else None
     trace = predict(loaded, seen)
     assert len(trace.steps) == len(loaded.steps) + 1
-    assert {step.outcome.status for step in trace.steps} <= {"ok", "refused"}
+    statuses = {step.outcome.status for step in trace.steps}
+    assert statuses <= {"ok", "refused"} | ({"fault"} if name in FAULTS else set())
+    assert ("fault" in statuses) == (name in FAULTS)
 
 
 def commands(console):
@@ -196,20 +211,25 @@ def needs_lab(command):
     return words[1] in ("compare", "lab") or "lab" in words
 
 
+def console(page):
+    """Return the commands of a page that need no real kernel."""
+    texts = [match[2] for match in FENCED.finditer(page) if match[1] == "console"]
+    return [shown for text in texts for shown in commands(text) if not needs_lab(shown[0])]
+
+
 CONSOLE = [
-    shown
-    for language, text in BLOCKS
-    if language == "console"
-    for shown in commands(text)
-    if not needs_lab(shown[0])
+    pytest.param(*shown, id=f"{name}: {shown[0]}")
+    for name, page in (("scenario", PAGE), ("README", README))
+    for shown in console(page)
 ]
 
 
-def test_the_page_shows_commands():
-    assert len(CONSOLE) > 10
+def test_the_pages_show_commands():
+    assert len(console(PAGE)) > 10
+    assert len(console(README)) == README.count("\n$ altmap run ") > 0
 
 
-@pytest.mark.parametrize(("command", "shown", "code"), CONSOLE, ids=[c[0] for c in CONSOLE])
+@pytest.mark.parametrize(("command", "shown", "code"), CONSOLE)
 def test_commands_print_and_exit_as_shown(command, shown, code, folder, capsys):
     assert cli.main(shlex.split(command)[1:]) == code
     captured = capsys.readouterr()
@@ -224,6 +244,92 @@ def test_commands_print_and_exit_as_shown(command, shown, code, folder, capsys):
         assert left_out or found == at, f"lines left out without '...' before {line!r}"
         at, left_out = found + 1, False
     assert left_out or not any(printed[at:]), f"not shown: {printed[at:]}"
+
+
+# --- releases --------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def generate():
+    """The script that makes the page."""
+    spec = importlib.util.spec_from_file_location("generate", ROOT / "docs/generate.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+RELEASES_PAGE = ROOT / "docs/releases.md"
+
+
+def test_the_page_on_releases_is_as_generated(generate):
+    shown = RELEASES_PAGE.read_text(encoding="utf-8")
+    assert shown == generate.releases_page(), "run python docs/generate.py"
+
+
+def test_the_page_on_releases_leaves_no_behaviour_out_and_explains_each():
+    page = RELEASES_PAGE.read_text(encoding="utf-8")
+    for field in Release.__dataclass_fields__:
+        if field in ("name", "confirmed", "sources"):
+            continue
+        (row,) = re.findall(
+            rf"^\| `{field}` (?:\|[^|\n]*){{{len(RELEASES)}}}\|$", page, re.MULTILINE
+        )
+        assert all(cell.strip() for cell in row.strip("|").split("|")), field
+        assert re.search(rf"^- (?:`\w+`, )*`{field}`(?:, `\w+`)*: \S", page, re.MULTILINE), field
+
+
+def test_the_page_on_releases_says_which_were_compared_and_names_every_source():
+    page = RELEASES_PAGE.read_text(encoding="utf-8")
+    names, proofs = (
+        re.search(rf"^\| {head} \|(.*)\|$", page, re.MULTILINE)[1].split("|")
+        for head in ("release", "rests on")
+    )
+    said = {name.strip(): proof.strip() for name, proof in zip(names, proofs, strict=True)}
+    assert said == {
+        "4.20": "history",
+        "5.13": "history",
+        "5.15": "history",
+        "6.1": "compared",
+        "6.6": "history",
+        "6.8": "history",
+        "6.12": "compared",
+        "7.3": "compared",
+    }
+    for release in RELEASES.values():
+        for behaviour, source in release.sources.items():
+            pattern = rf"^\| `{behaviour}` \| [^|]*\b{re.escape(release.name)}\b[^|]* \| "
+            assert re.search(pattern + re.escape(source) + r" \|$", page, re.MULTILINE)
+
+
+def test_readme_links_every_page():
+    pages = {path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").glob("*.md")}
+    assert pages <= set(re.findall(r"\]\((docs/[^)#]+)\)", README))
+
+
+LINKS = re.compile(r"\[[^\]]+\]\(([^)#\s]*)(?:#([^)\s]+))?\)")
+
+
+def anchor(heading):
+    """Return what a heading is linked by."""
+    kept = re.sub(r"[^\w\- ]", "", heading.strip().lower())
+    return kept.replace(" ", "-")
+
+
+@pytest.mark.parametrize(
+    "path",
+    [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")],
+    ids=lambda path: path.name,
+)
+def test_every_link_leads_somewhere(path):
+    for target, heading in LINKS.findall(path.read_text(encoding="utf-8")):
+        if target.startswith("http"):
+            continue
+        there = (path.parent / target).resolve() if target else path
+        assert there.exists(), target
+        if heading:
+            text = re.sub(r"^```.*?^```$", "", there.read_text(), flags=re.MULTILINE | re.DOTALL)
+            headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+            assert heading in {anchor(each) for each in headings}, f"{target}#{heading}"
 
 
 # --- capturing by hand -----------------------------------------------------------------------

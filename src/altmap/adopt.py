@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from dataclasses import dataclass
 
@@ -107,6 +108,9 @@ def adopt(seen: Observation, machine: Machine) -> Adopted:
         raise InputError("machine.devices: they cover all RAM, nothing is left that booted")
     _take_zones(kernel, seen, ram)
     _take_pages(kernel, seen, notes)
+    for device in devices:
+        if device.driver == "hyperv":
+            backing.backed -= kernel.fake_offline & plugged[device.id].pfns
     end = sum(run.nr_pages for run in seen.kpageflags or ())
     kernel.max_pfn = max(end, ram.max() + 1)
     _take_watermarks(kernel, seen)
@@ -188,10 +192,16 @@ def _tunables(seen: Observation, machine: Machine, arch: Arch, release: Release)
         tunables.online_policy = _one_of(
             "online_policy", shown["online_policy"], _itself("contig-zones", "auto-movable")
         )
-    if machine.auto_movable_ratio is None and shown.get("auto_movable_ratio", "").isdigit():
-        tunables.auto_movable_ratio = int(shown["auto_movable_ratio"])
+    if machine.auto_movable_ratio is None and "auto_movable_ratio" in shown:
+        ratio = shown["auto_movable_ratio"]
+        if not re.fullmatch(r"[0-9]{1,10}", ratio):
+            raise InputError(f"sysroot: auto_movable_ratio {ratio!r}: need a number of percent")
+        tunables.auto_movable_ratio = int(ratio)
     if machine.auto_movable_numa_aware is None and "auto_movable_numa_aware" in shown:
-        tunables.auto_movable_numa_aware = shown["auto_movable_numa_aware"] == "Y"
+        aware = _one_of(
+            "auto_movable_numa_aware", shown["auto_movable_numa_aware"], _itself("Y", "N")
+        )
+        tunables.auto_movable_numa_aware = aware == "Y"
     if machine.movable_node is None:
         tunables.movable_node = "movable_node" in (seen.cmdline or "").split()
     if machine.auto_online_blocks is None and seen.memory and seen.memory.auto_online_blocks:

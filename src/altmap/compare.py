@@ -215,7 +215,7 @@ def _zone_on_cpu_lists(zone: ZoneInfo) -> int:
 
 _SOURCES = {
     "total": "mm/memory_hotplug.c: online_pages; drivers/base/memory.c: memory_block_online",
-    "free": "mm/page_alloc.c: __free_pages_core; tables and memmap: hotplug-model docs",
+    "free": "mm/page_alloc.c: __free_pages_core; arch/x86/mm/init_64.c (tables, memmap)",
     "available": "mm/show_mem.c: si_mem_available; calculate_totalreserve_pages",
     "commit": "mm/util.c: vm_commit_limit",
     "direct_map": "arch/x86/mm/init_64.c: phys_pud_init",

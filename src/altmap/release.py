@@ -160,7 +160,7 @@ _4_20 = replace(
     memmap_page_flags=0,
     confirmed=False,
     has_auto_movable=False,
-    sources={"memmap_scope": "the feature came with v5.13: a08a2ae34613"},
+    sources={**_6_1.sources, "memmap_scope": "the feature came with v5.13: a08a2ae34613"},
 )
 _5_13 = replace(
     _6_1,
@@ -169,6 +169,7 @@ _5_13 = replace(
     confirmed=False,
     has_auto_movable=False,
     sources={
+        **_6_1.sources,
         "memmap_scope": "a08a2ae34613 (v5.13)",
         "memmap_page_flags": "PageVmemmapSelfHosted came with v6.0: 66361095129b",
         "has_auto_movable": "memory groups came with v5.15",
@@ -187,11 +188,13 @@ _6_6 = replace(
     confirmed=False,
     debian_default_online={"x86_64": "online"},
     sources={
+        **_6_1.sources,
         "self_hosting": "603fd64dfa45 (v6.6)",
         "dlpar_asks": "603fd64dfa45 (v6.6)",
         "refuses_unsupported_memmap": "e3c2bfdd33a3 (v6.6)",
         "memmap_force": "2d1f649c7c08 (v6.6)",
         "acpi_asks_only_if_supported": "e3c2bfdd33a3 (v6.6)",
+        "lowmem_includes_movable": '"cap zone movable\'s min wmark", between v6.1 and v6.12',
         "debian_default_online": "changelog of Debian's kernel package, 6.5",
     },
 )
@@ -200,7 +203,11 @@ _6_8 = replace(
     name="6.8",
     memmap_scope="per_block",
     self_hosting=("x86_64", "aarch64", "ppc64le", "s390x"),
-    sources={"memmap_scope": "6b8f0798b85a (v6.8)", "self_hosting": "c5f1e2d18909 (v6.8)"},
+    sources={
+        **_6_6.sources,
+        "memmap_scope": "6b8f0798b85a (v6.8)",
+        "self_hosting": "c5f1e2d18909 (v6.8)",
+    },
 )
 _7_3 = replace(
     _6_12,

@@ -267,6 +267,8 @@ def _check_step(where: str, step: Step) -> None:
         case Plug():
             if step.size <= 0:
                 raise InputError(f"{where}.size {step.size}: need more than 0 bytes")
+            if not step.id:
+                raise InputError(f"{where}.id {step.id!r}: need a name for the device")
             if step.driver == "hyperv" and step.address is None:
                 raise InputError(f"{where}: a hyperv plug needs an address, the host names it")
             if step.driver == "hyperv" and step.node is not None:
@@ -284,10 +286,9 @@ def _check_step(where: str, step: Step) -> None:
             except InputError as error:
                 raise InputError(f"{where}.{error}") from error
         case SetTunables():
-            if step.auto_movable_ratio is not None and step.auto_movable_ratio < 0:
-                raise InputError(
-                    f"{where}.auto_movable_ratio {step.auto_movable_ratio}: need 0 or more"
-                )
+            ratio = step.auto_movable_ratio
+            if ratio is not None and not 0 <= ratio <= _MOST_RATIO:
+                raise InputError(f"{where}.auto_movable_ratio {ratio}: need 0 to {_MOST_RATIO}")
             if all(getattr(step, key) is None for key in step.__struct_fields__ if key != "name"):
                 raise InputError(f"{where}: sets nothing")
         case _:

@@ -81,9 +81,19 @@ class HypervBalloon:
         return _CHUNK_BYTES_6_1 // self.kernel.arch.page_size_bytes
 
     def take_over(self, pages: PfnRange) -> None:
-        """Take over memory that the host gave, and Linux added, before the start."""
+        """Take over a region that Linux added before the start; what is withheld is unbacked."""
+        backed = PfnSet.of(pages) - self.kernel.fake_offline
+        covered = backed.span()
+        gaps = PfnSet.of(covered) - backed
         self.regions.append(
-            Region(pages.start, pages.end, pages.start, pages.end, added_end=pages.end)
+            Region(
+                pages.start,
+                pages.end,
+                covered.start,
+                covered.end,
+                added_end=pages.end,
+                gaps=[(gap.start, gap.end) for gap in gaps.ranges()],
+            )
         )
 
     def hot_add_request(self, pages: PfnRange, region: PfnRange | None) -> Outcome:

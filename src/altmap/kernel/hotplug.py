@@ -509,11 +509,12 @@ def _check_offline(kernel: Kernel, pfns: PfnRange, zones: list[Zone]) -> Outcome
 def _migration_targets(kernel: Kernel, zone: Zone, nr_pages: int) -> PfnSet | None:
     """Return the free pages that pages of the zone may move to; ``None`` if there are too few.
 
-    Other nodes come first (``mm/memory_hotplug.c: do_migrate_range``), the highest zone of each.
+    They move to other nodes with memory; to their own only if there is no other
+    (``mm/memory_hotplug.c: do_migrate_range``).
     """
     taken = PfnSet()
-    targets = sorted(kernel.zones.values(), key=lambda target: target.node == zone.node)
-    nodes = dict.fromkeys(target.node for target in targets)
+    with_memory = {target.node for target in kernel.zones.values() if target.present}
+    nodes = sorted(with_memory - {zone.node}) or [zone.node]
     for target in (z for node in nodes for z in reversed(kernel.node_zones(node))):
         if len(taken) >= nr_pages:
             break

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterator, Sequence
-from itertools import groupby, zip_longest
+from itertools import zip_longest
 
 from altmap.account import Level, bought_bytes
 from altmap.compare import Comparison, FileVerdict, Verdict
@@ -14,7 +14,7 @@ from altmap.trace import Event, StepRecord, Trace
 __all__ = ("account_text", "comparison_text", "pages_text", "printable", "side_by_side")
 
 _SHOWN_RUNS = 2
-#: Rows of one kind in a row; more are folded.
+#: Rows of one label in a step; more are folded.
 _MOST_ROWS = 4
 #: Events that a reader of a run wants, and the label of their row.
 _LABELS = {
@@ -114,13 +114,15 @@ def _faults(step: StepRecord) -> str:
 
 
 def _event_rows(events: list[Event]) -> Iterator[tuple[str, str]]:
-    """Yield a row for each event, one for a run of blocks that go offline one by one."""
-    for kind, group in groupby(events, key=lambda event: event.kind):
-        rows = [_event(event) for event in group]
+    """Yield a row for each event that has a label; many with one label are folded."""
+    labels: dict[str, list[str]] = {}
+    for event in events:
+        if event.kind in _LABELS:
+            labels.setdefault(_LABELS[event.kind], []).append(_event(event))
+    for label, rows in labels.items():
         if len(rows) > _MOST_ROWS:
             rows = [rows[0], f"… {len(rows) - 2} more like it …", rows[-1]]
-        if kind in _LABELS:
-            yield from ((_LABELS[kind], row) for row in rows)
+        yield from ((label, row) for row in rows)
 
 
 def _event(event: Event) -> str:

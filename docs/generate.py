@@ -1,0 +1,140 @@
+"""Write ``docs/releases.md``, the records of ``altmap.release`` as a page.
+
+Run ``python docs/generate.py`` after a change of a record; ``tests/test_docs.py`` fails until then.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import re
+from collections.abc import Iterable, Iterator
+from itertools import groupby
+from pathlib import Path
+
+from altmap.linux.kpageflags import flag_names
+from altmap.release import RELEASES, Release
+
+PAGE = Path(__file__).with_name("releases.md")
+
+#: Behaviours that decide what becomes of memmap_on_memory, in the order of a request's way.
+MEMMAP = (
+    "memmap_scope",
+    "self_hosting",
+    "memmap_force",
+    "acpi_asks_only_if_supported",
+    "refuses_unsupported_memmap",
+    "memmap_page_flags",
+)
+#: What is no behaviour of the kernel: how the record is named, made and proved.
+_ABOUT = ("name", "confirmed", "sources")
+
+_HEAD = """\
+# Releases
+
+What each release does, as the model has it: the records of `src/altmap/release.py`. This page is
+made from them by `python docs/generate.py`, so change the records, not the page.
+[architecture.md](architecture.md) says how rules use them, and
+[CONTRIBUTING.md](../CONTRIBUTING.md#adding-a-release) how to add one.
+
+A release without a record behaves like the newest one here that is not newer.
+"""
+
+_PROOF = """\
+## How far a record can be trusted
+
+*compared* (`confirmed`): predictions were compared with a real kernel of that release. *history*:
+the record rests on the kernel's history alone, and nobody has seen it fail or hold.
+"""
+
+_SOURCES = """\
+## Sources
+
+Where each value is written. A release that a behaviour's rows leave out names no source of its own
+for it: its record was made from that of another release.
+"""
+
+
+def releases_page() -> str:
+    """Return the text of ``docs/releases.md``."""
+    others = [name for name in _behaviours() if name not in MEMMAP]
+    parts = [
+        _HEAD,
+        _PROOF,
+        _table(["release", *RELEASES], [["rests on", *map(_proof, RELEASES.values())]]),
+        "## memmap_on_memory: which kernel does what\n",
+        _behaviour_table(MEMMAP),
+        _meanings(MEMMAP),
+        "## Everything else\n",
+        _behaviour_table(others),
+        _meanings(others),
+        _SOURCES,
+        _table(["behaviour", "releases", "source"], _source_rows()),
+    ]
+    return "\n".join(parts)
+
+
+def _behaviours() -> list[str]:
+    return [item.name for item in dataclasses.fields(Release) if item.name not in _ABOUT]
+
+
+def _proof(release: Release) -> str:
+    return "compared" if release.confirmed else "history"
+
+
+def _behaviour_table(names: Iterable[str]) -> str:
+    rows = [
+        [f"`{name}`", *(_value(name, getattr(release, name)) for release in RELEASES.values())]
+        for name in names
+    ]
+    return _table(["behaviour", *RELEASES], rows)
+
+
+def _value(name: str, value: object) -> str:
+    match value:
+        case bool():
+            return "yes" if value else "no"
+        case int() if name.endswith("_flags"):
+            return " ".join(flag_names(value)) or "none"
+        case int() if name.endswith("_bytes"):
+            return f"{value // 1024} KiB"
+        case tuple():
+            return " ".join(value) or "none"
+        case dict():
+            return ", ".join(f"{key}: `{word}`" for key, word in value.items()) or "none"
+        case _:
+            return f"`{value}`"
+
+
+def _meanings(names: Iterable[str]) -> str:
+    """Return a list entry for each behaviour, with the words of the class's docstring."""
+    told = _documented()
+    shown = dict.fromkeys(label for name in names for label in told if name in label.split(", "))
+    lines = (
+        f"- {', '.join(f'`{name}`' for name in label.split(', '))}: {told[label]}"
+        for label in shown
+    )
+    return "\n".join(lines) + "\n"
+
+
+def _documented() -> dict[str, str]:
+    """Return the section Attributes of :class:`Release`: names to their text in one line."""
+    section = inspect.cleandoc(Release.__doc__ or "").split("Attributes\n----------\n")[1]
+    entries = re.findall(r"^(\S.*?) : .*\n((?: +.*\n?)+)", section, re.MULTILINE)
+    return {names: " ".join(text.split()).replace("``", "`") for names, text in entries}
+
+
+def _source_rows() -> Iterator[list[str]]:
+    for name in _behaviours():
+        given = [(r.name, r.sources[name]) for r in RELEASES.values() if name in r.sources]
+        for source, group in groupby(given, key=lambda pair: pair[1]):
+            yield [f"`{name}`", " ".join(release for release, _ in group), source]
+
+
+def _table(head: list[str], rows: Iterable[list[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in lines).replace(" --- ", "---")
+
+
+if __name__ == "__main__":
+    PAGE.write_text(releases_page(), encoding="utf-8")

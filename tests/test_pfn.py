@@ -1,0 +1,256 @@
+"""Page sets agree with Python's sets; sizes are what their units say."""
+
+from itertools import pairwise
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from altmap.errors import InputError
+from altmap.pfn import PfnRange, PfnSet, PfnStride, format_size, parse_address, parse_size
+
+#: Small pfns beside large ones: the bitmap changes its container at 2**16 and its map at 2**32.
+BASES = (0, 65500, (1 << 32) - 40)
+
+
+@st.composite
+def ranges(draw):
+    start = draw(st.sampled_from(BASES)) + draw(st.integers(0, 80))
+    return PfnRange(start, start + draw(st.integers(0, 60)))
+
+
+@st.composite
+def strides(draw):
+    start = draw(st.sampled_from(BASES)) + draw(st.integers(0, 40))
+    step = draw(st.integers(1, 12))
+    nr_steps = draw(st.integers(0, 6))
+    return PfnStride(start, start + step * nr_steps, step, draw(st.integers(1, step)))
+
+
+range_lists = st.lists(ranges(), max_size=6)
+quick = settings(deadline=None, max_examples=100, print_blob=True)
+
+
+def pages(some):
+    """Return the page frames as a set, by counting them up."""
+    if isinstance(some, PfnRange):
+        return set(range(some.start, some.end))
+    if isinstance(some, PfnStride):
+        return {
+            pfn
+            for first in range(some.start, some.end, some.step)
+            for pfn in range(first, first + some.nr_pages)
+        }
+    return {pfn for pfns in some for pfn in range(pfns.start, pfns.end)}
+
+
+def operands():
+    return range_lists.map(lambda found: (PfnSet(found), pages(found))) | (
+        ranges() | strides()
+    ).map(lambda some: (some, pages(some)))
+
+
+@quick
+@given(range_lists, operands())
+def test_operators_are_those_of_sets(some, other):
+    mine, theirs = PfnSet(some), pages(some)
+    pfns, plain = other
+    assert set(mine | pfns) == theirs | plain
+    assert set(mine & pfns) == theirs & plain
+    assert set(mine - pfns) == theirs - plain
+    assert set(mine ^ pfns) == theirs ^ plain
+    assert set(mine) == theirs
+
+
+@quick
+@given(range_lists, operands())
+def test_assigning_operators_change_only_their_own_set(some, other):
+    pfns, plain = other
+    for grow, expected in (
+        (PfnSet.__ior__, pages(some) | plain),
+        (PfnSet.__iand__, pages(some) & plain),
+        (PfnSet.__isub__, pages(some) - plain),
+    ):
+        mine = PfnSet(some)
+        kept = mine.copy()
+        changed = grow(mine, pfns)
+        assert changed is mine
+        assert set(mine) == expected
+        assert set(kept) == pages(some)
+    if isinstance(pfns, PfnSet):
+        assert set(pfns) == plain
+
+
+@quick
+@given(range_lists, range_lists, ranges())
+def test_questions_have_the_answers_of_sets(some, others, pfns):
+    mine, theirs = PfnSet(some), pages(some)
+    other, plain = PfnSet(others), pages(others)
+    assert len(mine) == len(theirs)
+    assert bool(mine) == bool(theirs)
+    assert list(mine) == sorted(theirs)
+    assert (mine == other) == (theirs == plain)
+    assert mine.isdisjoint(other) == theirs.isdisjoint(plain)
+    assert mine.issubset(other) == theirs.issubset(plain)
+    assert mine.count(other) == len(theirs & plain)
+    assert mine.count(pfns) == len(theirs & pages(pfns))
+    assert mine.covers(pfns) == (pages(pfns) <= theirs)
+    assert all((pfn in mine) == (pfn in theirs) for pfn in (*pages(pfns), *BASES))
+    assert PfnSet.of(mine, pfns, other) == PfnSet([*some, pfns, *others])
+
+
+@quick
+@given(range_lists, st.integers(-2, 120))
+def test_ends_and_runs_are_those_of_the_sorted_list(some, nr_pages):
+    mine, theirs = PfnSet(some), sorted(pages(some))
+    runs = list(mine.ranges())
+    assert [pfn for run in runs for pfn in range(run.start, run.end)] == theirs
+    assert all(run for run in runs)
+    assert all(a.end < b.start for a, b in pairwise(runs))
+    assert mine.nr_ranges() == len(runs)
+    if theirs:
+        assert (mine.min(), mine.max()) == (theirs[0], theirs[-1])
+        assert mine.span() == PfnRange(theirs[0], theirs[-1] + 1)
+    else:
+        assert mine.span() == PfnRange(0, 0)
+    assert list(mine.highest(nr_pages)) == (theirs[-nr_pages:] if nr_pages > 0 else [])
+
+
+@quick
+@given(ranges(), ranges())
+def test_two_ranges_meet_where_their_page_frames_do(one, other):
+    both = pages(one) & pages(other)
+    assert one.overlaps(other) == bool(both)
+    assert pages(one.intersection(other)) == both
+    assert len(one) == len(pages(one))
+    assert all(pfn in one for pfn in pages(one))
+    assert one.end not in one
+
+
+@quick
+@given(strides())
+def test_a_stride_counts_and_hulls_its_page_frames(stride):
+    found = pages(stride)
+    assert len(stride) == len(found)
+    hull = stride.hull()
+    assert pages(hull) >= found
+    if found:
+        assert (hull.start, hull.end) == (min(found), max(found) + 1)
+    else:
+        assert not hull
+
+
+@pytest.mark.parametrize(("start", "end"), [(-1, 4), (8, 4), (-2, -1)])
+def test_a_range_that_is_none_is_refused_with_its_bounds(start, end):
+    with pytest.raises(InputError) as caught:
+        PfnRange(start, end)
+    assert str(caught.value) == f"PFN range [{start:#x}, {end:#x}): need 0 <= start <= end"
+
+
+def test_a_set_shows_its_runs_and_cannot_be_hashed():
+    assert repr(PfnSet([PfnRange(0, 1), PfnRange(16, 32)])) == (
+        "PfnSet(17 pages: [0x0, 0x1) [0x10, 0x20))"
+    )
+    many = PfnSet(PfnRange(pfn, pfn + 1) for pfn in range(0, 20, 2))
+    assert repr(many).endswith("…)")
+    with pytest.raises(TypeError):
+        hash(many)
+
+
+@pytest.mark.parametrize(
+    ("text", "size_bytes"),
+    [
+        ("128MiB", 134217728),
+        ("128M", 134217728),
+        ("128 MiB", 134217728),
+        (" 1G ", 1073741824),
+        ("1.5GiB", 1610612736),
+        ("128MB", 128000000),
+        ("4kB", 4000),
+        ("4KB", 4000),
+        ("4K", 4096),
+        ("4096B", 4096),
+        ("64T", 70368744177664),
+        ("0B", 0),
+        ("0.5KiB", 512),
+        ("1PiB", 1125899906842624),
+    ],
+)
+def test_a_size_is_its_number_times_its_unit(text, size_bytes):
+    assert parse_size(text) == size_bytes
+
+
+@pytest.mark.parametrize(
+    ("text", "rule"),
+    [
+        ("128", "need a unit, such as '128MiB'"),
+        ("12x", "unknown unit 'x'"),
+        ("128 mib", "unknown unit 'mib'"),
+        ("128Mib", "unknown unit 'Mib'"),
+        ("-1MiB", "need a number and a unit"),
+        ("", "need a number and a unit"),
+        ("MiB", "need a number and a unit"),
+        ("1,5GiB", "need a number and a unit"),
+        ("0x10MiB", "need a number and a unit"),
+        ("0.3B", "whole number of bytes"),
+        ("4097T", "4 PiB"),
+        ("5PiB", "4 PiB"),
+        (128, "need a number and a unit"),
+        (None, "need a number and a unit"),
+    ],
+)
+def test_a_size_that_is_none_is_refused_with_value_and_rule(text, rule):
+    with pytest.raises(InputError) as caught:
+        parse_size(text)
+    message = str(caught.value)
+    assert message.startswith(f"size {text!r}: ")
+    assert rule in message
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize(
+    ("value", "address"),
+    [
+        ("0x100000000", 4 << 30),
+        ("0X10", 16),
+        ("4GiB", 4 << 30),
+        (0, 0),
+        (4096, 4096),
+        (" 0x10 ", 16),
+    ],
+)
+def test_an_address_is_a_number_hexadecimal_text_or_a_size(value, address):
+    assert parse_address(value) == address
+
+
+@pytest.mark.parametrize(
+    "value", [-1, "-0x10", "4096", "0x", "0xg", True, "", 1.5, None, [1], (1 << 52) + 1]
+)
+def test_an_address_that_is_none_is_refused(value):
+    with pytest.raises(InputError) as caught:
+        parse_address(value)
+    assert repr(value) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("size_bytes", "text"),
+    [
+        (0, "0 B"),
+        (1, "1 B"),
+        (1023, "1023 B"),
+        (1024, "1 KiB"),
+        (1536, "1536 B"),
+        (64 << 20, "64 MiB"),
+        (1 << 30, "1 GiB"),
+        (3 << 29, "1536 MiB"),
+        (64 << 40, "64 TiB"),
+    ],
+)
+def test_a_size_is_shown_in_the_largest_unit_that_is_exact(size_bytes, text):
+    assert format_size(size_bytes) == text
+
+
+@quick
+@given(st.integers(0, 1 << 52))
+def test_a_size_that_is_shown_can_be_read_again(size_bytes):
+    assert parse_size(format_size(size_bytes)) == size_bytes

@@ -1,0 +1,69 @@
+"""Traces: one folder per step, refusals by name, runs of page frames with their number."""
+
+import errno
+import json
+
+from altmap.pfn import PfnRange, PfnSet, PfnStride
+from altmap.trace import OK, Event, Fault, Outcome, StepRecord, Trace
+
+
+def trace(steps):
+    return Trace("s", "model", "6.12", "opt-in", {}, steps)
+
+
+def step(*events, faults=(), outcome=OK):
+    return StepRecord("x", {"do": "set"}, outcome, list(events), list(faults))
+
+
+def test_only_ok_is_true():
+    assert OK
+    assert not Outcome("fault")
+    assert not Outcome("not_reached")
+    assert not Outcome.refused(errno.EBUSY, "offline_pages", "because")
+
+
+def test_a_refusal_has_the_name_of_its_error():
+    assert Outcome.refused(errno.EBUSY, "f", "w").errno == "EBUSY"
+    assert Outcome.refused("EAGAIN", "f", "w").errno == "EAGAIN"
+
+
+def test_folders_sort_in_the_order_of_steps():
+    names = trace([step() for _ in range(120)]).folder_names()
+    assert names == sorted(names)
+    assert (names[0], names[119]) == ("000-x", "119-x")
+    assert trace([step()]).folder_names() == ["00-x"]
+
+
+def test_page_frames_of_an_event_are_runs_with_their_number():
+    for pages, expected in (
+        (PfnRange(4, 8), (4, 1, [[4, 8]])),
+        (PfnRange(4, 4), (0, 0, [])),
+        (PfnStride(0, 32, 16, 2), (4, 2, [[0, 2], [16, 18]])),
+        (PfnSet([PfnRange(1, 2), PfnRange(9, 12)]), (4, 2, [[1, 2], [9, 12]])),
+    ):
+        shown = trace([step(Event("k", "t", pages))]).to_builtins()
+        pfns = shown["steps"][0]["events"][0]["pfns"]
+        assert (pfns["nr_pages"], pfns["nr_ranges"], pfns["ranges"]) == expected
+
+
+def test_many_runs_are_cut_and_still_counted():
+    pages = PfnSet(PfnRange(pfn, pfn + 1) for pfn in range(0, 2000, 2))
+    pfns = trace([step(Event("k", "t", pages))]).to_builtins()["steps"][0]["events"][0]["pfns"]
+    assert (pfns["nr_pages"], pfns["nr_ranges"]) == (1000, 1000)
+    assert len(pfns["ranges"]) == 256
+
+
+def test_a_trace_is_json_that_says_what_happened():
+    pages = PfnSet([PfnRange(8, 10)])
+    refused = Outcome.refused(errno.EBUSY, "offline_pages", "because")
+    fault = Fault(8, "write", "memmap_init_range", pages, "general protection fault")
+    made = trace([step(Event("k", "t"), faults=[fault], outcome=refused)])
+    (shown,) = json.loads(json.dumps(made.to_builtins()))["steps"]
+    assert shown["result"] == {
+        "status": "refused",
+        "errno": "EBUSY",
+        "function": "offline_pages",
+        "why": "because",
+    }
+    assert shown["faults"][0]["pfn"] == 8
+    assert shown["events"] == [{"kind": "k", "text": "t", "function": None}]
