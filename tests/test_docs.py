@@ -54,6 +54,8 @@ SECTIONS = {
     scenario.Unplug: ('#### `do = "unplug"`', "[[steps]]", {"id": '"d"'}),
     scenario.Online: ('#### `do = "online"`', "[[steps]]", {"id": '"d"'}),
     scenario.Offline: ('#### `do = "offline"`', "[[steps]]", {"id": '"d"'}),
+    scenario.Fill: ('#### `do = "fill"`', "[[steps]]", {"id": '"f1"', "size": '"64MiB"'}),
+    scenario.Free: ('#### `do = "free"`', "[[steps]]", {"id": '"f1"'}),
     scenario.Dump: ('#### `do = "dump"`', "[[steps]]", {}),
     scenario.SetTunables: ('#### `do = "set"`', "[[steps]]", {"auto_movable_ratio": "1"}),
 }

@@ -33,6 +33,7 @@ OTHERS = [
     ("memmap-in-added-zone", ()),
     ("kernel-zone-from-boot", ()),
     ("policy-changes", ()),
+    ("file-migrated", ()),
 ]
 
 
@@ -45,6 +46,7 @@ ON_7_3 = (
     "movable-node",
     "misaligned-dimm",
     "boot-memory-offline",
+    "file-migrated",
 )
 
 CASES = [

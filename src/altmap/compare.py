@@ -170,6 +170,8 @@ _FIRMWARE_PAGES = 16
 # --- what may differ -----------------------------------------------------------------------
 
 
+#: What other files the guest's programs bring into memory.
+_FILE_KIB = 512
 #: What a memory block costs in slab: its device, its kernfs nodes, its sections' usage maps.
 _PAGES_PER_BLOCK = 16
 #: What the guest's shell and kernel threads come and go by, stacks and page tables aside.
@@ -216,6 +218,7 @@ def _zone_on_cpu_lists(zone: ZoneInfo) -> int:
 _SOURCES = {
     "total": "mm/memory_hotplug.c: online_pages; drivers/base/memory.c: memory_block_online",
     "free": "mm/page_alloc.c: __free_pages_core; arch/x86/mm/init_64.c (tables, memmap)",
+    "files": "mm/shmem.c: shmem_add_to_page_cache",
     "available": "mm/show_mem.c: si_mem_available; calculate_totalreserve_pages",
     "commit": "mm/util.c: vm_commit_limit",
     "direct_map": "arch/x86/mm/init_64.c: phys_pud_init",
@@ -289,6 +292,15 @@ def _meminfo(
     for name, source in (("CommitLimit", "commit"), ("DirectMap1G", "direct_map")):
         if name in mine and name in other:
             file.exact(name, mine[name], other[name], _SOURCES[source])
+    for name in ("Shmem", "Cached"):
+        file.near(
+            name,
+            mine.get(name, 0),
+            other.get(name, 0),
+            _FILE_KIB,
+            "kB of the guest's other files",
+            _SOURCES["files"],
+        )
     for name, source in (("MemFree", "free"), ("MemAvailable", "available")):
         file.near(
             f"{name} and per-CPU lists",

@@ -28,6 +28,8 @@ from altmap.platform.qemu import dimm_space, place_dimm
 from altmap.runner import run_scenario
 from altmap.scenario import (
     Dump,
+    Fill,
+    Free,
     Machine,
     Offline,
     Online,
@@ -170,6 +172,13 @@ class ModelMachine:
                 return self._online(step)
             case Offline():
                 return self._offline(step)
+            case Fill():
+                return self._fill(step)
+            case Free():
+                if step.id not in self.kernel.files:
+                    raise InputError(f"free {step.id!r}: no such file")
+                self.kernel.remove_file(step.id)
+                return OK
             case Dump():
                 return read_dump(self.kernel, exclude_offline=step.exclude_offline)
             case SetTunables():
@@ -296,6 +305,16 @@ class ModelMachine:
             if not outcome:
                 return _about(outcome, block)
         return OK
+
+    def _fill(self, step: Fill) -> Outcome:
+        if step.id in self.kernel.files:
+            raise InputError(f"fill {step.id!r}: a file of that id is there already")
+        nr_pages = -(-step.size // self.kernel.arch.page_size_bytes)
+        if self.kernel.write_file(step.id, nr_pages):
+            return OK
+        return Outcome.refused(
+            "ENOMEM", "shmem_get_folio_gfp", f"there are fewer than {nr_pages} pages to have"
+        )
 
     def _set(self, step: SetTunables) -> Outcome:
         for name in step.__struct_fields__:

@@ -114,6 +114,8 @@ class Observer:
             "MemAvailable": self._kib(free - totalreserve_nr_pages(self._kernel) + self._reserve),
             "CommitLimit": self._kib(total) // 2,
         }
+        filled = self._kib(sum(len(pages) for pages in self._kernel.files.values()))
+        gains |= {"Shmem": filled, "Cached": filled}
         now = _direct_map_kib(self._kernel)
         gains |= {name: kib - self._start_maps.get(name, 0) for name, kib in now.items()}
         if self._blank and "DirectMap2M" in gains:
@@ -451,28 +453,39 @@ def _overlay(
     release: Release,
 ) -> Iterator[PageRun]:
     """Yield the base's runs with changed page frames shown as the layers say, up to *end*."""
-    length = sum(run.nr_pages for run in base)
     pieces: list[tuple[int, int, int]] = []
     shown = PfnSet()
     for pages, flags in layers:
         shown |= pages
         pieces.extend((run.start, run.end, flags) for run in pages.ranges())
-    hidden = (changed | PfnRange(length, max(length, end))) - shown
-    pieces.extend(
-        (run.start, run.end, release.nopage_flags) for run in hidden.ranges() if run.start < end
-    )
+    hidden = changed - shown
+    pieces.extend((run.start, run.end, release.nopage_flags) for run in hidden.ranges())
     for run in base:
         if not changed.count(PfnRange(run.start_pfn, run.start_pfn + run.nr_pages)):
             pieces.append((run.start_pfn, run.start_pfn + run.nr_pages, run.flags))
             continue
         kept = PfnSet.of(PfnRange(run.start_pfn, run.start_pfn + run.nr_pages)) - changed
         pieces.extend((part.start, part.end, run.flags) for part in kept.ranges())
+    pieces.append((end, end, release.nopage_flags))
     pieces.sort()
     merged: list[list[int]] = []
-    for start, stop, flags in pieces:
+    for start, stop, flags in _without_gaps(pieces, release.nopage_flags):
         if merged and merged[-1][1] == start and merged[-1][2] == flags:
             merged[-1][1] = stop
         else:
             merged.append([start, stop, flags])
     for start, stop, flags in merged:
         yield PageRun(start, stop - start, flags)
+
+
+def _without_gaps(
+    pieces: list[tuple[int, int, int]], nopage_flags: int
+) -> Iterator[tuple[int, int, int]]:
+    """Yield sorted pieces, and between them what is beyond the base's end and was never added."""
+    reached = 0
+    for start, stop, flags in pieces:
+        if reached < start:
+            yield reached, start, nopage_flags
+        if start < stop:
+            yield start, stop, flags
+        reached = max(reached, stop)

@@ -144,6 +144,10 @@ class PfnStride:
         return PfnRange(self.start, starts[-1] + self.nr_pages if starts else self.start)
 
 
+#: Pages from which on a range costs more than a copy of most sets: 64 GiB.
+_LONG_RANGE = 1 << 24
+
+
 class PfnSet:
     """A set of page frame numbers, held as a 64-bit Roaring bitmap.
 
@@ -201,6 +205,13 @@ class PfnSet:
         return self._wrap(self._bits | _bits(other))
 
     def __and__(self, other: Pages) -> PfnSet:
+        if isinstance(other, PfnRange) and len(other) > _LONG_RANGE:
+            # A set of the range would cost its length, a copy of this set costs this set's runs.
+            kept = self._bits.copy()
+            if kept:
+                kept.remove_range(0, other.start)
+                kept.remove_range(other.end, max(other.end, self.max() + 1))
+            return self._wrap(kept)
         return self._wrap(self._bits & _bits(other))
 
     def __sub__(self, other: Pages) -> PfnSet:

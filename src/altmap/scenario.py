@@ -22,6 +22,8 @@ __all__ = (
     "Address",
     "Device",
     "Dump",
+    "Fill",
+    "Free",
     "Machine",
     "Node",
     "Offline",
@@ -147,6 +149,19 @@ class Offline(_Selection, kw_only=True, tag="offline"):
     """Memory blocks are offlined, in the order given, up to the first refusal."""
 
 
+class Fill(_Step, kw_only=True, tag="fill"):
+    """A file of that size is written into memory (tmpfs): pages in use that can be migrated."""
+
+    id: str
+    size: Size
+
+
+class Free(_Step, kw_only=True, tag="free"):
+    """A file that was written by ``fill`` is checked and removed."""
+
+    id: str
+
+
 class Dump(_Step, kw_only=True, tag="dump"):
     """The pages of online blocks are read, as a crash dump does."""
 
@@ -162,7 +177,7 @@ class SetTunables(_Step, kw_only=True, tag="set"):
     auto_movable_numa_aware: bool | None = None
 
 
-Step = Plug | Unplug | Online | Offline | Dump | SetTunables
+Step = Plug | Unplug | Online | Offline | Fill | Free | Dump | SetTunables
 
 
 class Scenario(_Strict, kw_only=True):
@@ -276,6 +291,11 @@ def _check_step(where: str, step: Step) -> None:
             if step.driver != "hyperv" and step.region is not None:
                 raise InputError(f"{where}.region: only a hyperv plug has one")
             _check_region(where, step)
+        case Fill():
+            if step.size <= 0:
+                raise InputError(f"{where}.size {step.size}: need more than 0 bytes")
+            if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", step.id):
+                raise InputError(f"{where}.id {step.id!r}: need letters, digits and . _ - only")
         case Online() | Offline():
             if (step.id is None) == (step.blocks is None):
                 raise InputError(f"{where}: need either id or blocks")

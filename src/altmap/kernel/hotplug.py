@@ -451,6 +451,7 @@ def memory_block_offline(kernel: Kernel, pfns: PfnRange) -> Outcome:
             f"{len(moving)} pages find no free page elsewhere; "
             "the kernel retries without end until a signal arrives",
         )
+    _move_files(kernel, pfns, targets)
     kernel.used = (kernel.used - pfns) | targets
     kernel.movable = (kernel.movable - pfns) | targets
     kernel.fake_offline -= pfns
@@ -462,6 +463,16 @@ def memory_block_offline(kernel: Kernel, pfns: PfnRange) -> Outcome:
     ids = kernel.block_ids(pfns)
     kernel.note("offlined", f"{_blocks(ids)} offline", pfns, "offline_pages")
     return OK
+
+
+def _move_files(kernel: Kernel, pfns: PfnRange, targets: PfnSet) -> None:
+    left = targets
+    for name, pages in kernel.files.items():
+        moving = pages & pfns
+        if moving:
+            to = left.lowest(len(moving))
+            left = left - to
+            kernel.files[name] = (pages - moving) | to
 
 
 def _read_for_offline(kernel: Kernel, pfns: PfnRange, moving: PfnSet) -> None:
@@ -512,15 +523,15 @@ def _migration_targets(kernel: Kernel, zone: Zone, nr_pages: int) -> PfnSet | No
     They move to other nodes with memory; to their own only if there is no other
     (``mm/memory_hotplug.c: do_migrate_range``).
     """
-    taken = PfnSet()
     with_memory = {target.node for target in kernel.zones.values() if target.present}
     nodes = sorted(with_memory - {zone.node}) or [zone.node]
-    for target in (z for node in nodes for z in reversed(kernel.node_zones(node))):
-        if len(taken) >= nr_pages:
-            break
-        if zone.name == MOVABLE or target.name != MOVABLE:
-            taken |= kernel.free(target).highest(nr_pages - len(taken))
-    return taken if len(taken) >= nr_pages else None
+    zones = [
+        target
+        for node in nodes
+        for target in reversed(kernel.node_zones(node))
+        if zone.name == MOVABLE or target.name != MOVABLE
+    ]
+    return kernel.find_free(zones, nr_pages)
 
 
 def _uncount(kernel: Kernel, zone: Zone, pfns: PfnRange) -> None:

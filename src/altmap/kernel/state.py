@@ -6,7 +6,7 @@ disagree with the pages.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from altmap.arch import Arch
@@ -60,7 +60,7 @@ class Tunables:
     khugepaged: bool = True
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Group:
     """A static memory group: the blocks of one device (``drivers/base/memory.c``)."""
 
@@ -69,7 +69,7 @@ class Group:
     present_movable_nr_pages: int = 0
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Addition:
     """One successful call of ``add_memory_resource``.
 
@@ -96,7 +96,7 @@ class Addition:
     host_pages: PfnSet = field(default_factory=PfnSet)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Kernel:
     """The state of one kernel.
 
@@ -122,6 +122,8 @@ class Kernel:
         PageOffline: present in an online block, withheld from the buddy by a driver.
     used, movable : PfnSet
         Managed pages that are allocated; those of them that can be migrated.
+    files : dict of str to PfnSet
+        Used pages that hold files in memory, by file; they can be migrated.
     page_tables : PfnSet
         Used pages that map added memory (direct map and vmemmap).
     additions : list of Addition
@@ -159,6 +161,7 @@ class Kernel:
     fake_offline: PfnSet = field(default_factory=PfnSet)
     used: PfnSet = field(default_factory=PfnSet)
     movable: PfnSet = field(default_factory=PfnSet)
+    files: dict[str, PfnSet] = field(default_factory=dict)
     page_tables: PfnSet = field(default_factory=PfnSet)
     additions: list[Addition] = field(default_factory=list)
     leftovers: list[Addition] = field(default_factory=list)
@@ -305,42 +308,75 @@ class Kernel:
             raise KernelFault(fault)
 
     def allocate(self, node: int, nr_pages: int) -> PfnSet | None:
-        """Allocate unmovable pages, from the node's kernel zones first; ``None`` if too few.
+        """Allocate unmovable pages, from the node's kernel zones first; ``None`` if too few."""
+        taken = self.find_free(list(self._zonelist(node)), nr_pages)
+        if taken is not None:
+            self.used |= taken
+        return taken
 
+    def find_free(self, zones: Sequence[Zone], nr_pages: int) -> PfnSet | None:
+        """Return free pages of the zones, the first zone first; ``None`` if there are too few.
+
+        Each zone gives pages down to its low watermark; only when all have, down to the minimum.
         The buddy's lists are served from their heads, where older memory is: boot memory, then
         added memory in the order of its blocks. Which frames of boot memory a real kernel takes is
         not predicted; the highest free ones stand for them.
+        Source: ``mm/page_alloc.c: get_page_from_freelist, __alloc_pages_slowpath``.
         """
         taken = PfnSet()
-        for zone in self._zonelist(node):
-            wanted = min(nr_pages - len(taken), self._available(zone))
-            if not wanted:
-                continue
-            free = self.free(zone)
-            early = (free & self.boot_ram).highest(wanted)
-            taken |= early
-            taken |= (free - early).lowest(wanted - len(early))
-        if len(taken) < nr_pages:
-            return None
-        self.used |= taken
-        return taken
+        for mark in ("low", "min"):
+            for zone in zones:
+                wanted = min(
+                    nr_pages - len(taken),
+                    self._available(zone, zones, mark) - taken.count(zone.present),
+                )
+                if wanted <= 0:
+                    continue
+                free = self.free(zone) - taken
+                early = (free & self.boot_ram).highest(wanted)
+                taken |= early
+                taken |= (free - early).lowest(wanted - len(early))
+        return taken if len(taken) == nr_pages else None
 
     def available_nr_pages(self) -> int:
         """Return how many pages GFP_KERNEL can allocate until every zone is at its reserve."""
-        return sum(self._available(zone) for zone in self.zones.values() if zone.name != MOVABLE)
+        zones = [zone for zone in self.zones.values() if zone.name != MOVABLE]
+        return sum(self._available(zone, zones, "min") for zone in zones)
 
-    def _available(self, zone: Zone) -> int:
-        """Return how many pages a kernel zone can give before it is at its reserve.
+    def write_file(self, name: str, nr_pages: int) -> bool:
+        """Take pages for a file in memory; false, and nothing taken, if there are too few.
 
-        That is its minimum watermark, what it keeps from allocations that could come from higher
-        zones, and the boost that fragmentation brings once its last large chunks go.
+        User pages come from the movable zone first, then from kernel zones, the CPUs' nodes before
+        others (``include/linux/gfp.h: GFP_HIGHUSER_MOVABLE``).
+        """
+        others = {zone.node for zone in self.zones.values()} - self.cpu_nodes
+        nodes = [*sorted(self.cpu_nodes), *sorted(others)]
+        zones = [zone for node in nodes for zone in reversed(self.node_zones(node))]
+        taken = self.find_free(zones, nr_pages)
+        if taken is None:
+            return False
+        self.files[name] = taken
+        self.used |= taken
+        self.movable |= taken
+        return True
+
+    def remove_file(self, name: str) -> None:
+        """Give a file's pages back to the buddy."""
+        self.free_pages(self.files.pop(name))
+
+    def _available(self, zone: Zone, zones: Sequence[Zone], mark: str) -> int:
+        """Return how many pages a zone can give to an allocation that may come from the zones.
+
+        It keeps its watermark, what it reserves against allocations that could come from higher
+        zones, and at the minimum the boost that fragmentation brings once its last large chunks go.
         Source: ``mm/page_alloc.c: __zone_watermark_ok, boost_watermark``.
         """
         marks = zone.watermarks
-        at = len(self.kernel_zones(zone.node)) - 1
-        kept = marks.protection[at] if at < len(marks.protection) else 0
-        boost = 0 if kept else self.arch.pageblock_nr_pages
-        return max(0, self.nr_free(zone) - marks.min - kept - boost)
+        mine = self.node_zones(zone.node)
+        highest = max(mine.index(each) for each in mine if each in zones)
+        kept = marks.protection[highest] if highest < len(marks.protection) else 0
+        boost = 0 if kept or mark == "low" or zone.name == MOVABLE else self.arch.pageblock_nr_pages
+        return max(0, self.nr_free(zone) - int(getattr(marks, mark)) - kept - boost)
 
     def free_pages(self, pages: PfnSet) -> None:
         """Give used pages back to the buddy."""

@@ -31,7 +31,7 @@ class Watermarks:
     protection: tuple[int, ...] = ()
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Zone:
     """One zone of one node.
 

@@ -23,6 +23,8 @@ from altmap.release import DEFAULT_RELEASE
 from altmap.runner import run_scenario
 from altmap.scenario import (
     Dump,
+    Fill,
+    Free,
     Machine,
     Offline,
     Online,
@@ -49,6 +51,9 @@ _ADD_REFUSALS = (
     (re.compile(r"allocation failure|vmemmap alloc failure"), "ENOMEM", "vmemmap_populate"),
 )
 _DEFAULT_MEMORY = 1 << 30
+_FILES = "/files"
+_MOUNT = f"mount -t tmpfs -o size=100% files {_FILES}"
+_FILL_SECONDS = 120.0
 
 
 def hardware_of(machine: Machine) -> Hardware:
@@ -126,6 +131,7 @@ class LabMachine:
     def __init__(self, guest: Guest) -> None:
         self._guest = guest
         self._devices: dict[str, tuple[int, int]] = {}
+        self._checksums: dict[str, str] = {}
         self.notes: list[str] = []
         self.crashed = False
         self._block_size = int(guest.run(f"cat {_MEMORY}/block_size_bytes").text, 16)
@@ -172,6 +178,10 @@ class LabMachine:
                 record.outcome = self._write_states(step, step.to)
             case Offline():
                 record.outcome = self._write_states(step, "offline")
+            case Fill():
+                record.outcome = self._fill(step)
+            case Free():
+                record.outcome = self._free(step)
             case Dump():
                 raise InputError("dump: no lab reads one; every page of a guest here is backed")
             case SetTunables():
@@ -240,6 +250,28 @@ class LabMachine:
             if number:
                 return Outcome.refused(number, "", f"memory{block}")
         return OK
+
+    def _fill(self, step: Fill) -> Outcome:
+        if step.id in self._checksums:
+            raise InputError(f"fill {step.id!r}: a file of that id is there already")
+        mounted = f"mkdir -p {_FILES} && (mountpoint -q {_FILES} || {_MOUNT})"
+        write = f"head -c {int(step.size)} /dev/urandom >{_FILES}/{step.id}"
+        if self._guest.run(f"{mounted} && {write}", _FILL_SECONDS).status:
+            self._guest.run(f"rm -f {_FILES}/{step.id}")
+            return Outcome.refused("ENOMEM", "", "the file could not be written")
+        self._checksums[step.id] = self._checksum(step.id)
+        return OK
+
+    def _free(self, step: Free) -> Outcome:
+        if step.id not in self._checksums:
+            raise InputError(f"free {step.id!r}: no such file")
+        if self._checksum(step.id) != self._checksums.pop(step.id):
+            raise LabError(f"free {step.id!r}: the file's pages changed since it was written")
+        self._guest.run(f"rm {_FILES}/{step.id}")
+        return OK
+
+    def _checksum(self, name: str) -> str:
+        return self._guest.run(f"sha256sum {_FILES}/{name}", _FILL_SECONDS).text
 
     def _set(self, step: SetTunables) -> Outcome:
         for name in step.__struct_fields__:
