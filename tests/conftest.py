@@ -28,12 +28,22 @@ def pytest_collection_modifyitems(items):
             item.add_marker(pytest.mark.skip(reason=f"missing: {reason}"))
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item):
+    report = yield
+    # A folder of tests has the marker's name, so keywords do not tell; properties pass to xdist.
+    if item.get_closest_marker("lab"):
+        report.user_properties.append(("lab", True))
+    return report
+
+
 def pytest_sessionfinish(session):
     """With ALTMAP_LAB=required, a lab test that was skipped fails the run."""
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
     if reporter is None or os.environ.get("ALTMAP_LAB") != "required":
         return
-    skipped = [r for r in reporter.stats.get("skipped", []) if "lab" in r.keywords]
+    reports = reporter.stats.get("skipped", [])
+    skipped = [report for report in reports if ("lab", True) in report.user_properties]
     if skipped:
         reporter.write_line(f"{len(skipped)} lab tests were skipped, and ALTMAP_LAB=required")
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
