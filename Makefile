@@ -49,7 +49,7 @@ $(BIN)/python:
 	@$(PYTHON) -m venv $(VENV) >/dev/null 2>&1 || $(PYTHON) -m venv --without-pip $(VENV)
 
 $(VENV)/run: $(BIN)/python pyproject.toml constraints.txt
-	@$(INSTALL) --editable .
+	@$(INSTALL) --editable '.[lab]'
 	@touch $@
 
 $(VENV)/dev: $(BIN)/python pyproject.toml constraints.txt
