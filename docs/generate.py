@@ -1,6 +1,7 @@
-"""Write ``docs/releases.md``, the records of ``altmap.release`` as a page.
+"""Write the pages that are made from the code: ``docs/releases.md`` and ``docs/claims.md``.
 
-Run ``python docs/generate.py`` after a change of a record; ``tests/test_docs.py`` fails until then.
+Run ``python docs/generate.py`` after a change of a release's record, a claim or a prediction; the
+tests fail until then.
 """
 
 from __future__ import annotations
@@ -12,10 +13,14 @@ from collections.abc import Iterable, Iterator
 from itertools import groupby
 from pathlib import Path
 
+from altmap import claims
+from altmap.claims.text import claims_page
 from altmap.linux.kpageflags import flag_names
 from altmap.release import RELEASES, Release
+from altmap.scenario import load_scenario
 
 PAGE = Path(__file__).with_name("releases.md")
+CLAIMS_PAGE = Path(__file__).with_name("claims.md")
 
 #: Behaviours that decide what becomes of memmap_on_memory, in the order of a request's way.
 MEMMAP = (
@@ -136,5 +141,15 @@ def _table(head: list[str], rows: Iterable[list[str]]) -> str:
     return "".join(f"| {' | '.join(cells)} |\n" for cells in lines).replace(" --- ", "---")
 
 
+def page_of_claims() -> str:
+    """Return the text of ``docs/claims.md``; runs every claim on the model."""
+    folder = Path(claims.__file__).with_name("scenarios")
+    findings = claims.judge(
+        claims.CLAIMS, lambda name, settings: load_scenario(folder / f"{name}.toml", settings)
+    )
+    return claims_page(findings)
+
+
 if __name__ == "__main__":
+    CLAIMS_PAGE.write_text(page_of_claims(), encoding="utf-8")
     PAGE.write_text(releases_page(), encoding="utf-8")

@@ -1,7 +1,8 @@
 """The commands: argument handling, and nothing else.
 
 Exit codes of ``run`` and ``lab``: 0 done (a refusal or fault of the kernel is a result), 2 could
-not be done. Of ``compare``: 0 equal, 1 different, 2 could not be run.
+not be done. Of ``compare``: 0 equal, 1 different, 2 could not be run. Of ``claims``: 0 every
+verdict is the known one, 1 one is not, 2 could not be run.
 """
 
 from __future__ import annotations
@@ -90,6 +91,15 @@ def _parser() -> argparse.ArgumentParser:
     )
     account.add_argument("--json", action="store_true", help="print the levels as JSON")
     account.set_defaults(verb=_account)
+    claims = verbs.add_parser(
+        "claims", help="the claims of the discussion of 2018, each run and judged"
+    )
+    claims.add_argument("id", metavar="ID", nargs="*", help="such as C13; default: all")
+    claims.add_argument("--json", action="store_true", help="print the findings as JSON")
+    claims.add_argument(
+        "--write", metavar="DIR", type=Path, help="copy the scenarios to a new or empty folder"
+    )
+    claims.set_defaults(verb=_claims)
     lab = verbs.add_parser("lab", help="real kernels in QEMU")
     lab_verbs = lab.add_subparsers(required=True, metavar="COMMAND")
     fetch = lab_verbs.add_parser("fetch", help="get Debian's kernel of a release, and busybox")
@@ -213,6 +223,43 @@ def _account(args: argparse.Namespace) -> int:
     else:
         print(account_text(levels, str(args.source)), end="")
     return EQUAL
+
+
+def _claims(args: argparse.Namespace) -> int:
+    import shlex
+
+    import msgspec
+
+    from altmap import claims
+    from altmap.claims.text import claims_builtins, claims_text
+    from altmap.export import check_export_folder
+    from altmap.scenario import load_scenario
+
+    ours = Path(claims.__file__).with_name("scenarios")
+    chosen = claims.claims_named(claims.CLAIMS, args.id)
+    if args.write is not None:
+        check_export_folder(args.write)
+    findings = claims.judge(
+        chosen, lambda name, settings: load_scenario(ours / f"{name}.toml", settings)
+    )
+    if args.json:
+        raw = msgspec.json.encode(claims_builtins(findings))
+        print(msgspec.json.format(raw, indent=2).decode())
+    else:
+        folder = "DIR" if args.write is None else shlex.quote(str(args.write))
+        print(claims_text(findings, folder), end="")
+    if args.write is not None:
+        _copy(ours, args.write)
+        print(f"scenarios written to {args.write}", file=sys.stderr if args.json else sys.stdout)
+    return EQUAL if all(finding.as_expected for finding in findings) else DIFFERENT
+
+
+def _copy(ours: Path, folder: Path) -> None:
+    try:
+        shutil.copytree(ours, folder, dirs_exist_ok=True, copy_function=shutil.copyfile)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise InputError(f"export folder {folder}: {reason}") from error
 
 
 def _progress(text: str) -> None:
