@@ -272,7 +272,8 @@ def _settle(kernel: Kernel, zone: Zone) -> None:
     The highest kernel zone of a CPU's node comes first in its zonelist for GFP_KERNEL. A new one
     has no unmovable pageblock yet, so the first unmovable allocation of whoever runs next steals
     the largest chunk at the head of the movable list: the first such chunk that was onlined. How
-    many pages follow is not predicted; one stands for them.
+    many pages follow is not predicted; one stands for them. It is likely, not certain, that one
+    stays: page tables go with their process, and slab may not be needed for a while.
     Source: ``mm/page_alloc.c: __rmqueue_fallback``, ``build_zonelists``.
     """
     free = kernel.free(zone)
