@@ -10,12 +10,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from altmap.errors import InputError
-from altmap.linux.observation import Observation, PageRun, page_size_bytes
+from altmap.linux.kpageflags import is_memmap
+from altmap.linux.observation import Observation, page_size_bytes
 from altmap.trace import Trace
 
 __all__ = ("Level", "Loss", "account", "account_trace", "bought_bytes")
 
-_KPF_OFFLINE, _KPF_OWNER_PRIVATE, _KPF_LRU, _KPF_SWAPBACKED = (1 << n for n in (23, 37, 5, 14))
+_KPF_OFFLINE = 1 << 23
 
 _STRUCT_PAGE_BYTES = 64
 
@@ -167,8 +168,4 @@ def _memmap_elsewhere(seen: Observation, page: int) -> int:
 
 def _self_hosted(seen: Observation) -> int:
     """Return the pages of online blocks that hold the memmap of their block."""
-    return sum(run.nr_pages for run in seen.kpageflags or () if _is_memmap(run))
-
-
-def _is_memmap(run: PageRun) -> bool:
-    return bool(run.flags & _KPF_OWNER_PRIVATE) and not run.flags & (_KPF_LRU | _KPF_SWAPBACKED)
+    return sum(run.nr_pages for run in seen.kpageflags or () if is_memmap(run.flags))

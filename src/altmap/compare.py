@@ -10,13 +10,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from altmap.linux.observation import Observation, PageRun, ZoneInfo
+from altmap.linux.kpageflags import is_memmap
+from altmap.linux.observation import Observation, PageRun, ZoneInfo, page_size_bytes
 from altmap.pfn import PfnRange, PfnSet
 from altmap.trace import StepRecord, Trace
 
 __all__ = ("Comparison", "Difference", "FileVerdict", "Verdict", "compare", "compare_layout")
 
-_OWNER_PRIVATE, _NOPAGE, _OFFLINE, _LRU, _SWAPBACKED = (1 << bit for bit in (37, 20, 23, 5, 14))
+_NOPAGE, _OFFLINE = 1 << 20, 1 << 23
 
 
 class Verdict(StrEnum):
@@ -313,9 +314,7 @@ def _meminfo(
 
 
 def _page_kib(observed: Observation) -> int:
-    managed = sum(zone.pages.get("managed", 0) for zone in observed.zoneinfo or ())
-    total = (observed.meminfo or {}).get("MemTotal", 0)
-    return max(4, 1 << (total // managed).bit_length() - 1) if managed else 4
+    return (page_size_bytes(observed) or 4096) // 1024
 
 
 def _vmstat(
@@ -436,7 +435,7 @@ def _classes(runs: tuple[PageRun, ...]) -> dict[str, object]:
             nopage |= pfns
         elif run.flags & _OFFLINE:
             offline |= pfns
-        elif run.flags & _OWNER_PRIVATE and not run.flags & (_LRU | _SWAPBACKED):
+        elif is_memmap(run.flags):
             memmap.setdefault(run.flags, PfnSet()).__ior__(pfns)
     return {
         "memmap pages and their flags": {f"{flags:#x}": s for flags, s in memmap.items()},

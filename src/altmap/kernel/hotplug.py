@@ -455,7 +455,6 @@ def memory_block_offline(kernel: Kernel, pfns: PfnRange) -> Outcome:
     _move_files(kernel, pfns, targets)
     kernel.used = (kernel.used - pfns) | targets
     kernel.movable = (kernel.movable - pfns) | targets
-    kernel.fake_offline -= pfns
     kernel.changed_blocks |= kernel.blocks(pfns)
     _uncount(kernel, zone, pfns)
     init_per_zone_wmark_min(kernel)

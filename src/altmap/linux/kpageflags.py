@@ -17,7 +17,16 @@ import numpy as np
 from altmap.errors import InputError
 from altmap.linux.lines import lines
 
-__all__ = ("FLAG_NAMES", "PageRun", "flag_names", "parse", "parse_raw", "render", "render_raw")
+__all__ = (
+    "FLAG_NAMES",
+    "PageRun",
+    "flag_names",
+    "is_memmap",
+    "parse",
+    "parse_raw",
+    "render",
+    "render_raw",
+)
 
 #: Names by bit, from ``include/uapi/linux/kernel-page-flags.h`` and
 #: ``include/linux/kernel-page-flags.h``. Bit 34 was MAPPEDTODISK up to 6.1 and is OWNER_2 since.
@@ -73,6 +82,15 @@ class PageRun(NamedTuple):
     start_pfn: int
     nr_pages: int
     flags: int
+
+
+def is_memmap(flags: int) -> bool:
+    """Tell whether the flags are those of a page that holds its own block's memmap.
+
+    OWNER_PRIVATE marks it; on pages of files and processes the same bit means something else.
+    """
+    lru, swapbacked, owner_private = (1 << bit for bit in (5, 14, 37))
+    return bool(flags & owner_private) and not flags & (lru | swapbacked)
 
 
 def flag_names(flags: int) -> tuple[str, ...]:
