@@ -5,15 +5,19 @@ exec 2>/dev/null # a release lacks some of the files
 cd /
 memory=sys/devices/system/memory
 node=sys/devices/system/node
+# Printed after all are read: the serial port is slow, and meanwhile per-CPU lists are drained.
+counters=$(
+    grep -H '' proc/meminfo proc/vmstat proc/zoneinfo proc/buddyinfo proc/pagetypeinfo \
+        $node/node[0-9]*/meminfo
+)
+echo "$counters"
 grep -H '' \
-    proc/meminfo proc/vmstat proc/zoneinfo proc/buddyinfo proc/pagetypeinfo \
     proc/iomem proc/version proc/cmdline \
     $memory/block_size_bytes $memory/auto_online_blocks \
     $memory/memory[0-9]*/state $memory/memory[0-9]*/online \
     $memory/memory[0-9]*/phys_index $memory/memory[0-9]*/phys_device \
     $memory/memory[0-9]*/removable $memory/memory[0-9]*/valid_zones \
     $node/online $node/possible $node/has_memory $node/has_normal_memory $node/has_cpu \
-    $node/node[0-9]*/meminfo \
     sys/module/memory_hotplug/parameters/* \
     sys/firmware/memmap/*/start sys/firmware/memmap/*/end sys/firmware/memmap/*/type
 echo links
