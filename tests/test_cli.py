@@ -902,7 +902,14 @@ MALFORMED = {
         '[machine]\nauto_online_blocks = "offline"\n' + PLUG + UNPLUG + UNPLUG,
         "'d1': no such device",
     ),
-    "hyperv unplugged": (plug(driver='"hyperv"', address='"4GiB"') + UNPLUG, "hv_balloon"),
+    "hyperv unplugged": (
+        plug(driver='"hyperv"', address='"4GiB"') + UNPLUG,
+        "'hyperv' never removes",
+    ),
+    "dimm resized": (
+        PLUG + '[[steps]]\ndo = "resize"\nid = "d1"\nsize = "1GiB"\n',
+        "keeps its size",
+    ),
     "block that is none": (online("99"), "memory99"),
     "block below zero": (online("-1"), "blocks -1"),
     "blocks backwards": (online('"5-3"'), "'5-3'"),

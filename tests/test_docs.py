@@ -52,6 +52,7 @@ SECTIONS = {
     scenario.Plug: ('#### `do = "plug"`', "[[steps]]", {"id": '"d"', "size": '"1GiB"'}),
     scenario.Region: ("#### `region`", "[steps.region]", {"address": '"4GiB"', "size": '"1GiB"'}),
     scenario.Unplug: ('#### `do = "unplug"`', "[[steps]]", {"id": '"d"'}),
+    scenario.Resize: ('#### `do = "resize"`', "[[steps]]", {"id": '"d"', "size": '"1GiB"'}),
     scenario.Online: ('#### `do = "online"`', "[[steps]]", {"id": '"d"'}),
     scenario.Offline: ('#### `do = "offline"`', "[[steps]]", {"id": '"d"'}),
     scenario.Fill: ('#### `do = "fill"`', "[[steps]]", {"id": '"f1"', "size": '"64MiB"'}),

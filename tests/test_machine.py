@@ -50,7 +50,7 @@ def hyperv(id_="h", mib=128, address=4 * GIB):
         (Offline(id="ghost"), ["'ghost'", "no such device"]),
         (Online(id="ghost"), ["'ghost'", "no such device"]),
         (Unplug(id="ghost"), ["'ghost'", "no such device"]),
-        (Unplug(id="h"), ["'h'", "hv_balloon never removes memory"]),
+        (Unplug(id="h"), ["'h'", "'hyperv' never removes memory"]),
         (hyperv("new", address=6 * GIB + 64 * MIB), ["'new'", "overlaps"]),
         (hyperv("new", mib=128, address=0), ["'new'", "overlaps"]),
         (hyperv("new", address=5 * GIB + 1), ["need multiples of the page size"]),

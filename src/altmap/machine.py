@@ -9,8 +9,10 @@ import msgspec
 
 from altmap.adopt import adopt
 from altmap.boot import boot, parameters_shown
-from altmap.drivers import acpi, dlpar
-from altmap.drivers.hyperv import HypervBalloon
+from altmap.drivers.acpi import AcpiDimms
+from altmap.drivers.dlpar import DlparDimms
+from altmap.drivers.driver import Device, Devices, Driver
+from altmap.drivers.hyperv import HypervHost
 from altmap.errors import InputError
 from altmap.kernel.hotplug import (
     memory_block_offline,
@@ -18,13 +20,11 @@ from altmap.kernel.hotplug import (
     online_blocks,
     read_dump,
 )
-from altmap.kernel.state import Addition, Kernel
+from altmap.kernel.state import Kernel
 from altmap.kernel.touch import KernelFault
 from altmap.linux.observation import Observation
 from altmap.observe import Observer
-from altmap.pfn import PfnRange
 from altmap.platform.backing import Backing
-from altmap.platform.qemu import dimm_space, place_dimm
 from altmap.runner import run_scenario
 from altmap.scenario import (
     Dump,
@@ -34,6 +34,7 @@ from altmap.scenario import (
     Offline,
     Online,
     Plug,
+    Resize,
     Scenario,
     SetTunables,
     Step,
@@ -44,16 +45,14 @@ from altmap.scenario import (
 )
 from altmap.trace import OK, Outcome, StepRecord, Trace
 
-__all__ = ("ModelMachine", "predict")
+__all__ = ("DRIVERS", "ModelMachine", "predict")
 
 
-@dataclass(slots=True)
-class _Device:
-    driver: str
-    pfns: PfnRange
-    addition: Addition | None = None
-    #: Why an unplug was refused; the device is then still there.
-    kept: str = ""
+#: A scenario's name for a driver, and what it is on an architecture; ``""`` is every other one.
+DRIVERS: dict[str, dict[str, type[Driver]]] = {
+    "dimm": {"ppc64le": DlparDimms, "": AcpiDimms},
+    "hyperv": {"": HypervHost},
+}
 
 
 @dataclass(slots=True)
@@ -76,8 +75,11 @@ class ModelMachine:
     _base_parameters: dict[str, str]
     notes: list[str] = field(default_factory=list)
     crashed: bool = False
-    _devices: dict[str, _Device] = field(default_factory=dict)
-    _balloon: HypervBalloon | None = None
+    _drivers: dict[str, Driver] = field(default_factory=dict)
+    _devices: Devices = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._devices = Devices(self.kernel, self.backing)
 
     @classmethod
     def start(
@@ -103,10 +105,9 @@ class ModelMachine:
         made = cls(adopted.kernel, adopted.backing, observer, seen.parameters, list(adopted.notes))
         drivers = {device.id: device.driver for device in machine.devices}
         for id_, addition in adopted.devices.items():
-            driver = drivers.get(id_, "dimm")
-            made._devices[id_] = _Device(driver, addition.pfns, addition)
-            if driver == "hyperv":
-                made._hyperv().take_over(addition.pfns)
+            device = Device(drivers.get(id_, "dimm"), addition.pfns, addition)
+            made._devices.by_id[id_] = device
+            made._driver(device.driver).take_over(device)
         return made
 
     @property
@@ -162,12 +163,12 @@ class ModelMachine:
 
     def _dispatch(self, step: Step) -> Outcome:
         match step:
-            case Plug(driver="hyperv"):
-                return self._hot_add(step)
             case Plug():
-                return self._plug_dimm(step)
+                return self._driver(step.driver).plug(step)
             case Unplug():
-                return self._unplug(step)
+                return self._driver_of(step.id).unplug(step.id)
+            case Resize():
+                return self._driver_of(step.id).resize(step.id, step.size)
             case Online():
                 return self._online(step)
             case Offline():
@@ -184,88 +185,17 @@ class ModelMachine:
             case SetTunables():
                 return self._set(step)
 
-    # --- plug and unplug -------------------------------------------------------------------
+    # --- devices ---------------------------------------------------------------------------
 
-    def _pfns(self, address: int, size_bytes: int) -> PfnRange:
-        page = self.kernel.arch.page_size_bytes
-        if address % page or size_bytes % page:
-            raise InputError(
-                f"range {address:#x}+{size_bytes:#x}: need multiples of the page size {page:#x}"
-            )
-        return PfnRange(address // page, (address + size_bytes) // page)
+    def _driver(self, name: str) -> Driver:
+        if name not in self._drivers:
+            families = DRIVERS[name]
+            make = families.get(self.kernel.arch.family, families[""])
+            self._drivers[name] = make(self._devices)
+        return self._drivers[name]
 
-    def _check_new(self, id_: str) -> None:
-        device = self._devices.get(id_)
-        if device is not None:
-            kept = f"; its unplug was refused: {device.kept}" if device.kept else ""
-            raise InputError(f"plug {id_!r}: a device of that id is plugged already{kept}")
-
-    def _plug_dimm(self, plug: Plug) -> Outcome:
-        self._check_new(plug.id)
-        page = self.kernel.arch.page_size_bytes
-        boot_end = (self.kernel.boot_ram.max() + 1) * page
-        plugged = [(d.pfns.start * page, d.pfns.end * page) for d in self._devices.values()]
-        space = dimm_space(self.kernel.arch.family, boot_end)
-        address = place_dimm(space, plugged, plug.size, plug.address)
-        pfns = self._pfns(address, plug.size)
-        node = plug.node or 0
-        if not self.kernel.node_zones(node):
-            raise InputError(f"plug {plug.id!r}: node {node} does not exist on this machine")
-        device = self._devices[plug.id] = _Device("dimm", pfns)
-        self._back(pfns)
-        before = len(self.kernel.additions)
-        if self.kernel.arch.family == "ppc64le":
-            return dlpar.add(self.kernel, pfns, node)
-        outcome = acpi.insert(self.kernel, pfns, node)
-        if len(self.kernel.additions) > before:
-            device.addition = self.kernel.additions[-1]
-        return outcome
-
-    def _hot_add(self, plug: Plug) -> Outcome:
-        self._check_new(plug.id)
-        assert plug.address is not None  # checked with the scenario
-        pfns = self._pfns(plug.address, plug.size)
-        if self.backing.backed.count(pfns):
-            raise InputError(
-                f"plug {plug.id!r}: [{plug.address:#x}, {plug.address + plug.size:#x}) "
-                "overlaps memory that the host backs already"
-            )
-        region = None
-        if plug.region is not None:
-            region = self._pfns(plug.region.address, plug.region.size)
-        self._devices[plug.id] = _Device("hyperv", pfns)
-        self._back(pfns)
-        return self._hyperv().hot_add_request(pfns, region)
-
-    def _back(self, pfns: PfnRange) -> None:
-        """Back a range, unless it lies where the kernel refuses to map anything."""
-        if pfns.end <= (1 << self.kernel.arch.max_physmem_bits) // self.kernel.arch.page_size_bytes:
-            self.backing.backed |= pfns
-
-    def _hyperv(self) -> HypervBalloon:
-        if self._balloon is None:
-            self._balloon = HypervBalloon(self.kernel)
-        return self._balloon
-
-    def _unplug(self, step: Unplug) -> Outcome:
-        device = self._device(step.id)
-        if device.driver == "hyperv":
-            raise InputError(f"unplug {step.id!r}: hv_balloon never removes memory")
-        if self.kernel.arch.family == "ppc64le":
-            raise InputError(f"unplug {step.id!r}: removal by DLPAR is not modelled")
-        outcome = OK if device.addition is None else acpi.eject(self.kernel, device.addition)
-        if outcome:
-            del self._devices[step.id]
-            self.backing.backed -= device.pfns
-        else:
-            device.kept = outcome.why
-        return outcome
-
-    def _device(self, id_: str) -> _Device:
-        if id_ not in self._devices:
-            known = ", ".join(map(repr, self._devices)) or "none is plugged"
-            raise InputError(f"device {id_!r}: no such device ({known})")
-        return self._devices[id_]
+    def _driver_of(self, id_: str) -> Driver:
+        return self._driver(self._devices.get(id_).driver)
 
     # --- online and offline ----------------------------------------------------------------
 
@@ -280,7 +210,7 @@ class ModelMachine:
         ids = selected_blocks(step)
         if ids is None:
             assert step.id is not None  # checked with the scenario
-            ids = part_of(self.kernel.block_ids(self._device(step.id).pfns), step.part)
+            ids = part_of(self.kernel.block_ids(self._devices.get(step.id).pfns), step.part)
         absent = [id_ for id_ in ids if id_ not in self.kernel.added_blocks]
         if absent:
             verb = type(step).__name__.lower()

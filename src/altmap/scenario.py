@@ -30,6 +30,7 @@ __all__ = (
     "Online",
     "Plug",
     "Region",
+    "Resize",
     "Scenario",
     "SetTunables",
     "Size",
@@ -133,6 +134,13 @@ class Unplug(_Step, kw_only=True, tag="unplug"):
     id: str
 
 
+class Resize(_Step, kw_only=True, tag="resize"):
+    """A device or balloon is told its new size; the guest grows or shrinks towards it."""
+
+    id: str
+    size: Size
+
+
 class _Selection(_Step, kw_only=True):
     id: str | None = None
     blocks: int | str | list[int | str] | None = None
@@ -177,7 +185,7 @@ class SetTunables(_Step, kw_only=True, tag="set"):
     auto_movable_numa_aware: bool | None = None
 
 
-Step = Plug | Unplug | Online | Offline | Fill | Free | Dump | SetTunables
+Step = Plug | Unplug | Resize | Online | Offline | Fill | Free | Dump | SetTunables
 
 
 class Scenario(_Strict, kw_only=True):
@@ -291,6 +299,9 @@ def _check_step(where: str, step: Step) -> None:
             if step.driver != "hyperv" and step.region is not None:
                 raise InputError(f"{where}.region: only a hyperv plug has one")
             _check_region(where, step)
+        case Resize():
+            if step.size < 0:
+                raise InputError(f"{where}.size {step.size}: need 0 bytes or more")
         case Fill():
             if step.size <= 0:
                 raise InputError(f"{where}.size {step.size}: need more than 0 bytes")

@@ -113,7 +113,7 @@ class Steps(RuleBasedStateMachine):
     # --- steps that every machine knows ----------------------------------------------------
 
     def some_id(self, data):
-        return data.draw(st.sampled_from([*sorted(self.machine._devices)] * 4 + ["absent"]))
+        return data.draw(st.sampled_from([*sorted(self.machine._devices.by_id)] * 4 + ["absent"]))
 
     @rule(data=st.data(), part=parts, to=online_types)
     def online(self, data, part, to):
@@ -346,11 +346,10 @@ class HypervSteps(DimmSteps):
     def hot_add_with_region(self, id_, blocks, before, size, after):
         start = 4 * GIB + blocks * 128 * MIB
         total = -(-(before + size + after) // 128) * 128 * MIB
-        pfns = self.machine._pfns(start, total)
-        if len(self.machine._balloon.regions if self.machine._balloon else ()) and any(
-            region.start < pfns.end and pfns.start < region.end
-            for region in self.machine._balloon.regions
-        ):
+        pfns = self.machine._devices.pfns(start, total)
+        host = self.machine._drivers.get("hyperv")
+        regions = host.balloon.regions if host else ()
+        if any(r.start < pfns.end and pfns.start < r.end for r in regions):
             # For a region that it knows, the driver counts coverage from where it stood, not from
             # the range: it takes page frames for backed that are not (a bug of its own).
             self.driver_misled = True

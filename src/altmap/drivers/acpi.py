@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from altmap.drivers.driver import Device, Driver
+from altmap.errors import InputError
 from altmap.kernel.hotplug import (
     add_memory_resource,
     memory_block_offline,
@@ -11,9 +13,59 @@ from altmap.kernel.hotplug import (
 from altmap.kernel.memmap import memmap_on_memory_nr_pages
 from altmap.kernel.state import Addition, Group, Kernel
 from altmap.pfn import PfnRange
+from altmap.platform.qemu import dimm_space, place_dimm
+from altmap.scenario import Plug
 from altmap.trace import OK, Outcome
 
-__all__ = ("eject", "insert")
+__all__ = ("AcpiDimms", "eject", "insert", "plug_dimm")
+
+
+class AcpiDimms(Driver):
+    """DIMMs that QEMU plugs and the kernel hears of through ACPI."""
+
+    def plug(self, plug: Plug) -> Outcome:
+        """Plug a DIMM and let the kernel handle the insert event."""
+        device, node = plug_dimm(self, plug)
+        before = len(self.kernel.additions)
+        outcome = insert(self.kernel, device.pfns, node)
+        if len(self.kernel.additions) > before:
+            device.addition = self.kernel.additions[-1]
+        return outcome
+
+    def unplug(self, id_: str) -> Outcome:
+        """Ask a DIMM back; a DIMM whose add was refused just goes."""
+        device = self.devices.get(id_)
+        outcome = OK if device.addition is None else eject(self.kernel, device.addition)
+        if outcome:
+            self.devices.remove(id_)
+        else:
+            device.kept = outcome.why
+        return outcome
+
+
+def plug_dimm(driver: Driver, plug: Plug) -> tuple[Device, int]:
+    """Let QEMU plug a DIMM, which the kernel does not know of yet.
+
+    Returns
+    -------
+    (Device, int)
+        The device and its node.
+
+    Raises
+    ------
+    InputError
+        If QEMU would refuse it: its id is taken, its place or size is impossible, or its node.
+    """
+    devices, kernel = driver.devices, driver.kernel
+    devices.check_new(plug.id)
+    boot_end = (kernel.boot_ram.max() + 1) * kernel.arch.page_size_bytes
+    space = dimm_space(kernel.arch.family, boot_end)
+    address = place_dimm(space, devices.addresses(), plug.size, plug.address)
+    pfns = devices.pfns(address, plug.size)
+    node = plug.node or 0
+    if not kernel.node_zones(node):
+        raise InputError(f"plug {plug.id!r}: node {node} does not exist on this machine")
+    return devices.add(plug.id, Device(plug.driver, pfns)), node
 
 
 def insert(kernel: Kernel, pfns: PfnRange, node: int) -> Outcome:

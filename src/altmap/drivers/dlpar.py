@@ -2,12 +2,30 @@
 
 from __future__ import annotations
 
+from altmap.drivers.acpi import plug_dimm
+from altmap.drivers.driver import Driver
+from altmap.errors import InputError
 from altmap.kernel.hotplug import add_memory_resource, memory_block_online
 from altmap.kernel.state import Kernel
 from altmap.pfn import PfnRange
+from altmap.scenario import Plug
 from altmap.trace import OK, Outcome
 
-__all__ = ("add",)
+__all__ = ("DlparDimms", "add")
+
+
+class DlparDimms(Driver):
+    """DIMMs of a pseries guest: QEMU hands them over as logical memory blocks."""
+
+    def plug(self, plug: Plug) -> Outcome:
+        """Plug a DIMM and let the kernel add its logical memory blocks."""
+        device, node = plug_dimm(self, plug)
+        return add(self.kernel, device.pfns, node)
+
+    def unplug(self, id_: str) -> Outcome:
+        """Refuse: removal is not modelled."""
+        self.devices.get(id_)
+        raise InputError(f"unplug {id_!r}: removal by DLPAR is not modelled")
 
 
 def add(kernel: Kernel, pfns: PfnRange, node: int) -> Outcome:

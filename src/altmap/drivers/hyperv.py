@@ -9,14 +9,45 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from altmap.drivers.driver import Device, Devices, Driver
+from altmap.errors import InputError
 from altmap.kernel.hotplug import add_memory_resource
 from altmap.kernel.state import Kernel
 from altmap.pfn import PfnRange, PfnSet
+from altmap.scenario import Plug
 from altmap.trace import OK, Outcome
 
-__all__ = ("HypervBalloon", "Region")
+__all__ = ("HypervBalloon", "HypervHost", "Region")
 
 _CHUNK_BYTES_6_1 = 128 << 20
+
+
+class HypervHost(Driver):
+    """The host: it backs ranges, names them to the guest, and never takes them back."""
+
+    def __init__(self, devices: Devices) -> None:
+        Driver.__init__(self, devices)
+        self.balloon = HypervBalloon(devices.kernel)
+
+    def plug(self, plug: Plug) -> Outcome:
+        """Back a range and ask the guest to add it."""
+        self.devices.check_new(plug.id)
+        assert plug.address is not None  # checked with the scenario
+        pfns = self.devices.pfns(plug.address, plug.size)
+        if self.devices.backing.backed.count(pfns):
+            raise InputError(
+                f"plug {plug.id!r}: [{plug.address:#x}, {plug.address + plug.size:#x}) "
+                "overlaps memory that the host backs already"
+            )
+        region = None
+        if plug.region is not None:
+            region = self.devices.pfns(plug.region.address, plug.region.size)
+        self.devices.add(plug.id, Device(plug.driver, pfns))
+        return self.balloon.hot_add_request(pfns, region)
+
+    def take_over(self, device: Device) -> None:
+        """Take over a region that Linux added before the start."""
+        self.balloon.take_over(device.pfns)
 
 
 @dataclass(slots=True)

@@ -29,6 +29,7 @@ from altmap.scenario import (
     Offline,
     Online,
     Plug,
+    Resize,
     Scenario,
     SetTunables,
     Step,
@@ -174,6 +175,8 @@ class LabMachine:
                 raise InputError(f"driver {step.driver!r}: no lab runs it, only 'dimm'")
             case Unplug():
                 record.outcome = self._unplug(step)
+            case Resize():
+                raise InputError(f"resize {step.id!r}: no lab device can be resized")
             case Online():
                 record.outcome = self._write_states(step, step.to)
             case Offline():
