@@ -12,7 +12,7 @@ from altmap.errors import InputError
 from altmap.linux.observation import Observation, page_size_bytes
 from altmap.linux.sysroot import Sysroot
 from altmap.machine import predict
-from altmap.scenario import load_scenario
+from altmap.scenario import Machine, Plug, Scenario, Size, load_scenario
 
 ROOT = Path(__file__).parent.parent
 RECORDINGS = sorted((ROOT / "tests/recordings/files").glob("*.tar.xz"))
@@ -93,6 +93,15 @@ def test_a_machine_that_shows_no_zones_is_refused():
 @pytest.mark.parametrize("path", RECORDINGS, ids=lambda path: path.name)
 def test_the_page_size_of_x86_is_found(path):
     assert page_size_bytes(Observation.read(Sysroot.read(path))) == 4096
+
+
+@pytest.mark.parametrize("boot_gib", [1, 2, 4])
+def test_offline_memory_does_not_change_the_page_size(boot_gib):
+    """With much of System RAM offline, its ratio to present pages was taken for 16 KiB pages."""
+    plug = Plug(id="d", size=Size(4096 * MIB))
+    machine = Machine(memory=Size(boot_gib << 30), auto_online_blocks="offline")
+    trace = predict(Scenario(name="s", machine=machine, steps=[plug]))
+    assert page_size_bytes(trace.steps[-1].observation) == 4096
 
 
 def test_the_command_prints_levels_and_json(capsys):

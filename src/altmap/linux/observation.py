@@ -198,14 +198,14 @@ def _owns(seen: Observation, path: str) -> bool:
 def page_size_bytes(seen: Observation) -> int | None:
     """Return the page size that a machine's own numbers imply, ``None`` if they do not tell.
 
-    No file names it. System RAM over present pages comes out close to it, less what is offline;
-    MemTotal over managed pages does where the addresses in iomem are hidden.
+    No file names it. MemTotal is the sum of all managed pages. Without it, System RAM over present
+    pages comes out close, unless much of it is offline.
     """
     zones = seen.zoneinfo or ()
     ram = sum(line.end - line.start for line in seen.iomem or () if "System RAM" in line.name)
     present, managed = (sum(z.pages.get(n, 0) for z in zones) for n in ("present", "managed"))
     total = (seen.meminfo or {}).get("MemTotal", 0) * 1024
-    for size, pages in ((ram, present), (total, managed)):
+    for size, pages in ((total, managed), (ram, present)):
         if pages and size >= pages:
             return min(_PAGE_SIZES, key=lambda page: abs(log2(size / pages / page)))
     return None
