@@ -24,6 +24,9 @@ def missing():
 def pytest_collection_modifyitems(items):
     reason = ", ".join(missing())
     for item in items:
+        if item.get_closest_marker("lab"):
+            # A running kernel allocates as it likes: what differs has to differ twice.
+            item.add_marker(pytest.mark.flaky(reruns=1))
         if reason and item.get_closest_marker("lab"):
             item.add_marker(pytest.mark.skip(reason=f"missing: {reason}"))
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 from collections.abc import Iterator
+from pathlib import Path
 from types import TracebackType
 
 from altmap.errors import LabError
 from altmap.lab.accelerator import KVM, TCG, remember_accelerator, remembered_accelerator
 from altmap.lab.kernels import KernelFiles
 from altmap.lab.process import QemuProcess
-from altmap.lab.qemu import Hardware
+from altmap.lab.qemu import Hardware, Ram
 from altmap.lab.qmp import Qmp
 from altmap.lab.shell import CommandResult, Shell
 
@@ -40,6 +42,10 @@ class Guest:
         remembered in the cache folder.
     boot_seconds, command_seconds : float, optional
         Time limits, of the boot and of one command.
+    ram : Ram, optional
+        Files for its boot memory.
+    state : Path, optional
+        The rest of a guest that has booted with that memory; it goes on instead of booting.
 
     Attributes
     ----------
@@ -62,11 +68,15 @@ class Guest:
         accelerator: str | None = None,
         boot_seconds: float = 60.0,
         command_seconds: float = 30.0,
+        *,
+        ram: Ram | None = None,
+        state: Path | None = None,
     ) -> None:
         self.kernel = kernel
         self.hardware = hardware or Hardware()
         self.accelerator = accelerator or ""
         self.qmp: Qmp
+        self._ram, self._state = ram, state
         self._cmdline = f"{CMDLINE} {cmdline}".rstrip()
         self._boot_seconds = boot_seconds
         self._command_seconds = command_seconds
@@ -132,12 +142,38 @@ class Guest:
 
     def _boot(self, accelerator: str, limit_seconds: float) -> None:
         with contextlib.ExitStack() as stack:
-            self._process = QemuProcess(self.kernel, self.hardware, accelerator, self._cmdline)
+            self._process = QemuProcess(
+                self.kernel,
+                self.hardware,
+                accelerator,
+                self._cmdline,
+                self._ram,
+                incoming=self._state is not None,
+            )
             stack.callback(self._process.close)
             self._shell = Shell(self._process.shell, self._process.check)
             with self._console_in_errors():
-                self._shell.wait_ready(limit_seconds)
+                if self._state is None:
+                    self._shell.wait_ready(limit_seconds)
                 self.qmp = Qmp(self._process.qmp, self._process.check)
-            stack.callback(self.qmp.close)
+                stack.callback(self.qmp.close)
+                if self._state is not None:
+                    self._resume(self._state, limit_seconds)
             self.accelerator = accelerator
             self._stack = stack.pop_all()
+
+    def _resume(self, state: Path, limit_seconds: float) -> None:
+        with self.qmp.listen("MIGRATION") as events:
+            for capabilities in ("x-ignore-shared", "events"):
+                self.qmp.execute(
+                    "migrate-set-capabilities",
+                    capabilities=[{"capability": capabilities, "state": True}],
+                )
+            self.qmp.execute("migrate-incoming", uri=f"exec:cat {shlex.quote(str(state))}")
+            event = events.wait_for(
+                lambda e: e["data"]["status"] in ("completed", "failed"), limit_seconds
+            )
+        if event is None or event["data"]["status"] == "failed":
+            raise LabError("the snapshot of a guest does not start", self.console())
+        self.qmp.execute("cont")
+        self._shell.run("true", limit_seconds)

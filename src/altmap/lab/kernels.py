@@ -17,7 +17,7 @@ from altmap.errors import LabError
 from altmap.lab.apt import ARCHITECTURE, Archive
 from altmap.lab.tools import extract_first
 
-__all__ = ("KernelFiles", "cache_folder", "fetch")
+__all__ = ("KernelFiles", "cache_folder", "disk_errors", "fetch", "locked")
 
 VMLINUZ = ("./boot/vmlinuz-*", "./usr/lib/modules/*/vmlinuz")
 BUSYBOX = ("*/bin/busybox",)
@@ -78,10 +78,10 @@ def fetch(release: str, cache: Path | None = None) -> KernelFiles:
         raise LabError(f"kernel release {release!r}: need major.minor, such as '6.12'")
     cache = cache_folder() if cache is None else cache
     folder = cache / "kernels" / release
-    with _disk_errors(cache):
+    with disk_errors(cache, "a kernel (about 200 MB)"):
         if not folder.is_dir():
             folder.parent.mkdir(parents=True, exist_ok=True)
-            with _locked(cache / "kernels/lock"):
+            with locked(cache / "kernels/lock"):
                 if not folder.is_dir():
                     _fill(release, folder, cache / "apt")
         versions = json.loads((folder / "packages.json").read_text())
@@ -91,17 +91,19 @@ def fetch(release: str, cache: Path | None = None) -> KernelFiles:
 
 
 @contextlib.contextmanager
-def _disk_errors(cache: Path) -> Iterator[None]:
+def disk_errors(cache: Path, what: str) -> Iterator[None]:
+    """Turn errors of the disk into a ``LabError`` that says for what there was no space."""
     try:
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise LabError(f"no space left for a kernel (about 200 MB) in {cache}") from error
+            raise LabError(f"no space left for {what} in {cache}") from error
         raise LabError(f"kernel cache {cache}: {error.strerror or error}") from error
 
 
 @contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
+def locked(path: Path) -> Iterator[None]:
+    """Hold a lock file, against other processes that fill the cache."""
     with path.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield

@@ -13,9 +13,9 @@ from typing import IO
 from altmap.errors import LabError
 from altmap.lab.initramfs import build_initramfs
 from altmap.lab.kernels import KernelFiles
-from altmap.lab.qemu import Hardware, qemu_arguments
+from altmap.lab.qemu import Hardware, Ram, qemu_arguments
 
-__all__ = ("PROGRAM", "QemuProcess", "check_programs")
+__all__ = ("PROGRAM", "QemuProcess", "check_programs", "qemu_version")
 
 PROGRAM = "qemu-system-x86_64"
 _PACKAGES = {PROGRAM: "qemu-system-x86", "setpriv": "util-linux"}
@@ -38,6 +38,12 @@ def check_programs() -> None:
             raise LabError(f"{program} is missing: apt install {package}")
 
 
+def qemu_version() -> str:
+    """Return QEMU's own word on its version."""
+    result = subprocess.run([PROGRAM, "--version"], capture_output=True, text=True, check=False)
+    return result.stdout.partition("\n")[0]
+
+
 class QemuProcess:
     """QEMU with a kernel in it, killed by :meth:`close` or when the starting thread dies.
 
@@ -57,7 +63,14 @@ class QemuProcess:
     """
 
     def __init__(
-        self, kernel: KernelFiles, hardware: Hardware, accelerator: str, cmdline: str
+        self,
+        kernel: KernelFiles,
+        hardware: Hardware,
+        accelerator: str,
+        cmdline: str,
+        ram: Ram | None = None,
+        *,
+        incoming: bool = False,
     ) -> None:
         check_programs()
         with contextlib.ExitStack() as stack:
@@ -75,6 +88,8 @@ class QemuProcess:
                 self._console.fileno(),
                 guest_shell.fileno(),
                 guest_qmp.fileno(),
+                ram,
+                incoming=incoming,
             )
             self._process = subprocess.Popen(
                 ["setpriv", "--pdeathsig", "KILL", PROGRAM, *arguments],

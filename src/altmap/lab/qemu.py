@@ -8,7 +8,7 @@ from pathlib import Path
 
 from altmap.errors import InputError
 
-__all__ = ("Hardware", "qemu_arguments")
+__all__ = ("Hardware", "Ram", "qemu_arguments")
 
 MIB = 1 << 20
 GIB = 1 << 30
@@ -52,6 +52,22 @@ class Hardware:
             )
 
 
+@dataclass(frozen=True, slots=True)
+class Ram:
+    """Files that hold a guest's boot memory.
+
+    Attributes
+    ----------
+    folder : Path
+        One file for each piece of memory.
+    kept : bool
+        What the guest writes goes into the files; else they are only where it starts from.
+    """
+
+    folder: Path
+    kept: bool = False
+
+
 def qemu_arguments(
     hardware: Hardware,
     accelerator: str,
@@ -61,41 +77,55 @@ def qemu_arguments(
     console_fd: int,
     shell_fd: int,
     qmp_fd: int,
+    ram: Ram | None = None,
+    *,
+    incoming: bool = False,
 ) -> list[str]:
-    """Return QEMU's arguments; all but the kernel is handed over as descriptors."""
+    """Return QEMU's arguments; all but kernel and memory is handed over as descriptors.
+
+    With *incoming*, QEMU waits to be given the state of a guest that has booted.
+    """
     return [
         "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
         "-accel", accelerator,
         "-cpu", "max",
         "-smp", str(hardware.smp),
-        *_memory(hardware),
+        *_memory(hardware, ram),
         "-kernel", str(kernel), "-initrd", f"/dev/fd/{initrd_fd}", "-append", cmdline,
         "-serial", f"file:/dev/fd/{console_fd}",
         "-chardev", f"socket,id=shell,fd={shell_fd}", "-serial", "chardev:shell",
         "-chardev", f"socket,id=qmp,fd={qmp_fd}", "-mon", "chardev=qmp,mode=control",
+        *(("-incoming", "defer") if incoming else ()),
     ]  # fmt: skip
 
 
-def _memory(hardware: Hardware) -> Iterator[str]:
+def _memory(hardware: Hardware, ram: Ram | None) -> Iterator[str]:
     size = f"{hardware.memory_bytes // MIB}M"
     if hardware.slots:
         size += f",slots={hardware.slots},maxmem={hardware.maxmem_bytes // MIB}M"
     yield from ("-m", size)
     if not hardware.node_bytes:
-        yield from _backend("ram", hardware.memory_bytes)
+        yield from _backend("ram", hardware.memory_bytes, ram)
         yield from ("-machine", f"{hardware.machine},memory-backend=ram")
         return
     yield from ("-machine", hardware.machine)
     for node, size_bytes in enumerate(hardware.node_bytes):
         numa = f"node,nodeid={node}"
         if size_bytes:
-            yield from _backend(f"ram{node}", size_bytes)
+            yield from _backend(f"ram{node}", size_bytes, ram)
             numa += f",memdev=ram{node}"
         if node == 0:
             numa += f",cpus=0-{hardware.smp - 1}"
         yield from ("-numa", numa)
 
 
-def _backend(name: str, size_bytes: int) -> tuple[str, str]:
+def _backend(name: str, size_bytes: int, ram: Ram | None) -> tuple[str, str]:
+    if ram is not None:
+        share = "on" if ram.kept else "off"
+        # A comma in a path is written twice.
+        path = str(ram.folder / name).replace(",", ",,")
+        return "-object", (
+            f"memory-backend-file,id={name},size={size_bytes},mem-path={path},share={share}"
+        )
     # Without reservation, guests may be larger than this machine.
     return "-object", f"memory-backend-ram,id={name},size={size_bytes},reserve=off"

@@ -17,6 +17,7 @@ from altmap.lab.kernels import fetch
 from altmap.lab.process import check_programs
 from altmap.lab.qemu import Hardware
 from altmap.lab.qmp import QemuRefusedError
+from altmap.lab.snapshot import booted
 from altmap.lab.state import write_block_state, write_file
 from altmap.linux.observation import Observation
 from altmap.release import DEFAULT_RELEASE
@@ -87,14 +88,10 @@ def hardware_of(machine: Machine) -> Hardware:
 
 
 def cmdline_of(machine: Machine) -> str:
-    """Return the kernel parameters that a scenario's machine sets."""
+    """Return the kernel parameters that a scenario's machine sets and a running kernel cannot."""
     mode = {"off": "0", "on": "1", "force": "force"}
     words = {
         "memory_hotplug.memmap_on_memory": mode.get(machine.memmap_on_memory or ""),
-        "memory_hotplug.online_policy": machine.online_policy,
-        "memory_hotplug.auto_movable_ratio": machine.auto_movable_ratio,
-        "memory_hotplug.auto_movable_numa_aware": machine.auto_movable_numa_aware,
-        "memhp_default_state": machine.auto_online_blocks,
     }
     text = [f"{name}={_word(value)}" for name, value in words.items() if value is not None]
     return " ".join(text + (["movable_node"] if machine.movable_node else []))
@@ -116,8 +113,17 @@ def run_in_guest(scenario: Scenario, progress: Callable[[str], None]) -> Trace:
     check_programs()
     kernel = fetch(release)
     progress(f"{scenario.name}: Linux {release} boots in QEMU")
-    with Guest(kernel, hardware, cmdline) as guest:
-        return run_scenario(scenario, LabMachine(guest), progress)
+    with booted(kernel, hardware, cmdline) as guest:
+        target = LabMachine(guest)
+        target.set_tunables(
+            SetTunables(
+                auto_online_blocks=machine.auto_online_blocks,
+                online_policy=machine.online_policy,
+                auto_movable_ratio=machine.auto_movable_ratio,
+                auto_movable_numa_aware=machine.auto_movable_numa_aware,
+            )
+        )
+        return run_scenario(scenario, target, progress)
 
 
 class LabMachine:
@@ -126,7 +132,8 @@ class LabMachine:
     Parameters
     ----------
     guest : Guest
-        Booted with :func:`hardware_of` and :func:`cmdline_of` of the scenario's machine.
+        Booted with :func:`hardware_of` and :func:`cmdline_of` of the scenario's machine. What a
+        running kernel can be told is told then, so that more scenarios share a boot.
     """
 
     def __init__(self, guest: Guest) -> None:
@@ -188,7 +195,7 @@ class LabMachine:
             case Dump():
                 raise InputError("dump: no lab reads one; every page of a guest here is backed")
             case SetTunables():
-                record.outcome = self._set(step)
+                record.outcome = self.set_tunables(step)
         log = self._guest.kernel_log()
         record.events = [Event("kernel-log", line) for line in log]
         if isinstance(step, Plug):
@@ -276,7 +283,8 @@ class LabMachine:
     def _checksum(self, name: str) -> str:
         return self._guest.run(f"sha256sum {_FILES}/{name}", _FILL_SECONDS).text
 
-    def _set(self, step: SetTunables) -> Outcome:
+    def set_tunables(self, step: SetTunables) -> Outcome:
+        """Write parameters of the running kernel."""
         for name in step.__struct_fields__:
             value = getattr(step, name)
             if name == "name" or value is None:

@@ -1,0 +1,138 @@
+"""Guests that have booted already: one boot per kernel, hardware and command line, then copies.
+
+A guest's memory lives in files that it shares with the snapshot's folder while it boots. Stopped,
+all but its memory is written beside them (``x-ignore-shared``). A copy maps the same files
+privately, so that it starts at once, shares what it does not change, and changes nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import shlex
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+
+from altmap.errors import LabError
+from altmap.lab.accelerator import remembered_accelerator
+from altmap.lab.guest import CMDLINE, Guest
+from altmap.lab.initramfs import build_initramfs
+from altmap.lab.kernels import KernelFiles, cache_folder, disk_errors, locked
+from altmap.lab.process import qemu_version
+from altmap.lab.qemu import GIB, Hardware, Ram
+
+__all__ = ("booted",)
+
+#: Larger guests boot each time: their files would fill the cache.
+_MOST_MEMORY_BYTES = 8 * GIB
+#: With less space than this, guests boot each time: a guest dies of memory that has no disk.
+_LEAST_DISK_BYTES = 2 * GIB
+#: Snapshots kept; each takes what its guest has written, some 150 MB.
+_MOST_SNAPSHOTS = 16
+_STATE = "state"
+_SAVE_SECONDS = 60.0
+_POLL_SECONDS = 0.02
+
+
+@contextlib.contextmanager
+def booted(
+    kernel: KernelFiles, hardware: Hardware, cmdline: str, cache: Path | None = None
+) -> Iterator[Guest]:
+    """Yield a guest that has booted: a copy of the snapshot for its configuration, made if needed.
+
+    Parameters
+    ----------
+    kernel : KernelFiles
+    hardware : Hardware
+    cmdline : str
+    cache : Path, optional
+        Defaults to the user's cache folder.
+
+    Raises
+    ------
+    LabError
+        If the guest does not boot, or dies.
+    """
+    accelerator = remembered_accelerator()
+    cache = cache_folder() if cache is None else cache
+    too_large = hardware.memory_bytes > _MOST_MEMORY_BYTES
+    if accelerator is None or too_large or shutil.disk_usage(cache).free < _LEAST_DISK_BYTES:
+        with Guest(kernel, hardware, cmdline) as guest:
+            yield guest
+        return
+    folder = cache / "snapshots" / _key(kernel, hardware, cmdline, accelerator)
+    with contextlib.ExitStack() as stack:
+        guest = _copy(kernel, hardware, cmdline, folder)
+        try:
+            stack.enter_context(guest)
+        except LabError:
+            # Damaged, or dropped by another run a moment ago.
+            shutil.rmtree(folder, ignore_errors=True)
+            guest = stack.enter_context(_copy(kernel, hardware, cmdline, folder))
+        yield guest
+
+
+def _key(kernel: KernelFiles, hardware: Hardware, cmdline: str, accelerator: str) -> str:
+    what = [
+        kernel.versions,
+        kernel.vmlinuz.stat().st_mtime_ns,
+        asdict(hardware),
+        CMDLINE,
+        cmdline,
+        accelerator,
+        qemu_version(),
+        hashlib.sha256(build_initramfs(kernel.busybox)).hexdigest(),
+    ]
+    return hashlib.sha256(json.dumps(what).encode()).hexdigest()[:24]
+
+
+def _copy(kernel: KernelFiles, hardware: Hardware, cmdline: str, folder: Path) -> Guest:
+    """Return a copy of the snapshot, not yet entered; make the snapshot if there is none."""
+    state = folder / _STATE
+    with disk_errors(folder.parent, "a snapshot (about 200 MB)"):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with locked(folder.with_suffix(".lock")):
+            if not state.exists():
+                _make(kernel, hardware, cmdline, folder)
+        folder.touch()  # the least recently used is dropped first
+    return Guest(kernel, hardware, cmdline, ram=Ram(folder), state=state)
+
+
+def _make(kernel: KernelFiles, hardware: Hardware, cmdline: str, folder: Path) -> None:
+    new = folder.with_suffix(".new")
+    shutil.rmtree(new, ignore_errors=True)  # left by a run that was killed
+    try:
+        new.mkdir()
+        with Guest(kernel, hardware, cmdline, ram=Ram(new, kept=True)) as guest:
+            _save(guest, new / _STATE)
+        _drop_oldest(folder.parent)
+        shutil.rmtree(folder, ignore_errors=True)
+        new.rename(folder)
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+
+
+def _save(guest: Guest, state: Path) -> None:
+    guest.qmp.execute("stop")
+    guest.qmp.execute(
+        "migrate-set-capabilities",
+        capabilities=[{"capability": "x-ignore-shared", "state": True}],
+    )
+    guest.qmp.execute("migrate", uri=f"exec:cat >{shlex.quote(str(state))}")
+    deadline = time.monotonic() + _SAVE_SECONDS
+    while (status := guest.qmp.execute("query-migrate").get("status")) != "completed":
+        if status in ("failed", "cancelled") or time.monotonic() > deadline:
+            raise LabError(f"snapshot of a guest: QEMU says {status!r}", guest.console())
+        time.sleep(_POLL_SECONDS)
+
+
+def _drop_oldest(cache: Path) -> None:
+    kept = sorted(cache.glob("*/" + _STATE), key=lambda state: state.parent.stat().st_mtime)
+    for state in kept[: -_MOST_SNAPSHOTS + 1]:
+        # Guests that run from it keep the files mapped.
+        shutil.rmtree(state.parent, ignore_errors=True)
+        state.parent.with_suffix(".lock").unlink(missing_ok=True)
