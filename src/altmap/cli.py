@@ -78,11 +78,26 @@ def _parser() -> argparse.ArgumentParser:
     compare = verbs.add_parser(
         "compare", help="run scenarios on the model and on a real kernel, and compare"
     )
-    _scenario_arguments(compare)
+    _scenario_arguments(compare, "*")
+    compare.add_argument(
+        "--recording",
+        metavar="FILE",
+        type=Path,
+        action="append",
+        default=[],
+        help="compare with what a real kernel did when it was recorded; needs no QEMU",
+    )
     compare.add_argument(
         "--release", metavar="R", action="append", help="kernel release; default: the scenario's"
     )
     compare.set_defaults(verb=_compare)
+    record = verbs.add_parser("record", help="run a scenario on a real kernel and keep what it did")
+    _scenario_arguments(record, 1)
+    record.add_argument("--release", metavar="R", help="kernel release; default: the scenario's")
+    record.add_argument(
+        "-o", metavar="FILE", dest="output", type=Path, required=True, help="a new *.tar.xz"
+    )
+    record.set_defaults(verb=_record)
     account = verbs.add_parser(
         "account", help="where the memory went, from what was bought to what is free"
     )
@@ -108,8 +123,8 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _scenario_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("scenario", metavar="SCENARIO", type=Path, nargs="+", help="a TOML file")
+def _scenario_arguments(parser: argparse.ArgumentParser, nargs: int | str = "+") -> None:
+    parser.add_argument("scenario", metavar="SCENARIO", type=Path, nargs=nargs, help="a TOML file")
     parser.add_argument(
         "--set",
         metavar="KEY=VALUE",
@@ -190,7 +205,7 @@ def _trace(
     if args.on == "lab":
         from altmap.lab.target import run_in_guest
 
-        return run_in_guest(scenario, _progress)
+        return run_in_guest(scenario, _progress)[0]
     from altmap.linux.observation import Observation
     from altmap.machine import predict
 
@@ -270,10 +285,18 @@ def _progress(text: str) -> None:
 
 
 def _compare(args: argparse.Namespace) -> int:
+    from altmap.recording import read_recording
     from altmap.report.text import comparison_text
-    from altmap.verify import compare_with_lab
+    from altmap.verify import compare_with_lab, compare_with_trace
 
+    if not args.scenario and not args.recording:
+        raise InputError("compare: need a SCENARIO or a --recording")
     status = EQUAL
+    for path in args.recording:
+        recording = read_recording(path)
+        comparison = compare_with_trace(recording.scenario, recording.trace)
+        print(comparison_text(comparison, recording.scenario.name))
+        status = status if comparison.equal else DIFFERENT
     for path in args.scenario:
         scenario = _load(path, args)
         for release in args.release or [scenario.machine.release]:
@@ -281,6 +304,18 @@ def _compare(args: argparse.Namespace) -> int:
             print(comparison_text(comparison, scenario.name))
             status = status if comparison.equal else DIFFERENT
     return status
+
+
+def _record(args: argparse.Namespace) -> int:
+    from altmap.verify import record_in_lab
+
+    settings = list(args.settings)
+    if args.release is not None:
+        settings.append(f"release={args.release}")
+    recording = record_in_lab(args.scenario[0], settings, args.output, _progress)
+    size = args.output.stat().st_size
+    print(f"{args.output}: {len(recording.trace.steps)} looks at a real kernel, {size} bytes")
+    return EQUAL
 
 
 def _fetch(args: argparse.Namespace) -> int:

@@ -37,6 +37,7 @@ __all__ = (
     "Step",
     "Unplug",
     "load_scenario",
+    "parse_scenario",
     "part_of",
     "selected_blocks",
     "step_name",
@@ -218,20 +219,42 @@ def load_scenario(path: Path, settings: Sequence[str] = ()) -> Scenario:
     except UnicodeDecodeError as error:
         raise InputError(f"scenario {path}: not UTF-8 text") from error
     try:
+        return parse_scenario(text, path.stem, settings)
+    except InputError as error:
+        raise InputError(f"scenario {path}: {error}") from error
+
+
+def parse_scenario(text: str, name: str, settings: Sequence[str] = ()) -> Scenario:
+    """Return the scenario that TOML text describes.
+
+    Parameters
+    ----------
+    text : str
+    name : str
+        Its name, unless it has one of its own.
+    settings : sequence of str
+        As for :func:`load_scenario`.
+
+    Raises
+    ------
+    InputError
+        Naming the place in the text, and the rule.
+    """
+    try:
         data = tomllib.loads(text)
     except (ValueError, RecursionError) as error:
         # tomllib lets Python's own limits (digits of a number, nesting) through.
-        raise InputError(f"scenario {path}: not TOML: {error}") from error
-    data.setdefault("name", path.stem)
+        raise InputError(f"not TOML: {error}") from error
+    data.setdefault("name", name)
     machine = data.setdefault("machine", {})
     if not isinstance(machine, dict):
-        raise InputError(f"scenario {path}: machine {machine!r}: need a table")
+        raise InputError(f"machine {machine!r}: need a table")
     machine |= dict(_setting(text) for text in settings)
     try:
         scenario: Scenario = msgspec.convert(data, Scenario, dec_hook=_decode)
-        _check(scenario)
-    except (msgspec.ValidationError, InputError) as error:
-        raise InputError(f"scenario {path}: {error}") from error
+    except msgspec.ValidationError as error:
+        raise InputError(str(error)) from error
+    _check(scenario)
     return scenario
 
 

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from altmap.compare import Comparison, compare, compare_layout
+from altmap.errors import InputError
 from altmap.lab.target import run_in_guest
 from altmap.machine import ModelMachine, predict
-from altmap.scenario import Scenario
+from altmap.recording import Recording, read_recording, write_recording
+from altmap.scenario import Scenario, load_scenario
+from altmap.trace import Trace
 
-__all__ = ("compare_with_lab",)
+__all__ = ("compare_with_lab", "compare_with_trace", "record_in_lab")
 
 
 def compare_with_lab(
@@ -24,9 +28,47 @@ def compare_with_lab(
     scenario = copy.deepcopy(scenario)
     if release is not None:
         scenario.machine.release = release
-    observed = run_in_guest(scenario, progress)
+    observed, _ = run_in_guest(scenario, progress)
+    return compare_with_trace(scenario, observed)
+
+
+def record_in_lab(
+    path: Path, settings: Sequence[str], target: Path, progress: Callable[[str], None]
+) -> Recording:
+    """Run a scenario on a real kernel, write what it did, and return it read again.
+
+    Parameters
+    ----------
+    path : Path
+        The scenario file.
+    settings : sequence of str
+        ``key=value`` for its machine; the release among them, if it is not the scenario's.
+    target : Path
+        The recording, a file that does not exist.
+    progress : callable
+        Told each step.
+
+    Raises
+    ------
+    InputError, LabError
+        If the scenario is wrong, the guest fails, or the file cannot be written.
+    """
+    scenario = load_scenario(path, settings)
+    if target.exists():
+        raise InputError(f"recording {target}: is there already")
+    if not target.name.endswith(".tar.xz"):
+        raise InputError(f"recording {target}: need a name that ends in .tar.xz")
+    trace, sysroots = run_in_guest(scenario, progress)
+    text = path.read_text(encoding="utf-8")
+    write_recording(target, text, [*settings, f"release={trace.release}"], trace, sysroots)
+    return read_recording(target)
+
+
+def compare_with_trace(scenario: Scenario, observed: Trace) -> Comparison:
+    """Predict what a real kernel was seen to do, from what it showed at the start, and compare."""
     start = observed.steps[0].observation
-    assert start is not None  # a guest that cannot be looked at raises
+    if start is None:
+        raise InputError(f"recording of {scenario.name!r}: has no files of its start")
     comparison = compare(predict(scenario, start), observed)
     on_paper = ModelMachine.start(scenario.machine).observe()
     comparison.files[:0] = compare_layout(on_paper, start, "boot")

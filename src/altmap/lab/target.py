@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import re
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import Any
 
 import msgspec
@@ -14,12 +15,13 @@ from altmap.lab.capture import capture
 from altmap.lab.dimm import plug_dimm, unplug_dimm
 from altmap.lab.guest import Guest
 from altmap.lab.kernels import fetch
-from altmap.lab.process import check_programs
+from altmap.lab.process import check_programs, qemu_version
 from altmap.lab.qemu import Hardware
 from altmap.lab.qmp import QemuRefusedError
 from altmap.lab.snapshot import booted
 from altmap.lab.state import write_block_state, write_file
 from altmap.linux.observation import Observation
+from altmap.linux.sysroot import Sysroot
 from altmap.release import DEFAULT_RELEASE
 from altmap.runner import run_scenario
 from altmap.scenario import (
@@ -97,8 +99,15 @@ def cmdline_of(machine: Machine) -> str:
     return " ".join(text + (["movable_node"] if machine.movable_node else []))
 
 
-def run_in_guest(scenario: Scenario, progress: Callable[[str], None]) -> Trace:
-    """Boot a guest for a scenario, run the scenario in it, and return the trace.
+def run_in_guest(
+    scenario: Scenario, progress: Callable[[str], None]
+) -> tuple[Trace, list[Sysroot]]:
+    """Boot a guest for a scenario and run the scenario in it.
+
+    Returns
+    -------
+    (Trace, list of Sysroot)
+        The trace, and the files behind its observations, as the guest showed them.
 
     Raises
     ------
@@ -123,7 +132,7 @@ def run_in_guest(scenario: Scenario, progress: Callable[[str], None]) -> Trace:
                 auto_movable_numa_aware=machine.auto_movable_numa_aware,
             )
         )
-        return run_scenario(scenario, target, progress)
+        return run_scenario(scenario, target, progress), target.sysroots
 
 
 class LabMachine:
@@ -140,6 +149,7 @@ class LabMachine:
         self._guest = guest
         self._devices: dict[str, tuple[int, int]] = {}
         self._checksums: dict[str, str] = {}
+        self.sysroots: list[Sysroot] = []
         self.notes: list[str] = []
         self.crashed = False
         self._block_size = int(guest.run(f"cat {_MEMORY}/block_size_bytes").text, 16)
@@ -155,14 +165,17 @@ class LabMachine:
             "policy": "as the kernel has it",
             "machine": {
                 "packages": dict(kernel.versions),
+                "qemu": qemu_version(),
+                "hardware": asdict(self._guest.hardware),
                 "accelerator": self._guest.accelerator,
                 "block_size_bytes": self._block_size,
             },
         }
 
     def observe(self) -> Observation:
-        """Look at the guest's files."""
-        return Observation.read(capture(self._guest))
+        """Look at the guest's files, and keep them as they are in ``sysroots``."""
+        self.sysroots.append(capture(self._guest))
+        return Observation.read(self.sysroots[-1])
 
     def perform(self, step: Step) -> StepRecord:
         """Perform one step.

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import bz2
+import contextlib
 import gzip
 import lzma
 import tarfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Self, cast
 
@@ -15,7 +16,7 @@ from altmap.errors import InputError
 from altmap.linux.intake import Intake
 from altmap.linux.paths import leads_on, matters, normalise
 
-__all__ = ("read",)
+__all__ = ("read", "read_several")
 
 _OPENERS: dict[bytes, Callable[[Path], IO[bytes]]] = {
     b"\x1f\x8b": lambda path: cast("IO[bytes]", gzip.GzipFile(path)),
@@ -68,18 +69,48 @@ def read(source: Path) -> Intake:
         links that leave the sysroot, hard links and special files where a sysroot's files belong.
     """
     intake = Intake(str(source))
+    with _whole(source) as tar:
+        _read_members(intake, tar)
+    intake.finish()
+    return intake
+
+
+def read_several(source: Path) -> tuple[dict[str, Intake], dict[str, bytes]]:
+    """Return the sysroots of an archive by the folder that each is in, and the files beside them.
+
+    Raises
+    ------
+    InputError
+        As :func:`read` does.
+    """
+    several: dict[str, Intake] = {}
+    beside = Intake(str(source))
+    with _whole(source) as tar:
+        for member in _members(beside, tar):
+            folder, _, path = _name(beside, member).partition("/")
+            if path and matters(path):
+                intake = several.setdefault(folder, Intake(f"{source}: {folder}"))
+                _read_member(intake, tar, member, path)
+            elif not path:
+                _read_member(beside, tar, member, folder)
+    for intake in several.values():
+        intake.finish()
+    return several, beside.files
+
+
+@contextlib.contextmanager
+def _whole(source: Path) -> Iterator[tarfile.TarFile]:
+    """Open an archive for reading in one pass; what is broken in it becomes ``InputError``."""
     try:
         with _open(source) as stream:
             with tarfile.open(fileobj=stream, mode="r|", tarinfo=_Member) as tar:
-                _read_members(intake, tar)
+                yield tar
             # The compressed formats check their sums at their very end.
             while stream.read(_CHUNK):
                 pass
     except _BROKEN as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
         raise InputError(f"{source}: need a whole tar archive or a folder: {reason}") from error
-    intake.finish()
-    return intake
 
 
 def _open(source: Path) -> IO[bytes]:
@@ -91,16 +122,25 @@ def _open(source: Path) -> IO[bytes]:
     return source.open("rb")
 
 
-def _read_members(intake: Intake, tar: tarfile.TarFile) -> None:
-    top: str | None = None
+def _members(intake: Intake, tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
     while (member := tar.next()) is not None:
         # Else the object keeps every header it saw.
         tar.members.clear()  # type: ignore[attr-defined]  # typeshed has not got it
         intake.count(member.name)
-        try:
-            name = normalise(member.name)
-        except InputError as error:
-            raise InputError(f"{intake.source}: member {error}") from error
+        yield member
+
+
+def _name(intake: Intake, member: tarfile.TarInfo) -> str:
+    try:
+        return normalise(member.name)
+    except InputError as error:
+        raise InputError(f"{intake.source}: member {error}") from error
+
+
+def _read_members(intake: Intake, tar: tarfile.TarFile) -> None:
+    top: str | None = None
+    for member in _members(intake, tar):
+        name = _name(intake, member)
         found, path = _below_top(name)
         if not path:
             continue
