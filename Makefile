@@ -11,7 +11,7 @@ GUESTS ?= 2
 SCENARIOS := scenarios/hyperv-64MiB-first-half.toml scenarios/hyperv-64MiB-second-half.toml \
 	scenarios/dimm-1GiB.toml
 
-.PHONY: run check test lab-tools bench format clean
+.PHONY: run check test conformance lab-tools bench format clean
 
 run: $(VENV)/run  ## the scenario of 2018 under two memmap policies, on the model
 	@rm -rf build/run
@@ -25,6 +25,9 @@ check: $(VENV)/dev  ## lint, types, and every test that boots no kernel
 
 test: lab-tools check  ## everything, the lab included
 	$(BIN)/pytest -m lab -rs --numprocesses $(GUESTS)
+
+conformance: lab-tools  ## every scenario on every real kernel there is, as a page of the docs
+	$(BIN)/altmap conform tests/conformance.toml --slow -j $(GUESTS) -o docs/conformance.md
 
 bench: $(VENV)/dev  ## measured claims, as ratios in one run
 	$(BIN)/python benchmarks/bench_64tib.py

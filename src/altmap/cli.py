@@ -1,8 +1,8 @@
 """The commands: argument handling, and nothing else.
 
 Exit codes of ``run`` and ``lab``: 0 done (a refusal or fault of the kernel is a result), 2 could
-not be done. Of ``compare``: 0 equal, 1 different, 2 could not be run. Of ``claims``: 0 every
-verdict is the known one, 1 one is not, 2 could not be run.
+not be done. Of ``compare`` and ``conform``: 0 equal, 1 different, 2 could not be run. Of
+``claims``: 0 every verdict is the known one, 1 one is not, 2 could not be run.
 """
 
 from __future__ import annotations
@@ -98,6 +98,23 @@ def _parser() -> argparse.ArgumentParser:
         "-o", metavar="FILE", dest="output", type=Path, required=True, help="a new *.tar.xz"
     )
     record.set_defaults(verb=_record)
+    conform = verbs.add_parser(
+        "conform", help="compare many scenarios with real kernels, and make one table"
+    )
+    conform.add_argument("cases", metavar="CASES", type=Path, help="a TOML file of cases")
+    conform.add_argument(
+        "--scenarios",
+        metavar="DIR",
+        type=Path,
+        default=Path("scenarios"),
+        help="default: ./scenarios",
+    )
+    conform.add_argument(
+        "-j", metavar="N", type=int, dest="nr_guests", default=1, help="guests side by side"
+    )
+    conform.add_argument("--slow", action="store_true", help="the slow cases too")
+    conform.add_argument("-o", metavar="PAGE", type=Path, dest="output", help="a Markdown page")
+    conform.set_defaults(verb=_conform)
     account = verbs.add_parser(
         "account", help="where the memory went, from what was bought to what is free"
     )
@@ -316,6 +333,26 @@ def _record(args: argparse.Namespace) -> int:
     size = args.output.stat().st_size
     print(f"{args.output}: {len(recording.trace.steps)} looks at a real kernel, {size} bytes")
     return EQUAL
+
+
+def _conform(args: argparse.Namespace) -> int:
+    from datetime import UTC, datetime
+
+    from altmap.conformance import conform, conformance_page, read_cases
+
+    if args.nr_guests < 1:
+        raise InputError(f"-j {args.nr_guests}: need at least one guest")
+    cases = [case for case in read_cases(args.cases) if args.slow or not case.slow]
+    rows = conform(cases, args.scenarios, args.nr_guests, _progress)
+    page = conformance_page(rows, datetime.now(UTC).date().isoformat())
+    if args.output is None:
+        print(page, end="")
+    else:
+        try:
+            args.output.write_text(page, encoding="utf-8")
+        except OSError as error:
+            raise InputError(f"page {args.output}: {error.strerror}") from error
+    return DIFFERENT if any(row.verdict == "different" for row in rows) else EQUAL
 
 
 def _fetch(args: argparse.Namespace) -> int:
