@@ -43,7 +43,7 @@ from altmap.scenario import (
     selected_blocks,
     step_name,
 )
-from altmap.trace import OK, Outcome, StepRecord, Trace
+from altmap.trace import OK, UNBACKED, Fault, Outcome, StepRecord, Trace
 
 __all__ = ("DRIVERS", "ModelMachine", "predict")
 
@@ -156,7 +156,7 @@ class ModelMachine:
             record.outcome = Outcome(
                 "fault",
                 function=fault.function,
-                why=f"{fault.kind}: {fault.access} to unbacked pfn {fault.pfn:#x}",
+                why=f"{fault.kind}: {_where(fault)}",
             )
         record.events = self.kernel.take_events()
         return record
@@ -249,9 +249,17 @@ class ModelMachine:
     def _set(self, step: SetTunables) -> Outcome:
         for name in step.__struct_fields__:
             value = getattr(step, name)
-            if name != "name" and value is not None:
+            if name == "fail_block_devices" and value is not None:
+                self.kernel.fails_block_devices = value
+            elif name != "name" and value is not None:
                 setattr(self.kernel.tunables, name, value)
         return OK
+
+
+def _where(fault: Fault) -> str:
+    if fault.what == UNBACKED:
+        return f"{fault.access} to unbacked pfn {fault.pfn:#x}"
+    return f"{fault.what}, the first is pfn {fault.pfn:#x}"
 
 
 def _about(outcome: Outcome, block: int) -> Outcome:

@@ -32,6 +32,10 @@ __all__ = ("Observer", "free_chunks")
 _KPF_LRU, _KPF_BUDDY, _KPF_OFFLINE, _KPF_RESERVED = 1 << 5, 1 << 10, 1 << 23, 1 << 32
 
 
+#: The line of /proc/meminfo that an accounting may add.
+_COUNTER = "PageMetadata"
+
+
 @dataclass(frozen=True, slots=True)
 class _Counts:
     present: int
@@ -120,9 +124,12 @@ class Observer:
         gains |= {name: kib - self._start_maps.get(name, 0) for name, kib in now.items()}
         if self._blank and "DirectMap2M" in gains:
             gains["DirectMap2M"] += self._kib(len(self._kernel.boot_ram))
-        return {
+        shown = {
             name: max(0, value + gains.get(name, 0)) for name, value in self._base.meminfo.items()
         }
+        if self._kernel.policy.accounting.meminfo_line:
+            shown[_COUNTER] = self._kib(max(0, self._kernel.memmap_nr_pages()))
+        return shown
 
     def _vmstat(self, counts: dict[tuple[int, str], _Counts]) -> dict[str, int] | None:
         if self._base.vmstat is None:
@@ -131,7 +138,9 @@ class Observer:
             "nr_free_pages": self._gained(counts, "free"),
             "nr_memmap_pages": self._kernel.memmap_nr_pages() - self._start_memmap,
         }
-        return {name: value + gains.get(name, 0) for name, value in self._base.vmstat.items()}
+        shown = {name: value + gains.get(name, 0) for name, value in self._base.vmstat.items()}
+        # An unsigned long of the kernel wraps.
+        return {name: value % (1 << 64) for name, value in shown.items()}
 
     # --- zones -----------------------------------------------------------------------------
 

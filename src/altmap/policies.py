@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from altmap.errors import InputError
-from altmap.kernel.accounting import POLICIES, Accounting, Policy
+from altmap.kernel.accounting import ACCOUNTINGS, POLICIES, Policy, make_policy, policy_named
+from altmap.kernel.placements import PLACEMENTS
 
 __all__ = ("load_policy",)
 
@@ -18,26 +19,34 @@ def load_policy(name: str) -> Policy:
 
     The module is looked for in the current folder too. The class is called without arguments and
     must be a :class:`~altmap.kernel.memmap.Placement`; its attribute ``accounting``, if it has one,
-    says how memmap pages are counted (default: as the merged code does).
+    says how memmap pages are counted (default: as the merged code does), and ``+ACCOUNTING`` behind
+    the name says otherwise.
 
     Raises
     ------
     InputError
         If the module or class cannot be had, or is no placement.
     """
-    module_name, colon, class_name = name.partition(":")
-    if not colon:
-        if name not in POLICIES:
-            raise InputError(f"policy {name!r}: need one of {', '.join(POLICIES)}, or MODULE:CLASS")
-        return POLICIES[name]
+    module_name, colon, rest = name.partition(":")
+    if not colon or module_name in PLACEMENTS:
+        try:
+            return policy_named(name)
+        except InputError as error:
+            if not colon and "+" not in name:
+                raise InputError(f"{error}, or MODULE:CLASS") from error
+            raise
+    class_name, plus, accounting = rest.partition("+")
+    if plus and accounting not in ACCOUNTINGS:
+        raise InputError(
+            f"policy {name!r}: accounting {accounting!r}, need one of {', '.join(ACCOUNTINGS)}"
+        )
     placement = _made(name, module_name, class_name)
     missing = [what for what in ("name", "written_at_add", "place") if not hasattr(placement, what)]
     if missing:
         raise InputError(f"policy {name!r}: {class_name} has no {' and no '.join(missing)}")
-    if POLICIES.get(placement.name) not in (None, *_OURS):
+    policy = make_policy(placement, accounting, frozenset())
+    if POLICIES.get(policy.name) not in (None, *_OURS):
         raise InputError(f"policy {name!r}: its name {placement.name!r} is taken")
-    accounting = getattr(placement, "accounting", Accounting(present=True, total=False))
-    policy = Policy(placement.name, placement, accounting)
     POLICIES[policy.name] = policy
     _OURS.append(policy)
     return policy

@@ -52,6 +52,12 @@ class Release:
         Unit of Hyper-V's hot-add: ``128MiB`` or ``block``.
     hyperv_foreign_pages : str
         What hv_balloon's callback does with a page of no region: ``dropped`` or ``generic``.
+    hyperv_onlines_offline_tail : bool
+        hv_balloon brings late pages online although their block is offline, its memmap unwritten.
+    frees_altmap_of_failed_add : bool
+        An add that cannot create its memory blocks forgets where its memmap lies, and frees it.
+    uncounts_failed_memmap : bool
+        ``nr_memmap_pages`` loses a section's memmap that could not be had.
     has_auto_movable : bool
         ``memory_hotplug.online_policy=auto-movable`` and memory groups.
     shape : str
@@ -82,6 +88,9 @@ class Release:
     dlpar_asks: bool = False
     hyperv_chunk: str = "128MiB"
     hyperv_foreign_pages: str = "dropped"
+    hyperv_onlines_offline_tail: bool = False
+    frees_altmap_of_failed_add: bool = False
+    uncounts_failed_memmap: bool = False
     has_auto_movable: bool = True
     boot_reserved_bytes: int = 118394880
     boot_used_bytes: int = 38240 << 10
@@ -112,6 +121,9 @@ _6_1 = Release(
         "dlpar_asks": "arch/powerpc/platforms/pseries/hotplug-memory.c: dlpar_add_lmb (v6.1)",
         "hyperv_chunk": "drivers/hv/hv_balloon.c: HA_CHUNK (v6.1)",
         "hyperv_foreign_pages": "drivers/hv/hv_balloon.c: hv_online_page (v6.1)",
+        "hyperv_onlines_offline_tail": "drivers/hv/hv_balloon.c: handle_pg_range (v6.1)",
+        "frees_altmap_of_failed_add": "mm/memory_hotplug.c: add_memory_resource (v6.1.192)",
+        "uncounts_failed_memmap": "no such counter (v6.1)",
         "has_auto_movable": "mm/memory_hotplug.c: auto_movable_zone_for_pfn (v6.1)",
         "debian_default_online": "CONFIG_MEMORY_HOTPLUG_DEFAULT_ONLINE in Debian's kernel package",
     },
@@ -146,6 +158,11 @@ _6_12 = replace(
         "dlpar_asks": "arch/powerpc/platforms/pseries/hotplug-memory.c: dlpar_add_lmb (v6.12)",
         "hyperv_chunk": "drivers/hv/hv_balloon.c: ha_pages_in_chunk (v6.12)",
         "hyperv_foreign_pages": "drivers/hv/hv_balloon.c: hv_online_page (v6.12)",
+        "hyperv_onlines_offline_tail": "drivers/hv/hv_balloon.c: handle_pg_range (v6.12)",
+        "frees_altmap_of_failed_add": (
+            "mm/memory_hotplug.c: create_altmaps_and_memory_blocks (v6.12.117)"
+        ),
+        "uncounts_failed_memmap": "mm/sparse-vmemmap.c: populate_section_memmap (v6.12.117)",
         "has_auto_movable": "mm/memory_hotplug.c: auto_movable_zone_for_pfn (v6.12)",
         "debian_default_online": "CONFIG_MEMORY_HOTPLUG_DEFAULT_ONLINE in Debian's kernel package",
     },
@@ -160,7 +177,13 @@ _4_20 = replace(
     memmap_page_flags=0,
     confirmed=False,
     has_auto_movable=False,
-    sources={**_6_1.sources, "memmap_scope": "the feature came with v5.13: a08a2ae34613"},
+    hyperv_onlines_offline_tail=True,
+    sources={
+        **_6_1.sources,
+        "memmap_scope": "the feature came with v5.13: a08a2ae34613",
+        "hyperv_onlines_offline_tail": '"hv_balloon: avoid touching uninitialized struct page '
+        'during tail onlining", after v4.20',
+    },
 )
 _5_13 = replace(
     _6_1,
@@ -168,8 +191,10 @@ _5_13 = replace(
     memmap_page_flags=_RESERVED,
     confirmed=False,
     has_auto_movable=False,
+    frees_altmap_of_failed_add=True,
     sources={
         **_6_1.sources,
+        "frees_altmap_of_failed_add": '"fix error handling in add_memory_resource()", after v6.6',
         "memmap_scope": "a08a2ae34613 (v5.13)",
         "memmap_page_flags": "PageVmemmapSelfHosted came with v6.0: 66361095129b",
         "has_auto_movable": "memory groups came with v5.15",
@@ -186,11 +211,13 @@ _6_6 = replace(
     acpi_asks_only_if_supported=False,
     lowmem_includes_movable=False,
     confirmed=False,
+    frees_altmap_of_failed_add=True,
     debian_default_online={"x86_64": "online"},
     sources={
         **_6_1.sources,
         "self_hosting": "603fd64dfa45 (v6.6)",
         "dlpar_asks": "603fd64dfa45 (v6.6)",
+        "frees_altmap_of_failed_add": '"fix error handling in add_memory_resource()", after v6.6',
         "refuses_unsupported_memmap": "e3c2bfdd33a3 (v6.6)",
         "memmap_force": "2d1f649c7c08 (v6.6)",
         "acpi_asks_only_if_supported": "e3c2bfdd33a3 (v6.6)",
@@ -207,6 +234,20 @@ _6_8 = replace(
         **_6_6.sources,
         "memmap_scope": "6b8f0798b85a (v6.8)",
         "self_hosting": "c5f1e2d18909 (v6.8)",
+        "frees_altmap_of_failed_add": '"fix incorrect altmap passing in error path", of 2026',
+    },
+)
+_6_18 = replace(
+    _6_12,
+    name="6.18",
+    confirmed=False,
+    frees_altmap_of_failed_add=True,
+    uncounts_failed_memmap=True,
+    sources={
+        **_6_12.sources,
+        "frees_altmap_of_failed_add": '"fix incorrect altmap passing in error path", of 2026',
+        "uncounts_failed_memmap": '"fix accounting of memmap pages" of 2025, c3576889d87b; '
+        '"fix vmemmap accounting underflow" of 2026',
     },
 )
 _7_3 = replace(
@@ -226,7 +267,7 @@ _7_3 = replace(
 
 #: Every release with a record, by name, oldest first.
 RELEASES: dict[str, Release] = {
-    release.name: release for release in (_4_20, _5_13, _5_15, _6_1, _6_6, _6_8, _6_12, _7_3)
+    release.name: release for release in (_4_20, _5_13, _5_15, _6_1, _6_6, _6_8, _6_12, _6_18, _7_3)
 }
 
 

@@ -184,6 +184,7 @@ class SetTunables(_Step, kw_only=True, tag="set"):
     online_policy: OnlinePolicy | None = None
     auto_movable_ratio: int | None = None
     auto_movable_numa_aware: bool | None = None
+    fail_block_devices: bool | None = None
 
 
 Step = Plug | Unplug | Resize | Online | Offline | Fill | Free | Dump | SetTunables

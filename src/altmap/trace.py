@@ -14,7 +14,7 @@ from typing import Any
 from altmap.linux.observation import Observation
 from altmap.pfn import Pages, PfnRange, PfnSet, PfnStride
 
-__all__ = ("OK", "Event", "Fault", "Outcome", "StepRecord", "Trace")
+__all__ = ("OK", "UNBACKED", "Event", "Fault", "Outcome", "StepRecord", "Trace")
 
 #: Runs of pfns written for one event; the rest is counted.
 _MAX_RUNS = 256
@@ -53,6 +53,8 @@ class Outcome:
 
 
 OK = Outcome("ok")
+
+UNBACKED = "frames touched are not backed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +95,8 @@ class Fault:
         All such frames of the same touch.
     kind : str
         What the CPU makes of it, by platform.
+    what : str
+        What is wrong with the frames.
     """
 
     pfn: int
@@ -100,6 +104,7 @@ class Fault:
     function: str
     pfns: PfnSet
     kind: str
+    what: str = UNBACKED
 
 
 @dataclass(slots=True)
@@ -217,5 +222,6 @@ def _fault(fault: Fault) -> dict[str, Any]:
         "access": fault.access,
         "function": fault.function,
         "kind": fault.kind,
+        "what": fault.what,
         "pfns": _pages(fault.pfns),
     }

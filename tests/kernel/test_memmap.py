@@ -7,14 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from altmap.arch import ARCHES
-from altmap.kernel.memmap import (
-    AddRequest,
-    ExistingMemory,
-    Memmap,
-    OptIn,
-    WholeRange,
-    memmap_on_memory_nr_pages,
-)
+from altmap.kernel.memmap import AddRequest, Memmap, memmap_on_memory_nr_pages
+from altmap.kernel.placements import ExistingMemory, Hinted, OptIn, PerBlock, SharedHost, WholeRange
 from altmap.pfn import PfnRange, PfnSet
 from altmap.release import RELEASES
 from altmap.trace import Outcome

@@ -75,7 +75,12 @@ def insert(kernel: Kernel, pfns: PfnRange, node: int) -> Outcome:
     and unused. Source: ``acpi_memory_enable_device``; a group since 5.15.
     """
     outcome = add_memory_resource(
-        kernel, pfns, node, asks=_asks(kernel, pfns), group=Group(max_nr_pages=len(pfns))
+        kernel,
+        pfns,
+        node,
+        asks=_asks(kernel, pfns),
+        usable=pfns,
+        group=Group(max_nr_pages=len(pfns)),
     )
     kernel.note("driver", "ACPI insert handled, _OST status 0", function="acpi_memory_device_add")
     return outcome

@@ -35,7 +35,7 @@ def add(kernel: Kernel, pfns: PfnRange, node: int) -> Outcome:
     """
     for block in kernel.block_ids(pfns):
         lmb = kernel.block_pfns(block)
-        outcome = add_memory_resource(kernel, lmb, node, asks=kernel.release.dlpar_asks)
+        outcome = add_memory_resource(kernel, lmb, node, asks=kernel.release.dlpar_asks, usable=lmb)
         if outcome and not kernel.nr_online(lmb):
             outcome = memory_block_online(kernel, lmb, "online")
         if not outcome:

@@ -218,7 +218,10 @@ class HypervBalloon:
             missing -= nr_pages
             # The driver leaves the very start of a region to the online callback.
             given = PfnRange(pages.start, pages.start + nr_pages)
-            if self.kernel.nr_online(PfnRange(given.start, given.start + 1)):
+            online = self.kernel.nr_online(PfnRange(given.start, given.start + 1))
+            if not online and self.kernel.release.hyperv_onlines_offline_tail:
+                self._bring_uninitialised(given)
+            if online:
                 if given.start > region.start:
                     self._bring_online(region, given)
                 else:
@@ -242,6 +245,15 @@ class HypervBalloon:
             "hv_bring_pgs_online",
         )
 
+    def _bring_uninitialised(self, pages: PfnRange) -> None:
+        """Note that pages of an offline block are brought online: nobody wrote their memmap yet."""
+        self.kernel.note(
+            "bug",
+            f"bad page state: {len(pages)} struct pages that were never initialised are used",
+            pages,
+            "hv_bring_pgs_online",
+        )
+
     def _forget(self, given: PfnRange) -> None:
         """Note pages at a region's start that come late: no callback onlines them any more."""
         self.kernel.note(
@@ -261,7 +273,11 @@ class HypervBalloon:
             missing -= processed
             region.added_end = chunk.end
             region.covered_end += processed
-            outcome = add_memory_resource(self.kernel, chunk, 0, asks=False, merges=True)
+            backed = (region.backed() & chunk).ranges()
+            usable = max(backed, key=len, default=PfnRange(chunk.start, chunk.start))
+            outcome = add_memory_resource(
+                self.kernel, chunk, 0, asks=False, usable=usable, merges=True
+            )
             if not outcome:
                 if outcome.errno == "EEXIST":
                     self.do_hot_add = False

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Iterator
 
+from altmap.kernel import rfc2018
 from altmap.kernel.memmap import AddRequest, Memmap
 from altmap.kernel.pagetables import page_table_nr_pages
 from altmap.kernel.state import Addition, Group, Kernel
@@ -48,6 +49,7 @@ def add_memory_resource(
     node: int,
     *,
     asks: bool,
+    usable: PfnRange | None = None,
     group: Group | None = None,
     resource_name: str = "System RAM",
     merges: bool = False,
@@ -61,6 +63,8 @@ def add_memory_resource(
     node : int
     asks : bool
         The driver passes MHP_MEMMAP_ON_MEMORY.
+    usable : PfnRange, optional
+        The part that the driver knows to be readable and writable by now, for placements that ask.
     group : Group, optional
         The device's memory group.
     resource_name : str
@@ -70,7 +74,14 @@ def add_memory_resource(
     refusal = _check_range(kernel, pfns, node)
     if refusal is not None:
         return refusal
-    request = AddRequest(pfns, asks, kernel.block_nr_pages, kernel.tunables.memmap_on_memory)
+    request = AddRequest(
+        pfns,
+        asks,
+        kernel.block_nr_pages,
+        kernel.tunables.memmap_on_memory,
+        usable,
+        tuple(other.memmap for other in kernel.additions if other.node == node),
+    )
     memmap = kernel.policy.placement.place(kernel.arch, kernel.release, request)
     if isinstance(memmap, Outcome):
         return memmap
@@ -85,16 +96,50 @@ def add_memory_resource(
     if memmap.self_hosted and kernel.policy.placement.written_at_add is not None:
         function = kernel.policy.placement.written_at_add
         kernel.touch("write", _marked_frames(addition), function, "marks in the memmap")
+    if kernel.fails_block_devices:
+        return _take_back(kernel, addition)
+    rfc2018.revive_marks(kernel, addition)
     kernel.additions.append(addition)
+    kernel.max_pfn = max(kernel.max_pfn, pfns.end)
+    if not rfc2018.creates_memory_blocks(kernel):
+        kernel.note("bug", f"{pfns} added without memory blocks", pfns, "__add_section")
+        return OK
     kernel.added_blocks |= kernel.blocks(pfns)
     kernel.changed_blocks |= kernel.blocks(pfns)
-    kernel.max_pfn = max(kernel.max_pfn, pfns.end)
     ids = kernel.block_ids(pfns)
     kernel.note("added", f"{_blocks(ids)} added, offline", pfns, "add_memory_resource")
     if kernel.tunables.auto_online_blocks != "offline":
         # The first failure stops the walk and its error is dropped (walk_memory_blocks).
         online_blocks(kernel, ids, kernel.tunables.auto_online_blocks)
     return OK
+
+
+def _take_back(kernel: Kernel, addition: Addition) -> Outcome:
+    """Undo an add whose memory blocks cannot be created: an injected failure.
+
+    Releases that forget the altmap on this way give its frames to the buddy, of memory that is
+    gone. Source: ``mm/memory_hotplug.c: add_memory_resource, create_altmaps_and_memory_blocks``.
+    """
+    kernel.fails_block_devices = False
+    if kernel.release.frees_altmap_of_failed_add and addition.memmap.self_hosted:
+        # A memmap for each block: the first block fails, so the others were not tried.
+        nr_pages = addition.memmap.unit_nr_pages
+        first = PfnRange(addition.pfns.start, addition.pfns.start + nr_pages)
+        freed = kernel.self_hosted & first
+        kernel.note(
+            "bug",
+            f"{len(freed)} frames of memory that is gone given to the buddy",
+            freed,
+            "arch_remove_memory",
+        )
+    kernel.self_hosted -= addition.pfns
+    kernel.free_pages(addition.host_pages)
+    _free_page_tables(kernel)
+    return Outcome.refused(
+        errno.ENOMEM,
+        "create_memory_block_devices",
+        f"no memory block for {addition.pfns} could be created (injected)",
+    )
 
 
 def _check_range(kernel: Kernel, pfns: PfnRange, node: int) -> Outcome | None:
@@ -126,7 +171,15 @@ def _check_range(kernel: Kernel, pfns: PfnRange, node: int) -> Outcome | None:
 
 def _populate(kernel: Kernel, addition: Addition) -> Outcome | None:
     """Take the pages that the add costs: memmap from existing memory, and page tables."""
-    if not addition.memmap.self_hosted:
+    if addition.memmap.host is not None:
+        addition.host_pages = PfnSet([addition.memmap.host])
+        kernel.note(
+            "memmap-placed",
+            f"memmap of {addition.pfns}: {len(addition.host_pages)} pages of a host section",
+            addition.host_pages,
+            "vmemmap_populate",
+        )
+    elif not addition.memmap.self_hosted:
         nr_pages = kernel.arch.memmap_nr_pages(len(addition.pfns))
         available = kernel.available_nr_pages()
         host = kernel.allocate(addition.node, min(nr_pages, available))
@@ -134,6 +187,10 @@ def _populate(kernel: Kernel, addition: Addition) -> Outcome | None:
             # __add_pages leaves the sections that it added before it ran out of memory.
             kernel.leftovers.append(addition)
             kernel.max_pfn = max(kernel.max_pfn, addition.pfns.end)
+            if kernel.release.uncounts_failed_memmap:
+                # section_deactivate takes back what nobody had counted.
+                section = kernel.arch.section_nr_pages
+                kernel.memmap_drift_nr_pages -= kernel.arch.memmap_nr_pages(section)
             return Outcome.refused(
                 errno.ENOMEM,
                 "vmemmap_populate",
@@ -164,7 +221,7 @@ def _place_memmap(kernel: Kernel, addition: Addition) -> None:
     kernel.note(
         "memmap-placed",
         f"memmap of {addition.pfns}: {len(hosted)} pages of the range itself, "
-        f"from pfn {addition.pfns.start:#x}",
+        f"from pfn {addition.pfns.start + addition.memmap.offset_nr_pages:#x}",
         hosted,
         "vmemmap_populate",
     )
@@ -182,7 +239,8 @@ def _marked_frames(addition: Addition) -> PfnSet:
     memmap = addition.memmap
     frames = PfnSet()
     for unit in range(addition.pfns.start, addition.pfns.end, memmap.unit_nr_pages):
-        frames |= memmap.frames_of(PfnRange(unit, unit + memmap.hosted_nr_pages))
+        start = unit + memmap.offset_nr_pages
+        frames |= memmap.frames_of(PfnRange(start, start + memmap.hosted_nr_pages))
     return frames
 
 
@@ -244,6 +302,8 @@ def memory_block_online(kernel: Kernel, pfns: PfnRange, online_type: str) -> Out
     zone = zone_for_pfn_range(kernel, pfns, node, online_type)
     _write_struct_pages(kernel, addition, pfns)
     present, first_of_zone = _present_part(kernel, pfns), not zone.present
+    rfc2018.check_chunks(kernel, pfns)
+    rfc2018.forget_memmap(kernel, pfns)
     extend_span(zone, pfns)
     zone.present |= present
     kernel.online_blocks |= kernel.blocks(pfns)
@@ -336,11 +396,14 @@ def _host_frames(kernel: Kernel, addition: Addition, pfns: PfnRange) -> PfnSet:
 
 def _touches_of_units(kernel: Kernel, memmap: Memmap, pfns: PfnRange) -> list[Touch]:
     """Return what onlining whole units writes of their memmaps, in order."""
-    arch, unit = kernel.arch, memmap.unit_nr_pages
+    arch, unit, base = kernel.arch, memmap.unit_nr_pages, pfns.start + memmap.offset_nr_pages
     own_bytes = arch.memmap_bytes(memmap.hosted_nr_pages)
     first, whole = own_bytes // arch.page_size_bytes, arch.memmap_nr_pages(unit)
-    own = PfnStride(pfns.start, pfns.end, unit, arch.memmap_nr_pages(memmap.hosted_nr_pages))
-    rest = PfnStride(pfns.start + first, pfns.end, unit, whole - first)
+    if memmap.offset_nr_pages:
+        frames = PfnStride(base, pfns.end, unit, whole)
+        return [Touch("write", frames, "memmap_init_range", "the struct pages of every page")]
+    own = PfnStride(base, pfns.end, unit, arch.memmap_nr_pages(memmap.hosted_nr_pages))
+    rest = PfnStride(base + first, pfns.end, unit, whole - first)
     return [
         Touch("write", own, "mhp_init_memmap_on_memory", "the memmap's own struct pages"),
         Touch("write", rest, "memmap_init_range", "the struct pages of the other pages"),
@@ -499,6 +562,9 @@ def _check_offline(kernel: Kernel, pfns: PfnRange, zones: list[Zone]) -> Outcome
             "prevent_bootmem_remove_notifier",
             f"{pfns} is boot memory, which arm64 never offlines",
         )
+    refusal = _check_guests(kernel, pfns)
+    if refusal is not None:
+        return refusal
     stuck = ((kernel.used - kernel.movable) | kernel.reserved) & pfns
     if stuck:
         return Outcome.refused(
@@ -514,6 +580,16 @@ def _check_offline(kernel: Kernel, pfns: PfnRange, zones: list[Zone]) -> Outcome
             f"{len(withheld)} fake-offline pages hold a reference, "
             f"the first is pfn {withheld.min():#x}",
         )
+    return None
+
+
+def _check_guests(kernel: Kernel, pfns: PfnRange) -> Outcome | None:
+    """Refuse while the frames hold the memmap of memory that was added apart from them."""
+    for other in kernel.additions:
+        if other.memmap.host is not None and other.memmap.host.overlaps(pfns):
+            return Outcome.refused(
+                errno.EBUSY, "memory_block_offline", f"{pfns} holds the memmap of {other.pfns}"
+            )
     return None
 
 
@@ -547,18 +623,28 @@ def try_remove_memory(kernel: Kernel, addition: Addition) -> Outcome:
     pfns = addition.pfns
     if kernel.nr_online(pfns):
         return Outcome.refused(errno.EBUSY, "try_remove_memory", f"{pfns} has online blocks")
+    refusal = _check_guests(kernel, pfns)
+    if refusal is not None:
+        return refusal
+    rfc2018.check_order_of_removal(kernel, addition)
+    rfc2018.keep_marks(kernel, addition)
     kernel.additions.remove(addition)
     kernel.added_blocks -= kernel.blocks(pfns)
     kernel.self_hosted -= pfns
     kernel.free_pages(addition.host_pages)
+    _free_page_tables(kernel)
+    ids = kernel.block_ids(pfns)
+    kernel.note("removed", f"{_blocks(ids)} removed", pfns, "try_remove_memory")
+    return OK
+
+
+def _free_page_tables(kernel: Kernel) -> None:
+    """Free the page tables that no added memory needs any more."""
     surplus = len(kernel.page_tables) - page_table_nr_pages(kernel, kernel.additions)
     if surplus > 0:
         freed = kernel.page_tables.highest(surplus)
         kernel.page_tables -= freed
         kernel.free_pages(freed)
-    ids = kernel.block_ids(pfns)
-    kernel.note("removed", f"{_blocks(ids)} removed", pfns, "try_remove_memory")
-    return OK
 
 
 def read_dump(kernel: Kernel, *, exclude_offline: bool) -> Outcome:

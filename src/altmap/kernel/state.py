@@ -130,6 +130,12 @@ class Kernel:
         In the order of their adds.
     leftovers : list of Addition
         Adds that failed half-way: their direct map and part of their memmap stay.
+    stale_marks : PfnSet
+        Pages of removed memory that are still marked as memmap (a defect of ``rfc-2018``).
+    memmap_drift_nr_pages : int
+        What ``nr_memmap_pages`` has gained or lost without reason.
+    fails_block_devices : bool
+        The next add cannot create its memory blocks: an injected failure.
     max_pfn : int
         End of the highest page frame ever added; never shrinks.
     boot_node_pages : dict
@@ -165,6 +171,9 @@ class Kernel:
     page_tables: PfnSet = field(default_factory=PfnSet)
     additions: list[Addition] = field(default_factory=list)
     leftovers: list[Addition] = field(default_factory=list)
+    stale_marks: PfnSet = field(default_factory=PfnSet)
+    memmap_drift_nr_pages: int = 0
+    fails_block_devices: bool = False
     max_pfn: int = 0
     online_callback: OnlineCallback | None = None
     boot_node_pages: dict[int, PfnSet] = field(default_factory=dict)
@@ -218,9 +227,16 @@ class Kernel:
 
         Source: ``mm/sparse-vmemmap.c: __populate_section_memmap``: rounded up per section.
         """
+        counted = sum(self._counted_memmap(len(add.pfns)) for add in self.additions)
+        return counted + self.memmap_drift_nr_pages
+
+    def _counted_memmap(self, nr_pages: int) -> int:
         section = self.arch.section_nr_pages
-        per_section = self.arch.memmap_nr_pages(section)
-        return sum(len(add.pfns) // section * per_section for add in self.additions)
+        return nr_pages // section * self.arch.memmap_nr_pages(section)
+
+    def has_defect(self, id_: str) -> bool:
+        """Tell whether the policy switches a defect of the patches of 2018 on."""
+        return id_ in self.policy.defects
 
     def online_nodes(self) -> frozenset[int]:
         """Return the nodes that are online: from boot, or for the memory that was added to them."""

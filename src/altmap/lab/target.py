@@ -302,6 +302,8 @@ class LabMachine:
             value = getattr(step, name)
             if name == "name" or value is None:
                 continue
+            if name == "fail_block_devices":
+                raise InputError(f"set {name}: no failure is injected into a real kernel")
             folder = _MEMORY if name == "auto_online_blocks" else _PARAMETERS
             number = write_file(self._guest, f"{folder}/{name}", _word(value))
             if number:

@@ -29,6 +29,7 @@ _LABELS = {
     "removed": "removed",
     "driver": "driver",
     "kernel-log": "log",
+    "bug": "bug",
 }
 Cell = list[tuple[str, str]]
 
@@ -109,7 +110,7 @@ def _faults(step: StepRecord) -> str:
     fault = step.faults[0]
     return (
         f"{fault.kind} at pfn {fault.pfn:#x}, a {fault.access} by {fault.function} "
-        f"in this step; {len(fault.pfns)} frames touched are not backed"
+        f"in this step; {len(fault.pfns)} {fault.what}"
     )
 
 
@@ -126,7 +127,7 @@ def _event_rows(events: list[Event]) -> Iterator[tuple[str, str]]:
 
 
 def _event(event: Event) -> str:
-    if event.pfns is None or event.kind not in ("memmap-placed", "write", "fake-offline"):
+    if event.pfns is None or event.kind not in ("memmap-placed", "write", "fake-offline", "bug"):
         return event.text
     return f"{event.text}: {pages_text(event.pfns)}"
 
