@@ -1,7 +1,7 @@
-"""Write the pages that are made from the code: ``docs/releases.md`` and ``docs/claims.md``.
+"""Write the pages that are made from the code: ``releases.md``, ``claims.md`` and ``bugs.md``.
 
-Run ``python docs/generate.py`` after a change of a release's record, a claim or a prediction; the
-tests fail until then.
+Run ``python docs/generate.py`` after a change of a release's record, a claim, a bug or a
+prediction; the tests fail until then.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from collections.abc import Iterable, Iterator
 from itertools import groupby
 from pathlib import Path
 
-from altmap import claims
+from altmap import bugs, claims
+from altmap.bugs.text import bugs_page
 from altmap.claims.text import claims_page
 from altmap.linux.kpageflags import flag_names
 from altmap.release import RELEASES, Release
@@ -21,6 +22,7 @@ from altmap.scenario import load_scenario
 
 PAGE = Path(__file__).with_name("releases.md")
 CLAIMS_PAGE = Path(__file__).with_name("claims.md")
+BUGS_PAGE = Path(__file__).with_name("bugs.md")
 
 #: Behaviours that decide what becomes of memmap_on_memory, in the order of a request's way.
 MEMMAP = (
@@ -150,6 +152,17 @@ def page_of_claims() -> str:
     return claims_page(findings)
 
 
+def page_of_bugs() -> str:
+    """Return the text of ``docs/bugs.md``; runs every bug on the model."""
+    folder = Path(bugs.__file__).with_name("scenarios")
+    return bugs_page(
+        bugs.find(
+            bugs.BUGS, lambda name, settings: load_scenario(folder / f"{name}.toml", settings)
+        )
+    )
+
+
 if __name__ == "__main__":
+    BUGS_PAGE.write_text(page_of_bugs(), encoding="utf-8")
     CLAIMS_PAGE.write_text(page_of_claims(), encoding="utf-8")
     PAGE.write_text(releases_page(), encoding="utf-8")

@@ -15,7 +15,8 @@ import pytest
 
 from altmap import cli, scenario
 from altmap.arch import ARCHES
-from altmap.kernel.accounting import POLICIES
+from altmap.kernel.accounting import ACCOUNTINGS, POLICIES
+from altmap.kernel.defects import DEFECTS
 from altmap.linux.observation import Observation
 from altmap.linux.sysroot import Sysroot
 from altmap.machine import predict
@@ -261,6 +262,19 @@ def generate():
     return module
 
 
+def test_the_page_on_bugs_is_as_generated(generate):
+    shown = (ROOT / "docs/bugs.md").read_text(encoding="utf-8")
+    assert shown == generate.page_of_bugs(), "run python docs/generate.py"
+
+
+def test_the_page_has_every_accounting_and_defect():
+    accounting = re.findall(r"^\| `(\w+)` \|", PAGE.split("| accounting |")[1], re.MULTILINE)
+    assert accounting[: len(ACCOUNTINGS)] == list(ACCOUNTINGS)
+    for defect in DEFECTS.values():
+        shown = defect.shows or f"no switch: {defect.reason}"
+        assert f"| `{defect.id}` | {defect.what} | {shown} |" in PAGE
+
+
 RELEASES_PAGE = ROOT / "docs/releases.md"
 
 
@@ -296,6 +310,7 @@ def test_the_page_on_releases_says_which_were_compared_and_names_every_source():
         "6.6": "history",
         "6.8": "history",
         "6.12": "compared",
+        "6.18": "history",
         "7.3": "compared",
     }
     for release in RELEASES.values():

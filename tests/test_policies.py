@@ -7,19 +7,21 @@ import pytest
 from altmap import cli
 from altmap.errors import InputError
 from altmap.kernel.accounting import POLICIES
+from altmap.kernel.placements import PLACEMENTS
 from altmap.machine import predict
 from altmap.policies import load_policy
 from altmap.scenario import load_scenario
 
 ROOT = Path(__file__).parent.parent
 EXAMPLE = "examples.every_driver:EveryDriver"
+BUILT_IN = {*PLACEMENTS, "total-and-allocated"}
 
 
 @pytest.fixture(autouse=True)
 def _in_the_project(monkeypatch):
     monkeypatch.chdir(ROOT)
     monkeypatch.setattr("altmap.policies._OURS", [])
-    for name in set(POLICIES) - {"opt-in", "rfc-2018", "existing", "total-and-allocated"}:
+    for name in set(POLICIES) - BUILT_IN:
         monkeypatch.delitem(POLICIES, name)
     yield
     POLICIES.pop("every-driver", None)

@@ -2,7 +2,7 @@
 
 Exit codes of ``run`` and ``lab``: 0 done (a refusal or fault of the kernel is a result), 2 could
 not be done. Of ``compare`` and ``conform``: 0 equal, 1 different, 2 could not be run. Of
-``claims``: 0 every verdict is the known one, 1 one is not, 2 could not be run.
+``claims`` and ``bugs``: 0 every verdict is the known one, 1 one is not, 2 could not be run.
 """
 
 from __future__ import annotations
@@ -132,6 +132,13 @@ def _parser() -> argparse.ArgumentParser:
         "--write", metavar="DIR", type=Path, help="copy the scenarios to a new or empty folder"
     )
     claims.set_defaults(verb=_claims)
+    bugs = verbs.add_parser("bugs", help="known bugs, each shown where it is and where it is not")
+    bugs.add_argument("id", metavar="ID", nargs="*", help="such as B8; default: all")
+    bugs.add_argument("--json", action="store_true", help="print the findings as JSON")
+    bugs.add_argument(
+        "--write", metavar="DIR", type=Path, help="copy the scenarios to a new or empty folder"
+    )
+    bugs.set_defaults(verb=_bugs)
     lab = verbs.add_parser("lab", help="real kernels in QEMU")
     lab_verbs = lab.add_subparsers(required=True, metavar="COMMAND")
     fetch = lab_verbs.add_parser("fetch", help="get Debian's kernel of a release, and busybox")
@@ -284,6 +291,32 @@ def _claims(args: argparse.Namespace) -> int:
         _copy(ours, args.write)
         print(f"scenarios written to {args.write}", file=sys.stderr if args.json else sys.stdout)
     return EQUAL if all(finding.as_expected for finding in findings) else DIFFERENT
+
+
+def _bugs(args: argparse.Namespace) -> int:
+    import shlex
+
+    import msgspec
+
+    from altmap import bugs
+    from altmap.bugs.text import bugs_builtins, bugs_text
+    from altmap.export import check_export_folder
+    from altmap.scenario import load_scenario
+
+    ours = Path(bugs.__file__).with_name("scenarios")
+    chosen = bugs.bugs_named(bugs.BUGS, args.id)
+    if args.write is not None:
+        check_export_folder(args.write)
+    found = bugs.find(chosen, lambda name, settings: load_scenario(ours / f"{name}.toml", settings))
+    if args.json:
+        print(msgspec.json.format(msgspec.json.encode(bugs_builtins(found)), indent=2).decode())
+    else:
+        folder = "DIR" if args.write is None else shlex.quote(str(args.write))
+        print(bugs_text(found, folder), end="")
+    if args.write is not None:
+        _copy(ours, args.write)
+        print(f"scenarios written to {args.write}", file=sys.stderr if args.json else sys.stdout)
+    return DIFFERENT if any(shown.reproduced is False for shown in found) else EQUAL
 
 
 def _copy(ours: Path, folder: Path) -> None:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from altmap.arch import ARCHES
 from altmap.kernel.memmap import AddRequest, Memmap, memmap_on_memory_nr_pages
-from altmap.kernel.placements import ExistingMemory, Hinted, OptIn, PerBlock, SharedHost, WholeRange
+from altmap.kernel.placements import ExistingMemory, OptIn, WholeRange
 from altmap.pfn import PfnRange, PfnSet
 from altmap.release import RELEASES
 from altmap.trace import Outcome

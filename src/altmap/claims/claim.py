@@ -28,6 +28,7 @@ __all__ = (
     "Value",
     "claims_named",
     "judge",
+    "run_cases",
 )
 
 HOLDS, REFUTED, NOT_TESTABLE = "holds", "refuted", "not testable here"
@@ -194,6 +195,13 @@ def judge(claims: Sequence[Claim], load: Load, settings: Sequence[str] = ()) -> 
     settings : sequence of str
         Put over those of every experiment: what would the verdicts be under another policy?
     """
+    every = [case for claim in claims for case in claim.cases]
+    measured = iter(run_cases(every, load, settings))
+    return [Finding(claim, tuple(next(measured) for _ in claim.cases)) for claim in claims]
+
+
+def run_cases(cases: Sequence[Case], load: Load, settings: Sequence[str] = ()) -> list[Measured]:
+    """Run the experiments of cases on the model, each once, and measure each case."""
     traces: dict[Experiment, Trace] = {}
 
     def trace(experiment: Experiment) -> Trace:
@@ -202,14 +210,7 @@ def judge(claims: Sequence[Claim], load: Load, settings: Sequence[str] = ()) -> 
         return traces[experiment]
 
     return [
-        Finding(
-            claim,
-            tuple(
-                Measured(case, case.measure([trace(each) for each in case.experiments]))
-                for case in claim.cases
-            ),
-        )
-        for claim in claims
+        Measured(case, case.measure([trace(each) for each in case.experiments])) for case in cases
     ]
 
 

@@ -16,9 +16,11 @@ __all__ = (
     "gained_kb",
     "hosted_pages",
     "least_safe_kib",
+    "marked_pages",
     "memmap_kib_per_block",
     "memmap_pages",
     "most_touched_in_a_block",
+    "nr_blocks_gained",
     "nr_changed_callers",
     "nr_faults",
     "nr_misjudged",
@@ -33,6 +35,8 @@ __all__ = (
 )
 
 _BEYOND = 1 << 52
+#: A counter of the kernel is an unsigned long.
+_WRAPS = 1 << 64
 _VERBS = {"plug": "add"}
 
 
@@ -135,7 +139,10 @@ def counter_at(step: int) -> Measure:
         if seen is None:
             return "nobody could look"
         start, now = ((each.vmstat or {}).get("nr_memmap_pages") for each in (_start(trace), seen))
-        return "no such counter" if start is None or now is None else now - start
+        if start is None or now is None:
+            return "no such counter"
+        gained = (now - start) % _WRAPS
+        return gained - _WRAPS if gained >= _WRAPS // 2 else gained
 
     return measure
 
@@ -255,6 +262,19 @@ def outcome_of(name: str) -> Measure:
         return f"{outcome.status} {outcome.errno}" if outcome.errno else outcome.status
 
     return measure
+
+
+def marked_pages(traces: Sequence[Trace]) -> Value:
+    """Return the pages that events of the kind ``bug`` are about."""
+    events = [event for step in traces[0].steps for event in step.events]
+    return sum(len(e.pfns) for e in events if e.kind == "bug" and e.pfns is not None)
+
+
+def nr_blocks_gained(traces: Sequence[Trace]) -> Value:
+    """Return how many memory blocks there are more at the end."""
+    looks = (_start(traces[0]), _last(traces[0]))
+    start, last = (len(seen.memory.blocks) if seen.memory else 0 for seen in looks)
+    return last - start
 
 
 def withheld_pages(traces: Sequence[Trace]) -> Value:

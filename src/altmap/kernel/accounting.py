@@ -101,7 +101,7 @@ def policy_named(name: str) -> Policy:
         return POLICIES[name]
     rest, plus, accounting = name.partition("+")
     base, colon, switches = rest.partition(":")
-    if base not in POLICIES or base not in PLACEMENTS and (plus or colon):
+    if base not in POLICIES or (base not in PLACEMENTS and (plus or colon)):
         raise InputError(f"policy {name!r}: need one of {', '.join(POLICIES)}")
     if plus and accounting not in ACCOUNTINGS:
         raise InputError(

@@ -185,6 +185,7 @@ def _populate(kernel: Kernel, addition: Addition) -> Outcome | None:
         host = kernel.allocate(addition.node, min(nr_pages, available))
         if host is None or nr_pages > available:
             # __add_pages leaves the sections that it added before it ran out of memory.
+            addition.host_pages = host or PfnSet()
             kernel.leftovers.append(addition)
             kernel.max_pfn = max(kernel.max_pfn, addition.pfns.end)
             if kernel.release.uncounts_failed_memmap:

@@ -38,7 +38,7 @@ class AddRequest:
         The parameter ``memmap_on_memory``: ``off``, ``on`` or ``force``.
     usable : PfnRange or None
         The part of the range that the driver knows to be readable and writable now; ``None`` if it
-        says nothing. No release has such an argument; placements that were only proposed ask for it.
+        says nothing. No release has such an argument, only placements that were proposed.
     others : tuple of Memmap
         The memmaps of what was added to the same node before, in that order.
     """

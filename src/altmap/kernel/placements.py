@@ -1,4 +1,4 @@
-"""The placements that are built in: merged, proposed in patches, or only named in the discussion."""
+"""The placements that are built in: merged, proposed in patches, or only named in a discussion."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 """What the patches of 2018 do wrong, where a policy switches it on: see :mod:`.defects`.
 
-Each function is called from its place in add, online or remove, and does nothing without its switch.
+Each function is called from its place in add, online or remove, and does nothing without its
+switch.
 Source: [RFC PATCH 3/4], November 2018; derived by reading it, nobody has run it for this.
 """
 

@@ -227,12 +227,12 @@ class Kernel:
 
         Source: ``mm/sparse-vmemmap.c: __populate_section_memmap``: rounded up per section.
         """
-        counted = sum(self._counted_memmap(len(add.pfns)) for add in self.additions)
-        return counted + self.memmap_drift_nr_pages
-
-    def _counted_memmap(self, nr_pages: int) -> int:
         section = self.arch.section_nr_pages
-        return nr_pages // section * self.arch.memmap_nr_pages(section)
+        per_section = self.arch.memmap_nr_pages(section)
+        added = sum(len(add.pfns) // section for add in self.additions)
+        # Of an add that ran out of memory, the sections before that stay.
+        left = sum(len(add.host_pages) // per_section for add in self.leftovers)
+        return (added + left) * per_section + self.memmap_drift_nr_pages
 
     def has_defect(self, id_: str) -> bool:
         """Tell whether the policy switches a defect of the patches of 2018 on."""
