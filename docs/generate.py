@@ -1,4 +1,4 @@
-"""Write the pages that are made from the code: ``releases.md``, ``claims.md`` and ``bugs.md``.
+"""Write the pages that are made from the code: releases, claims, bugs and the matrix.
 
 Run ``python docs/generate.py`` after a change of a release's record, a claim, a bug or a
 prediction; the tests fail until then.
@@ -15,6 +15,7 @@ from pathlib import Path
 
 from altmap import bugs, claims
 from altmap.bugs.text import bugs_page
+from altmap.claims.matrix import matrix, matrix_page
 from altmap.claims.text import claims_page
 from altmap.linux.kpageflags import flag_names
 from altmap.release import RELEASES, Release
@@ -23,6 +24,7 @@ from altmap.scenario import load_scenario
 PAGE = Path(__file__).with_name("releases.md")
 CLAIMS_PAGE = Path(__file__).with_name("claims.md")
 BUGS_PAGE = Path(__file__).with_name("bugs.md")
+MATRIX_PAGE = Path(__file__).with_name("matrix.md")
 
 #: Behaviours that decide what becomes of memmap_on_memory, in the order of a request's way.
 MEMMAP = (
@@ -162,7 +164,13 @@ def page_of_bugs() -> str:
     )
 
 
+def page_of_matrix() -> str:
+    """Return the text of ``docs/matrix.md``; runs every cell on the model."""
+    return matrix_page(matrix())
+
+
 if __name__ == "__main__":
     BUGS_PAGE.write_text(page_of_bugs(), encoding="utf-8")
+    MATRIX_PAGE.write_text(page_of_matrix(), encoding="utf-8")
     CLAIMS_PAGE.write_text(page_of_claims(), encoding="utf-8")
     PAGE.write_text(releases_page(), encoding="utf-8")

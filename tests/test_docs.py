@@ -267,6 +267,11 @@ def test_the_page_on_bugs_is_as_generated(generate):
     assert shown == generate.page_of_bugs(), "run python docs/generate.py"
 
 
+def test_the_matrix_is_as_generated(generate):
+    shown = (ROOT / "docs/matrix.md").read_text(encoding="utf-8")
+    assert shown == generate.page_of_matrix(), "run python docs/generate.py"
+
+
 def test_the_page_has_every_accounting_and_defect():
     accounting = re.findall(r"^\| `(\w+)` \|", PAGE.split("| accounting |")[1], re.MULTILINE)
     assert accounting[: len(ACCOUNTINGS)] == list(ACCOUNTINGS)

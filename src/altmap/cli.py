@@ -131,6 +131,11 @@ def _parser() -> argparse.ArgumentParser:
     claims.add_argument(
         "--write", metavar="DIR", type=Path, help="copy the scenarios to a new or empty folder"
     )
+    claims.add_argument(
+        "--matrix",
+        action="store_true",
+        help="every driver against every policy: safe, or the simplest fault",
+    )
     claims.set_defaults(verb=_claims)
     bugs = verbs.add_parser("bugs", help="known bugs, each shown where it is and where it is not")
     bugs.add_argument("id", metavar="ID", nargs="*", help="such as B8; default: all")
@@ -274,6 +279,8 @@ def _claims(args: argparse.Namespace) -> int:
     from altmap.export import check_export_folder
     from altmap.scenario import load_scenario
 
+    if args.matrix:
+        return _matrix(args)
     ours = Path(claims.__file__).with_name("scenarios")
     chosen = claims.claims_named(claims.CLAIMS, args.id)
     if args.write is not None:
@@ -291,6 +298,39 @@ def _claims(args: argparse.Namespace) -> int:
         _copy(ours, args.write)
         print(f"scenarios written to {args.write}", file=sys.stderr if args.json else sys.stdout)
     return EQUAL if all(finding.as_expected for finding in findings) else DIFFERENT
+
+
+def _matrix(args: argparse.Namespace) -> int:
+    import shlex
+
+    import msgspec
+
+    from altmap.claims.matrix import matrix, matrix_builtins, matrix_text, scenario_files
+    from altmap.export import check_export_folder
+
+    if args.id:
+        raise InputError(f"claims --matrix {args.id[0]}: takes no claim, it runs every cell")
+    if args.write is not None:
+        check_export_folder(args.write)
+    cells = matrix()
+    if args.json:
+        print(msgspec.json.format(msgspec.json.encode(matrix_builtins(cells)), indent=2).decode())
+    else:
+        folder = "DIR" if args.write is None else shlex.quote(str(args.write))
+        print(matrix_text(cells, folder), end="")
+    if args.write is not None:
+        _write(scenario_files(cells), args.write)
+        print(f"scenarios written to {args.write}", file=sys.stderr if args.json else sys.stdout)
+    return EQUAL
+
+
+def _write(files: dict[str, str], folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, text in files.items():
+            (folder / name).write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"export folder {folder}: {error.strerror or error}") from error
 
 
 def _bugs(args: argparse.Namespace) -> int:

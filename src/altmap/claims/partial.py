@@ -1,0 +1,104 @@
+"""How each driver brings memory that is backed only in part: the rows of the matrix.
+
+A driver appears in the matrix by a record here; ``tests/test_matrix.py`` asks for one of each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from altmap.arch import Arch
+
+__all__ = ("PARTIAL", "Partial", "Steps")
+
+#: Steps as a scenario's TOML has them.
+Steps = list[Mapping[str, Any]]
+_GIB = 1 << 30
+#: Above boot memory and at the start of a block on every architecture.
+_BASE = 64 * _GIB
+
+
+@dataclass(frozen=True, slots=True)
+class Partial:
+    """One driver, and what it does that leaves part of a memory block without backing.
+
+    Attributes
+    ----------
+    driver : str
+        As a scenario names it.
+    arches : tuple of str
+        Architectures that can have it.
+    cases : tuple of (str, callable)
+        What the case is, in words, and its steps on an architecture with a block size in bytes. The
+        simplest comes first; a driver that always backs everything has the one case of a whole
+        block. The steps must leave the block online, by the machine's default.
+    machine : mapping
+        Keys of ``[machine]`` that the driver needs.
+    """
+
+    driver: str
+    arches: tuple[str, ...]
+    cases: tuple[tuple[str, Callable[[Arch, int], Steps]], ...]
+    machine: Mapping[str, Any] | None = None
+
+
+def _dimm(arch: Arch, block_bytes: int) -> Steps:
+    del arch
+    return [{"do": "plug", "id": "m1", "size": _size(block_bytes)}]
+
+
+def _hyperv_page(arch: Arch, block_bytes: int) -> Steps:
+    del block_bytes
+    return _hyperv(0, arch.page_size_bytes)
+
+
+def _hyperv_second_half(arch: Arch, block_bytes: int) -> Steps:
+    del arch
+    return _hyperv(block_bytes // 2, block_bytes // 2)
+
+
+def _hyperv_first_half(arch: Arch, block_bytes: int) -> Steps:
+    del arch
+    return _hyperv(0, block_bytes // 2)
+
+
+def _hyperv(at_bytes: int, size_bytes: int) -> Steps:
+    return [
+        {
+            "do": "plug",
+            "id": "m1",
+            "driver": "hyperv",
+            "address": hex(_BASE + at_bytes),
+            "size": _size(size_bytes),
+        }
+    ]
+
+
+def _size(size_bytes: int) -> str:
+    return f"{size_bytes >> 10}KiB"
+
+
+_ARM64 = ("aarch64", "aarch64-16k", "aarch64-64k")
+
+#: Every driver that has a record, in the order in which they are shown.
+PARTIAL: dict[str, Partial] = {
+    each.driver: each
+    for each in (
+        Partial(
+            "dimm",
+            ("x86_64", *_ARM64, "ppc64le", "ppc64le-64k"),
+            (("a whole block, as a DIMM always is", _dimm),),
+        ),
+        Partial(
+            "hyperv",
+            ("x86_64", *_ARM64),
+            (
+                ("one page at the start of a block", _hyperv_page),
+                ("the second half of a block", _hyperv_second_half),
+                ("the first half of a block", _hyperv_first_half),
+            ),
+        ),
+    )
+}
