@@ -136,6 +136,16 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="every driver against every policy: safe, or the simplest fault",
     )
+    claims.add_argument(
+        "--on",
+        choices=("model", "lab"),
+        default="model",
+        help="lab: measure on a real kernel what it can show, and compare with the model",
+    )
+    claims.add_argument("--release", metavar="R", help="with --on lab: kernel release")
+    claims.add_argument(
+        "--slow", action="store_true", help="with --on lab: also what takes minutes and gigabytes"
+    )
     claims.set_defaults(verb=_claims)
     bugs = verbs.add_parser("bugs", help="known bugs, each shown where it is and where it is not")
     bugs.add_argument("id", metavar="ID", nargs="*", help="such as B8; default: all")
@@ -279,8 +289,14 @@ def _claims(args: argparse.Namespace) -> int:
     from altmap.export import check_export_folder
     from altmap.scenario import load_scenario
 
+    if args.on != "lab" and (args.release or args.slow):
+        raise InputError("claims: --release and --slow go with --on lab")
+    if args.matrix and args.on == "lab":
+        raise InputError("claims --matrix: no lab has every driver and policy")
     if args.matrix:
         return _matrix(args)
+    if args.on == "lab":
+        return _claims_on_lab(args)
     ours = Path(claims.__file__).with_name("scenarios")
     chosen = claims.claims_named(claims.CLAIMS, args.id)
     if args.write is not None:
@@ -298,6 +314,36 @@ def _claims(args: argparse.Namespace) -> int:
         _copy(ours, args.write)
         print(f"scenarios written to {args.write}", file=sys.stderr if args.json else sys.stdout)
     return EQUAL if all(finding.as_expected for finding in findings) else DIFFERENT
+
+
+def _claims_on_lab(args: argparse.Namespace) -> int:
+    import msgspec
+
+    from altmap import claims
+    from altmap.claims.real import agreements_builtins, agreements_text, cases_of
+    from altmap.release import DEFAULT_RELEASE
+    from altmap.scenario import load_scenario
+    from altmap.verify import claims_on_lab
+
+    if args.write is not None:
+        raise InputError("claims --write: goes without --on lab; the scenarios are the same")
+    ours = Path(claims.__file__).with_name("scenarios")
+    ids = [claim.id for claim in claims.claims_named(claims.CLAIMS, args.id)] if args.id else []
+    cases = cases_of(ids, slow=args.slow)
+    if not cases:
+        raise InputError(f"claims {' '.join(ids)}: nothing of it can be seen on a real kernel here")
+    found = claims_on_lab(
+        cases,
+        lambda name, settings: load_scenario(ours / f"{name}.toml", settings),
+        args.release,
+        _progress,
+    )
+    if args.json:
+        made = agreements_builtins(found, args.release or DEFAULT_RELEASE)
+        print(msgspec.json.format(msgspec.json.encode(made), indent=2).decode())
+    else:
+        print(agreements_text(found), end="")
+    return EQUAL if all(item.agrees for item in found) else DIFFERENT
 
 
 def _matrix(args: argparse.Namespace) -> int:

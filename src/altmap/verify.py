@@ -6,6 +6,8 @@ import copy
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from altmap.claims.claim import Experiment, Load
+from altmap.claims.real import Agreement, RealCase
 from altmap.compare import Comparison, compare, compare_layout
 from altmap.errors import InputError
 from altmap.lab.target import run_in_guest
@@ -14,7 +16,7 @@ from altmap.recording import Recording, read_recording, write_recording
 from altmap.scenario import Scenario, load_scenario
 from altmap.trace import Trace
 
-__all__ = ("compare_with_lab", "compare_with_trace", "record_in_lab")
+__all__ = ("claims_on_lab", "compare_with_lab", "compare_with_trace", "record_in_lab")
 
 
 def compare_with_lab(
@@ -73,3 +75,25 @@ def compare_with_trace(scenario: Scenario, observed: Trace) -> Comparison:
     on_paper = ModelMachine.start(scenario.machine).observe()
     comparison.files[:0] = compare_layout(on_paper, start, "boot")
     return comparison
+
+
+def claims_on_lab(
+    cases: Sequence[RealCase], load: Load, release: str | None, progress: Callable[[str], None]
+) -> list[Agreement]:
+    """Measure cases of claims on a real kernel, and on the model that starts where it had booted.
+
+    Each experiment is run once on either.
+    """
+    traces: dict[Experiment, tuple[Trace, Trace]] = {}
+    for case in cases:
+        if case.experiment not in traces:
+            scenario = load(case.experiment.scenario, case.experiment.settings)
+            if release is not None:
+                scenario.machine.release = release
+            observed, _ = run_in_guest(scenario, progress, watch_writes=True)
+            predicted = predict(scenario, observed.steps[0].observation)
+            traces[case.experiment] = observed, predicted
+    return [
+        Agreement(case, *(case.measure([trace]) for trace in traces[case.experiment]))
+        for case in cases
+    ]

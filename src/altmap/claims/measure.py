@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from altmap.claims.claim import Measure, Value
+from altmap.linux.kpageflags import is_memmap
 from altmap.linux.observation import Observation, page_size_bytes
 from altmap.pfn import PfnRange, PfnSet
 from altmap.trace import StepRecord, Trace
@@ -15,10 +16,14 @@ __all__ = (
     "fault_at",
     "gained_kb",
     "hosted_pages",
+    "hosted_shown",
+    "kept_back_pages",
     "least_safe_kib",
     "marked_pages",
     "memmap_kib_per_block",
     "memmap_pages",
+    "missing_kb",
+    "most_hosted_in_a_block",
     "most_touched_in_a_block",
     "nr_blocks_gained",
     "nr_changed_callers",
@@ -31,7 +36,9 @@ __all__ = (
     "untouched_pages",
     "usable_per_memmap_page",
     "used_kb",
+    "used_kb_at",
     "withheld_pages",
+    "written_hosted",
 )
 
 _BEYOND = 1 << 52
@@ -96,9 +103,15 @@ def _faulted(trace: Trace) -> bool:
     return any(step.outcome.status == "fault" for step in trace.steps)
 
 
-def _grown(trace: Trace, name: str) -> int:
-    start, last = ((seen.meminfo or {})[name] for seen in (_start(trace), _last(trace)))
-    return last - start
+def _at(trace: Trace, step: int | None) -> Observation:
+    """Return the look after a step, by default the last one that there is."""
+    seen = None if step is None else trace.steps[step].observation
+    return seen or _last(trace)
+
+
+def _grown(trace: Trace, name: str, step: int | None = None) -> int:
+    start, now = ((seen.meminfo or {})[name] for seen in (_start(trace), _at(trace, step)))
+    return now - start
 
 
 def _given(trace: Trace) -> PfnSet:
@@ -114,14 +127,34 @@ def _given(trace: Trace) -> PfnSet:
 # --- counters --------------------------------------------------------------------------------
 
 
-def gained_kb(name: str) -> Measure:
-    """Return a measure: kB that a line of /proc/meminfo gains over the scenario."""
-    return lambda traces: _grown(traces[0], name)
+def gained_kb(name: str, step: int | None = None) -> Measure:
+    """Return a measure: kB that a line of /proc/meminfo gains up to a step, by default the last."""
+    return lambda traces: _grown(traces[0], name, step)
 
 
 def used_kb(traces: Sequence[Trace]) -> Value:
     """Return the kB that MemTotal gains and MemFree does not."""
-    return _grown(traces[0], "MemTotal") - _grown(traces[0], "MemFree")
+    return used_kb_at(None)(traces)
+
+
+def used_kb_at(step: int | None) -> Measure:
+    """Return a measure: the same up to a step."""
+
+    def measure(traces: Sequence[Trace]) -> Value:
+        return _grown(traces[0], "MemTotal", step) - _grown(traces[0], "MemFree", step)
+
+    return measure
+
+
+def missing_kb(step: int) -> Measure:
+    """Return a measure: kB of what was plugged up to a step that MemTotal does not gain."""
+
+    def measure(traces: Sequence[Trace]) -> Value:
+        actions = [each.action for each in traces[0].steps[: step + 1]]
+        bought = sum(int(a["size"]) for a in actions if a.get("do") == "plug")
+        return bought // 1024 - _grown(traces[0], "MemTotal", step)
+
+    return measure
 
 
 def spread_of_free_kb(traces: Sequence[Trace]) -> Value:
@@ -182,6 +215,60 @@ def nr_unmoved_callers(traces: Sequence[Trace]) -> Value:
 def nr_changed_callers(traces: Sequence[Trace]) -> Value:
     """Return how many of the callers, one per trace, find part of what they add taken."""
     return sum(bool(_hosted(trace)) for trace in traces)
+
+
+def kept_back_pages(step: int) -> Measure:
+    """Return a measure: by how much present grows more than managed, over all zones."""
+
+    def measure(traces: Sequence[Trace]) -> Value:
+        start, now = (
+            sum(z.pages["present"] - z.pages["managed"] for z in seen.zoneinfo or ())
+            for seen in (_start(traces[0]), _at(traces[0], step))
+        )
+        return now - start
+
+    return measure
+
+
+def _shown(trace: Trace, step: int) -> PfnSet:
+    """Return the new memory that /proc/kpageflags shows as memmap."""
+    pages, at = PfnSet(), 0
+    for run in _at(trace, step).kpageflags or ():
+        if is_memmap(run.flags):
+            pages |= PfnRange(at, at + run.nr_pages)
+        at += run.nr_pages
+    return pages & _new_memory(trace)
+
+
+def hosted_shown(step: int) -> Measure:
+    """Return a measure: pages of the added memory that its files show as memmap."""
+    return lambda traces: len(_shown(traces[0], step))
+
+
+def most_hosted_in_a_block(step: int) -> Measure:
+    """Return a measure: the most of them in one memory block."""
+
+    def measure(traces: Sequence[Trace]) -> Value:
+        (trace,) = traces
+        shown = _shown(trace, step)
+        block = trace.machine["block_size_bytes"] // _page(trace)
+        starts = range(shown.span().start // block * block, shown.span().end, block)
+        return max((shown.count(PfnRange(start, start + block)) for start in starts), default=0)
+
+    return measure
+
+
+def written_hosted(step: int) -> Measure:
+    """Return a measure: of the memmap that the first block shows, the pages that are written."""
+
+    def measure(traces: Sequence[Trace]) -> Value:
+        (trace,) = traces
+        shown = _shown(trace, step)
+        block = trace.machine["block_size_bytes"] // _page(trace)
+        first = shown & PfnRange(shown.span().start, shown.span().start + block)
+        return _pages(trace, trace.steps[: step + 1], "write").count(first)
+
+    return measure
 
 
 # --- touches ---------------------------------------------------------------------------------

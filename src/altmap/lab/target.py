@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from typing import Any
 
@@ -20,8 +20,10 @@ from altmap.lab.qemu import Hardware
 from altmap.lab.qmp import QemuRefusedError
 from altmap.lab.snapshot import booted
 from altmap.lab.state import write_block_state, write_file
+from altmap.lab.written import written_pages
 from altmap.linux.observation import Observation
 from altmap.linux.sysroot import Sysroot
+from altmap.pfn import PfnRange
 from altmap.release import DEFAULT_RELEASE
 from altmap.runner import run_scenario
 from altmap.scenario import (
@@ -58,6 +60,7 @@ _DEFAULT_MEMORY = 1 << 30
 _FILES = "/files"
 _MOUNT = f"mount -t tmpfs -o size=100% files {_FILES}"
 _FILL_SECONDS = 120.0
+_PAGE = 4096
 
 
 def hardware_of(machine: Machine) -> Hardware:
@@ -100,7 +103,7 @@ def cmdline_of(machine: Machine) -> str:
 
 
 def run_in_guest(
-    scenario: Scenario, progress: Callable[[str], None]
+    scenario: Scenario, progress: Callable[[str], None], *, watch_writes: bool = False
 ) -> tuple[Trace, list[Sysroot]]:
     """Boot a guest for a scenario and run the scenario in it.
 
@@ -108,6 +111,14 @@ def run_in_guest(
     -------
     (Trace, list of Sysroot)
         The trace, and the files behind its observations, as the guest showed them.
+
+    Parameters
+    ----------
+    scenario : Scenario
+    progress : callable
+        Told what happens next.
+    watch_writes : bool
+        Note after each step what was written in the first block of each DIMM (x86_64).
 
     Raises
     ------
@@ -123,7 +134,7 @@ def run_in_guest(
     kernel = fetch(release)
     progress(f"{scenario.name}: Linux {release} boots in QEMU")
     with booted(kernel, hardware, cmdline) as guest:
-        target = LabMachine(guest)
+        target = LabMachine(guest, watch_writes=watch_writes)
         target.set_tunables(
             SetTunables(
                 auto_online_blocks=machine.auto_online_blocks,
@@ -145,8 +156,9 @@ class LabMachine:
         running kernel can be told is told then, so that more scenarios share a boot.
     """
 
-    def __init__(self, guest: Guest) -> None:
+    def __init__(self, guest: Guest, *, watch_writes: bool = False) -> None:
         self._guest = guest
+        self._watch_writes = watch_writes
         self._devices: dict[str, tuple[int, int]] = {}
         self._checksums: dict[str, str] = {}
         self.sysroots: list[Sysroot] = []
@@ -215,7 +227,15 @@ class LabMachine:
             record.outcome = self._judge_plug(step, log)
         elif not record.outcome and log:
             record.outcome = Outcome.refused(record.outcome.errno or "?", "", log[-1])
+        if self._watch_writes and not isinstance(step, Unplug):
+            record.events.extend(self._written())
         return record
+
+    def _written(self) -> Iterator[Event]:
+        for address, size in self._devices.values():
+            first = PfnRange(address // _PAGE, (address + min(size, self._block_size)) // _PAGE)
+            pages = written_pages(self._guest, first)
+            yield Event("write", f"{len(pages)} pages are not zero any more", pages)
 
     def _plug(self, step: Plug) -> Outcome:
         address = None if step.address is None else int(step.address)
