@@ -30,6 +30,7 @@ conformance: lab-tools  ## every scenario on every real kernel there is, as a pa
 	$(BIN)/altmap conform tests/conformance.toml --slow -j $(GUESTS) -o docs/conformance.md
 
 bench: $(VENV)/dev  ## measured claims, as ratios in one run
+	$(BIN)/python benchmarks/bench_start.py
 	$(BIN)/python benchmarks/bench_64tib.py
 
 format: $(VENV)/dev

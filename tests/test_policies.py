@@ -37,6 +37,39 @@ def test_the_example_moves_the_fault_from_add_to_online():
     assert "added" in [event.kind for event in step.events]
 
 
+LAST_BLOCK = """
+from altmap.kernel.memmap import Memmap
+
+class LastBlock:
+    name = "last-block"
+    written_at_add = None
+
+    def place(self, arch, release, request):
+        nr_pages, block = len(request.pfns), request.block_nr_pages
+        hosted = arch.memmap_nr_pages(nr_pages)
+        return Memmap(arch, request.pfns, nr_pages, hosted, nr_pages - block)
+"""
+
+
+@pytest.mark.parametrize(("accounting", "total_kb"), [("", 1032192), ("+total", 1048576)])
+def test_a_policy_of_ones_own_may_use_any_offset_and_any_accounting(
+    tmp_path, monkeypatch, accounting, total_kb
+):
+    (tmp_path / "last_block.py").write_text(LAST_BLOCK, encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    scenario = load_scenario(ROOT / "scenarios/dimm-1GiB.toml")
+    scenario.machine.policy = load_policy(f"last_block:LastBlock{accounting}").name
+    monkeypatch.setattr("altmap.policies._OURS", [])
+    try:
+        trace = predict(scenario)
+    finally:
+        POLICIES.pop(scenario.machine.policy)
+    start, *_, last = (step.observation for step in trace.steps)
+    assert last.meminfo["MemTotal"] - start.meminfo["MemTotal"] == total_kb
+    placed = [e for step in trace.steps for e in step.events if e.kind == "memmap-placed"]
+    assert placed[0].pfns.hull().start == 0x100000 + 7 * 32768
+
+
 def test_loading_a_policy_again_replaces_it():
     first = load_policy(EXAMPLE)
     assert load_policy(EXAMPLE) is not first

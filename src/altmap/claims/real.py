@@ -138,7 +138,8 @@ def agreements_text(found: Sequence[Agreement]) -> str:
         head = item.case.claim if item.case.claim != last else ""
         last = item.case.claim
         mark = "=" if item.agrees else "!"
-        value = f"{item.observed} {item.case.unit}"
+        unit = f" {item.case.unit}" if isinstance(item.observed, int) else ""
+        value = f"{item.observed}{unit}"
         said = "" if item.observed == item.predicted else f" (model: {item.predicted})"
         within = f" within {item.case.tolerance}" if item.agrees and said else ""
         lines.append(f"{head:5}{mark} {value:>16}  {item.case.label}{said}{within}")
