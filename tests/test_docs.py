@@ -56,8 +56,14 @@ SECTIONS = {
     scenario.Resize: ('#### `do = "resize"`', "[[steps]]", {"id": '"d"', "size": '"1GiB"'}),
     scenario.Online: ('#### `do = "online"`', "[[steps]]", {"id": '"d"'}),
     scenario.Offline: ('#### `do = "offline"`', "[[steps]]", {"id": '"d"'}),
-    scenario.Fill: ('#### `do = "fill"`', "[[steps]]", {"id": '"f1"', "size": '"64MiB"'}),
+    scenario.Fill: (
+        '#### `do = "fill"`',
+        "[[steps]]",
+        {"id": '"f1"', "size": '"64MiB"', "kind": '"hugetlb"'},
+    ),
     scenario.Free: ('#### `do = "free"`', "[[steps]]", {"id": '"f1"'}),
+    scenario.Poison: ('#### `do = "poison"`', "[[steps]]", {"address": '"4GiB"'}),
+    scenario.Veto: ('#### `do = "veto"`', "[[steps]]", {"on": '"going_online"'}),
     scenario.Dump: ('#### `do = "dump"`', "[[steps]]", {}),
     scenario.SetTunables: ('#### `do = "set"`', "[[steps]]", {"auto_movable_ratio": "1"}),
 }

@@ -67,3 +67,24 @@ def test_a_trace_is_json_that_says_what_happened():
     }
     assert shown["faults"][0]["pfn"] == 8
     assert shown["events"] == [{"kind": "k", "text": "t", "function": None}]
+
+
+def test_json_names_the_page_frames_in_the_way_and_a_doubt():
+    pages = PfnSet([PfnRange(8, 10)])
+    refused = Outcome.refused(errno.EBUSY, "f", "because", pfns=pages, kind="unmovable")
+    refused = refused.doubted("likely", "chance")
+    event = Event("settled", "t", pages, None, "likely", "chance")
+    made = trace([step(event, outcome=refused)])
+    (shown,) = json.loads(json.dumps(made.to_builtins()))["steps"]
+    result = shown["result"]
+    assert result["pfns"] == {"nr_pages": 2, "nr_ranges": 1, "ranges": [[8, 10]]}
+    assert (result["kind"], result["certainty"], result["doubt"]) == (
+        "unmovable",
+        "likely",
+        "chance",
+    )
+    assert (shown["events"][0]["certainty"], shown["events"][0]["doubt"]) == ("likely", "chance")
+
+
+def test_an_errno_that_python_does_not_know_has_its_name():
+    assert Outcome.refused(133, "memory_block_online", "").errno == "EHWPOISON"

@@ -10,13 +10,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from altmap.errors import InputError
-from altmap.linux.kpageflags import is_memmap
+from altmap.linux.kpageflags import PageFlag, is_memmap
 from altmap.linux.observation import Observation, page_size_bytes
 from altmap.trace import Trace
 
 __all__ = ("Level", "Loss", "account", "account_trace", "bought_bytes")
 
-_KPF_OFFLINE = 1 << 23
 
 _STRUCT_PAGE_BYTES = 64
 
@@ -123,7 +122,7 @@ def _withheld(seen: Observation, page: int, missing: int) -> Iterator[Loss]:
         )
         return
     hosted = _self_hosted(seen) * page
-    fake = sum(run.nr_pages * page for run in seen.kpageflags if run.flags & _KPF_OFFLINE)
+    fake = sum(run.nr_pages * page for run in seen.kpageflags if run.flags & PageFlag.OFFLINE)
     # Ballooned pages were managed once; only those that never were can explain the gap.
     fake = min(fake, max(0, missing - hosted))
     yield from _losses(

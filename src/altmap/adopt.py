@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from dataclasses import dataclass
+from itertools import pairwise
 
 from altmap.arch import ARCHES, Arch, arch_named, check_block_size
 from altmap.boot import default_tunables
@@ -12,10 +13,12 @@ from altmap.errors import InputError
 from altmap.kernel.accounting import policy_named
 from altmap.kernel.memmap import AddRequest, Memmap, memmap_on_memory_nr_pages
 from altmap.kernel.pagetables import page_table_nr_pages
+from altmap.kernel.pool import HugePool
 from altmap.kernel.state import Addition, Group, Kernel, Tunables
 from altmap.kernel.watermarks import init_per_zone_wmark_min
 from altmap.kernel.zone import MOVABLE, Watermarks, Zone
 from altmap.linux import iomem, version
+from altmap.linux.kpageflags import PageFlag, is_memmap
 from altmap.linux.observation import (
     Block,
     MemoryFolder,
@@ -31,9 +34,6 @@ from altmap.scenario import Device, Machine
 
 __all__ = ("Adopted", "adopt")
 
-_LRU, _BUDDY, _HUGE, _OFFLINE, _RESERVED, _OWNER_PRIVATE = (
-    1 << bit for bit in (5, 10, 17, 23, 32, 37)
-)
 _MOST_BYTES = 1 << 52
 _WORDS = {"Y": "on", "N": "off", "force": "force"}
 
@@ -115,7 +115,7 @@ def adopt(seen: Observation, machine: Machine) -> Adopted:
     kernel.max_pfn = max(end, ram.max() + 1)
     _take_watermarks(kernel, seen)
     tables = page_table_nr_pages(kernel, kernel.additions)
-    kernel.page_tables = (kernel.used - kernel.movable).highest(tables)
+    kernel.page_tables = kernel.unmovable().highest(tables)
     return Adopted(kernel, backing, plugged, notes)
 
 
@@ -204,6 +204,9 @@ def _tunables(seen: Observation, machine: Machine, arch: Arch, release: Release)
         tunables.auto_movable_numa_aware = aware == "Y"
     if machine.movable_node is None:
         tunables.movable_node = "movable_node" in (seen.cmdline or "").split()
+    if machine.hugetlb_free_vmemmap is None:
+        words = (seen.cmdline or "").split()
+        tunables.hugetlb_free_vmemmap = "hugetlb_free_vmemmap=on" in words
     if machine.auto_online_blocks is None and seen.memory and seen.memory.auto_online_blocks:
         tunables.auto_online_blocks = _one_of(
             "auto_online_blocks",
@@ -320,14 +323,11 @@ def _take_device(kernel: Kernel, seen: Observation, device: Device) -> Addition:
 def _memmap_of(kernel: Kernel, seen: Observation, device: Device, pfns: PfnRange) -> Memmap:
     """Tell where a plugged device's memmap is: its page flags say it, else the rule does."""
     block = kernel.block_nr_pages
-    mode = kernel.tunables.memmap_on_memory
+    mode = kernel.memmap_mode()
     hosted = memmap_on_memory_nr_pages(kernel.arch, kernel.release, block, mode)
     self_hosted = device.self_hosted
     if self_hosted is None and seen.kpageflags and kernel.nr_online(pfns):
-        self_hosted = any(
-            run.flags & _OWNER_PRIVATE and not run.flags & _LRU and _within(run, pfns)
-            for run in seen.kpageflags
-        )
+        self_hosted = any(is_memmap(run.flags) and _within(run, pfns) for run in seen.kpageflags)
     if self_hosted is None:
         request = AddRequest(pfns, True, block, mode)
         placed = kernel.policy.placement.place(kernel.arch, kernel.release, request)
@@ -441,23 +441,52 @@ def _take_pages(kernel: Kernel, seen: Observation, notes: list[str]) -> None:
         )
         _assume_pages(kernel, seen)
         return
-    free, movable = PfnSet(), PfnSet()
+    free, movable, huge = PfnSet(), PfnSet(), PfnSet()
     for run in seen.kpageflags:
         pfns = PfnRange(run.start_pfn, run.start_pfn + run.nr_pages)
-        if run.flags & _BUDDY:
+        if run.flags & PageFlag.BUDDY:
             free |= pfns
-        elif run.flags & _OFFLINE:
+        elif run.flags & PageFlag.HWPOISON:
+            kernel.poisoned |= pfns
+        elif run.flags & PageFlag.OFFLINE:
             kernel.fake_offline |= pfns
-        elif run.flags & _RESERVED and not run.flags & _OWNER_PRIVATE:
+        elif run.flags & PageFlag.RESERVED and not run.flags & PageFlag.OWNER_PRIVATE:
             kernel.reserved |= pfns
-        elif run.flags & (_LRU | _HUGE):
+        elif run.flags & PageFlag.HUGE:
+            huge |= pfns
+        elif run.flags & PageFlag.LRU:
             movable |= pfns
+    _take_huge_pages(kernel, seen)
+    movable |= huge - kernel.hugetlb_pages()
     for zone in kernel.zones.values():
         managed = kernel.managed(zone)
         in_use = managed - free
         kernel.used |= in_use
         # Whatever is allocated from ZONE_MOVABLE can be migrated.
-        kernel.movable |= in_use if zone.name == MOVABLE else in_use & movable
+        movable_here = in_use if zone.name == MOVABLE else in_use & movable
+        kernel.movable |= movable_here - kernel.poisoned - kernel.hugetlb_pages()
+
+
+def _take_huge_pages(kernel: Kernel, seen: Observation) -> None:
+    """Put huge pages into pools by their size: a head, and its tails behind it.
+
+    The flag UPTODATE tells those that hold something from those that are free.
+    """
+    runs = [run for run in seen.kpageflags or () if run.flags & PageFlag.HUGE]
+    for head, tail in pairwise(runs):
+        if not head.flags & PageFlag.COMPOUND_HEAD or not tail.flags & PageFlag.COMPOUND_TAIL:
+            continue
+        size = head.nr_pages + tail.nr_pages
+        if head.nr_pages != 1 or head.start_pfn % size or tail.start_pfn != head.start_pfn + 1:
+            continue
+        pool = kernel.hugetlb.setdefault(size, HugePool(size))
+        pages = PfnSet([PfnRange(head.start_pfn, head.start_pfn + size)])
+        if head.flags & PageFlag.UPTODATE:
+            pool.in_use |= pages
+        elif pool.free:
+            pool.free[0] |= pages
+        else:
+            pool.put(pages)
 
 
 def _assume_pages(kernel: Kernel, seen: Observation) -> None:

@@ -41,6 +41,7 @@ def default_tunables(machine: Machine, arch: Arch, release: Release) -> Tunables
         "auto_movable_numa_aware",
         "movable_node",
         "debug_vm",
+        "hugetlb_free_vmemmap",
         "auto_online_blocks",
     ):
         value = getattr(machine, name)

@@ -10,14 +10,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from altmap.linux.kpageflags import is_memmap
+from altmap.linux.kpageflags import PageFlag, is_memmap
 from altmap.linux.observation import Observation, PageRun, ZoneInfo, page_size_bytes
 from altmap.pfn import PfnRange, PfnSet
 from altmap.trace import StepRecord, Trace
 
 __all__ = ("Comparison", "Difference", "FileVerdict", "Verdict", "compare", "compare_layout")
-
-_NOPAGE, _OFFLINE = 1 << 20, 1 << 23
 
 
 class Verdict(StrEnum):
@@ -219,6 +217,8 @@ def _zone_on_cpu_lists(zone: ZoneInfo) -> int:
 _SOURCES = {
     "total": "mm/memory_hotplug.c: online_pages; drivers/base/memory.c: memory_block_online",
     "free": "mm/page_alloc.c: __free_pages_core; arch/x86/mm/init_64.c (tables, memmap)",
+    "hugetlb": "mm/hugetlb.c: set_max_huge_pages, dissolve_free_hugetlb_folios",
+    "poison": "mm/memory-failure.c: page_handle_poison",
     "files": "mm/shmem.c: shmem_add_to_page_cache",
     "available": "mm/show_mem.c: si_mem_available; calculate_totalreserve_pages",
     "commit": "mm/util.c: vm_commit_limit",
@@ -290,7 +290,15 @@ def _meminfo(
     pages, why = tolerance
     kib = _page_kib(observed)
     file.exact("MemTotal", mine.get("MemTotal"), other.get("MemTotal"), _SOURCES["total"])
-    for name, source in (("CommitLimit", "commit"), ("DirectMap1G", "direct_map")):
+    for name, source in (
+        ("CommitLimit", "commit"),
+        ("DirectMap1G", "direct_map"),
+        ("HugePages_Total", "hugetlb"),
+        ("HugePages_Free", "hugetlb"),
+        ("HugePages_Surp", "hugetlb"),
+        ("Hugetlb", "hugetlb"),
+        ("HardwareCorrupted", "poison"),
+    ):
         if name in mine and name in other:
             file.exact(name, mine[name], other[name], _SOURCES[source])
     for name in ("Shmem", "Cached"):
@@ -421,6 +429,8 @@ def _kpageflags(file: _File, predicted: Observation, observed: Observation) -> N
         ("memmap pages and their flags", "memmap_flags"),
         ("pages without an online memmap", "kpageflags"),
         ("PageOffline pages", "kpageflags"),
+        ("HWPoison pages", "poison"),
+        ("number of pages in huge pages", "hugetlb"),
     ):
         file.exact(name, mine[name], other[name], _SOURCES[source])
 
@@ -428,19 +438,26 @@ def _kpageflags(file: _File, predicted: Observation, observed: Observation) -> N
 def _classes(runs: tuple[PageRun, ...]) -> dict[str, object]:
     """Return what must be exact: where memmap pages are, with which flags, and what is no page."""
     memmap: dict[int, PfnSet] = {}
-    nopage, offline = PfnSet(), PfnSet()
+    nopage, offline, poisoned = PfnSet(), PfnSet(), PfnSet()
+    nr_huge = 0
     for run in runs:
         pfns = PfnRange(run.start_pfn, run.start_pfn + run.nr_pages)
-        if run.flags == _NOPAGE:
+        if run.flags == PageFlag.NOPAGE:
             nopage |= pfns
-        elif run.flags & _OFFLINE:
+        elif run.flags & PageFlag.OFFLINE:
             offline |= pfns
+        elif run.flags & PageFlag.HWPOISON:
+            poisoned |= pfns
+        elif run.flags & PageFlag.HUGE:
+            nr_huge += run.nr_pages
         elif is_memmap(run.flags):
             memmap.setdefault(run.flags, PfnSet()).__ior__(pfns)
     return {
         "memmap pages and their flags": {f"{flags:#x}": s for flags, s in memmap.items()},
         "pages without an online memmap": nopage,
         "PageOffline pages": offline,
+        "HWPoison pages": poisoned,
+        "number of pages in huge pages": nr_huge,
     }
 
 
@@ -462,6 +479,11 @@ def _nodes(
             meminfo.get("MemTotal"),
             _SOURCES["total"],
         )
+        for name in ("HugePages_Total", "HugePages_Free", "HugePages_Surp"):
+            if name in meminfo:
+                file.exact(
+                    f"node{node} {name}", shown.get(name), meminfo[name], _SOURCES["hugetlb"]
+                )
         file.near(
             f"node{node} MemFree and per-CPU lists",
             shown.get("MemFree", 0) + _on_cpu_lists(predicted, node) * kib,

@@ -20,10 +20,13 @@ from altmap.kernel.hotplug import (
     online_blocks,
     read_dump,
 )
+from altmap.kernel.notifier import NamedVeto
+from altmap.kernel.poison import soft_offline_page
 from altmap.kernel.state import Kernel
 from altmap.kernel.touch import KernelFault
 from altmap.linux.observation import Observation
 from altmap.observe import Observer
+from altmap.pfn import PfnRange, PfnSet
 from altmap.platform.backing import Backing
 from altmap.runner import run_scenario
 from altmap.scenario import (
@@ -34,16 +37,19 @@ from altmap.scenario import (
     Offline,
     Online,
     Plug,
+    Poison,
     Resize,
     Scenario,
     SetTunables,
     Step,
     Unplug,
+    Veto,
     part_of,
     selected_blocks,
     step_name,
 )
 from altmap.trace import OK, UNBACKED, Fault, Outcome, StepRecord, Trace
+from altmap.usage import Usage
 
 __all__ = ("DRIVERS", "ModelMachine", "predict")
 
@@ -77,9 +83,11 @@ class ModelMachine:
     crashed: bool = False
     _drivers: dict[str, Driver] = field(default_factory=dict)
     _devices: Devices = field(init=False)
+    _usage: Usage = field(init=False)
 
     def __post_init__(self) -> None:
         self._devices = Devices(self.kernel, self.backing)
+        self._usage = Usage(self.kernel)
 
     @classmethod
     def start(
@@ -174,12 +182,14 @@ class ModelMachine:
             case Offline():
                 return self._offline(step)
             case Fill():
-                return self._fill(step)
+                return self._usage.fill(step)
             case Free():
-                if step.id not in self.kernel.files:
-                    raise InputError(f"free {step.id!r}: no such file")
-                self.kernel.remove_file(step.id)
-                return OK
+                return self._usage.free(step.id)
+            case Poison():
+                page = self.kernel.arch.page_size_bytes
+                return soft_offline_page(self.kernel, step.address // page)
+            case Veto():
+                return self._veto(step)
             case Dump():
                 return read_dump(self.kernel, exclude_offline=step.exclude_offline)
             case SetTunables():
@@ -236,15 +246,19 @@ class ModelMachine:
                 return _about(outcome, block)
         return OK
 
-    def _fill(self, step: Fill) -> Outcome:
-        if step.id in self.kernel.files:
-            raise InputError(f"fill {step.id!r}: a file of that id is there already")
-        nr_pages = -(-step.size // self.kernel.arch.page_size_bytes)
-        if self.kernel.write_file(step.id, nr_pages):
-            return OK
-        return Outcome.refused(
-            "ENOMEM", "shmem_get_folio_gfp", f"there are fewer than {nr_pages} pages to have"
-        )
+    def _veto(self, step: Veto) -> Outcome:
+        action = f"MEM_{step.on.upper()}"
+        chosen = selected_blocks(step)
+        listeners = self.kernel.notifier.listeners
+        listeners[:] = [
+            each
+            for each in listeners
+            if not (isinstance(each, NamedVeto) and each.action == action)
+        ]
+        if step.errno != "none":
+            blocks = None if chosen is None else PfnSet(PfnRange(b, b + 1) for b in chosen)
+            listeners.append(NamedVeto(action, step.errno, blocks, self.kernel.block_nr_pages))
+        return OK
 
     def _set(self, step: SetTunables) -> Outcome:
         for name in step.__struct_fields__:

@@ -11,10 +11,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from altmap.kernel.hotplug import zone_for_pfn_range
+from altmap.kernel.hugetlb import nr_huge
 from altmap.kernel.pagetables import direct_map_leaves
+from altmap.kernel.pool import HugePool
 from altmap.kernel.state import Addition, Kernel
 from altmap.kernel.watermarks import totalreserve_nr_pages
 from altmap.kernel.zone import MOVABLE, Zone
+from altmap.linux.kpageflags import PageFlag
 from altmap.linux.observation import (
     Block,
     MemoryFolder,
@@ -24,12 +27,10 @@ from altmap.linux.observation import (
     Resource,
     ZoneInfo,
 )
-from altmap.pfn import PfnRange, PfnSet
+from altmap.pfn import PfnRange, PfnSet, PfnStride
 from altmap.release import Release
 
 __all__ = ("Observer", "free_chunks")
-
-_KPF_LRU, _KPF_BUDDY, _KPF_OFFLINE, _KPF_RESERVED = 1 << 5, 1 << 10, 1 << 23, 1 << 32
 
 
 #: The line of /proc/meminfo that an accounting may add.
@@ -76,6 +77,13 @@ class Observer:
         self._start_additions = [] if blank else list(kernel.additions)
         self._start_maps = {} if blank else _direct_map_kib(kernel)
         self._blank = blank
+        self._start_huge = {} if blank else _hugetlb_numbers(kernel, None)
+        self._start_node_huge = (
+            {}
+            if blank
+            else {node: _hugetlb_numbers(kernel, node) for node in kernel.online_nodes()}
+        )
+        self._start_poisoned = 0 if blank else kernel.nr_poisoned()
         self._reserve = 0 if blank else totalreserve_nr_pages(kernel)
 
     def look(self) -> Observation:
@@ -116,8 +124,12 @@ class Observer:
             "MemTotal": self._kib(total),
             "MemFree": self._kib(free),
             "MemAvailable": self._kib(free - totalreserve_nr_pages(self._kernel) + self._reserve),
-            "CommitLimit": self._kib(total) // 2,
         }
+        huge = _hugetlb_numbers(self._kernel, None)
+        gains |= _gains(huge, self._start_huge)
+        # Huge pages do not back what may be committed (mm/util.c: vm_commit_limit).
+        gains["CommitLimit"] = (self._kib(total) - gains["Hugetlb"]) // 2
+        gains["HardwareCorrupted"] = self._kib(self._kernel.nr_poisoned() - self._start_poisoned)
         filled = self._kib(sum(len(pages) for pages in self._kernel.files.values()))
         gains |= {"Shmem": filled, "Cached": filled}
         now = _direct_map_kib(self._kernel)
@@ -234,18 +246,21 @@ class Observer:
             sum(run.nr_pages for run in self._base.kpageflags),
         )
         layers: list[tuple[PfnSet, int]] = []
-        changed = kernel.pages_of(kernel.changed_blocks)
-        shown = kernel.pages_of(kernel.changed_blocks & kernel.online_blocks)
+        changed = kernel.pages_of(kernel.changed_blocks) | kernel.shown_pages
+        shown = changed & kernel.pages_of(kernel.online_blocks)
         present = PfnSet()
         for zone in kernel.zones.values():
             present |= zone.present & shown
         for pages, flags in (
             (kernel.self_hosted, release.memmap_page_flags),
-            (kernel.fake_offline, _KPF_OFFLINE),
-            (kernel.reserved, _KPF_RESERVED),
-            (kernel.movable, _KPF_LRU),
+            (kernel.fake_offline, PageFlag.OFFLINE),
+            (kernel.reserved, PageFlag.RESERVED),
+            (kernel.poisoned, PageFlag.HWPOISON),
+            (_heads(kernel), PageFlag.COMPOUND_HEAD | PageFlag.HUGE),
+            (kernel.hugetlb_pages(), PageFlag.COMPOUND_TAIL | PageFlag.HUGE),
+            (kernel.movable, PageFlag.LRU),
             (kernel.used, 0),
-            (present, _KPF_BUDDY),
+            (present, PageFlag.BUDDY),
         ):
             layers.append((pages & present, flags))
             present = present - pages
@@ -355,7 +370,30 @@ class Observer:
             "MemFree": self._kib(free),
             "MemUsed": self._kib(total - free),
         }
+        gains |= _gains(_hugetlb_numbers(self._kernel, node), self._start_node_huge.get(node, {}))
         return {name: value + gains.get(name, 0) for name, value in base.items()}
+
+
+def _hugetlb_numbers(kernel: Kernel, node: int | None) -> dict[str, int]:
+    """Return the lines on hugetlb of meminfo, of one node or of all.
+
+    Pages are counted of the default size only, KiB of every size.
+    Source: ``mm/hugetlb.c: hugetlb_report_meminfo, hugetlb_report_node_meminfo``.
+    """
+    nr_pages = kernel.arch.pmd_size_bytes // kernel.arch.page_size_bytes
+    pool = kernel.hugetlb.get(nr_pages) or HugePool(nr_pages)
+    surplus = pool.surplus.values() if node is None else [pool.surplus.get(node, 0)]
+    pages = sum(len(each.pages) for each in kernel.hugetlb.values())
+    return {
+        "HugePages_Total": nr_huge(kernel, pool, pool.pages, node),
+        "HugePages_Free": nr_huge(kernel, pool, pool.free_pages, node),
+        "HugePages_Surp": sum(surplus),
+        "Hugetlb": pages * kernel.arch.page_size_bytes // 1024,
+    }
+
+
+def _gains(now: dict[str, int], start: dict[str, int]) -> dict[str, int]:
+    return {name: value - start.get(name, 0) for name, value in now.items()}
 
 
 def free_chunks(pages: PfnSet, nr_orders: int) -> list[int]:
@@ -380,6 +418,15 @@ def free_chunks(pages: PfnSet, nr_orders: int) -> list[int]:
             chunks[order] += 1
             pfn += 1 << order
     return chunks
+
+
+def _heads(kernel: Kernel) -> PfnSet:
+    """Return the first page of each huge page."""
+    heads = PfnSet()
+    for pool in kernel.hugetlb.values():
+        for run in pool.pages.ranges():
+            heads |= PfnStride(run.start, run.end, pool.nr_pages, 1)
+    return heads
 
 
 def _with_watermarks(info: ZoneInfo, zone: Zone) -> ZoneInfo:

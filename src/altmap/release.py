@@ -10,14 +10,11 @@ import re
 from dataclasses import dataclass, field, replace
 
 from altmap.errors import InputError
+from altmap.linux.kpageflags import PageFlag
 
 __all__ = ("DEFAULT_RELEASE", "RELEASES", "Release", "release_for")
 
 DEFAULT_RELEASE = "6.12"
-
-_RESERVED = 1 << 32  # KPF_RESERVED, include/linux/kernel-page-flags.h
-_OWNER_PRIVATE = 1 << 37  # KPF_OWNER_PRIVATE
-_NOPAGE = 1 << 20  # KPF_NOPAGE
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +55,21 @@ class Release:
         An add that cannot create its memory blocks forgets where its memmap lies, and frees it.
     uncounts_failed_memmap : bool
         ``nr_memmap_pages`` loses a section's memmap that could not be had.
+    prepare_notifier : bool
+        MEM_PREPARE_ONLINE before the memmap is initialised, MEM_FINISH_OFFLINE at the very end.
+    node_notifier : bool
+        A chain of its own tells of a node's first memory and of its last.
+    keeps_poison_offline : bool
+        A block with withdrawn (HWPoison) pages is not onlined again; else it is, and they are used.
+    hugetlb_first_in_first_out : bool
+        Huge pages that one write added to a pool are handed out in the order of their allocation;
+        else the last one first.
+    hugetlb_dequeues_isolated : bool
+        A huge page that leaves a block may be moved to a free one of the pool in the same block.
+    isolation_splits_gigantic : bool
+        A gigantic page that reaches beyond the end of a memory block keeps it from going offline.
+    hvo_excludes_memmap_on_memory : bool
+        With hugetlb_free_vmemmap=on no memmap is self-hosted.
     has_auto_movable : bool
         ``memory_hotplug.online_policy=auto-movable`` and memory groups.
     shape : str
@@ -82,7 +94,7 @@ class Release:
     self_hosting: tuple[str, ...] = ()
     confirmed: bool = True
     refuses_unsupported_memmap: bool = False
-    nopage_flags: int = _NOPAGE
+    nopage_flags: int = PageFlag.NOPAGE
     lowmem_includes_movable: bool = True
     acpi_asks_only_if_supported: bool = True
     dlpar_asks: bool = False
@@ -91,6 +103,13 @@ class Release:
     hyperv_onlines_offline_tail: bool = False
     frees_altmap_of_failed_add: bool = False
     uncounts_failed_memmap: bool = False
+    prepare_notifier: bool = False
+    node_notifier: bool = False
+    keeps_poison_offline: bool = False
+    hugetlb_first_in_first_out: bool = False
+    hugetlb_dequeues_isolated: bool = True
+    isolation_splits_gigantic: bool = True
+    hvo_excludes_memmap_on_memory: bool = False
     has_auto_movable: bool = True
     boot_reserved_bytes: int = 118394880
     boot_used_bytes: int = 38240 << 10
@@ -104,7 +123,7 @@ _6_1 = Release(
     memmap_force=False,
     self_hosting=("x86_64", "aarch64"),
     refuses_unsupported_memmap=True,
-    memmap_page_flags=_RESERVED | _OWNER_PRIVATE,
+    memmap_page_flags=PageFlag.RESERVED | PageFlag.OWNER_PRIVATE,
     shape="6.1",
     debian_default_online={"x86_64": "offline"},
     sources={
@@ -124,6 +143,15 @@ _6_1 = Release(
         "hyperv_onlines_offline_tail": "drivers/hv/hv_balloon.c: handle_pg_range (v6.1)",
         "frees_altmap_of_failed_add": "mm/memory_hotplug.c: add_memory_resource (v6.1.192)",
         "uncounts_failed_memmap": "no such counter (v6.1)",
+        "prepare_notifier": "include/linux/memory.h (v6.1)",
+        "node_notifier": "include/linux/node.h (v6.1)",
+        "keeps_poison_offline": "drivers/base/memory.c: memory_block_online (v6.1)",
+        "hugetlb_first_in_first_out": "mm/hugetlb.c: alloc_pool_huge_page (v6.1)",
+        "hugetlb_dequeues_isolated": "mm/hugetlb.c: dequeue_huge_page_node_exact (v6.1)",
+        "isolation_splits_gigantic": "mm/page_isolation.c: isolate_single_pageblock (v6.1)",
+        "hvo_excludes_memmap_on_memory": (
+            "mm/memory_hotplug.c: mhp_supports_memmap_on_memory (v6.1)"
+        ),
         "has_auto_movable": "mm/memory_hotplug.c: auto_movable_zone_for_pfn (v6.1)",
         "debian_default_online": "CONFIG_MEMORY_HOTPLUG_DEFAULT_ONLINE in Debian's kernel package",
     },
@@ -135,12 +163,16 @@ _6_12 = replace(
     self_hosting=("x86_64", "aarch64", "ppc64le", "s390x", "riscv64"),
     refuses_unsupported_memmap=False,
     memmap_force=True,
-    memmap_page_flags=_OWNER_PRIVATE,
+    memmap_page_flags=PageFlag.OWNER_PRIVATE,
     shape="6.12",
     lowmem_includes_movable=False,
     acpi_asks_only_if_supported=False,
     dlpar_asks=True,
     hyperv_chunk="block",
+    prepare_notifier=True,
+    keeps_poison_offline=True,
+    hugetlb_first_in_first_out=True,
+    isolation_splits_gigantic=False,
     boot_reserved_bytes=111181824,
     boot_used_bytes=33600 << 10,
     debian_default_online={"x86_64": "online"},
@@ -163,6 +195,15 @@ _6_12 = replace(
             "mm/memory_hotplug.c: create_altmaps_and_memory_blocks (v6.12.117)"
         ),
         "uncounts_failed_memmap": "mm/sparse-vmemmap.c: populate_section_memmap (v6.12.117)",
+        "prepare_notifier": "drivers/base/memory.c: memory_block_online (v6.12)",
+        "node_notifier": "include/linux/node.h (v6.12)",
+        "keeps_poison_offline": "drivers/base/memory.c: memory_block_online (v6.12)",
+        "hugetlb_first_in_first_out": "mm/hugetlb.c: prep_and_add_allocated_folios (v6.12)",
+        "hugetlb_dequeues_isolated": "mm/hugetlb.c: dequeue_hugetlb_folio_node_exact (v6.12)",
+        "isolation_splits_gigantic": "mm/page_isolation.c: isolate_single_pageblock (v6.12)",
+        "hvo_excludes_memmap_on_memory": (
+            "mm/memory_hotplug.c: mhp_supports_memmap_on_memory (v6.12)"
+        ),
         "has_auto_movable": "mm/memory_hotplug.c: auto_movable_zone_for_pfn (v6.12)",
         "debian_default_online": "CONFIG_MEMORY_HOTPLUG_DEFAULT_ONLINE in Debian's kernel package",
     },
@@ -178,29 +219,42 @@ _4_20 = replace(
     confirmed=False,
     has_auto_movable=False,
     hyperv_onlines_offline_tail=True,
+    isolation_splits_gigantic=False,
     sources={
         **_6_1.sources,
         "memmap_scope": "the feature came with v5.13: a08a2ae34613",
         "hyperv_onlines_offline_tail": '"hv_balloon: avoid touching uninitialized struct page '
         'during tail onlining", after v4.20',
+        "isolation_splits_gigantic": "isolate_single_pageblock came with v5.19: b2c9e2fbba32",
     },
 )
 _5_13 = replace(
     _6_1,
     name="5.13",
-    memmap_page_flags=_RESERVED,
+    memmap_page_flags=PageFlag.RESERVED,
     confirmed=False,
     has_auto_movable=False,
     frees_altmap_of_failed_add=True,
+    isolation_splits_gigantic=False,
     sources={
         **_6_1.sources,
         "frees_altmap_of_failed_add": '"fix error handling in add_memory_resource()", after v6.6',
         "memmap_scope": "a08a2ae34613 (v5.13)",
+        "isolation_splits_gigantic": "isolate_single_pageblock came with v5.19: b2c9e2fbba32",
         "memmap_page_flags": "PageVmemmapSelfHosted came with v6.0: 66361095129b",
         "has_auto_movable": "memory groups came with v5.15",
     },
 )
-_5_15 = replace(_5_13, name="5.15", has_auto_movable=True)
+_5_15 = replace(
+    _5_13,
+    name="5.15",
+    has_auto_movable=True,
+    hvo_excludes_memmap_on_memory=True,
+    sources={
+        **_5_13.sources,
+        "hvo_excludes_memmap_on_memory": "v5.14, until 66361095129b (v6.0)",
+    },
+)
 _6_6 = replace(
     _6_1,
     name="6.6",
@@ -210,6 +264,7 @@ _6_6 = replace(
     memmap_force=True,
     acpi_asks_only_if_supported=False,
     lowmem_includes_movable=False,
+    keeps_poison_offline=True,
     confirmed=False,
     frees_altmap_of_failed_add=True,
     debian_default_online={"x86_64": "online"},
@@ -221,6 +276,7 @@ _6_6 = replace(
         "refuses_unsupported_memmap": "e3c2bfdd33a3 (v6.6)",
         "memmap_force": "2d1f649c7c08 (v6.6)",
         "acpi_asks_only_if_supported": "e3c2bfdd33a3 (v6.6)",
+        "keeps_poison_offline": "5033091de814 (v6.2)",
         "lowmem_includes_movable": '"cap zone movable\'s min wmark", between v6.1 and v6.12',
         "debian_default_online": "changelog of Debian's kernel package, 6.5",
     },
@@ -230,8 +286,12 @@ _6_8 = replace(
     name="6.8",
     memmap_scope="per_block",
     self_hosting=("x86_64", "aarch64", "ppc64le", "s390x"),
+    prepare_notifier=True,
+    hugetlb_first_in_first_out=True,
     sources={
         **_6_6.sources,
+        "prepare_notifier": "c5f1e2d18909 (v6.8)",
+        "hugetlb_first_in_first_out": "d67e32f26713 (v6.7)",
         "memmap_scope": "6b8f0798b85a (v6.8)",
         "self_hosting": "c5f1e2d18909 (v6.8)",
         "frees_altmap_of_failed_add": '"fix incorrect altmap passing in error path", of 2026',
@@ -255,12 +315,18 @@ _7_3 = replace(
     name="7.3",
     nopage_flags=0,
     hyperv_foreign_pages="generic",
+    prepare_notifier=False,
+    node_notifier=True,
+    hugetlb_dequeues_isolated=False,
     shape="7.3",
     boot_reserved_bytes=117882880,
     boot_used_bytes=37740 << 10,
     sources={
         **_6_12.sources,
         "nopage_flags": "fs/proc/page.c: stable_page_flags (v7.3)",
+        "prepare_notifier": "drivers/base/memory.c: memory_block_online (v7.3)",
+        "node_notifier": "mm/memory_hotplug.c: online_pages (v7.3)",
+        "hugetlb_dequeues_isolated": "mm/hugetlb.c: dequeue_hugetlb_folio_node_exact (v7.3)",
         "hyperv_foreign_pages": "drivers/hv/hv_balloon.c: hv_online_page (v7.3)",
     },
 )

@@ -29,6 +29,7 @@ __all__ = (
     "Offline",
     "Online",
     "Plug",
+    "Poison",
     "Region",
     "Resize",
     "Scenario",
@@ -36,6 +37,7 @@ __all__ = (
     "Size",
     "Step",
     "Unplug",
+    "Veto",
     "load_scenario",
     "parse_scenario",
     "part_of",
@@ -48,6 +50,9 @@ AutoOnline = Literal["offline", "online", "online_kernel", "online_movable"]
 MemmapMode = Literal["off", "on", "force"]
 OnlinePolicy = Literal["contig-zones", "auto-movable"]
 Driver = Literal["dimm", "hyperv"]
+FillKind = Literal["file", "held", "pinned", "kernel", "hugetlb", "hugetlb-file"]
+VetoOn = Literal["prepare_online", "going_online", "going_offline"]
+VetoErrno = Literal["EPERM", "EBUSY", "ENOMEM", "EINVAL", "EAGAIN", "none"]
 
 
 _MOST_BLOCKS = 1 << 20
@@ -109,6 +114,7 @@ class Machine(_Strict, kw_only=True):
     auto_movable_numa_aware: bool | None = None
     movable_node: bool | None = None
     debug_vm: bool | None = None
+    hugetlb_free_vmemmap: bool | None = None
     auto_online_blocks: AutoOnline | None = None
     unbacked_reads: Literal["fault", "allowed"] = "fault"
     devices: list[Device] = []
@@ -159,16 +165,33 @@ class Offline(_Selection, kw_only=True, tag="offline"):
 
 
 class Fill(_Step, kw_only=True, tag="fill"):
-    """A file of that size is written into memory (tmpfs): pages in use that can be migrated."""
+    """Pages come into use: by default a file of that size in memory (tmpfs), which can move."""
 
     id: str
     size: Size
+    kind: FillKind = "file"
+    page_size: Size | None = None
+    node: int | None = None
 
 
 class Free(_Step, kw_only=True, tag="free"):
-    """A file that was written by ``fill`` is checked and removed."""
+    """What ``fill`` brought into use is given back; a file is checked first."""
 
     id: str
+
+
+class Poison(_Step, kw_only=True, tag="poison"):
+    """A page is withdrawn for its errors (HWPoison), by ``soft_offline_page``."""
+
+    address: Address
+
+
+class Veto(_Step, kw_only=True, tag="veto"):
+    """From now on a listener of the memory notifier chain says no to an action."""
+
+    on: VetoOn
+    errno: VetoErrno = "EPERM"
+    blocks: int | str | list[int | str] | None = None
 
 
 class Dump(_Step, kw_only=True, tag="dump"):
@@ -187,7 +210,7 @@ class SetTunables(_Step, kw_only=True, tag="set"):
     fail_block_devices: bool | None = None
 
 
-Step = Plug | Unplug | Resize | Online | Offline | Fill | Free | Dump | SetTunables
+Step = Plug | Unplug | Resize | Online | Offline | Fill | Free | Poison | Veto | Dump | SetTunables
 
 
 class Scenario(_Strict, kw_only=True):
@@ -331,6 +354,12 @@ def _check_step(where: str, step: Step) -> None:
                 raise InputError(f"{where}.size {step.size}: need more than 0 bytes")
             if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", step.id):
                 raise InputError(f"{where}.id {step.id!r}: need letters, digits and . _ - only")
+            _check_huge(where, step)
+        case Veto():
+            try:
+                selected_blocks(step)
+            except InputError as error:
+                raise InputError(f"{where}.{error}") from error
         case Online() | Offline():
             if (step.id is None) == (step.blocks is None):
                 raise InputError(f"{where}: need either id or blocks")
@@ -350,6 +379,17 @@ def _check_step(where: str, step: Step) -> None:
             pass
 
 
+def _check_huge(where: str, step: Fill) -> None:
+    huge = step.kind in ("hugetlb", "hugetlb-file")
+    for key in ("page_size", "node"):
+        if getattr(step, key) is not None and not huge:
+            raise InputError(f"{where}.{key}: only with kind 'hugetlb' or 'hugetlb-file'")
+    if step.page_size is not None and (step.page_size <= 0 or step.size % step.page_size):
+        raise InputError(
+            f"{where}.size {step.size:#x}: need a multiple of page_size {step.page_size:#x}"
+        )
+
+
 def _check_region(where: str, step: Plug) -> None:
     if step.region is None or step.address is None:
         return
@@ -361,7 +401,7 @@ def _check_region(where: str, step: Plug) -> None:
         )
 
 
-def selected_blocks(step: Online | Offline) -> list[int] | None:
+def selected_blocks(step: Online | Offline | Veto) -> list[int] | None:
     """Return the block ids that the step names itself, ``None`` if it names a device.
 
     Raises
@@ -405,6 +445,10 @@ def step_name(step: Step) -> str:
     verb = str(step.__struct_config__.tag)
     if isinstance(step, SetTunables | Dump):
         return verb
+    if isinstance(step, Poison):
+        return f"{verb}-{step.address:#x}"
+    if isinstance(step, Veto):
+        return f"{verb}-{step.on}"
     if isinstance(step, Online | Offline) and step.id is None:
         ids = selected_blocks(step) or []
         return f"{verb}-memory{ids[0]}" + (f"-{ids[-1]}" if len(ids) > 1 else "")

@@ -8,16 +8,21 @@ from __future__ import annotations
 
 import errno as errno_module
 from collections.abc import Iterable
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
 
 from altmap.linux.observation import Observation
 from altmap.pfn import Pages, PfnRange, PfnSet, PfnStride
 
-__all__ = ("OK", "UNBACKED", "Event", "Fault", "Outcome", "StepRecord", "Trace")
+__all__ = ("OK", "UNBACKED", "Certainty", "Event", "Fault", "Outcome", "StepRecord", "Trace")
+
+#: How sure a prediction is: ``certain``; ``likely`` where a real kernel may get there by chance;
+#: ``unknown`` where nothing that is modelled decides it.
+Certainty = Literal["certain", "likely", "unknown"]
 
 #: Runs of pfns written for one event; the rest is counted.
 _MAX_RUNS = 256
+_ERRNO_NAMES = {**errno_module.errorcode, 133: "EHWPOISON"}  # Python lacks the name
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,21 +40,45 @@ class Outcome:
         The kernel function that refuses, or that touched the frame.
     why : str
         One sentence for people.
+    pfns : PfnSet, PfnRange, PfnStride or None
+        The page frames that are in the way.
+    kind : str or None
+        What they are, such as ``unmovable``, ``reserved``, ``fake-offline``, ``pinned``.
+    certainty : str
+        ``certain``, ``likely`` or ``unknown``.
+    doubt : str
+        Why it is not certain.
     """
 
     status: str
     errno: str | None = None
     function: str | None = None
     why: str = ""
+    pfns: Pages | None = None
+    kind: str | None = None
+    certainty: Certainty = "certain"
+    doubt: str = ""
 
     def __bool__(self) -> bool:
         return self.status == "ok"
 
     @classmethod
-    def refused(cls, errno: int | str, function: str, why: str) -> Outcome:
+    def refused(
+        cls,
+        errno: int | str,
+        function: str,
+        why: str,
+        *,
+        pfns: Pages | None = None,
+        kind: str | None = None,
+    ) -> Outcome:
         """Return a refusal; *errno* is a number or a name."""
-        name = errno if isinstance(errno, str) else errno_module.errorcode.get(errno, str(errno))
-        return cls("refused", name, function, why)
+        name = errno if isinstance(errno, str) else _ERRNO_NAMES.get(errno, str(errno))
+        return cls("refused", name, function, why, pfns, kind)
+
+    def doubted(self, certainty: Certainty, doubt: str) -> Outcome:
+        """Return the same outcome, less sure; *doubt* says why."""
+        return replace(self, certainty=certainty, doubt=doubt)
 
 
 OK = Outcome("ok")
@@ -71,12 +100,18 @@ class Event:
         The page frames concerned.
     function : str or None
         The kernel function at work.
+    certainty : str
+        ``certain``, ``likely`` or ``unknown``.
+    doubt : str
+        Why it is not certain.
     """
 
     kind: str
     text: str
     pfns: Pages | None = None
     function: str | None = None
+    certainty: Certainty = "certain"
+    doubt: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,12 +213,7 @@ class Trace:
                     "folder": folder,
                     "name": step.name,
                     "action": step.action,
-                    "result": {
-                        "status": step.outcome.status,
-                        "errno": step.outcome.errno,
-                        "function": step.outcome.function,
-                        "why": step.outcome.why,
-                    },
+                    "result": _result(step.outcome),
                     "events": [_event(event) for event in step.events],
                     "faults": [_fault(fault) for fault in step.faults],
                 }
@@ -211,9 +241,30 @@ def _first(items: Iterable[Any], nr: int) -> list[Any]:
     return [item for item, _ in zip(items, range(nr), strict=False)]
 
 
+def _result(outcome: Outcome) -> dict[str, Any]:
+    made: dict[str, Any] = {
+        "status": outcome.status,
+        "errno": outcome.errno,
+        "function": outcome.function,
+        "why": outcome.why,
+    }
+    if outcome.pfns is not None:
+        made |= {"pfns": _pages(outcome.pfns), "kind": outcome.kind}
+    return made | _doubt(outcome)
+
+
+def _doubt(item: Outcome | Event) -> dict[str, Any]:
+    """Return nothing for what is certain, so that traces without doubt stay as they were."""
+    if item.certainty == "certain":
+        return {}
+    return {"certainty": item.certainty, "doubt": item.doubt}
+
+
 def _event(event: Event) -> dict[str, Any]:
     made: dict[str, Any] = {"kind": event.kind, "text": event.text, "function": event.function}
-    return made if event.pfns is None else made | {"pfns": _pages(event.pfns)}
+    if event.pfns is not None:
+        made["pfns"] = _pages(event.pfns)
+    return made | _doubt(event)
 
 
 def _fault(fault: Fault) -> dict[str, Any]:

@@ -10,19 +10,24 @@ from altmap.machine import ModelMachine
 from altmap.pfn import PfnRange, PfnSet
 from altmap.scenario import (
     Address,
+    Fill,
+    Free,
     Machine,
     Node,
     Offline,
     Online,
     Plug,
+    Poison,
     Region,
     SetTunables,
     Size,
     Unplug,
+    Veto,
 )
 
 MIB, GIB = 1 << 20, 1 << 30
-BUDDY, LRU, OFFLINE, RESERVED, NOPAGE = (1 << bit for bit in (10, 5, 23, 32, 20))
+BUDDY, LRU, OFFLINE, RESERVED = (1 << bit for bit in (10, 5, 23, 32))
+HWPOISON, HUGE_HEAD, HUGE_TAIL = 1 << 19, 1 << 15 | 1 << 17, 1 << 16 | 1 << 17
 
 online_types = st.sampled_from(["online", "online_kernel", "online_movable"])
 parts = st.sampled_from(["all", "first", "middle", "last"])
@@ -42,7 +47,7 @@ def machines(draw, policies=tuple(POLICIES), memory=(128, 6144)):
         memory=Size(size),
         platform=draw(st.sampled_from(["pc", "q35"])),
         nodes=nodes,
-        release=draw(st.sampled_from(["6.1", "6.12"])),
+        release=draw(st.sampled_from(["6.1", "6.12", "7.3"])),
         policy=draw(st.sampled_from(policies)),
         memmap_on_memory=draw(st.sampled_from(["off", "on", "force"])),
         auto_online_blocks=draw(
@@ -132,6 +137,36 @@ class Steps(RuleBasedStateMachine):
             self.kernel.used |= taken
             self.kernel.movable |= taken
 
+    @rule(
+        id_=names,
+        kind=st.sampled_from(["file", "held", "pinned", "kernel", "hugetlb", "hugetlb-file"]),
+        mib=st.sampled_from([2, 16, 200]),
+        node=st.sampled_from([0, 0, 1]),
+    )
+    def fill(self, id_, kind, mib, node):
+        where = node if kind.startswith("hugetlb") else None
+        self.perform(Fill(id=f"f{id_}", size=Size(mib * MIB), kind=kind, node=where))
+
+    @rule(id_=names)
+    def fill_gigantic(self, id_):
+        self.perform(Fill(id=f"f{id_}", size=Size(GIB), kind="hugetlb", page_size=Size(GIB)))
+
+    @rule(id_=names)
+    def free(self, id_):
+        self.perform(Free(id=f"f{id_}"))
+
+    @rule(data=st.data(), offset=st.integers(0, 0x7FFF))
+    def poison(self, data, offset):
+        block = data.draw(st.sampled_from(sorted(self.kernel.added_blocks)))
+        self.perform(Poison(address=Address((block * self.kernel.block_nr_pages + offset) << 12)))
+
+    @rule(
+        on=st.sampled_from(["prepare_online", "going_online", "going_offline"]),
+        errno=st.sampled_from(["EBUSY", "none", "none"]),
+    )
+    def veto(self, on, errno):
+        self.perform(Veto(on=on, errno=errno))
+
     @rule(data=st.data(), to=online_types)
     def online_blocks(self, data, to):
         self.perform(Online(blocks=self.some_blocks(data), to=to))
@@ -185,6 +220,23 @@ class Steps(RuleBasedStateMachine):
         assert kernel.used.issubset(whole)
         assert kernel.movable.issubset(kernel.used)
         assert kernel.page_tables.issubset(kernel.used)
+        huge = kernel.hugetlb_pages()
+        kinds = [kernel.movable, huge, kernel.poisoned & whole, kernel.unmovable()]
+        assert sum(map(len, kinds)) == len(kernel.used)
+        assert PfnSet.of(*kinds) == kernel.used
+        assert kernel.pinned.issubset(kernel.movable)
+        assert kernel.page_tables.issubset(kernel.unmovable())
+        for pool in kernel.pools():
+            assert len(pool.pages) == sum(map(len, pool.free)) + len(pool.in_use)
+            files = [p for size, p in kernel.huge_files.values() if size == pool.nr_pages]
+            assert PfnSet.of(*files) == pool.in_use
+            assert sum(map(len, files)) == len(pool.in_use)
+            for run in pool.pages.ranges():
+                assert run.start % pool.nr_pages == len(run) % pool.nr_pages == 0
+        for pages in kernel.files.values():
+            assert pages.issubset(kernel.movable)
+        for pages in kernel.kernel_uses.values():
+            assert pages.issubset(kernel.unmovable())
         assert kernel.fake_offline.issubset(whole)
         online = kernel.pages_of(kernel.online_blocks)
         assert whole.issubset(online)
@@ -239,7 +291,11 @@ class Steps(RuleBasedStateMachine):
         assert seen.meminfo["MemTotal"] == kernel.total_ram_nr_pages() * page_kib
         assert seen.meminfo["MemFree"] == kernel.free_nr_pages() * page_kib
         assert seen.vmstat["nr_free_pages"] == kernel.free_nr_pages()
-        for name in ("MemTotal", "MemFree"):
+        small = kernel.hugetlb.get(512)
+        assert seen.meminfo["HugePages_Total"] == (len(small.pages) // 512 if small else 0)
+        assert seen.meminfo["Hugetlb"] == len(kernel.hugetlb_pages()) * page_kib
+        assert seen.meminfo["HardwareCorrupted"] == kernel.nr_poisoned() * page_kib
+        for name in ("MemTotal", "MemFree", "HugePages_Total", "HugePages_Free"):
             nodes = seen.nodes.meminfo.values()
             assert sum(numbers[name] for numbers in nodes) == seen.meminfo[name]
         for node, numbers in seen.nodes.meminfo.items():
@@ -272,15 +328,21 @@ class Steps(RuleBasedStateMachine):
         section = kernel.arch.section_nr_pages
         assert at == -(-kernel.max_pfn // section) * section
         present = PfnSet.of(*(zone.present for zone in kernel.zones.values()))
+        heads = sum(len(pool.pages) // pool.nr_pages for pool in kernel.pools())
         expected = {
             BUDDY: sum(map(kernel.nr_free, kernel.zones.values())),
             release.memmap_page_flags: kernel.self_hosted.count(present),
             OFFLINE: len(kernel.fake_offline),
             RESERVED: len(kernel.reserved & present),
             LRU: len(kernel.movable),
-            0: len(kernel.used - kernel.movable),
-            NOPAGE: at - len(present),
+            HWPOISON: kernel.poisoned.count(present),
+            HUGE_HEAD: heads,
+            HUGE_TAIL: len(kernel.hugetlb_pages()) - heads,
+            0: len(kernel.unmovable()),
         }
+        # 7.3 shows a page without an online memmap like one that is in use.
+        nopage = release.nopage_flags
+        expected[nopage] = expected.get(nopage, 0) + at - len(present)
         assert counts == {flags: nr for flags, nr in expected.items() if nr}
 
     def check_resources(self, seen):
@@ -364,7 +426,7 @@ class HypervSteps(DimmSteps):
         )
 
 
-_settings = settings(deadline=None, max_examples=150, stateful_step_count=15, print_blob=True)
+_settings = settings(deadline=None, max_examples=100, stateful_step_count=15, print_blob=True)
 TestDimms = DimmSteps.TestCase
 TestDimms.settings = _settings
 TestHyperv = HypervSteps.TestCase

@@ -5,7 +5,21 @@ from dataclasses import replace
 import numpy as np
 from hypothesis import given, note, settings
 from hypothesis import strategies as st
-from twin import FREE, MEMMAP, MOVABLE, PRESENT, RESERVED, UNMOVABLE, Sizes, Twin
+from twin import (
+    CHUNK,
+    FREE,
+    HUGE,
+    HUGE_USED,
+    MEMMAP,
+    MOVABLE,
+    PINNED,
+    POISONED,
+    PRESENT,
+    RESERVED,
+    UNMOVABLE,
+    Sizes,
+    Twin,
+)
 
 from altmap.arch import ARCHES
 from altmap.kernel.accounting import POLICIES
@@ -15,6 +29,8 @@ from altmap.kernel.hotplug import (
     memory_block_online,
     try_remove_memory,
 )
+from altmap.kernel.hugetlb import pool_of, set_max_huge_pages, take_for_file
+from altmap.kernel.poison import soft_offline_page
 from altmap.kernel.state import Kernel, Tunables
 from altmap.kernel.zone import Zone
 from altmap.pfn import PfnRange, PfnSet
@@ -153,16 +169,22 @@ def check_same(model, twin):
     assert set(model.added_blocks) == twin.existing_blocks()
     everything = PfnSet.of(*(zone.present for zone in model.zones.values()))
     assert set(model.self_hosted & everything) == twin.of_kind(MEMMAP)
-    assert set(model.used - model.movable) == twin.of_kind(UNMOVABLE)
-    assert set(model.movable) == twin.of_kind(MOVABLE)
+    assert set(model.unmovable()) == twin.of_kind(UNMOVABLE)
+    assert set(model.movable - model.pinned) == twin.of_kind(MOVABLE)
+    assert set(model.pinned) == twin.of_kind(PINNED)
+    assert set(model.poisoned) == twin.of_kind(POISONED) | twin.left_poisoned
+    assert model.nr_poisoned() == len(model.poisoned) + twin.forgotten
+    pool = pool_of(model, CHUNK << 16)
+    assert set(pool.free_pages) == twin.of_kind(HUGE)
+    assert set(pool.in_use) == twin.of_kind(HUGE_USED)
     assert set(model.reserved) == twin.of_kind(RESERVED)
     free = PfnSet.of(*(model.free(zone) for zone in model.zones.values()))
     assert set(free) == twin.of_kind(FREE)
 
 
-actions = st.sampled_from(
-    ["add", "add", "online", "online", "online", "offline", "offline", "remove", "auto", "use"]
-)
+ONLINING = ["add", "add", "online", "online", "online", "offline", "offline", "remove", "auto"]
+USING = ["use", "pin", "pool", "huge", "poison"]
+actions = st.sampled_from([*ONLINING, *USING])
 hows = st.sampled_from(["online", "online_kernel", "online_movable"])
 
 
@@ -188,6 +210,10 @@ def act(data, model, twin):
         return "ok", "ok"
     if action == "use":
         return use_movable_page(data, model, twin)
+    if action in ("pin", "pool", "huge", "poison"):
+        return {"pin": pin, "pool": grow, "huge": use_huge, "poison": poison}[action](
+            data, model, twin
+        )
     if action == "remove":
         if not twin.added:
             return "ok", "ok"
@@ -203,9 +229,13 @@ def act(data, model, twin):
         note(f"{how} {chosen}")
         return word(memory_block_online(model, pfns, how)), twin.online(chosen, how)
     note(f"offline {chosen}")
-    before = model.movable - pfns
-    answer = word(memory_block_offline(model, pfns))
-    return answer, twin.offline(chosen, list(model.movable - before - pfns))
+    before, huge = model.movable - pfns, pool_of(model, CHUNK << 16).in_use - pfns
+    outcome = memory_block_offline(model, pfns)
+    new_huge = pool_of(model, CHUNK << 16).in_use - huge - pfns
+    fails = outcome.kind == "hugetlb" and outcome.certainty == "certain"
+    return word(outcome), twin.offline(
+        chosen, list(model.movable - before - pfns), list(new_huge), fails
+    )
 
 
 def _ends(pfns):
@@ -222,6 +252,57 @@ def use_movable_page(data, model, twin):
         model.used |= PfnRange(pfn, pfn + 1)
         model.movable |= PfnRange(pfn, pfn + 1)
     return "ok", "ok"
+
+
+def pin(data, model, twin):
+    """Take a reference to a movable page that migration cannot account for."""
+    movable = sorted(twin.of_kind(MOVABLE))
+    if movable:
+        pfn = data.draw(st.sampled_from(movable))
+        note(f"pin {pfn:#x}")
+        twin.kind[pfn] = PINNED
+        model.pinned |= PfnRange(pfn, pfn + 1)
+    return "ok", "ok"
+
+
+def grow(data, model, twin):
+    """Add huge pages to a node's pool."""
+    node = data.draw(st.integers(0, twin.nr_nodes - 1))
+    pool = pool_of(model, CHUNK << 16)
+    before = pool.pages
+    now = before.count(model.node_pages(node)) // CHUNK
+    wanted = data.draw(st.sampled_from([1, 2, 5]))
+    note(f"pool of node {node} +{wanted}")
+    set_max_huge_pages(model, pool, node, now + wanted)
+    got = pool.pages - before
+    assert len(got) <= wanted * CHUNK
+    twin.grow_pool(node, set(got))
+    return "ok", "ok"
+
+
+def use_huge(data, model, twin):
+    """Let a file hold huge pages."""
+    pool = pool_of(model, CHUNK << 16)
+    wanted = data.draw(st.sampled_from([1, 2]))
+    enough = len(twin.of_kind(HUGE)) >= wanted * CHUNK
+    taken = take_for_file(model, pool, wanted)
+    note(f"a file takes {wanted} huge pages: {taken}")
+    assert (taken is not None) == enough
+    if taken is not None:
+        assert len(taken) == wanted * CHUNK
+        twin.use_huge(set(taken))
+    return "ok", "ok"
+
+
+def poison(data, model, twin):
+    """Withdraw a page, of any kind but those of huge pages in use."""
+    pfn = data.draw(st.integers(0, NR_SECTIONS * 128 - 1))
+    if twin.kind[pfn] == HUGE_USED:
+        return "ok", "ok"
+    note(f"poison {pfn:#x}, of kind {twin.kind[pfn]}")
+    before = model.movable.copy()
+    outcome = soft_offline_page(model, pfn)
+    return word(outcome), twin.poison(pfn, next(iter(model.movable - before), None))
 
 
 @settings(max_examples=300, deadline=None, print_blob=True)

@@ -17,7 +17,12 @@ import numpy as np
 
 #: What a page frame is; the first two have no page that a zone counts as present.
 NOTHING, HOLE, RESERVED, FREE, UNMOVABLE, MOVABLE, MEMMAP = range(7)
-PRESENT = (RESERVED, FREE, UNMOVABLE, MOVABLE, MEMMAP)
+#: A pinned page, a withdrawn one, pages of a free huge page, and of one that a file holds.
+PINNED, POISONED, HUGE, HUGE_USED = range(7, 11)
+USED = (UNMOVABLE, MOVABLE, PINNED, POISONED, HUGE, HUGE_USED)
+PRESENT = (RESERVED, FREE, MEMMAP, *USED)
+#: Pages of a huge page.
+CHUNK = 16
 NO_ZONE = -1
 
 
@@ -77,6 +82,9 @@ class Twin:
         self.boot_blocks = {}
         self.added = []
         self.online_blocks = set()
+        #: Withdrawn pages whose block is offline, and how many the kernel counts for ever.
+        self.left_poisoned = set()
+        self.forgotten = 0
 
     # --- counting --------------------------------------------------------------------------
 
@@ -92,13 +100,13 @@ class Twin:
         return len(self.of_zone(key, *PRESENT))
 
     def managed(self, key):
-        return len(self.of_zone(key, FREE, UNMOVABLE, MOVABLE))
+        return len(self.of_zone(key, FREE, *USED))
 
     def free(self, key):
         return len(self.of_zone(key, FREE))
 
     def total(self):
-        return len(self.of_kind(FREE, UNMOVABLE, MOVABLE))
+        return len(self.of_kind(FREE, *USED))
 
     def nr_memmap_pages(self):
         """Count vmemmap pages of added sections, rounded up for each section."""
@@ -213,6 +221,7 @@ class Twin:
         if any(block in self.online_blocks for block in blocks):
             return "EBUSY"
         self.kind[add.host_pages] = FREE
+        self.left_poisoned -= set(range(add.start, add.end))
         self.added.remove(add)
         return "ok"
 
@@ -255,6 +264,11 @@ class Twin:
             return "EINVAL"
         start = block * self.sizes.block
         end = start + self.sizes.block
+        poisoned = self.left_poisoned & set(range(start, end))
+        if poisoned and not self.one_block_only:
+            return "EHWPOISON"
+        self.left_poisoned -= poisoned
+        self.forgotten += len(poisoned)
         zone = self.zone_for(block, how)
         was_empty = not self.present(zone)
         add = self.added_of(block)
@@ -280,8 +294,18 @@ class Twin:
 
     # --- offline ---------------------------------------------------------------------------
 
-    def offline(self, block, chosen=()):
-        """Offline a block; *chosen* are the frames that its movable pages went to."""
+    def offline(self, block, chosen=(), huge=(), fails=False):
+        """Offline a block.
+
+        Parameters
+        ----------
+        chosen : iterable of int
+            The frames that its movable pages went to.
+        huge : iterable of int
+            The frames that its huge pages in use went to.
+        fails : bool
+            The kernel found too little room for huge pages, which only its watermarks tell.
+        """
         if block not in self.online_blocks:
             return "EINVAL"
         start = block * self.sizes.block
@@ -293,12 +317,23 @@ class Twin:
         if UNMOVABLE in kinds or RESERVED in kinds:
             return "EBUSY"
         (zone,) = zones
+        if self.rotates(zone, kinds):
+            return "EINTR"
         targets = self.migration_targets(zone, start, end)
         if len(targets) < kinds.count(MOVABLE):
             return "EINTR"
         assert len(chosen) == kinds.count(MOVABLE)
         assert set(chosen) <= targets, (zone, sorted(set(chosen) - targets))
+        self.kind[start:end][self.kind[start:end] == MOVABLE] = FREE
         self.kind[list(chosen)] = MOVABLE
+        if kinds.count(HUGE_USED):
+            if fails:
+                self.check_no_room(zone, start, end)
+                return "EINTR"
+            self.move_huge(zone, start, end, huge)
+        if PINNED in kinds:
+            return "EINTR"
+        self.left_poisoned |= {start + at for at, kind in enumerate(kinds) if kind == POISONED}
         self.kind[start:end] = NOTHING
         self.zone[start:end] = NO_ZONE
         self.online_blocks.discard(block)
@@ -307,6 +342,88 @@ class Twin:
         self.shrink(zone, start + memmap, end)
         if memmap:
             self.shrink(zone, start, start + memmap)
+        return "ok"
+
+    def rotates(self, zone, kinds):
+        """Tell whether 6.1 moves huge pages around inside the block for ever."""
+        others = any(self.present(key) for key in self.keys if key[0] != zone[0])
+        return self.one_block_only and not others and HUGE in kinds and HUGE_USED in kinds
+
+    def huge_targets(self, zone, start, end):
+        """Return free huge pages and free chunks where huge pages in use of the zone may go."""
+        others = {key[0] for key in self.keys if key[0] != zone[0] and self.present(key)} or {
+            zone[0]
+        }
+        pooled, fresh = set(), set()
+        for at in range(0, self.sizes.limit, CHUNK):
+            if start <= at < end or self.kind[at] not in (FREE, HUGE):
+                continue
+            node = self.keys[self.zone[at]][0]
+            chunk = self.kind[at : at + CHUNK]
+            if node in others and (chunk == chunk[0]).all():
+                (pooled if chunk[0] == HUGE else fresh).add(at)
+        return pooled, fresh
+
+    def move_huge(self, zone, start, end, huge):
+        """Move huge pages in use: to free ones of the pool first, then to new ones."""
+        old = [at for at in range(start, end, CHUNK) if self.kind[at] == HUGE_USED]
+        new = sorted(pfn for pfn in huge if pfn % CHUNK == 0)
+        pooled, fresh = self.huge_targets(zone, start, end)
+        assert len(new) == len(old)
+        assert set(huge) == {at + i for at in new for i in range(CHUNK)}
+        assert set(new) <= pooled | fresh
+        assert len(pooled & set(new)) == min(len(pooled), len(old))
+        for at in old:
+            self.kind[at : at + CHUNK] = FREE
+        self.kind[list(huge)] = HUGE_USED
+
+    def check_no_room(self, zone, start, end):
+        """Check that huge pages in use can have found no place for the watermarks alone."""
+        needed = int((self.kind[start:end] == HUGE_USED).sum()) // CHUNK
+        pooled, fresh = self.huge_targets(zone, start, end)
+        reserves = sum(self.reserve_at_most(key) for key in self.keys if self.present(key))
+        assert len(pooled) + len(fresh) - reserves // CHUNK - len(self.keys) < needed
+
+    # --- huge pages, pinned and withdrawn pages ---------------------------------------------
+
+    def grow_pool(self, node, chosen):
+        """Make free huge pages of a node's free chunks."""
+        for pfn in chosen:
+            assert self.kind[pfn] == FREE
+            assert self.keys[self.zone[pfn]][0] == node
+            assert pfn - pfn % CHUNK in chosen
+        left = set(self.of_zone((node, "Movable"), FREE)) - set(chosen)
+        whole = [p for p in left if p % CHUNK == 0 and left.issuperset(range(p, p + CHUNK))]
+        if any(self.keys[self.zone[pfn]][1] != "Movable" for pfn in chosen):
+            assert len(whole) * CHUNK <= self.reserve_at_most((node, "Movable")) + CHUNK
+        self.kind[list(chosen)] = HUGE
+
+    def use_huge(self, chosen):
+        """Let a file hold free huge pages."""
+        assert all(self.kind[pfn] == HUGE for pfn in chosen)
+        self.kind[list(chosen)] = HUGE_USED
+
+    def poison(self, pfn, target=None):
+        """Withdraw a page; *target* is where what it held went."""
+        block = pfn // self.sizes.block
+        if block not in self.existing_blocks():
+            return "ENXIO"
+        if block not in self.online_blocks:
+            return "EIO"
+        kind = self.kind[pfn]
+        if kind == POISONED:
+            return "ok"
+        if kind == PINNED:
+            return "EBUSY"
+        if kind in (HOLE, NOTHING, RESERVED, UNMOVABLE, MEMMAP):
+            return "EIO"
+        if kind == MOVABLE:
+            assert self.kind[target] == FREE
+            self.kind[target] = MOVABLE
+        if kind == HUGE:
+            at = pfn - pfn % CHUNK
+            self.kind[at : at + CHUNK] = FREE
+        self.kind[pfn] = POISONED
         return "ok"
 
     def migration_targets(self, zone, start, end):

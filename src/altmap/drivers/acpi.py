@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from altmap.drivers.driver import Device, Driver
 from altmap.errors import InputError
 from altmap.kernel.hotplug import (
@@ -91,7 +93,7 @@ def _asks(kernel: Kernel, pfns: PfnRange) -> bool:
         return True
     if len(pfns) != kernel.block_nr_pages:
         return False
-    mode = kernel.tunables.memmap_on_memory
+    mode = kernel.memmap_mode()
     return bool(memmap_on_memory_nr_pages(kernel.arch, kernel.release, kernel.block_nr_pages, mode))
 
 
@@ -121,9 +123,8 @@ def eject(kernel: Kernel, addition: Addition) -> Outcome:
         kernel.note(
             "driver", "ACPI eject refused, _OST status 0x82", function="acpi_scan_hot_remove"
         )
-        return Outcome.refused(
-            "EBUSY", "acpi_scan_try_to_offline", f"{refusal.function}: {refusal.why}"
-        )
+        why = f"{refusal.function}: {refusal.why}"
+        return replace(refusal, errno="EBUSY", function="acpi_scan_try_to_offline", why=why)
     outcome = try_remove_memory(kernel, addition)
     kernel.note("driver", "ACPI eject handled, _OST status 0", function="acpi_scan_hot_remove")
     return outcome

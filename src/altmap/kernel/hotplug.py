@@ -10,7 +10,10 @@ import errno
 from collections.abc import Iterator
 
 from altmap.kernel import rfc2018
+from altmap.kernel.hugetlb import dissolve_free_hugetlb_folios, migrate_hugetlb
+from altmap.kernel.isolation import endless_retry, scan_movable_pages, start_isolate_page_range
 from altmap.kernel.memmap import AddRequest, Memmap
+from altmap.kernel.notifier import Veto
 from altmap.kernel.pagetables import page_table_nr_pages
 from altmap.kernel.state import Addition, Group, Kernel
 from altmap.kernel.touch import Touch
@@ -36,6 +39,7 @@ __all__ = (
     "zone_for_pfn_range",
 )
 
+EHWPOISON = 133  # Python's errno lacks it
 #: Blocks whose arrival one after the other is followed to set watermarks exactly.
 _WATERMARK_MEMORY = 6
 
@@ -78,7 +82,7 @@ def add_memory_resource(
         pfns,
         asks,
         kernel.block_nr_pages,
-        kernel.tunables.memmap_on_memory,
+        kernel.memmap_mode(),
         usable,
         tuple(other.memmap for other in kernel.additions if other.node == node),
     )
@@ -275,6 +279,8 @@ def _same_zone_for_all(kernel: Kernel, pfns: PfnRange, online_type: str) -> bool
     addition = kernel.addition_of(pfns.start)
     if addition is None or pfns.end > addition.pfns.end or kernel.nr_online(pfns):
         return False
+    if kernel.notifier or kernel.poisoned.count(pfns):
+        return False
     if online_type == "online_movable":
         return True
     if online_type == "online" and kernel.tunables.online_policy == "auto-movable":
@@ -298,14 +304,24 @@ def memory_block_online(kernel: Kernel, pfns: PfnRange, online_type: str) -> Out
     """
     if kernel.nr_online(pfns):
         return Outcome.refused(errno.EINVAL, "state_store", f"{pfns} is online already")
+    refusal = _check_poison(kernel, pfns)
+    if refusal is not None:
+        return refusal
     node = kernel.node_of(pfns.start) or 0
     addition = kernel.addition_of(pfns.start)
     zone = zone_for_pfn_range(kernel, pfns, node, online_type)
+    veto = kernel.notify("MEM_PREPARE_ONLINE", pfns, node)
+    if veto is not None:
+        return _vetoed(veto, "MEM_PREPARE_ONLINE")
     _write_struct_pages(kernel, addition, pfns)
-    present, first_of_zone = _present_part(kernel, pfns), not zone.present
     rfc2018.check_chunks(kernel, pfns)
     rfc2018.forget_memmap(kernel, pfns)
     extend_span(zone, pfns)
+    refusal = _going_online(kernel, zone, pfns)
+    if refusal is not None:
+        return refusal
+    present, first_of_zone = _present_part(kernel, pfns), not zone.present
+    first_of_node = not kernel.node_pages(node)
     zone.present |= present
     kernel.online_blocks |= kernel.blocks(pfns)
     kernel.changed_blocks |= kernel.blocks(pfns)
@@ -315,6 +331,9 @@ def memory_block_online(kernel: Kernel, pfns: PfnRange, online_type: str) -> Out
     # Beyond the last few blocks, earlier watermarks no longer show in the result.
     waiting = range(min(nr_blocks, _WATERMARK_MEMORY) - 1, -1, -1)
     init_per_zone_wmark_min(kernel, zone, [left * (released // nr_blocks) for left in waiting])
+    if first_of_node:
+        kernel.notify("NODE_ADDED_FIRST_MEMORY", pfns, node)
+    kernel.notify("MEM_ONLINE", pfns, node)
     kernel.note(
         "onlined",
         f"{_blocks(kernel.block_ids(pfns))} online in zone {zone.name} of node {node}: "
@@ -325,6 +344,54 @@ def memory_block_online(kernel: Kernel, pfns: PfnRange, online_type: str) -> Out
     if first_of_zone and node in kernel.cpu_nodes and zone is kernel.kernel_zones(node)[-1]:
         _settle(kernel, zone)
     return OK
+
+
+def _check_poison(kernel: Kernel, pfns: PfnRange) -> Outcome | None:
+    """Refuse a block with withdrawn pages, or forget that they were (before v6.2).
+
+    Source: ``drivers/base/memory.c: memory_block_online``; ``mm/mm_init.c: memmap_init_range``
+    writes all flags of a struct page anew.
+    """
+    poisoned = kernel.poisoned & pfns
+    if not poisoned:
+        return None
+    if kernel.release.keeps_poison_offline:
+        return Outcome.refused(
+            EHWPOISON,
+            "memory_block_online",
+            f"{len(poisoned)} pages are withdrawn (HWPoison), the first is pfn {poisoned.min():#x}",
+            pfns=poisoned,
+            kind="poisoned",
+        )
+    kernel.poisoned -= poisoned
+    kernel.nr_forgotten_poison += len(poisoned)
+    return None
+
+
+def _going_online(kernel: Kernel, zone: Zone, pfns: PfnRange) -> Outcome | None:
+    """Ask the listeners; on a veto take the range out of the zone again, as the kernel does.
+
+    The span is then recomputed from what is online, so an edge that lay in a hole moves.
+    Source: ``mm/memory_hotplug.c: online_pages``, "failed_addition";
+    ``drivers/base/memory.c: memory_block_online``.
+    """
+    actions = ["MEM_GOING_ONLINE"]
+    if not kernel.node_pages(zone.node):
+        actions.insert(0, "NODE_ADDING_FIRST_MEMORY")
+    for action in actions:
+        veto = kernel.notify(action, pfns, zone.node)
+        if veto is not None:
+            kernel.notify("MEM_CANCEL_ONLINE", pfns, zone.node)
+            if len(actions) > 1:
+                kernel.notify("NODE_CANCEL_ADDING_FIRST_MEMORY", pfns, zone.node)
+            shrink_span(zone, pfns, kernel.arch.subsection_nr_pages)
+            kernel.notify("MEM_FINISH_OFFLINE", pfns, zone.node)
+            return _vetoed(veto, action)
+    return None
+
+
+def _vetoed(veto: Veto, action: str) -> Outcome:
+    return Outcome.refused(veto.errno, veto.function, f"{action}: {veto.why}", kind="veto")
 
 
 def _settle(kernel: Kernel, zone: Zone) -> None:
@@ -345,12 +412,14 @@ def _settle(kernel: Kernel, zone: Zone) -> None:
     pfn = next((run.start for run in runs), free.min())
     page = PfnRange(pfn, pfn + 1)
     kernel.used |= page
+    kernel.settled |= page
     kernel.note(
         "settled",
         f"zone {zone.name} of node {zone.node} is new: the kernel's next unmovable allocations "
         f"come from memory{pfn // kernel.block_nr_pages}",
         page,
         "__rmqueue_fallback",
+        doubt="whether one of them stays is chance",
     )
 
 
@@ -502,45 +571,108 @@ def memory_block_offline(kernel: Kernel, pfns: PfnRange) -> Outcome:
     if refusal is not None:
         return refusal
     (zone,) = zones
-    moving = kernel.used & pfns
-    _read_for_offline(kernel, pfns, moving)
-    zone.present -= pfns
-    kernel.online_blocks -= kernel.blocks(pfns)
-    targets = _migration_targets(kernel, zone, len(moving))
-    if targets is None:
-        zone.present |= _present_part(kernel, pfns)
-        kernel.online_blocks |= kernel.blocks(pfns)
-        return Outcome.refused(
-            errno.EINTR,
-            "offline_pages",
-            f"{len(moving)} pages find no free page elsewhere; "
-            "the kernel retries without end until a signal arrives",
-        )
-    _move_files(kernel, pfns, targets)
-    kernel.used = (kernel.used - pfns) | targets
-    kernel.movable = (kernel.movable - pfns) | targets
+    refusal = start_isolate_page_range(kernel, pfns, zone)
+    if refusal is not None:
+        return refusal
+    last_of_node = not kernel.node_pages(zone.node) - pfns
+    _read_struct_pages(kernel, pfns)
+    refusal = _going_offline(kernel, zone, pfns, last_of_node)
+    if refusal is None:
+        refusal = _move_out(kernel, zone, pfns)
+    if refusal is not None:
+        kernel.notify("MEM_CANCEL_OFFLINE", pfns, zone.node)
+        if last_of_node:
+            kernel.notify("NODE_CANCEL_REMOVING_LAST_MEMORY", pfns, zone.node)
+        return refusal
     kernel.changed_blocks |= kernel.blocks(pfns)
-    _uncount(kernel, zone, pfns)
     init_per_zone_wmark_min(kernel)
-    if moving:
-        kernel.note("migrated", f"{len(moving)} pages migrated", moving, "do_migrate_range")
+    if last_of_node:
+        kernel.notify("NODE_REMOVED_LAST_MEMORY", pfns, zone.node)
+    kernel.notify("MEM_OFFLINE", pfns, zone.node)
+    _uncount(kernel, zone, pfns)
+    kernel.notify("MEM_FINISH_OFFLINE", pfns, zone.node)
     ids = kernel.block_ids(pfns)
     kernel.note("offlined", f"{_blocks(ids)} offline", pfns, "offline_pages")
     return OK
 
 
-def _move_files(kernel: Kernel, pfns: PfnRange, targets: PfnSet) -> None:
-    left = targets
-    for name, pages in kernel.files.items():
-        moving = pages & pfns
-        if moving:
-            to = left.lowest(len(moving))
-            left = left - to
-            kernel.files[name] = (pages - moving) | to
+def _going_offline(
+    kernel: Kernel, zone: Zone, pfns: PfnRange, last_of_node: bool
+) -> Outcome | None:
+    """Ask the listeners once the block's free pages are isolated."""
+    actions = ["NODE_REMOVING_LAST_MEMORY"] if last_of_node else []
+    for action in (*actions, "MEM_GOING_OFFLINE"):
+        veto = kernel.notify(action, pfns, zone.node)
+        if veto is not None:
+            return _vetoed(veto, action)
+    if kernel.arch.name.startswith("aarch64") and kernel.boot_ram.count(pfns):
+        return Outcome.refused(
+            errno.EPERM,
+            "prevent_bootmem_remove_notifier",
+            f"{pfns} is boot memory, which arm64 never offlines",
+            kind="veto",
+        )
+    return None
 
 
-def _read_for_offline(kernel: Kernel, pfns: PfnRange, moving: PfnSet) -> None:
-    """Read what taking a block offline reads: its struct pages, and the pages it migrates."""
+def _move_out(kernel: Kernel, zone: Zone, pfns: PfnRange) -> Outcome | None:
+    """Empty the block and take its pages away, or leave all as it was and say why not."""
+    refusal = scan_movable_pages(kernel, pfns)
+    if refusal is not None:
+        return refusal
+    pinned = kernel.pinned & pfns
+    moving = (kernel.movable & pfns) - pinned
+    kernel.touch("read", moving, "migrate_pages", "pages in use")
+    rotation = _huge_pages_may_rotate(kernel, zone, pfns)
+    if rotation and not kernel.release.hugetlb_first_in_first_out:
+        huge = kernel.hugetlb_pages() & pfns
+        return endless_retry("huge pages take each other's place", huge, "hugetlb").doubted(
+            "likely", rotation
+        )
+    zone.present -= pfns
+    kernel.online_blocks -= kernel.blocks(pfns)
+    targets = _migration_targets(kernel, zone, len(moving))
+    stuck, kind = moving, "movable"
+    if targets is not None:
+        kernel.migrate(moving, targets)
+        nodes = _migration_nodes(kernel, zone)
+        stuck, kind = migrate_hugetlb(kernel, pfns, nodes, doubt=rotation), "hugetlb"
+    if targets is None or stuck or pinned:
+        zone.present |= _present_part(kernel, pfns)
+        kernel.online_blocks |= kernel.blocks(pfns)
+    if pinned:
+        # What can move has moved by now, and stays where it is.
+        why = f"{len(pinned)} pages are pinned, the first is pfn {pinned.min():#x}"
+        return endless_retry(why, pinned, "pinned")
+    if targets is None or stuck:
+        return endless_retry(f"{len(stuck)} pages find no free page elsewhere", stuck, kind)
+    if moving:
+        kernel.note("migrated", f"{len(moving)} pages migrated", moving, "do_migrate_range")
+    dissolve_free_hugetlb_folios(kernel, pfns)
+    kernel.used -= pfns  # what is left are withdrawn pages
+    kernel.fake_offline -= pfns
+    kernel.unreferenced -= pfns
+    kernel.settled -= pfns
+    return None
+
+
+def _huge_pages_may_rotate(kernel: Kernel, zone: Zone, pfns: PfnRange) -> str:
+    """Tell why huge pages in use might never leave the block, empty if they will.
+
+    The next target is the huge page that became free last; where that may lie in the same block,
+    they can change places for ever (``mm/hugetlb.c: dequeue_hugetlb_folio_node_exact``).
+    """
+    if not kernel.release.hugetlb_dequeues_isolated:
+        return ""
+    if zone.node not in _migration_nodes(kernel, zone):
+        return ""
+    if any(pool.in_use.count(pfns) and pool.free_pages.count(pfns) for pool in kernel.pools()):
+        return "huge pages in use may move to free ones of the block that is going offline"
+    return ""
+
+
+def _read_struct_pages(kernel: Kernel, pfns: PfnRange) -> None:
+    """Read the struct pages of a block, in search of what cannot be moved."""
     addition = kernel.addition_of(pfns.start)
     if addition is not None:
         frames = (
@@ -549,7 +681,6 @@ def _read_for_offline(kernel: Kernel, pfns: PfnRange, moving: PfnSet) -> None:
             else _host_frames(kernel, addition, pfns)
         )
         kernel.touch("read", frames, "has_unmovable_pages", f"the struct pages of {pfns}")
-    kernel.touch("read", moving, "migrate_pages", "pages in use")
 
 
 def _check_offline(kernel: Kernel, pfns: PfnRange, zones: list[Zone]) -> Outcome | None:
@@ -557,31 +688,7 @@ def _check_offline(kernel: Kernel, pfns: PfnRange, zones: list[Zone]) -> Outcome
         return Outcome.refused(errno.EINVAL, "memory_block_offline", f"{pfns} has no single zone")
     if kernel.boot_ram.count(pfns) not in (0, len(pfns)):
         return Outcome.refused(errno.EINVAL, "offline_pages", f"{pfns} has memory holes")
-    if kernel.arch.name.startswith("aarch64") and kernel.boot_ram.count(pfns):
-        return Outcome.refused(
-            errno.EPERM,
-            "prevent_bootmem_remove_notifier",
-            f"{pfns} is boot memory, which arm64 never offlines",
-        )
-    refusal = _check_guests(kernel, pfns)
-    if refusal is not None:
-        return refusal
-    stuck = ((kernel.used - kernel.movable) | kernel.reserved) & pfns
-    if stuck:
-        return Outcome.refused(
-            errno.EBUSY,
-            "has_unmovable_pages",
-            f"{len(stuck)} unmovable pages, the first is pfn {stuck.min():#x}",
-        )
-    withheld = kernel.fake_offline & pfns
-    if withheld:
-        return Outcome.refused(
-            errno.EBUSY,
-            "scan_movable_pages",
-            f"{len(withheld)} fake-offline pages hold a reference, "
-            f"the first is pfn {withheld.min():#x}",
-        )
-    return None
+    return _check_guests(kernel, pfns)
 
 
 def _check_guests(kernel: Kernel, pfns: PfnRange) -> Outcome | None:
@@ -595,20 +702,23 @@ def _check_guests(kernel: Kernel, pfns: PfnRange) -> Outcome | None:
 
 
 def _migration_targets(kernel: Kernel, zone: Zone, nr_pages: int) -> PfnSet | None:
-    """Return the free pages that pages of the zone may move to; ``None`` if there are too few.
-
-    They move to other nodes with memory; to their own only if there is no other
-    (``mm/memory_hotplug.c: do_migrate_range``).
-    """
-    with_memory = {target.node for target in kernel.zones.values() if target.present}
-    nodes = sorted(with_memory - {zone.node}) or [zone.node]
+    """Return the free pages that pages of the zone may move to; ``None`` if there are too few."""
     zones = [
         target
-        for node in nodes
+        for node in _migration_nodes(kernel, zone)
         for target in reversed(kernel.node_zones(node))
         if zone.name == MOVABLE or target.name != MOVABLE
     ]
     return kernel.find_free(zones, nr_pages)
+
+
+def _migration_nodes(kernel: Kernel, zone: Zone) -> list[int]:
+    """Return the nodes that pages of a zone move to: other nodes with memory, else its own.
+
+    Source: ``mm/memory_hotplug.c: do_migrate_range``.
+    """
+    with_memory = {target.node for target in kernel.zones.values() if target.present}
+    return sorted(with_memory - {zone.node}) or [zone.node]
 
 
 def _uncount(kernel: Kernel, zone: Zone, pfns: PfnRange) -> None:
@@ -632,6 +742,8 @@ def try_remove_memory(kernel: Kernel, addition: Addition) -> Outcome:
     kernel.additions.remove(addition)
     kernel.added_blocks -= kernel.blocks(pfns)
     kernel.self_hosted -= pfns
+    # Withdrawn pages leave the count with their block (memory.c: remove_memory_block).
+    kernel.poisoned -= pfns
     kernel.free_pages(addition.host_pages)
     _free_page_tables(kernel)
     ids = kernel.block_ids(pfns)

@@ -12,11 +12,13 @@ from dataclasses import dataclass, field
 from altmap.arch import Arch
 from altmap.kernel.accounting import Policy
 from altmap.kernel.memmap import Memmap
+from altmap.kernel.notifier import Chain, Notification, Veto
+from altmap.kernel.pool import HugePool
 from altmap.kernel.touch import Judge, KernelFault, Touch
 from altmap.kernel.zone import MOVABLE, Zone
 from altmap.pfn import Pages, PfnRange, PfnSet
 from altmap.release import Release
-from altmap.trace import Event, Fault
+from altmap.trace import Certainty, Event, Fault
 
 __all__ = ("Addition", "Group", "Kernel", "OnlineCallback", "Tunables")
 
@@ -47,6 +49,8 @@ class Tunables:
         CONFIG_DEBUG_VM, with poisoning of new struct pages on: a memmap is written at add.
     khugepaged : bool
         Transparent huge pages are enabled, so khugepaged raises ``min_free_kbytes``.
+    hugetlb_free_vmemmap : bool
+        ``hugetlb_free_vmemmap=on``: most of a huge page's struct pages are given back (HVO).
     """
 
     memmap_on_memory: str = "off"
@@ -58,6 +62,7 @@ class Tunables:
     direct_map_1g: bool = True
     debug_vm: bool = False
     khugepaged: bool = True
+    hugetlb_free_vmemmap: bool = False
 
 
 @dataclass(slots=True, eq=False)
@@ -124,6 +129,22 @@ class Kernel:
         Managed pages that are allocated; those of them that can be migrated.
     files : dict of str to PfnSet
         Used pages that hold files in memory, by file; they can be migrated.
+    kernel_uses : dict of str to PfnSet
+        Used pages that the kernel holds for somebody, by name; nothing moves them.
+    hugetlb : dict of int to HugePool
+        Pools of huge pages, by the pages of one; theirs are used pages.
+    huge_files : dict of str to (int, PfnSet)
+        Files on hugetlbfs: pages of one huge page, and the page frames.
+    pinned : PfnSet
+        Movable pages with references that migration cannot account for.
+    poisoned : PfnSet
+        HWPoison: withdrawn pages, of offline blocks too.
+    nr_forgotten_poison : int
+        Withdrawn pages that the kernel still counts but no longer marks.
+    settled : PfnSet
+        Used pages that stand for what the kernel allocates by chance.
+    shown_pages : PfnSet
+        Pages outside of changed blocks whose flags have changed.
     page_tables : PfnSet
         Used pages that map added memory (direct map and vmemmap).
     additions : list of Addition
@@ -144,6 +165,10 @@ class Kernel:
         A driver's ``set_online_page_callback``; ``None`` is ``generic_online_page``.
     boot_nodes, cpu_nodes : frozenset of int
         Nodes that were online at boot, and those that have CPUs.
+    notifier : Chain
+        Who is told of changes and may veto them.
+    unreferenced : PfnSet
+        Fake-offline pages to which their driver has given up its reference.
     changed_blocks : PfnSet
         Ids of blocks that were onlined, offlined, added or removed since the start.
     computes_watermarks : bool
@@ -168,6 +193,16 @@ class Kernel:
     used: PfnSet = field(default_factory=PfnSet)
     movable: PfnSet = field(default_factory=PfnSet)
     files: dict[str, PfnSet] = field(default_factory=dict)
+    kernel_uses: dict[str, PfnSet] = field(default_factory=dict)
+    hugetlb: dict[int, HugePool] = field(default_factory=dict)
+    huge_files: dict[str, tuple[int, PfnSet]] = field(default_factory=dict)
+    pinned: PfnSet = field(default_factory=PfnSet)
+    poisoned: PfnSet = field(default_factory=PfnSet)
+    nr_forgotten_poison: int = 0
+    settled: PfnSet = field(default_factory=PfnSet)
+    shown_pages: PfnSet = field(default_factory=PfnSet)
+    notifier: Chain = field(default_factory=Chain)
+    unreferenced: PfnSet = field(default_factory=PfnSet)
     page_tables: PfnSet = field(default_factory=PfnSet)
     additions: list[Addition] = field(default_factory=list)
     leftovers: list[Addition] = field(default_factory=list)
@@ -192,6 +227,51 @@ class Kernel:
     def free(self, zone: Zone) -> PfnSet:
         """Return the zone's pages that nobody uses."""
         return self.managed(zone) - self.used
+
+    def memmap_mode(self) -> str:
+        """Return ``memmap_on_memory`` as it counts: HVO switched it off up to v5.19.
+
+        Source: ``mm/memory_hotplug.c: mhp_supports_memmap_on_memory``.
+        """
+        if self.tunables.hugetlb_free_vmemmap and self.release.hvo_excludes_memmap_on_memory:
+            return "off"
+        return self.tunables.memmap_on_memory
+
+    def pools(self) -> list[HugePool]:
+        """Return the pools of huge pages, by size."""
+        return [self.hugetlb[size] for size in sorted(self.hugetlb)]
+
+    def hugetlb_pages(self) -> PfnSet:
+        """Return the page frames of all huge pages, free ones of the pools included."""
+        return PfnSet.of(*(pool.pages for pool in self.hugetlb.values()))
+
+    def unmovable(self) -> PfnSet:
+        """Return the used pages that nothing moves: neither movable, nor huge, nor withdrawn."""
+        return self.used - self.movable - self.hugetlb_pages() - self.poisoned
+
+    def kind_of(self, pfn: int) -> str:
+        """Return what a page frame is, in a word."""
+        kinds = (
+            ("poisoned", self.poisoned),
+            ("self-hosted memmap", self.self_hosted),
+            ("reserved", self.reserved),
+            ("fake-offline", self.fake_offline),
+            ("hugetlb", self.hugetlb_pages()),
+            ("pinned", self.pinned),
+            ("movable", self.movable),
+            ("page tables", self.page_tables),
+            ("memmap", PfnSet.of(*(add.host_pages for add in self.additions))),
+            ("unmovable", self.used),
+        )
+        return next((name for name, pages in kinds if pfn in pages), "free")
+
+    def node_pages(self, node: int) -> PfnSet:
+        """Return the present page frames of a node."""
+        return PfnSet.of(*(zone.present for zone in self.node_zones(node)))
+
+    def nr_poisoned(self) -> int:
+        """Return HardwareCorrupted in pages (``mm/memory-failure.c: num_poisoned_pages``)."""
+        return len(self.poisoned) + self.nr_forgotten_poison
 
     def nr_managed(self, zone: Zone) -> int:
         """Return ``managed_pages`` of the zone."""
@@ -298,10 +378,37 @@ class Kernel:
     # --- what changes ----------------------------------------------------------------------
 
     def note(
-        self, kind: str, text: str, pfns: Pages | None = None, function: str | None = None
+        self,
+        kind: str,
+        text: str,
+        pfns: Pages | None = None,
+        function: str | None = None,
+        *,
+        doubt: str = "",
     ) -> None:
-        """Record an event."""
-        self.events.append(Event(kind, text, pfns, function))
+        """Record an event; with a doubt it is likely rather than certain."""
+        certainty: Certainty = "likely" if doubt else "certain"
+        self.events.append(Event(kind, text, pfns, function, certainty, doubt))
+
+    def notify(self, action: str, pfns: PfnRange, node: int) -> Veto | None:
+        """Tell the notifier chain, record it, and return the veto of a listener.
+
+        Actions that the release does not have are passed over.
+        Source: ``drivers/base/memory.c: memory_notify``; ``drivers/base/node.c: node_notify``.
+        """
+        if action.startswith("NODE_") and not self.release.node_notifier:
+            return None
+        if action in ("MEM_PREPARE_ONLINE", "MEM_FINISH_OFFLINE") and not (
+            self.release.prepare_notifier
+        ):
+            return None
+        function = "node_notify" if action.startswith("NODE_") else "memory_notify"
+        self.note("notified", f"{action} for {pfns}", pfns, function)
+        hosted = self.self_hosted.count(pfns)
+        veto = self.notifier.call(Notification(action, pfns, node, hosted))
+        if veto is not None:
+            self.note("veto", f"{action}: {veto.function} says no: {veto.why}", pfns, veto.function)
+        return veto
 
     def take_events(self) -> list[Event]:
         """Return the events since the last call, and forget them."""
@@ -344,7 +451,7 @@ class Kernel:
             for zone in zones:
                 wanted = min(
                     nr_pages - len(taken),
-                    self._available(zone, zones, mark) - taken.count(zone.present),
+                    self.available(zone, zones, mark) - taken.count(zone.present),
                 )
                 if wanted <= 0:
                     continue
@@ -357,17 +464,24 @@ class Kernel:
     def available_nr_pages(self) -> int:
         """Return how many pages GFP_KERNEL can allocate until every zone is at its reserve."""
         zones = [zone for zone in self.zones.values() if zone.name != MOVABLE]
-        return sum(self._available(zone, zones, "min") for zone in zones)
+        return sum(self.available(zone, zones, "min") for zone in zones)
 
-    def write_file(self, name: str, nr_pages: int) -> bool:
+    def write_file(self, name: str, nr_pages: int, *, long_term: bool = False) -> bool:
         """Take pages for a file in memory; false, and nothing taken, if there are too few.
 
-        User pages come from the movable zone first, then from kernel zones, the CPUs' nodes before
-        others (``include/linux/gfp.h: GFP_HIGHUSER_MOVABLE``).
+        Pages that are pinned for long are moved out of ZONE_MOVABLE first (``mm/gup.c:
+        check_and_migrate_movable_pages``) and so end in kernel zones. Other user pages come from
+        the movable zone first, then from kernel zones, the CPUs' nodes before others
+        (``include/linux/gfp.h: GFP_HIGHUSER_MOVABLE``).
         """
         others = {zone.node for zone in self.zones.values()} - self.cpu_nodes
         nodes = [*sorted(self.cpu_nodes), *sorted(others)]
-        zones = [zone for node in nodes for zone in reversed(self.node_zones(node))]
+        zones = [
+            zone
+            for node in nodes
+            for zone in reversed(self.node_zones(node))
+            if not (long_term and zone.name == MOVABLE)
+        ]
         taken = self.find_free(zones, nr_pages)
         if taken is None:
             return False
@@ -380,7 +494,19 @@ class Kernel:
         """Give a file's pages back to the buddy."""
         self.free_pages(self.files.pop(name))
 
-    def _available(self, zone: Zone, zones: Sequence[Zone], mark: str) -> int:
+    def migrate(self, pages: PfnSet, targets: PfnSet) -> None:
+        """Move used movable pages to free ones, and the files that they hold with them."""
+        left = targets
+        for name, held in self.files.items():
+            moving = held & pages
+            if moving:
+                to = left.lowest(len(moving))
+                left = left - to
+                self.files[name] = (held - moving) | to
+        self.used = (self.used - pages) | targets
+        self.movable = (self.movable - pages) | targets
+
+    def available(self, zone: Zone, zones: Sequence[Zone], mark: str) -> int:
         """Return how many pages a zone can give to an allocation that may come from the zones.
 
         It keeps its watermark, what it reserves against allocations that could come from higher
@@ -398,6 +524,7 @@ class Kernel:
         """Give used pages back to the buddy."""
         self.used -= pages
         self.movable -= pages
+        self.pinned -= pages
 
     def _zonelist(self, node: int) -> Iterator[Zone]:
         yield from reversed(self.kernel_zones(node))

@@ -20,6 +20,7 @@ from altmap.lab.qemu import Hardware
 from altmap.lab.qmp import QemuRefusedError
 from altmap.lab.snapshot import booted
 from altmap.lab.state import write_block_state, write_file
+from altmap.lab.usage import GuestUsage
 from altmap.lab.written import written_pages
 from altmap.linux.observation import Observation
 from altmap.linux.sysroot import Sysroot
@@ -34,11 +35,13 @@ from altmap.scenario import (
     Offline,
     Online,
     Plug,
+    Poison,
     Resize,
     Scenario,
     SetTunables,
     Step,
     Unplug,
+    Veto,
     part_of,
     selected_blocks,
     step_name,
@@ -57,10 +60,8 @@ _ADD_REFUSALS = (
     (re.compile(r"allocation failure|vmemmap alloc failure"), "ENOMEM", "vmemmap_populate"),
 )
 _DEFAULT_MEMORY = 1 << 30
-_FILES = "/files"
-_MOUNT = f"mount -t tmpfs -o size=100% files {_FILES}"
-_FILL_SECONDS = 120.0
 _PAGE = 4096
+_SOFT_OFFLINE = f"{_MEMORY}/soft_offline_page"
 
 
 def hardware_of(machine: Machine) -> Hardware:
@@ -77,6 +78,7 @@ def hardware_of(machine: Machine) -> Hardware:
         ("block_size", machine.block_size, (None,)),
         ("devices", machine.devices or None, (None,)),
         ("debug_vm", machine.debug_vm, (None, False)),
+        ("hugetlb_free_vmemmap", machine.hugetlb_free_vmemmap, (None, False)),
         ("unbacked_reads", machine.unbacked_reads, ("fault",)),
     ):
         if value not in allowed:
@@ -160,7 +162,7 @@ class LabMachine:
         self._guest = guest
         self._watch_writes = watch_writes
         self._devices: dict[str, tuple[int, int]] = {}
-        self._checksums: dict[str, str] = {}
+        self._usage = GuestUsage(guest)
         self.sysroots: list[Sysroot] = []
         self.notes: list[str] = []
         self.crashed = False
@@ -214,9 +216,14 @@ class LabMachine:
             case Offline():
                 record.outcome = self._write_states(step, "offline")
             case Fill():
-                record.outcome = self._fill(step)
+                record.outcome = self._usage.fill(step)
             case Free():
-                record.outcome = self._free(step)
+                record.outcome = self._usage.free(step.id)
+            case Poison():
+                number = write_file(self._guest, _SOFT_OFFLINE, hex(step.address))
+                record.outcome = OK if not number else Outcome.refused(number, "", "")
+            case Veto():
+                raise InputError("veto: no listener in a guest says no when it is told to")
             case Dump():
                 raise InputError("dump: no lab reads one; every page of a guest here is backed")
             case SetTunables():
@@ -293,28 +300,6 @@ class LabMachine:
             if number:
                 return Outcome.refused(number, "", f"memory{block}")
         return OK
-
-    def _fill(self, step: Fill) -> Outcome:
-        if step.id in self._checksums:
-            raise InputError(f"fill {step.id!r}: a file of that id is there already")
-        mounted = f"mkdir -p {_FILES} && (mountpoint -q {_FILES} || {_MOUNT})"
-        write = f"head -c {int(step.size)} /dev/urandom >{_FILES}/{step.id}"
-        if self._guest.run(f"{mounted} && {write}", _FILL_SECONDS).status:
-            self._guest.run(f"rm -f {_FILES}/{step.id}")
-            return Outcome.refused("ENOMEM", "", "the file could not be written")
-        self._checksums[step.id] = self._checksum(step.id)
-        return OK
-
-    def _free(self, step: Free) -> Outcome:
-        if step.id not in self._checksums:
-            raise InputError(f"free {step.id!r}: no such file")
-        if self._checksum(step.id) != self._checksums.pop(step.id):
-            raise LabError(f"free {step.id!r}: the file's pages changed since it was written")
-        self._guest.run(f"rm {_FILES}/{step.id}")
-        return OK
-
-    def _checksum(self, name: str) -> str:
-        return self._guest.run(f"sha256sum {_FILES}/{name}", _FILL_SECONDS).text
 
     def set_tunables(self, step: SetTunables) -> Outcome:
         """Write parameters of the running kernel."""

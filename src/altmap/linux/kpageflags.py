@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from enum import IntEnum
 from functools import reduce
 from operator import or_
 from typing import NamedTuple
@@ -19,6 +20,7 @@ from altmap.linux.lines import lines
 
 __all__ = (
     "FLAG_NAMES",
+    "PageFlag",
     "PageRun",
     "flag_names",
     "is_memmap",
@@ -28,48 +30,56 @@ __all__ = (
     "render_raw",
 )
 
-#: Names by bit, from ``include/uapi/linux/kernel-page-flags.h`` and
-#: ``include/linux/kernel-page-flags.h``. Bit 34 was MAPPEDTODISK up to 6.1 and is OWNER_2 since.
-FLAG_NAMES: dict[int, str] = {
-    0: "LOCKED",
-    1: "ERROR",
-    2: "REFERENCED",
-    3: "UPTODATE",
-    4: "DIRTY",
-    5: "LRU",
-    6: "ACTIVE",
-    7: "SLAB",
-    8: "WRITEBACK",
-    9: "RECLAIM",
-    10: "BUDDY",
-    11: "MMAP",
-    12: "ANON",
-    13: "SWAPCACHE",
-    14: "SWAPBACKED",
-    15: "COMPOUND_HEAD",
-    16: "COMPOUND_TAIL",
-    17: "HUGE",
-    18: "UNEVICTABLE",
-    19: "HWPOISON",
-    20: "NOPAGE",
-    21: "KSM",
-    22: "THP",
-    23: "OFFLINE",
-    24: "ZERO_PAGE",
-    25: "IDLE",
-    26: "PGTABLE",
-    32: "RESERVED",
-    33: "MLOCKED",
-    34: "OWNER_2",
-    35: "PRIVATE",
-    36: "PRIVATE_2",
-    37: "OWNER_PRIVATE",
-    38: "ARCH",
-    39: "UNCACHED",
-    40: "SOFTDIRTY",
-    41: "ARCH_2",
-    42: "ARCH_3",
-}
+
+class PageFlag(IntEnum):
+    """Bits of ``/proc/kpageflags``, by the kernel's names without ``KPF_``.
+
+    Source: ``include/uapi/linux/kernel-page-flags.h`` and ``include/linux/kernel-page-flags.h``.
+    Bit 34 was MAPPEDTODISK up to 6.1 and is OWNER_2 since.
+    """
+
+    LOCKED = 1 << 0
+    ERROR = 1 << 1
+    REFERENCED = 1 << 2
+    UPTODATE = 1 << 3
+    DIRTY = 1 << 4
+    LRU = 1 << 5
+    ACTIVE = 1 << 6
+    SLAB = 1 << 7
+    WRITEBACK = 1 << 8
+    RECLAIM = 1 << 9
+    BUDDY = 1 << 10
+    MMAP = 1 << 11
+    ANON = 1 << 12
+    SWAPCACHE = 1 << 13
+    SWAPBACKED = 1 << 14
+    COMPOUND_HEAD = 1 << 15
+    COMPOUND_TAIL = 1 << 16
+    HUGE = 1 << 17
+    UNEVICTABLE = 1 << 18
+    HWPOISON = 1 << 19
+    NOPAGE = 1 << 20
+    KSM = 1 << 21
+    THP = 1 << 22
+    OFFLINE = 1 << 23
+    ZERO_PAGE = 1 << 24
+    IDLE = 1 << 25
+    PGTABLE = 1 << 26
+    RESERVED = 1 << 32
+    MLOCKED = 1 << 33
+    OWNER_2 = 1 << 34
+    PRIVATE = 1 << 35
+    PRIVATE_2 = 1 << 36
+    OWNER_PRIVATE = 1 << 37
+    ARCH = 1 << 38
+    UNCACHED = 1 << 39
+    SOFTDIRTY = 1 << 40
+    ARCH_2 = 1 << 41
+    ARCH_3 = 1 << 42
+
+
+#: Names by bit.
+FLAG_NAMES: dict[int, str] = {flag.bit_length() - 1: flag.name for flag in PageFlag}
 
 _HEADER = "# start_pfn nr_pages flags\n"
 _LINE = re.compile(r"0x([0-9a-f]{1,16}) (\d{1,19}) 0x([0-9a-f]{1,16})", re.ASCII)
@@ -89,8 +99,8 @@ def is_memmap(flags: int) -> bool:
 
     OWNER_PRIVATE marks it; on pages of files and processes the same bit means something else.
     """
-    lru, swapbacked, owner_private = (1 << bit for bit in (5, 14, 37))
-    return bool(flags & owner_private) and not flags & (lru | swapbacked)
+    others = PageFlag.LRU | PageFlag.SWAPBACKED
+    return bool(flags & PageFlag.OWNER_PRIVATE) and not flags & others
 
 
 def flag_names(flags: int) -> tuple[str, ...]:

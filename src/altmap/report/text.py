@@ -9,7 +9,7 @@ from itertools import zip_longest
 from altmap.account import Level, bought_bytes
 from altmap.compare import Comparison, FileVerdict, Verdict
 from altmap.pfn import Pages, PfnRange, PfnSet, PfnStride, format_size
-from altmap.trace import Event, StepRecord, Trace
+from altmap.trace import Event, Outcome, StepRecord, Trace
 
 __all__ = ("account_text", "comparison_text", "pages_text", "printable", "side_by_side")
 
@@ -24,7 +24,10 @@ _LABELS = {
     "onlined": "online",
     "fake-offline": "withheld",
     "settled": "note",
+    "veto": "veto",
     "migrated": "migrated",
+    "hugetlb": "hugetlb",
+    "poison": "poison",
     "offlined": "offline",
     "removed": "removed",
     "driver": "driver",
@@ -96,10 +99,17 @@ def _cell(trace: Trace, index: int) -> Cell:
 def _result(step: StepRecord) -> str:
     outcome = step.outcome
     if outcome.status == "refused":
-        return f"refused: {outcome.errno} by {outcome.function or 'the kernel'}: {outcome.why}"
+        why = f"refused: {outcome.errno} by {outcome.function or 'the kernel'}: {outcome.why}"
+        return why + _doubt(outcome)
     if outcome.status == "not_reached":
         return f"not reached: {outcome.why}"
-    return "fault: the kernel is dead" if outcome.status == "fault" else "ok"
+    return "fault: the kernel is dead" if outcome.status == "fault" else "ok" + _doubt(outcome)
+
+
+def _doubt(item: Outcome | Event) -> str:
+    if item.certainty == "certain":
+        return ""
+    return f" ({item.certainty}: {item.doubt})" if item.doubt else f" ({item.certainty})"
 
 
 def _faults(step: StepRecord) -> str:
@@ -128,7 +138,7 @@ def _event_rows(events: list[Event]) -> Iterator[tuple[str, str]]:
 
 def _event(event: Event) -> str:
     if event.pfns is None or event.kind not in ("memmap-placed", "write", "fake-offline", "bug"):
-        return event.text
+        return event.text + _doubt(event)
     return f"{event.text}: {pages_text(event.pfns)}"
 
 

@@ -1,0 +1,81 @@
+"""A pool of huge pages of one size, as hugetlb keeps it: free ones in a list, and those in use."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from altmap.pfn import PfnRange, PfnSet
+
+__all__ = ("HugePool", "aligned_chunks", "whole_chunks")
+
+
+@dataclass(slots=True, eq=False)
+class HugePool:
+    """Huge pages of one size (``mm/hugetlb.c: struct hstate``).
+
+    Attributes
+    ----------
+    nr_pages : int
+        Pages of one huge page.
+    free : list of PfnSet
+        Free huge pages, by their arrival in the list; the last ones are handed out first.
+    in_use : PfnSet
+        Huge pages that files hold.
+    surplus : dict of int to int
+        Node to huge pages that are given back as soon as their file lets go of them.
+    """
+
+    nr_pages: int
+    free: list[PfnSet] = field(default_factory=list)
+    in_use: PfnSet = field(default_factory=PfnSet)
+    surplus: dict[int, int] = field(default_factory=dict)
+
+    @property
+    def free_pages(self) -> PfnSet:
+        """Page frames of the free huge pages."""
+        return PfnSet.of(*self.free)
+
+    @property
+    def pages(self) -> PfnSet:
+        """Page frames of all huge pages of the size."""
+        return PfnSet.of(self.in_use, *self.free)
+
+    def put(self, pages: PfnSet) -> None:
+        """Put huge pages at the head of the list of free ones."""
+        if pages:
+            self.free.append(pages.copy())
+
+    def take(self, nr_huge: int, allowed: PfnSet, *, ascending: bool) -> PfnSet:
+        """Take up to *nr_huge* free huge pages off the head of the list."""
+        taken = PfnSet()
+        for batch in reversed(self.free):
+            wanted = nr_huge * self.nr_pages - len(taken)
+            if wanted <= 0:
+                break
+            offered = batch & allowed
+            taken |= offered.lowest(wanted) if ascending else offered.highest(wanted)
+        self.drop(taken)
+        return taken
+
+    def drop(self, pages: PfnSet) -> None:
+        """Forget huge pages."""
+        self.in_use -= pages
+        self.free = [left for batch in self.free if (left := batch - pages)]
+
+
+def aligned_chunks(pages: PfnSet, nr_pages: int) -> PfnSet:
+    """Return the naturally aligned chunks of that many pages that lie wholly in the set."""
+    chunks = PfnSet()
+    for run in pages.ranges():
+        start, end = -(-run.start // nr_pages) * nr_pages, run.end // nr_pages * nr_pages
+        if start < end:
+            chunks |= PfnRange(start, end)
+    return chunks
+
+
+def whole_chunks(pages: PfnSet, nr_pages: int) -> PfnSet:
+    """Return the naturally aligned chunks of that many pages that the set touches."""
+    return PfnSet(
+        PfnRange(run.start // nr_pages * nr_pages, -(-run.end // nr_pages) * nr_pages)
+        for run in pages.ranges()
+    )
