@@ -12,7 +12,7 @@ from altmap.boot import boot, parameters_shown
 from altmap.drivers.acpi import AcpiDimms
 from altmap.drivers.dlpar import DlparDimms
 from altmap.drivers.driver import Device, Devices, Driver
-from altmap.drivers.hyperv import HypervHost
+from altmap.drivers.hyperv_host import HypervHost
 from altmap.errors import InputError
 from altmap.kernel.hotplug import (
     memory_block_offline,
@@ -20,7 +20,7 @@ from altmap.kernel.hotplug import (
     online_blocks,
     read_dump,
 )
-from altmap.kernel.state import Kernel
+from altmap.kernel.state import Addition, Kernel
 from altmap.kernel.touch import KernelFault
 from altmap.linux.observation import Observation
 from altmap.observe import Observer
@@ -99,16 +99,24 @@ class ModelMachine:
         if seen is None:
             kernel, backing, blank = boot(machine)
             observer = Observer(kernel, blank, blank=True, pages=pages)
-            return cls(kernel, backing, observer, blank.parameters)
+            made = cls(kernel, backing, observer, blank.parameters)
+            made._take_devices(machine, {})
+            return made
         adopted = adopt(seen, machine)
         observer = Observer(adopted.kernel, seen, pages=pages)
         made = cls(adopted.kernel, adopted.backing, observer, seen.parameters, list(adopted.notes))
-        drivers = {device.id: device.driver for device in machine.devices}
-        for id_, addition in adopted.devices.items():
-            device = Device(drivers.get(id_, "dimm"), addition.pfns, addition)
-            made._devices.by_id[id_] = device
-            made._driver(device.driver).take_over(device)
+        made._take_devices(machine, adopted.devices)
         return made
+
+    def _take_devices(self, machine: Machine, additions: dict[str, Addition]) -> None:
+        """Give the devices that were there before the first step to their drivers."""
+        if machine.balloon is not None:
+            self._driver(machine.balloon)
+        drivers = {device.id: device.driver for device in machine.devices}
+        for id_, addition in additions.items():
+            device = Device(drivers.get(id_, "dimm"), addition.pfns, addition)
+            self._devices.by_id[id_] = device
+            self._driver(device.driver).take_over(device)
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -211,6 +219,9 @@ class ModelMachine:
         if ids is None:
             assert step.id is not None  # checked with the scenario
             ids = part_of(self.kernel.block_ids(self._devices.get(step.id).pfns), step.part)
+            if not ids:
+                verb = type(step).__name__.lower()
+                raise InputError(f"{verb} {step.id!r}: the device has no memory blocks")
         absent = [id_ for id_ in ids if id_ not in self.kernel.added_blocks]
         if absent:
             verb = type(step).__name__.lower()

@@ -50,6 +50,11 @@ class Release:
         ppc64 DLPAR passes MHP_MEMMAP_ON_MEMORY for each logical memory block.
     hyperv_chunk : str
         Unit of Hyper-V's hot-add: ``128MiB`` or ``block``.
+    hyperv_versions : tuple of str
+        Versions of the dynamic memory protocol that hv_balloon asks for, one after the other.
+    balloon_lowers_managed : bool
+        Pages that a balloon takes are marked PageOffline and leave their zone's managed pages and
+        MemTotal; else they stay in both, in use.
     hyperv_foreign_pages : str
         What hv_balloon's callback does with a page of no region: ``dropped`` or ``generic``.
     has_auto_movable : bool
@@ -82,6 +87,8 @@ class Release:
     dlpar_asks: bool = False
     hyperv_chunk: str = "128MiB"
     hyperv_foreign_pages: str = "dropped"
+    hyperv_versions: tuple[str, ...] = ("2.0", "1.0", "0.3")
+    balloon_lowers_managed: bool = True
     has_auto_movable: bool = True
     boot_reserved_bytes: int = 118394880
     boot_used_bytes: int = 38240 << 10
@@ -112,6 +119,8 @@ _6_1 = Release(
         "dlpar_asks": "arch/powerpc/platforms/pseries/hotplug-memory.c: dlpar_add_lmb (v6.1)",
         "hyperv_chunk": "drivers/hv/hv_balloon.c: HA_CHUNK (v6.1)",
         "hyperv_foreign_pages": "drivers/hv/hv_balloon.c: hv_online_page (v6.1)",
+        "hyperv_versions": "drivers/hv/hv_balloon.c: balloon_connect_vsp, version_resp (v6.1)",
+        "balloon_lowers_managed": "drivers/hv/hv_balloon.c: alloc_balloon_pages (v6.1)",
         "has_auto_movable": "mm/memory_hotplug.c: auto_movable_zone_for_pfn (v6.1)",
         "debian_default_online": "CONFIG_MEMORY_HOTPLUG_DEFAULT_ONLINE in Debian's kernel package",
     },
@@ -146,6 +155,8 @@ _6_12 = replace(
         "dlpar_asks": "arch/powerpc/platforms/pseries/hotplug-memory.c: dlpar_add_lmb (v6.12)",
         "hyperv_chunk": "drivers/hv/hv_balloon.c: ha_pages_in_chunk (v6.12)",
         "hyperv_foreign_pages": "drivers/hv/hv_balloon.c: hv_online_page (v6.12)",
+        "hyperv_versions": "drivers/hv/hv_balloon.c: balloon_connect_vsp, version_resp (v6.12)",
+        "balloon_lowers_managed": "drivers/hv/hv_balloon.c: alloc_balloon_pages (v6.12)",
         "has_auto_movable": "mm/memory_hotplug.c: auto_movable_zone_for_pfn (v6.12)",
         "debian_default_online": "CONFIG_MEMORY_HOTPLUG_DEFAULT_ONLINE in Debian's kernel package",
     },
@@ -160,7 +171,12 @@ _4_20 = replace(
     memmap_page_flags=0,
     confirmed=False,
     has_auto_movable=False,
-    sources={**_6_1.sources, "memmap_scope": "the feature came with v5.13: a08a2ae34613"},
+    balloon_lowers_managed=False,
+    sources={
+        **_6_1.sources,
+        "memmap_scope": "the feature came with v5.13: a08a2ae34613",
+        "balloon_lowers_managed": "d1df458cbfdb (v5.11)",
+    },
 )
 _5_13 = replace(
     _6_1,
@@ -214,6 +230,7 @@ _7_3 = replace(
     name="7.3",
     nopage_flags=0,
     hyperv_foreign_pages="generic",
+    hyperv_versions=("2.0",),
     shape="7.3",
     boot_reserved_bytes=117882880,
     boot_used_bytes=37740 << 10,
@@ -221,6 +238,7 @@ _7_3 = replace(
         **_6_12.sources,
         "nopage_flags": "fs/proc/page.c: stable_page_flags (v7.3)",
         "hyperv_foreign_pages": "drivers/hv/hv_balloon.c: hv_online_page (v7.3)",
+        "hyperv_versions": "drivers/hv/hv_balloon.c: balloon_connect_vsp, version_resp (v7.3)",
     },
 )
 

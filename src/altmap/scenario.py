@@ -111,6 +111,7 @@ class Machine(_Strict, kw_only=True):
     debug_vm: bool | None = None
     auto_online_blocks: AutoOnline | None = None
     unbacked_reads: Literal["fault", "allowed"] = "fault"
+    balloon: Literal["hyperv"] | None = None
     devices: list[Device] = []
 
 

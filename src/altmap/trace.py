@@ -14,7 +14,19 @@ from typing import Any
 from altmap.linux.observation import Observation
 from altmap.pfn import Pages, PfnRange, PfnSet, PfnStride
 
-__all__ = ("OK", "Event", "Fault", "Outcome", "StepRecord", "Trace")
+__all__ = (
+    "GUEST_TO_HOST",
+    "HOST_TO_GUEST",
+    "OK",
+    "Event",
+    "Fault",
+    "Outcome",
+    "StepRecord",
+    "Trace",
+)
+
+#: How the text of a ``driver`` event starts that one side says to the other.
+HOST_TO_GUEST, GUEST_TO_HOST = "host→guest: ", "guest→host: "
 
 #: Runs of pfns written for one event; the rest is counted.
 _MAX_RUNS = 256
@@ -69,12 +81,15 @@ class Event:
         The page frames concerned.
     function : str or None
         The kernel function at work.
+    message : bytes or None
+        What a host and its guest said to each other, byte for byte, where that is written down.
     """
 
     kind: str
     text: str
     pfns: Pages | None = None
     function: str | None = None
+    message: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,7 +223,11 @@ def _first(items: Iterable[Any], nr: int) -> list[Any]:
 
 def _event(event: Event) -> dict[str, Any]:
     made: dict[str, Any] = {"kind": event.kind, "text": event.text, "function": event.function}
-    return made if event.pfns is None else made | {"pfns": _pages(event.pfns)}
+    if event.pfns is not None:
+        made["pfns"] = _pages(event.pfns)
+    if event.message is not None:
+        made["message"] = event.message.hex()
+    return made
 
 
 def _fault(fault: Fault) -> dict[str, Any]:

@@ -10,9 +10,31 @@ from altmap.kernel.state import Addition, Kernel
 from altmap.pfn import PfnRange
 from altmap.platform.backing import Backing
 from altmap.scenario import Plug
-from altmap.trace import Outcome
+from altmap.trace import GUEST_TO_HOST, HOST_TO_GUEST, Outcome
 
-__all__ = ("Device", "Devices", "Driver")
+__all__ = ("Device", "Devices", "Driver", "to_guest", "to_host")
+
+
+def to_guest(kernel: Kernel, text: str, function: str, message: bytes | None = None) -> None:
+    """Record what a host says to its guest.
+
+    Parameters
+    ----------
+    kernel : Kernel
+        The guest's.
+    text : str
+        The message's name and fields, in one line.
+    function : str
+        The guest's function that takes it.
+    message : bytes, optional
+        The message as it goes over the wire, where it does.
+    """
+    kernel.note("driver", HOST_TO_GUEST + text, function=function, message=message)
+
+
+def to_host(kernel: Kernel, text: str, function: str, message: bytes | None = None) -> None:
+    """Record what a guest says to its host; *function* is the guest's that says it."""
+    kernel.note("driver", GUEST_TO_HOST + text, function=function, message=message)
 
 
 @dataclass(slots=True)

@@ -120,6 +120,9 @@ class Kernel:
         Memmap pages (and their padding) inside added ranges, online or not.
     fake_offline : PfnSet
         PageOffline: present in an online block, withheld from the buddy by a driver.
+    ballooned : PfnSet
+        Pages that a balloon took from the buddy for its host; fake-offline, or used on releases
+        that do not lower a zone's managed pages for it.
     used, movable : PfnSet
         Managed pages that are allocated; those of them that can be migrated.
     files : dict of str to PfnSet
@@ -159,6 +162,7 @@ class Kernel:
     reserved: PfnSet = field(default_factory=PfnSet)
     self_hosted: PfnSet = field(default_factory=PfnSet)
     fake_offline: PfnSet = field(default_factory=PfnSet)
+    ballooned: PfnSet = field(default_factory=PfnSet)
     used: PfnSet = field(default_factory=PfnSet)
     movable: PfnSet = field(default_factory=PfnSet)
     files: dict[str, PfnSet] = field(default_factory=dict)
@@ -282,10 +286,15 @@ class Kernel:
     # --- what changes ----------------------------------------------------------------------
 
     def note(
-        self, kind: str, text: str, pfns: Pages | None = None, function: str | None = None
+        self,
+        kind: str,
+        text: str,
+        pfns: Pages | None = None,
+        function: str | None = None,
+        message: bytes | None = None,
     ) -> None:
         """Record an event."""
-        self.events.append(Event(kind, text, pfns, function))
+        self.events.append(Event(kind, text, pfns, function, message))
 
     def take_events(self) -> list[Event]:
         """Return the events since the last call, and forget them."""
@@ -338,6 +347,27 @@ class Kernel:
                 taken |= (free - early).lowest(wanted - len(early))
         return taken if len(taken) == nr_pages else None
 
+    def take_units(self, unit_nr_pages: int, nr_units: int) -> PfnSet:
+        """Take free aligned units from kernel zones, as many as there are up to a number.
+
+        What asks without trying hard (``__GFP_NORETRY | __GFP_NOMEMALLOC``) gets memory down to the
+        minimum watermarks. The units are not counted as used: the caller says what they are.
+        """
+        taken = PfnSet()
+        zones = list(self._zonelist(min(self.cpu_nodes)))
+        for zone in zones:
+            room = self._available(zone, zones, "min") // unit_nr_pages
+            wanted = min(room, nr_units - len(taken) // unit_nr_pages)
+            if wanted > 0:
+                free = self.free(zone)
+                early = _aligned_units(free & self.boot_ram, unit_nr_pages)
+                taken |= early.highest(wanted * unit_nr_pages)
+                left = wanted - len(early) // unit_nr_pages
+                if left > 0:
+                    late = _aligned_units(free - self.boot_ram, unit_nr_pages)
+                    taken |= late.lowest(left * unit_nr_pages)
+        return taken
+
     def available_nr_pages(self) -> int:
         """Return how many pages GFP_KERNEL can allocate until every zone is at its reserve."""
         zones = [zone for zone in self.zones.values() if zone.name != MOVABLE]
@@ -387,3 +417,14 @@ class Kernel:
         yield from reversed(self.kernel_zones(node))
         for other in sorted({zone.node for zone in self.zones.values()} - {node}):
             yield from reversed(self.kernel_zones(other))
+
+
+def _aligned_units(pages: PfnSet, unit_nr_pages: int) -> PfnSet:
+    """Return the pages that lie in whole aligned units."""
+    whole = PfnSet()
+    for run in pages.ranges():
+        start = -(-run.start // unit_nr_pages) * unit_nr_pages
+        end = run.end // unit_nr_pages * unit_nr_pages
+        if start < end:
+            whole |= PfnRange(start, end)
+    return whole

@@ -75,6 +75,7 @@ def hardware_of(machine: Machine) -> Hardware:
         ("devices", machine.devices or None, (None,)),
         ("debug_vm", machine.debug_vm, (None, False)),
         ("unbacked_reads", machine.unbacked_reads, ("fault",)),
+        ("balloon", machine.balloon, (None,)),
     ):
         if value not in allowed:
             raise InputError(f"machine.{key} {value!r}: a real kernel cannot be given another one")

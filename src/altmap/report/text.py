@@ -23,6 +23,8 @@ _LABELS = {
     "added": "added",
     "onlined": "online",
     "fake-offline": "withheld",
+    "ballooned": "balloon",
+    "deflated": "balloon",
     "settled": "note",
     "migrated": "migrated",
     "offlined": "offline",
@@ -117,7 +119,8 @@ def _event_rows(events: list[Event]) -> Iterator[tuple[str, str]]:
     """Yield a row for each event that has a label; many with one label are folded."""
     labels: dict[str, list[str]] = {}
     for event in events:
-        if event.kind in _LABELS:
+        # What goes over a wire byte for byte is for the driver log.
+        if event.kind in _LABELS and event.message is None:
             labels.setdefault(_LABELS[event.kind], []).append(_event(event))
     for label, rows in labels.items():
         if len(rows) > _MOST_ROWS:
