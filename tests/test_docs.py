@@ -51,6 +51,11 @@ SECTIONS = {
     ),
     scenario.Plug: ('#### `do = "plug"`', "[[steps]]", {"id": '"d"', "size": '"1GiB"'}),
     scenario.Region: ("#### `region`", "[steps.region]", {"address": '"4GiB"', "size": '"1GiB"'}),
+    scenario.Range: (
+        "#### `more_ranges`",
+        "[[steps.more_ranges]]",
+        {"address": '"8GiB"', "size": '"1GiB"'},
+    ),
     scenario.Unplug: ('#### `do = "unplug"`', "[[steps]]", {"id": '"d"'}),
     scenario.Resize: ('#### `do = "resize"`', "[[steps]]", {"id": '"d"', "size": '"1GiB"'}),
     scenario.Online: ('#### `do = "online"`', "[[steps]]", {"id": '"d"'}),
@@ -136,6 +141,8 @@ def test_every_example_of_a_key_is_accepted(struct, tmp_path):
         if table == "[steps.region]":
             plug = 'do = "plug"\nid = "d"\nsize = "64MiB"\naddress = "4GiB"\ndriver = "hyperv"'
             lines.insert(0, f"[[steps]]\n{plug}")
+        if table == "[[steps.more_ranges]]":
+            lines.insert(0, '[[steps]]\ndo = "plug"\nid = "d"\nsize = "1GiB"')
         path = tmp_path / f"{key}.toml"
         path.write_text("\n".join(lines), encoding="utf-8")
         scenario.load_scenario(path)

@@ -218,7 +218,7 @@ class ModelMachine:
         ids = selected_blocks(step)
         if ids is None:
             assert step.id is not None  # checked with the scenario
-            ids = part_of(self.kernel.block_ids(self._devices.get(step.id).pfns), step.part)
+            ids = part_of(self._devices.blocks(step.id), step.part)
             if not ids:
                 verb = type(step).__name__.lower()
                 raise InputError(f"{verb} {step.id!r}: the device has no memory blocks")

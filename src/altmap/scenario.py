@@ -29,6 +29,7 @@ __all__ = (
     "Offline",
     "Online",
     "Plug",
+    "Range",
     "Region",
     "Resize",
     "Scenario",
@@ -54,6 +55,7 @@ _MOST_BLOCKS = 1 << 20
 _MOST_CPUS = 8192  # CONFIG_NR_CPUS of distributions
 _MOST_NODES = 1024  # MAX_NUMNODES
 _MOST_RATIO = 1 << 31
+_SEVERAL_RANGES = ("dimm",)
 
 
 class Size(int):
@@ -76,6 +78,13 @@ class Node(_Strict, kw_only=True):
 
 class Region(_Strict, kw_only=True):
     """The region that a Hyper-V host names for a hot-add; the range added lies in it."""
+
+    address: Address
+    size: Size
+
+
+class Range(_Strict, kw_only=True):
+    """A further range of a device that has several."""
 
     address: Address
     size: Size
@@ -128,6 +137,7 @@ class Plug(_Step, kw_only=True, tag="plug"):
     address: Address | None = None
     node: int | None = None
     region: Region | None = None
+    more_ranges: list[Range] = []
 
 
 class Unplug(_Step, kw_only=True, tag="unplug"):
@@ -185,6 +195,7 @@ class SetTunables(_Step, kw_only=True, tag="set"):
     online_policy: OnlinePolicy | None = None
     auto_movable_ratio: int | None = None
     auto_movable_numa_aware: bool | None = None
+    acpi_memory_hotplug: bool | None = None
 
 
 Step = Plug | Unplug | Resize | Online | Offline | Fill | Free | Dump | SetTunables
@@ -323,6 +334,7 @@ def _check_step(where: str, step: Step) -> None:
             if step.driver != "hyperv" and step.region is not None:
                 raise InputError(f"{where}.region: only a hyperv plug has one")
             _check_region(where, step)
+            _check_more_ranges(where, step)
         case Resize():
             if step.size < 0:
                 raise InputError(f"{where}.size {step.size}: need 0 bytes or more")
@@ -348,6 +360,16 @@ def _check_step(where: str, step: Step) -> None:
                 raise InputError(f"{where}: sets nothing")
         case _:
             pass
+
+
+def _check_more_ranges(where: str, step: Plug) -> None:
+    if step.more_ranges and step.driver not in _SEVERAL_RANGES:
+        raise InputError(f"{where}.more_ranges: a {step.driver} device has one range")
+    for index, item in enumerate(step.more_ranges):
+        if item.size <= 0:
+            raise InputError(
+                f"{where}.more_ranges[{index}].size {item.size}: need more than 0 bytes"
+            )
 
 
 def _check_region(where: str, step: Plug) -> None:
@@ -387,7 +409,7 @@ def selected_blocks(step: Online | Offline) -> list[int] | None:
     return ids
 
 
-def part_of(ids: range, part: str) -> list[int]:
+def part_of(ids: Sequence[int], part: str) -> list[int]:
     """Return the blocks of a device that ``part`` selects: all, or the one it names."""
     chosen = {
         "all": ids,

@@ -47,6 +47,8 @@ class Tunables:
         CONFIG_DEBUG_VM, with poisoning of new struct pages on: a memmap is written at add.
     khugepaged : bool
         Transparent huge pages are enabled, so khugepaged raises ``min_free_kbytes``.
+    acpi_memory_hotplug : bool
+        ``/sys/firmware/acpi/hotplug/memory/enabled``: DIMMs may be ejected.
     """
 
     memmap_on_memory: str = "off"
@@ -58,6 +60,7 @@ class Tunables:
     direct_map_1g: bool = True
     debug_vm: bool = False
     khugepaged: bool = True
+    acpi_memory_hotplug: bool = True
 
 
 @dataclass(slots=True, eq=False)

@@ -54,6 +54,9 @@ _ADD_REFUSALS = (
     (re.compile(r"exceeds"), "E2BIG", "mhp_range_allowed"),
     (re.compile(r"allocation failure|vmemmap alloc failure"), "ENOMEM", "vmemmap_populate"),
 )
+#: ``_OST`` status of a refused eject, and the errno that it stands for (``acpi_device_hotplug``).
+_EJECT_REFUSALS = {0x80: "EPERM", 0x82: "EBUSY"}
+_ACPI_HOTPLUG = "/sys/firmware/acpi/hotplug/memory/enabled"
 _DEFAULT_MEMORY = 1 << 30
 _FILES = "/files"
 _MOUNT = f"mount -t tmpfs -o size=100% files {_FILES}"
@@ -220,6 +223,8 @@ class LabMachine:
 
     def _plug(self, step: Plug) -> Outcome:
         address = None if step.address is None else int(step.address)
+        if step.more_ranges:
+            raise InputError(f"plug {step.id!r}: QEMU's DIMMs have one range, no more_ranges")
         if step.id in self._devices:
             raise InputError(f"plug {step.id!r}: a device of that id is plugged already")
         try:
@@ -249,7 +254,8 @@ class LabMachine:
         if result.removed:
             del self._devices[step.id]
             return OK
-        return Outcome.refused("EBUSY", "", f"_OST status {result.ost_status:#x}")
+        name = _EJECT_REFUSALS.get(result.ost_status, "EBUSY")
+        return Outcome.refused(name, "", f"_OST status {result.ost_status:#x}")
 
     def _device(self, id_: str) -> tuple[int, int]:
         if id_ not in self._devices:
@@ -303,10 +309,14 @@ class LabMachine:
             value = getattr(step, name)
             if name == "name" or value is None:
                 continue
-            folder = _MEMORY if name == "auto_online_blocks" else _PARAMETERS
-            number = write_file(self._guest, f"{folder}/{name}", _word(value))
+            path, word = f"{_PARAMETERS}/{name}", _word(value)
+            if name == "auto_online_blocks":
+                path = f"{_MEMORY}/{name}"
+            elif name == "acpi_memory_hotplug":
+                path, word = _ACPI_HOTPLUG, str(int(value))
+            number = write_file(self._guest, path, word)
             if number:
-                raise LabError(f"{folder}/{name}: {errno.errorcode.get(number, number)}")
+                raise LabError(f"{path}: {errno.errorcode.get(number, number)}")
         return OK
 
 
