@@ -25,7 +25,7 @@ from altmap.linux.observation import (
     page_size_bytes,
 )
 from altmap.pfn import PfnRange, PfnSet
-from altmap.platform.backing import Backing
+from altmap.platform.backing import Backing, write_fault_of
 from altmap.release import Release, release_for
 from altmap.scenario import Device, Machine
 
@@ -35,6 +35,8 @@ _LRU, _BUDDY, _HUGE, _OFFLINE, _RESERVED, _OWNER_PRIVATE = (
     1 << bit for bit in (5, 10, 17, 23, 32, 37)
 )
 _MOST_BYTES = 1 << 52
+#: What drivers call the memory that they manage themselves.
+_RESOURCES = {"kmem": "System RAM (kmem)"}
 _WORDS = {"Y": "on", "N": "off", "force": "force"}
 
 
@@ -87,7 +89,7 @@ def adopt(seen: Observation, machine: Machine) -> Adopted:
     tunables = _tunables(seen, machine, arch, release)
     devices = _devices(seen, machine, notes)
     ram = _system_ram(seen, arch)
-    backing = Backing(ram.copy(), unbacked_reads=machine.unbacked_reads)
+    backing = Backing(ram.copy(), machine.unbacked_reads, write_fault_of(arch.family))
     kernel = Kernel(
         arch,
         release,
@@ -280,10 +282,16 @@ def _devices(seen: Observation, machine: Machine, notes: list[str]) -> list[Devi
     for id_, block in seen.memory.blocks.items():
         if block.firmware_node:
             by_name[block.firmware_node.rsplit("/", 1)[-1]].append(id_)
-    if not by_name and any("System RAM (" in line.name for line in seen.iomem or ()):
+    managed = _driver_managed(seen)
+    unknown = [
+        line
+        for line in seen.iomem or ()
+        if line.name.startswith("System RAM (") and line.name not in _RESOURCES.values()
+    ]
+    if not by_name and unknown:
         notes.append("driver-managed System RAM is taken as boot memory: no device is named")
     size = seen.memory.block_size_bytes
-    return [
+    return managed + [
         Device(
             id=name,
             address=min(ids) * size,  # type: ignore[arg-type]
@@ -292,6 +300,30 @@ def _devices(seen: Observation, machine: Machine, notes: list[str]) -> list[Devi
         )
         for name, ids in by_name.items()
     ]
+
+
+def _driver_managed(seen: Observation) -> list[Device]:
+    """Return the dax devices of kmem: each line names its memory, the line above it the device."""
+    found: list[Device] = []
+    parent = ""
+    blocks = seen.memory.blocks if seen.memory else {}
+    size = seen.memory.block_size_bytes if seen.memory else 1
+    for line in seen.iomem or ():
+        if line.name != _RESOURCES["kmem"]:
+            parent = line.name
+            continue
+        same = sum(device.id.partition(":")[0] == parent for device in found)
+        block = blocks.get(line.start // size)
+        found.append(
+            Device(
+                id=f"{parent}:{same}" if same else parent,
+                address=line.start,  # type: ignore[arg-type]
+                size=line.end - line.start,  # type: ignore[arg-type]
+                driver="kmem",
+                node=next(iter(block.nodes), 0) if block else 0,
+            )
+        )
+    return found
 
 
 def _take_device(kernel: Kernel, seen: Observation, device: Device) -> Addition:
@@ -310,8 +342,10 @@ def _take_device(kernel: Kernel, seen: Observation, device: Device) -> Addition:
         )
     memmap = _memmap_of(kernel, seen, device, pfns)
     addition = Addition(pfns, device.node, memmap, Group(max_nr_pages=len(pfns)))
-    if device.driver == "hyperv":
-        addition.group, addition.merges = None, True
+    if device.driver not in ("dimm", "kmem"):
+        addition.group = None
+    addition.merges = device.driver == "hyperv"
+    addition.resource_name = _RESOURCES.get(device.driver, addition.resource_name)
     kernel.additions.append(addition)
     kernel.self_hosted |= memmap.hosted()
     return addition

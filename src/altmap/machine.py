@@ -13,6 +13,9 @@ from altmap.drivers.acpi import AcpiDimms
 from altmap.drivers.dlpar import DlparDimms
 from altmap.drivers.driver import Device, Devices, Driver
 from altmap.drivers.hyperv_host import HypervHost
+from altmap.drivers.kmem import DaxKmem
+from altmap.drivers.probe import ProbeFile
+from altmap.drivers.standby import StandbyMemory
 from altmap.errors import InputError
 from altmap.kernel.hotplug import (
     memory_block_offline,
@@ -27,6 +30,7 @@ from altmap.observe import Observer
 from altmap.platform.backing import Backing
 from altmap.runner import run_scenario
 from altmap.scenario import (
+    Configure,
     Dump,
     Fill,
     Free,
@@ -52,6 +56,9 @@ __all__ = ("DRIVERS", "ModelMachine", "predict")
 DRIVERS: dict[str, dict[str, type[Driver]]] = {
     "dimm": {"ppc64le": DlparDimms, "": AcpiDimms},
     "hyperv": {"": HypervHost},
+    "kmem": {"": DaxKmem},
+    "probe": {"x86_64": ProbeFile},
+    "standby": {"s390x": StandbyMemory},
 }
 
 
@@ -181,6 +188,8 @@ class ModelMachine:
                 return self._online(step)
             case Offline():
                 return self._offline(step)
+            case Configure():
+                return self._configure(step)
             case Fill():
                 return self._fill(step)
             case Free():
@@ -198,7 +207,10 @@ class ModelMachine:
     def _driver(self, name: str) -> Driver:
         if name not in self._drivers:
             families = DRIVERS[name]
-            make = families.get(self.kernel.arch.family, families[""])
+            make = families.get(self.kernel.arch.family, families.get(""))
+            if make is None:
+                known = ", ".join(families)
+                raise InputError(f"driver {name!r}: on {known} only, not {self.kernel.arch.name}")
             self._drivers[name] = make(self._devices)
         return self._drivers[name]
 
@@ -218,7 +230,10 @@ class ModelMachine:
         ids = selected_blocks(step)
         if ids is None:
             assert step.id is not None  # checked with the scenario
-            ids = part_of(self._devices.blocks(step.id), step.part)
+            mine = self._devices.blocks(step.id)
+            # Of a device that is cut to whole blocks only these exist.
+            added = [id_ for id_ in mine if id_ in self.kernel.added_blocks]
+            ids = part_of(added or mine, step.part)
             if not ids:
                 verb = type(step).__name__.lower()
                 raise InputError(f"{verb} {step.id!r}: the device has no memory blocks")
@@ -246,6 +261,15 @@ class ModelMachine:
             if not outcome:
                 return _about(outcome, block)
         return OK
+
+    def _configure(self, step: Configure) -> Outcome:
+        driver = self._driver("standby")
+        assert isinstance(driver, StandbyMemory)
+        ids = selected_blocks(step)
+        if ids is None:
+            mine = self._devices.blocks(step.id or "")
+            ids = part_of([id_ for id_ in mine if id_ in driver.usable_blocks], step.part)
+        return driver.configure(ids, config=step.config, self_hosted=step.memmap_on_memory)
 
     def _fill(self, step: Fill) -> Outcome:
         if step.id in self.kernel.files:

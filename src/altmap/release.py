@@ -50,6 +50,16 @@ class Release:
         ppc64 DLPAR passes MHP_MEMMAP_ON_MEMORY for each logical memory block.
     hyperv_chunk : str
         Unit of Hyper-V's hot-add: ``128MiB`` or ``block``.
+    prepare_notifier : bool
+        MEM_PREPARE_ONLINE before the memmap is initialised, MEM_FINISH_OFFLINE at the very end.
+    standby_added : str
+        When s390x adds its standby memory: at ``boot``, or when a block is ``configured``.
+    standby_asks : bool
+        The s390x driver passes MHP_MEMMAP_ON_MEMORY for standby memory that it adds at boot.
+    kmem_memmap_file : bool
+        A dax device says by its own file whether its memory hosts its memmap.
+    kmem_state_file : bool
+        A dax device's file ``state`` offlines and removes all of its memory, or nothing.
     hyperv_versions : tuple of str
         Versions of the dynamic memory protocol that hv_balloon asks for, one after the other.
     balloon_lowers_managed : bool
@@ -89,6 +99,11 @@ class Release:
     hyperv_foreign_pages: str = "dropped"
     hyperv_versions: tuple[str, ...] = ("2.0", "1.0", "0.3")
     balloon_lowers_managed: bool = True
+    prepare_notifier: bool = False
+    standby_added: str = "boot"
+    standby_asks: bool = False
+    kmem_memmap_file: bool = False
+    kmem_state_file: bool = False
     has_auto_movable: bool = True
     boot_reserved_bytes: int = 118394880
     boot_used_bytes: int = 38240 << 10
@@ -121,6 +136,11 @@ _6_1 = Release(
         "hyperv_foreign_pages": "drivers/hv/hv_balloon.c: hv_online_page (v6.1)",
         "hyperv_versions": "drivers/hv/hv_balloon.c: balloon_connect_vsp, version_resp (v6.1)",
         "balloon_lowers_managed": "drivers/hv/hv_balloon.c: alloc_balloon_pages (v6.1)",
+        "prepare_notifier": "include/linux/memory.h (v6.1)",
+        "standby_added": "drivers/s390/char/sclp_cmd.c: add_memory_merged (v6.1)",
+        "standby_asks": "drivers/s390/char/sclp_cmd.c: add_memory_merged (v6.1)",
+        "kmem_memmap_file": "drivers/dax/kmem.c: dev_dax_kmem_probe (v6.1)",
+        "kmem_state_file": "drivers/dax/kmem.c: dev_dax_kmem_remove (v6.1)",
         "has_auto_movable": "mm/memory_hotplug.c: auto_movable_zone_for_pfn (v6.1)",
         "debian_default_online": "CONFIG_MEMORY_HOTPLUG_DEFAULT_ONLINE in Debian's kernel package",
     },
@@ -138,6 +158,9 @@ _6_12 = replace(
     acpi_asks_only_if_supported=False,
     dlpar_asks=True,
     hyperv_chunk="block",
+    prepare_notifier=True,
+    standby_asks=True,
+    kmem_memmap_file=True,
     boot_reserved_bytes=111181824,
     boot_used_bytes=33600 << 10,
     debian_default_online={"x86_64": "online"},
@@ -157,6 +180,11 @@ _6_12 = replace(
         "hyperv_foreign_pages": "drivers/hv/hv_balloon.c: hv_online_page (v6.12)",
         "hyperv_versions": "drivers/hv/hv_balloon.c: balloon_connect_vsp, version_resp (v6.12)",
         "balloon_lowers_managed": "drivers/hv/hv_balloon.c: alloc_balloon_pages (v6.12)",
+        "prepare_notifier": "drivers/base/memory.c: memory_block_online (v6.12)",
+        "standby_added": "drivers/s390/char/sclp_cmd.c: add_memory_merged (v6.12)",
+        "standby_asks": "drivers/s390/char/sclp_cmd.c: add_memory_merged (v6.12)",
+        "kmem_memmap_file": "drivers/dax/bus.c: memmap_on_memory_store (v6.12)",
+        "kmem_state_file": "drivers/dax/kmem.c: dev_dax_kmem_remove (v6.12)",
         "has_auto_movable": "mm/memory_hotplug.c: auto_movable_zone_for_pfn (v6.12)",
         "debian_default_online": "CONFIG_MEMORY_HOTPLUG_DEFAULT_ONLINE in Debian's kernel package",
     },
@@ -219,8 +247,14 @@ _6_8 = replace(
     name="6.8",
     memmap_scope="per_block",
     self_hosting=("x86_64", "aarch64", "ppc64le", "s390x"),
+    prepare_notifier=True,
+    standby_asks=True,
+    kmem_memmap_file=True,
     sources={
         **_6_6.sources,
+        "prepare_notifier": "c5f1e2d18909 (v6.8)",
+        "standby_asks": '"s390: enable MHP_MEMMAP_ON_MEMORY" (v6.8)',
+        "kmem_memmap_file": "73954d379efd (v6.8)",
         "memmap_scope": "6b8f0798b85a (v6.8)",
         "self_hosting": "c5f1e2d18909 (v6.8)",
     },
@@ -231,6 +265,10 @@ _7_3 = replace(
     nopage_flags=0,
     hyperv_foreign_pages="generic",
     hyperv_versions=("2.0",),
+    prepare_notifier=False,
+    standby_added="configured",
+    standby_asks=False,
+    kmem_state_file=True,
     shape="7.3",
     boot_reserved_bytes=117882880,
     boot_used_bytes=37740 << 10,
@@ -239,6 +277,10 @@ _7_3 = replace(
         "nopage_flags": "fs/proc/page.c: stable_page_flags (v7.3)",
         "hyperv_foreign_pages": "drivers/hv/hv_balloon.c: hv_online_page (v7.3)",
         "hyperv_versions": "drivers/hv/hv_balloon.c: balloon_connect_vsp, version_resp (v7.3)",
+        "prepare_notifier": "include/linux/memory.h (v7.3)",
+        "standby_added": "drivers/s390/char/sclp_mem.c: sclp_config_mem_store (v7.3)",
+        "standby_asks": "drivers/s390/char/sclp_mem.c: nothing is added at boot (v7.3)",
+        "kmem_state_file": "drivers/dax/kmem.c: state_store, dax_kmem_do_hotremove (v7.3)",
     },
 )
 

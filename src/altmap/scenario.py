@@ -20,6 +20,7 @@ from altmap.pfn import parse_address, parse_size
 
 __all__ = (
     "Address",
+    "Configure",
     "Device",
     "Dump",
     "Fill",
@@ -48,14 +49,22 @@ OnlineType = Literal["online", "online_kernel", "online_movable"]
 AutoOnline = Literal["offline", "online", "online_kernel", "online_movable"]
 MemmapMode = Literal["off", "on", "force"]
 OnlinePolicy = Literal["contig-zones", "auto-movable"]
-Driver = Literal["dimm", "hyperv"]
+Driver = Literal["dimm", "hyperv", "kmem", "standby", "probe"]
 
 
 _MOST_BLOCKS = 1 << 20
 _MOST_CPUS = 8192  # CONFIG_NR_CPUS of distributions
 _MOST_NODES = 1024  # MAX_NUMNODES
 _MOST_RATIO = 1 << 31
-_SEVERAL_RANGES = ("dimm",)
+_SEVERAL_RANGES = ("dimm", "kmem")
+#: Drivers whose host or user names the address, and keys that only one driver knows.
+_NEED_ADDRESS = ("hyperv", "probe")
+_KEYS_OF_ONE = {
+    "region": "hyperv",
+    "dax": "kmem",
+    "memmap_on_memory": "kmem",
+    "increment": "standby",
+}
 
 
 class Size(int):
@@ -129,7 +138,7 @@ class _Step(_Strict, kw_only=True, tag_field="do"):
 
 
 class Plug(_Step, kw_only=True, tag="plug"):
-    """Memory arrives: a DIMM is plugged, or a Hyper-V host adds a range."""
+    """Memory arrives, by one of the drivers."""
 
     size: Size
     id: str
@@ -138,6 +147,9 @@ class Plug(_Step, kw_only=True, tag="plug"):
     node: int | None = None
     region: Region | None = None
     more_ranges: list[Range] = []
+    dax: Literal["cxl", "pmem", "hmem"] | None = None
+    memmap_on_memory: bool | None = None
+    increment: Size | None = None
 
 
 class Unplug(_Step, kw_only=True, tag="unplug"):
@@ -169,6 +181,13 @@ class Offline(_Selection, kw_only=True, tag="offline"):
     """Memory blocks are offlined, in the order given, up to the first refusal."""
 
 
+class Configure(_Selection, kw_only=True, tag="configure"):
+    """Blocks of s390x standby memory are taken from the machine, or given back."""
+
+    config: bool = True
+    memmap_on_memory: bool | None = None
+
+
 class Fill(_Step, kw_only=True, tag="fill"):
     """A file of that size is written into memory (tmpfs): pages in use that can be migrated."""
 
@@ -198,7 +217,7 @@ class SetTunables(_Step, kw_only=True, tag="set"):
     acpi_memory_hotplug: bool | None = None
 
 
-Step = Plug | Unplug | Resize | Online | Offline | Fill | Free | Dump | SetTunables
+Step = Plug | Unplug | Resize | Online | Offline | Configure | Fill | Free | Dump | SetTunables
 
 
 class Scenario(_Strict, kw_only=True):
@@ -327,12 +346,13 @@ def _check_step(where: str, step: Step) -> None:
                 raise InputError(f"{where}.size {step.size}: need more than 0 bytes")
             if not step.id:
                 raise InputError(f"{where}.id {step.id!r}: need a name for the device")
-            if step.driver == "hyperv" and step.address is None:
-                raise InputError(f"{where}: a hyperv plug needs an address, the host names it")
-            if step.driver == "hyperv" and step.node is not None:
-                raise InputError(f"{where}.node: a hyperv host names no node")
-            if step.driver != "hyperv" and step.region is not None:
-                raise InputError(f"{where}.region: only a hyperv plug has one")
+            if step.driver in _NEED_ADDRESS and step.address is None:
+                raise InputError(f"{where}: a {step.driver} plug needs an address")
+            if step.driver in ("hyperv", "standby") and step.node is not None:
+                raise InputError(f"{where}.node: a {step.driver} host names no node")
+            for key, driver in _KEYS_OF_ONE.items():
+                if getattr(step, key) is not None and step.driver != driver:
+                    raise InputError(f"{where}.{key}: only a {driver} plug has one")
             _check_region(where, step)
             _check_more_ranges(where, step)
         case Resize():
@@ -343,7 +363,7 @@ def _check_step(where: str, step: Step) -> None:
                 raise InputError(f"{where}.size {step.size}: need more than 0 bytes")
             if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", step.id):
                 raise InputError(f"{where}.id {step.id!r}: need letters, digits and . _ - only")
-        case Online() | Offline():
+        case Online() | Offline() | Configure():
             if (step.id is None) == (step.blocks is None):
                 raise InputError(f"{where}: need either id or blocks")
             if step.blocks is not None and step.part != "all":
@@ -383,7 +403,7 @@ def _check_region(where: str, step: Plug) -> None:
         )
 
 
-def selected_blocks(step: Online | Offline) -> list[int] | None:
+def selected_blocks(step: Online | Offline | Configure) -> list[int] | None:
     """Return the block ids that the step names itself, ``None`` if it names a device.
 
     Raises
@@ -425,10 +445,14 @@ def step_name(step: Step) -> str:
     if step.name:
         return step.name
     verb = str(step.__struct_config__.tag)
+    if isinstance(step, Configure) and not step.config:
+        verb = "deconfigure"
     if isinstance(step, SetTunables | Dump):
         return verb
-    if isinstance(step, Online | Offline) and step.id is None:
+    if isinstance(step, Online | Offline | Configure) and step.id is None:
         ids = selected_blocks(step) or []
         return f"{verb}-memory{ids[0]}" + (f"-{ids[-1]}" if len(ids) > 1 else "")
-    part = f"-{step.part}" if isinstance(step, Online | Offline) and step.part != "all" else ""
+    part = ""
+    if isinstance(step, Online | Offline | Configure) and step.part != "all":
+        part = f"-{step.part}"
     return re.sub(r"[^A-Za-z0-9._+-]", "_", f"{verb}-{step.id}{part}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from altmap.drivers.driver import Device, Driver, to_guest, to_host
+from altmap.drivers.record import DriverRecord
 from altmap.errors import InputError
 from altmap.kernel.hotplug import (
     add_memory_resource,
@@ -19,7 +20,21 @@ from altmap.platform.qemu import dimm_space, place_dimm
 from altmap.scenario import Plug
 from altmap.trace import OK, Outcome
 
-__all__ = ("AcpiDimms", "eject", "insert", "plug_dimm")
+__all__ = ("RECORD", "AcpiDimms", "eject", "insert", "plug_dimm")
+
+RECORD = DriverRecord(
+    name="ACPI DIMM",
+    scenario='`driver = "dimm"`',
+    adds="each range of the device's _CRS, whole blocks",
+    partly_backed="no",
+    touches_offline="anyone: it is RAM from the insert on",
+    opts_in="since 5.13 for ranges of exactly one block that support it; since 6.6 always",
+    gives_back="the whole device, by eject; the kernel offlines its blocks itself",
+    group="static, of the device (since 5.15)",
+    resource="`System RAM`",
+    lab="yes, QEMU's pc-dimm; one range",
+    sources="drivers/acpi/acpi_memhotplug.c, drivers/acpi/scan.c",
+)
 
 
 #: ``_OST``: the event that is reported on, and how it ended (ACPI 6.5, 6.3.5).

@@ -28,13 +28,29 @@ from altmap.drivers.hyperv_messages import (
     describe,
     encode,
 )
+from altmap.drivers.record import DriverRecord
 from altmap.errors import InputError
 from altmap.pfn import PfnRange, PfnSet, format_size
 from altmap.platform.qemu import dimm_space
 from altmap.scenario import Plug
 from altmap.trace import OK, Outcome
 
-__all__ = ("BALLOON", "HypervHost")
+__all__ = ("BALLOON", "RECORD", "HypervHost")
+
+RECORD = DriverRecord(
+    name="Hyper-V",
+    scenario='`driver = "hyperv"`, `balloon = "hyperv"`',
+    adds="chunks of 128 MiB; since 6.10 one block",
+    partly_backed="yes, any page of 4 KiB",
+    touches_offline="nobody outside of what the host has named, not even to read",
+    opts_in="never",
+    gives_back="pages, by the balloon; blocks never",
+    group="none",
+    resource="`System RAM`, merged with its neighbours",
+    lab="no: QEMU's hv-balloon (8.2) needs KVM with a synthetic interrupt controller",
+    sources="drivers/hv/hv_balloon.c; QEMU's hw/hyperv/hv-balloon.c",
+)
+
 
 #: The device that a scenario resizes.
 BALLOON = "balloon"

@@ -10,6 +10,7 @@ import errno
 from collections.abc import Iterator
 
 from altmap.kernel.memmap import AddRequest, Memmap
+from altmap.kernel.notifier import Veto
 from altmap.kernel.pagetables import page_table_nr_pages
 from altmap.kernel.state import Addition, Group, Kernel
 from altmap.kernel.touch import Touch
@@ -51,6 +52,7 @@ def add_memory_resource(
     group: Group | None = None,
     resource_name: str = "System RAM",
     merges: bool = False,
+    inaccessible: bool = False,
 ) -> Outcome:
     """Add a range: memmap, page tables, memory blocks; then online it if that is the default.
 
@@ -66,6 +68,8 @@ def add_memory_resource(
     resource_name : str
     merges : bool
         The driver passes MHP_MERGE_RESOURCE.
+    inaccessible : bool
+        The driver passes MHP_OFFLINE_INACCESSIBLE: the range is not touched before it is online.
     """
     refusal = _check_range(kernel, pfns, node)
     if refusal is not None:
@@ -74,13 +78,13 @@ def add_memory_resource(
     memmap = kernel.policy.placement.place(kernel.arch, kernel.release, request)
     if isinstance(memmap, Outcome):
         return memmap
-    addition = Addition(pfns, node, memmap, group, resource_name, merges)
+    addition = Addition(pfns, node, memmap, group, resource_name, merges, inaccessible=inaccessible)
     refusal = _populate(kernel, addition)
     if refusal is not None:
         return refusal
     if memmap.self_hosted:
         _place_memmap(kernel, addition)
-    if kernel.tunables.debug_vm:
+    if kernel.tunables.debug_vm and not inaccessible:
         _poison(kernel, addition)
     if memmap.self_hosted and kernel.policy.placement.written_at_add is not None:
         function = kernel.policy.placement.written_at_add
@@ -170,10 +174,16 @@ def _place_memmap(kernel: Kernel, addition: Addition) -> None:
     )
 
 
-def _poison(kernel: Kernel, addition: Addition) -> None:
-    """Fill the whole memmap with ones (``mm/debug.c: page_init_poison``, CONFIG_DEBUG_VM)."""
+def _poison(kernel: Kernel, addition: Addition, pfns: PfnRange | None = None) -> None:
+    """Fill the whole memmap with ones (``mm/debug.c: page_init_poison``, CONFIG_DEBUG_VM).
+
+    Where nothing may be touched before, that of the blocks that go online
+    (``mm/memory_hotplug.c: mhp_init_memmap_on_memory``).
+    """
     memmap = addition.memmap
-    frames = memmap.frames_of(addition.pfns) if memmap.self_hosted else addition.host_pages
+    frames = memmap.frames_of(pfns or addition.pfns)
+    if not memmap.self_hosted:
+        frames = addition.host_pages
     kernel.touch("write", frames, "page_init_poison", "poison over the memmap")
 
 
@@ -216,6 +226,8 @@ def _same_zone_for_all(kernel: Kernel, pfns: PfnRange, online_type: str) -> bool
     addition = kernel.addition_of(pfns.start)
     if addition is None or pfns.end > addition.pfns.end or kernel.nr_online(pfns):
         return False
+    if kernel.notifier:
+        return False
     if online_type == "online_movable":
         return True
     if online_type == "online" and kernel.tunables.online_policy == "auto-movable":
@@ -242,7 +254,17 @@ def memory_block_online(kernel: Kernel, pfns: PfnRange, online_type: str) -> Out
     node = kernel.node_of(pfns.start) or 0
     addition = kernel.addition_of(pfns.start)
     zone = zone_for_pfn_range(kernel, pfns, node, online_type)
+    veto = kernel.notify("MEM_PREPARE_ONLINE", pfns, node)
+    if veto is not None:
+        return _vetoed(veto, "MEM_PREPARE_ONLINE")
+    if addition is not None and addition.inaccessible and kernel.tunables.debug_vm:
+        _poison(kernel, addition, pfns)
     _write_struct_pages(kernel, addition, pfns)
+    veto = kernel.notify("MEM_GOING_ONLINE", pfns, node)
+    if veto is not None:
+        kernel.notify("MEM_CANCEL_ONLINE", pfns, node)
+        kernel.notify("MEM_FINISH_OFFLINE", pfns, node)
+        return _vetoed(veto, "MEM_GOING_ONLINE")
     present, first_of_zone = _present_part(kernel, pfns), not zone.present
     extend_span(zone, pfns)
     zone.present |= present
@@ -261,9 +283,14 @@ def memory_block_online(kernel: Kernel, pfns: PfnRange, online_type: str) -> Out
         pfns,
         "online_pages",
     )
+    kernel.notify("MEM_ONLINE", pfns, node)
     if first_of_zone and node in kernel.cpu_nodes and zone is kernel.kernel_zones(node)[-1]:
         _settle(kernel, zone)
     return OK
+
+
+def _vetoed(veto: Veto, action: str) -> Outcome:
+    return Outcome.refused(veto.errno, veto.function, f"{action}: {veto.why}")
 
 
 def _settle(kernel: Kernel, zone: Zone) -> None:
@@ -438,6 +465,10 @@ def memory_block_offline(kernel: Kernel, pfns: PfnRange) -> Outcome:
     if refusal is not None:
         return refusal
     (zone,) = zones
+    veto = kernel.notify("MEM_GOING_OFFLINE", pfns, zone.node)
+    if veto is not None:
+        kernel.notify("MEM_CANCEL_OFFLINE", pfns, zone.node)
+        return _vetoed(veto, "MEM_GOING_OFFLINE")
     moving = kernel.used & pfns
     _read_for_offline(kernel, pfns, moving)
     zone.present -= pfns
@@ -446,6 +477,7 @@ def memory_block_offline(kernel: Kernel, pfns: PfnRange) -> Outcome:
     if targets is None:
         zone.present |= _present_part(kernel, pfns)
         kernel.online_blocks |= kernel.blocks(pfns)
+        kernel.notify("MEM_CANCEL_OFFLINE", pfns, zone.node)
         return Outcome.refused(
             errno.EINTR,
             "offline_pages",
@@ -462,6 +494,8 @@ def memory_block_offline(kernel: Kernel, pfns: PfnRange) -> Outcome:
         kernel.note("migrated", f"{len(moving)} pages migrated", moving, "do_migrate_range")
     ids = kernel.block_ids(pfns)
     kernel.note("offlined", f"{_blocks(ids)} offline", pfns, "offline_pages")
+    kernel.notify("MEM_OFFLINE", pfns, zone.node)
+    kernel.notify("MEM_FINISH_OFFLINE", pfns, zone.node)
     return OK
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from altmap.arch import Arch
 from altmap.kernel.accounting import Policy
 from altmap.kernel.memmap import Memmap
+from altmap.kernel.notifier import Chain, Notification, Veto
 from altmap.kernel.touch import Judge, KernelFault, Touch
 from altmap.kernel.zone import MOVABLE, Zone
 from altmap.pfn import Pages, PfnRange, PfnSet
@@ -88,6 +89,8 @@ class Addition:
         MHP_MERGE_RESOURCE: its line joins an equal neighbour's.
     host_pages : PfnSet
         Pages of existing memory that hold the memmap; empty when self-hosted.
+    inaccessible : bool
+        MHP_OFFLINE_INACCESSIBLE: nothing of the range may be touched while it is offline.
     """
 
     pfns: PfnRange
@@ -97,6 +100,7 @@ class Addition:
     resource_name: str = "System RAM"
     merges: bool = False
     host_pages: PfnSet = field(default_factory=PfnSet)
+    inaccessible: bool = False
 
 
 @dataclass(slots=True, eq=False)
@@ -144,6 +148,8 @@ class Kernel:
         A driver's ``set_online_page_callback``; ``None`` is ``generic_online_page``.
     boot_nodes, cpu_nodes : frozenset of int
         Nodes that were online at boot, and those that have CPUs.
+    notifier : Chain
+        Who is told of changes and may veto them.
     changed_blocks : PfnSet
         Ids of blocks that were onlined, offlined, added or removed since the start.
     computes_watermarks : bool
@@ -177,6 +183,7 @@ class Kernel:
     boot_node_pages: dict[int, PfnSet] = field(default_factory=dict)
     boot_nodes: frozenset[int] = frozenset()
     cpu_nodes: frozenset[int] = frozenset({0})
+    notifier: Chain = field(default_factory=Chain)
     changed_blocks: PfnSet = field(default_factory=PfnSet)
     computes_watermarks: bool = True
     events: list[Event] = field(default_factory=list)
@@ -298,6 +305,19 @@ class Kernel:
     ) -> None:
         """Record an event."""
         self.events.append(Event(kind, text, pfns, function, message))
+
+    def notify(self, action: str, pfns: PfnRange, node: int) -> Veto | None:
+        """Tell the notifier chain of a change, and return the veto of a listener.
+
+        Actions that the release does not have are passed over.
+        Source: ``drivers/base/memory.c: memory_notify``.
+        """
+        early_late = ("MEM_PREPARE_ONLINE", "MEM_FINISH_OFFLINE")
+        if not self.notifier or (action in early_late and not self.release.prepare_notifier):
+            return None
+        self.note("notified", f"{action} for {pfns}", pfns, "memory_notify")
+        hosted = self.self_hosted.count(pfns)
+        return self.notifier.call(Notification(action, pfns, node, hosted))
 
     def take_events(self) -> list[Event]:
         """Return the events since the last call, and forget them."""

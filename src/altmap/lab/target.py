@@ -25,6 +25,7 @@ from altmap.linux.sysroot import Sysroot
 from altmap.release import DEFAULT_RELEASE
 from altmap.runner import run_scenario
 from altmap.scenario import (
+    Configure,
     Dump,
     Fill,
     Free,
@@ -201,6 +202,8 @@ class LabMachine:
                 record.outcome = self._unplug(step)
             case Resize():
                 raise InputError(f"resize {step.id!r}: no lab device can be resized")
+            case Configure():
+                raise InputError("configure: no lab has standby memory")
             case Online():
                 record.outcome = self._write_states(step, step.to)
             case Offline():

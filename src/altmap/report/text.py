@@ -24,6 +24,8 @@ _LABELS = {
     "onlined": "online",
     "fake-offline": "withheld",
     "ballooned": "balloon",
+    "accessible": "access",
+    "inaccessible": "access",
     "deflated": "balloon",
     "settled": "note",
     "migrated": "migrated",

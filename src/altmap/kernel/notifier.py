@@ -1,0 +1,119 @@
+"""The memory notifier chain: who is told that memory changes, and who may say no.
+
+Source: ``drivers/base/memory.c: memory_notify``; ``kernel/notifier.c: notifier_call_chain``;
+``drivers/base/node.c: node_notify`` for the chain of nodes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from altmap.pfn import PfnRange, PfnSet
+
+__all__ = ("VETOABLE", "Chain", "Listener", "NamedVeto", "Notification", "Veto")
+
+#: Actions whose listeners may say no; every other one only tells them.
+VETOABLE = (
+    "MEM_PREPARE_ONLINE",
+    "MEM_GOING_ONLINE",
+    "MEM_GOING_OFFLINE",
+    "NODE_ADDING_FIRST_MEMORY",
+    "NODE_REMOVING_LAST_MEMORY",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Notification:
+    """What the chain is told.
+
+    Attributes
+    ----------
+    action : str
+        The kernel's name: ``MEM_GOING_ONLINE``, ``MEM_ONLINE``, ``MEM_CANCEL_ONLINE``, ...
+    pfns : PfnRange
+        The memory block, its memmap pages included.
+    node : int
+    altmap_nr_pages : int
+        How many pages at its start hold its memmap; only the rest is in ``memory_notify``'s range.
+    """
+
+    action: str
+    pfns: PfnRange
+    node: int
+    altmap_nr_pages: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Veto:
+    """A listener's no.
+
+    Attributes
+    ----------
+    errno : int or str
+        ``NOTIFY_BAD`` is EPERM (``include/linux/notifier.h: notifier_to_errno``).
+    function : str
+        The listener.
+    why : str
+        One sentence for people.
+    """
+
+    errno: int | str
+    function: str
+    why: str
+
+
+#: Hears a notification; may change the kernel's state as a driver's callback does.
+Listener = Callable[[Notification], Veto | None]
+
+
+@dataclass(frozen=True, slots=True)
+class NamedVeto:
+    """A listener that says no to one action, for some memory blocks or for all.
+
+    Source: ``lib/notifier-error-inject.c``, which does so for all of them.
+
+    Attributes
+    ----------
+    action, errno : str
+    blocks : PfnSet or None
+        Ids of memory blocks.
+    block_nr_pages : int
+    """
+
+    action: str
+    errno: str
+    blocks: PfnSet | None
+    block_nr_pages: int
+
+    def __call__(self, notification: Notification) -> Veto | None:
+        """Answer a notification."""
+        block = notification.pfns.start // self.block_nr_pages
+        if notification.action != self.action:
+            return None
+        if self.blocks is not None and block not in self.blocks:
+            return None
+        return Veto(self.errno, "notifier_err_inject_callback", "a listener vetoes it")
+
+
+@dataclass(slots=True)
+class Chain:
+    """Listeners in the order of their priority.
+
+    Attributes
+    ----------
+    listeners : list of Listener
+    """
+
+    listeners: list[Listener] = field(default_factory=list)
+
+    def __bool__(self) -> bool:
+        return bool(self.listeners)
+
+    def call(self, notification: Notification) -> Veto | None:
+        """Tell the listeners, up to the first no where one counts."""
+        for listener in self.listeners:
+            veto = listener(notification)
+            if veto is not None and notification.action in VETOABLE:
+                return veto
+        return None
