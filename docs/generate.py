@@ -149,8 +149,8 @@ _DRIVERS_HEAD = """\
 # Drivers
 
 The ways by which memory reaches Linux, one beside the other. This page is made by
-`python docs/generate.py` from the `RECORD` of each module in `src/altmap/drivers`, so change the
-records, not the page. [scenario.md](scenario.md) says how to plug each of them,
+`python docs/generate.py` from the records in the modules of `src/altmap/drivers`, so change
+those, not the page. [scenario.md](scenario.md) says how to plug each of them,
 [releases.md](releases.md) what a release does differently.
 
 A memmap in the added memory itself is safe only if the pages that hold it are backed and may be
@@ -177,6 +177,7 @@ def driver_records() -> list[DriverRecord]:
         for info in pkgutil.iter_modules(drivers.__path__)
     ]
     found = [module.RECORD for module in modules if hasattr(module, "RECORD")]
+    found += [record for module in modules for record in getattr(module, "RECORDS", ())]
     return sorted(found, key=lambda record: record.name.lower())
 
 

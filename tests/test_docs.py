@@ -285,7 +285,7 @@ def test_the_page_on_drivers_is_as_generated_and_has_every_driver(generate):
     assert shown == generate.drivers_page(), "run python docs/generate.py"
     names = set(typing.get_args(scenario.Driver))
     plugged = " ".join(record.scenario for record in generate.driver_records())
-    assert names == set(re.findall(r'driver = "(\w+)"', plugged))
+    assert names == set(re.findall(r'driver = "([\w-]+)"', plugged))
     for record in generate.driver_records():
         assert all(str(value).strip() for value in dataclasses.asdict(record).values()), record.name
 

@@ -50,6 +50,8 @@ class Adopted:
     backing : Backing
     devices : dict of str to Addition
         Devices that are plugged already, by id.
+    drivers : dict of str to str
+        The driver of each, as a scenario names it.
     notes : list of str
         What the files did not say, and what was assumed.
     """
@@ -57,6 +59,7 @@ class Adopted:
     kernel: Kernel
     backing: Backing
     devices: dict[str, Addition]
+    drivers: dict[str, str]
     notes: list[str]
 
 
@@ -118,7 +121,8 @@ def adopt(seen: Observation, machine: Machine) -> Adopted:
     _take_watermarks(kernel, seen)
     tables = page_table_nr_pages(kernel, kernel.additions)
     kernel.page_tables = (kernel.used - kernel.movable).highest(tables)
-    return Adopted(kernel, backing, plugged, notes)
+    drivers: dict[str, str] = {device.id: device.driver for device in devices}
+    return Adopted(kernel, backing, plugged, drivers, notes)
 
 
 # --- what kind of machine ------------------------------------------------------------------

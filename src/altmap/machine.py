@@ -107,21 +107,22 @@ class ModelMachine:
             kernel, backing, blank = boot(machine)
             observer = Observer(kernel, blank, blank=True, pages=pages)
             made = cls(kernel, backing, observer, blank.parameters)
-            made._take_devices(machine, {})
+            made._take_devices(machine, {}, {})
             return made
         adopted = adopt(seen, machine)
         observer = Observer(adopted.kernel, seen, pages=pages)
         made = cls(adopted.kernel, adopted.backing, observer, seen.parameters, list(adopted.notes))
-        made._take_devices(machine, adopted.devices)
+        made._take_devices(machine, adopted.devices, adopted.drivers)
         return made
 
-    def _take_devices(self, machine: Machine, additions: dict[str, Addition]) -> None:
+    def _take_devices(
+        self, machine: Machine, additions: dict[str, Addition], drivers: dict[str, str]
+    ) -> None:
         """Give the devices that were there before the first step to their drivers."""
         if machine.balloon is not None:
             self._driver(machine.balloon)
-        drivers = {device.id: device.driver for device in machine.devices}
         for id_, addition in additions.items():
-            device = Device(drivers.get(id_, "dimm"), addition.pfns, addition)
+            device = Device(drivers[id_], addition.pfns, addition)
             self._devices.by_id[id_] = device
             self._driver(device.driver).take_over(device)
 
@@ -230,10 +231,7 @@ class ModelMachine:
         ids = selected_blocks(step)
         if ids is None:
             assert step.id is not None  # checked with the scenario
-            mine = self._devices.blocks(step.id)
-            # Of a device that is cut to whole blocks only these exist.
-            added = [id_ for id_ in mine if id_ in self.kernel.added_blocks]
-            ids = part_of(added or mine, step.part)
+            ids = part_of(self._devices.blocks(step.id), step.part)
             if not ids:
                 verb = type(step).__name__.lower()
                 raise InputError(f"{verb} {step.id!r}: the device has no memory blocks")
@@ -267,7 +265,8 @@ class ModelMachine:
         assert isinstance(driver, StandbyMemory)
         ids = selected_blocks(step)
         if ids is None:
-            mine = self._devices.blocks(step.id or "")
+            device = self._devices.get(step.id or "")
+            mine = self.kernel.block_ids(device.pfns)
             ids = part_of([id_ for id_ in mine if id_ in driver.usable_blocks], step.part)
         return driver.configure(ids, config=step.config, self_hosted=step.memmap_on_memory)
 

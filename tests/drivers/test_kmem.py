@@ -246,3 +246,18 @@ def test_what_is_added_is_the_union_of_whole_blocks_inside_the_ranges(pieces):
     assert list(model.kernel.added_blocks)[8:] == whole
     assert bool(outcome) == bool(whole)
     assert PfnSet(added(model)) == PfnSet(PfnRange(b * B, (b + 1) * B) for b in whole)
+
+
+def test_a_device_that_shares_a_block_with_boot_memory_has_no_part_in_it():
+    """Blocks that its range touches and that boot memory owns were onlined with the device's."""
+    model = guest(memory=Size(4 * GIB), auto_online_blocks="offline")
+    end = 5 * GIB  # of boot memory, of which the upper part is taken away
+    model.kernel.boot_ram -= PfnRange((end - 200 * MIB) // 4096, end // 4096)
+    model.backing.backed -= PfnRange((end - 200 * MIB) // 4096, end // 4096)
+    for zone in model.kernel.zones.values():
+        zone.present -= PfnRange((end - 200 * MIB) // 4096, end // 4096)
+    model.kernel.added_blocks -= PfnRange(39, 40)
+    model.kernel.online_blocks -= PfnRange(39, 40)
+    assert plug(model, end - 200 * MIB, 328).outcome
+    assert model._devices.blocks("dax0.0") == [39, 40]
+    assert model.perform(Online(id="dax0.0", to="online_movable")).outcome

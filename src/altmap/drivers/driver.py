@@ -143,11 +143,16 @@ class Devices:
         return [(pfns.start * page, pfns.end * page) for pfns in ranges]
 
     def blocks(self, id_: str) -> list[int]:
-        """Return the ids of the memory blocks that a device touches, in the order of its ranges."""
-        ranges = self.get(id_).ranges
-        return list(
-            dict.fromkeys(id_ for pfns in ranges for id_ in self.kernel.block_ids(pfns) if pfns)
-        )
+        """Return the ids of a device's memory blocks, in the order of its ranges.
+
+        They are those that were added for it. A device that is cut to whole blocks may share its
+        first and last one with other memory, and then has no part in them. Where nothing was added
+        they are the blocks that it would have.
+        """
+        kernel = self.kernel
+        touched = [id_ for pfns in self.get(id_).ranges if pfns for id_ in kernel.block_ids(pfns)]
+        added = {id_ for a in self.additions(id_) for id_ in kernel.block_ids(a.pfns)}
+        return [id_ for id_ in dict.fromkeys(touched) if not added or id_ in added]
 
     def further_ranges(self, plug: Plug) -> tuple[PfnRange, ...]:
         """Return the page frames of a plug's further ranges.

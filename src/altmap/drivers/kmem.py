@@ -37,7 +37,7 @@ RECORD = DriverRecord(
     gives_back="the whole device; since 7.3 the kernel offlines its blocks itself",
     group="static, of the device (since 5.15)",
     resource="`System RAM (kmem)` below the device's line; no image of kexec goes there",
-    lab="no: something must make the dax device first, a namespace or firmware",
+    lab="no: something must make the dax device first; recordings of real kernels stand in",
     sources="drivers/dax/kmem.c, bus.c, cxl.c, pmem.c",
 )
 
