@@ -11,7 +11,7 @@ GUESTS ?= 2
 SCENARIOS := scenarios/hyperv-64MiB-first-half.toml scenarios/hyperv-64MiB-second-half.toml \
 	scenarios/dimm-1GiB.toml
 
-.PHONY: run check test conformance lab-tools bench format clean
+.PHONY: run check test conformance lab-tools bench fuzz format clean
 
 run: $(VENV)/run  ## the scenario of 2018 under two memmap policies, on the model
 	@rm -rf build/run
@@ -32,6 +32,9 @@ conformance: lab-tools  ## every scenario on every real kernel there is, as a pa
 bench: $(VENV)/dev  ## measured claims, as ratios in one run
 	$(BIN)/python benchmarks/bench_start.py
 	$(BIN)/python benchmarks/bench_64tib.py
+
+fuzz: $(VENV)/dev  ## a million malformed messages for the decoder
+	$(BIN)/python benchmarks/fuzz_messages.py
 
 format: $(VENV)/dev
 	$(BIN)/ruff check --fix .

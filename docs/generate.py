@@ -1,4 +1,4 @@
-"""Write the pages that are made from the code: releases, claims, bugs and the matrix.
+"""Write the pages that are made from the code: releases, drivers, claims, bugs and the matrix.
 
 Run ``python docs/generate.py`` after a change of a release's record, a claim, a bug or a
 prediction; the tests fail until then.
@@ -7,16 +7,19 @@ prediction; the tests fail until then.
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import inspect
+import pkgutil
 import re
 from collections.abc import Iterable, Iterator
 from itertools import groupby
 from pathlib import Path
 
-from altmap import bugs, claims
+from altmap import bugs, claims, drivers
 from altmap.bugs.text import bugs_page
 from altmap.claims.matrix import matrix, matrix_page
 from altmap.claims.text import claims_page
+from altmap.drivers.record import DriverRecord
 from altmap.linux.kpageflags import flag_names
 from altmap.release import RELEASES, Release
 from altmap.scenario import load_scenario
@@ -25,6 +28,7 @@ PAGE = Path(__file__).with_name("releases.md")
 CLAIMS_PAGE = Path(__file__).with_name("claims.md")
 BUGS_PAGE = Path(__file__).with_name("bugs.md")
 MATRIX_PAGE = Path(__file__).with_name("matrix.md")
+DRIVERS_PAGE = Path(__file__).with_name("drivers.md")
 
 #: Behaviours that decide what becomes of memmap_on_memory, in the order of a request's way.
 MEMMAP = (
@@ -126,9 +130,9 @@ def _meanings(names: Iterable[str]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _documented() -> dict[str, str]:
-    """Return the section Attributes of :class:`Release`: names to their text in one line."""
-    section = inspect.cleandoc(Release.__doc__ or "").split("Attributes\n----------\n")[1]
+def _documented(kind: type = Release) -> dict[str, str]:
+    """Return the section Attributes of a class: names to their text in one line."""
+    section = inspect.cleandoc(kind.__doc__ or "").split("Attributes\n----------\n")[1]
     entries = re.findall(r"^(\S.*?) : .*\n((?: +.*\n?)+)", section, re.MULTILINE)
     return {names: " ".join(text.split()).replace("``", "`") for names, text in entries}
 
@@ -143,6 +147,51 @@ def _source_rows() -> Iterator[list[str]]:
 def _table(head: list[str], rows: Iterable[list[str]]) -> str:
     lines = [head, ["---"] * len(head), *rows]
     return "".join(f"| {' | '.join(cells)} |\n" for cells in lines).replace(" --- ", "---")
+
+
+_DRIVERS_HEAD = """\
+# Drivers
+
+The ways by which memory reaches Linux, one beside the other. This page is made by
+`python docs/generate.py` from the records in the modules of `src/altmap/drivers`, so change
+those, not the page. [scenario.md](scenario.md) says how to plug each of them,
+[releases.md](releases.md) what a release does differently.
+
+A memmap in the added memory itself is safe only if the pages that hold it are backed and may be
+written from the moment at which the kernel writes them. A driver that does not ask for one
+(MHP_MEMMAP_ON_MEMORY) never gets it under the policy `opt-in`.
+"""
+
+
+def drivers_page() -> str:
+    """Return the text of ``docs/drivers.md``."""
+    records = driver_records()
+    told = _documented(DriverRecord)
+    shown = [item.name for item in dataclasses.fields(DriverRecord) if item.name != "name"]
+    parts = [_DRIVERS_HEAD]
+    parts.append(_table(["", *(record.name for record in records)], _driver_rows(records, shown)))
+    parts.append("\n".join(f"- {_label(name)}: {told[name]}" for name in shown) + "\n")
+    return "\n".join(parts)
+
+
+def driver_records() -> list[DriverRecord]:
+    """Return the record of every driver's module, by name."""
+    modules = [
+        importlib.import_module(f"altmap.drivers.{info.name}")
+        for info in pkgutil.iter_modules(drivers.__path__)
+    ]
+    found = [module.RECORD for module in modules if hasattr(module, "RECORD")]
+    found += [record for module in modules for record in getattr(module, "RECORDS", ())]
+    return sorted(found, key=lambda record: record.name.lower())
+
+
+def _driver_rows(records: list[DriverRecord], names: list[str]) -> Iterator[list[str]]:
+    for name in names:
+        yield [_label(name), *(getattr(record, name) for record in records)]
+
+
+def _label(name: str) -> str:
+    return f"*{name.replace('_', ' ')}*"
 
 
 def page_of_claims() -> str:
@@ -174,3 +223,4 @@ if __name__ == "__main__":
     MATRIX_PAGE.write_text(page_of_matrix(), encoding="utf-8")
     CLAIMS_PAGE.write_text(page_of_claims(), encoding="utf-8")
     PAGE.write_text(releases_page(), encoding="utf-8")
+    DRIVERS_PAGE.write_text(drivers_page(), encoding="utf-8")

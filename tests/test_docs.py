@@ -1,5 +1,6 @@
 """The pages for users: what they show runs, and they leave nothing of the code's data out."""
 
+import dataclasses
 import importlib.util
 import re
 import shlex
@@ -52,6 +53,11 @@ SECTIONS = {
     ),
     scenario.Plug: ('#### `do = "plug"`', "[[steps]]", {"id": '"d"', "size": '"1GiB"'}),
     scenario.Region: ("#### `region`", "[steps.region]", {"address": '"4GiB"', "size": '"1GiB"'}),
+    scenario.Range: (
+        "#### `more_ranges`",
+        "[[steps.more_ranges]]",
+        {"address": '"8GiB"', "size": '"1GiB"'},
+    ),
     scenario.Unplug: ('#### `do = "unplug"`', "[[steps]]", {"id": '"d"'}),
     scenario.Resize: ('#### `do = "resize"`', "[[steps]]", {"id": '"d"', "size": '"1GiB"'}),
     scenario.Online: ('#### `do = "online"`', "[[steps]]", {"id": '"d"'}),
@@ -61,6 +67,7 @@ SECTIONS = {
         "[[steps]]",
         {"id": '"f1"', "size": '"64MiB"', "kind": '"hugetlb"'},
     ),
+    scenario.Configure: ('#### `do = "configure"`', "[[steps]]", {"id": '"d"'}),
     scenario.Free: ('#### `do = "free"`', "[[steps]]", {"id": '"f1"'}),
     scenario.Poison: ('#### `do = "poison"`', "[[steps]]", {"address": '"4GiB"'}),
     scenario.Veto: ('#### `do = "veto"`', "[[steps]]", {"on": '"going_online"'}),
@@ -140,9 +147,13 @@ def test_every_example_of_a_key_is_accepted(struct, tmp_path):
         lines = [table, *(f"{name} = {value}" for name, value in given.items()), example]
         if table == "[[steps]]":
             lines.insert(1, f'do = "{struct.__struct_config__.tag}"')
+            if struct is scenario.Plug and key in scenario._KEYS_OF_ONE:
+                lines.append(f'driver = "{scenario._KEYS_OF_ONE[key]}"')
         if table == "[steps.region]":
             plug = 'do = "plug"\nid = "d"\nsize = "64MiB"\naddress = "4GiB"\ndriver = "hyperv"'
             lines.insert(0, f"[[steps]]\n{plug}")
+        if table == "[[steps.more_ranges]]":
+            lines.insert(0, '[[steps]]\ndo = "plug"\nid = "d"\nsize = "1GiB"')
         path = tmp_path / f"{key}.toml"
         path.write_text("\n".join(lines), encoding="utf-8")
         scenario.load_scenario(path)
@@ -292,6 +303,16 @@ RELEASES_PAGE = ROOT / "docs/releases.md"
 def test_the_page_on_releases_is_as_generated(generate):
     shown = RELEASES_PAGE.read_text(encoding="utf-8")
     assert shown == generate.releases_page(), "run python docs/generate.py"
+
+
+def test_the_page_on_drivers_is_as_generated_and_has_every_driver(generate):
+    shown = (ROOT / "docs/drivers.md").read_text(encoding="utf-8")
+    assert shown == generate.drivers_page(), "run python docs/generate.py"
+    names = set(typing.get_args(scenario.Driver))
+    plugged = " ".join(record.scenario for record in generate.driver_records())
+    assert names == set(re.findall(r'driver = "([\w-]+)"', plugged))
+    for record in generate.driver_records():
+        assert all(str(value).strip() for value in dataclasses.asdict(record).values()), record.name
 
 
 def test_the_page_on_releases_leaves_no_behaviour_out_and_explains_each():

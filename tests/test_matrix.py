@@ -42,10 +42,7 @@ def test_nobody_faults_who_was_asked(cells):
     ("policy", "arch", "verdict"),
     [
         ("rfc-2018", "x86_64", "add"),
-        # The marks of 32 memmap pages fit into the one page that is backed.
-        ("rfc-2018", "aarch64-16k", "online"),
         ("per-block", "x86_64", "online"),
-        ("per-block", "aarch64-64k", "safe"),  # no block of it can hold its own memmap
     ],
 )
 def test_hyperv_with_one_page(cells, policy, arch, verdict):

@@ -43,7 +43,8 @@ def bought_bytes(trace: Trace, index: int) -> int:
     for step in trace.steps[1 : index + 1]:
         action = step.action
         if action.get("do") == "plug" and step.outcome.status != "not_reached":
-            sizes[action["id"]] = action["size"]
+            more = sum(item["size"] for item in action.get("more_ranges", ()))
+            sizes[action["id"]] = action["size"] + more
         elif action.get("do") == "unplug" and step.outcome:
             sizes.pop(action["id"], None)
     return sum(sizes.values())

@@ -28,13 +28,15 @@ from altmap.linux.observation import (
     page_size_bytes,
 )
 from altmap.pfn import PfnRange, PfnSet
-from altmap.platform.backing import Backing
+from altmap.platform.backing import Backing, write_fault_of
 from altmap.release import Release, release_for
 from altmap.scenario import Device, Machine
 
 __all__ = ("Adopted", "adopt")
 
 _MOST_BYTES = 1 << 52
+#: What drivers call the memory that they manage themselves.
+_RESOURCES = {"kmem": "System RAM (kmem)"}
 _WORDS = {"Y": "on", "N": "off", "force": "force"}
 
 
@@ -48,6 +50,8 @@ class Adopted:
     backing : Backing
     devices : dict of str to Addition
         Devices that are plugged already, by id.
+    drivers : dict of str to str
+        The driver of each, as a scenario names it.
     notes : list of str
         What the files did not say, and what was assumed.
     """
@@ -55,6 +59,7 @@ class Adopted:
     kernel: Kernel
     backing: Backing
     devices: dict[str, Addition]
+    drivers: dict[str, str]
     notes: list[str]
 
 
@@ -87,7 +92,7 @@ def adopt(seen: Observation, machine: Machine) -> Adopted:
     tunables = _tunables(seen, machine, arch, release)
     devices = _devices(seen, machine, notes)
     ram = _system_ram(seen, arch)
-    backing = Backing(ram.copy(), unbacked_reads=machine.unbacked_reads)
+    backing = Backing(ram.copy(), machine.unbacked_reads, write_fault_of(arch.family))
     kernel = Kernel(
         arch,
         release,
@@ -116,7 +121,8 @@ def adopt(seen: Observation, machine: Machine) -> Adopted:
     _take_watermarks(kernel, seen)
     tables = page_table_nr_pages(kernel, kernel.additions)
     kernel.page_tables = kernel.unmovable().highest(tables)
-    return Adopted(kernel, backing, plugged, notes)
+    drivers: dict[str, str] = {device.id: device.driver for device in devices}
+    return Adopted(kernel, backing, plugged, drivers, notes)
 
 
 # --- what kind of machine ------------------------------------------------------------------
@@ -283,10 +289,16 @@ def _devices(seen: Observation, machine: Machine, notes: list[str]) -> list[Devi
     for id_, block in seen.memory.blocks.items():
         if block.firmware_node:
             by_name[block.firmware_node.rsplit("/", 1)[-1]].append(id_)
-    if not by_name and any("System RAM (" in line.name for line in seen.iomem or ()):
+    managed = _driver_managed(seen)
+    unknown = [
+        line
+        for line in seen.iomem or ()
+        if line.name.startswith("System RAM (") and line.name not in _RESOURCES.values()
+    ]
+    if not by_name and unknown:
         notes.append("driver-managed System RAM is taken as boot memory: no device is named")
     size = seen.memory.block_size_bytes
-    return [
+    return managed + [
         Device(
             id=name,
             address=min(ids) * size,  # type: ignore[arg-type]
@@ -295,6 +307,30 @@ def _devices(seen: Observation, machine: Machine, notes: list[str]) -> list[Devi
         )
         for name, ids in by_name.items()
     ]
+
+
+def _driver_managed(seen: Observation) -> list[Device]:
+    """Return the dax devices of kmem: each line names its memory, the line above it the device."""
+    found: list[Device] = []
+    parent = ""
+    blocks = seen.memory.blocks if seen.memory else {}
+    size = seen.memory.block_size_bytes if seen.memory else 1
+    for line in seen.iomem or ():
+        if line.name != _RESOURCES["kmem"]:
+            parent = line.name
+            continue
+        same = sum(device.id.partition(":")[0] == parent for device in found)
+        block = blocks.get(line.start // size)
+        found.append(
+            Device(
+                id=f"{parent}:{same}" if same else parent,
+                address=line.start,  # type: ignore[arg-type]
+                size=line.end - line.start,  # type: ignore[arg-type]
+                driver="kmem",
+                node=next(iter(block.nodes), 0) if block else 0,
+            )
+        )
+    return found
 
 
 def _take_device(kernel: Kernel, seen: Observation, device: Device) -> Addition:
@@ -313,8 +349,10 @@ def _take_device(kernel: Kernel, seen: Observation, device: Device) -> Addition:
         )
     memmap = _memmap_of(kernel, seen, device, pfns)
     addition = Addition(pfns, device.node, memmap, Group(max_nr_pages=len(pfns)))
-    if device.driver == "hyperv":
-        addition.group, addition.merges = None, True
+    if device.driver not in ("dimm", "kmem"):
+        addition.group = None
+    addition.merges = device.driver == "hyperv"
+    addition.resource_name = _RESOURCES.get(device.driver, addition.resource_name)
     kernel.additions.append(addition)
     kernel.self_hosted |= memmap.hosted()
     return addition

@@ -13,7 +13,7 @@ from altmap.kernel.zone import MOVABLE, Zone
 from altmap.linux.observation import Observation, Resource
 from altmap.linux.shapes import blank_observation
 from altmap.pfn import PfnRange, PfnSet
-from altmap.platform.backing import Backing
+from altmap.platform.backing import Backing, write_fault_of
 from altmap.platform.qemu import boot_ram, platforms_of
 from altmap.release import DEFAULT_RELEASE, Release, release_for
 from altmap.scenario import Machine
@@ -82,7 +82,7 @@ def boot(machine: Machine) -> tuple[Kernel, Backing, Observation]:
     if machine.block_size is not None:
         block_bytes = machine.block_size
     check_block_size(arch, "machine.block_size", block_bytes)
-    backing = Backing(layout.ram.copy(), unbacked_reads=machine.unbacked_reads)
+    backing = Backing(layout.ram.copy(), machine.unbacked_reads, write_fault_of(arch.family))
     kernel = Kernel(
         arch,
         release,

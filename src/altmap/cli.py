@@ -74,6 +74,12 @@ def _parser() -> argparse.ArgumentParser:
         "--export", metavar="DIR", type=Path, help="write a sysroot per step, and trace.json"
     )
     run.add_argument("--json", action="store_true", help="print the trace as JSON")
+    run.add_argument(
+        "--driver-log",
+        action="store_true",
+        help="print what host and guest said to each other instead of the table",
+    )
+    run.add_argument("--hex", action="store_true", help="with --driver-log: also the bytes")
     run.set_defaults(verb=_run)
     compare = verbs.add_parser(
         "compare", help="run scenarios on the model and on a real kernel, and compare"
@@ -180,8 +186,13 @@ def _scenario_arguments(parser: argparse.ArgumentParser, nargs: int | str = "+")
 def _run(args: argparse.Namespace) -> int:
     from altmap.export import check_export_folder, export, trace_json
     from altmap.policies import load_policy
+    from altmap.report.driver_log import driver_log
     from altmap.report.text import side_by_side
 
+    if args.hex and not args.driver_log:
+        raise InputError("--hex: shows the bytes of a --driver-log, which was not asked for")
+    if args.json and args.driver_log:
+        raise InputError("--driver-log: not with --json, which holds every message")
     policies: list[str | None] = [load_policy(name).name for name in args.policy or ()]
     policies = policies or [None]
     scenarios = [_load(path, args) for path in args.scenario]
@@ -196,7 +207,12 @@ def _run(args: argparse.Namespace) -> int:
     else:
         width = shutil.get_terminal_size((100, 24)).columns
         for scenario, traces in zip(scenarios, runs, strict=True):
-            print(side_by_side(traces, scenario.description or scenario.name, width))
+            title = scenario.description or scenario.name
+            if args.driver_log:
+                for trace in traces:
+                    print(driver_log(trace, title, width, show_bytes=args.hex))
+            else:
+                print(side_by_side(traces, title, width))
     if args.export is not None:
         single = len(scenarios) == len(policies) == 1
         folders = {

@@ -12,7 +12,10 @@ from altmap.boot import boot, parameters_shown
 from altmap.drivers.acpi import AcpiDimms
 from altmap.drivers.dlpar import DlparDimms
 from altmap.drivers.driver import Device, Devices, Driver
-from altmap.drivers.hyperv import HypervHost
+from altmap.drivers.hyperv_host import HypervHost
+from altmap.drivers.kmem import DaxKmem
+from altmap.drivers.probe import ProbeFile
+from altmap.drivers.standby import StandbyMemory
 from altmap.errors import InputError
 from altmap.kernel.hotplug import (
     memory_block_offline,
@@ -22,7 +25,7 @@ from altmap.kernel.hotplug import (
 )
 from altmap.kernel.notifier import NamedVeto
 from altmap.kernel.poison import soft_offline_page
-from altmap.kernel.state import Kernel
+from altmap.kernel.state import Addition, Kernel
 from altmap.kernel.touch import KernelFault
 from altmap.linux.observation import Observation
 from altmap.observe import Observer
@@ -30,6 +33,7 @@ from altmap.pfn import PfnRange, PfnSet
 from altmap.platform.backing import Backing
 from altmap.runner import run_scenario
 from altmap.scenario import (
+    Configure,
     Dump,
     Fill,
     Free,
@@ -58,6 +62,9 @@ __all__ = ("DRIVERS", "ModelMachine", "predict")
 DRIVERS: dict[str, dict[str, type[Driver]]] = {
     "dimm": {"ppc64le": DlparDimms, "": AcpiDimms},
     "hyperv": {"": HypervHost},
+    "kmem": {"": DaxKmem},
+    "probe": {"x86_64": ProbeFile},
+    "standby": {"s390x": StandbyMemory},
 }
 
 
@@ -107,16 +114,25 @@ class ModelMachine:
         if seen is None:
             kernel, backing, blank = boot(machine)
             observer = Observer(kernel, blank, blank=True, pages=pages)
-            return cls(kernel, backing, observer, blank.parameters)
+            made = cls(kernel, backing, observer, blank.parameters)
+            made._take_devices(machine, {}, {})
+            return made
         adopted = adopt(seen, machine)
         observer = Observer(adopted.kernel, seen, pages=pages)
         made = cls(adopted.kernel, adopted.backing, observer, seen.parameters, list(adopted.notes))
-        drivers = {device.id: device.driver for device in machine.devices}
-        for id_, addition in adopted.devices.items():
-            device = Device(drivers.get(id_, "dimm"), addition.pfns, addition)
-            made._devices.by_id[id_] = device
-            made._driver(device.driver).take_over(device)
+        made._take_devices(machine, adopted.devices, adopted.drivers)
         return made
+
+    def _take_devices(
+        self, machine: Machine, additions: dict[str, Addition], drivers: dict[str, str]
+    ) -> None:
+        """Give the devices that were there before the first step to their drivers."""
+        if machine.balloon is not None:
+            self._driver(machine.balloon)
+        for id_, addition in additions.items():
+            device = Device(drivers[id_], addition.pfns, addition)
+            self._devices.by_id[id_] = device
+            self._driver(device.driver).take_over(device)
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -181,6 +197,8 @@ class ModelMachine:
                 return self._online(step)
             case Offline():
                 return self._offline(step)
+            case Configure():
+                return self._configure(step)
             case Fill():
                 return self._usage.fill(step)
             case Free():
@@ -200,7 +218,10 @@ class ModelMachine:
     def _driver(self, name: str) -> Driver:
         if name not in self._drivers:
             families = DRIVERS[name]
-            make = families.get(self.kernel.arch.family, families[""])
+            make = families.get(self.kernel.arch.family, families.get(""))
+            if make is None:
+                known = ", ".join(families)
+                raise InputError(f"driver {name!r}: on {known} only, not {self.kernel.arch.name}")
             self._drivers[name] = make(self._devices)
         return self._drivers[name]
 
@@ -220,7 +241,10 @@ class ModelMachine:
         ids = selected_blocks(step)
         if ids is None:
             assert step.id is not None  # checked with the scenario
-            ids = part_of(self.kernel.block_ids(self._devices.get(step.id).pfns), step.part)
+            ids = part_of(self._devices.blocks(step.id), step.part)
+            if not ids:
+                verb = type(step).__name__.lower()
+                raise InputError(f"{verb} {step.id!r}: the device has no memory blocks")
         absent = [id_ for id_ in ids if id_ not in self.kernel.added_blocks]
         if absent:
             verb = type(step).__name__.lower()
@@ -259,6 +283,16 @@ class ModelMachine:
             blocks = None if chosen is None else PfnSet(PfnRange(b, b + 1) for b in chosen)
             listeners.append(NamedVeto(action, step.errno, blocks, self.kernel.block_nr_pages))
         return OK
+
+    def _configure(self, step: Configure) -> Outcome:
+        driver = self._driver("standby")
+        assert isinstance(driver, StandbyMemory)
+        ids = selected_blocks(step)
+        if ids is None:
+            device = self._devices.get(step.id or "")
+            mine = self.kernel.block_ids(device.pfns)
+            ids = part_of([id_ for id_ in mine if id_ in driver.usable_blocks], step.part)
+        return driver.configure(ids, config=step.config, self_hosted=step.memmap_on_memory)
 
     def _set(self, step: SetTunables) -> Outcome:
         for name in step.__struct_fields__:

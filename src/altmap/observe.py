@@ -113,6 +113,11 @@ class Observer:
             getattr(now, what) - getattr(self._start[key], what) for key, now in counts.items()
         )
 
+    @property
+    def _nr_ballooned(self) -> int:
+        """Pages that a balloon has gained since the start, where none was known of."""
+        return len(self._kernel.ballooned)
+
     def _kib(self, nr_pages: int) -> int:
         return nr_pages * self._kernel.arch.page_size_bytes // 1024
 
@@ -131,7 +136,7 @@ class Observer:
         gains["CommitLimit"] = (self._kib(total) - gains["Hugetlb"]) // 2
         gains["HardwareCorrupted"] = self._kib(self._kernel.nr_poisoned() - self._start_poisoned)
         filled = self._kib(sum(len(pages) for pages in self._kernel.files.values()))
-        gains |= {"Shmem": filled, "Cached": filled}
+        gains |= {"Shmem": filled, "Cached": filled, "Balloon": self._kib(self._nr_ballooned)}
         now = _direct_map_kib(self._kernel)
         gains |= {name: kib - self._start_maps.get(name, 0) for name, kib in now.items()}
         if self._blank and "DirectMap2M" in gains:
@@ -149,6 +154,7 @@ class Observer:
         gains = {
             "nr_free_pages": self._gained(counts, "free"),
             "nr_memmap_pages": self._kernel.memmap_nr_pages() - self._start_memmap,
+            "nr_balloon_pages": self._nr_ballooned,
         }
         shown = {name: value + gains.get(name, 0) for name, value in self._base.vmstat.items()}
         # An unsigned long of the kernel wraps.

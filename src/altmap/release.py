@@ -47,6 +47,21 @@ class Release:
         ppc64 DLPAR passes MHP_MEMMAP_ON_MEMORY for each logical memory block.
     hyperv_chunk : str
         Unit of Hyper-V's hot-add: ``128MiB`` or ``block``.
+    prepare_notifier : bool
+        MEM_PREPARE_ONLINE before the memmap is initialised, MEM_FINISH_OFFLINE at the very end.
+    standby_added : str
+        When s390x adds its standby memory: at ``boot``, or when a block is ``configured``.
+    standby_asks : bool
+        The s390x driver passes MHP_MEMMAP_ON_MEMORY for standby memory that it adds at boot.
+    kmem_memmap_file : bool
+        A dax device says by its own file whether its memory hosts its memmap.
+    kmem_state_file : bool
+        A dax device's file ``state`` offlines and removes all of its memory, or nothing.
+    hyperv_versions : tuple of str
+        Versions of the dynamic memory protocol that hv_balloon asks for, one after the other.
+    balloon_lowers_managed : bool
+        Pages that a balloon takes are marked PageOffline and leave their zone's managed pages and
+        MemTotal; else they stay in both, in use.
     hyperv_foreign_pages : str
         What hv_balloon's callback does with a page of no region: ``dropped`` or ``generic``.
     hyperv_onlines_offline_tail : bool
@@ -55,8 +70,6 @@ class Release:
         An add that cannot create its memory blocks forgets where its memmap lies, and frees it.
     uncounts_failed_memmap : bool
         ``nr_memmap_pages`` loses a section's memmap that could not be had.
-    prepare_notifier : bool
-        MEM_PREPARE_ONLINE before the memmap is initialised, MEM_FINISH_OFFLINE at the very end.
     node_notifier : bool
         A chain of its own tells of a node's first memory and of its last.
     keeps_poison_offline : bool
@@ -110,6 +123,12 @@ class Release:
     hugetlb_dequeues_isolated: bool = True
     isolation_splits_gigantic: bool = True
     hvo_excludes_memmap_on_memory: bool = False
+    hyperv_versions: tuple[str, ...] = ("2.0", "1.0", "0.3")
+    balloon_lowers_managed: bool = True
+    standby_added: str = "boot"
+    standby_asks: bool = False
+    kmem_memmap_file: bool = False
+    kmem_state_file: bool = False
     has_auto_movable: bool = True
     boot_reserved_bytes: int = 118394880
     boot_used_bytes: int = 38240 << 10
@@ -154,8 +173,15 @@ _6_1 = Release(
         ),
         "has_auto_movable": "mm/memory_hotplug.c: auto_movable_zone_for_pfn (v6.1)",
         "debian_default_online": "CONFIG_MEMORY_HOTPLUG_DEFAULT_ONLINE in Debian's kernel package",
+        "hyperv_versions": "drivers/hv/hv_balloon.c: balloon_connect_vsp, version_resp (v6.1)",
+        "balloon_lowers_managed": "drivers/hv/hv_balloon.c: alloc_balloon_pages (v6.1)",
+        "standby_added": "drivers/s390/char/sclp_cmd.c: add_memory_merged (v6.1)",
+        "standby_asks": "drivers/s390/char/sclp_cmd.c: add_memory_merged (v6.1)",
+        "kmem_memmap_file": "drivers/dax/kmem.c: dev_dax_kmem_probe (v6.1)",
+        "kmem_state_file": "drivers/dax/kmem.c: dev_dax_kmem_remove (v6.1)",
     },
 )
+
 _6_12 = replace(
     _6_1,
     name="6.12",
@@ -176,6 +202,8 @@ _6_12 = replace(
     boot_reserved_bytes=111181824,
     boot_used_bytes=33600 << 10,
     debian_default_online={"x86_64": "online"},
+    standby_asks=True,
+    kmem_memmap_file=True,
     sources={
         "memmap_scope": "mm/memory_hotplug.c: create_altmaps_and_memory_blocks (v6.12)",
         "self_hosting": "arch/*/Kconfig (v6.12)",
@@ -206,6 +234,12 @@ _6_12 = replace(
         ),
         "has_auto_movable": "mm/memory_hotplug.c: auto_movable_zone_for_pfn (v6.12)",
         "debian_default_online": "CONFIG_MEMORY_HOTPLUG_DEFAULT_ONLINE in Debian's kernel package",
+        "hyperv_versions": "drivers/hv/hv_balloon.c: balloon_connect_vsp, version_resp (v6.12)",
+        "balloon_lowers_managed": "drivers/hv/hv_balloon.c: alloc_balloon_pages (v6.12)",
+        "standby_added": "drivers/s390/char/sclp_cmd.c: add_memory_merged (v6.12)",
+        "standby_asks": "drivers/s390/char/sclp_cmd.c: add_memory_merged (v6.12)",
+        "kmem_memmap_file": "drivers/dax/bus.c: memmap_on_memory_store (v6.12)",
+        "kmem_state_file": "drivers/dax/kmem.c: dev_dax_kmem_remove (v6.12)",
     },
 )
 
@@ -220,14 +254,19 @@ _4_20 = replace(
     has_auto_movable=False,
     hyperv_onlines_offline_tail=True,
     isolation_splits_gigantic=False,
+    balloon_lowers_managed=False,
     sources={
         **_6_1.sources,
         "memmap_scope": "the feature came with v5.13: a08a2ae34613",
-        "hyperv_onlines_offline_tail": '"hv_balloon: avoid touching uninitialized struct page '
-        'during tail onlining", after v4.20',
+        "hyperv_onlines_offline_tail": (
+            '"hv_balloon: avoid touching uninitialized struct page during tail '
+            'onlining", after v4.20'
+        ),
         "isolation_splits_gigantic": "isolate_single_pageblock came with v5.19: b2c9e2fbba32",
+        "balloon_lowers_managed": "d1df458cbfdb (v5.11)",
     },
 )
+
 _5_13 = replace(
     _6_1,
     name="5.13",
@@ -245,6 +284,7 @@ _5_13 = replace(
         "has_auto_movable": "memory groups came with v5.15",
     },
 )
+
 _5_15 = replace(
     _5_13,
     name="5.15",
@@ -255,6 +295,7 @@ _5_15 = replace(
         "hvo_excludes_memmap_on_memory": "v5.14, until 66361095129b (v6.0)",
     },
 )
+
 _6_6 = replace(
     _6_1,
     name="6.6",
@@ -281,6 +322,7 @@ _6_6 = replace(
         "debian_default_online": "changelog of Debian's kernel package, 6.5",
     },
 )
+
 _6_8 = replace(
     _6_6,
     name="6.8",
@@ -288,6 +330,8 @@ _6_8 = replace(
     self_hosting=("x86_64", "aarch64", "ppc64le", "s390x"),
     prepare_notifier=True,
     hugetlb_first_in_first_out=True,
+    standby_asks=True,
+    kmem_memmap_file=True,
     sources={
         **_6_6.sources,
         "prepare_notifier": "c5f1e2d18909 (v6.8)",
@@ -295,8 +339,11 @@ _6_8 = replace(
         "memmap_scope": "6b8f0798b85a (v6.8)",
         "self_hosting": "c5f1e2d18909 (v6.8)",
         "frees_altmap_of_failed_add": '"fix incorrect altmap passing in error path", of 2026',
+        "standby_asks": '"s390: enable MHP_MEMMAP_ON_MEMORY" (v6.8)',
+        "kmem_memmap_file": "73954d379efd (v6.8)",
     },
 )
+
 _6_18 = replace(
     _6_12,
     name="6.18",
@@ -306,10 +353,13 @@ _6_18 = replace(
     sources={
         **_6_12.sources,
         "frees_altmap_of_failed_add": '"fix incorrect altmap passing in error path", of 2026',
-        "uncounts_failed_memmap": '"fix accounting of memmap pages" of 2025, c3576889d87b; '
-        '"fix vmemmap accounting underflow" of 2026',
+        "uncounts_failed_memmap": (
+            '"fix accounting of memmap pages" of 2025, c3576889d87b; "fix vmemmap '
+            'accounting underflow" of 2026'
+        ),
     },
 )
+
 _7_3 = replace(
     _6_12,
     name="7.3",
@@ -321,6 +371,10 @@ _7_3 = replace(
     shape="7.3",
     boot_reserved_bytes=117882880,
     boot_used_bytes=37740 << 10,
+    hyperv_versions=("2.0",),
+    standby_added="configured",
+    standby_asks=False,
+    kmem_state_file=True,
     sources={
         **_6_12.sources,
         "nopage_flags": "fs/proc/page.c: stable_page_flags (v7.3)",
@@ -328,6 +382,10 @@ _7_3 = replace(
         "node_notifier": "mm/memory_hotplug.c: online_pages (v7.3)",
         "hugetlb_dequeues_isolated": "mm/hugetlb.c: dequeue_hugetlb_folio_node_exact (v7.3)",
         "hyperv_foreign_pages": "drivers/hv/hv_balloon.c: hv_online_page (v7.3)",
+        "hyperv_versions": "drivers/hv/hv_balloon.c: balloon_connect_vsp, version_resp (v7.3)",
+        "standby_added": "drivers/s390/char/sclp_mem.c: sclp_config_mem_store (v7.3)",
+        "standby_asks": "drivers/s390/char/sclp_mem.c: nothing is added at boot (v7.3)",
+        "kmem_state_file": "drivers/dax/kmem.c: state_store, dax_kmem_do_hotremove (v7.3)",
     },
 )
 

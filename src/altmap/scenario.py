@@ -20,6 +20,7 @@ from altmap.pfn import parse_address, parse_size
 
 __all__ = (
     "Address",
+    "Configure",
     "Device",
     "Dump",
     "Fill",
@@ -30,6 +31,7 @@ __all__ = (
     "Online",
     "Plug",
     "Poison",
+    "Range",
     "Region",
     "Resize",
     "Scenario",
@@ -49,7 +51,7 @@ OnlineType = Literal["online", "online_kernel", "online_movable"]
 AutoOnline = Literal["offline", "online", "online_kernel", "online_movable"]
 MemmapMode = Literal["off", "on", "force"]
 OnlinePolicy = Literal["contig-zones", "auto-movable"]
-Driver = Literal["dimm", "hyperv"]
+Driver = Literal["dimm", "hyperv", "kmem", "standby", "probe"]
 FillKind = Literal["file", "held", "pinned", "kernel", "hugetlb", "hugetlb-file"]
 VetoOn = Literal["prepare_online", "going_online", "going_offline"]
 VetoErrno = Literal["EPERM", "EBUSY", "ENOMEM", "EINVAL", "EAGAIN", "none"]
@@ -59,6 +61,15 @@ _MOST_BLOCKS = 1 << 20
 _MOST_CPUS = 8192  # CONFIG_NR_CPUS of distributions
 _MOST_NODES = 1024  # MAX_NUMNODES
 _MOST_RATIO = 1 << 31
+_SEVERAL_RANGES = ("dimm", "kmem")
+#: Drivers whose host or user names the address, and keys that only one driver knows.
+_NEED_ADDRESS = ("hyperv", "probe")
+_KEYS_OF_ONE = {
+    "region": "hyperv",
+    "dax": "kmem",
+    "memmap_on_memory": "kmem",
+    "increment": "standby",
+}
 
 
 class Size(int):
@@ -81,6 +92,13 @@ class Node(_Strict, kw_only=True):
 
 class Region(_Strict, kw_only=True):
     """The region that a Hyper-V host names for a hot-add; the range added lies in it."""
+
+    address: Address
+    size: Size
+
+
+class Range(_Strict, kw_only=True):
+    """A further range of a device that has several."""
 
     address: Address
     size: Size
@@ -117,6 +135,7 @@ class Machine(_Strict, kw_only=True):
     hugetlb_free_vmemmap: bool | None = None
     auto_online_blocks: AutoOnline | None = None
     unbacked_reads: Literal["fault", "allowed"] = "fault"
+    balloon: Literal["hyperv"] | None = None
     devices: list[Device] = []
 
 
@@ -125,7 +144,7 @@ class _Step(_Strict, kw_only=True, tag_field="do"):
 
 
 class Plug(_Step, kw_only=True, tag="plug"):
-    """Memory arrives: a DIMM is plugged, or a Hyper-V host adds a range."""
+    """Memory arrives, by one of the drivers."""
 
     size: Size
     id: str
@@ -133,6 +152,10 @@ class Plug(_Step, kw_only=True, tag="plug"):
     address: Address | None = None
     node: int | None = None
     region: Region | None = None
+    more_ranges: list[Range] = []
+    dax: Literal["cxl", "pmem", "hmem"] | None = None
+    memmap_on_memory: bool | None = None
+    increment: Size | None = None
 
 
 class Unplug(_Step, kw_only=True, tag="unplug"):
@@ -162,6 +185,13 @@ class Online(_Selection, kw_only=True, tag="online"):
 
 class Offline(_Selection, kw_only=True, tag="offline"):
     """Memory blocks are offlined, in the order given, up to the first refusal."""
+
+
+class Configure(_Selection, kw_only=True, tag="configure"):
+    """Blocks of s390x standby memory are taken from the machine, or given back."""
+
+    config: bool = True
+    memmap_on_memory: bool | None = None
 
 
 class Fill(_Step, kw_only=True, tag="fill"):
@@ -208,9 +238,23 @@ class SetTunables(_Step, kw_only=True, tag="set"):
     auto_movable_ratio: int | None = None
     auto_movable_numa_aware: bool | None = None
     fail_block_devices: bool | None = None
+    acpi_memory_hotplug: bool | None = None
 
 
-Step = Plug | Unplug | Resize | Online | Offline | Fill | Free | Poison | Veto | Dump | SetTunables
+Step = (
+    Plug
+    | Unplug
+    | Resize
+    | Online
+    | Offline
+    | Configure
+    | Fill
+    | Free
+    | Poison
+    | Veto
+    | Dump
+    | SetTunables
+)
 
 
 class Scenario(_Strict, kw_only=True):
@@ -339,13 +383,15 @@ def _check_step(where: str, step: Step) -> None:
                 raise InputError(f"{where}.size {step.size}: need more than 0 bytes")
             if not step.id:
                 raise InputError(f"{where}.id {step.id!r}: need a name for the device")
-            if step.driver == "hyperv" and step.address is None:
-                raise InputError(f"{where}: a hyperv plug needs an address, the host names it")
-            if step.driver == "hyperv" and step.node is not None:
-                raise InputError(f"{where}.node: a hyperv host names no node")
-            if step.driver != "hyperv" and step.region is not None:
-                raise InputError(f"{where}.region: only a hyperv plug has one")
+            if step.driver in _NEED_ADDRESS and step.address is None:
+                raise InputError(f"{where}: a {step.driver} plug needs an address")
+            if step.driver in ("hyperv", "standby") and step.node is not None:
+                raise InputError(f"{where}.node: a {step.driver} host names no node")
+            for key, driver in _KEYS_OF_ONE.items():
+                if getattr(step, key) is not None and step.driver != driver:
+                    raise InputError(f"{where}.{key}: only a {driver} plug has one")
             _check_region(where, step)
+            _check_more_ranges(where, step)
         case Resize():
             if step.size < 0:
                 raise InputError(f"{where}.size {step.size}: need 0 bytes or more")
@@ -360,7 +406,7 @@ def _check_step(where: str, step: Step) -> None:
                 selected_blocks(step)
             except InputError as error:
                 raise InputError(f"{where}.{error}") from error
-        case Online() | Offline():
+        case Online() | Offline() | Configure():
             if (step.id is None) == (step.blocks is None):
                 raise InputError(f"{where}: need either id or blocks")
             if step.blocks is not None and step.part != "all":
@@ -390,6 +436,16 @@ def _check_huge(where: str, step: Fill) -> None:
         )
 
 
+def _check_more_ranges(where: str, step: Plug) -> None:
+    if step.more_ranges and step.driver not in _SEVERAL_RANGES:
+        raise InputError(f"{where}.more_ranges: a {step.driver} device has one range")
+    for index, item in enumerate(step.more_ranges):
+        if item.size <= 0:
+            raise InputError(
+                f"{where}.more_ranges[{index}].size {item.size}: need more than 0 bytes"
+            )
+
+
 def _check_region(where: str, step: Plug) -> None:
     if step.region is None or step.address is None:
         return
@@ -401,7 +457,7 @@ def _check_region(where: str, step: Plug) -> None:
         )
 
 
-def selected_blocks(step: Online | Offline | Veto) -> list[int] | None:
+def selected_blocks(step: Online | Offline | Configure | Veto) -> list[int] | None:
     """Return the block ids that the step names itself, ``None`` if it names a device.
 
     Raises
@@ -427,7 +483,7 @@ def selected_blocks(step: Online | Offline | Veto) -> list[int] | None:
     return ids
 
 
-def part_of(ids: range, part: str) -> list[int]:
+def part_of(ids: Sequence[int], part: str) -> list[int]:
     """Return the blocks of a device that ``part`` selects: all, or the one it names."""
     chosen = {
         "all": ids,
@@ -443,14 +499,18 @@ def step_name(step: Step) -> str:
     if step.name:
         return step.name
     verb = str(step.__struct_config__.tag)
+    if isinstance(step, Configure) and not step.config:
+        verb = "deconfigure"
     if isinstance(step, SetTunables | Dump):
         return verb
     if isinstance(step, Poison):
         return f"{verb}-{step.address:#x}"
     if isinstance(step, Veto):
         return f"{verb}-{step.on}"
-    if isinstance(step, Online | Offline) and step.id is None:
+    if isinstance(step, Online | Offline | Configure) and step.id is None:
         ids = selected_blocks(step) or []
         return f"{verb}-memory{ids[0]}" + (f"-{ids[-1]}" if len(ids) > 1 else "")
-    part = f"-{step.part}" if isinstance(step, Online | Offline) and step.part != "all" else ""
+    part = ""
+    if isinstance(step, Online | Offline | Configure) and step.part != "all":
+        part = f"-{step.part}"
     return re.sub(r"[^A-Za-z0-9._+-]", "_", f"{verb}-{step.id}{part}")

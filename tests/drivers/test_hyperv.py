@@ -3,6 +3,7 @@
 import pytest
 
 from altmap.drivers.hyperv import HypervBalloon
+from altmap.drivers.hyperv_messages import HotAddRequest, PageRange, decode, encode
 from altmap.kernel.touch import KernelFault
 from altmap.machine import ModelMachine
 from altmap.pfn import PfnRange, PfnSet
@@ -20,17 +21,18 @@ class Guest:
         self.model = ModelMachine.start(Machine(**settings | changes))
         self.kernel = self.model.kernel
         self.before = self.kernel.total_ram_nr_pages()
-        self.driver = HypervBalloon(self.kernel)
+        self.balloon = HypervBalloon(self.kernel)
+        self.driver = self.balloon.hot_add
 
     def hot_add(self, start, nr_pages, region=None):
         """Return the page count that the driver answers, and the result word."""
         pages = PfnRange(start, start + nr_pages)
         self.model.backing.backed |= pages
-        self.kernel.take_events()
-        self.driver.hot_add_request(pages, region and PfnRange(*region))
-        answer = next(e.text for e in self.kernel.events if "answers" in e.text)
-        words = dict(word.split("=") for word in answer.split() if "=" in word)
-        return int(words["page_count"]), int(words["result"])
+        named = None if region is None else PageRange(region[0], region[1] - region[0])
+        request = HotAddRequest(trans_id=1, pages=PageRange(start, nr_pages), region=named)
+        (raw,) = self.balloon.receive(encode(request))
+        answer = decode(raw)
+        return answer.page_count, answer.result
 
     @property
     def ends(self):

@@ -410,7 +410,7 @@ class HypervSteps(DimmSteps):
         total = -(-(before + size + after) // 128) * 128 * MIB
         pfns = self.machine._devices.pfns(start, total)
         host = self.machine._drivers.get("hyperv")
-        regions = host.balloon.regions if host else ()
+        regions = host.guest.hot_add.regions if host else ()
         if any(r.start < pfns.end and pfns.start < r.end for r in regions):
             # For a region that it knows, the driver counts coverage from where it stood, not from
             # the range: it takes page frames for backed that are not (a bug of its own).

@@ -155,7 +155,8 @@ def _value(value: Any) -> str:
 def matrix_text(cells: Sequence[Cell], folder: str = "DIR") -> str:
     """Return a table of verdicts, and each fault below it."""
     policies = list(dict.fromkeys(cell.policy for cell in cells))
-    width = max(map(len, policies)) + 1
+    width = max(len(cell.verdict) for cell in cells)
+    width = max(width, *map(len, policies)) + 1
     rows = [_columns("", "", policies, width)]
     for driver, arch in dict.fromkeys((cell.driver, cell.arch) for cell in cells):
         verdicts = [cell.verdict for cell in cells if (cell.driver, cell.arch) == (driver, arch)]
@@ -170,7 +171,7 @@ def matrix_text(cells: Sequence[Cell], folder: str = "DIR") -> str:
 
 
 def _columns(driver: str, arch: str, cells: Sequence[str], width: int) -> str:
-    return f"{driver:8}{arch:12}{''.join(f'{cell:{width}}' for cell in cells)}".rstrip()
+    return f"{driver:11}{arch:12}{''.join(f'{cell:{width}}' for cell in cells)}".rstrip()
 
 
 def matrix_builtins(cells: Sequence[Cell]) -> dict[str, Any]:

@@ -76,6 +76,25 @@ def _hyperv(at_bytes: int, size_bytes: int) -> Steps:
     ]
 
 
+def _kmem(arch: Arch, block_bytes: int) -> Steps:
+    del arch
+    size = _size(block_bytes)
+    return [{"do": "plug", "id": "m1", "driver": "kmem", "address": hex(_BASE), "size": size}]
+
+
+def _standby(arch: Arch, block_bytes: int) -> Steps:
+    del arch
+    return [
+        {"do": "plug", "id": "m1", "driver": "standby", "size": _size(block_bytes)},
+    ]
+
+
+def _probe(arch: Arch, block_bytes: int) -> Steps:
+    del arch
+    size = _size(block_bytes // 2)
+    return [{"do": "plug", "id": "m1", "driver": "probe", "address": hex(_BASE), "size": size}]
+
+
 def _size(size_bytes: int) -> str:
     return f"{size_bytes >> 10}KiB"
 
@@ -93,12 +112,15 @@ PARTIAL: dict[str, Partial] = {
         ),
         Partial(
             "hyperv",
-            ("x86_64", *_ARM64),
+            ("x86_64",),  # a guest on arm64 says that it adds no memory
             (
                 ("one page at the start of a block", _hyperv_page),
                 ("the second half of a block", _hyperv_second_half),
                 ("the first half of a block", _hyperv_first_half),
             ),
         ),
+        Partial("kmem", ("x86_64", *_ARM64), (("whole blocks, as kmem adds", _kmem),)),
+        Partial("standby", ("s390x",), (("a block that is there since boot", _standby),)),
+        Partial("probe", ("x86_64",), (("half of a block", _probe),)),
     )
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from altmap.drivers.acpi import plug_dimm
 from altmap.drivers.driver import Driver
+from altmap.drivers.record import DriverRecord
 from altmap.errors import InputError
 from altmap.kernel.hotplug import add_memory_resource, memory_block_online
 from altmap.kernel.state import Kernel
@@ -11,7 +12,21 @@ from altmap.pfn import PfnRange
 from altmap.scenario import Plug
 from altmap.trace import OK, Outcome
 
-__all__ = ("DlparDimms", "add")
+__all__ = ("RECORD", "DlparDimms", "add")
+
+RECORD = DriverRecord(
+    name="pseries DLPAR",
+    scenario='`driver = "dimm"` on ppc64le',
+    adds="one logical memory block, which is the memory block; online at once",
+    partly_backed="no",
+    touches_offline="anyone: the block was acquired before",
+    opts_in="since 6.6, for each block",
+    gives_back="one logical memory block",
+    group="none",
+    resource="`System RAM`",
+    lab="QEMU's pseries machine can",
+    sources="arch/powerpc/platforms/pseries/hotplug-memory.c",
+)
 
 
 class DlparDimms(Driver):

@@ -7,12 +7,34 @@ from dataclasses import dataclass, field
 
 from altmap.errors import InputError
 from altmap.kernel.state import Addition, Kernel
-from altmap.pfn import PfnRange
+from altmap.pfn import PfnRange, PfnSet
 from altmap.platform.backing import Backing
 from altmap.scenario import Plug
-from altmap.trace import Outcome
+from altmap.trace import GUEST_TO_HOST, HOST_TO_GUEST, Outcome
 
-__all__ = ("Device", "Devices", "Driver")
+__all__ = ("Device", "Devices", "Driver", "to_guest", "to_host")
+
+
+def to_guest(kernel: Kernel, text: str, function: str, message: bytes | None = None) -> None:
+    """Record what a host says to its guest.
+
+    Parameters
+    ----------
+    kernel : Kernel
+        The guest's.
+    text : str
+        The message's name and fields, in one line.
+    function : str
+        The guest's function that takes it.
+    message : bytes, optional
+        The message as it goes over the wire, where it does.
+    """
+    kernel.note("driver", HOST_TO_GUEST + text, function=function, message=message)
+
+
+def to_host(kernel: Kernel, text: str, function: str, message: bytes | None = None) -> None:
+    """Record what a guest says to its host; *function* is the guest's that says it."""
+    kernel.note("driver", GUEST_TO_HOST + text, function=function, message=message)
 
 
 @dataclass(slots=True)
@@ -25,6 +47,8 @@ class Device:
         As a scenario names it.
     pfns : PfnRange
         What it occupies.
+    more : tuple of PfnRange
+        Further ranges of the same device.
     addition : Addition or None
         What the kernel made of it, if it is one add.
     kept : str
@@ -35,6 +59,12 @@ class Device:
     pfns: PfnRange
     addition: Addition | None = None
     kept: str = ""
+    more: tuple[PfnRange, ...] = ()
+
+    @property
+    def ranges(self) -> tuple[PfnRange, ...]:
+        """Everything that it occupies."""
+        return (self.pfns, *self.more)
 
 
 @dataclass(slots=True)
@@ -62,13 +92,21 @@ class Devices:
         """Put in a device and back its memory, unless it lies where nothing can be mapped."""
         self.by_id[id_] = device
         page = self.kernel.arch.page_size_bytes
-        if device.pfns.end <= (1 << self.kernel.arch.max_physmem_bits) // page:
-            self.backing.backed |= device.pfns
+        for pfns in device.ranges:
+            if pfns.end <= (1 << self.kernel.arch.max_physmem_bits) // page:
+                self.backing.backed |= pfns
         return device
 
     def remove(self, id_: str) -> None:
         """Take out a device and what backed its memory."""
-        self.backing.backed -= self.by_id.pop(id_).pfns
+        for pfns in self.by_id.pop(id_).ranges:
+            self.backing.backed -= pfns
+
+    def additions(self, id_: str) -> list[Addition]:
+        """Return the kernel's adds that brought memory of a device, lowest first."""
+        ranges = self.by_id[id_].ranges
+        found = [a for a in self.kernel.additions if any(a.pfns.overlaps(r) for r in ranges)]
+        return sorted(found, key=lambda addition: addition.pfns.start)
 
     def check_new(self, id_: str) -> None:
         """Check that no device has the id.
@@ -101,7 +139,43 @@ class Devices:
     def addresses(self) -> list[tuple[int, int]]:
         """Return the address ranges ``[start, end)`` that devices occupy."""
         page = self.kernel.arch.page_size_bytes
-        return [(d.pfns.start * page, d.pfns.end * page) for d in self.by_id.values()]
+        ranges = [pfns for device in self.by_id.values() for pfns in device.ranges if pfns]
+        return [(pfns.start * page, pfns.end * page) for pfns in ranges]
+
+    def blocks(self, id_: str) -> list[int]:
+        """Return the ids of a device's memory blocks, in the order of its ranges.
+
+        They are those that were added for it. A device that is cut to whole blocks may share its
+        first and last one with other memory, and then has no part in them. Where nothing was added
+        they are the blocks that it would have.
+        """
+        kernel = self.kernel
+        touched = [id_ for pfns in self.get(id_).ranges if pfns for id_ in kernel.block_ids(pfns)]
+        added = {id_ for a in self.additions(id_) for id_ in kernel.block_ids(a.pfns)}
+        return [id_ for id_ in dict.fromkeys(touched) if not added or id_ in added]
+
+    def further_ranges(self, plug: Plug) -> tuple[PfnRange, ...]:
+        """Return the page frames of a plug's further ranges.
+
+        Raises
+        ------
+        InputError
+            If one is not made of whole pages, or touches memory that is there.
+        """
+        ranges: list[PfnRange] = []
+        taken = PfnSet.of(self.kernel.boot_ram)
+        for start, end in self.addresses():
+            taken |= self.pfns(start, end - start)
+        for item in plug.more_ranges:
+            pfns = self.pfns(item.address, item.size)
+            if taken.count(pfns):
+                raise InputError(
+                    f"plug {plug.id!r}: more_ranges [{item.address:#x}, "
+                    f"{item.address + item.size:#x}) overlaps memory that is there"
+                )
+            taken |= pfns
+            ranges.append(pfns)
+        return tuple(ranges)
 
 
 @dataclass(slots=True)

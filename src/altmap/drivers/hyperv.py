@@ -1,287 +1,292 @@
-"""Hyper-V dynamic memory: ``drivers/hv/hv_balloon.c``.
+"""Hyper-V dynamic memory, the guest's half: ``drivers/hv/hv_balloon.c``.
 
-The host names page ranges; Linux adds whole chunks and onlines only the pages that the host has
-backed. The rest of a chunk stays fake-offline until a later request covers it. The region's
-bookkeeping is kept as the driver keeps it, oddities included.
+It answers each message of the host with what the driver would send. Time does not pass: work items
+run at once, and the 45 calls before the first pressure report count as over.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from enum import IntEnum
 
-from altmap.drivers.driver import Device, Devices, Driver
-from altmap.errors import InputError
-from altmap.kernel.hotplug import add_memory_resource
+from altmap.drivers.hyperv_messages import (
+    MAX_RANGES,
+    BalloonRequest,
+    BalloonResponse,
+    CapabilitiesReport,
+    CapabilitiesResponse,
+    HotAddRequest,
+    HotAddResponse,
+    InfoMessage,
+    MessageError,
+    PageRange,
+    StatusReport,
+    UnballoonRequest,
+    UnballoonResponse,
+    VersionRequest,
+    VersionResponse,
+    decode,
+    encode,
+)
+from altmap.drivers.hyperv_regions import HotAdd
 from altmap.kernel.state import Kernel
+from altmap.kernel.watermarks import si_mem_available_nr_pages
 from altmap.pfn import PfnRange, PfnSet
-from altmap.scenario import Plug
-from altmap.trace import OK, Outcome
 
-__all__ = ("HypervBalloon", "HypervHost", "Region")
+__all__ = ("HYPERV_PAGE_BYTES", "HypervBalloon", "State", "balloon_floor_nr_pages")
 
-_CHUNK_BYTES_6_1 = 128 << 20
-
-
-class HypervHost(Driver):
-    """The host: it backs ranges, names them to the guest, and never takes them back."""
-
-    def __init__(self, devices: Devices) -> None:
-        Driver.__init__(self, devices)
-        self.balloon = HypervBalloon(devices.kernel)
-
-    def plug(self, plug: Plug) -> Outcome:
-        """Back a range and ask the guest to add it."""
-        self.devices.check_new(plug.id)
-        assert plug.address is not None  # checked with the scenario
-        pfns = self.devices.pfns(plug.address, plug.size)
-        if self.devices.backing.backed.count(pfns):
-            raise InputError(
-                f"plug {plug.id!r}: [{plug.address:#x}, {plug.address + plug.size:#x}) "
-                "overlaps memory that the host backs already"
-            )
-        region = None
-        if plug.region is not None:
-            region = self.devices.pfns(plug.region.address, plug.region.size)
-        self.devices.add(plug.id, Device(plug.driver, pfns))
-        return self.balloon.hot_add_request(pfns, region)
-
-    def take_over(self, device: Device) -> None:
-        """Take over a region that Linux added before the start."""
-        self.balloon.take_over(device.pfns)
+HYPERV_PAGE_BYTES = 4096
+_MIB = 1 << 20
+#: Below so many MiB: the MiB and the share of memory (as a shift) that stay with the guest.
+_FLOOR = ((128, 8, 1), (512, 40, 2), (2048, 104, 3), (8192, 232, 4))
+_FLOOR_ABOVE = (488, 5)
 
 
-@dataclass(slots=True)
-class Region:
-    """``struct hv_hotadd_state``: what the host offered, what it gave, what Linux added.
+class State(IntEnum):
+    """``enum hv_dm_state``."""
 
-    Attributes
-    ----------
-    start, end : int
-        The region, pfns.
-    covered_start, covered_end : int
-        What the host has backed, less the gaps.
-    added_end : int
-        End of what was added to Linux (``ha_end_pfn``).
-    gaps : list of (int, int)
-        ``[start, end)`` inside the covered range that the host skipped; may be inverted (empty).
-    """
+    INITIALIZING = 0
+    INITIALIZED = 1
+    BALLOON_UP = 2
+    BALLOON_DOWN = 3
+    HOT_ADD = 4
+    INIT_ERROR = 5
 
-    start: int
-    end: int
-    covered_start: int
-    covered_end: int
-    added_end: int
-    gaps: list[tuple[int, int]] = field(default_factory=list)
 
-    def backed(self) -> PfnSet:
-        """Return the page frames that the driver takes to be backed (``has_pfn_is_backed``)."""
-        if self.covered_end <= self.covered_start:
-            return PfnSet()
-        pages = PfnSet.of(PfnRange(self.covered_start, self.covered_end))
-        for start, end in self.gaps:
-            if start < end:
-                pages -= PfnRange(start, end)
-        return pages
+def balloon_floor_nr_pages(total_nr_pages: int, page_size_bytes: int) -> int:
+    """Return the pages that a guest keeps whatever the host wants (``compute_balloon_floor``)."""
+    mib = _MIB // page_size_bytes
+    for below, fixed, shift in _FLOOR:
+        if total_nr_pages < below * mib:
+            return fixed * mib + (total_nr_pages >> shift)
+    fixed, shift = _FLOOR_ABOVE
+    return fixed * mib + (total_nr_pages >> shift)
 
 
 @dataclass(slots=True)
 class HypervBalloon:
-    """The guest's driver, registered as the kernel's online-page callback.
+    """The driver, registered as the kernel's online-page callback.
 
     Attributes
     ----------
     kernel : Kernel
-    regions : list of Region
-        In the order of their requests; the first match wins everywhere.
-    do_hot_add : bool
-        Cleared for good when an add finds the range taken.
+    hot_add : HotAdd
+        Its regions.
+    state : State
+        What it is doing; nothing is ever refused for it.
+    num_pages_added : int
+        What its answers to hot-add requests sum up to, pages.
+    max_dynamic_page_count : int or None
+        What the host said it would give at most.
     """
 
     kernel: Kernel
-    regions: list[Region] = field(default_factory=list)
-    do_hot_add: bool = True
+    hot_add: HotAdd = field(init=False)
+    state: State = State.INITIALIZING
+    num_pages_added: int = 0
+    max_dynamic_page_count: int | None = None
+    _versions: list[str] = field(init=False)
+    _version: str = ""
+    _trans_id: int = 0
 
     def __post_init__(self) -> None:
-        self.kernel.online_callback = self.online_pages
+        self.hot_add = HotAdd(self.kernel)
+        self._versions = list(self.kernel.release.hyperv_versions)
+        if self.kernel.online_callback is None:
+            # Where another driver was first, the error of set_online_page_callback is ignored.
+            self.kernel.online_callback = self.hot_add.online_pages
 
     @property
-    def chunk_nr_pages(self) -> int:
-        """Pages of one add: 128 MiB, or a memory block on later releases."""
-        if self.kernel.release.hyperv_chunk == "block":
-            return self.kernel.block_nr_pages
-        return _CHUNK_BYTES_6_1 // self.kernel.arch.page_size_bytes
+    def version(self) -> str:
+        """The version of the protocol that was asked for last: ``2.0``."""
+        return self._version
 
-    def take_over(self, pages: PfnRange) -> None:
-        """Take over a region that Linux added before the start; what is withheld is unbacked."""
-        backed = PfnSet.of(pages) - self.kernel.fake_offline
-        covered = backed.span()
-        gaps = PfnSet.of(covered) - backed
-        self.regions.append(
-            Region(
-                pages.start,
-                pages.end,
-                covered.start,
-                covered.end,
-                added_end=pages.end,
-                gaps=[(gap.start, gap.end) for gap in gaps.ranges()],
+    @property
+    def pressure_nr_pages(self) -> int:
+        """``get_pages_committed``; what files in memory hold stands for ``vm_memory_committed``."""
+        kernel = self.kernel
+        committed = sum(len(pages) for pages in kernel.files.values())
+        waiting = max(0, self.num_pages_added - self.hot_add.nr_onlined)
+        return committed + len(kernel.ballooned) + waiting + self._floor
+
+    @property
+    def _floor(self) -> int:
+        kernel = self.kernel
+        return balloon_floor_nr_pages(kernel.total_ram_nr_pages(), kernel.arch.page_size_bytes)
+
+    def probe(self) -> bytes:
+        """Return the request for the first version (``balloon_connect_vsp``)."""
+        return self._ask_for_a_version()
+
+    def receive(self, raw: bytes) -> Iterator[bytes]:
+        """Handle a message (``balloon_onchannelcallback``); yield each answer as it is sent.
+
+        Raises
+        ------
+        MessageError
+            If the bytes are no message that a host sends.
+        """
+        if self.state is State.INIT_ERROR:
+            return  # the channel is closed
+        match decode(raw):
+            case VersionResponse() as message:
+                yield from self._version_response(message)
+            case CapabilitiesResponse() as message:
+                self.state = State.INITIALIZED if message.is_accepted else self._init_error()
+            case BalloonRequest() as message:
+                yield from self._balloon_up(message)
+            case UnballoonRequest() as message:
+                yield from self._balloon_down(message)
+            case HotAddRequest() as message:
+                yield self._hot_add(message)
+            case InfoMessage() as message:
+                if message.max_page_count is not None:
+                    self.max_dynamic_page_count = message.max_page_count
+            case other:
+                raise MessageError(f"{other.TYPE.name}: the guest sends it, no host does")
+
+    def post_status(self) -> bytes:
+        """Return the pressure report that the driver's thread sends next."""
+        scale = self.kernel.arch.page_size_bytes // HYPERV_PAGE_BYTES
+        return encode(
+            StatusReport(
+                trans_id=self._next_id(),
+                num_avail=si_mem_available_nr_pages(self.kernel) * scale,
+                num_committed=self.pressure_nr_pages * scale,
             )
         )
 
-    def hot_add_request(self, pages: PfnRange, region: PfnRange | None) -> Outcome:
-        """Handle DM_MEM_HOT_ADD_REQUEST (``hot_add_req``).
+    # --- the handshake ---------------------------------------------------------------------
 
-        Parameters
-        ----------
-        pages : PfnRange
-            What the host backs now.
-        region : PfnRange or None
-            The region that the host names; if it names none, the driver makes one: the start
-            rounded down, the length rounded up from the page count alone.
-        """
-        host_specified = region is not None
-        if region is None:
-            chunk = self.chunk_nr_pages
-            start = pages.start // chunk * chunk
-            region = PfnRange(start, start + -(-len(pages) // chunk) * chunk)
-        refusals: list[Outcome] = []
-        page_count = (
-            self._process_hot_add(pages, region, host_specified, refusals) if self.do_hot_add else 0
+    def _ask_for_a_version(self) -> bytes:
+        self._version = self._versions.pop(0)
+        major, minor = self._version.split(".")
+        return encode(
+            VersionRequest(
+                trans_id=self._next_id(),
+                major=int(major),
+                minor=int(minor),
+                is_last_attempt=not self._versions,
+            )
         )
-        result = 1 if page_count > 0 or not self.do_hot_add else 0
+
+    def _version_response(self, message: VersionResponse) -> Iterator[bytes]:
+        if message.is_accepted:
+            yield encode(self._capabilities())
+        elif self._versions:
+            yield self._ask_for_a_version()
+        else:
+            self.state = self._init_error()
+
+    def _init_error(self) -> State:
+        """Fail the probe: ``-EPROTO``, and the callback is taken back."""
+        if self.kernel.online_callback == self.hot_add.online_pages:
+            self.kernel.online_callback = None
+        self.kernel.note("driver", "hv_balloon gives up: EPROTO", function="balloon_probe")
+        return State.INIT_ERROR
+
+    def _capabilities(self) -> CapabilitiesReport:
+        arch = self.kernel.arch
+        chunk_bytes = self.hot_add.chunk_nr_pages * arch.page_size_bytes
+        return CapabilitiesReport(
+            trans_id=self._next_id(),
+            balloon=arch.page_size_bytes == HYPERV_PAGE_BYTES,
+            # arm64 cannot tell the node of an address, and the message names none.
+            hot_add=arch.family != "aarch64",
+            hot_add_alignment=(chunk_bytes // _MIB).bit_length() - 1 & 15,
+        )
+
+    # --- balloon ---------------------------------------------------------------------------
+
+    def _balloon_up(self, message: BalloonRequest) -> Iterator[bytes]:
+        """Give pages in units of 2 MiB, then one by one, down to the floor (``balloon_up``)."""
+        self.state = State.BALLOON_UP
+        left = self._above_floor(message.num_pages)
+        unit = 2 * _MIB // self.kernel.arch.page_size_bytes
+        while self.state is State.BALLOON_UP:
+            units = self._alloc_balloon_pages(unit, min(left // unit, MAX_RANGES))
+            if unit > 1 and not units:
+                unit = 1
+                continue
+            nr_pages = len(units) * unit
+            if nr_pages in (0, left):
+                self.state = State.INITIALIZED
+            left -= nr_pages
+            yield encode(
+                BalloonResponse(
+                    trans_id=self._next_id(),
+                    more_pages=self.state is State.BALLOON_UP,
+                    ranges=tuple(PageRange(start, unit) for start in units),
+                )
+            )
+
+    def _above_floor(self, num_pages: int) -> int:
+        available, floor = si_mem_available_nr_pages(self.kernel), self._floor
+        if available - num_pages >= floor:
+            return num_pages
+        given = max(0, available - floor)
+        self.kernel.note(
+            "driver",
+            f"balloon request will be partially fulfilled: {given} of {num_pages} pages, "
+            f"{available} are available and {floor} are the floor",
+            function="balloon_up",
+        )
+        return given
+
+    def _alloc_balloon_pages(self, unit: int, nr_units: int) -> list[int]:
+        """Take units from the buddy; return where each starts."""
+        pages = self.kernel.take_units(unit, nr_units)
+        self.kernel.ballooned |= pages
+        if self.kernel.release.balloon_lowers_managed:
+            self.kernel.fake_offline |= pages
+        else:
+            self.kernel.used |= pages
+        if pages:
+            self.kernel.note("ballooned", f"{len(pages)} pages taken", pages, "alloc_balloon_pages")
+        return [s for run in pages.ranges() for s in range(run.start, run.end, unit)]
+
+    def _balloon_down(self, message: UnballoonRequest) -> Iterator[bytes]:
+        """Give pages that the host hands back to the buddy (``balloon_down``)."""
+        self.state = State.BALLOON_DOWN
+        pages = PfnSet(PfnRange(item.start_page, item.end_page) for item in message.ranges)
+        if pages - self.kernel.ballooned or len(pages) != sum(r.page_cnt for r in message.ranges):
+            raise MessageError("UNBALLOON_REQUEST: names pages that the guest has not given away")
+        self.kernel.ballooned -= pages
+        self.kernel.fake_offline -= pages
+        self.kernel.free_pages(pages)
+        if pages:
+            self.kernel.note("deflated", f"{len(pages)} pages freed", pages, "free_balloon_pages")
+        if not message.more_pages:
+            yield encode(UnballoonResponse(trans_id=self._next_id()))
+            self.state = State.INITIALIZED
+
+    # --- hot-add ---------------------------------------------------------------------------
+
+    def _hot_add(self, message: HotAddRequest) -> bytes:
+        """Add what the host backs (``hot_add_req``).
+
+        A result of 1 with no pages tells the host to stop for good, 0 to try again later.
+        """
+        self.state = State.HOT_ADD
+        region = None if message.region is None else _pfns(message.region)
+        page_count = self.hot_add.request(_pfns(message.pages), region)
+        self.num_pages_added += page_count
+        result = 1 if page_count > 0 or not self.hot_add.do_hot_add else 0
+        self.state = State.INITIALIZED
         self.kernel.note(
             "driver",
             f"hv_balloon answers page_count={page_count} result={result}",
             function="hot_add_req",
         )
-        if page_count > 0:
-            return OK
-        return (
-            refusals[0]
-            if refusals
-            else Outcome.refused("EAGAIN", "hot_add_req", f"nothing of {pages} was added")
+        return encode(
+            HotAddResponse(trans_id=self._next_id(), page_count=page_count, result=result)
         )
 
-    def online_pages(self, pages: PfnSet) -> PfnSet:
-        """Return those of the pages that are backed: the online-page callback.
+    def _next_id(self) -> int:
+        self._trans_id = self._trans_id + 1 & (1 << 32) - 1
+        return self._trans_id
 
-        A chunk that lies in no region is another driver's: dropped or onlined, by release.
-        """
-        released, left = PfnSet(), pages.copy()
-        order_nr_pages = 1 << self.kernel.arch.max_page_order
-        for region in self.regions:
-            start = -(-region.start // order_nr_pages) * order_nr_pages
-            end = region.end // order_nr_pages * order_nr_pages
-            mine = left & PfnRange(start, max(start, end))
-            released |= mine & region.backed()
-            left -= mine
-        if self.kernel.release.hyperv_foreign_pages == "generic":
-            released |= left
-        return released
 
-    def _process_hot_add(
-        self, pages: PfnRange, region: PfnRange, host_specified: bool, refusals: list[Outcome]
-    ) -> int:
-        if not pages:
-            return 0
-        known = not host_specified and self._pfn_covered(pages)
-        if not known and region:
-            self.regions.append(
-                Region(region.start, region.end, pages.start, pages.start, region.start)
-            )
-        return self._handle_page_range(pages, refusals)
-
-    def _find(self, pfn: int) -> Region | None:
-        return next((r for r in self.regions if r.start <= pfn < r.end), None)
-
-    def _pfn_covered(self, pages: PfnRange) -> bool:
-        """Extend a region that holds the start of the range; note the gap before it."""
-        region = self._find(pages.start)
-        if region is None:
-            return False
-        if region.covered_end != pages.start:
-            # Also when the range starts below: the gap is then inverted and coverage shrinks.
-            region.gaps.append((region.covered_end, pages.start))
-            region.covered_end = pages.start
-        if pages.end > region.end:
-            chunk = self.chunk_nr_pages
-            region.end += -(-(pages.end - region.end) // chunk) * chunk
-        return True
-
-    def _handle_page_range(self, pages: PfnRange, refusals: list[Outcome]) -> int:
-        region = self._find(pages.start)
-        if region is None:
-            return 0
-        before, missing = region.covered_end, len(pages)
-        if pages.start < region.added_end:
-            nr_pages = min(region.added_end - pages.start, missing)
-            region.covered_end += nr_pages
-            missing -= nr_pages
-            # The driver leaves the very start of a region to the online callback.
-            given = PfnRange(pages.start, pages.start + nr_pages)
-            online = self.kernel.nr_online(PfnRange(given.start, given.start + 1))
-            if not online and self.kernel.release.hyperv_onlines_offline_tail:
-                self._bring_uninitialised(given)
-            if online:
-                if given.start > region.start:
-                    self._bring_online(region, given)
-                else:
-                    self._forget(given)
-        if region.added_end < region.end and missing > 0:
-            chunk = self.chunk_nr_pages
-            available = region.end - region.added_end
-            rounded = -(-missing // chunk) * chunk
-            nr_add = rounded if missing <= available else available
-            self._add_chunks(region, nr_add // chunk, min(missing, available), refusals)
-        return region.covered_end - before
-
-    def _bring_online(self, region: Region, pages: PfnRange) -> None:
-        """Give pages of online blocks to the buddy that were withheld before."""
-        released = self.kernel.fake_offline & region.backed() & pages
-        self.kernel.fake_offline -= released
-        self.kernel.note(
-            "onlined",
-            f"{len(released)} pages that were fake-offline given to the buddy",
-            released,
-            "hv_bring_pgs_online",
-        )
-
-    def _bring_uninitialised(self, pages: PfnRange) -> None:
-        """Note that pages of an offline block are brought online: nobody wrote their memmap yet."""
-        self.kernel.note(
-            "bug",
-            f"bad page state: {len(pages)} struct pages that were never initialised are used",
-            pages,
-            "hv_bring_pgs_online",
-        )
-
-    def _forget(self, given: PfnRange) -> None:
-        """Note pages at a region's start that come late: no callback onlines them any more."""
-        self.kernel.note(
-            "driver",
-            f"hv_balloon never onlines the start of a region that is online already: "
-            f"{self.kernel.fake_offline.count(given)} pages stay fake-offline",
-            given,
-            "handle_pg_range",
-        )
-
-    def _add_chunks(
-        self, region: Region, nr_chunks: int, missing: int, refusals: list[Outcome]
-    ) -> None:
-        for _ in range(nr_chunks):
-            chunk = PfnRange(region.added_end, region.added_end + self.chunk_nr_pages)
-            processed = min(missing, self.chunk_nr_pages)
-            missing -= processed
-            region.added_end = chunk.end
-            region.covered_end += processed
-            backed = (region.backed() & chunk).ranges()
-            usable = max(backed, key=len, default=PfnRange(chunk.start, chunk.start))
-            outcome = add_memory_resource(
-                self.kernel, chunk, 0, asks=False, usable=usable, merges=True
-            )
-            if not outcome:
-                if outcome.errno == "EEXIST":
-                    self.do_hot_add = False
-                region.added_end = chunk.start
-                region.covered_end -= processed
-                refusals.append(outcome)
-                return
+def _pfns(pages: PageRange) -> PfnRange:
+    return PfnRange(pages.start_page, pages.end_page)

@@ -57,6 +57,7 @@ def add_memory_resource(
     group: Group | None = None,
     resource_name: str = "System RAM",
     merges: bool = False,
+    inaccessible: bool = False,
 ) -> Outcome:
     """Add a range: memmap, page tables, memory blocks; then online it if that is the default.
 
@@ -74,6 +75,8 @@ def add_memory_resource(
     resource_name : str
     merges : bool
         The driver passes MHP_MERGE_RESOURCE.
+    inaccessible : bool
+        The driver passes MHP_OFFLINE_INACCESSIBLE: the range is not touched before it is online.
     """
     refusal = _check_range(kernel, pfns, node)
     if refusal is not None:
@@ -89,13 +92,13 @@ def add_memory_resource(
     memmap = kernel.policy.placement.place(kernel.arch, kernel.release, request)
     if isinstance(memmap, Outcome):
         return memmap
-    addition = Addition(pfns, node, memmap, group, resource_name, merges)
+    addition = Addition(pfns, node, memmap, group, resource_name, merges, inaccessible=inaccessible)
     refusal = _populate(kernel, addition)
     if refusal is not None:
         return refusal
     if memmap.self_hosted:
         _place_memmap(kernel, addition)
-    if kernel.tunables.debug_vm:
+    if kernel.tunables.debug_vm and not inaccessible:
         _poison(kernel, addition)
     if memmap.self_hosted and kernel.policy.placement.written_at_add is not None:
         function = kernel.policy.placement.written_at_add
@@ -232,10 +235,16 @@ def _place_memmap(kernel: Kernel, addition: Addition) -> None:
     )
 
 
-def _poison(kernel: Kernel, addition: Addition) -> None:
-    """Fill the whole memmap with ones (``mm/debug.c: page_init_poison``, CONFIG_DEBUG_VM)."""
+def _poison(kernel: Kernel, addition: Addition, pfns: PfnRange | None = None) -> None:
+    """Fill the whole memmap with ones (``mm/debug.c: page_init_poison``, CONFIG_DEBUG_VM).
+
+    Where nothing may be touched before, that of the blocks that go online
+    (``mm/memory_hotplug.c: mhp_init_memmap_on_memory``).
+    """
     memmap = addition.memmap
-    frames = memmap.frames_of(addition.pfns) if memmap.self_hosted else addition.host_pages
+    frames = memmap.frames_of(pfns or addition.pfns)
+    if not memmap.self_hosted:
+        frames = addition.host_pages
     kernel.touch("write", frames, "page_init_poison", "poison over the memmap")
 
 
@@ -313,6 +322,8 @@ def memory_block_online(kernel: Kernel, pfns: PfnRange, online_type: str) -> Out
     veto = kernel.notify("MEM_PREPARE_ONLINE", pfns, node)
     if veto is not None:
         return _vetoed(veto, "MEM_PREPARE_ONLINE")
+    if addition is not None and addition.inaccessible and kernel.tunables.debug_vm:
+        _poison(kernel, addition, pfns)
     _write_struct_pages(kernel, addition, pfns)
     rfc2018.check_chunks(kernel, pfns)
     rfc2018.forget_memmap(kernel, pfns)
@@ -586,13 +597,13 @@ def memory_block_offline(kernel: Kernel, pfns: PfnRange) -> Outcome:
         return refusal
     kernel.changed_blocks |= kernel.blocks(pfns)
     init_per_zone_wmark_min(kernel)
+    ids = kernel.block_ids(pfns)
+    kernel.note("offlined", f"{_blocks(ids)} offline", pfns, "offline_pages")
     if last_of_node:
         kernel.notify("NODE_REMOVED_LAST_MEMORY", pfns, zone.node)
     kernel.notify("MEM_OFFLINE", pfns, zone.node)
     _uncount(kernel, zone, pfns)
     kernel.notify("MEM_FINISH_OFFLINE", pfns, zone.node)
-    ids = kernel.block_ids(pfns)
-    kernel.note("offlined", f"{_blocks(ids)} offline", pfns, "offline_pages")
     return OK
 
 

@@ -51,6 +51,8 @@ class Tunables:
         Transparent huge pages are enabled, so khugepaged raises ``min_free_kbytes``.
     hugetlb_free_vmemmap : bool
         ``hugetlb_free_vmemmap=on``: most of a huge page's struct pages are given back (HVO).
+    acpi_memory_hotplug : bool
+        ``/sys/firmware/acpi/hotplug/memory/enabled``: DIMMs may be ejected.
     """
 
     memmap_on_memory: str = "off"
@@ -63,6 +65,7 @@ class Tunables:
     debug_vm: bool = False
     khugepaged: bool = True
     hugetlb_free_vmemmap: bool = False
+    acpi_memory_hotplug: bool = True
 
 
 @dataclass(slots=True, eq=False)
@@ -90,6 +93,8 @@ class Addition:
         MHP_MERGE_RESOURCE: its line joins an equal neighbour's.
     host_pages : PfnSet
         Pages of existing memory that hold the memmap; empty when self-hosted.
+    inaccessible : bool
+        MHP_OFFLINE_INACCESSIBLE: nothing of the range may be touched while it is offline.
     """
 
     pfns: PfnRange
@@ -99,6 +104,7 @@ class Addition:
     resource_name: str = "System RAM"
     merges: bool = False
     host_pages: PfnSet = field(default_factory=PfnSet)
+    inaccessible: bool = False
 
 
 @dataclass(slots=True, eq=False)
@@ -125,6 +131,9 @@ class Kernel:
         Memmap pages (and their padding) inside added ranges, online or not.
     fake_offline : PfnSet
         PageOffline: present in an online block, withheld from the buddy by a driver.
+    ballooned : PfnSet
+        Pages that a balloon took from the buddy for its host; fake-offline, or used on releases
+        that do not lower a zone's managed pages for it.
     used, movable : PfnSet
         Managed pages that are allocated; those of them that can be migrated.
     files : dict of str to PfnSet
@@ -190,6 +199,7 @@ class Kernel:
     reserved: PfnSet = field(default_factory=PfnSet)
     self_hosted: PfnSet = field(default_factory=PfnSet)
     fake_offline: PfnSet = field(default_factory=PfnSet)
+    ballooned: PfnSet = field(default_factory=PfnSet)
     used: PfnSet = field(default_factory=PfnSet)
     movable: PfnSet = field(default_factory=PfnSet)
     files: dict[str, PfnSet] = field(default_factory=dict)
@@ -385,10 +395,11 @@ class Kernel:
         function: str | None = None,
         *,
         doubt: str = "",
+        message: bytes | None = None,
     ) -> None:
         """Record an event; with a doubt it is likely rather than certain."""
         certainty: Certainty = "likely" if doubt else "certain"
-        self.events.append(Event(kind, text, pfns, function, certainty, doubt))
+        self.events.append(Event(kind, text, pfns, function, certainty, doubt, message))
 
     def notify(self, action: str, pfns: PfnRange, node: int) -> Veto | None:
         """Tell the notifier chain, record it, and return the veto of a listener.
@@ -461,6 +472,27 @@ class Kernel:
                 taken |= (free - early).lowest(wanted - len(early))
         return taken if len(taken) == nr_pages else None
 
+    def take_units(self, unit_nr_pages: int, nr_units: int) -> PfnSet:
+        """Take free aligned units from kernel zones, as many as there are up to a number.
+
+        What asks without trying hard (``__GFP_NORETRY | __GFP_NOMEMALLOC``) gets memory down to the
+        minimum watermarks. The units are not counted as used: the caller says what they are.
+        """
+        taken = PfnSet()
+        zones = list(self._zonelist(min(self.cpu_nodes)))
+        for zone in zones:
+            room = self.available(zone, zones, "min") // unit_nr_pages
+            wanted = min(room, nr_units - len(taken) // unit_nr_pages)
+            if wanted > 0:
+                free = self.free(zone)
+                early = _aligned_units(free & self.boot_ram, unit_nr_pages)
+                taken |= early.highest(wanted * unit_nr_pages)
+                left = wanted - len(early) // unit_nr_pages
+                if left > 0:
+                    late = _aligned_units(free - self.boot_ram, unit_nr_pages)
+                    taken |= late.lowest(left * unit_nr_pages)
+        return taken
+
     def available_nr_pages(self) -> int:
         """Return how many pages GFP_KERNEL can allocate until every zone is at its reserve."""
         zones = [zone for zone in self.zones.values() if zone.name != MOVABLE]
@@ -530,3 +562,14 @@ class Kernel:
         yield from reversed(self.kernel_zones(node))
         for other in sorted({zone.node for zone in self.zones.values()} - {node}):
             yield from reversed(self.kernel_zones(other))
+
+
+def _aligned_units(pages: PfnSet, unit_nr_pages: int) -> PfnSet:
+    """Return the pages that lie in whole aligned units."""
+    whole = PfnSet()
+    for run in pages.ranges():
+        start = -(-run.start // unit_nr_pages) * unit_nr_pages
+        end = run.end // unit_nr_pages * unit_nr_pages
+        if start < end:
+            whole |= PfnRange(start, end)
+    return whole

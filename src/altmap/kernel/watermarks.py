@@ -8,7 +8,7 @@ from math import isqrt
 from altmap.kernel.state import Kernel
 from altmap.kernel.zone import MOVABLE, Watermarks, Zone
 
-__all__ = ("init_per_zone_wmark_min", "totalreserve_nr_pages")
+__all__ = ("init_per_zone_wmark_min", "si_mem_available_nr_pages", "totalreserve_nr_pages")
 
 _SCALE_FACTOR = 10  # vm.watermark_scale_factor, of 10000
 #: vm.lowmem_reserve_ratio; zones not named have no reserve.
@@ -43,6 +43,14 @@ def init_per_zone_wmark_min(
     for missing in missing_nr_pages:
         then = managed | {zone.key: managed[zone.key] - missing} if zone else managed
         _set_all(kernel, zones, then)
+
+
+def si_mem_available_nr_pages(kernel: Kernel) -> int:
+    """Return MemAvailable in pages, but for caches and slab that could be reclaimed.
+
+    Source: ``mm/show_mem.c: si_mem_available``.
+    """
+    return max(0, kernel.free_nr_pages() - totalreserve_nr_pages(kernel))
 
 
 def totalreserve_nr_pages(kernel: Kernel) -> int:

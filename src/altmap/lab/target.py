@@ -28,6 +28,7 @@ from altmap.pfn import PfnRange
 from altmap.release import DEFAULT_RELEASE
 from altmap.runner import run_scenario
 from altmap.scenario import (
+    Configure,
     Dump,
     Fill,
     Free,
@@ -59,6 +60,9 @@ _ADD_REFUSALS = (
     (re.compile(r"exceeds"), "E2BIG", "mhp_range_allowed"),
     (re.compile(r"allocation failure|vmemmap alloc failure"), "ENOMEM", "vmemmap_populate"),
 )
+#: ``_OST`` status of a refused eject, and the errno that it stands for (``acpi_device_hotplug``).
+_EJECT_REFUSALS = {0x80: "EPERM", 0x82: "EBUSY"}
+_ACPI_HOTPLUG = "/sys/firmware/acpi/hotplug/memory/enabled"
 _DEFAULT_MEMORY = 1 << 30
 _PAGE = 4096
 _SOFT_OFFLINE = f"{_MEMORY}/soft_offline_page"
@@ -80,6 +84,7 @@ def hardware_of(machine: Machine) -> Hardware:
         ("debug_vm", machine.debug_vm, (None, False)),
         ("hugetlb_free_vmemmap", machine.hugetlb_free_vmemmap, (None, False)),
         ("unbacked_reads", machine.unbacked_reads, ("fault",)),
+        ("balloon", machine.balloon, (None,)),
     ):
         if value not in allowed:
             raise InputError(f"machine.{key} {value!r}: a real kernel cannot be given another one")
@@ -211,6 +216,8 @@ class LabMachine:
                 record.outcome = self._unplug(step)
             case Resize():
                 raise InputError(f"resize {step.id!r}: no lab device can be resized")
+            case Configure():
+                raise InputError("configure: no lab has standby memory")
             case Online():
                 record.outcome = self._write_states(step, step.to)
             case Offline():
@@ -246,6 +253,8 @@ class LabMachine:
 
     def _plug(self, step: Plug) -> Outcome:
         address = None if step.address is None else int(step.address)
+        if step.more_ranges:
+            raise InputError(f"plug {step.id!r}: QEMU's DIMMs have one range, no more_ranges")
         if step.id in self._devices:
             raise InputError(f"plug {step.id!r}: a device of that id is plugged already")
         try:
@@ -275,7 +284,8 @@ class LabMachine:
         if result.removed:
             del self._devices[step.id]
             return OK
-        return Outcome.refused("EBUSY", "", f"_OST status {result.ost_status:#x}")
+        name = _EJECT_REFUSALS.get(result.ost_status, "EBUSY")
+        return Outcome.refused(name, "", f"_OST status {result.ost_status:#x}")
 
     def _device(self, id_: str) -> tuple[int, int]:
         if id_ not in self._devices:
@@ -309,10 +319,14 @@ class LabMachine:
                 continue
             if name == "fail_block_devices":
                 raise InputError(f"set {name}: no failure is injected into a real kernel")
-            folder = _MEMORY if name == "auto_online_blocks" else _PARAMETERS
-            number = write_file(self._guest, f"{folder}/{name}", _word(value))
+            path, word = f"{_PARAMETERS}/{name}", _word(value)
+            if name == "auto_online_blocks":
+                path = f"{_MEMORY}/{name}"
+            elif name == "acpi_memory_hotplug":
+                path, word = _ACPI_HOTPLUG, str(int(value))
+            number = write_file(self._guest, path, word)
             if number:
-                raise LabError(f"{folder}/{name}: {errno.errorcode.get(number, number)}")
+                raise LabError(f"{path}: {errno.errorcode.get(number, number)}")
         return OK
 
 

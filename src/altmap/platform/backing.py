@@ -8,7 +8,16 @@ from altmap.kernel.touch import Touch
 from altmap.pfn import PfnSet, PfnStride
 from altmap.trace import Fault
 
-__all__ = ("Backing",)
+__all__ = ("Backing", "write_fault_of")
+
+#: What a CPU makes of a write that nothing answers, by architecture family.
+_WRITE_FAULTS = {"s390x": "addressing exception"}
+_WRITE_FAULT = "general protection fault"
+
+
+def write_fault_of(family: str) -> str:
+    """Return the name of the trap of a write to an unbacked frame."""
+    return _WRITE_FAULTS.get(family, _WRITE_FAULT)
 
 
 @dataclass(slots=True)
@@ -27,7 +36,7 @@ class Backing:
 
     backed: PfnSet = field(default_factory=PfnSet)
     unbacked_reads: str = "fault"
-    write_fault: str = "general protection fault"
+    write_fault: str = _WRITE_FAULT
 
     def judge(self, touch: Touch) -> Fault | None:
         """Return the fault that a touch causes, ``None`` if all its frames are backed."""

@@ -9,7 +9,7 @@ from itertools import zip_longest
 from altmap.account import Level, bought_bytes
 from altmap.compare import Comparison, FileVerdict, Verdict
 from altmap.pfn import Pages, PfnRange, PfnSet, PfnStride, format_size
-from altmap.trace import Event, Outcome, StepRecord, Trace
+from altmap.trace import HOST_TO_GUEST, Event, Outcome, StepRecord, Trace
 
 __all__ = ("account_text", "comparison_text", "pages_text", "printable", "side_by_side")
 
@@ -23,6 +23,10 @@ _LABELS = {
     "added": "added",
     "onlined": "online",
     "fake-offline": "withheld",
+    "ballooned": "balloon",
+    "accessible": "access",
+    "inaccessible": "access",
+    "deflated": "balloon",
     "settled": "note",
     "veto": "veto",
     "migrated": "migrated",
@@ -128,7 +132,9 @@ def _event_rows(events: list[Event]) -> Iterator[tuple[str, str]]:
     """Yield a row for each event that has a label; many with one label are folded."""
     labels: dict[str, list[str]] = {}
     for event in events:
-        if event.kind in _LABELS:
+        # What is asked, and what goes over a wire byte for byte, is for the driver log.
+        said = event.message is not None or event.text.startswith(HOST_TO_GUEST)
+        if event.kind in _LABELS and not said:
             labels.setdefault(_LABELS[event.kind], []).append(_event(event))
     for label, rows in labels.items():
         if len(rows) > _MOST_ROWS:
