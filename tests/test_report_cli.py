@@ -171,6 +171,21 @@ def test_a_comparison_with_a_real_kernel_is_a_page(tmp_path, capsys):
     assert "Linux version 6.12" in page
 
 
+def test_a_recording_of_a_real_kernel_is_mapped_and_compared(tmp_path, capsys):
+    drawn()
+    recording = str(ROOT / "tests/recordings/traces/x86_64-6.12-dimm-1GiB.tar.xz")
+    assert cli.main(["report", recording, "--blocks", "32-39"]) == 0
+    shown = capsys.readouterr().out
+    assert "lab, 6.12" in shown
+    path = tmp_path / "c.html"
+    assert cli.main(["compare", "--recording", recording, "--report", str(path)]) == 0
+    page = path.read_text()
+    assert "everything is equal, or within a stated tolerance" in page
+    assert page.count('class="map"') == 2
+    assert "QEMU emulator version" in page
+    assert "Linux version 6.12" in page
+
+
 # --- progress --------------------------------------------------------------------------------
 
 

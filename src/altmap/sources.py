@@ -11,6 +11,7 @@ from altmap.linux.observation import Observation
 from altmap.linux.sysroot import Sysroot
 from altmap.machine import predict
 from altmap.policies import load_policy
+from altmap.recording import is_recording, read_recording
 from altmap.saved import Saved, is_saved, read_saved
 from altmap.scenario import load_scenario
 from altmap.trace import OK, StepRecord, Trace
@@ -30,7 +31,7 @@ def gather(
     ----------
     sources : sequence of Path
         Scenarios in TOML, which run on the model; folders that ``run --export`` wrote; JSON of
-        ours; sysroots in folders or archives.
+        ours; recordings of real kernels; sysroots in folders or archives.
     policies, release, settings
         For the scenarios; refused if there is none.
 
@@ -44,6 +45,8 @@ def gather(
     for source in sources:
         if source.suffix == ".toml":
             made.traces.extend(_predictions(source, names, release, settings))
+        elif is_recording(source):
+            made.traces.append(read_recording(source).trace)
         elif is_saved(source):
             read = read_saved(source)
             made.traces.extend(read.traces)
