@@ -14,6 +14,7 @@ from altmap.machine import predict
 from altmap.report.page import groups, map_builtins
 from altmap.saved import is_saved, read_saved
 from altmap.scenario import load_scenario
+from altmap.trace import Event
 
 ROOT = Path(__file__).parents[1]
 
@@ -41,6 +42,18 @@ def test_a_trace_read_back_says_the_same(tmp_path):
     export({"": trace}, tmp_path / "out")
     (read,) = read_saved(tmp_path / "out").traces
     assert trace_json(read) == trace_json(trace)
+
+
+def test_messages_are_read_back(tmp_path):
+    trace = predicted("dimm-1GiB", "opt-in")
+    trace.steps[1].events.append(Event("driver", "says", message=b"\x00\xff"))
+    path = tmp_path / "t.json"
+    path.write_text(trace_json(trace))
+    (read,) = read_saved(path).traces
+    assert read.steps[1].events[-1].message == b"\x00\xff"
+    path.write_text(trace_json(trace).replace('"00ff"', '"0x"'))
+    with pytest.raises(InputError, match=r"t\.json: non-hexadecimal"):
+        read_saved(path)
 
 
 def test_json_alone_has_traces_without_files(tmp_path):

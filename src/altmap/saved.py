@@ -127,7 +127,7 @@ def _take(made: Saved, item: Any, path: Path) -> None:
             made.comparisons.append((read.scenario, comparison))
         else:
             raise InputError(f"{path}: schema {schema!r}: need altmap-trace or altmap-comparison")
-    except msgspec.ValidationError as error:
+    except ValueError as error:  # of msgspec, or of hexadecimal digits
         raise InputError(f"{path}: {error}") from error
 
 
@@ -163,7 +163,8 @@ def _step(read: _Step, folder: Path) -> StepRecord:
 
 def _event(read: _Event) -> Event:
     pfns = None if read.pfns is None else _pages(read.pfns)
-    return Event(read.kind, read.text, pfns, read.function)
+    message = None if read.message is None else bytes.fromhex(read.message)
+    return Event(read.kind, read.text, pfns, read.function, message)
 
 
 def _pages(read: _Pages) -> PfnSet:

@@ -15,7 +15,21 @@ from typing import Any, Literal
 from altmap.linux.observation import Observation
 from altmap.pfn import Pages, PfnRange, PfnSet, PfnStride
 
-__all__ = ("OK", "UNBACKED", "Certainty", "Event", "Fault", "Outcome", "StepRecord", "Trace")
+__all__ = (
+    "GUEST_TO_HOST",
+    "HOST_TO_GUEST",
+    "OK",
+    "UNBACKED",
+    "Certainty",
+    "Event",
+    "Fault",
+    "Outcome",
+    "StepRecord",
+    "Trace",
+)
+
+#: How the text of a ``driver`` event starts that one side says to the other.
+HOST_TO_GUEST, GUEST_TO_HOST = "host→guest: ", "guest→host: "
 
 #: How sure a prediction is: ``certain``; ``likely`` where a real kernel may get there by chance;
 #: ``unknown`` where nothing that is modelled decides it.
@@ -105,6 +119,8 @@ class Event:
         ``certain``, ``likely`` or ``unknown``.
     doubt : str
         Why it is not certain.
+    message : bytes or None
+        What a host and its guest said to each other, byte for byte, where that is written down.
     """
 
     kind: str
@@ -113,6 +129,7 @@ class Event:
     function: str | None = None
     certainty: Certainty = "certain"
     doubt: str = ""
+    message: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,6 +291,8 @@ def _event(event: Event) -> dict[str, Any]:
     made: dict[str, Any] = {"kind": event.kind, "text": event.text, "function": event.function}
     if event.pfns is not None:
         made["pfns"] = _pages(event.pfns)
+    if event.message is not None:
+        made["message"] = event.message.hex()
     return made | _doubt(event)
 
 

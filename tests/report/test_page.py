@@ -20,7 +20,7 @@ from altmap.report.page import groups, page
 from altmap.report.picture import svg
 from altmap.report.states import STATES, State
 from altmap.scenario import load_scenario
-from altmap.trace import Event, StepRecord, Trace
+from altmap.trace import GUEST_TO_HOST, HOST_TO_GUEST, OK, Event, StepRecord, Trace
 
 ROOT = Path(__file__).parents[2]
 charts = pytest.importorskip("vl_convert", reason="missing: vl-convert (altmap[report])")
@@ -97,21 +97,18 @@ def test_events_of_the_map_lead_to_lines_of_the_conversation(hyperv):
     assert steps == sorted(steps)
 
 
-def test_a_message_of_a_driver_is_shown_as_bytes():
-    """Events may carry what went over the wire."""
-
-    class Message(Event):
-        message = bytes.fromhex("0600080001")
-
-    step = StepRecord("x", {}, replace_ok(), [Message("driver", "answers")])
-    (line,) = story.conversation(step)
-    assert (line.lane, line.message) == ("driver", bytes.fromhex("0600080001"))
-
-
-def replace_ok():
-    from altmap.trace import OK
-
-    return replace(OK)
+def test_a_message_of_a_driver_is_shown_as_bytes_and_in_the_lane_of_who_says_it(dimm):
+    start, plug, *_ = dimm[0].steps
+    raw = bytes.fromhex("060008000100")
+    events = [
+        Event("driver", f"{HOST_TO_GUEST}add", message=raw),
+        Event("driver", f"{GUEST_TO_HOST}done", message=raw),
+    ]
+    lines = story.conversation(StepRecord("x", {}, OK, events))
+    assert [line.lane for line in lines] == ["host", "driver"]
+    steps = [start, replace(plug, events=events)]
+    made = page([replace(dimm[0], steps=steps)], "x", "1")
+    assert made.count("06000800 0100") == 2
 
 
 def test_what_people_wrote_cannot_become_markup():

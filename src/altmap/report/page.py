@@ -329,7 +329,7 @@ def _badge(step: StepRecord) -> str:
 
 def _line(line: story.Line, id_: str) -> str:
     function = f" <code>{escape(line.function)}</code>" if line.function else ""
-    message = f'<br><code class="mono">{line.message.hex(" ", 4)}</code>' if line.message else ""
+    message = f'<br><code class="mono">{line.message.hex(" ", -4)}</code>' if line.message else ""
     return (
         f'<li class="{line.lane}" id="{id_}" tabindex="-1"><span class="who">{line.lane}</span>'
         f"{escape(line.text)}{function}{message}</li>"

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from altmap.account import Level, account_step, bought_bytes
 from altmap.errors import InputError
 from altmap.pfn import Pages, PfnRange, PfnSet, PfnStride, format_size
-from altmap.trace import Event, Fault, StepRecord, Trace
+from altmap.trace import HOST_TO_GUEST, Event, Fault, StepRecord, Trace
 
 __all__ = ("Line", "Verdict", "by_scenario", "conversation", "ledger", "telling_step", "verdict")
 
@@ -17,7 +17,6 @@ _MOST_EVENTS = 200
 #: Runs of page frames by which an event is found from a tile.
 _MOST_RUNS = 64
 _MOST_LISTED = 8
-_DRIVER_KINDS = ("driver",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,10 +160,11 @@ def conversation(step: StepRecord) -> list[Line]:
 
 
 def _line(event: Event) -> Line:
-    lane = "driver" if event.kind in _DRIVER_KINDS else "kernel"
+    lane = "driver" if event.kind == "driver" else "kernel"
+    if event.text.startswith(HOST_TO_GUEST):
+        lane = "host"
     runs = [] if event.pfns is None else _first_runs(event.pfns)
-    message = getattr(event, "message", None)
-    return Line(lane, event.text, event.function or "", runs, message)
+    return Line(lane, event.text, event.function or "", runs, event.message)
 
 
 def _first_runs(pages: Pages) -> list[PfnRange]:
