@@ -9,6 +9,7 @@ from altmap.linux.observation import Observation
 from altmap.linux.sysroot import Sysroot
 from altmap.machine import predict
 from altmap.pfn import PfnRange, PfnSet
+from altmap.recording import read_recording
 from altmap.report.states import State, looks
 from altmap.scenario import load_scenario
 from altmap.trace import OK, StepRecord, Trace
@@ -120,3 +121,46 @@ def test_states_are_disjoint_and_cover_the_blocks_of_every_step(name):
 def test_files_without_memory_blocks_give_no_map():
     start = StepRecord("start", {}, OK, observation=Observation())
     assert looks(Trace("x", "files", "", "", {}, [start])) is None
+
+
+TRACES = sorted((ROOT / "tests/recordings/traces").glob("x86_64-*.tar.xz"))
+
+
+@pytest.mark.parametrize("path", TRACES, ids=lambda path: path.name.removesuffix(".tar.xz"))
+def test_added_memory_is_mapped_as_the_real_kernel_showed_it(path):
+    """Which pages of online blocks are memmap, and which blocks are what, page for page."""
+    recording = read_recording(path)
+    start = recording.trace.steps[0].observation
+    predicted = predict(recording.scenario, start)
+    # A memmap in existing memory may lie anywhere there, and a real kernel does not tell where.
+    anywhere = PfnSet.of(
+        *(
+            event.pfns
+            for step in predicted.steps
+            for event in step.events
+            if event.kind == "memmap-placed" and "of existing memory" in event.text
+        )
+    )
+    compared = 0
+    for step, mine, other in zip(
+        recording.trace.steps, looks(predicted), looks(recording.trace), strict=True
+    ):
+        seen = step.observation
+        assert {id_: (b.state, b.zones, b.node) for id_, b in mine.blocks.items()} == {
+            id_: (b.state, b.zones, b.node) for id_, b in other.blocks.items()
+        }
+        added = (
+            PfnSet(
+                pages_of(seen, id_)
+                for id_, block in seen.memory.blocks.items()
+                if id_ not in start.memory.blocks and block.state == "online"
+            )
+            - anywhere
+        )
+        for state in (State.MEMMAP, State.FAKE_OFFLINE, State.HOLE):
+            assert mine.pages[state] & added == other.pages[state] & added
+        # The running kernel takes some of it for itself, and keeps some on per-CPU lists.
+        elsewhere = (mine.pages[State.FREE] & added) ^ (other.pages[State.FREE] & added)
+        compared += len(added)
+        assert len(elsewhere) <= max(4096, len(added) // 8)
+    assert compared
