@@ -1,5 +1,4 @@
-"""Write the pages that are made from the code: releases, claims, bugs and the matrix.
-"""Write the pages that are made from the code: releases, claims and commands, and the picture.
+"""Write the pages that are made from the code: releases, claims, bugs, matrix, commands, picture.
 
 Run ``python docs/generate.py`` after a change of a release's record, a claim, a bug or a
 prediction; the tests fail until then.
@@ -178,9 +177,6 @@ def page_of_matrix() -> str:
     return matrix_page(matrix())
 
 
-if __name__ == "__main__":
-    BUGS_PAGE.write_text(page_of_bugs(), encoding="utf-8")
-    MATRIX_PAGE.write_text(page_of_matrix(), encoding="utf-8")
 _COMMANDS_HEAD = """\
 # Commands
 
@@ -228,6 +224,8 @@ def picture() -> str:
 
 
 if __name__ == "__main__":
+    BUGS_PAGE.write_text(page_of_bugs(), encoding="utf-8")
+    MATRIX_PAGE.write_text(page_of_matrix(), encoding="utf-8")
     COMMANDS_PAGE.write_text(commands_page(), encoding="utf-8")
     PICTURE.write_text(picture(), encoding="utf-8")
     CLAIMS_PAGE.write_text(page_of_claims(), encoding="utf-8")

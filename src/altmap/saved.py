@@ -12,7 +12,7 @@ from altmap.errors import InputError
 from altmap.linux.observation import Observation
 from altmap.linux.sysroot import Sysroot
 from altmap.pfn import PfnRange, PfnSet
-from altmap.trace import Event, Fault, Outcome, StepRecord, Trace
+from altmap.trace import UNBACKED, Event, Fault, Outcome, StepRecord, Trace
 
 __all__ = ("Saved", "is_saved", "read_saved")
 
@@ -54,6 +54,7 @@ class _Fault(msgspec.Struct):
     function: str
     kind: str
     pfns: _Pages
+    what: str = UNBACKED
 
 
 class _Step(msgspec.Struct):
@@ -155,7 +156,7 @@ def _step(read: _Step, folder: Path) -> StepRecord:
         read.action,
         read.result,
         [_event(event) for event in read.events],
-        [Fault(f.pfn, f.access, f.function, _pages(f.pfns), f.kind) for f in read.faults],
+        [Fault(f.pfn, f.access, f.function, _pages(f.pfns), f.kind, f.what) for f in read.faults],
         seen,
         None if read.backed is None else _pages(read.backed),
     )

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from altmap.account import Level, account_step, bought_bytes
 from altmap.errors import InputError
 from altmap.pfn import Pages, PfnRange, PfnSet, PfnStride, format_size
-from altmap.trace import HOST_TO_GUEST, Event, Fault, StepRecord, Trace
+from altmap.trace import HOST_TO_GUEST, UNBACKED, Event, Fault, StepRecord, Trace
 
 __all__ = ("Line", "Verdict", "by_scenario", "conversation", "ledger", "telling_step", "verdict")
 
@@ -96,10 +96,8 @@ def _fault_verdict(number: int, step: StepRecord) -> Verdict:
 
 
 def _said(fault: Fault) -> str:
-    return (
-        f"{fault.kind}. {fault.function} {'writes' if fault.access == 'write' else 'reads'} "
-        f"pfn {fault.pfn:#x}, where the host backs nothing"
-    )
+    why = "where the host backs nothing" if fault.what == UNBACKED else fault.what
+    return f"{fault.kind}. {fault.function} {fault.access}s pfn {fault.pfn:#x}, {why}"
 
 
 def _found(trace: Trace) -> str:
