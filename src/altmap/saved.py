@@ -12,7 +12,7 @@ from altmap.errors import InputError
 from altmap.linux.observation import Observation
 from altmap.linux.sysroot import Sysroot
 from altmap.pfn import PfnRange, PfnSet
-from altmap.trace import UNBACKED, Event, Fault, Outcome, StepRecord, Trace
+from altmap.trace import UNBACKED, Certainty, Event, Fault, Outcome, StepRecord, Trace
 
 __all__ = ("Saved", "is_saved", "read_saved")
 
@@ -40,12 +40,25 @@ class _Pages(msgspec.Struct):
     nr_ranges: int
 
 
+class _Result(msgspec.Struct):
+    status: str
+    errno: str | None = None
+    function: str | None = None
+    why: str = ""
+    pfns: _Pages | None = None
+    kind: str | None = None
+    certainty: Certainty = "certain"
+    doubt: str = ""
+
+
 class _Event(msgspec.Struct):
     kind: str
     text: str
     function: str | None = None
     pfns: _Pages | None = None
     message: str | None = None
+    certainty: Certainty = "certain"
+    doubt: str = ""
 
 
 class _Fault(msgspec.Struct):
@@ -61,7 +74,7 @@ class _Step(msgspec.Struct):
     folder: str
     name: str
     action: dict[str, Any]
-    result: Outcome
+    result: _Result
     events: list[_Event]
     faults: list[_Fault]
     backed: _Pages | None = None
@@ -154,7 +167,7 @@ def _step(read: _Step, folder: Path) -> StepRecord:
     return StepRecord(
         read.name,
         read.action,
-        read.result,
+        _outcome(read.result),
         [_event(event) for event in read.events],
         [Fault(f.pfn, f.access, f.function, _pages(f.pfns), f.kind, f.what) for f in read.faults],
         seen,
@@ -165,7 +178,29 @@ def _step(read: _Step, folder: Path) -> StepRecord:
 def _event(read: _Event) -> Event:
     pfns = None if read.pfns is None else _pages(read.pfns)
     message = None if read.message is None else bytes.fromhex(read.message)
-    return Event(read.kind, read.text, pfns, read.function, message)
+    return Event(
+        read.kind,
+        read.text,
+        pfns,
+        read.function,
+        certainty=read.certainty,
+        doubt=read.doubt,
+        message=message,
+    )
+
+
+def _outcome(read: _Result) -> Outcome:
+    pfns = None if read.pfns is None else _pages(read.pfns)
+    return Outcome(
+        read.status,
+        read.errno,
+        read.function,
+        read.why,
+        pfns=pfns,
+        kind=read.kind,
+        certainty=read.certainty,
+        doubt=read.doubt,
+    )
 
 
 def _pages(read: _Pages) -> PfnSet:
