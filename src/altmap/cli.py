@@ -23,14 +23,14 @@ if TYPE_CHECKING:
     from altmap.scenario import Scenario
     from altmap.trace import Trace
 
-__all__ = ("DIFFERENT", "EQUAL", "FAILED", "main")
+__all__ = ("DIFFERENT", "EQUAL", "FAILED", "main", "parser")
 
 EQUAL, DIFFERENT, FAILED = 0, 1, 2  # as diff(1)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
-    args = _parser().parse_args(argv)
+    args = parser().parse_args(argv)
     try:
         status: int = args.verb(args)
     except LabError as error:
@@ -51,12 +51,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     return status
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of all commands."""
+    made = argparse.ArgumentParser(
         prog="altmap", description="Predict, verify and explain Linux memory hotplug."
     )
-    parser.add_argument("--version", action="version", version=f"altmap {__version__}")
-    verbs = parser.add_subparsers(required=True, metavar="COMMAND")
+    made.add_argument("--version", action="version", version=f"altmap {__version__}")
+    verbs = made.add_subparsers(required=True, metavar="COMMAND")
     run = verbs.add_parser("run", help="run scenarios on the model or on a real kernel")
     _scenario_arguments(run)
     run.add_argument("--on", choices=("model", "lab"), default="model", help="default: model")
@@ -90,6 +91,12 @@ def _parser() -> argparse.ArgumentParser:
     compare.add_argument(
         "--release", metavar="R", action="append", help="kernel release; default: the scenario's"
     )
+    compare.add_argument(
+        "--report",
+        metavar="FILE",
+        type=Path,
+        help="also write what was found, as .html, .json or .txt",
+    )
     compare.set_defaults(verb=_compare)
     record = verbs.add_parser("record", help="run a scenario on a real kernel and keep what it did")
     _scenario_arguments(record, 1)
@@ -115,6 +122,7 @@ def _parser() -> argparse.ArgumentParser:
     conform.add_argument("--slow", action="store_true", help="the slow cases too")
     conform.add_argument("-o", metavar="PAGE", type=Path, dest="output", help="a Markdown page")
     conform.set_defaults(verb=_conform)
+    _report_arguments(verbs.add_parser("report", help="look at it: a page, a picture, or text"))
     account = verbs.add_parser(
         "account", help="where the memory went, from what was bought to what is free"
     )
@@ -157,9 +165,40 @@ def _parser() -> argparse.ArgumentParser:
     lab = verbs.add_parser("lab", help="real kernels in QEMU")
     lab_verbs = lab.add_subparsers(required=True, metavar="COMMAND")
     fetch = lab_verbs.add_parser("fetch", help="get Debian's kernel of a release, and busybox")
-    fetch.add_argument("release", metavar="RELEASE")
+    fetch.add_argument("release", metavar="RELEASE", help="such as 6.12")
     fetch.set_defaults(verb=_fetch)
-    return parser
+    return made
+
+
+def _report_arguments(report: argparse.ArgumentParser) -> None:
+    report.add_argument(
+        "source",
+        metavar="SCENARIO|EXPORT|JSON|SYSROOT",
+        type=Path,
+        nargs="+",
+        help="a TOML file, a folder of run --export, a file of --json or --report, or a sysroot",
+    )
+    report.add_argument(
+        "-o",
+        "--output",
+        metavar="FILE",
+        type=Path,
+        help="a file .html, .svg, .png, .txt or .json; default: text to standard output",
+    )
+    report.add_argument("--title", metavar="TEXT", help="heading of a page or picture")
+    report.add_argument("--step", metavar="N", type=int, help="the step that a picture shows")
+    report.add_argument(
+        "--blocks", metavar="A-B", help="map these memory blocks only, so in full detail"
+    )
+    report.add_argument(
+        "--policy", metavar="P", action="append", default=[], help="for scenarios, as with run"
+    )
+    report.add_argument("--release", metavar="R", help="for scenarios, as with run")
+    report.add_argument(
+        "--set", metavar="KEY=VALUE", action="append", default=[], dest="settings",
+        help="for scenarios, as with run",
+    )  # fmt: skip
+    report.set_defaults(verb=_report)
 
 
 def _scenario_arguments(parser: argparse.ArgumentParser, nargs: int | str = "+") -> None:
@@ -421,25 +460,52 @@ def _progress(text: str) -> None:
 
 
 def _compare(args: argparse.Namespace) -> int:
+    from altmap.output import check_output, write_comparisons
+    from altmap.progress import progress
     from altmap.recording import read_recording
     from altmap.report.text import comparison_text
     from altmap.verify import compare_with_lab, compare_with_trace
 
     if not args.scenario and not args.recording:
         raise InputError("compare: need a SCENARIO or a --recording")
-    status = EQUAL
-    for path in args.recording:
-        recording = read_recording(path)
-        comparison = compare_with_trace(recording.scenario, recording.trace)
-        print(comparison_text(comparison, recording.scenario.name))
-        status = status if comparison.equal else DIFFERENT
-    for path in args.scenario:
-        scenario = _load(path, args)
-        for release in args.release or [scenario.machine.release]:
-            comparison = compare_with_lab(scenario, release, _progress)
-            print(comparison_text(comparison, scenario.name))
-            status = status if comparison.equal else DIFFERENT
-    return status
+    if args.report is not None:
+        check_output(args.report, (".html", ".json", ".txt"))
+    recordings = [read_recording(path) for path in args.recording]
+    jobs = [
+        (scenario, release)
+        for scenario in [_load(path, args) for path in args.scenario]
+        for release in args.release or [scenario.machine.release]
+    ]
+    found = []
+    with progress(len(recordings) + len(jobs)) as (tell, advance):
+        for recording in recordings:
+            comparison = compare_with_trace(recording.scenario, recording.trace)
+            found.append((recording.scenario.name, comparison))
+            print(comparison_text(comparison, recording.scenario.name), flush=True)
+            advance()
+        for scenario, release in jobs:
+            comparison = compare_with_lab(scenario, release, tell)
+            found.append((scenario.name, comparison))
+            print(comparison_text(comparison, scenario.name), flush=True)
+            advance()
+    if args.report is not None:
+        write_comparisons(found, args.report)
+    return EQUAL if all(comparison.equal for _, comparison in found) else DIFFERENT
+
+
+def _report(args: argparse.Namespace) -> int:
+    from altmap.output import Look, check_output, report_on, write_report
+    from altmap.sources import gather
+
+    if args.output is not None:
+        check_output(args.output)
+    look = Look.parse(args.title, args.step, args.blocks)
+    found = gather(args.source, args.policy, args.release, args.settings)
+    if args.output is None:
+        print(report_on(found, look), end="")
+    else:
+        write_report(found, look, args.output)
+    return EQUAL
 
 
 def _record(args: argparse.Namespace) -> int:
@@ -476,8 +542,11 @@ def _conform(args: argparse.Namespace) -> int:
 
 def _fetch(args: argparse.Namespace) -> int:
     from altmap.lab import fetch
+    from altmap.progress import progress
 
-    files = fetch(args.release)
+    with progress(1, lines=False) as (tell, _):
+        tell(f"fetching Linux {args.release}")
+        files = fetch(args.release)
     for name, version in files.versions.items():
         print(f"{name} {version}")
     print(f"kernel {files.vmlinuz}")

@@ -9,12 +9,27 @@ from __future__ import annotations
 import errno as errno_module
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import Any, Literal
 
 from altmap.linux.observation import Observation
 from altmap.pfn import Pages, PfnRange, PfnSet, PfnStride
 
-__all__ = ("OK", "UNBACKED", "Certainty", "Event", "Fault", "Outcome", "StepRecord", "Trace")
+__all__ = (
+    "GUEST_TO_HOST",
+    "HOST_TO_GUEST",
+    "OK",
+    "UNBACKED",
+    "Certainty",
+    "Event",
+    "Fault",
+    "Outcome",
+    "StepRecord",
+    "Trace",
+)
+
+#: How the text of a ``driver`` event starts that one side says to the other.
+HOST_TO_GUEST, GUEST_TO_HOST = "host→guest: ", "guest→host: "
 
 #: How sure a prediction is: ``certain``; ``likely`` where a real kernel may get there by chance;
 #: ``unknown`` where nothing that is modelled decides it.
@@ -104,6 +119,8 @@ class Event:
         ``certain``, ``likely`` or ``unknown``.
     doubt : str
         Why it is not certain.
+    message : bytes or None
+        What a host and its guest said to each other, byte for byte, where that is written down.
     """
 
     kind: str
@@ -112,6 +129,7 @@ class Event:
     function: str | None = None
     certainty: Certainty = "certain"
     doubt: str = ""
+    message: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +175,9 @@ class StepRecord:
     faults : list of Fault
     observation : Observation or None
         The machine after the step; ``None`` when nobody looked or nobody could.
+    backed : PfnSet or None
+        The page frames that the platform backs after the step; ``None`` where nobody can tell, as
+        on a real machine.
     """
 
     name: str
@@ -165,6 +186,7 @@ class StepRecord:
     events: list[Event] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
     observation: Observation | None = None
+    backed: PfnSet | None = None
 
 
 @dataclass(slots=True)
@@ -181,6 +203,10 @@ class Trace:
         The start first.
     notes : list of str
         What the reader must know: files that a sysroot lacked, assumptions made for want of them.
+    scenario_sha256 : str
+        Hash of the scenario as it was read, defaults filled in; empty if there was none.
+    description : str
+        The scenario's own words.
     """
 
     scenario: str
@@ -190,6 +216,8 @@ class Trace:
     machine: dict[str, Any]
     steps: list[StepRecord]
     notes: list[str] = field(default_factory=list)
+    scenario_sha256: str = ""
+    description: str = ""
 
     def folder_names(self) -> list[str]:
         """Return ``00-start``, ``01-<step>``, ...: one folder name for each step."""
@@ -203,6 +231,8 @@ class Trace:
             "schema": "altmap-trace",
             "version": 1,
             "scenario": self.scenario,
+            "scenario_sha256": self.scenario_sha256,
+            "description": self.description,
             "target": self.target,
             "release": self.release,
             "policy": self.policy,
@@ -216,13 +246,14 @@ class Trace:
                     "result": _result(step.outcome),
                     "events": [_event(event) for event in step.events],
                     "faults": [_fault(fault) for fault in step.faults],
+                    "backed": None if step.backed is None else _pages(step.backed, None),
                 }
                 for folder, step in steps
             ],
         }
 
 
-def _pages(pfns: Pages) -> dict[str, Any]:
+def _pages(pfns: Pages, most_runs: int | None = _MAX_RUNS) -> dict[str, Any]:
     match pfns:
         case PfnRange():
             runs: Iterable[PfnRange] = [pfns] if pfns else []
@@ -233,12 +264,8 @@ def _pages(pfns: Pages) -> dict[str, Any]:
             nr_ranges = len(starts)
         case PfnSet():
             runs, nr_ranges = pfns.ranges(), pfns.nr_ranges()
-    ranges = [[run.start, run.end] for run in _first(runs, _MAX_RUNS)]
+    ranges = [[run.start, run.end] for run in islice(runs, most_runs)]
     return {"nr_pages": len(pfns), "nr_ranges": nr_ranges, "ranges": ranges}
-
-
-def _first(items: Iterable[Any], nr: int) -> list[Any]:
-    return [item for item, _ in zip(items, range(nr), strict=False)]
 
 
 def _result(outcome: Outcome) -> dict[str, Any]:
@@ -264,6 +291,8 @@ def _event(event: Event) -> dict[str, Any]:
     made: dict[str, Any] = {"kind": event.kind, "text": event.text, "function": event.function}
     if event.pfns is not None:
         made["pfns"] = _pages(event.pfns)
+    if event.message is not None:
+        made["message"] = event.message.hex()
     return made | _doubt(event)
 
 
