@@ -32,6 +32,7 @@ conformance: lab-tools  ## every scenario on every real kernel there is, as a pa
 bench: $(VENV)/dev  ## measured claims, as ratios in one run
 	$(BIN)/python benchmarks/bench_start.py
 	$(BIN)/python benchmarks/bench_64tib.py
+	$(BIN)/python benchmarks/bench_ls.py
 
 format: $(VENV)/dev
 	$(BIN)/ruff check --fix .

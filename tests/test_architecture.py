@@ -13,8 +13,11 @@ MODULES = sorted(SOURCE.rglob("*.py"))
 TREES = {path: ast.parse(path.read_text(encoding="utf-8")) for path in MODULES}
 
 #: Where effects live, as the page says: rooms, and modules of ``linux``.
-EDGES = {"lab", "export", "cli", "scenario", "policies", "recording", "verify", "conformance"}
-LINUX_EDGES = {"sysroot", "folder", "archive", "shapes"}
+EDGES = {
+    *("lab", "export", "cli", "cli_host", "scenario", "policies"),
+    *("recording", "verify", "conformance"),
+}
+LINUX_EDGES = {"sysroot", "folder", "blockfolder", "archive", "shapes"}
 MODEL = {"machine", "kernel", "adopt", "boot", "observe", "platform", "drivers"}
 
 #: Modules of the standard library through which a program reaches the world outside.

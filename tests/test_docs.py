@@ -24,6 +24,7 @@ from altmap.release import RELEASES, Release
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs/scenario.md").read_text(encoding="utf-8")
+HOST = (ROOT / "docs/host.md").read_text(encoding="utf-8")
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 FENCED = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 BLOCKS = [(match[1], match[2]) for match in FENCED.finditer(PAGE)]
@@ -229,7 +230,7 @@ def console(page):
 
 CONSOLE = [
     pytest.param(*shown, id=f"{name}: {shown[0]}")
-    for name, page in (("scenario", PAGE), ("README", README))
+    for name, page in (("scenario", PAGE), ("host", HOST), ("README", README))
     for shown in console(page)
 ]
 

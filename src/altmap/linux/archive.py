@@ -14,7 +14,7 @@ from typing import IO, Self, cast
 
 from altmap.errors import InputError
 from altmap.linux.intake import Intake
-from altmap.linux.paths import leads_on, matters, normalise
+from altmap.linux.paths import is_configuration, leads_on, matters, normalise
 
 __all__ = ("read", "read_several")
 
@@ -162,7 +162,7 @@ def _below_top(name: str) -> tuple[str, str]:
 def _read_member(intake: Intake, tar: tarfile.TarFile, member: tarfile.TarInfo, path: str) -> None:
     if member.isdir():
         return
-    if leads_on(path):
+    if leads_on(path) and not (member.issym() and is_configuration(path)):
         raise intake.error(member.name, "need a folder")
     if member.issym():
         intake.link(path, member.linkname)
