@@ -120,7 +120,12 @@ def _parser() -> argparse.ArgumentParser:
         "account", help="where the memory went, from what was bought to what is free"
     )
     account.add_argument(
-        "source", metavar="SYSROOT|SCENARIO", type=Path, help="a folder or tar, or a TOML file"
+        "source",
+        metavar="SYSROOT|SCENARIO",
+        type=Path,
+        nargs="?",
+        default=Path("/"),
+        help="a folder or tar, or a TOML file; default: this machine",
     )
     account.add_argument("--json", action="store_true", help="print the levels as JSON")
     account.set_defaults(verb=_account)
@@ -277,7 +282,8 @@ def _account(args: argparse.Namespace) -> int:
         made = {"schema": "altmap-account", "version": 1, "levels": levels}
         print(msgspec.json.format(msgspec.json.encode(made), indent=2).decode())
     else:
-        print(account_text(levels, str(args.source)), end="")
+        title = "this machine" if args.source == Path("/") else str(args.source)
+        print(account_text(levels, title), end="")
     return EQUAL
 
 

@@ -22,6 +22,7 @@ _SYSROOT_HELP = "a folder or tar: sysroot, snapshot or sosreport; default: this 
 def add_host_commands(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the commands to the others."""
     _add_ls(verbs)
+    _add_snapshot(verbs)
 
 
 def _source(args: argparse.Namespace) -> Path:
@@ -119,3 +120,68 @@ def _read(source: Path) -> Sysroot:
     from altmap.linux.sysroot import Sysroot
 
     return Sysroot.read(source)
+
+
+# --- snapshot ------------------------------------------------------------------------------
+
+
+def _add_snapshot(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    snapshot = verbs.add_parser(
+        "snapshot", help="keep the files that describe a machine's memory, in one archive"
+    )
+    _add_source(snapshot)
+    snapshot.add_argument(
+        "-o",
+        "--output",
+        metavar="FILE",
+        type=Path,
+        default=Path("snapshot.tar.gz"),
+        help="new file ending in .tar, .tar.gz, .tar.bz2 or .tar.xz; default: %(default)s",
+    )
+    snapshot.add_argument(
+        "--anonymous",
+        action="store_true",
+        help="leave out what identifies the machine and whoever built its kernel",
+    )
+    snapshot.add_argument("--json", action="store_true", help="print what was kept as JSON")
+    snapshot.set_defaults(verb=_snapshot)
+
+
+def _snapshot(args: argparse.Namespace) -> int:
+    from altmap.host.anonymous import anonymous
+    from altmap.host.gaps import gaps
+    from altmap.linux.observation import Observation
+
+    sysroot = _read(_source(args))
+    missing = list(gaps(sysroot, Observation.read(sysroot)))
+    if args.anonymous:
+        sysroot = anonymous(sysroot)
+    sysroot.pack(args.output)
+    size_bytes = args.output.stat().st_size
+    if args.json:
+        made = {
+            "schema": "altmap-snapshot",
+            "version": 1,
+            "file": str(args.output),
+            "size_bytes": size_bytes,
+            "nr_files": len(sysroot.files),
+            "nr_links": len(sysroot.links),
+            "anonymous": args.anonymous,
+            "missing": missing,
+        }
+        print(_json_text(made))
+    else:
+        print(f"{args.output}: {len(sysroot.files)} files, {size_bytes} bytes")
+        for line in missing:
+            print(f"missing: {line}")
+    return DONE
+
+
+def _json_text(made: object) -> str:
+    import msgspec
+
+    return msgspec.json.format(msgspec.json.encode(made), indent=2).decode()
+
+
+def _add_source(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("sysroot", metavar="SYSROOT", type=Path, nargs="?", help=_SYSROOT_HELP)
