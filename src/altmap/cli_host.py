@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,7 @@ def add_host_commands(verbs: argparse._SubParsersAction[argparse.ArgumentParser]
     """Add the commands to the others."""
     _add_ls(verbs)
     _add_snapshot(verbs)
+    _add_explain(verbs)
 
 
 def _source(args: argparse.Namespace) -> Path:
@@ -185,3 +187,54 @@ def _json_text(made: object) -> str:
 
 def _add_source(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("sysroot", metavar="SYSROOT", type=Path, nargs="?", help=_SYSROOT_HELP)
+
+
+# --- explain -------------------------------------------------------------------------------
+
+
+def _add_explain(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    explain = verbs.add_parser(
+        "explain", help="why a memory block does not go offline, or what an errno means"
+    )
+    explain.add_argument("what", metavar="BLOCK|ERRNO", help="such as 32, memory32 or EBUSY")
+    _add_source(explain)
+    explain.add_argument("--json", action="store_true", help="print JSON")
+    explain.set_defaults(verb=_explain)
+
+
+def _explain(args: argparse.Namespace) -> int:
+    from altmap.host.explain import block_named, explain_block
+    from altmap.linux.observation import Observation
+    from altmap.report.explain import block_text
+
+    nr = block_named(args.what)
+    if nr is None:
+        return _explain_errno(args)
+    found = explain_block(Observation.read(_read(_source(args))), nr)
+    if args.json:
+        print(_json_text({"schema": "altmap-explain", "version": 1, "block": found}))
+    else:
+        print(block_text(found, _width()), end="")
+    return DONE
+
+
+def _explain_errno(args: argparse.Namespace) -> int:
+    from altmap.host.errnos import reasons_of
+    from altmap.host.explain import refused_now
+    from altmap.linux.observation import Observation
+    from altmap.report.explain import errno_text
+
+    reasons = reasons_of(args.what)
+    blocks: dict[str, str] = {}
+    if args.sysroot is not None:
+        blocks = refused_now(Observation.read(_read(args.sysroot)), reasons[0].errno)
+    if args.json:
+        made = {"schema": "altmap-explain", "version": 1, "reasons": reasons, "refused_now": blocks}
+        print(_json_text(made))
+    else:
+        print(errno_text(reasons, blocks, _width()), end="")
+    return DONE
+
+
+def _width() -> int:
+    return shutil.get_terminal_size((100, 24)).columns

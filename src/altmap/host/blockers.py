@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from altmap.host.devices import Device, devices_of
-from altmap.host.kinds import KINDS, Kind, pages_by_kind
+from altmap.host.kinds import FREE, KINDS, MOVES, Kind, pages_by_kind
 from altmap.linux.kpageflags import is_memmap
 from altmap.linux.observation import Block, Observation, page_size_bytes
 from altmap.pfn import PfnRange, PfnSet
@@ -122,6 +122,28 @@ class Blocks:
             return []
         return [*self._shape(nr, block), *self._kinds(nr, block)]
 
+    def zones(self, nr: int) -> tuple[str, ...]:
+        """Return a block's ``valid_zones``."""
+        return self._block(nr).valid_zones or ()
+
+    def node(self, nr: int) -> int:
+        """Return a block's node, 0 where no file names one."""
+        nodes = self._block(nr).nodes
+        return nodes[0] if nodes else 0
+
+    def nr_free(self, nr: int) -> int:
+        """Return how many pages of a block are free; its pages must be seen."""
+        assert self._pages is not None
+        return self._pages[FREE].count(self.pfns(nr))
+
+    def nr_moving(self, nr: int) -> int:
+        """Return how many pages of a block are in use and would move; its pages must be seen."""
+        assert self._pages is not None
+        names = [MOVES]
+        if self.zones(nr) == (_MOVABLE,):
+            names += [name for name, kind in KINDS.items() if not kind.in_movable]
+        return sum(self._pages[name].count(self.pfns(nr)) for name in names)
+
     # --- details ---------------------------------------------------------------------------
 
     def _block(self, nr: int) -> Block:
@@ -184,8 +206,9 @@ class Blocks:
         pfns = self.pfns(nr)
         movable = block.valid_zones == (_MOVABLE,)
         device = self._device_of.get(nr)
-        for name, pages in self._pages.items():
-            kind, nr_pages = KINDS[name], pages.count(pfns)
+        for name, kind in KINDS.items():
+            pages = self._pages[name]
+            nr_pages = pages.count(pfns)
             if not nr_pages or (movable and not kind.in_movable):
                 continue
             if name == "withheld" and device is not None and device.driver == "virtio_mem":
@@ -194,17 +217,16 @@ class Blocks:
                 name,
                 kind.what,
                 kind.cure,
-                self._certainty(kind, nr_pages, block),
+                self._certainty(kind, nr_pages, nr, block),
                 "EBUSY",
                 kind.function,
                 nr_pages,
                 (pages & pfns).min(),
             )
 
-    def _certainty(self, kind: Kind, nr_pages: int, block: Block) -> str:
+    def _certainty(self, kind: Kind, nr_pages: int, nr: int, block: Block) -> str:
         """Say ``certain`` also of untyped pages that are more than what per-CPU lists hold."""
         if kind.name != "kernel" or not block.valid_zones:
             return kind.certainty
-        node = block.nodes[0] if block.nodes else 0
-        waiting = self._waiting.get((node, block.valid_zones[0]))
+        waiting = self._waiting.get((self.node(nr), block.valid_zones[0]))
         return "certain" if waiting is not None and nr_pages > waiting else kind.certainty

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from altmap.linux.kpageflags import PageRun, is_memmap
 from altmap.pfn import PfnRange, PfnSet
 
-__all__ = ("KINDS", "Kind", "kind_of", "pages_by_kind")
+__all__ = ("FREE", "KINDS", "MOVES", "Kind", "kind_of", "pages_by_kind")
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,14 +114,22 @@ _THP, _OFFLINE, _PGTABLE, _RESERVED = (1 << bit for bit in (22, 23, 26, 32))
 _MOVES = _LRU | _ANON | _SWAPBACKED | _THP
 
 
+FREE, MOVES = "free", "moves"
+
+
 def kind_of(flags: int) -> str | None:
-    """Return the kind of a page with these flags, ``None`` if it moves, is free, or is none."""
+    """Return the kind of a page with these flags; or ``free``, ``moves``, ``None`` for no page.
+
+    Memmap pages of their own block count as no page, and so do poisoned ones: offlining passes
+    them by.
+    """
     for bits, kind in (
-        (_NOPAGE | _BUDDY | _HWPOISON, None),
+        (_NOPAGE | _HWPOISON, None),
+        (_BUDDY, FREE),
         (_RESERVED, None if is_memmap(flags) else "reserved"),
         (_OFFLINE, "withheld"),
         (_HUGE, "hugetlb"),
-        (_MOVES, None),
+        (_MOVES, MOVES),
         (_SLAB, "slab"),
         (_PGTABLE, "page-tables"),
         (_HEAD | _TAIL, "compound"),
@@ -132,8 +140,8 @@ def kind_of(flags: int) -> str | None:
 
 
 def pages_by_kind(runs: Iterable[PageRun]) -> dict[str, PfnSet]:
-    """Return the page frames of each kind, in the kernel's order."""
-    pages = {name: PfnSet() for name in KINDS}
+    """Return the page frames of each kind, in the kernel's order, then those free and moving."""
+    pages = {name: PfnSet() for name in (*KINDS, FREE, MOVES)}
     known: dict[int, str | None] = {}
     for start, nr_pages, flags in runs:
         if flags not in known:
