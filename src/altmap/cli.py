@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         from altmap.report.text import printable
 
         print(f"altmap: {printable(str(error))}", file=sys.stderr)
-        return FAILED
+        return getattr(args, "failed", FAILED)
     except KeyboardInterrupt:
         print("altmap: interrupted", file=sys.stderr)
         return 130
