@@ -54,11 +54,11 @@ $(BIN)/python:
 	@$(PYTHON) -m venv $(VENV) >/dev/null 2>&1 || $(PYTHON) -m venv --without-pip $(VENV)
 
 $(VENV)/run: $(BIN)/python pyproject.toml constraints.txt
-	@$(INSTALL) --editable '.[lab]'
+	@$(INSTALL) --editable '.[host,lab]'
 	@touch $@
 
 $(VENV)/dev: $(BIN)/python pyproject.toml constraints.txt
-	@$(INSTALL) --editable '.[lab,dev]'
+	@$(INSTALL) --editable '.[host,lab,dev]'
 	@touch $@ $(VENV)/run
 
 clean:

@@ -18,7 +18,7 @@ EDGES = {
     *("recording", "verify", "conformance"),
 }
 LINUX_EDGES = {"sysroot", "folder", "blockfolder", "archive", "shapes"}
-HOST_EDGES = {"journal", "transport"}
+HOST_EDGES = {"journal", "prometheus", "transport"}
 MODEL = {"machine", "kernel", "adopt", "boot", "observe", "platform", "drivers"}
 
 #: Modules of the standard library through which a program reaches the world outside.

@@ -6,6 +6,7 @@ import argparse
 import os
 import shutil
 import sys
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -14,6 +15,7 @@ from altmap.errors import InputError
 if TYPE_CHECKING:
     from altmap.host.blockers import Blocks
     from altmap.host.journal import Journal
+    from altmap.host.metrics import Sample
     from altmap.host.plan import Plan
     from altmap.host.transport import LocalFiles
     from altmap.linux.observation import MemoryFolder
@@ -36,6 +38,7 @@ def add_host_commands(verbs: argparse._SubParsersAction[argparse.ArgumentParser]
     _add_explain(verbs)
     _add_plan(verbs)
     _add_apply(verbs)
+    _add_export(verbs)
 
 
 def _source(args: argparse.Namespace) -> Path:
@@ -482,3 +485,59 @@ def _bytes_of(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}") from error
+
+
+# --- export --------------------------------------------------------------------------------
+
+
+def _add_export(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    export = verbs.add_parser("export", help="numbers about memory blocks for monitoring")
+    _add_source(export)
+    export.add_argument(
+        "--prometheus", action="store_true", required=True, help="in Prometheus' text format"
+    )
+    where = export.add_mutually_exclusive_group()
+    where.add_argument(
+        "--textfile",
+        metavar="FILE",
+        type=Path,
+        help="replace FILE at once, for node_exporter's textfile collector",
+    )
+    where.add_argument(
+        "--listen", metavar="ADDRESS", help="answer scrapes at 127.0.0.1:PORT or [::1]:PORT"
+    )
+    export.set_defaults(verb=_export)
+
+
+def _export(args: argparse.Namespace) -> int:
+    from altmap.host.metrics import samples
+
+    try:
+        from altmap.host.prometheus import listen, prometheus_text
+    except ModuleNotFoundError as error:
+        raise InputError(f"export: needs {error.name} (pip install altmap[host])") from error
+
+    def look() -> list[Sample]:
+        return list(samples(_read(_source(args))))
+
+    if args.listen is not None:
+        look()  # what cannot be read is said now, not at the first scrape
+        with listen(args.listen, look) as wait:
+            _say(f"scrapes are answered at {args.listen}")
+            wait()
+    elif args.textfile is not None:
+        _replace(args.textfile, prometheus_text(look))
+    else:
+        print(prometheus_text(look), end="")
+    return DONE
+
+
+def _replace(path: Path, text: str) -> None:
+    """Write a file that readers see old or new, never in part."""
+    try:
+        with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
+            draft = Path(folder, "draft")
+            draft.write_text(text, encoding="utf-8")
+            draft.replace(path)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written: {error.strerror}") from error

@@ -15,10 +15,10 @@ from altmap.host.apply import Result, apply_plan, differences_from, resume, roll
 from altmap.host.guard import hypervisor_of
 from altmap.host.journal import Journal
 from altmap.host.plan import encode_plan
-from altmap.host.planner import PlugWish, plan_add, plan_free, plan_grow
+from altmap.host.planner import PlugWish, plan_add, plan_free, plan_grow, plan_remove
 from altmap.host.transport import LocalFiles
 from altmap.linux.sysroot import Sysroot
-from altmap.scenario import Plug, Size
+from altmap.scenario import Plug, Size, Unplug
 
 RECORDINGS = Path(__file__).parents[1] / "recordings" / "files"
 DIMM = RECORDINGS / "linux-6.12-dimm.tar.xz"
@@ -198,6 +198,32 @@ def test_the_platform_s_step_is_waited_for(sysroot, tmp_path):
     with Journal(tmp_path / "j", new=False) as journal:
         assert resume(plan, files, journal, say) is Result.DONE
     assert files.states()[1][37] == ("online", "Movable")
+
+
+def test_a_device_that_the_platform_took_back_is_gone_and_not_lost(tmp_path):
+    sysroot = Sysroot.read(DIMM)
+    base = "sys/devices/system/memory/memory33"
+    sysroot.files[f"{base}/state"] = b"offline\n"
+    sysroot.files[f"{base}/valid_zones"] = b"Normal Movable\n"
+    files = ModelledFiles(sysroot)
+    plan = plan_remove(sysroot, "PNP0C80:00")
+    with Journal(tmp_path / "j", new=True) as journal:
+        assert apply_plan(plan, files, journal, say) is Result.WAITS
+    files.perform(Unplug(id="PNP0C80:00"))
+    with Journal(tmp_path / "j", new=False) as journal:
+        assert resume(plan, files, journal, say) is Result.DONE
+
+
+def test_another_onliner_that_is_first_is_a_surprise(sysroot, tmp_path):
+    files = ModelledFiles(sysroot)
+    plan = plan_add(sysroot, PlugWish(256 * MIB, to="online_movable"))
+    files.perform(Plug(id="d", size=Size(256 * MIB)))
+    files.perform(files._step(STATE.format(37), "online"))
+    said = []
+    with Journal(tmp_path / "j", new=True) as journal:
+        assert apply_plan(plan, files, journal, said.append) is Result.ROLLED_BACK
+    assert said[0].endswith("memory37 is online, not offline")
+    assert files.writes == []
 
 
 def test_a_journal_is_of_one_plan_and_one_apply(files, plan, sysroot, tmp_path):

@@ -120,7 +120,8 @@ def test_a_memmap_that_does_not_fit_comes_with_the_largest_first_step():
     assert first.by == "platform"
     assert first.prediction.status == "ok"
     blocks = sum(part.last - part.first + 1 for part in first.prediction.blocks)
-    for nr_blocks, fine in ((blocks, True), (blocks + 1, False)):
+    # Half of what is there is left; twice as much, and a little, does not fit.
+    for nr_blocks, fine in ((blocks, True), (2 * blocks + 4, False)):
         steps = [Plug(id="d", size=Size(nr_blocks * 128 * MIB))]
         scenario = Scenario(name="s", machine=Machine(), steps=steps)
         outcome = predict(scenario, Observation.read(sysroot), pages=False).steps[1].outcome

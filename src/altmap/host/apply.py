@@ -105,12 +105,8 @@ def resume(
         if not list(_differences(step, files)):
             journal.add(Entry(event="done", step=intended.step))
             done.add(intended.step)
-    for nr in sorted(done):
-        for line in _differences(plan.steps[nr - 1], files):
-            raise InputError(
-                f"resume: step {nr} ({plan.steps[nr - 1].title}) was done, but {line}: "
-                "--rollback, or make a new plan"
-            )
+    for line in _lost(plan, done, files):
+        raise InputError(f"resume: {line}: --rollback, or make a new plan")
     return _carry_on(plan, files, journal, progress, max(done, default=0) + 1, keep=keep)
 
 
@@ -150,13 +146,12 @@ def _carry_on(
 ) -> Result:
     for nr, step in enumerate(plan.steps[start - 1 :], start=start):
         if step.by == "platform":
-            if list(_differences(step, files)):
+            if _is_awaited(step, files):
                 progress(f"[{nr}] {step.title}: is the platform's to do; then --resume")
                 return Result.WAITS
-            journal.add(Entry(event="intend", step=nr))
-            journal.add(Entry(event="done", step=nr))
-            continue
-        surprise = _perform(nr, step, files, journal)
+            surprise = _note_platform(nr, step, files, journal)
+        else:
+            surprise = _perform(nr, step, files, journal)
         progress(f"[{nr}] {step.title}: {surprise or 'as predicted'}")
         if surprise:
             return _stop(plan, files, journal, progress, keep=keep)
@@ -172,6 +167,24 @@ def _stop(
         return Result.KEPT
     progress("taking back what was done")
     return roll_back(plan, files, journal, progress)
+
+
+def _is_awaited(step: PlanStep, files: Transport) -> bool:
+    """Tell whether blocks that a step of the platform brings or takes have not come or gone."""
+    if step.prediction is None:
+        return False
+    return any(
+        (files.read(f"{_MEMORY}/memory{nr}/state") is None) != (part.state == "absent")
+        for part in step.prediction.blocks
+        for nr in range(part.first, part.last + 1)
+    )
+
+
+def _note_platform(nr: int, step: PlanStep, files: Transport, journal: Journal) -> str:
+    surprise = next(_differences(step, files), "")
+    journal.add(Entry(event="intend", step=nr))
+    journal.add(Entry(event="done", step=nr, found=surprise))
+    return surprise
 
 
 def _perform(nr: int, step: PlanStep, files: Transport, journal: Journal) -> str:
@@ -267,6 +280,30 @@ def _block_differences(part: BlockRange, files: Transport) -> Iterator[str]:
             words = (files.read(f"{_MEMORY}/memory{nr}/valid_zones") or "").split()
             if words[:1] != [part.zone]:
                 yield f"memory{nr} is in zone {' '.join(words)}, not {part.zone}"
+
+
+def _lost(plan: Plan, done: set[int], files: Transport) -> Iterator[str]:
+    """Yield how a machine is not as the steps that were done left it.
+
+    The latest step counts of each block; what the platform's step to come concerns may have changed
+    already.
+    """
+    coming = plan.steps[len(done)] if len(done) < len(plan.steps) else None
+    left: dict[int, tuple[int, BlockRange]] = {}
+    for nr in sorted(done):
+        left |= {block.first: (nr, block) for block in _single_blocks(plan.steps[nr - 1])}
+    if coming is not None and coming.by == "platform":
+        for block in _single_blocks(coming):
+            left.pop(block.first, None)
+    for nr, block in left.values():
+        for line in _block_differences(block, files):
+            yield f"step {nr} ({plan.steps[nr - 1].title}) was done, but {line}"
+
+
+def _single_blocks(step: PlanStep) -> Iterator[BlockRange]:
+    for part in step.prediction.blocks if step.prediction is not None else ():
+        for nr in range(part.first, part.last + 1):
+            yield BlockRange(nr, nr, part.state, part.zone)
 
 
 def _word(text: str | None) -> str | None:

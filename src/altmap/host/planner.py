@@ -225,10 +225,14 @@ class _Planner:
         return new if outcome else []
 
     def largest_add(self, wish: PlugWish, size_bytes: int) -> int:
-        """Return the most bytes, in whole blocks, that can be added now; 0 if none."""
+        """Return the most bytes, in whole blocks, that can safely be added now; 0 if none.
+
+        Their memmap takes half of what kernel zones can give, so that the machine lives on: one to
+        32, as the field's rule of thumb has it.
+        """
         kernel = self.machine.kernel
         per_block = kernel.arch.memmap_nr_pages(kernel.block_nr_pages)
-        fits = kernel.available_nr_pages() // per_block
+        fits = kernel.available_nr_pages() // 2 // per_block
         start = min(fits, size_bytes // self.block_bytes)
         for nr_blocks in range(start, max(0, start - 64), -1):
             trial = self._restarted(self._done)
