@@ -11,7 +11,7 @@ GUESTS ?= 2
 SCENARIOS := scenarios/hyperv-64MiB-first-half.toml scenarios/hyperv-64MiB-second-half.toml \
 	scenarios/dimm-1GiB.toml
 
-.PHONY: run check test conformance lab-tools bench format clean
+.PHONY: run check test conformance lab-tools bench man format clean
 
 run: $(VENV)/run  ## the scenario of 2018 under two memmap policies, on the model
 	@rm -rf build/run
@@ -33,6 +33,9 @@ bench: $(VENV)/dev  ## measured claims, as ratios in one run
 	$(BIN)/python benchmarks/bench_start.py
 	$(BIN)/python benchmarks/bench_64tib.py
 	$(BIN)/python benchmarks/bench_ls.py
+
+man: $(VENV)/dev  ## man pages and completion for bash and zsh, in build/
+	@$(BIN)/python docs/man.py build
 
 format: $(VENV)/dev
 	$(BIN)/ruff check --fix .

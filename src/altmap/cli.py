@@ -24,14 +24,14 @@ if TYPE_CHECKING:
     from altmap.scenario import Scenario
     from altmap.trace import Trace
 
-__all__ = ("DIFFERENT", "EQUAL", "FAILED", "main")
+__all__ = ("DIFFERENT", "EQUAL", "FAILED", "command_line", "main")
 
 EQUAL, DIFFERENT, FAILED = 0, 1, 2  # as diff(1)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
-    args = _parser().parse_args(argv)
+    args = command_line().parse_args(argv)
     try:
         status: int = args.verb(args)
     except LabError as error:
@@ -52,7 +52,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     return status
 
 
-def _parser() -> argparse.ArgumentParser:
+def command_line() -> argparse.ArgumentParser:
+    """Return the parser of all commands, from which man pages and completion are made."""
     parser = argparse.ArgumentParser(
         prog="altmap", description="Predict, verify and explain Linux memory hotplug."
     )
