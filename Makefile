@@ -11,7 +11,7 @@ GUESTS ?= 2
 SCENARIOS := scenarios/hyperv-64MiB-first-half.toml scenarios/hyperv-64MiB-second-half.toml \
 	scenarios/dimm-1GiB.toml
 
-.PHONY: run check test conformance lab-tools browser-tools docs picture bench format clean
+.PHONY: run check test conformance lab-tools browser-tools docs picture bench man format clean
 
 run: $(VENV)/run  ## the scenario of 2018 under two memmap policies, on the model
 	@rm -rf build/run
@@ -38,6 +38,10 @@ conformance: lab-tools  ## every scenario on every real kernel there is, as a pa
 bench: $(VENV)/dev  ## measured claims, as ratios in one run
 	$(BIN)/python benchmarks/bench_start.py
 	$(BIN)/python benchmarks/bench_64tib.py
+	$(BIN)/python benchmarks/bench_ls.py
+
+man: $(VENV)/dev  ## man pages and completion for bash and zsh, in build/
+	@$(BIN)/python docs/man.py build
 
 format: $(VENV)/dev
 	$(BIN)/ruff check --fix .
@@ -71,11 +75,11 @@ $(BIN)/python:
 	@$(PYTHON) -m venv $(VENV) >/dev/null 2>&1 || $(PYTHON) -m venv --without-pip $(VENV)
 
 $(VENV)/run: $(BIN)/python pyproject.toml constraints.txt
-	@$(INSTALL) --editable '.[lab,report]'
+	@$(INSTALL) --editable '.[host,lab,report]'
 	@touch $@
 
 $(VENV)/dev: $(BIN)/python pyproject.toml constraints.txt
-	@$(INSTALL) --editable '.[lab,report,docs,dev]'
+	@$(INSTALL) --editable '.[host,lab,report,docs,dev]'
 	@touch $@ $(VENV)/run
 
 clean:

@@ -18,7 +18,7 @@ from altmap import bugs, claims
 from altmap.bugs.text import bugs_page
 from altmap.claims.matrix import matrix, matrix_page
 from altmap.claims.text import claims_page
-from altmap.cli import parser
+from altmap.cli import command_line
 from altmap.linux.kpageflags import flag_names
 from altmap.machine import predict
 from altmap.release import RELEASES, Release
@@ -182,13 +182,13 @@ _COMMANDS_HEAD = """\
 
 Every command with its arguments, made from the program's own help by `python docs/generate.py`.
 Exit codes: 0 done or equal, 1 different, 2 could not be done (one line says what and why), 130
-interrupted.
+interrupted; those of `plan` and `apply`: [a machine of one's own](host.md#exit-codes).
 """
 
 
 def commands_page() -> str:
     """Return the text of ``docs/commands.md``, from the parser of the command line."""
-    return "\n".join([_COMMANDS_HEAD, *_commands(parser(), "altmap")])
+    return "\n".join([_COMMANDS_HEAD, *_commands(command_line(), "altmap")])
 
 
 def _commands(one: argparse.ArgumentParser, name: str) -> Iterator[str]:

@@ -21,7 +21,7 @@ _TOP = {
     "changelog.md": "CHANGELOG.md",
 }
 _FIRST = (
-    *("index.md", "start.md", "commands.md", "report.md", "scenario.md", "policies.md"),
+    *("index.md", "start.md", "commands.md", "report.md", "scenario.md", "policies.md", "host.md"),
     *("drivers.md", "releases.md", "claims.md", "bugs.md", "conformance.md", "architecture.md"),
 )
 _LAST = tuple(_TOP)[1:]

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from altmap import __version__
+from altmap.cli_host import add_host_commands
 from altmap.errors import AltmapError, InputError, LabError
 
 if TYPE_CHECKING:
@@ -23,14 +24,14 @@ if TYPE_CHECKING:
     from altmap.scenario import Scenario
     from altmap.trace import Trace
 
-__all__ = ("DIFFERENT", "EQUAL", "FAILED", "main", "parser")
+__all__ = ("DIFFERENT", "EQUAL", "FAILED", "command_line", "main")
 
 EQUAL, DIFFERENT, FAILED = 0, 1, 2  # as diff(1)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
-    args = parser().parse_args(argv)
+    args = command_line().parse_args(argv)
     try:
         status: int = args.verb(args)
     except LabError as error:
@@ -40,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         from altmap.report.text import printable
 
         print(f"altmap: {printable(str(error))}", file=sys.stderr)
-        return FAILED
+        return getattr(args, "failed", FAILED)
     except KeyboardInterrupt:
         print("altmap: interrupted", file=sys.stderr)
         return 130
@@ -51,13 +52,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     return status
 
 
-def parser() -> argparse.ArgumentParser:
-    """Return the parser of all commands."""
-    made = argparse.ArgumentParser(
+def command_line() -> argparse.ArgumentParser:
+    """Return the parser of all commands: pages, man pages and completion are made from it."""
+    parser = argparse.ArgumentParser(
         prog="altmap", description="Predict, verify and explain Linux memory hotplug."
     )
-    made.add_argument("--version", action="version", version=f"altmap {__version__}")
-    verbs = made.add_subparsers(required=True, metavar="COMMAND")
+    parser.add_argument("--version", action="version", version=f"altmap {__version__}")
+    verbs = parser.add_subparsers(required=True, metavar="COMMAND")
     run = verbs.add_parser("run", help="run scenarios on the model or on a real kernel")
     _scenario_arguments(run)
     run.add_argument("--on", choices=("model", "lab"), default="model", help="default: model")
@@ -127,10 +128,16 @@ def parser() -> argparse.ArgumentParser:
         "account", help="where the memory went, from what was bought to what is free"
     )
     account.add_argument(
-        "source", metavar="SYSROOT|SCENARIO", type=Path, help="a folder or tar, or a TOML file"
+        "source",
+        metavar="SYSROOT|SCENARIO",
+        type=Path,
+        nargs="?",
+        default=Path("/"),
+        help="a folder or tar, or a TOML file; default: this machine",
     )
     account.add_argument("--json", action="store_true", help="print the levels as JSON")
     account.set_defaults(verb=_account)
+    add_host_commands(verbs)
     claims = verbs.add_parser(
         "claims", help="the claims of the discussion of 2018, each run and judged"
     )
@@ -167,7 +174,7 @@ def parser() -> argparse.ArgumentParser:
     fetch = lab_verbs.add_parser("fetch", help="get Debian's kernel of a release, and busybox")
     fetch.add_argument("release", metavar="RELEASE", help="such as 6.12")
     fetch.set_defaults(verb=_fetch)
-    return made
+    return parser
 
 
 def _report_arguments(report: argparse.ArgumentParser) -> None:
@@ -314,7 +321,8 @@ def _account(args: argparse.Namespace) -> int:
         made = {"schema": "altmap-account", "version": 1, "levels": levels}
         print(msgspec.json.format(msgspec.json.encode(made), indent=2).decode())
     else:
-        print(account_text(levels, str(args.source)), end="")
+        title = "this machine" if args.source == Path("/") else str(args.source)
+        print(account_text(levels, title), end="")
     return EQUAL
 
 
