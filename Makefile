@@ -11,20 +11,26 @@ GUESTS ?= 2
 SCENARIOS := scenarios/hyperv-64MiB-first-half.toml scenarios/hyperv-64MiB-second-half.toml \
 	scenarios/dimm-1GiB.toml
 
-.PHONY: run check test conformance lab-tools bench fuzz format clean
+.PHONY: run check test conformance lab-tools browser-tools docs picture bench fuzz man format clean
 
 run: $(VENV)/run  ## the scenario of 2018 under two memmap policies, on the model
 	@rm -rf build/run
 	@$(BIN)/altmap run $(SCENARIOS) --policy rfc-2018 --policy opt-in --export build/run
 
-check: $(VENV)/dev  ## lint, types, and every test that boots no kernel
+check: $(VENV)/dev  ## lint, types, and every test that needs no kernel and no browser
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pytest -m "not lab"
+	$(BIN)/pytest -m "not lab and not browser"
 
-test: lab-tools check  ## everything, the lab included
-	$(BIN)/pytest -m lab -rs --numprocesses $(GUESTS)
+test: lab-tools browser-tools check  ## everything, the lab included
+	$(BIN)/pytest -m "lab or browser" -rs --numprocesses $(GUESTS)
+
+docs: $(VENV)/dev  ## the documentation as a site, in build/site; nothing is fetched
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+
+picture: $(VENV)/dev  ## docs/hyperv.svg, and the other pages that are made from the code
+	$(BIN)/python docs/generate.py
 
 conformance: lab-tools  ## every scenario on every real kernel there is, as a page of the docs
 	$(BIN)/altmap conform tests/conformance.toml --slow -j $(GUESTS) -o docs/conformance.md
@@ -32,6 +38,10 @@ conformance: lab-tools  ## every scenario on every real kernel there is, as a pa
 bench: $(VENV)/dev  ## measured claims, as ratios in one run
 	$(BIN)/python benchmarks/bench_start.py
 	$(BIN)/python benchmarks/bench_64tib.py
+	$(BIN)/python benchmarks/bench_ls.py
+
+man: $(VENV)/dev  ## man pages and completion for bash and zsh, in build/
+	@$(BIN)/python docs/man.py build
 
 fuzz: $(VENV)/dev  ## a million malformed messages for the decoder
 	$(BIN)/python benchmarks/fuzz_messages.py
@@ -52,15 +62,27 @@ lab-tools: $(VENV)/dev
 		fi; \
 	fi
 
+# The page of a report is tested in Debian's Chromium.
+browser-tools: $(VENV)/dev
+	@if ! command -v chromium >/dev/null; then \
+		if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+			apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
+			apt-get install -qq --no-install-recommends chromium >/dev/null; \
+		else \
+			echo "missing: chromium (Debian: apt install chromium);" \
+				"tests of the report's page will be skipped" >&2; \
+		fi; \
+	fi
+
 $(BIN)/python:
 	@$(PYTHON) -m venv $(VENV) >/dev/null 2>&1 || $(PYTHON) -m venv --without-pip $(VENV)
 
 $(VENV)/run: $(BIN)/python pyproject.toml constraints.txt
-	@$(INSTALL) --editable '.[lab]'
+	@$(INSTALL) --editable '.[host,lab,report]'
 	@touch $@
 
 $(VENV)/dev: $(BIN)/python pyproject.toml constraints.txt
-	@$(INSTALL) --editable '.[lab,dev]'
+	@$(INSTALL) --editable '.[host,lab,report,docs,dev]'
 	@touch $@ $(VENV)/run
 
 clean:

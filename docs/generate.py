@@ -1,4 +1,4 @@
-"""Write the pages that are made from the code: releases, drivers, claims, bugs and the matrix.
+"""Write what is made from the code: releases, drivers, claims, bugs, matrix, commands, picture.
 
 Run ``python docs/generate.py`` after a change of a release's record, a claim, a bug or a
 prediction; the tests fail until then.
@@ -6,6 +6,7 @@ prediction; the tests fail until then.
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import importlib
 import inspect
@@ -19,9 +20,13 @@ from altmap import bugs, claims, drivers
 from altmap.bugs.text import bugs_page
 from altmap.claims.matrix import matrix, matrix_page
 from altmap.claims.text import claims_page
+from altmap.cli import command_line
 from altmap.drivers.record import DriverRecord
 from altmap.linux.kpageflags import flag_names
+from altmap.machine import predict
 from altmap.release import RELEASES, Release
+from altmap.report.page import groups
+from altmap.report.picture import svg
 from altmap.scenario import load_scenario
 
 PAGE = Path(__file__).with_name("releases.md")
@@ -29,6 +34,9 @@ CLAIMS_PAGE = Path(__file__).with_name("claims.md")
 BUGS_PAGE = Path(__file__).with_name("bugs.md")
 MATRIX_PAGE = Path(__file__).with_name("matrix.md")
 DRIVERS_PAGE = Path(__file__).with_name("drivers.md")
+COMMANDS_PAGE = Path(__file__).with_name("commands.md")
+PICTURE = Path(__file__).with_name("hyperv.svg")
+PICTURE_SCENARIO = Path(__file__).parents[1] / "scenarios/hyperv-64MiB-second-half.toml"
 
 #: Behaviours that decide what becomes of memmap_on_memory, in the order of a request's way.
 MEMMAP = (
@@ -218,9 +226,57 @@ def page_of_matrix() -> str:
     return matrix_page(matrix())
 
 
+_COMMANDS_HEAD = """\
+# Commands
+
+Every command with its arguments, made from the program's own help by `python docs/generate.py`.
+Exit codes: 0 done or equal, 1 different, 2 could not be done (one line says what and why), 130
+interrupted; those of `plan` and `apply`: [a machine of one's own](host.md#exit-codes).
+"""
+
+
+def commands_page() -> str:
+    """Return the text of ``docs/commands.md``, from the parser of the command line."""
+    return "\n".join([_COMMANDS_HEAD, *_commands(command_line(), "altmap")])
+
+
+def _commands(one: argparse.ArgumentParser, name: str) -> Iterator[str]:
+    """Yield a section for each command below a parser."""
+    for action in one._actions:
+        if not isinstance(action, argparse._SubParsersAction):
+            continue
+        helps = {choice.dest: choice.help for choice in action._choices_actions}
+        for word, sub in action.choices.items():
+            if any(isinstance(inner, argparse._SubParsersAction) for inner in sub._actions):
+                yield from _commands(sub, f"{name} {word}")
+            else:
+                rows = [_argument(item) for item in sub._actions if item.dest != "help"]
+                yield f"## {name} {word}\n\n{helps[word]}\n"
+                yield _table(["argument", "meaning"], rows)
+
+
+def _argument(action: argparse.Action) -> list[str]:
+    value = action.metavar or ("|".join(action.choices) if action.choices else "")
+    shown = str(value) if action.nargs != 0 else ""
+    words = ", ".join(action.option_strings)
+    text = " ".join(filter(None, [words, shown])).replace("|", "\\|")
+    more = " (several)" if action.nargs in ("+", "*") else ""
+    return [f"`{text}`{more}", (action.help or "").replace("|", "\\|")]
+
+
+def picture() -> str:
+    """Return the picture of the case of 2018, as SVG."""
+    policies = ("rfc-2018", "opt-in")
+    scenarios = [load_scenario(PICTURE_SCENARIO, [f"policy={name}"]) for name in policies]
+    (group,) = groups([predict(scenario) for scenario in scenarios])
+    return svg(group, scenarios[0].description)
+
+
 if __name__ == "__main__":
     BUGS_PAGE.write_text(page_of_bugs(), encoding="utf-8")
     MATRIX_PAGE.write_text(page_of_matrix(), encoding="utf-8")
+    COMMANDS_PAGE.write_text(commands_page(), encoding="utf-8")
+    PICTURE.write_text(picture(), encoding="utf-8")
     CLAIMS_PAGE.write_text(page_of_claims(), encoding="utf-8")
     PAGE.write_text(releases_page(), encoding="utf-8")
     DRIVERS_PAGE.write_text(drivers_page(), encoding="utf-8")

@@ -337,6 +337,11 @@ def test_export_and_json_say_the_same_and_the_notice_stays_out_of_it(altmap):
 def test_trace_tells_action_result_and_events(altmap):
     altmap("run", scenario(DIMM + '[[steps]]\ndo = "online"\nid = "d1"\n'), "--export", "out")
     start, plug, online, again = exported("out")["steps"]
+    backed = start.pop("backed")
+    assert backed["ranges"][-1][1] <= 0x40000  # boot memory, below 1 GiB
+    gained = plug["backed"]["nr_pages"] - backed["nr_pages"]
+    assert gained == 4 * BLOCK_PAGES
+    assert plug["backed"]["ranges"][-1] == [0x100000, 0x120000]
     assert start == {
         "folder": "00-start",
         "name": "start",

@@ -2,10 +2,12 @@
 
 import dataclasses
 import importlib.util
+import os
 import re
 import shlex
 import shutil
 import subprocess
+import sys
 import tomllib
 import types
 import typing
@@ -22,23 +24,34 @@ from altmap.linux.observation import Observation
 from altmap.linux.sysroot import Sysroot
 from altmap.machine import predict
 from altmap.release import RELEASES, Release
+from altmap.report.states import STATES
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs/scenario.md").read_text(encoding="utf-8")
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 FENCED = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+#: Pages with commands for readers; each command is run below.
+PAGES = {
+    "scenario": PAGE,
+    "README": README,
+    **{
+        name: (ROOT / f"docs/{name}.md").read_text(encoding="utf-8")
+        for name in ("start", "report", "policies", "host")
+    },
+}
 BLOCKS = [(match[1], match[2]) for match in FENCED.finditer(PAGE)]
+ALL_BLOCKS = [(m[1], m[2]) for text in PAGES.values() for m in FENCED.finditer(text)]
 #: As they are before any test: a policy of a user's own is registered when it is loaded.
 BUILT_IN_POLICIES = tuple(POLICIES)
 
 #: The file's name is the first line of each example.
 EXAMPLES = {
     text.partition("\n")[0].removeprefix("# "): text
-    for language, text in BLOCKS
+    for language, text in ALL_BLOCKS
     if language == "toml" and "[[steps]]" in text
 }
 RECORDING = ROOT / "tests/recordings/files/linux-6.12-dimm.tar.xz"
-CARRIES_ON = {"carry-on.toml", "acpi-names.toml"}
+CARRIES_ON = {"carry-on.toml", "acpi-names.toml", "block-off.toml"}
 FAULTS = {"crash-dump.toml"}
 
 #: Heading of the section that describes a class, and what its tables need besides the key shown.
@@ -196,10 +209,11 @@ def folder(tmp_path, monkeypatch):
 
 def test_examples_are_named_and_each_is_there_once():
     assert all(re.fullmatch(r"[a-z-]+\.toml", name) for name in EXAMPLES)
-    assert len(EXAMPLES) == sum(lang == "toml" and "[[steps]]" in text for lang, text in BLOCKS)
+    shown = sum(lang == "toml" and "[[steps]]" in text for lang, text in ALL_BLOCKS)
+    assert len(EXAMPLES) == shown
 
 
-@pytest.mark.parametrize("text", [t for lang, t in BLOCKS if lang == "toml"])
+@pytest.mark.parametrize("text", [t for lang, t in ALL_BLOCKS if lang == "toml"])
 def test_every_toml_block_is_toml(text):
     tomllib.loads(text)
 
@@ -229,7 +243,7 @@ def commands(console):
 
 def needs_lab(command):
     words = shlex.split(command)
-    return words[1] in ("compare", "lab") or "lab" in words
+    return words[1] in ("compare", "conform", "lab", "record") or "lab" in words
 
 
 def console(page):
@@ -240,14 +254,76 @@ def console(page):
 
 CONSOLE = [
     pytest.param(*shown, id=f"{name}: {shown[0]}")
-    for name, page in (("scenario", PAGE), ("README", README))
+    for name, page in PAGES.items()
     for shown in console(page)
 ]
+IN_THE_LAB = [
+    pytest.param(*shown, id=f"{name}: {shown[0]}")
+    for name, page in PAGES.items()
+    for language, text in ((m[1], m[2]) for m in FENCED.finditer(page))
+    if language == "console"
+    for shown in commands(text)
+    if needs_lab(shown[0])
+]
+#: Lines for a shell in the README, without their comments; lab commands have tests of their own.
+SHELL = [
+    command.strip()
+    for language, text in ((m[1], m[2]) for m in FENCED.finditer(README))
+    if language == "sh"
+    for line in text.splitlines()
+    for command in line.partition("  #")[0].split(";")
+    if command.strip().startswith("altmap ") and not needs_lab(command)
+]
+#: What makes a line about this machine one about a recorded machine: tests leave theirs alone.
+RECORDED = {
+    "ls": ("-s", "captured.tar"),
+    "explain": ("captured.tar",),
+    "plan": ("--from", "captured.tar"),
+}
+THERE_ARE_STEPS = 2  # exit code of plan
 
 
 def test_the_pages_show_commands():
     assert len(console(PAGE)) > 10
     assert len(console(README)) == README.count("\n$ altmap run ") > 0
+
+
+def test_every_page_with_commands_is_run_here():
+    pages = {
+        path.stem for path in (ROOT / "docs").glob("*.md") if "\n$ altmap " in path.read_text()
+    }
+    assert pages <= set(PAGES)
+
+
+@pytest.mark.parametrize("command", SHELL)
+def test_lines_of_the_readme_can_be_typed(command, folder, capsys):
+    shutil.copy(folder / "first.toml", folder / "mine.toml")
+    shutil.copy(RECORDING, folder / "captured.tar")
+    shutil.copy(ROOT / "examples/every_driver.py", folder / "mine.py")
+    with (folder / "mine.py").open("a") as module:
+        module.write("\nPolicy = EveryDriver\n")
+    words = shlex.split(command)[1:]
+    if words[0] == "apply":  # carried out in tests/host, on the model and in guests
+        assert cli.command_line().parse_args(words).verb
+        return
+    code = THERE_ARE_STEPS if words[0] == "plan" else 0
+    assert cli.main([*words, *RECORDED.get(words[0], ())]) == code
+    assert capsys.readouterr().err == ""
+
+
+def test_the_readme_has_lines_for_a_shell():
+    assert len(SHELL) >= 5
+
+
+@pytest.mark.lab
+@pytest.mark.parametrize(("command", "shown", "code"), IN_THE_LAB)
+def test_commands_for_the_lab_print_and_exit_as_shown(command, shown, code, folder, capsys):
+    """Numbers of pages vary from run to run; every other line must be as shown."""
+    assert cli.main(shlex.split(command)[1:]) == code
+    printed = iter(capsys.readouterr().out.splitlines())
+    for line in shown.splitlines():
+        if line != "..." and "predicted" not in line:
+            assert line in printed, f"not printed, or not in this order: {line!r}"
 
 
 @pytest.mark.parametrize(("command", "shown", "code"), CONSOLE)
@@ -349,6 +425,50 @@ def test_the_page_on_releases_says_which_were_compared_and_names_every_source():
         for behaviour, source in release.sources.items():
             pattern = rf"^\| `{behaviour}` \| [^|]*\b{re.escape(release.name)}\b[^|]* \| "
             assert re.search(pattern + re.escape(source) + r" \|$", page, re.MULTILINE)
+
+
+def test_the_page_of_commands_and_the_picture_are_as_generated(generate):
+    for path, made in (
+        (generate.COMMANDS_PAGE, generate.commands_page()),
+        (generate.PICTURE, generate.picture()),
+    ):
+        assert path.read_text(encoding="utf-8") == made, "run python docs/generate.py"
+
+
+def test_every_command_is_in_a_page_that_people_write():
+    words = re.findall(r"^## altmap (.+)$", (ROOT / "docs/commands.md").read_text(), re.MULTILINE)
+    assert len(words) >= 6
+    others = (ROOT / "docs/claims.md", ROOT / "CONTRIBUTING.md")
+    written = "".join([*PAGES.values(), *(path.read_text() for path in others)])
+    for word in words:
+        assert f"altmap {word}" in written, word
+
+
+def test_the_page_of_reports_explains_every_state():
+    page = PAGES["report"]
+    for info in STATES.values():
+        cells = [info.name, info.letter, info.meaning]
+        assert f"| {' | '.join(cells)} |".replace("|  |", "| |") in page
+
+
+@pytest.mark.skipif(importlib.util.find_spec("mkdocs") is None, reason="missing: mkdocs")
+def test_the_site_is_built_strictly_and_fetches_nothing(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path / "site")],
+        cwd=ROOT,
+        env=os.environ | {"NO_MKDOCS_2_WARNING": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    built = {path.stem for path in (tmp_path / "site").glob("*.html")}
+    assert {path.stem for path in (ROOT / "docs").glob("*.md")} <= built
+    assert {"index", "contributing", "changelog"} <= built
+    for path in (tmp_path / "site").glob("*.html"):
+        text = path.read_text(encoding="utf-8")
+        fetched = re.findall(r"<(?:script|img|iframe)[^>]* src=\"?([^\s\">]+)", text)
+        fetched += re.findall(r"<link[^>]* href=\"?([^\s\">]+)", text)
+        assert not [url for url in fetched if "//" in url], path.name
 
 
 def test_readme_links_every_page():

@@ -14,10 +14,12 @@ from altmap.linux.kpageflags import PageFlag, is_memmap
 from altmap.linux.observation import Observation, page_size_bytes
 from altmap.trace import Trace
 
-__all__ = ("Level", "Loss", "account", "account_trace", "bought_bytes")
+__all__ = ("Level", "Loss", "account", "account_step", "account_trace", "bought_bytes")
 
 
 _STRUCT_PAGE_BYTES = 64
+#: Below what was bought, in order.
+_LEVELS = ("memory blocks", "online", "present", "managed", "MemTotal", "MemFree")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,10 +57,30 @@ def account_trace(trace: Trace) -> list[Level]:
 
     What the platform was asked for and no memory block holds is the first loss.
     """
-    index = max(i for i, step in enumerate(trace.steps) if step.observation is not None)
+    return account_step(
+        trace, max(i for i, step in enumerate(trace.steps) if step.observation is not None)
+    )
+
+
+def account_step(trace: Trace, index: int) -> list[Level]:
+    """Return the levels after one step of a trace.
+
+    After a fault nothing is left of the machine: all that was bought is lost to it.
+
+    Raises
+    ------
+    InputError
+        If the machine did not show its zones, memory blocks or meminfo.
+    """
     start, now = trace.steps[0].observation, trace.steps[index].observation
-    assert start is not None  # every trace starts with a look
-    assert now is not None
+    if start is None:
+        raise InputError("account: the trace has no files of the machine")
+    if now is None:
+        bought = _block_bytes(start) + bought_bytes(trace, index)
+        return [
+            Level("bought", bought, (Loss(bought, "the kernel is dead"),)),
+            *(Level(name, 0) for name in _LEVELS),
+        ]
     bought = bought_bytes(trace, index)
     added = _block_bytes(now) - _block_bytes(start)
     return account(now, unplugged_bytes=max(0, bought - added))
@@ -97,12 +119,20 @@ def account(seen: Observation, unplugged_bytes: int | None = None) -> list[Level
     )
     total, free = (seen.meminfo[name] * 1024 for name in ("MemTotal", "MemFree"))
     levels = [
-        Level("memory blocks", blocks, _losses((blocks - online, "blocks that are offline"))),
-        Level("online", online, _losses((online - present, "holes in blocks of boot memory"))),
-        Level("present", present, tuple(_withheld(seen, page, present - managed))),
-        Level("managed", managed, _losses((managed - total, "MemTotal says otherwise"))),
-        Level("MemTotal", total, tuple(_in_use(seen, page, total - free))),
-        Level("MemFree", free),
+        Level(name, size, losses)
+        for name, size, losses in zip(
+            _LEVELS,
+            (blocks, online, present, managed, total, free),
+            (
+                _losses((blocks - online, "blocks that are offline")),
+                _losses((online - present, "holes in blocks of boot memory")),
+                tuple(_withheld(seen, page, present - managed)),
+                _losses((managed - total, "MemTotal says otherwise")),
+                tuple(_in_use(seen, page, total - free)),
+                (),
+            ),
+            strict=True,
+        )
     ]
     if unplugged_bytes:
         bought = blocks + unplugged_bytes

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from altmap import __version__
+from altmap.cli_host import add_host_commands
 from altmap.errors import AltmapError, InputError, LabError
 
 if TYPE_CHECKING:
@@ -23,14 +24,14 @@ if TYPE_CHECKING:
     from altmap.scenario import Scenario
     from altmap.trace import Trace
 
-__all__ = ("DIFFERENT", "EQUAL", "FAILED", "main")
+__all__ = ("DIFFERENT", "EQUAL", "FAILED", "command_line", "main")
 
 EQUAL, DIFFERENT, FAILED = 0, 1, 2  # as diff(1)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
-    args = _parser().parse_args(argv)
+    args = command_line().parse_args(argv)
     try:
         status: int = args.verb(args)
     except LabError as error:
@@ -40,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         from altmap.report.text import printable
 
         print(f"altmap: {printable(str(error))}", file=sys.stderr)
-        return FAILED
+        return getattr(args, "failed", FAILED)
     except KeyboardInterrupt:
         print("altmap: interrupted", file=sys.stderr)
         return 130
@@ -51,7 +52,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     return status
 
 
-def _parser() -> argparse.ArgumentParser:
+def command_line() -> argparse.ArgumentParser:
+    """Return the parser of all commands: pages, man pages and completion are made from it."""
     parser = argparse.ArgumentParser(
         prog="altmap", description="Predict, verify and explain Linux memory hotplug."
     )
@@ -96,6 +98,12 @@ def _parser() -> argparse.ArgumentParser:
     compare.add_argument(
         "--release", metavar="R", action="append", help="kernel release; default: the scenario's"
     )
+    compare.add_argument(
+        "--report",
+        metavar="FILE",
+        type=Path,
+        help="also write what was found, as .html, .json or .txt",
+    )
     compare.set_defaults(verb=_compare)
     record = verbs.add_parser("record", help="run a scenario on a real kernel and keep what it did")
     _scenario_arguments(record, 1)
@@ -121,14 +129,21 @@ def _parser() -> argparse.ArgumentParser:
     conform.add_argument("--slow", action="store_true", help="the slow cases too")
     conform.add_argument("-o", metavar="PAGE", type=Path, dest="output", help="a Markdown page")
     conform.set_defaults(verb=_conform)
+    _report_arguments(verbs.add_parser("report", help="look at it: a page, a picture, or text"))
     account = verbs.add_parser(
         "account", help="where the memory went, from what was bought to what is free"
     )
     account.add_argument(
-        "source", metavar="SYSROOT|SCENARIO", type=Path, help="a folder or tar, or a TOML file"
+        "source",
+        metavar="SYSROOT|SCENARIO",
+        type=Path,
+        nargs="?",
+        default=Path("/"),
+        help="a folder or tar, or a TOML file; default: this machine",
     )
     account.add_argument("--json", action="store_true", help="print the levels as JSON")
     account.set_defaults(verb=_account)
+    add_host_commands(verbs)
     claims = verbs.add_parser(
         "claims", help="the claims of the discussion of 2018, each run and judged"
     )
@@ -163,9 +178,40 @@ def _parser() -> argparse.ArgumentParser:
     lab = verbs.add_parser("lab", help="real kernels in QEMU")
     lab_verbs = lab.add_subparsers(required=True, metavar="COMMAND")
     fetch = lab_verbs.add_parser("fetch", help="get Debian's kernel of a release, and busybox")
-    fetch.add_argument("release", metavar="RELEASE")
+    fetch.add_argument("release", metavar="RELEASE", help="such as 6.12")
     fetch.set_defaults(verb=_fetch)
     return parser
+
+
+def _report_arguments(report: argparse.ArgumentParser) -> None:
+    report.add_argument(
+        "source",
+        metavar="SCENARIO|EXPORT|JSON|SYSROOT",
+        type=Path,
+        nargs="+",
+        help="a TOML file, a folder of run --export, a file of --json or --report, or a sysroot",
+    )
+    report.add_argument(
+        "-o",
+        "--output",
+        metavar="FILE",
+        type=Path,
+        help="a file .html, .svg, .png, .txt or .json; default: text to standard output",
+    )
+    report.add_argument("--title", metavar="TEXT", help="heading of a page or picture")
+    report.add_argument("--step", metavar="N", type=int, help="the step that a picture shows")
+    report.add_argument(
+        "--blocks", metavar="A-B", help="map these memory blocks only, so in full detail"
+    )
+    report.add_argument(
+        "--policy", metavar="P", action="append", default=[], help="for scenarios, as with run"
+    )
+    report.add_argument("--release", metavar="R", help="for scenarios, as with run")
+    report.add_argument(
+        "--set", metavar="KEY=VALUE", action="append", default=[], dest="settings",
+        help="for scenarios, as with run",
+    )  # fmt: skip
+    report.set_defaults(verb=_report)
 
 
 def _scenario_arguments(parser: argparse.ArgumentParser, nargs: int | str = "+") -> None:
@@ -291,7 +337,8 @@ def _account(args: argparse.Namespace) -> int:
         made = {"schema": "altmap-account", "version": 1, "levels": levels}
         print(msgspec.json.format(msgspec.json.encode(made), indent=2).decode())
     else:
-        print(account_text(levels, str(args.source)), end="")
+        title = "this machine" if args.source == Path("/") else str(args.source)
+        print(account_text(levels, title), end="")
     return EQUAL
 
 
@@ -437,25 +484,52 @@ def _progress(text: str) -> None:
 
 
 def _compare(args: argparse.Namespace) -> int:
+    from altmap.output import check_output, write_comparisons
+    from altmap.progress import progress
     from altmap.recording import read_recording
     from altmap.report.text import comparison_text
     from altmap.verify import compare_with_lab, compare_with_trace
 
     if not args.scenario and not args.recording:
         raise InputError("compare: need a SCENARIO or a --recording")
-    status = EQUAL
-    for path in args.recording:
-        recording = read_recording(path)
-        comparison = compare_with_trace(recording.scenario, recording.trace)
-        print(comparison_text(comparison, recording.scenario.name))
-        status = status if comparison.equal else DIFFERENT
-    for path in args.scenario:
-        scenario = _load(path, args)
-        for release in args.release or [scenario.machine.release]:
-            comparison = compare_with_lab(scenario, release, _progress)
-            print(comparison_text(comparison, scenario.name))
-            status = status if comparison.equal else DIFFERENT
-    return status
+    if args.report is not None:
+        check_output(args.report, (".html", ".json", ".txt"))
+    recordings = [read_recording(path) for path in args.recording]
+    jobs = [
+        (scenario, release)
+        for scenario in [_load(path, args) for path in args.scenario]
+        for release in args.release or [scenario.machine.release]
+    ]
+    found = []
+    with progress(len(recordings) + len(jobs)) as (tell, advance):
+        for recording in recordings:
+            comparison = compare_with_trace(recording.scenario, recording.trace)
+            found.append((recording.scenario.name, comparison))
+            print(comparison_text(comparison, recording.scenario.name), flush=True)
+            advance()
+        for scenario, release in jobs:
+            comparison = compare_with_lab(scenario, release, tell)
+            found.append((scenario.name, comparison))
+            print(comparison_text(comparison, scenario.name), flush=True)
+            advance()
+    if args.report is not None:
+        write_comparisons(found, args.report)
+    return EQUAL if all(comparison.equal for _, comparison in found) else DIFFERENT
+
+
+def _report(args: argparse.Namespace) -> int:
+    from altmap.output import Look, check_output, report_on, write_report
+    from altmap.sources import gather
+
+    if args.output is not None:
+        check_output(args.output)
+    look = Look.parse(args.title, args.step, args.blocks)
+    found = gather(args.source, args.policy, args.release, args.settings)
+    if args.output is None:
+        print(report_on(found, look), end="")
+    else:
+        write_report(found, look, args.output)
+    return EQUAL
 
 
 def _record(args: argparse.Namespace) -> int:
@@ -492,8 +566,11 @@ def _conform(args: argparse.Namespace) -> int:
 
 def _fetch(args: argparse.Namespace) -> int:
     from altmap.lab import fetch
+    from altmap.progress import progress
 
-    files = fetch(args.release)
+    with progress(1, lines=False) as (tell, _):
+        tell(f"fetching Linux {args.release}")
+        files = fetch(args.release)
     for name, version in files.versions.items():
         print(f"{name} {version}")
     print(f"kernel {files.vmlinuz}")

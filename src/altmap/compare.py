@@ -7,8 +7,9 @@ own processes and kernel objects use.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from enum import StrEnum
+from typing import Any
 
 from altmap.linux.kpageflags import PageFlag, is_memmap
 from altmap.linux.observation import Observation, PageRun, ZoneInfo, page_size_bytes
@@ -71,11 +72,30 @@ class Comparison:
     predicted, observed : str
         What was compared: ``model 6.12``, ``lab 6.12``.
     files : list of FileVerdict
+    provenance : dict of str to str
+        Which scenario, kernels, programs: what a reader needs to get the same.
+    traces : tuple of Trace
+        Prediction and observation.
     """
 
     predicted: str
     observed: str
     files: list[FileVerdict] = field(default_factory=list)
+    provenance: dict[str, str] = field(default_factory=dict)
+    traces: tuple[Trace, ...] = ()
+
+    def to_builtins(self, scenario: str) -> dict[str, Any]:
+        """Return the comparison as JSON's types, without the traces."""
+        return {
+            "schema": "altmap-comparison",
+            "version": 1,
+            "scenario": scenario,
+            "predicted": self.predicted,
+            "observed": self.observed,
+            "equal": self.equal,
+            "provenance": self.provenance,
+            "files": [asdict(file) for file in self.files],
+        }
 
     @property
     def equal(self) -> bool:

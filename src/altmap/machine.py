@@ -152,6 +152,11 @@ class ModelMachine:
             },
         }
 
+    @property
+    def backed(self) -> PfnSet:
+        """The page frames that the platform backs now."""
+        return self.backing.backed.copy()
+
     def observe(self) -> Observation:
         """Return what the machine's files show now."""
         shown = parameters_shown(self.kernel.tunables)

@@ -23,7 +23,7 @@ from altmap.linux.sysroot import Sysroot
 from altmap.scenario import Scenario, parse_scenario
 from altmap.trace import Event, Outcome, StepRecord, Trace
 
-__all__ = ("Recording", "read_recording", "write_recording")
+__all__ = ("Recording", "is_recording", "read_recording", "write_recording")
 
 _SCHEMA, _VERSION = "altmap-recording", 1
 _SCENARIO, _TRACE = "scenario.toml", "trace.json"
@@ -140,6 +140,17 @@ def read_recording(source: Path) -> Recording:
     except (InputError, msgspec.DecodeError, LookupError, TypeError, ValueError) as error:
         raise InputError(f"recording {source}: {error}") from error
     return Recording(scenario, trace)
+
+
+def is_recording(source: Path) -> bool:
+    """Tell whether an archive has what makes it a recording rather than one sysroot."""
+    if not source.is_file():
+        return False
+    try:
+        _, beside = read_several(source)
+    except InputError:
+        return False
+    return _TRACE in beside
 
 
 def _check(head: _Head) -> None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from typing import Any, Protocol
 
+import msgspec
+
 from altmap.errors import InputError
 from altmap.linux.observation import Observation
+from altmap.pfn import PfnSet
 from altmap.scenario import Scenario, Step, step_name
 from altmap.trace import OK, StepRecord, Trace
 
@@ -29,6 +33,11 @@ class Target(Protocol):
     @property
     def crashed(self) -> bool:
         """Whether the kernel died, so that nobody can look at it."""
+        ...
+
+    @property
+    def backed(self) -> PfnSet | None:
+        """The page frames that the platform backs, ``None`` where nobody can tell."""
         ...
 
     def observe(self) -> Observation:
@@ -58,7 +67,7 @@ def run_scenario(
         If a step cannot be asked of any kernel; nothing of the trace is returned.
     """
     identity = target.identity  # steps may change parameters; the heading tells the start
-    steps = [StepRecord("start", {}, OK, observation=target.observe())]
+    steps = [StepRecord("start", {}, OK, observation=target.observe(), backed=target.backed)]
     for index, step in enumerate(scenario.steps):
         progress(step_name(step))
         try:
@@ -67,5 +76,17 @@ def run_scenario(
             raise InputError(f"steps[{index}] {step_name(step)}: {error}") from error
         if not target.crashed:
             record.observation = target.observe()
+        record.backed = target.backed
         steps.append(record)
-    return Trace(scenario=scenario.name, steps=steps, notes=target.notes, **identity)
+    return Trace(
+        scenario=scenario.name,
+        steps=steps,
+        notes=target.notes,
+        scenario_sha256=_sha256(scenario),
+        description=scenario.description,
+        **identity,
+    )
+
+
+def _sha256(scenario: Scenario) -> str:
+    return hashlib.sha256(msgspec.json.encode(scenario, enc_hook=int)).hexdigest()

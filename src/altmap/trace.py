@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno as errno_module
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import Any, Literal
 
 from altmap.linux.observation import Observation
@@ -173,6 +174,9 @@ class StepRecord:
     faults : list of Fault
     observation : Observation or None
         The machine after the step; ``None`` when nobody looked or nobody could.
+    backed : PfnSet or None
+        The page frames that the platform backs after the step; ``None`` where nobody can tell, as
+        on a real machine.
     """
 
     name: str
@@ -181,6 +185,7 @@ class StepRecord:
     events: list[Event] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
     observation: Observation | None = None
+    backed: PfnSet | None = None
 
 
 @dataclass(slots=True)
@@ -197,6 +202,10 @@ class Trace:
         The start first.
     notes : list of str
         What the reader must know: files that a sysroot lacked, assumptions made for want of them.
+    scenario_sha256 : str
+        Hash of the scenario as it was read, defaults filled in; empty if there was none.
+    description : str
+        The scenario's own words.
     """
 
     scenario: str
@@ -206,6 +215,8 @@ class Trace:
     machine: dict[str, Any]
     steps: list[StepRecord]
     notes: list[str] = field(default_factory=list)
+    scenario_sha256: str = ""
+    description: str = ""
 
     def folder_names(self) -> list[str]:
         """Return ``00-start``, ``01-<step>``, ...: one folder name for each step."""
@@ -219,6 +230,8 @@ class Trace:
             "schema": "altmap-trace",
             "version": 1,
             "scenario": self.scenario,
+            "scenario_sha256": self.scenario_sha256,
+            "description": self.description,
             "target": self.target,
             "release": self.release,
             "policy": self.policy,
@@ -232,13 +245,14 @@ class Trace:
                     "result": _result(step.outcome),
                     "events": [_event(event) for event in step.events],
                     "faults": [_fault(fault) for fault in step.faults],
+                    "backed": None if step.backed is None else _pages(step.backed, None),
                 }
                 for folder, step in steps
             ],
         }
 
 
-def _pages(pfns: Pages) -> dict[str, Any]:
+def _pages(pfns: Pages, most_runs: int | None = _MAX_RUNS) -> dict[str, Any]:
     match pfns:
         case PfnRange():
             runs: Iterable[PfnRange] = [pfns] if pfns else []
@@ -249,12 +263,8 @@ def _pages(pfns: Pages) -> dict[str, Any]:
             nr_ranges = len(starts)
         case PfnSet():
             runs, nr_ranges = pfns.ranges(), pfns.nr_ranges()
-    ranges = [[run.start, run.end] for run in _first(runs, _MAX_RUNS)]
+    ranges = [[run.start, run.end] for run in islice(runs, most_runs)]
     return {"nr_pages": len(pfns), "nr_ranges": nr_ranges, "ranges": ranges}
-
-
-def _first(items: Iterable[Any], nr: int) -> list[Any]:
-    return [item for item, _ in zip(items, range(nr), strict=False)]
 
 
 def _result(outcome: Outcome) -> dict[str, Any]:

@@ -71,7 +71,18 @@ def compare_with_trace(scenario: Scenario, observed: Trace) -> Comparison:
     start = observed.steps[0].observation
     if start is None:
         raise InputError(f"recording of {scenario.name!r}: has no files of its start")
-    comparison = compare(predict(scenario, start), observed)
+    predicted = predict(scenario, start)
+    comparison = compare(predicted, observed)
+    comparison.traces = predicted, observed
+    comparison.provenance = {
+        "scenario": scenario.name,
+        "scenario, sha256": observed.scenario_sha256,
+        "release in the lab": observed.release,
+        "record of the model": predicted.release,
+        "kernel": start.version or "",
+        "command line": start.cmdline or "",
+        **{name: _told(value) for name, value in observed.machine.items()},
+    }
     on_paper = ModelMachine.start(scenario.machine).observe()
     comparison.files[:0] = compare_layout(on_paper, start, "boot")
     return comparison
@@ -97,3 +108,9 @@ def claims_on_lab(
         Agreement(case, *(case.measure([trace]) for trace in traces[case.experiment]))
         for case in cases
     ]
+
+
+def _told(value: object) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {version}" for name, version in value.items())
+    return str(value)

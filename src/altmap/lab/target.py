@@ -171,6 +171,7 @@ class LabMachine:
         self.sysroots: list[Sysroot] = []
         self.notes: list[str] = []
         self.crashed = False
+        self.backed = None  # only the hypervisor could tell
         self._block_size = int(guest.run(f"cat {_MEMORY}/block_size_bytes").text, 16)
         guest.kernel_log()
 

@@ -5,23 +5,35 @@ from __future__ import annotations
 import bz2
 import contextlib
 import gzip
+import io
 import lzma
+import os
 import tarfile
+import tempfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Self, cast
 
-from altmap.errors import InputError
+from altmap.errors import AltmapError, InputError
 from altmap.linux.intake import Intake
-from altmap.linux.paths import leads_on, matters, normalise
+from altmap.linux.paths import check_tree, is_configuration, leads_on, matters, normalise
 
-__all__ = ("read", "read_several")
+__all__ = ("read", "read_several", "write")
 
 _OPENERS: dict[bytes, Callable[[Path], IO[bytes]]] = {
     b"\x1f\x8b": lambda path: cast("IO[bytes]", gzip.GzipFile(path)),
     b"BZh": bz2.BZ2File,
     b"\xfd7zXZ\x00": lzma.LZMAFile,
+}
+#: Endings of names, and how :mod:`tarfile` compresses for each.
+_WRITERS = {
+    ".tar": "",
+    ".tar.gz": "gz",
+    ".tgz": "gz",
+    ".tar.bz2": "bz2",
+    ".tar.xz": "xz",
+    ".txz": "xz",
 }
 _BROKEN = (
     *(tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, OSError),
@@ -162,7 +174,7 @@ def _below_top(name: str) -> tuple[str, str]:
 def _read_member(intake: Intake, tar: tarfile.TarFile, member: tarfile.TarInfo, path: str) -> None:
     if member.isdir():
         return
-    if leads_on(path):
+    if leads_on(path) and not (member.issym() and is_configuration(path)):
         raise intake.error(member.name, "need a folder")
     if member.issym():
         intake.link(path, member.linkname)
@@ -170,3 +182,63 @@ def _read_member(intake: Intake, tar: tarfile.TarFile, member: tarfile.TarInfo, 
         intake.file(path, content.read)
     else:
         raise intake.error(member.name, "need a regular file, folder or symbolic link")
+
+
+def write(files: Mapping[str, bytes], links: Mapping[str, str], target: Path) -> None:
+    """Write files and symbolic links as one archive, which appears whole or not at all.
+
+    The name's ending chooses the compression. The same files give the same bytes.
+
+    Raises
+    ------
+    InputError
+        If the ending is unknown, the target exists, or a name is not one of a sysroot.
+    AltmapError
+        If the disk refuses.
+    """
+    check_tree(files, links)
+    form = next((form for end, form in _WRITERS.items() if target.name.endswith(end)), None)
+    if form is None:
+        raise InputError(f"{target}: need a name that ends in {', '.join(_WRITERS)}")
+    if os.path.lexists(target):
+        raise InputError(f"{target}: is there already")
+    try:
+        with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as folder:
+            draft = Path(folder, "archive")
+            with (
+                draft.open("xb") as raw,
+                _compressor(raw, form) as stream,
+                tarfile.open(fileobj=stream, mode="w|", format=tarfile.GNU_FORMAT) as tar,
+            ):
+                _write_members(tar, files, links)
+            os.link(draft, target)  # unlike a rename, fails where something has come to be
+    except OSError as error:
+        raise AltmapError(f"{target}: cannot be written: {error.strerror}") from error
+
+
+@contextlib.contextmanager
+def _compressor(raw: IO[bytes], form: str) -> Iterator[IO[bytes]]:
+    if not form:
+        yield raw
+        return
+    makers: dict[str, Callable[[], IO[bytes]]] = {
+        "gz": lambda: cast("IO[bytes]", gzip.GzipFile("", "wb", 6, raw, mtime=0)),
+        "bz2": lambda: bz2.BZ2File(raw, "wb"),
+        "xz": lambda: lzma.LZMAFile(raw, "wb", preset=2),  # noqa: SIM115  # entered below
+    }
+    with makers[form]() as stream:
+        yield stream
+
+
+def _write_members(
+    tar: tarfile.TarFile, files: Mapping[str, bytes], links: Mapping[str, str]
+) -> None:
+    for path in sorted((*files, *links)):
+        member = tarfile.TarInfo(path)
+        if path in links:
+            member.type, member.linkname = tarfile.SYMTYPE, links[path]
+            tar.addfile(member)
+        else:
+            member.size = len(files[path])
+            tar.addfile(member, io.BytesIO(files[path]))
+        tar.members.clear()  # type: ignore[attr-defined]  # typeshed has not got it

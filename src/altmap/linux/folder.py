@@ -11,7 +11,7 @@ from pathlib import Path
 
 from altmap.errors import AltmapError, InputError
 from altmap.linux.intake import Intake
-from altmap.linux.paths import check_tree, leads_on, matters
+from altmap.linux.paths import check_tree, is_configuration, leads_on, matters
 
 __all__ = ("read", "write")
 
@@ -101,7 +101,7 @@ def _read_entry(intake: Intake, folder: int, name: str, path: str) -> None:
             _read_folder(intake, inner, f"{path}/")
         finally:
             os.close(inner)
-    elif leads_on(path):
+    elif leads_on(path) and not (stat.S_ISLNK(mode) and is_configuration(path)):
         raise intake.error(path, "need a folder")
     elif stat.S_ISLNK(mode):
         intake.link(path, os.readlink(name, dir_fd=folder))

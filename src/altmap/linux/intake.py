@@ -6,7 +6,14 @@ from collections.abc import Callable, Iterator
 
 from altmap.errors import InputError
 from altmap.linux import kpageflags
-from altmap.linux.paths import KPAGEFLAGS, KPAGEFLAGS_RUNS, check_link, check_tree
+from altmap.linux.paths import (
+    KPAGEFLAGS,
+    KPAGEFLAGS_RUNS,
+    check_link,
+    check_tree,
+    is_configuration,
+    leads_on,
+)
 
 __all__ = ("MAX_FILE_BYTES", "MAX_MEMBERS", "MAX_RAW_BYTES", "MAX_TOTAL_BYTES", "Intake")
 
@@ -53,7 +60,11 @@ class Intake:
             raise self.error(name, f"need at most {MAX_MEMBERS} members")
 
     def link(self, path: str, target: str) -> None:
-        """Take in a symbolic link."""
+        """Take in a symbolic link; of udev's rules only what masks a file, as an empty one."""
+        if is_configuration(path):
+            if target == "/dev/null" and not leads_on(path):
+                self.file(path, lambda _: b"")
+            return
         self._require_new(path)
         try:
             check_link(path, target)

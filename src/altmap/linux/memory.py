@@ -15,12 +15,24 @@ from altmap.errors import InputError
 from altmap.linux.lines import Line
 from altmap.linux.sysroot import Sysroot
 
-__all__ = ("ROOT", "Block", "MemoryFolder", "owns", "parse", "render")
+__all__ = (
+    "ROOT",
+    "Block",
+    "MemoryFolder",
+    "owns",
+    "parse",
+    "parse_block_size",
+    "parse_removable",
+    "parse_state",
+    "parse_zones",
+    "render",
+)
 
 ROOT = "sys/devices/system/memory"
 _NODE_ROOT = "sys/devices/system/node"
 
 _ID = "(0|[1-9][0-9]{0,14})"
+_BLOCK = re.compile(f"{ROOT}/memory{_ID}")
 _BLOCK_PATH = re.compile(f"{ROOT}/memory{_ID}/(.+)")
 _NODE_LINK = re.compile(f"{ROOT}/memory{_ID}/node{_ID}")
 _BACK_LINK = re.compile(f"{_NODE_ROOT}/node{_ID}/memory{_ID}")
@@ -54,7 +66,7 @@ class MemoryFolder:
 def parse(sysroot: Sysroot) -> MemoryFolder | None:
     """Return what the folder says, ``None`` if the sysroot has no memory blocks at all."""
     ids = _block_ids(sysroot)
-    size_bytes = sysroot.parse(f"{ROOT}/block_size_bytes", _parse_block_size)
+    size_bytes = sysroot.parse(f"{ROOT}/block_size_bytes", parse_block_size)
     if size_bytes is None:
         if ids:
             raise InputError(f"{ROOT}/block_size_bytes: need this file beside memory blocks")
@@ -102,6 +114,9 @@ def owns(path: str, folder: MemoryFolder) -> bool:
 
 
 def _block_ids(sysroot: Sysroot) -> list[int]:
+    for path in (*sysroot.files, *sysroot.links):
+        if _BLOCK.fullmatch(path):
+            raise InputError(f"{path}: need a folder")
     matches = map(_BLOCK_PATH.fullmatch, sysroot.files)
     return sorted({int(match[1]) for match in matches if match and match[2] in _BLOCK_FILES})
 
@@ -118,21 +133,22 @@ def _nodes_by_block(sysroot: Sysroot) -> dict[int, set[int]]:
 
 def _parse_block(sysroot: Sysroot, nr: int, nodes: set[int]) -> Block:
     base = f"{ROOT}/memory{nr}"
-    state = sysroot.parse(f"{base}/state", _parse_state)
+    state = sysroot.parse(f"{base}/state", parse_state)
     if state is None:
         raise InputError(f"{base}/state: need this file in every memory block")
     sysroot.parse(f"{base}/phys_index", partial(_check_phys_index, nr))
     return Block(
         state,
         sysroot.parse(f"{base}/phys_device", _parse_phys_device),
-        sysroot.parse(f"{base}/removable", _parse_removable),
-        sysroot.parse(f"{base}/valid_zones", _parse_zones),
+        sysroot.parse(f"{base}/removable", parse_removable),
+        sysroot.parse(f"{base}/valid_zones", parse_zones),
         tuple(sorted(nodes)),
         sysroot.links.get(f"{base}/firmware_node"),
     )
 
 
-def _parse_block_size(text: str) -> int:
+def parse_block_size(text: str) -> int:
+    """Return the bytes that ``block_size_bytes`` says."""
     word = _parse_word(text)
     value = int(word, 16) if _HEX.fullmatch(word) else 0
     if not value or value & (value - 1):
@@ -144,7 +160,8 @@ def _parse_word(text: str) -> str:
     return text.removesuffix("\n")
 
 
-def _parse_state(text: str) -> str:
+def parse_state(text: str) -> str:
+    """Return the word of a block's ``state``."""
     word = _parse_word(text)
     if word not in _STATES:
         raise InputError(f"{word[:80]!r}: need one of {', '.join(_STATES)}")
@@ -162,14 +179,16 @@ def _parse_phys_device(text: str) -> int:
     return Line(1, word).number(word)
 
 
-def _parse_removable(text: str) -> bool:
+def parse_removable(text: str) -> bool:
+    """Return what a block's ``removable`` says."""
     word = _parse_word(text)
     if word not in ("0", "1"):
         raise InputError(f"{word[:80]!r}: need 0 or 1")
     return word == "1"
 
 
-def _parse_zones(text: str) -> tuple[str, ...]:
+def parse_zones(text: str) -> tuple[str, ...]:
+    """Return the names in a block's ``valid_zones``."""
     return tuple(text.split())
 
 

@@ -12,6 +12,7 @@ __all__ = (
     "KPAGEFLAGS_RUNS",
     "check_link",
     "check_tree",
+    "is_configuration",
     "leads_on",
     "matters",
     "normalise",
@@ -39,14 +40,28 @@ _FILES = frozenset(
         "proc/version",
         "proc/vmstat",
         "proc/zoneinfo",
+        "sys/devices/virtual/dmi/id/product_name",
+        "sys/devices/virtual/dmi/id/sys_vendor",
+        "sys/hypervisor/type",
     }
 )
 _FOLDERS = (
     "sys/devices/system/memory",
     "sys/devices/system/node",
+    "sys/devices/system/xen_memory",
     "sys/firmware/memmap",
+    "sys/kernel/mm/hugepages",
     "sys/module/memory_hotplug/parameters",
 )
+#: Who else onlines memory: rules of udev, under the names that distributions give them.
+_RULES_FOLDERS = (
+    "etc/udev/rules.d",
+    "lib/udev/rules.d",
+    "run/udev/rules.d",
+    "usr/lib/udev/rules.d",
+)
+_RULES = re.compile(f"(?:{'|'.join(_RULES_FOLDERS)})/[^/]*(?:mem|hotadd|redhat)[^/]*[.]rules")
+_CONFIGURATION = re.compile("(?:etc|lib|run|usr)(?:/|$)")
 _INSIDE = re.compile(f"(?:{'|'.join(_FOLDERS)})/.")
 # Of every device in sysfs; they say nothing about memory.
 _NEVER = re.compile(r"/(?:driver|power|subsystem|uevent)(?:/|$)")
@@ -57,12 +72,21 @@ def _parents(path: str) -> list[str]:
     return ["/".join(parts[:n]) for n in range(1, len(parts))]
 
 
-_ABOVE = frozenset(_FOLDERS).union(*map(_parents, (*_FILES, *_FOLDERS)))
+_ABOVE = frozenset((*_FOLDERS, *_RULES_FOLDERS)).union(
+    *map(_parents, (*_FILES, *_FOLDERS, *_RULES_FOLDERS))
+)
 
 
 def matters(path: str) -> bool:
     """Tell whether a sysroot keeps the file or symbolic link at *path*."""
-    return path in _FILES or (bool(_INSIDE.match(path)) and not _NEVER.search(path))
+    if path in _FILES or (_INSIDE.match(path) and not _NEVER.search(path)):
+        return True
+    return bool(_RULES.fullmatch(path))
+
+
+def is_configuration(path: str) -> bool:
+    """Tell whether *path* is not the kernel's: there links may lead anywhere, and are not kept."""
+    return bool(_CONFIGURATION.match(path))
 
 
 def leads_on(path: str) -> bool:

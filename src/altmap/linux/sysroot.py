@@ -64,6 +64,16 @@ class Sysroot:
         """
         folder.write(self.files, self.links, Path(target))
 
+    def pack(self, target: Path) -> None:
+        """Write the files and links as one tar archive, compressed as its name's ending says.
+
+        Raises
+        ------
+        InputError
+            If the file exists, or its name has no such ending.
+        """
+        archive.write(self.files, self.links, Path(target))
+
     def text(self, path: str) -> str | None:
         """Return a file's text, ``None`` if it is not there."""
         raw = self.files.get(path)

@@ -1,0 +1,232 @@
+"""What stands in the way of each memory block's going offline, read off a machine's files."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from altmap.host.devices import Device, devices_of
+from altmap.host.kinds import FREE, KINDS, MOVES, Kind, pages_by_kind
+from altmap.linux.kpageflags import is_memmap
+from altmap.linux.observation import Block, Observation, page_size_bytes
+from altmap.pfn import PfnRange, PfnSet
+
+__all__ = ("Blocker", "Blocks")
+
+_MOVABLE = "Movable"
+_NONE = "none"
+
+
+@dataclass(frozen=True, slots=True)
+class Blocker:
+    """One reason why a block would not go offline.
+
+    Attributes
+    ----------
+    name : str
+        ``zones``, ``hole``, ``boot-memory``, or a kind of pages.
+    what, cure : str
+        For people.
+    certainty : str
+        ``certain``, ``likely`` or ``unknown``.
+    errno, function : str
+        How the kernel refuses, and where.
+    nr_pages : int
+        0 where no pages are meant.
+    first_pfn : int or None
+    """
+
+    name: str
+    what: str
+    cure: str
+    certainty: str
+    errno: str
+    function: str
+    nr_pages: int = 0
+    first_pfn: int | None = None
+
+
+class Blocks:
+    """The memory blocks of an observation, with what other files say about each.
+
+    Parameters
+    ----------
+    seen : Observation
+
+    Attributes
+    ----------
+    devices : list of Device
+    page_size_bytes : int or None
+    """
+
+    def __init__(self, seen: Observation) -> None:
+        self._seen = seen
+        self._memory = seen.memory
+        self.devices = devices_of(seen)
+        self.page_size_bytes = page_size_bytes(seen)
+        self._device_of = {nr: device for device in self.devices for nr in device.blocks}
+        self._pages = pages_by_kind(seen.kpageflags) if seen.kpageflags else None
+        self._starts = [run.start_pfn for run in seen.kpageflags or ()]
+        self._waiting = {
+            zone.key: sum(pageset.get("count", 0) for pageset in zone.pagesets)
+            for zone in seen.zoneinfo or ()
+        }
+        self._ram = self._system_ram()
+        self._self_hosting = {
+            device.name
+            for device in self.devices
+            if any(self._holds_memmap(nr) for nr in device.blocks)
+        }
+
+    @property
+    def sees_pages(self) -> bool:
+        """Whether the machine showed its page flags."""
+        return self._pages is not None and self.page_size_bytes is not None
+
+    def is_online(self, nr: int) -> bool:
+        """Tell whether a block is online (or on its way out)."""
+        return self._block(nr).state != "offline"
+
+    def device(self, nr: int) -> Device | None:
+        """Return the device that brought a block, ``None`` if no file names one."""
+        return self._device_of.get(nr)
+
+    def pfns(self, nr: int) -> PfnRange:
+        """Return the page frames of a block; the page size must be known."""
+        assert self._memory is not None
+        assert self.page_size_bytes is not None
+        nr_pages = self._memory.block_size_bytes // self.page_size_bytes
+        return PfnRange(nr * nr_pages, (nr + 1) * nr_pages)
+
+    def memmap(self, nr: int) -> str | None:
+        """Return where a block's memmap lies: ``self``, ``existing``, ``None`` if unknown.
+
+        An offline block shows no pages; another block of its device tells.
+        """
+        device = self._device_of.get(nr)
+        if device is not None and device.name in self._self_hosting:
+            return "self"
+        if not self.sees_pages or not self.is_online(nr):
+            return None
+        return "self" if self._holds_memmap(nr) else "existing"
+
+    def blockers(self, nr: int) -> list[Blocker]:
+        """Return what keeps an online block from going offline, first what the kernel meets first.
+
+        None found means that nothing *visible* is in the way: pins of pages that could move, and
+        whether there is room for them elsewhere, are in no file.
+        """
+        block = self._block(nr)
+        if not self.is_online(nr):
+            return []
+        return [*self._shape(nr, block), *self._kinds(nr, block)]
+
+    def zones(self, nr: int) -> tuple[str, ...]:
+        """Return a block's ``valid_zones``."""
+        return self._block(nr).valid_zones or ()
+
+    def node(self, nr: int) -> int:
+        """Return a block's node, 0 where no file names one."""
+        nodes = self._block(nr).nodes
+        return nodes[0] if nodes else 0
+
+    def nr_free(self, nr: int) -> int:
+        """Return how many pages of a block are free; its pages must be seen."""
+        assert self._pages is not None
+        return self._pages[FREE].count(self.pfns(nr))
+
+    def nr_moving(self, nr: int) -> int:
+        """Return how many pages of a block are in use and would move; its pages must be seen."""
+        assert self._pages is not None
+        names = [MOVES]
+        if self.zones(nr) == (_MOVABLE,):
+            names += [name for name, kind in KINDS.items() if not kind.in_movable]
+        return sum(self._pages[name].count(self.pfns(nr)) for name in names)
+
+    # --- details ---------------------------------------------------------------------------
+
+    def _block(self, nr: int) -> Block:
+        assert self._memory is not None
+        return self._memory.blocks[nr]
+
+    def _system_ram(self) -> PfnSet | None:
+        page = self.page_size_bytes
+        if page is None or not self._seen.iomem:
+            return None
+        ram = PfnSet()
+        for line in self._seen.iomem:
+            if line.name.startswith("System RAM"):
+                start = -(-line.start // page)
+                ram |= PfnRange(start, max(start, line.end // page))
+        return ram or None
+
+    def _holds_memmap(self, nr: int) -> bool:
+        runs = self._seen.kpageflags
+        if not runs or self.page_size_bytes is None or not self.is_online(nr):
+            return False
+        run = runs[bisect_right(self._starts, self.pfns(nr).start) - 1]
+        return is_memmap(run.flags)
+
+    def _shape(self, nr: int, block: Block) -> Iterator[Blocker]:
+        """Yield what a block is made of that can never go offline."""
+        if block.valid_zones == (_NONE,) or len(block.nodes) > 1:
+            yield Blocker(
+                "zones",
+                "its pages belong to more than one zone or node",
+                "nothing: the firmware's memory map makes it so",
+                "certain",
+                "EINVAL",
+                "memory_block_offline",
+            )
+        if self._ram is not None and not self._ram.covers(self.pfns(nr)):
+            missing = len(self.pfns(nr)) - self._ram.count(self.pfns(nr))
+            yield Blocker(
+                "hole",
+                "part of it is no System RAM (/proc/iomem): a hole of the firmware's memory map",
+                "nothing: the firmware's memory map makes it so",
+                "certain",
+                "EINVAL",
+                "offline_pages",
+                missing,
+            )
+        if self._seen.machine == "aarch64" and nr not in self._device_of:
+            yield Blocker(
+                "boot-memory",
+                "arm64 never offlines memory that was there at boot, and no device brought this",
+                "nothing until the next boot",
+                "likely",
+                "EPERM",
+                "prevent_bootmem_remove_notifier",
+            )
+
+    def _kinds(self, nr: int, block: Block) -> Iterator[Blocker]:
+        if self._pages is None or self.page_size_bytes is None:
+            return
+        pfns = self.pfns(nr)
+        movable = block.valid_zones == (_MOVABLE,)
+        device = self._device_of.get(nr)
+        for name, kind in KINDS.items():
+            pages = self._pages[name]
+            nr_pages = pages.count(pfns)
+            if not nr_pages or (movable and not kind.in_movable):
+                continue
+            if name == "withheld" and device is not None and device.driver == "virtio_mem":
+                continue  # it lets go of them itself: virtio_mem_sbm_notify_going_offline
+            yield Blocker(
+                name,
+                kind.what,
+                kind.cure,
+                self._certainty(kind, nr_pages, nr, block),
+                "EBUSY",
+                kind.function,
+                nr_pages,
+                (pages & pfns).min(),
+            )
+
+    def _certainty(self, kind: Kind, nr_pages: int, nr: int, block: Block) -> str:
+        """Say ``certain`` also of untyped pages that are more than what per-CPU lists hold."""
+        if kind.name != "kernel" or not block.valid_zones:
+            return kind.certainty
+        waiting = self._waiting.get((self.node(nr), block.valid_zones[0]))
+        return "certain" if waiting is not None and nr_pages > waiting else kind.certainty

@@ -1,0 +1,81 @@
+"""The devices that brought memory, as sysfs and ``/proc/iomem`` name them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from altmap.linux.observation import Observation, Resource
+
+__all__ = ("Device", "devices_of")
+
+_DRIVER = re.compile(r"System RAM \((.+)\)")
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """What brought some memory blocks.
+
+    Attributes
+    ----------
+    name : str
+        ``PNP0C80:00``, ``virtio0``, ``dax0.0``.
+    driver : str
+        ``acpi``, or the word that the driver put behind System RAM: ``virtio_mem``, ``kmem``.
+    blocks : tuple of int
+        Ids of its memory blocks, ascending.
+    region_bytes : int
+        What the device may fill, by ``/proc/iomem``; of an ACPI device what it filled.
+    ram_bytes : int
+        What of it is System RAM.
+    """
+
+    name: str
+    driver: str
+    blocks: tuple[int, ...]
+    region_bytes: int
+    ram_bytes: int
+
+
+def devices_of(seen: Observation) -> list[Device]:
+    """Return the devices that the files name, by their first block.
+
+    Memory of hv_balloon and of ppc64's DLPAR carries no name in any file.
+    """
+    if seen.memory is None:
+        return []
+    made = [*_acpi(seen), *_driver_managed(seen)]
+    return sorted(made, key=lambda device: (device.blocks[:1], device.name))
+
+
+def _acpi(seen: Observation) -> Iterator[Device]:
+    assert seen.memory is not None
+    by_name: dict[str, list[int]] = {}
+    for nr, block in seen.memory.blocks.items():
+        if block.firmware_node:
+            by_name.setdefault(block.firmware_node.rsplit("/", 1)[-1], []).append(nr)
+    for name, ids in by_name.items():
+        size = len(ids) * seen.memory.block_size_bytes
+        yield Device(name, "acpi", tuple(ids), size, size)
+
+
+def _driver_managed(seen: Observation) -> Iterator[Device]:
+    assert seen.memory is not None
+    found: dict[tuple[str, str], tuple[int, list[Resource]]] = {}
+    above: list[Resource] = []
+    for line in seen.iomem or ():
+        del above[line.depth :]
+        above.append(line)
+        match = _DRIVER.fullmatch(line.name)
+        if match:
+            parent = above[-2] if len(above) > 1 else line
+            name = parent.name if parent is not line else match[1]
+            region = found.setdefault((name, match[1]), (parent.end - parent.start, []))
+            region[1].append(line)
+    size = seen.memory.block_size_bytes
+    for (name, driver), (region_bytes, parts) in found.items():
+        ids = {nr for part in parts for nr in range(part.start // size, -(-part.end // size))}
+        ram = sum(part.end - part.start for part in parts)
+        blocks = tuple(sorted(ids & seen.memory.blocks.keys()))
+        yield Device(name, driver, blocks, region_bytes, ram)

@@ -1,0 +1,172 @@
+"""Why a memory block would not go offline, or what stands behind its going."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from altmap.errors import InputError
+from altmap.host.blockers import Blocker, Blocks
+from altmap.linux.node import render_list
+from altmap.linux.observation import Observation
+
+__all__ = ("BlockExplanation", "block_named", "explain_block", "refused_now", "worst")
+
+#: Who asks, where the errno's table names the caller.
+_CALLERS = {"has_unmovable_pages": "start_isolate_page_range"}
+CERTAINTIES = ("certain", "likely", "unknown")
+
+
+@dataclass(frozen=True, slots=True)
+class BlockExplanation:
+    """One memory block, and what offlining it would meet.
+
+    Attributes
+    ----------
+    block : int
+    state : str
+    zones : tuple of str
+    node : int or None
+    start_address, end_address : int
+        Bytes, half-open.
+    driver, device, memmap : str or None
+    blockers : list of Blocker
+        In the kernel's order; the first that is certain decides.
+    free_nr_pages, moving_nr_pages : int or None
+        Of the block: free ones, and those that would have to move; ``None`` if it showed no pages.
+    room_nr_pages : int or None
+        Free pages elsewhere that the moving ones may go to.
+    verdict : str
+        ``offline already``, ``refused``, ``likely refused``, ``no room``, ``unknown``, or
+        ``nothing visible in the way``.
+    notes : list of str
+    """
+
+    block: int
+    state: str
+    zones: tuple[str, ...]
+    node: int | None
+    start_address: int
+    end_address: int
+    driver: str | None
+    device: str | None
+    memmap: str | None
+    blockers: list[Blocker]
+    free_nr_pages: int | None
+    moving_nr_pages: int | None
+    room_nr_pages: int | None
+    verdict: str
+    notes: list[str] = field(default_factory=list)
+
+
+def block_named(text: str) -> int | None:
+    """Return the id that ``32`` or ``memory32`` names, ``None`` if the text names no block."""
+    match = re.fullmatch(r"(?:memory)?([0-9]{1,9})", text)
+    return int(match[1]) if match else None
+
+
+def worst(blockers: Iterable[Blocker]) -> Blocker | None:
+    """Return the blocker that decides: the first of the highest certainty."""
+    return min(blockers, key=lambda each: CERTAINTIES.index(each.certainty), default=None)
+
+
+def explain_block(seen: Observation, nr: int) -> BlockExplanation:
+    """Return what the files say about a block.
+
+    Raises
+    ------
+    InputError
+        If there is no such block.
+    """
+    if seen.memory is None or nr not in seen.memory.blocks:
+        raise InputError(f"memory{nr}: there is no such memory block")
+    blocks, block = Blocks(seen), seen.memory.blocks[nr]
+    size, device = seen.memory.block_size_bytes, blocks.device(nr)
+    found = blocks.blockers(nr)
+    free = moving = room = None
+    if blocks.sees_pages and blocks.is_online(nr):
+        free = blocks.nr_free(nr)
+        moving = blocks.nr_moving(nr)
+        room = _room(seen, blocks, nr)
+    return BlockExplanation(
+        nr,
+        block.state,
+        block.valid_zones or (),
+        block.nodes[0] if block.nodes else None,
+        nr * size,
+        (nr + 1) * size,
+        device.driver if device else None,
+        device.name if device else None,
+        blocks.memmap(nr),
+        found,
+        free,
+        moving,
+        room,
+        _verdict(blocks, nr, found, moving, room),
+        list(_notes(blocks, nr, found)),
+    )
+
+
+def _room(seen: Observation, blocks: Blocks, nr: int) -> int:
+    """Return the free pages that the block's pages may move to, above ``min``.
+
+    They go to other nodes with memory, to their own only if there is no other; pages of
+    ZONE_MOVABLE to any zone, others to kernel zones (``mm/memory_hotplug.c: do_migrate_range``).
+    """
+    own, movable = blocks.node(nr), blocks.zones(nr) == ("Movable",)
+    present = [zone for zone in seen.zoneinfo or () if zone.pages["present"]]
+    elsewhere = {zone.node for zone in present} - {own} or {own}
+    free = sum(
+        max(0, zone.pages["free"] - zone.pages["min"])
+        for zone in present
+        if zone.node in elsewhere and (movable or zone.name != "Movable")
+    )
+    return max(0, free - blocks.nr_free(nr)) if elsewhere == {own} else free
+
+
+def _verdict(
+    blocks: Blocks, nr: int, found: list[Blocker], moving: int | None, room: int | None
+) -> str:
+    if not blocks.is_online(nr):
+        return "offline already"
+    deciding = worst(found)
+    if deciding is not None and deciding.certainty == "certain":
+        return "refused"
+    if moving is not None and room is not None and moving > room:
+        return "no room"
+    if deciding is not None and deciding.certainty == "likely":
+        return "likely refused"
+    if not blocks.sees_pages or deciding is not None:
+        return "unknown"
+    return "nothing visible in the way"
+
+
+def _notes(blocks: Blocks, nr: int, found: list[Blocker]) -> Iterable[str]:
+    if not blocks.is_online(nr):
+        return
+    if not blocks.sees_pages:
+        yield "proc/kpageflags could not be read: which pages are in the way is not known"
+    elif not found:
+        yield "pins of pages that could move (VFIO, RDMA, O_DIRECT) are in no file"
+    if any(each.name == "kernel" for each in found):
+        for device in blocks.devices:
+            if nr not in device.blocks and any(
+                blocks.memmap(other) == "existing" for other in device.blocks
+            ):
+                yield (
+                    f"the memmap of {device.name} lies in existing memory, perhaps in this block: "
+                    "remove that device first"
+                )
+
+
+def refused_now(seen: Observation, errno: str) -> dict[str, str]:
+    """Return the online blocks whose offlining would certainly end in an errno, by function."""
+    blocks = Blocks(seen)
+    ids: dict[str, list[int]] = {}
+    for nr in seen.memory.blocks if seen.memory else ():
+        deciding = worst(blocks.blockers(nr))
+        if deciding is not None and deciding.certainty == "certain" and deciding.errno == errno:
+            function = _CALLERS.get(deciding.function, deciding.function)
+            ids.setdefault(function, []).append(nr)
+    return {function: f"memory{render_list(found).strip()}" for function, found in ids.items()}

@@ -1,0 +1,152 @@
+"""What kinds of pages keep a memory block from going offline, read off ``/proc/kpageflags``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from altmap.linux.kpageflags import PageRun, is_memmap
+from altmap.pfn import PfnRange, PfnSet
+
+__all__ = ("FREE", "KINDS", "MOVES", "Kind", "kind_of", "pages_by_kind")
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """Pages that offlining does not move away, or may not.
+
+    Attributes
+    ----------
+    name : str
+        One word, as ``altmap ls`` shows it.
+    what : str
+    certainty : str
+        ``certain``, ``likely`` or ``unknown``: whether such a page, while it stays as it is, makes
+        the kernel refuse.
+    in_movable : bool
+        It also counts in ZONE_MOVABLE.
+    function : str
+        Kernel function that refuses.
+    cure : str
+    """
+
+    name: str
+    what: str
+    certainty: str
+    in_movable: bool
+    function: str
+    cure: str
+
+
+#: In the order in which the kernel meets them; source: ``mm/page_isolation.c:
+#: has_unmovable_pages`` (7.3: ``page_is_unmovable``), ``mm/memory_hotplug.c: scan_movable_pages``
+#: and ``do_migrate_range``, ``mm/hugetlb.c: dissolve_free_hugetlb_folios``.
+KINDS: dict[str, Kind] = {
+    kind.name: kind
+    for kind in (
+        Kind(
+            "reserved",
+            "reserved pages: kernel image, boot allocations, memory map holes",
+            "certain",
+            True,
+            "has_unmovable_pages",
+            "nothing until the next boot: boot memory keeps them",
+        ),
+        Kind(
+            "page-tables",
+            "page tables of processes or of the kernel",
+            "certain",
+            False,
+            "has_unmovable_pages",
+            "end the processes; online blocks that must come back with online_movable",
+        ),
+        Kind(
+            "slab",
+            "slab objects of the kernel",
+            "certain",
+            False,
+            "has_unmovable_pages",
+            "echo 2 >/proc/sys/vm/drop_caches frees some; online blocks that must come back with "
+            "online_movable",
+        ),
+        Kind(
+            "compound",
+            "large kernel allocations (compound pages that are not on an LRU list)",
+            "certain",
+            False,
+            "has_unmovable_pages",
+            "unload or stop the driver that holds them; online blocks that must come back with "
+            "online_movable",
+        ),
+        Kind(
+            "kernel",
+            "pages without a type: kernel stacks, vmalloc, drivers, the memmap of added memory; or "
+            "free pages on per-CPU lists, which do not count",
+            "likely",
+            False,
+            "has_unmovable_pages",
+            "remove first whatever was added later, if its memmap lies here; online blocks that "
+            "must come back with online_movable",
+        ),
+        Kind(
+            "withheld",
+            "pages that a driver withholds (PageOffline), such as a balloon's",
+            "certain",
+            True,
+            "scan_movable_pages",
+            "deflate the balloon",
+        ),
+        Kind(
+            "hugetlb",
+            "hugetlb pages: they move only where a free one of the same size is found or can be "
+            "made",
+            "unknown",
+            True,
+            "do_migrate_range",
+            "lower nr_hugepages, or add free huge pages on other blocks",
+        ),
+    )
+}
+_LRU, _SLAB, _BUDDY, _ANON, _SWAPBACKED = (1 << bit for bit in (5, 7, 10, 12, 14))
+_HEAD, _TAIL, _HUGE, _HWPOISON, _NOPAGE = (1 << bit for bit in (15, 16, 17, 19, 20))
+_THP, _OFFLINE, _PGTABLE, _RESERVED = (1 << bit for bit in (22, 23, 26, 32))
+#: On an LRU list, or on the way there; the way is emptied first (``lru_cache_disable``).
+_MOVES = _LRU | _ANON | _SWAPBACKED | _THP
+
+
+FREE, MOVES = "free", "moves"
+
+
+def kind_of(flags: int) -> str | None:
+    """Return the kind of a page with these flags; or ``free``, ``moves``, ``None`` for no page.
+
+    Memmap pages of their own block count as no page, and so do poisoned ones: offlining passes
+    them by.
+    """
+    for bits, kind in (
+        (_NOPAGE | _HWPOISON, None),
+        (_BUDDY, FREE),
+        (_RESERVED, None if is_memmap(flags) else "reserved"),
+        (_OFFLINE, "withheld"),
+        (_HUGE, "hugetlb"),
+        (_MOVES, MOVES),
+        (_SLAB, "slab"),
+        (_PGTABLE, "page-tables"),
+        (_HEAD | _TAIL, "compound"),
+    ):
+        if flags & bits:
+            return kind
+    return None if is_memmap(flags) else "kernel"
+
+
+def pages_by_kind(runs: Iterable[PageRun]) -> dict[str, PfnSet]:
+    """Return the page frames of each kind, in the kernel's order, then those free and moving."""
+    pages = {name: PfnSet() for name in (*KINDS, FREE, MOVES)}
+    known: dict[int, str | None] = {}
+    for start, nr_pages, flags in runs:
+        if flags not in known:
+            known[flags] = kind_of(flags)
+        kind = known[flags]
+        if kind is not None:
+            pages[kind] |= PfnRange(start, start + nr_pages)
+    return pages

@@ -1,0 +1,160 @@
+"""The table of memory blocks: columns as of util-linux' lsmem, and some of our own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from altmap.errors import InputError
+from altmap.host.blockers import Blocks
+from altmap.linux.observation import Block, MemoryFolder
+
+__all__ = ("COLUMNS", "DEFAULT_COLUMNS", "Row", "columns_named", "listing", "split_columns")
+
+#: Column to what it shows; the first seven are lsmem's.
+COLUMNS: dict[str, str] = {
+    "RANGE": "start and end address of the memory range",
+    "SIZE": "size of the memory range",
+    "STATE": "online status of the memory range",
+    "REMOVABLE": "what the kernel's legacy file says; it predicts nothing",
+    "BLOCK": "memory block number or range of numbers",
+    "NODE": "NUMA node of the memory",
+    "ZONES": "valid zones for the memory range, the first is the current or the default one",
+    "MEMMAP": "where the memmap lies: self (in the block) or existing (in other memory)",
+    "DRIVER": "who brought it: acpi, virtio_mem, kmem; empty where no file names one",
+    "DEVICE": "the device of that driver",
+    "BLOCKERS": "what keeps it from going offline; ? if page flags could not be read",
+}
+DEFAULT_COLUMNS = ("RANGE", "SIZE", "STATE", "REMOVABLE", "BLOCK")
+#: Columns by which ranges are kept apart; the others follow from the range.
+_KEYS = ("STATE", "REMOVABLE", "NODE", "ZONES", "MEMMAP", "DRIVER", "DEVICE", "BLOCKERS")
+_STATES = {"going-offline": "on->off"}
+_ZONES = {"none": "None", "HighMem": "Highmem"}
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """Consecutive memory blocks that are equal in what keeps ranges apart.
+
+    Attributes
+    ----------
+    first, last : int
+        Block ids, both included.
+    block_size_bytes : int
+    values : dict
+        Column to value: text, bool or int, ``None`` where nothing is to be said.
+    """
+
+    first: int
+    last: int
+    block_size_bytes: int
+    values: dict[str, Any]
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of the range."""
+        return (self.last - self.first + 1) * self.block_size_bytes
+
+
+def columns_named(text: str, default: Sequence[str] = DEFAULT_COLUMNS) -> list[str]:
+    """Return the columns of a list such as ``RANGE,SIZE``; ``+NODE`` adds to the default.
+
+    Raises
+    ------
+    InputError
+        If there is no such column.
+    """
+    adds = text.startswith("+")
+    names = [name.strip().upper() for name in text.removeprefix("+").split(",")]
+    for name in names:
+        if name not in COLUMNS:
+            raise InputError(f"column {name!r}: need one of {', '.join(COLUMNS)}")
+    return list(dict.fromkeys([*default, *names] if adds else names))
+
+
+def split_columns(text: str) -> list[str]:
+    """Return the columns of a list for ``--split``; ``none`` joins whatever is consecutive."""
+    return [] if text.strip().lower() == "none" else columns_named(text, ())
+
+
+def listing(
+    memory: MemoryFolder,
+    columns: Sequence[str],
+    split: Sequence[str] | None = None,
+    blocks: Blocks | None = None,
+) -> list[Row]:
+    """Return the rows of the table.
+
+    Parameters
+    ----------
+    memory : MemoryFolder
+    columns : sequence of str
+        Columns whose values are wanted.
+    split : sequence of str, optional
+        Columns that keep ranges apart; by default those of *columns*. ``["BLOCK"]`` lists every
+        block.
+    blocks : Blocks, optional
+        Needed for MEMMAP, DRIVER, DEVICE and BLOCKERS.
+    """
+    keys = [name for name in (columns if split is None else split) if name in _KEYS]
+    wanted = list(dict.fromkeys([*keys, *(name for name in columns if name in _KEYS)]))
+    makers = [(name, _maker(name, blocks)) for name in wanted]
+    each = split is not None and "BLOCK" in split
+    rows: list[list[Any]] = []
+    reached, key = -1, None
+    for nr, block in memory.blocks.items():
+        values = {name: make(nr, block) for name, make in makers}
+        mine = [values[name] for name in keys]
+        if not each and rows and nr == reached + 1 and mine == key:
+            rows[-1][1] = nr
+        else:
+            rows.append([nr, nr, values])
+        reached, key = nr, mine
+    return [Row(first, last, memory.block_size_bytes, values) for first, last, values in rows]
+
+
+def _maker(name: str, blocks: Blocks | None) -> Callable[[int, Block], Any]:
+    of_block = _OF_BLOCK.get(name)
+    if of_block is not None:
+        return lambda _, block: of_block(block)
+    if blocks is None:
+        raise InputError(f"column {name!r}: needs the other files of the machine")
+    of_number = _OF_NUMBER[name]
+    return lambda nr, _: of_number(blocks, nr)
+
+
+def _zones(block: Block) -> str | None:
+    zones = block.valid_zones
+    return None if zones is None else "/".join(_ZONES.get(zone, zone) for zone in zones)
+
+
+def _driver(blocks: Blocks, nr: int) -> str | None:
+    device = blocks.device(nr)
+    return None if device is None else device.driver
+
+
+def _device(blocks: Blocks, nr: int) -> str | None:
+    device = blocks.device(nr)
+    return None if device is None else device.name
+
+
+def _blockers(blocks: Blocks, nr: int) -> str | None:
+    names = [blocker.name for blocker in blocks.blockers(nr)]
+    if not blocks.sees_pages and blocks.is_online(nr):
+        names.append("?")
+    return ",".join(names) or None
+
+
+_OF_BLOCK: dict[str, Callable[[Block], Any]] = {
+    "STATE": lambda block: _STATES.get(block.state, block.state),
+    "REMOVABLE": lambda block: bool(block.removable),
+    "NODE": lambda block: block.nodes[0] if block.nodes else None,
+    "ZONES": _zones,
+}
+_OF_NUMBER: dict[str, Callable[[Blocks, int], Any]] = {
+    "MEMMAP": Blocks.memmap,
+    "DRIVER": _driver,
+    "DEVICE": _device,
+    "BLOCKERS": _blockers,
+}

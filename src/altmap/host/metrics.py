@@ -1,0 +1,98 @@
+"""Numbers for monitoring: blocks by state, memmap by placement, what was asked for and is there."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from altmap.errors import InputError
+from altmap.host.blockers import Blocks
+from altmap.linux.observation import Observation
+from altmap.linux.sysroot import Sysroot
+
+__all__ = ("METRICS", "Sample", "samples")
+
+_STRUCT_PAGE_BYTES = 64
+_XEN = "sys/devices/system/xen_memory/xen_memory0"
+
+#: Gauge to its labels and what it says. Names of node_exporter (``node_memory_*``) are not used.
+METRICS: dict[str, tuple[tuple[str, ...], str]] = {
+    "altmap_memory_block_size_bytes": ((), "Size of a memory block."),
+    "altmap_memory_blocks": (
+        ("state", "zone", "node"),
+        "Memory blocks by state, current zone (empty while offline) and node.",
+    ),
+    "altmap_memmap_bytes": (
+        ("placement",),
+        "Bytes of struct pages of the memory blocks by where they lie: self, existing, unknown.",
+    ),
+    "altmap_device_region_bytes": (
+        ("driver", "device"),
+        "What a device may fill at most, by /proc/iomem.",
+    ),
+    "altmap_device_current_bytes": (("driver", "device"), "What a device has brought."),
+    "altmap_requested_bytes": (
+        ("driver",),
+        "What the hypervisor wants the machine to have (Xen's target).",
+    ),
+    "altmap_current_bytes": (("driver",), "What the machine has of it (Xen's current)."),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One number of one gauge; labels in the order that :data:`METRICS` gives."""
+
+    name: str
+    labels: tuple[str, ...]
+    value: int
+
+
+def samples(sysroot: Sysroot) -> Iterator[Sample]:
+    """Yield every number that the files give.
+
+    Raises
+    ------
+    InputError
+        If there are no memory blocks, or a file is malformed.
+    """
+    seen = Observation.read(sysroot)
+    if seen.memory is None:
+        raise InputError("export: needs sys/devices/system/memory")
+    blocks = Blocks(seen)
+    size = seen.memory.block_size_bytes
+    yield Sample("altmap_memory_block_size_bytes", (), size)
+    counts = Counter(
+        (
+            block.state,
+            block.valid_zones[0] if block.state != "offline" and block.valid_zones else "",
+            str(block.nodes[0]) if block.nodes else "",
+        )
+        for block in seen.memory.blocks.values()
+    )
+    for labels, count in sorted(counts.items()):
+        yield Sample("altmap_memory_blocks", labels, count)
+    if blocks.page_size_bytes is not None:
+        per_block = size // blocks.page_size_bytes * _STRUCT_PAGE_BYTES
+        places = Counter(blocks.memmap(nr) or "unknown" for nr in seen.memory.blocks)
+        for place, count in sorted(places.items()):
+            yield Sample("altmap_memmap_bytes", (place,), count * per_block)
+    for device in blocks.devices:
+        named = (device.driver, device.name)
+        yield Sample("altmap_device_region_bytes", named, device.region_bytes)
+        yield Sample("altmap_device_current_bytes", named, device.ram_bytes)
+    yield from _xen(sysroot)
+
+
+def _xen(sysroot: Sysroot) -> Iterator[Sample]:
+    for name, path in (
+        ("altmap_requested_bytes", f"{_XEN}/target_kb"),
+        ("altmap_current_bytes", f"{_XEN}/info/current_kb"),
+    ):
+        text = (sysroot.text(path) or "").strip()
+        if not text:
+            continue
+        if not (text.isascii() and text.isdecimal() and len(text) < 16):
+            raise InputError(f"{path}: {text[:40]!r}: need a number of KiB")
+        yield Sample(name, ("xen",), int(text) << 10)

@@ -1,0 +1,469 @@
+"""Plans are made by performing each step on the model, which starts from the machine's files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import cast
+
+from altmap.errors import InputError
+from altmap.host.blockers import Blocks
+from altmap.host.explain import worst
+from altmap.host.onliners import onliners_of
+from altmap.host.plan import (
+    Assumptions,
+    BlockRange,
+    Certainty,
+    Plan,
+    PlanStep,
+    Prediction,
+    Risk,
+)
+from altmap.host.risks import kdump_risks, onliner_risks, ratio_risks
+from altmap.linux import version
+from altmap.linux.observation import Observation
+from altmap.linux.sysroot import Sysroot
+from altmap.machine import ModelMachine
+from altmap.pfn import PfnRange, format_size
+from altmap.scenario import (
+    AutoOnline,
+    Machine,
+    Offline,
+    Online,
+    OnlineType,
+    Plug,
+    SetTunables,
+    Size,
+    Step,
+    Unplug,
+)
+from altmap.trace import Outcome
+
+__all__ = ("PlugWish", "assumptions_of", "plan_add", "plan_free", "plan_grow", "plan_remove")
+
+_MEMORY = "sys/devices/system/memory"
+_GIB = 1 << 30
+_MOVABLE = "Movable"
+#: Pieces into which an add is cut at most, when the memmap of the whole does not fit.
+_MOST_PIECES = 16
+_MOST_STEPS = 1 << 16
+
+
+@dataclass(frozen=True, slots=True)
+class PlugWish:
+    """What is to be added.
+
+    Attributes
+    ----------
+    size_bytes : int
+    driver : str
+        As a scenario names it.
+    node, address : int or None
+    to : str or None
+        Word for the new blocks; ``None`` leaves it to the kernel's default, or to ``online`` if
+        that is ``offline``.
+    """
+
+    size_bytes: int
+    driver: str = "dimm"
+    node: int | None = None
+    address: int | None = None
+    to: OnlineType | None = None
+
+
+@dataclass(slots=True)
+class _Planner:
+    """Collects steps; knows the model's machine and the files that it started from."""
+
+    sysroot: Sysroot
+    goal: str
+    seen: Observation = field(init=False)
+    machine: ModelMachine = field(init=False)
+    blocks: Blocks = field(init=False)
+    steps: list[PlanStep] = field(default_factory=list)
+    risks: list[Risk] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    _done: list[Step] = field(default_factory=list)
+    _managed: int = 0
+    _mem_total_kib: int = 0
+
+    def __post_init__(self) -> None:
+        self.seen = Observation.read(self.sysroot)
+        if self.seen.memory is None or not self.seen.meminfo:
+            raise InputError("plan: needs proc/meminfo and sys/devices/system/memory")
+        self.machine = self._restarted([])
+        self.blocks = Blocks(self.seen)
+        self._managed = self._managed_nr_pages(self.machine)
+        self._mem_total_kib = self.seen.meminfo.get("MemTotal", 0)
+        self.notes += self.machine.notes
+        release = self.machine.kernel.release
+        if not release.confirmed:
+            self.notes.append(f"the record of {release.name} was never compared with a real kernel")
+
+    # --- the model -------------------------------------------------------------------------
+
+    @property
+    def block_bytes(self) -> int:
+        assert self.seen.memory is not None
+        return self.seen.memory.block_size_bytes
+
+    def _restarted(self, steps: Sequence[Step]) -> ModelMachine:
+        machine = ModelMachine.start(Machine(), self.seen, pages=False)
+        for step in steps:
+            machine.perform(step)
+        return machine
+
+    def _managed_nr_pages(self, machine: ModelMachine) -> int:
+        return sum(machine.kernel.nr_managed(zone) for zone in machine.kernel.zones.values())
+
+    def perform(self, step: Step) -> Outcome:
+        outcome = self.machine.perform(step).outcome
+        self._done.append(step)
+        if len(self._done) > _MOST_STEPS:
+            raise InputError(f"plan: needs more than {_MOST_STEPS} steps")
+        return outcome
+
+    def prediction(self, outcome: Outcome, ids: Sequence[int]) -> Prediction:
+        """Return an outcome with what the machine shows after it."""
+        kernel = self.machine.kernel
+        assert self.seen.meminfo is not None
+        page = kernel.arch.page_size_bytes
+        gained = (self._managed_nr_pages(self.machine) - self._managed) * page // 1024
+        total = self.seen.meminfo.get("MemTotal", 0) + gained
+        before, self._mem_total_kib = self._mem_total_kib, total
+        free = kernel.free_nr_pages() * page // 1024
+        return Prediction(
+            outcome.status,
+            outcome.errno,
+            outcome.function,
+            outcome.why,
+            total,
+            total - before,
+            free,
+            _ranges((nr, *self.block_state(nr)) for nr in ids),
+        )
+
+    def block_state(self, nr: int) -> tuple[str, str | None]:
+        kernel = self.machine.kernel
+        if nr not in kernel.added_blocks:
+            return "absent", None
+        if nr not in kernel.online_blocks:
+            return "offline", None
+        zones = kernel.zones_of(kernel.block_pfns(nr))
+        return "online", zones[0].name if len(zones) == 1 else None
+
+    # --- steps -----------------------------------------------------------------------------
+
+    def write_state(self, nr: int, word: str) -> bool:
+        """Plan one write to a block's state; false if it is predicted to be refused."""
+        _, zone = self.block_state(nr)
+        undo = "offline"
+        step: Step
+        if word == "offline":
+            undo = "online_movable" if zone == _MOVABLE else "online_kernel"
+            step = Offline(blocks=nr)
+        else:
+            step = Online(blocks=nr, to=cast("OnlineType", word))
+        outcome = self.perform(step)
+        self.steps.append(
+            PlanStep(
+                by="kernel",
+                title=f"{word} memory{nr}",
+                path=f"{_MEMORY}/memory{nr}/state",
+                value=word,
+                undo=undo,
+                prediction=self.prediction(outcome, [nr]),
+                certainty=self._certainty_of_write(nr, word, outcome),
+            )
+        )
+        return bool(outcome)
+
+    def _certainty_of_write(self, nr: int, word: str, outcome: Outcome) -> Certainty:
+        if word != "offline":
+            return "certain"
+        known = self.seen.memory is not None and nr in self.seen.memory.blocks
+        if not self.blocks.sees_pages or not known:
+            return "unknown"
+        deciding = worst(self.blocks.blockers(nr)) if self.blocks.is_online(nr) else None
+        if outcome:
+            return "likely" if deciding is None else "unknown"
+        return cast("Certainty", deciding.certainty) if deciding is not None else "likely"
+
+    def set_default(self, word: str) -> None:
+        """Plan a write to ``auto_online_blocks``, if it says something else now."""
+        assert self.seen.memory is not None
+        before = self.machine.kernel.tunables.auto_online_blocks
+        if before == word:
+            return
+        outcome = self.perform(SetTunables(auto_online_blocks=cast("AutoOnline", word)))
+        self.steps.append(
+            PlanStep(
+                by="kernel",
+                title=f"set auto_online_blocks to {word}",
+                path=f"{_MEMORY}/auto_online_blocks",
+                value=word,
+                undo=before,
+                prediction=self.prediction(outcome, []),
+                certainty="certain",
+            )
+        )
+
+    def plug(self, wish: PlugWish, size_bytes: int, id_: str) -> list[int]:
+        """Plan that the platform plugs something; return the new blocks, none if refused."""
+        before = self.machine.kernel.added_blocks.copy()
+        outcome = self.perform(_plug(wish, size_bytes, id_))
+        new = list(self.machine.kernel.added_blocks - before)
+        where = f" at {new[0] * self.block_bytes:#x}" if new else ""
+        self.steps.append(
+            PlanStep(
+                by="platform",
+                title=f"plug {format_size(size_bytes)} ({wish.driver} {id_}){where}",
+                prediction=self.prediction(outcome, new),
+                certainty="likely",
+            )
+        )
+        return new if outcome else []
+
+    def largest_add(self, wish: PlugWish, size_bytes: int) -> int:
+        """Return the most bytes, in whole blocks, that can safely be added now; 0 if none.
+
+        Their memmap takes half of what kernel zones can give, so that the machine lives on: one to
+        32, as the field's rule of thumb has it.
+        """
+        kernel = self.machine.kernel
+        per_block = kernel.arch.memmap_nr_pages(kernel.block_nr_pages)
+        fits = kernel.available_nr_pages() // 2 // per_block
+        start = min(fits, size_bytes // self.block_bytes)
+        for nr_blocks in range(start, max(0, start - 64), -1):
+            trial = self._restarted(self._done)
+            plug = _plug(wish, nr_blocks * self.block_bytes, "altmap-trial")
+            if trial.perform(plug).outcome:
+                return nr_blocks * self.block_bytes
+        return 0
+
+    def fits(self, wish: PlugWish, size_bytes: int) -> Outcome:
+        """Return how an add would end, without planning it."""
+        return self._restarted(self._done).perform(_plug(wish, size_bytes, "altmap-trial")).outcome
+
+    def result(self) -> Plan:
+        self.risks += self._ratio_risks()
+        crash = self.sysroot.text(f"{_MEMORY}/crash_hotplug")
+        nr_blocks = sum(
+            last.last - last.first + 1
+            for step in self.steps
+            if step.prediction is not None
+            for last in step.prediction.blocks
+        )
+        self.risks += kdump_risks(self.seen, crash, nr_blocks)
+        return Plan(
+            goal=self.goal,
+            assumes=assumptions_of(self.seen),
+            steps=self.steps,
+            risks=self.risks,
+            notes=self.notes,
+        )
+
+    def _ratio_risks(self) -> Iterator[Risk]:
+        movable = kernel = 0
+        for zone in self.machine.kernel.zones.values():
+            if zone.name == _MOVABLE:
+                movable += len(zone.present)
+            else:
+                kernel += len(zone.present)
+        page = self.machine.kernel.arch.page_size_bytes
+        if self.steps:
+            yield from ratio_risks(self.seen, movable * page, kernel * page)
+
+
+def _plug(wish: PlugWish, size_bytes: int, id_: str) -> Plug:
+    plug = Plug(size=Size(size_bytes), id=id_, node=wish.node)
+    plug.driver = wish.driver  # type: ignore[assignment]  # checked by the command line
+    if wish.address is not None:
+        plug.address = wish.address  # type: ignore[assignment]  # bytes
+    return plug
+
+
+def _ranges(blocks: Iterator[tuple[int, str, str | None]]) -> list[BlockRange]:
+    made: list[BlockRange] = []
+    for nr, state, zone in blocks:
+        last = made[-1] if made else None
+        if last and (last.last + 1, last.state, last.zone) == (nr, state, zone):
+            made[-1] = BlockRange(last.first, nr, state, zone)
+        else:
+            made.append(BlockRange(nr, nr, state, zone))
+    return made
+
+
+def assumptions_of(seen: Observation) -> Assumptions:
+    """Return what a plan rests on, and what must still be so when it is applied."""
+    assert seen.memory is not None
+    return Assumptions(
+        release=version.parse(seen.version).full if seen.version else "",
+        block_size_bytes=seen.memory.block_size_bytes,
+        mem_total_kib=(seen.meminfo or {}).get("MemTotal", 0),
+        auto_online_blocks=seen.memory.auto_online_blocks,
+        parameters=dict(sorted(seen.parameters.items())),
+        blocks=_ranges(
+            (nr, block.state, block.valid_zones[0] if shown and block.valid_zones else None)
+            for nr, block in seen.memory.blocks.items()
+            for shown in (block.state != "offline",)
+        ),
+    )
+
+
+# --- the goals -----------------------------------------------------------------------------
+
+
+def plan_add(sysroot: Sysroot, wish: PlugWish) -> Plan:
+    """Return the plan that adds memory, in pieces if the memmap of the whole does not fit.
+
+    Raises
+    ------
+    InputError
+        If the platform would not plug it, or the files lack what a prediction needs.
+    """
+    planner = _Planner(sysroot, f"add {format_size(wish.size_bytes)} ({wish.driver})")
+    _add(planner, wish, wish.size_bytes)
+    return planner.result()
+
+
+def plan_grow(sysroot: Sysroot, total_bytes: int, wish: PlugWish) -> Plan:
+    """Return the plan after which that much memory is online: offline blocks first, then more."""
+    planner = _Planner(sysroot, f"grow to {format_size(total_bytes)}")
+    assert planner.seen.memory is not None
+    states = {nr: block.state for nr, block in planner.seen.memory.blocks.items()}
+    online = sum(state != "offline" for state in states.values()) * planner.block_bytes
+    for nr in [nr for nr, state in states.items() if state == "offline"]:
+        if online >= total_bytes:
+            break
+        if not planner.write_state(nr, wish.to or "online"):
+            return planner.result()
+        online += planner.block_bytes
+    missing = -(-max(0, total_bytes - online) // planner.block_bytes) * planner.block_bytes
+    if missing:
+        _add(planner, wish, missing)
+    return planner.result()
+
+
+def plan_free(sysroot: Sysroot, ids: Sequence[int]) -> Plan:
+    """Return the plan that takes blocks offline, up to the first that would refuse."""
+    named = "memory" + ", memory".join(map(str, ids)) if len(ids) <= 4 else f"{len(ids)} blocks"
+    planner = _Planner(sysroot, f"free {named}")
+    assert planner.seen.memory is not None
+    for nr in ids:
+        if nr not in planner.seen.memory.blocks:
+            raise InputError(f"plan free: memory{nr}: there is no such memory block")
+    _offline(planner, ids)
+    return planner.result()
+
+
+def plan_remove(sysroot: Sysroot, name: str) -> Plan:
+    """Return the plan that takes a device's blocks offline, and has the platform take it back.
+
+    Raises
+    ------
+    InputError
+        If no file names the device.
+    """
+    planner = _Planner(sysroot, f"remove {name}")
+    devices = {device.name: device for device in planner.blocks.devices}
+    if name not in devices:
+        known = ", ".join(devices) or "no file names one"
+        raise InputError(f"plan remove: device {name!r}: no such device ({known})")
+    device = devices[name]
+    if not _offline(planner, device.blocks):
+        return planner.result()
+    title = f"take {name} back ({format_size(device.ram_bytes)} of {device.driver})"
+    if device.driver == "acpi":
+        outcome = planner.perform(Unplug(id=name))
+        planner.steps.append(
+            PlanStep(
+                by="platform",
+                title=title,
+                prediction=planner.prediction(outcome, device.blocks),
+                certainty="likely",
+            )
+        )
+    else:
+        planner.notes.append(f"the removal itself is {device.driver}'s: no prediction")
+        planner.steps.append(PlanStep(by="platform", title=title))
+    return planner.result()
+
+
+def _offline(planner: _Planner, ids: Sequence[int]) -> bool:
+    """Plan to take blocks offline; name the reason if one would refuse."""
+    for nr in ids:
+        if planner.block_state(nr)[0] != "online":
+            continue
+        if not planner.write_state(nr, "offline"):
+            for blocker in planner.blocks.blockers(nr):
+                what = f"memory{nr}: {blocker.name}: {blocker.what}"
+                certainty = cast("Certainty", blocker.certainty)
+                planner.risks.append(Risk(certainty, what, blocker.cure))
+            return False
+    return True
+
+
+def _add(planner: _Planner, wish: PlugWish, size_bytes: int) -> None:
+    assert planner.seen.memory is not None
+    default = planner.machine.kernel.tunables.auto_online_blocks
+    word = wish.to or (default if default != "offline" else "online")
+    planner.risks += onliner_risks(onliners_of(planner.sysroot, planner.seen), word)
+    if default not in ("offline", word):
+        planner.set_default(word)
+    left, piece = size_bytes, 0
+    while left:
+        now = left
+        outcome = planner.fits(wish, left)
+        if outcome.errno == "ENOMEM":
+            now = planner.largest_add(wish, left)
+            planner.risks.append(_does_not_fit(left, now, outcome))
+            piece += 1
+            if not now or piece > _MOST_PIECES:
+                planner.plug(wish, left, _free_id(planner))
+                break
+        new = planner.plug(wish, now, _free_id(planner))
+        if not new:
+            break
+        planner.risks += _gigantic(planner, new)
+        for nr in new:
+            if planner.block_state(nr)[0] == "offline" and not planner.write_state(nr, word):
+                return
+        left -= now
+    if default not in ("offline", word):
+        planner.set_default(default)
+
+
+def _free_id(planner: _Planner) -> str:
+    number = sum(step.by == "platform" for step in planner.steps) + 1
+    known = {device.name for device in planner.blocks.devices}
+    while f"dimm{number}" in known:
+        number += 1
+    return f"dimm{number}"
+
+
+def _does_not_fit(size_bytes: int, fits_bytes: int, outcome: Outcome) -> Risk:
+    first = f"at most {format_size(fits_bytes)} as the first step" if fits_bytes else "no block"
+    return Risk(
+        "certain",
+        f"the memmap of {format_size(size_bytes)} does not fit ({outcome.errno} by "
+        f"{outcome.function}): {first}; an add that fails loses the pages it took",
+        "add it in steps and online each with online_kernel, or boot with "
+        "memory_hotplug.memmap_on_memory=1",
+    )
+
+
+def _gigantic(planner: _Planner, new: Sequence[int]) -> Iterator[Risk]:
+    """Yield what a self-hosted memmap costs in 1 GiB pages: every GiB holds a memmap page."""
+    kernel = planner.machine.kernel
+    page = kernel.arch.page_size_bytes
+    if planner.block_bytes >= _GIB or kernel.arch.family not in ("x86_64", "aarch64"):
+        return
+    pfns = PfnRange(kernel.block_pfns(new[0]).start, kernel.block_pfns(new[-1]).end)
+    whole = pfns.end * page // _GIB - -(-pfns.start * page // _GIB)
+    if whole > 0 and kernel.self_hosted.count(pfns):
+        yield Risk(
+            "certain",
+            f"{whole} gigantic pages of 1 GiB are lost: each memory block holds its own memmap",
+            "boot without memory_hotplug.memmap_on_memory, if gigantic pages are to come from it",
+        )

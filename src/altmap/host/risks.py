@@ -1,0 +1,79 @@
+"""What a plan loses or risks besides refusals: gigantic pages, ratios, other controllers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from altmap.host.onliners import Onliner
+from altmap.host.plan import Risk
+from altmap.linux.observation import Observation
+from altmap.pfn import format_size
+
+__all__ = ("kdump_risks", "onliner_risks", "ratio_risks")
+
+_DEFAULT_RATIO = 301
+
+
+def onliner_risks(onliners: list[Onliner], word: str) -> Iterator[Risk]:
+    """Yield what others do to blocks that a plan adds and onlines by *word*.
+
+    The kernel's own word is part of the prediction; whoever comes later finds the block online,
+    or, if the kernel leaves it offline, may be the first.
+    """
+    kernel = [each for each in onliners if each.name.endswith("auto_online_blocks")]
+    for other in onliners:
+        if other in kernel:
+            continue
+        if kernel:
+            yield Risk(
+                "unknown",
+                f"{other.name} also writes {other.word!r} to new blocks, after the kernel has "
+                f"onlined them by {kernel[0].word!r}",
+                "leave it to one of them",
+            )
+        elif other.word in (word, "online"):
+            yield Risk(
+                "likely",
+                f"{other.name} writes {other.word!r} to new blocks, perhaps before this plan does",
+                "mask the rule while the plan runs, or leave onlining to it",
+            )
+        else:
+            yield Risk(
+                "likely",
+                f"{other.name} writes {other.word!r} to new blocks, and the plan wants {word!r}: "
+                "whoever is first decides the zone",
+                "mask the rule while the plan runs",
+            )
+
+
+def ratio_risks(seen: Observation, movable_bytes: int, kernel_bytes: int) -> Iterator[Risk]:
+    """Yield a risk if kernel zones become small beside ZONE_MOVABLE."""
+    text = seen.parameters.get("auto_movable_ratio", "")
+    limit = int(text) if text.isascii() and text.isdecimal() and len(text) < 11 else _DEFAULT_RATIO
+    ratio = movable_bytes * 100 // max(1, kernel_bytes)
+    if ratio > limit:
+        yield Risk(
+            "likely",
+            f"MOVABLE:KERNEL becomes {ratio / 100:.1f}:1 ({format_size(movable_bytes)} to "
+            f"{format_size(kernel_bytes)}), above {limit / 100:.1f}:1: the kernel can run out of "
+            "memory while movable memory is free",
+            "online part of it with online_kernel",
+        )
+
+
+def kdump_risks(seen: Observation, crash_hotplug: str | None, nr_blocks: int) -> Iterator[Risk]:
+    """Yield what the uevents of many blocks do to kdump and to udev."""
+    reserved = "crashkernel=" in (seen.cmdline or "")
+    if reserved and (crash_hotplug or "").strip() != "1" and nr_blocks:
+        yield Risk(
+            "likely",
+            f"memory is reserved for kdump and crash_hotplug is not 1: each of {nr_blocks} events "
+            "reloads the crash kernel",
+            "stop the kdump service until the plan is done",
+        )
+    if nr_blocks >= 10_000:
+        yield Risk(
+            "likely",
+            f"{nr_blocks} memory uevents keep udev busy for minutes",
+            "larger memory blocks (memory_hotplug is told by the firmware), or steps with pauses",
+        )

@@ -1,0 +1,52 @@
+"""Pieces of SVG that the page and the pictures share: patterns, swatches, inks."""
+
+from __future__ import annotations
+
+from html import escape
+
+from altmap.report.states import STATES, State
+
+__all__ = ("INKS", "PATTERNS", "box", "swatch", "text")
+
+#: Colour of a letter on a state's colour, where black would be hard to read.
+INKS = {State.UNMOVABLE: "#fff", State.FAULT: "#fff", State.FREE: "#fff"}
+
+PATTERNS = (
+    '<pattern id="hatch" width="6" height="6" patternUnits="userSpaceOnUse" '
+    'patternTransform="rotate(45)"><line x1="1" y1="0" x2="1" y2="6" stroke="#333" '
+    'stroke-width="1.4"/></pattern>'
+    '<pattern id="dots" width="6" height="6" patternUnits="userSpaceOnUse">'
+    '<circle cx="3" cy="3" r="1.3" fill="#5a3c00"/></pattern>'
+    '<pattern id="cross" width="7" height="7" patternUnits="userSpaceOnUse">'
+    '<path d="M0,0L7,7M7,0L0,7" stroke="#3a1500" stroke-width="1"/></pattern>'
+)
+
+
+def box(x: float, y: float, width: float, height: float, state: State, border: str = "") -> str:
+    """Return a rectangle in a state's colour and pattern."""
+    info = STATES[state]
+    place = f'x="{x:g}" y="{y:g}" width="{width:g}" height="{height:g}"'
+    made = f'<rect {place} fill="{info.colour}"{border}/>'
+    if info.pattern != "plain":
+        made += f'<rect {place} fill="url(#{info.pattern})"/>'
+    return made
+
+
+def text(x: float, y: float, words: str, size: float = 12, more: str = "") -> str:
+    """Return one line of text, its baseline at *y*."""
+    return f'<text x="{x:g}" y="{y:g}" font-size="{size:g}"{more}>{escape(words)}</text>'
+
+
+def swatch(state: State) -> str:
+    """Return a small drawing of a state for a legend."""
+    info = STATES[state]
+    border = ' stroke="#777"' if info.colour in ("#fff", "#e4e4e4") else ""
+    letter = ""
+    if info.letter:
+        ink = INKS.get(state, "#111")
+        more = f' text-anchor="middle" font-weight="700" fill="{ink}"'
+        letter = text(11, 12.5, info.letter, 11, more)
+    return (
+        f'<svg width="22" height="16" aria-hidden="true">{box(0.5, 0.5, 21, 15, state, border)}'
+        f"{letter}</svg>"
+    )

@@ -1,0 +1,430 @@
+"""One self-contained page: maps, ledger and conversation of traces, and what a comparison found.
+
+The page opens without a network: style, script and data are in it, and its policy forbids the
+browser to fetch anything. The same traces give the same bytes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import Any
+
+from altmap.compare import Comparison, Difference, FileVerdict, Verdict
+from altmap.linux.observation import page_size_bytes
+from altmap.pfn import format_size
+from altmap.report import assets, story
+from altmap.report.draw import INKS, PATTERNS, swatch
+from altmap.report.ledger import waterfall_svg
+from altmap.report.states import STATES, Look, State, looks
+from altmap.report.tiles import TileMap, tile_map
+from altmap.trace import StepRecord, Trace
+
+__all__ = ("Group", "groups", "map_builtins", "page")
+
+
+@dataclass(slots=True)
+class Group:
+    """Traces that took the same steps, and their maps.
+
+    Attributes
+    ----------
+    traces : list of Trace
+    tiles : TileMap or None
+        ``None`` if the files do not show memory blocks.
+    page_size_bytes : int
+    """
+
+    traces: list[Trace]
+    tiles: TileMap | None
+    page_size_bytes: int
+
+
+def groups(traces: Sequence[Trace], only: range | None = None) -> list[Group]:
+    """Return traces grouped by scenario and steps, with their maps.
+
+    Parameters
+    ----------
+    traces : sequence of Trace
+    only : range, optional
+        Ids of the memory blocks to map.
+    """
+    return [_group(some, only) for some in story.by_scenario(traces)]
+
+
+def _group(traces: list[Trace], only: range | None) -> Group:
+    found: list[list[Look]] = []
+    for trace in traces:
+        look = looks(trace)
+        if look is not None:
+            found.append(look)
+    start = traces[0].steps[0].observation
+    if len(found) != len(traces) or start is None or start.memory is None:
+        return Group(traces, None, 4096)
+    page_size = page_size_bytes(start) or 4096
+    tiles = tile_map(found, start.memory.block_size_bytes // page_size, only)
+    return Group(traces, tiles if tiles.rows else None, page_size)
+
+
+def page(
+    traces: Sequence[Trace],
+    title: str,
+    version: str,
+    comparisons: Sequence[tuple[str, Comparison]] = (),
+    only: range | None = None,
+) -> str:
+    """Return the page as HTML.
+
+    Parameters
+    ----------
+    traces : sequence of Trace
+    title : str
+    version : str
+        Of altmap, for the provenance.
+    comparisons : sequence of (name, Comparison)
+        Their differences come first.
+    only : range, optional
+        Ids of the memory blocks to map.
+    """
+    made = groups(traces, only)
+    data = {
+        "grave": int(State.UNBACKED),
+        "states": [
+            {
+                "name": STATES[state].name,
+                "meaning": STATES[state].meaning,
+                "letter": STATES[state].letter,
+                "colour": "var(--hole)" if state is State.HOLE else STATES[state].colour,
+                "pattern": STATES[state].pattern,
+                "ink": INKS.get(state, "#111"),
+            }
+            for state in State
+        ],
+        "groups": [map_builtins(group, index) for index, group in enumerate(made)],
+    }
+    parts = [
+        f"<h1>{escape(title)}</h1>",
+        *(_comparison(name, comparison) for name, comparison in comparisons),
+        *(part for index, group in enumerate(made) for part in _section(index, group)),
+        _provenance(traces, version),
+    ]
+    return _HTML.format(
+        title=escape(title),
+        style=assets.style(),
+        patterns=PATTERNS,
+        body="\n".join(parts),
+        data=json.dumps(data, separators=(",", ":")).replace("<", "\\u003c"),
+        script=assets.script(),
+    )
+
+
+_HTML = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; \
+style-src 'unsafe-inline'; script-src 'unsafe-inline'">
+<meta name="color-scheme" content="light dark">
+<title>{title}</title>
+<style>
+{style}</style>
+</head>
+<body>
+<svg width="0" height="0" style="position:absolute" aria-hidden="true"><defs>{patterns}</defs></svg>
+{body}
+<script type="application/json" id="data">{data}</script>
+<script>
+{script}</script>
+</body>
+</html>
+"""
+
+
+# --- data of the map -----------------------------------------------------------------------
+
+
+def map_builtins(group: Group, index: int = 0) -> dict[str, Any]:
+    """Return a group's maps as JSON's types; tiles, patterns and facts are numbered once."""
+    tiles, traces = group.tiles, group.traces
+    made: dict[str, Any] = {
+        "scenario": traces[0].scenario,
+        "steps": [step.name for step in traces[0].steps],
+        "page_bytes": group.page_size_bytes,
+    }
+    if tiles is None:
+        return made | {"rows": [], "traces": []}
+    return made | {
+        "block_pages": tiles.block_nr_pages,
+        "block_bytes": tiles.block_nr_pages * group.page_size_bytes,
+        "tile_pages": tiles.tile_nr_pages,
+        "tile_bytes": tiles.tile_nr_pages * group.page_size_bytes,
+        "rows": [[row.first, row.nr_blocks, row.nr_alike] for row in tiles.rows],
+        "tiles": [[tile.pages, tile.nr_unbacked] for tile in tiles.tiles],
+        "patterns": tiles.patterns,
+        "facts": [[f.state, f.zones, f.nodes, f.owners] for f in tiles.facts],
+        "traces": [
+            {
+                "policy": trace.policy,
+                "target": trace.target,
+                "release": trace.release,
+                "cells": tiles.cells[number],
+                "events": [
+                    [step, _id(index, number, step, at), [[r.start, r.end] for r in line.runs]]
+                    for step, record in enumerate(trace.steps)
+                    for at, line in enumerate(story.conversation(record))
+                    if line.runs
+                ],
+            }
+            for number, trace in enumerate(traces)
+        ],
+    }
+
+
+#: Lines of a step that are open to the eye; the rest is folded, a fault or refusal never.
+_MOST_LINES = 12
+_WRONG = ("fault", "refusal")
+
+
+def _id(group: int, trace: int, step: int, line: int) -> str:
+    return f"e{group}-{trace}-{step}-{line}"
+
+
+# --- sections ------------------------------------------------------------------------------
+
+
+def _section(index: int, group: Group) -> Iterator[str]:
+    traces = group.traces
+    last = len(traces[0].steps) - 1
+    first_shown = story.telling_step(traces)
+    yield f'<section class="group" data-group="{index}">'
+    yield f"<h2>{escape(traces[0].scenario)}</h2>"
+    yield (
+        f'<div class="control"><output for="step{index}"></output>'
+        '<button class="back" aria-label="one step back">◀</button>'
+        f'<input type="range" id="step{index}" aria-label="step" min="0" max="{last}" '
+        f'value="{first_shown}"><button class="on" aria-label="one step on">▶</button></div>'
+    )
+    yield '<div class="columns">'
+    for number, trace in enumerate(traces):
+        yield f'<div class="column">{_heading(trace)}{_verdicts(trace)}'
+        if group.tiles is not None:
+            yield _map_box(number, trace)
+        yield "</div>"
+    yield f"</div>{_legend() if group.tiles is not None else _NO_MAP}"
+    yield '<h3>Where the memory went</h3><div class="columns">'
+    for trace in traces:
+        yield f'<div class="column">{_heading(trace)}{_ledgers(trace)}</div>'
+    yield '</div><h3>Who said and did what</h3><div class="columns">'
+    for number, trace in enumerate(traces):
+        yield f'<div class="column">{_heading(trace)}{_conversation(index, number, trace)}</div>'
+    yield "</div></section>"
+
+
+_NO_MAP = '<p class="soft">No map: the files show no memory blocks, or no page size.</p>'
+
+
+def _heading(trace: Trace) -> str:
+    return (
+        f'<p><b>{escape(trace.policy or trace.target)}</b> <span class="soft">'
+        f"{escape(f'{trace.target}, {trace.release}'.strip(', '))}</span></p>"
+    )
+
+
+def _shown_at(items: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Yield each different text once, with the steps that show it."""
+    by_text: dict[str, list[str]] = {}
+    for step, text in enumerate(items):
+        by_text.setdefault(text, []).append(str(step))
+    for text, steps in by_text.items():
+        yield text, " ".join(steps)
+
+
+def _verdicts(trace: Trace) -> str:
+    texts = []
+    for index in range(len(trace.steps)):
+        told = story.verdict(trace, index)
+        sign = {"fault": "✖", "refused": "⊘", "ok": "✔"}[told.kind]
+        texts.append(
+            f'<div class="verdict {told.kind}"><b>{sign} {escape(told.headline)}</b><br>'
+            f"{escape(told.detail)}</div>"
+        )
+    return "".join(
+        f'<div data-steps="{steps}" hidden>{text}</div>' for text, steps in _shown_at(texts)
+    )
+
+
+def _map_box(number: int, trace: Trace) -> str:
+    name = escape(f"physical memory, {trace.policy} {trace.target} {trace.release}")
+    return (
+        f'<div class="map" data-trace="{number}">'
+        f'<svg role="application" tabindex="0" aria-label="{name}. Arrow keys move from tile to '
+        'tile, Enter goes to the event."></svg>'
+        '<div class="tip" role="status" aria-live="polite" hidden></div></div>'
+    )
+
+
+def _legend() -> str:
+    items = "".join(
+        f"<li>{swatch(state)}{escape(STATES[state].name)}"
+        f'<span class="soft"> – {escape(STATES[state].meaning)}</span></li>'
+        for state in State
+    )
+    line = (
+        '<li><svg width="22" height="16" aria-hidden="true"><line x1="0" x2="22" y1="11" y2="11" '
+        'stroke="#d55e00" stroke-width="3" stroke-dasharray="4 2"/></svg>not backed'
+        '<span class="soft"> – in a memory block, but the host backs no page</span></li>'
+    )
+    return f'<ul class="legend" aria-label="legend">{items}{line}</ul>'
+
+
+def _ledgers(trace: Trace) -> str:
+    start = story.ledger(trace, 0)
+    texts = []
+    for index in range(len(trace.steps)):
+        levels = story.ledger(trace, index)
+        texts.append(waterfall_svg(levels, start) if levels else '<p class="soft">not told</p>')
+    return "".join(
+        f'<div class="chart" data-steps="{steps}" hidden>{text}</div>'
+        for text, steps in _shown_at(texts)
+    )
+
+
+def _conversation(group: int, number: int, trace: Trace) -> str:
+    items = []
+    for index, step in enumerate(trace.steps):
+        lines = _folded(
+            [
+                (line.lane, _line(line, _id(group, number, index, at)))
+                for at, line in enumerate(story.conversation(step))
+            ]
+        )
+        items.append(
+            f'<li data-step="{index}"><button data-goto="{index}">{index} {escape(step.name)}'
+            f"</button>{_badge(step) if index else ''}<ol>{lines}</ol></li>"
+        )
+    return f'<ol class="steps">{"".join(items)}</ol>'
+
+
+def _folded(lines: Sequence[tuple[str, str]]) -> str:
+    """Return a step's lines, those beyond the first few in a fold; what went wrong stays open."""
+    first, rest = lines[:_MOST_LINES], lines[_MOST_LINES:]
+    more = [text for lane, text in rest if lane not in _WRONG]
+    fold = (
+        f"<li><details><summary>{len(more)} more</summary><ol>{''.join(more)}</ol></details></li>"
+        if more
+        else ""
+    )
+    wrong = [text for lane, text in rest if lane in _WRONG]
+    return "".join([*(text for _, text in first), fold, *wrong])
+
+
+def _badge(step: StepRecord) -> str:
+    status = step.outcome.status
+    errno = f" {step.outcome.errno}" if step.outcome.errno else ""
+    return f'<span class="badge {status}">{escape(status.replace("_", " ") + errno)}</span>'
+
+
+def _line(line: story.Line, id_: str) -> str:
+    function = f" <code>{escape(line.function)}</code>" if line.function else ""
+    message = f'<br><code class="mono">{line.message.hex(" ", -4)}</code>' if line.message else ""
+    return (
+        f'<li class="{line.lane}" id="{id_}" tabindex="-1"><span class="who">{line.lane}</span>'
+        f"{escape(line.text)}{function}{message}</li>"
+    )
+
+
+# --- comparison ----------------------------------------------------------------------------
+
+
+def _comparison(name: str, comparison: Comparison) -> str:
+    files = comparison.files
+    bad = [(file, item) for file in files for item in file.differences if not item.within]
+    near = [(file, item) for file in files for item in file.differences if item.within]
+    kind, sign, head = ("refused", "✖", f"{len(bad)} fields differ") if bad else (
+        "ok", "✔", "everything is equal, or within a stated tolerance")  # fmt: skip
+    parts = [
+        f'<section class="comparison"><h2>{escape(name)}: {escape(comparison.predicted)} against '
+        f"{escape(comparison.observed)}</h2>",
+        f'<div class="verdict {kind}"><b>{sign} {head}</b><br>{_counts(files)}</div>',
+    ]
+    if bad:
+        parts.append(f'<h3>What differs</h3><div class="differs">{_differences(bad)}</div>')
+    if near:
+        parts.append(
+            f"<details><summary>Within tolerance: {len(near)} fields</summary>"
+            f"{_differences(near)}</details>"
+        )
+    facts = "".join(_item(key, value) for key, value in comparison.provenance.items())
+    about = f"<details><summary>What was compared</summary><dl>{facts}</dl></details>"
+    parts.append(f"{_equal(files)}{about if facts else ''}</section>")
+    return "".join(parts)
+
+
+def _counts(files: Sequence[FileVerdict]) -> str:
+    counts = [f"{sum(f.verdict is kind for f in files)} {kind}" for kind in Verdict]
+    return f"{len(files)} files after their steps: {', '.join(counts)}"
+
+
+def _differences(items: Sequence[tuple[FileVerdict, Difference]]) -> str:
+    rows = "".join(
+        f"<tr><td>{escape(file.step)}<br><code>{escape(file.file)}</code></td>"
+        f"<td>{escape(item.field)}</td><td><code>{escape(item.predicted)}</code></td>"
+        f"<td><code>{escape(item.observed)}</code></td>"
+        f"<td>{escape(item.tolerance)}{'<br>' if item.tolerance else ''}"
+        f'<span class="soft">{escape(item.source)}</span></td></tr>'
+        for file, item in items
+    )
+    return (
+        '<div class="scroll"><table><thead><tr><th>step, file</th><th>field</th><th>predicted</th>'
+        f"<th>observed</th><th>rule</th></tr></thead><tbody>{rows}</tbody></table></div>"
+    )
+
+
+def _equal(files: Sequence[FileVerdict]) -> str:
+    rows = "".join(
+        f"<tr><td>{escape(file.step)}</td><td><code>{escape(file.file)}</code></td>"
+        f"<td>{escape(file.verdict)}</td><td>{file.nr_fields}</td></tr>"
+        for file in files
+        if file.verdict in (Verdict.EQUAL, Verdict.MISSING)
+    )
+    return (
+        '<details><summary>What was equal</summary><div class="scroll"><table><thead><tr>'
+        "<th>step</th><th>file</th><th></th><th>fields</th></tr></thead>"
+        f"<tbody>{rows}</tbody></table></div></details>"
+    )
+
+
+# --- provenance ----------------------------------------------------------------------------
+
+
+def _provenance(traces: Sequence[Trace], version: str) -> str:
+    parts = ["<section><h2>Where this comes from</h2>", f"<dl>{_item('altmap', version)}</dl>"]
+    told = {
+        f"{trace.scenario}: {trace.policy}, {trace.target} {trace.release}": _facts_of(trace)
+        for trace in traces
+    }
+    for name, facts in told.items():
+        items = "".join(_item(key, value) for key, value in facts.items())
+        parts.append(f"<details><summary>{escape(name)}</summary><dl>{items}</dl></details>")
+    return "".join([*parts, "</section>"])
+
+
+def _facts_of(trace: Trace) -> dict[str, str]:
+    machine = {key: _value(key, value) for key, value in trace.machine.items()}
+    notes = {f"note {n}": note for n, note in enumerate(trace.notes, start=1)}
+    hashed = {"scenario, sha256": trace.scenario_sha256} if trace.scenario_sha256 else {}
+    return {**hashed, "release": trace.release, "policy": trace.policy, **machine, **notes}
+
+
+def _value(key: str, value: object) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {version}" for name, version in value.items())
+    is_size = key.endswith("_bytes") and isinstance(value, int)
+    return format_size(int(str(value))) if is_size else str(value)
+
+
+def _item(key: str, value: str) -> str:
+    return f"<dt>{escape(key)}</dt><dd>{escape(value)}</dd>"

@@ -1,0 +1,326 @@
+"""What each page frame is, step by step: the kernel's view and the platform's, in one picture.
+
+A page frame has one state. Whether it is backed is a second, independent fact: the kernel may use
+what nobody backs, and that is what goes wrong.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from enum import IntEnum
+
+from altmap.linux.iomem import addresses_hidden
+from altmap.linux.kpageflags import is_memmap
+from altmap.linux.observation import Observation, PageRun, page_size_bytes
+from altmap.pfn import PfnRange, PfnSet
+from altmap.trace import StepRecord, Trace
+
+__all__ = ("STATES", "BlockFacts", "Look", "State", "StateInfo", "looks")
+
+
+class State(IntEnum):
+    """What a page frame is; of two that meet in one tile, the higher number is shown."""
+
+    HOLE = 0
+    PLUGGED = 1
+    OFFLINE = 2
+    ONLINE = 3
+    FREE = 4
+    MOVABLE = 5
+    UNMOVABLE = 6
+    MEMMAP = 7
+    FAKE_OFFLINE = 8
+    UNBACKED = 9
+    POISONED = 10
+    FAULT = 11
+
+
+@dataclass(frozen=True, slots=True)
+class StateInfo:
+    """How a state is named and drawn.
+
+    Attributes
+    ----------
+    name, meaning : str
+    letter : str
+        Shown where colour alone must not carry the meaning.
+    colour : str
+        From the palette of Okabe and Ito, told apart by colour-blind readers; or grey.
+    pattern : str
+        ``plain``, ``hatch``, ``dots`` or ``cross``.
+    """
+
+    name: str
+    meaning: str
+    letter: str
+    colour: str
+    pattern: str = "plain"
+
+
+STATES: dict[State, StateInfo] = {
+    State.HOLE: StateInfo("hole", "no memory that the kernel knows", "", "#e4e4e4"),
+    State.PLUGGED: StateInfo("plugged", "backed by the host, not added by the kernel", "+", "#fff"),
+    State.OFFLINE: StateInfo("offline", "in an offline memory block", "o", "#9a9a9a"),
+    State.ONLINE: StateInfo("online", "online; the files do not show its pages", "?", "#8fb8a8"),
+    State.FREE: StateInfo("free", "free, in the buddy", "", "#009e73"),
+    State.MOVABLE: StateInfo("movable", "in use, can be migrated", "m", "#56b4e9"),
+    State.UNMOVABLE: StateInfo(
+        "unmovable", "in use and cannot move, or on a per-CPU list", "u", "#0072b2"
+    ),
+    State.MEMMAP: StateInfo("memmap", "struct pages of added memory", "M", "#e69f00", "dots"),
+    State.FAKE_OFFLINE: StateInfo(
+        "fake-offline", "withheld by the driver (PageOffline)", "w", "#f0e442", "hatch"
+    ),
+    State.UNBACKED: StateInfo(
+        "unbacked", "nothing behind it: the host backs no page", "×", "#fff", "hatch"
+    ),
+    State.POISONED: StateInfo("poisoned", "hardware poison (HWPOISON)", "P", "#cc79a7", "cross"),
+    State.FAULT: StateInfo(
+        "fault", "the kernel touched it, and nothing is there", "!", "#d55e00", "cross"
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class BlockFacts:
+    """What is true of a whole memory block.
+
+    Attributes
+    ----------
+    state : str
+        As in sysfs, or ``absent`` where the kernel has no such block.
+    zones : str
+        Names of its zones; empty while it is offline.
+    node : int or None
+    owner : str
+        Id of the device that it came with, ``boot``, or empty where nobody tells.
+    """
+
+    state: str
+    zones: str
+    node: int | None
+    owner: str
+
+
+@dataclass(slots=True)
+class Look:
+    """All page frames and blocks after one step.
+
+    Attributes
+    ----------
+    pages : dict of State to PfnSet
+        Disjoint. What is in none of them is a hole.
+    unbacked : PfnSet
+        Page frames that a memory block holds and nobody backs, whatever their state.
+    blocks : dict of int to BlockFacts
+    dead : bool
+        A fault ended the kernel in this step or before; the rest is as it was before that.
+    """
+
+    pages: dict[State, PfnSet]
+    unbacked: PfnSet
+    blocks: dict[int, BlockFacts]
+    dead: bool = False
+
+
+@dataclass(slots=True)
+class _Past:
+    """What earlier steps tell and files do not."""
+
+    start: Observation
+    block_nr_pages: int
+    last: Observation
+    boot_blocks: frozenset[int]
+    memmaps: PfnSet = field(default_factory=PfnSet)
+    faults: PfnSet = field(default_factory=PfnSet)
+    backed: PfnSet | None = None
+    owners: dict[int, tuple[str, ...]] = field(default_factory=dict)
+    dead: bool = False
+
+
+def looks(trace: Trace) -> list[Look] | None:
+    """Return a look for each step of a trace, ``None`` if its files have no memory blocks."""
+    start = trace.steps[0].observation
+    page = start and page_size_bytes(start)
+    if start is None or start.memory is None or not page:
+        return None
+    boot = frozenset(start.memory.blocks)
+    past = _Past(start, start.memory.block_size_bytes // page, start, boot)
+    return [_look(past, step) for step in trace.steps]
+
+
+def _look(past: _Past, step: StepRecord) -> Look:
+    _remember(past, step)
+    seen = past.last
+    assert seen.memory is not None
+    known = _block_pages(past, seen.memory.blocks)
+    online = _block_pages(
+        past, (id_ for id_, block in seen.memory.blocks.items() if block.state == "online")
+    )
+    pages = dict.fromkeys(State, PfnSet()) | _flagged(seen, online)
+    pages[State.OFFLINE] = known - online
+    if not past.dead:
+        settled = pages[State.FREE] | pages[State.MOVABLE] | pages[State.HOLE]
+        past.memmaps = (past.memmaps & known) - settled
+    _strange_blocks(past, pages, known)
+    _put(pages, State.MEMMAP, past.memmaps)
+    believed = known - pages[State.HOLE] | past.memmaps
+    unbacked = PfnSet() if past.backed is None else believed - past.backed
+    _put(pages, State.UNBACKED, pages[State.OFFLINE] & unbacked)
+    _put(pages, State.FAULT, past.faults)
+    ids = sorted({*seen.memory.blocks, *_strange_ids(past, known)})
+    return Look(pages, unbacked, {id_: _facts(past, id_) for id_ in ids}, past.dead)
+
+
+def _remember(past: _Past, step: StepRecord) -> None:
+    if step.backed is not None:
+        gained = step.backed - (past.backed or step.backed)
+        _own(past, gained, step)
+        past.backed = step.backed
+    for event in step.events:
+        if event.kind == "memmap-placed" and event.pfns is not None:
+            past.memmaps |= event.pfns
+        if event.kind == "added" and event.pfns is not None:
+            _own(past, PfnSet.of(event.pfns), step)
+        if event.kind == "removed" and event.pfns is not None:
+            past.memmaps -= event.pfns
+    if step.observation is not None and step.observation.memory is not None:
+        past.last = step.observation
+    for fault in step.faults:
+        past.faults |= fault.pfns
+        past.dead = True
+
+
+def _own(past: _Past, pfns: PfnSet, step: StepRecord) -> None:
+    if step.action.get("do") in ("plug", "resize"):
+        for run in pfns.ranges():
+            first, last = run.start // past.block_nr_pages, (run.end - 1) // past.block_nr_pages
+            for id_ in range(first, last + 1):
+                owners = past.owners.get(id_, ())
+                past.owners[id_] = tuple(dict.fromkeys((*owners, str(step.action["id"]))))
+
+
+def _block_pages(past: _Past, ids: Iterable[int]) -> PfnSet:
+    nr = past.block_nr_pages
+    return PfnSet(PfnRange(run.start * nr, run.end * nr) for run in _runs(ids))
+
+
+def _runs(ids: Iterable[int]) -> Iterator[PfnRange]:
+    start = end = None
+    for id_ in sorted(ids):
+        if id_ != end:
+            if start is not None and end is not None:
+                yield PfnRange(start, end)
+            start = id_
+        end = id_ + 1
+    if start is not None and end is not None:
+        yield PfnRange(start, end)
+
+
+def _strange_ids(past: _Past, known: PfnSet) -> list[int]:
+    """Return the blocks that the kernel does not have, but the platform or a fault names."""
+    strange = past.faults | past.memmaps | (past.backed or PfnSet())
+    nr = past.block_nr_pages
+    ids: set[int] = set()
+    for run in (strange - known).ranges():
+        ids.update(range(run.start // nr, (run.end - 1) // nr + 1))
+    return sorted(ids)
+
+
+def _strange_blocks(past: _Past, pages: dict[State, PfnSet], known: PfnSet) -> None:
+    strange = _block_pages(past, _strange_ids(past, known)) - known
+    backed = past.backed or PfnSet()
+    _put(pages, State.PLUGGED, strange & backed)
+    _put(pages, State.UNBACKED, strange - backed)
+
+
+def _put(pages: dict[State, PfnSet], state: State, pfns: PfnSet) -> None:
+    """Give page frames a state, and take them out of every other."""
+    if not pfns:
+        return
+    for other in State:
+        if other is not state and not pages[other].isdisjoint(pfns):
+            pages[other] = pages[other] - pfns
+    pages[state] = pages[state] | pfns
+
+
+def _facts(past: _Past, id_: int) -> BlockFacts:
+    assert past.last.memory is not None
+    block = past.last.memory.blocks.get(id_)
+    owner = "boot" if id_ in past.boot_blocks else ", ".join(past.owners.get(id_, ()))
+    if block is None:
+        return BlockFacts("absent", "", None, owner)
+    if owner == "boot" and block.firmware_node is not None:
+        owner = block.firmware_node.rpartition("/")[2]
+    node = block.nodes[0] if block.nodes else None
+    return BlockFacts(block.state, _zones(past, id_, block.state), node, owner)
+
+
+def _zones(past: _Past, id_: int, state: str) -> str:
+    assert past.last.memory is not None
+    shown = past.last.memory.blocks[id_].valid_zones
+    if state != "online":
+        return ""
+    if shown is not None and shown != ("none",):
+        return shown[0]
+    start, end = id_ * past.block_nr_pages, (id_ + 1) * past.block_nr_pages
+    names = [
+        zone.name
+        for zone in past.last.zoneinfo or ()
+        if zone.start_pfn is not None
+        and zone.start_pfn < end
+        and start < zone.start_pfn + zone.pages["spanned"]
+    ]
+    return " + ".join(dict.fromkeys(names))
+
+
+# --- flags ---------------------------------------------------------------------------------
+
+_LRU, _SLAB, _BUDDY, _ANON, _HUGE = (1 << bit for bit in (5, 7, 10, 12, 17))
+_HWPOISON, _NOPAGE, _OFFLINE = (1 << bit for bit in (19, 20, 23))
+
+
+def _state_of(flags: int) -> State:
+    """Return what a page's flags make of it, if it is online."""
+    for mask, state in (
+        (_NOPAGE, State.HOLE),
+        (_HWPOISON, State.POISONED),
+        (_OFFLINE, State.FAKE_OFFLINE),
+        (_BUDDY, State.FREE),
+        (_SLAB, State.UNMOVABLE),
+        (_LRU | _ANON | _HUGE, State.MOVABLE),
+    ):
+        if flags & mask:
+            return state
+    return State.MEMMAP if is_memmap(flags) else State.UNMOVABLE
+
+
+def _flagged(seen: Observation, online: PfnSet) -> dict[State, PfnSet]:
+    """Return the online page frames by state."""
+    if seen.kpageflags is None:
+        return {State.ONLINE: online}
+    by_flags: dict[int, list[PageRun]] = {}
+    for run in seen.kpageflags:
+        by_flags.setdefault(run.flags, []).append(run)
+    made: dict[State, PfnSet] = {state: PfnSet() for state in State}
+    ram = _ram(seen)
+    for flags, runs in by_flags.items():
+        pages = PfnSet(PfnRange(start, start + nr) for start, nr, _ in runs) & online
+        if not flags and ram is not None:  # some releases have no flag for what is no page
+            made[State.HOLE] |= pages - ram
+            pages = pages & ram
+        made[_state_of(flags)] |= pages
+    made[State.ONLINE] = online - PfnSet.of(*made.values())
+    return made
+
+
+def _ram(seen: Observation) -> PfnSet | None:
+    page = page_size_bytes(seen)
+    if not seen.iomem or not page or addresses_hidden(seen.iomem):
+        return None
+    return PfnSet(
+        PfnRange(line.start // page, line.end // page)
+        for line in seen.iomem
+        if line.name.startswith("System RAM")
+    )

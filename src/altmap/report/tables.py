@@ -1,0 +1,97 @@
+"""The same as the page says, as tables for a terminal or a pipe: 80 columns, no escape codes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from altmap.pfn import format_size
+from altmap.report import story
+from altmap.report.page import Group
+from altmap.report.states import STATES, State
+from altmap.report.text import printable, side_by_side
+from altmap.report.tiles import TileMap
+
+__all__ = ("report_text",)
+
+_MIB = 1 << 20
+
+
+def report_text(groups: Sequence[Group], width: int = 80) -> str:
+    """Return each group's steps side by side, its pages by state, and its ledger.
+
+    Parameters
+    ----------
+    groups : sequence of Group
+    width : int
+        Columns.
+    """
+    parts = []
+    for group in groups:
+        first = group.traces[0]
+        parts.append(side_by_side(group.traces, first.description or first.scenario, width))
+        step = story.telling_step(group.traces)
+        if group.tiles is not None:
+            parts.append(_plain(_states(group, group.tiles, step), width))
+        parts.append(_plain(_ledger(group, step), width))
+    return "\n".join(parts)
+
+
+def _plain(table: Table, width: int) -> str:
+    console = Console(
+        width=width, color_system=None, force_terminal=False, legacy_windows=False, _environ={}
+    )
+    with console.capture() as capture:
+        console.print(table)
+    return "".join(f"{line.rstrip()}\n" for line in capture.get().splitlines())
+
+
+def _table(group: Group, title: str, first: str) -> Table:
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, title_style="")
+    table.add_column(first)
+    for trace in group.traces:
+        name = printable(trace.policy or trace.target)
+        table.add_column(f"{name}, {printable(trace.release)}", justify="right")
+    return table
+
+
+def _states(group: Group, tiles: TileMap, step: int) -> Table:
+    name = printable(group.traces[0].steps[step].name)
+    table = _table(group, f"Pages in memory blocks after step {step}, {name}", "state")
+    counts = [_counts(tiles, number, step) for number in range(len(group.traces))]
+    for state in State:
+        pages = [each.get(state, 0) for each in counts]
+        if any(pages):
+            size = group.page_size_bytes
+            cells = [f"{nr} ({format_size(nr * size)})" if nr else "-" for nr in pages]
+            table.add_row(STATES[state].name, *cells)
+    return table
+
+
+def _counts(tiles: TileMap, number: int, step: int) -> dict[State, int]:
+    made: dict[State, int] = {}
+    for row, (pattern, _) in zip(tiles.rows, tiles.cells[number][step], strict=True):
+        for nr, tile in tiles.patterns[pattern]:
+            for state, pages in tiles.tiles[tile].pages:
+                made[state] = made.get(state, 0) + pages * nr * row.nr_alike
+    return made
+
+
+def _ledger(group: Group, step: int) -> Table:
+    table = _table(group, "Where the memory went, MiB (since the start)", "level")
+    columns = []
+    for trace in group.traces:
+        start = {level.name: level.size_bytes for level in story.ledger(trace, 0)}
+        columns.append(
+            {
+                level.name: f"{level.size_bytes / _MIB:,.1f} "
+                f"({(level.size_bytes - start.get(level.name, 0)) / _MIB:+,.1f})"
+                for level in story.ledger(trace, step)
+            }
+        )
+    for name in dict.fromkeys(name for column in columns for name in column):
+        table.add_row(name, *(column.get(name, "-") for column in columns))
+    return table

@@ -1,0 +1,302 @@
+"""Looks as rows of tiles: a row is a memory block, a tile a pageblock of it, as long as that fits.
+
+Neighbouring blocks that look alike in every step of every trace share one row. Where that leaves
+more rows than a page can hold, a row becomes 2, 4, 8, ... blocks and a tile as much wider; so the
+size of a map does not follow the size of the memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from altmap.pfn import PfnSet
+from altmap.report.states import BlockFacts, Look, State
+
+__all__ = ("COLUMNS", "Facts", "Row", "Tile", "TileMap", "tile_map")
+
+#: Tiles in a row. On x86_64 a block of 128 MiB has 64 pageblocks.
+COLUMNS = 64
+#: Rows that still fit on a page that people scroll.
+MOST_ROWS = 96
+#: Different tiles in all steps; a page with more would outgrow five megabytes.
+_MOST_TILES = 60_000
+
+T = TypeVar("T")
+Ints = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """Memory blocks that one row shows.
+
+    Attributes
+    ----------
+    first : int
+        Id of the first block.
+    nr_blocks : int
+        Blocks side by side in the row; more than one if the map is coarse.
+    nr_alike : int
+        How many such rows follow each other and look the same, this one included.
+    """
+
+    first: int
+    nr_blocks: int
+    nr_alike: int
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """What one tile holds: pages by state, in the order of :class:`State`, and the unbacked."""
+
+    pages: tuple[tuple[State, int], ...]
+    nr_unbacked: int
+
+    @property
+    def shown(self) -> State:
+        """The state that the tile must show: the gravest, else the one of most pages."""
+        gravest = self.pages[-1][0]
+        if gravest >= State.UNBACKED:
+            return gravest
+        return max(self.pages, key=lambda item: (item[1], item[0]))[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What the row's blocks are, as text."""
+
+    state: str
+    zones: str
+    nodes: str
+    owners: str
+
+
+@dataclass(slots=True)
+class TileMap:
+    """Maps of traces that share their rows.
+
+    Attributes
+    ----------
+    block_nr_pages, tile_nr_pages : int
+    rows : list of Row
+    tiles : list of Tile
+        Every different tile.
+    patterns : list of tuple
+        Every different row: runs ``(nr_tiles, index into tiles)``.
+    facts : list of Facts
+    cells : list
+        By trace, step and row: index into patterns, index into facts.
+    """
+
+    block_nr_pages: int
+    tile_nr_pages: int
+    rows: list[Row]
+    tiles: list[Tile] = field(default_factory=list)
+    patterns: list[tuple[tuple[int, int], ...]] = field(default_factory=list)
+    facts: list[Facts] = field(default_factory=list)
+    cells: list[list[list[tuple[int, int]]]] = field(default_factory=list)
+
+
+def tile_map(
+    traces: Sequence[Sequence[Look]], block_nr_pages: int, only: range | None = None
+) -> TileMap:
+    """Return the maps of several traces' looks.
+
+    Parameters
+    ----------
+    traces : sequence of sequences of Look
+        Traces of one machine.
+    block_nr_pages : int
+    only : range, optional
+        Ids of the memory blocks to show; all by default.
+    """
+    looks = [look for trace in traces for look in trace]
+    ids = sorted({id_ for look in looks for id_ in look.blocks if only is None or id_ in only})
+    if not ids:
+        return TileMap(block_nr_pages, max(1, block_nr_pages // COLUMNS), [])
+    numbered = [_Numbered.of(look) for look in looks]
+    nr_blocks = 1
+    rows = _alike(ids, looks, numbered, block_nr_pages)
+    while len(rows) > MOST_ROWS or len(rows) * len(looks) * COLUMNS > _MOST_TILES * 16:
+        nr_blocks *= 2
+        firsts = sorted({id_ - id_ % nr_blocks for id_ in ids})
+        rows = [Row(first, nr_blocks, 1) for first in firsts]
+        if len(rows) == 1:
+            break
+    made = TileMap(block_nr_pages, max(1, block_nr_pages * nr_blocks // COLUMNS), rows)
+    maker = _Maker(made)
+    shown = iter(zip(looks, numbered, strict=True))
+    for trace in traces:
+        made.cells.append([maker.look(*next(shown)) for _ in trace])
+    return made
+
+
+# --- runs as arrays ------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class _Runs:
+    """A set of page frames as sorted starts and ends, and how many lie before each."""
+
+    starts: Ints
+    ends: Ints
+
+    @classmethod
+    def of(cls, pfns: PfnSet) -> _Runs:
+        pairs = [(run.start, run.end) for run in pfns.ranges()]
+        array = np.array(pairs, dtype=np.int64).reshape(-1, 2)
+        return cls(array[:, 0], array[:, 1])
+
+    def counts(self, edges: Ints) -> Ints:
+        """Return how many of the page frames lie between neighbouring edges."""
+        if not self.starts.size:
+            return np.zeros(len(edges) - 1, np.int64)
+        below = np.concatenate(([0], np.cumsum(self.ends - self.starts)))
+        at = np.searchsorted(self.starts, edges, side="right")
+        last = np.maximum(at - 1, 0)
+        over = np.where(at > 0, np.maximum(self.ends[last] - edges, 0), 0)
+        return np.diff(below[at] - over)
+
+
+@dataclass(slots=True)
+class _Numbered:
+    """A look's sets as runs."""
+
+    states: dict[State, _Runs]
+    unbacked: _Runs
+
+    @classmethod
+    def of(cls, look: Look) -> _Numbered:
+        states: dict[State, _Runs] = {
+            state: _Runs.of(look.pages[state])
+            for state in State
+            if state is not State.HOLE and look.pages[state]
+        }
+        return cls(states, _Runs.of(look.unbacked))
+
+
+# --- rows ----------------------------------------------------------------------------------
+
+
+def _alike(
+    ids: list[int], looks: Sequence[Look], numbered: Sequence[_Numbered], block_nr_pages: int
+) -> list[Row]:
+    """Return a row for each stretch of neighbouring blocks that always look the same."""
+    signatures = np.array(
+        [_signatures(ids, *pair, block_nr_pages) for pair in zip(looks, numbered, strict=True)]
+    ).reshape(len(looks), len(ids))
+    array = np.array(ids, np.int64)
+    breaks = (np.diff(signatures, axis=1) != 0).any(axis=0) | (np.diff(array) != 1)
+    starts = np.concatenate(([0], np.flatnonzero(breaks) + 1, [len(ids)]))
+    return [Row(ids[start], 1, int(end - start)) for start, end in pairwise(starts) if end > start]
+
+
+def _signatures(ids: list[int], look: Look, numbered: _Numbered, block_nr_pages: int) -> list[int]:
+    """Return a number for each block; equal numbers mean equal facts and equal pages."""
+    layouts = _layouts(numbered, block_nr_pages)
+    known: dict[tuple[BlockFacts | None, tuple[int, ...]], int] = {}
+    return [
+        known.setdefault((look.blocks.get(id_), layouts.get(id_, ())), len(known)) for id_ in ids
+    ]
+
+
+def _layouts(numbered: _Numbered, block_nr_pages: int) -> dict[int, tuple[int, ...]]:
+    """Return for each block that is no hole its runs: state, start and end within the block."""
+    made: dict[int, tuple[int, ...]] = {}
+    for code, runs in ((-1, numbered.unbacked), *numbered.states.items()):
+        for id_, first, last in _pieces(runs, block_nr_pages):
+            made[id_] = (*made.get(id_, ()), int(code), first, last)
+    return made
+
+
+def _pieces(runs: _Runs, block_nr_pages: int) -> Iterator[tuple[int, int, int]]:
+    """Yield runs cut at the blocks' ends: block, start and end within it."""
+    if not runs.starts.size:
+        return
+    first, last = runs.starts // block_nr_pages, (runs.ends - 1) // block_nr_pages
+    nr = last - first + 1
+    index = np.repeat(np.arange(len(nr)), nr)
+    blocks = first[index] + np.arange(nr.sum()) - np.repeat(np.cumsum(nr) - nr, nr)
+    base = blocks * block_nr_pages
+    starts = np.maximum(runs.starts[index] - base, 0)
+    ends = np.minimum(runs.ends[index] - base, block_nr_pages)
+    yield from zip(blocks.tolist(), starts.tolist(), ends.tolist(), strict=True)
+
+
+# --- tiles ---------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class _Maker:
+    """Numbers tiles, rows and facts, so that each is written once."""
+
+    made: TileMap
+    _tiles: dict[Tile, int] = field(default_factory=dict)
+    _patterns: dict[tuple[tuple[int, int], ...], int] = field(default_factory=dict)
+    _facts: dict[Facts, int] = field(default_factory=dict)
+
+    def look(self, look: Look, numbered: _Numbered) -> list[tuple[int, int]]:
+        """Return the index of the pattern and of the facts of each row."""
+        edges = self._edges()
+        counts = {
+            state: runs.counts(edges.ravel()).tolist() for state, runs in numbered.states.items()
+        }
+        unbacked = numbered.unbacked.counts(edges.ravel()).tolist()
+        cells = []
+        for index, row in enumerate(self.made.rows):
+            at = index * (COLUMNS + 1)
+            pattern = self._pattern(counts, unbacked, at)
+            cells.append((pattern, self._number(self._facts, self.made.facts, _facts(look, row))))
+        return cells
+
+    def _edges(self) -> Ints:
+        firsts = np.array([row.first for row in self.made.rows], np.int64)
+        span = self.made.rows[0].nr_blocks * self.made.block_nr_pages if self.made.rows else 0
+        steps = np.arange(COLUMNS + 1, dtype=np.int64) * span // COLUMNS
+        return firsts[:, None] * self.made.block_nr_pages + steps[None, :]
+
+    def _pattern(self, counts: dict[State, list[int]], unbacked: list[int], at: int) -> int:
+        runs: list[tuple[int, int]] = []
+        for column in range(at, at + COLUMNS):
+            pages = [(state, nr[column]) for state, nr in counts.items() if nr[column]]
+            rest = self.made.tile_nr_pages - sum(nr for _, nr in pages)
+            if rest:
+                pages.insert(0, (State.HOLE, rest))
+            tile = Tile(tuple(pages), unbacked[column])
+            number = self._number(self._tiles, self.made.tiles, tile)
+            if runs and runs[-1][1] == number:
+                runs[-1] = (runs[-1][0] + 1, number)
+            else:
+                runs.append((1, number))
+        return self._number(self._patterns, self.made.patterns, tuple(runs))
+
+    @staticmethod
+    def _number(known: dict[T, int], items: list[T], item: T) -> int:
+        if item not in known:
+            known[item] = len(items)
+            items.append(item)
+        return known[item]
+
+
+def _facts(look: Look, row: Row) -> Facts:
+    blocks = [
+        look.blocks[id_]
+        for id_ in range(row.first, row.first + row.nr_blocks)
+        if id_ in look.blocks
+    ]
+    nodes = sorted({block.node for block in blocks if block.node is not None})
+    return Facts(
+        _words(block.state for block in blocks),
+        _words(block.zones for block in blocks),
+        " ".join(map(str, nodes)),
+        _words(block.owner for block in blocks),
+    )
+
+
+def _words(texts: Iterator[str]) -> str:
+    return ", ".join(dict.fromkeys(text for text in texts if text))

@@ -1,0 +1,268 @@
+"""The page and the pictures: what they say, and that the same traces give the same bytes."""
+
+import hashlib
+import json
+import os
+import re
+import subprocess
+import sys
+import xml.etree.ElementTree as ET
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from altmap.compare import Comparison, Difference, FileVerdict, Verdict, compare
+from altmap.machine import predict
+from altmap.report import story
+from altmap.report.page import groups, page
+from altmap.report.picture import svg
+from altmap.report.states import STATES, State
+from altmap.scenario import load_scenario
+from altmap.trace import GUEST_TO_HOST, HOST_TO_GUEST, OK, Event, StepRecord, Trace
+
+ROOT = Path(__file__).parents[2]
+charts = pytest.importorskip("vl_convert", reason="missing: vl-convert (altmap[report])")
+
+VOID = {"meta", "input", "br", "line", "rect", "circle", "path"}
+
+
+class Checker(HTMLParser):
+    """Tells whether every element is closed in order, and what is named twice."""
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.ids, self.attributes = [], [], []
+
+    def handle_starttag(self, tag, attrs):
+        if tag not in VOID:
+            self.open.append(tag)
+        self.ids += [value for name, value in attrs if name == "id"]
+        self.attributes += [(tag, *pair) for pair in attrs]
+
+    def handle_endtag(self, tag):
+        if tag not in VOID:
+            assert self.open.pop() == tag
+
+
+def parsed(html):
+    checker = Checker()
+    checker.feed(html)
+    assert checker.open == []
+    assert len(checker.ids) == len(set(checker.ids))
+    return checker
+
+
+def data_of(html):
+    return json.loads(re.search(r'<script type="application/json" id="data">(.*?)</', html)[1])
+
+
+def test_the_page_is_whole_and_names_nothing_outside(hyperv):
+    made = page(hyperv, "Hyper-V", "1.0")
+    checker = parsed(made)
+    for tag, name, value in checker.attributes:
+        assert name not in ("src", "href", "data", "srcset"), (tag, name, value)
+        assert "url(" not in (value or "").replace("url(#", ""), value
+    outside = set(re.findall(r"https?://[^\s\"'<)]+", made))
+    assert outside <= {"http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"}
+    assert "default-src 'none'" in made
+    assert len(made) < 200_000
+
+
+def test_verdicts_say_how_it_ended(hyperv):
+    dead, alive = (story.verdict(trace, 1) for trace in hyperv)
+    assert (dead.kind, dead.headline) == ("fault", "the kernel is dead")
+    assert "mark_vmemmap_pages writes pfn 0x100000" in dead.detail
+    assert (alive.kind, alive.detail[:13]) == ("ok", "bought 64 MiB")
+    assert story.verdict(hyperv[0], 2).kind == "fault"  # the dead stay dead
+    assert story.telling_step(hyperv) == 1
+
+
+def test_a_refusal_is_told_as_a_verdict_and_stands_out():
+    (trace,) = [predict(load_scenario(ROOT / "scenarios/misaligned-dimm.toml"))]
+    refused = next(i for i, s in enumerate(trace.steps) if s.outcome.status == "refused")
+    assert story.verdict(trace, refused).kind == "refused"
+    assert story.conversation(trace.steps[refused])[-1].lane == "refusal"
+    assert '<li class="refusal"' in page([trace], "x", "1.0")
+
+
+def test_events_of_the_map_lead_to_lines_of_the_conversation(hyperv):
+    made = page(hyperv, "x", "1.0")
+    ids = set(parsed(made).ids)
+    events = [e for trace in data_of(made)["groups"][0]["traces"] for e in trace["events"]]
+    assert events
+    assert {id_ for _, id_, _ in events} <= ids
+    steps = [step for step, _, _ in data_of(made)["groups"][0]["traces"][0]["events"]]
+    assert steps == sorted(steps)
+
+
+def test_a_message_of_a_driver_is_shown_as_bytes_and_in_the_lane_of_who_says_it(dimm):
+    start, plug, *_ = dimm[0].steps
+    raw = bytes.fromhex("060008000100")
+    events = [
+        Event("driver", f"{HOST_TO_GUEST}add", message=raw),
+        Event("driver", f"{GUEST_TO_HOST}done", message=raw),
+    ]
+    lines = story.conversation(StepRecord("x", {}, OK, events))
+    assert [line.lane for line in lines] == ["host", "driver"]
+    steps = [start, replace(plug, events=events)]
+    made = page([replace(dimm[0], steps=steps)], "x", "1")
+    assert made.count("06000800 0100") == 2
+
+
+def test_what_people_wrote_cannot_become_markup():
+    scenario = load_scenario(ROOT / "scenarios/dimm-1GiB.toml")
+    trace = predict(scenario)
+    trace.scenario = trace.policy = "</script><script>alert(1)</script>"
+    trace.notes = ["<b>bold</b>"]
+    trace.steps[1].name = "<i>name</i>"
+    made = page([trace], trace.scenario, "1.0")
+    checker = parsed(made)
+    assert made.count("<script") == 2
+    assert "<b>bold" not in made
+    assert "<i>" not in made
+    assert data_of(made)["groups"][0]["steps"][1] == "<i>name</i>"
+    assert ("script", "type", "application/json") in checker.attributes
+
+
+def test_hidden_parts_are_shown_by_one_step_each(hyperv):
+    made = page(hyperv, "x", "1.0")
+    steps = re.findall(r'class="chart" data-steps="([\d ]+)"', made)
+    assert sorted(int(n) for text in steps for n in text.split()) == [0, 0, 1, 1, 2, 2]
+
+
+def test_files_without_memory_blocks_make_a_page_that_says_so(dimm):
+    bare = [replace(step, observation=None) for step in dimm[0].steps]
+    trace = Trace("x", "model", "6.12", "opt-in", {}, bare)
+    made = page([trace], "x", "1.0")
+    assert "No map" in made
+    parsed(made)
+
+
+# --- comparisons -----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def comparison():
+    bad = Difference("MemTotal", "1", "2", "mm/memory_hotplug.c: online_pages")
+    near = Difference("MemFree", "3", "4", "mm/page_alloc.c", "±9: kB", within=True)
+    return Comparison(
+        "model 6.12",
+        "lab 6.12",
+        [
+            FileVerdict("01-x", "proc/equal", Verdict.EQUAL, 7),
+            FileVerdict("01-x", "proc/near", Verdict.TOLERATED, 2, (near,)),
+            FileVerdict("01-x", "proc/bad", Verdict.DIFFERENT, 3, (bad,)),
+        ],
+        {"kernel": "Linux version 6.12"},
+    )
+
+
+def test_differences_come_first_then_tolerances_then_what_was_equal(comparison):
+    made = page([], "x", "1.0", [("case", comparison)])
+    parsed(made)
+    order = ["1 fields differ", "proc/bad", "online_pages", "proc/near", "±9: kB", "proc/equal"]
+    at = [made.index(word) for word in order]
+    assert at == sorted(at)
+    assert "Linux version 6.12" in made
+
+
+def test_a_comparison_without_differences_says_so(dimm):
+    made = page(dimm, "x", "1.0", [("dimm", compare(dimm[0], dimm[0]))])
+    assert "everything is equal" in made
+    assert "What differs" not in made
+
+
+# --- the same bytes --------------------------------------------------------------------------
+
+MAKE = """
+import hashlib, sys
+from pathlib import Path
+from altmap.machine import predict
+from altmap.report.page import groups, page
+from altmap.report.picture import png, svg
+from altmap.scenario import load_scenario
+path = Path("scenarios/hyperv-64MiB-second-half.toml")
+traces = [predict(load_scenario(path, [f"policy={p}"])) for p in ("rfc-2018", "opt-in")]
+html = page(traces, "x", "1").encode()
+picture = svg(groups(traces)[0], "x")
+print(hashlib.sha256(html + picture.encode() + png(picture)).hexdigest())
+"""
+
+
+def test_the_same_traces_give_the_same_bytes_in_every_process():
+    sums = set()
+    for seed in ("0", "1"):
+        env = os.environ | {"PYTHONHASHSEED": seed, "TZ": f"UTC{seed}"}
+        done = subprocess.run(
+            [sys.executable, "-c", MAKE], cwd=ROOT, env=env, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+        sums.add(done.stdout)
+    assert len(sums) == 1
+
+
+def test_a_page_made_twice_in_one_process_is_the_same(hyperv):
+    one, two = (hashlib.sha256(page(hyperv, "x", "1").encode()).digest() for _ in range(2))
+    assert one == two
+
+
+# --- pictures --------------------------------------------------------------------------------
+
+
+def words(picture):
+    root = ET.fromstring(picture)
+    return [element.text for element in root.iter("{http://www.w3.org/2000/svg}text")]
+
+
+def test_the_picture_says_what_is_wrong(hyperv):
+    said = words(svg(groups(hyperv)[0], "Hyper-V adds 64 MiB"))
+    assert "Hyper-V adds 64 MiB" in said
+    assert "✖ rfc-2018: the kernel is dead" in said
+    assert "✔ opt-in: the kernel lives" in said
+    assert "nothing behind it: 62 MiB" in said
+    assert "backed by the host: 64 MiB" in said
+    assert "✖ mark_vmemmap_pages writes here: general protection fault" in said
+    assert "memmap of added memory: 2 MiB, here" in said
+    assert "withheld by the driver: 64 MiB" in said
+
+
+def test_words_stay_within_the_picture(hyperv, dimm):
+    for traces in (hyperv, dimm):
+        for step in range(3):
+            root = ET.fromstring(svg(groups(traces)[0], "x", step))
+            for element in root.iter("{http://www.w3.org/2000/svg}text"):
+                x, size = float(element.get("x")), float(element.get("font-size"))
+                width = len(element.text) * size * 0.6
+                anchor = element.get("text-anchor")
+                left = x - {"middle": width / 2, "end": width}.get(anchor, 0)
+                assert left >= -1, element.text
+                assert left + width <= 1010, element.text
+
+
+def test_every_state_is_told_apart_without_colour():
+    """By its pattern, its letter, or, of the two that have neither, light from dark."""
+    marks = [(info.pattern, info.letter) for info in STATES.values()]
+    plain = [
+        state for state, info in STATES.items() if (info.pattern, info.letter) == ("plain", "")
+    ]
+    assert plain == [State.HOLE, State.FREE]
+    assert len(set(marks)) == len(marks) - 1
+    assert len({info.colour for info in STATES.values()}) == len(STATES) - 1  # two are white
+
+
+def test_a_large_machine_is_a_small_page(tmp_path):
+    """1 TiB in 8192 blocks, 300 of them taken offline here and there."""
+    blocks = sorted({48 + (id_ * 7919) % 8192 for id_ in range(300)})
+    path = tmp_path / "large.toml"
+    path.write_text(
+        '[machine]\nmemory = "4GiB"\nmemmap_on_memory = "on"\n'
+        'auto_online_blocks = "online_movable"\n'
+        f'[[steps]]\ndo = "plug"\nid = "d1"\nsize = "1TiB"\n'
+        f'[[steps]]\ndo = "offline"\nblocks = {blocks}\n'
+    )
+    made = page([predict(load_scenario(path))], "large", "1")
+    assert len(made) < 1_000_000  # bytes, of five million allowed
+    assert len(data_of(made)["groups"][0]["rows"]) <= 96
+    parsed(made)
