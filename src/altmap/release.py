@@ -58,6 +58,19 @@ class Release:
         An add that cannot create its memory blocks forgets where its memmap lies, and frees it.
     uncounts_failed_memmap : bool
         ``nr_memmap_pages`` loses a section's memmap that could not be had.
+    virtio_mem : tuple of str
+        Architectures with the driver virtio-mem, by ``uname -m``.
+    virtio_mem_sub_block : str
+        Least size of a sub-block: a ``pageblock``, or the largest chunk of the buddy
+        (``max_order``).
+    virtio_mem_prefers_movable : bool
+        virtio-mem unplugs from ZONE_MOVABLE before kernel zones.
+    virtio_mem_bbm_safe_unplug : bool
+        The parameter ``bbm_safe_unplug`` exists and can be switched off; else big blocks are always
+        fake-offlined first.
+    virtio_mem_retries_removal : bool
+        virtio-mem tries again to remove an unplugged memory block that refused to go, and stops
+        unplugging at once when the host changes its mind.
     has_auto_movable : bool
         ``memory_hotplug.online_policy=auto-movable`` and memory groups.
     shape : str
@@ -91,6 +104,11 @@ class Release:
     hyperv_onlines_offline_tail: bool = False
     frees_altmap_of_failed_add: bool = False
     uncounts_failed_memmap: bool = False
+    virtio_mem: tuple[str, ...] = ()
+    virtio_mem_sub_block: str = "pageblock"
+    virtio_mem_prefers_movable: bool = True
+    virtio_mem_bbm_safe_unplug: bool = True
+    virtio_mem_retries_removal: bool = False
     has_auto_movable: bool = True
     boot_reserved_bytes: int = 118394880
     boot_used_bytes: int = 38240 << 10
@@ -106,6 +124,7 @@ _6_1 = Release(
     refuses_unsupported_memmap=True,
     memmap_page_flags=_RESERVED | _OWNER_PRIVATE,
     shape="6.1",
+    virtio_mem=("x86_64", "aarch64"),
     debian_default_online={"x86_64": "offline"},
     sources={
         "memmap_scope": "mm/memory_hotplug.c: mhp_supports_memmap_on_memory (v6.1)",
@@ -124,6 +143,15 @@ _6_1 = Release(
         "hyperv_onlines_offline_tail": "drivers/hv/hv_balloon.c: handle_pg_range (v6.1)",
         "frees_altmap_of_failed_add": "mm/memory_hotplug.c: add_memory_resource (v6.1.192)",
         "uncounts_failed_memmap": "no such counter (v6.1)",
+        "virtio_mem": "drivers/virtio/Kconfig (v6.1)",
+        "virtio_mem_sub_block": "drivers/virtio/virtio_mem.c: virtio_mem_init_hotplug (v6.1)",
+        "virtio_mem_prefers_movable": (
+            "drivers/virtio/virtio_mem.c: virtio_mem_sbm_unplug_request (v6.1)"
+        ),
+        "virtio_mem_bbm_safe_unplug": "drivers/virtio/virtio_mem.c: bbm_safe_unplug (v6.1)",
+        "virtio_mem_retries_removal": (
+            "drivers/virtio/virtio_mem.c: virtio_mem_sbm_unplug_any_sb_online (v6.1)"
+        ),
         "has_auto_movable": "mm/memory_hotplug.c: auto_movable_zone_for_pfn (v6.1)",
         "debian_default_online": "CONFIG_MEMORY_HOTPLUG_DEFAULT_ONLINE in Debian's kernel package",
     },
@@ -141,6 +169,9 @@ _6_12 = replace(
     acpi_asks_only_if_supported=False,
     dlpar_asks=True,
     hyperv_chunk="block",
+    virtio_mem=("x86_64", "aarch64", "riscv64"),
+    virtio_mem_bbm_safe_unplug=False,
+    virtio_mem_retries_removal=True,
     boot_reserved_bytes=111181824,
     boot_used_bytes=33600 << 10,
     debian_default_online={"x86_64": "online"},
@@ -163,6 +194,17 @@ _6_12 = replace(
             "mm/memory_hotplug.c: create_altmaps_and_memory_blocks (v6.12.117)"
         ),
         "uncounts_failed_memmap": "mm/sparse-vmemmap.c: populate_section_memmap (v6.12.117)",
+        "virtio_mem": "drivers/virtio/Kconfig (v6.12)",
+        "virtio_mem_sub_block": "drivers/virtio/virtio_mem.c: virtio_mem_init_hotplug (v6.12)",
+        "virtio_mem_prefers_movable": (
+            "drivers/virtio/virtio_mem.c: virtio_mem_sbm_unplug_request (v6.12)"
+        ),
+        "virtio_mem_bbm_safe_unplug": (
+            "drivers/virtio/virtio_mem.c: virtio_mem_bbm_offline_remove_and_unplug_bb (v6.12)"
+        ),
+        "virtio_mem_retries_removal": (
+            "drivers/virtio/virtio_mem.c: virtio_mem_cleanup_pending_mb (v6.12)"
+        ),
         "has_auto_movable": "mm/memory_hotplug.c: auto_movable_zone_for_pfn (v6.12)",
         "debian_default_online": "CONFIG_MEMORY_HOTPLUG_DEFAULT_ONLINE in Debian's kernel package",
     },
@@ -176,6 +218,7 @@ _4_20 = replace(
     refuses_unsupported_memmap=False,
     memmap_page_flags=0,
     confirmed=False,
+    virtio_mem=(),
     has_auto_movable=False,
     hyperv_onlines_offline_tail=True,
     sources={
@@ -183,6 +226,7 @@ _4_20 = replace(
         "memmap_scope": "the feature came with v5.13: a08a2ae34613",
         "hyperv_onlines_offline_tail": '"hv_balloon: avoid touching uninitialized struct page '
         'during tail onlining", after v4.20',
+        "virtio_mem": "the driver came with v5.8",
     },
 )
 _5_13 = replace(
@@ -190,17 +234,25 @@ _5_13 = replace(
     name="5.13",
     memmap_page_flags=_RESERVED,
     confirmed=False,
+    virtio_mem=("x86_64",),
+    virtio_mem_sub_block="max_order",
+    virtio_mem_prefers_movable=False,
     has_auto_movable=False,
     frees_altmap_of_failed_add=True,
     sources={
         **_6_1.sources,
         "frees_altmap_of_failed_add": '"fix error handling in add_memory_resource()", after v6.6',
+        "virtio_mem": "arm64 came between v5.15 and v6.1",
+        "virtio_mem_sub_block": '"use pageblock size as the minimum virtio_mem size", v5.19',
+        "virtio_mem_prefers_movable": '"prioritize unplug from ZONE_MOVABLE", v5.14',
         "memmap_scope": "a08a2ae34613 (v5.13)",
         "memmap_page_flags": "PageVmemmapSelfHosted came with v6.0: 66361095129b",
         "has_auto_movable": "memory groups came with v5.15",
     },
 )
-_5_15 = replace(_5_13, name="5.15", has_auto_movable=True)
+_5_15 = replace(
+    _5_13, name="5.15", has_auto_movable=True, virtio_mem_prefers_movable=True
+)
 _6_6 = replace(
     _6_1,
     name="6.6",
@@ -210,6 +262,8 @@ _6_6 = replace(
     memmap_force=True,
     acpi_asks_only_if_supported=False,
     lowmem_includes_movable=False,
+    virtio_mem_bbm_safe_unplug=False,
+    virtio_mem_retries_removal=True,
     confirmed=False,
     frees_altmap_of_failed_add=True,
     debian_default_online={"x86_64": "online"},
@@ -222,6 +276,8 @@ _6_6 = replace(
         "memmap_force": "2d1f649c7c08 (v6.6)",
         "acpi_asks_only_if_supported": "e3c2bfdd33a3 (v6.6)",
         "lowmem_includes_movable": '"cap zone movable\'s min wmark", between v6.1 and v6.12',
+        "virtio_mem_bbm_safe_unplug": '"remove unsafe unplug in Big Block Mode", v6.6',
+        "virtio_mem_retries_removal": '"keep retrying on offline_and_remove_memory()", v6.6',
         "debian_default_online": "changelog of Debian's kernel package, 6.5",
     },
 )
@@ -255,6 +311,7 @@ _7_3 = replace(
     name="7.3",
     nopage_flags=0,
     hyperv_foreign_pages="generic",
+    virtio_mem=("x86_64", "aarch64", "riscv64", "s390x"),
     shape="7.3",
     boot_reserved_bytes=117882880,
     boot_used_bytes=37740 << 10,
@@ -262,6 +319,7 @@ _7_3 = replace(
         **_6_12.sources,
         "nopage_flags": "fs/proc/page.c: stable_page_flags (v7.3)",
         "hyperv_foreign_pages": "drivers/hv/hv_balloon.c: hv_online_page (v7.3)",
+        "virtio_mem": "drivers/virtio/Kconfig (v7.3)",
     },
 )
 

@@ -36,6 +36,7 @@ __all__ = (
     "Size",
     "Step",
     "Unplug",
+    "VirtioMemParameters",
     "load_scenario",
     "parse_scenario",
     "part_of",
@@ -47,7 +48,7 @@ OnlineType = Literal["online", "online_kernel", "online_movable"]
 AutoOnline = Literal["offline", "online", "online_kernel", "online_movable"]
 MemmapMode = Literal["off", "on", "force"]
 OnlinePolicy = Literal["contig-zones", "auto-movable"]
-Driver = Literal["dimm", "hyperv"]
+Driver = Literal["dimm", "hyperv", "virtio-mem"]
 
 
 _MOST_BLOCKS = 1 << 20
@@ -92,6 +93,15 @@ class Device(_Strict, kw_only=True):
     self_hosted: bool | None = None
 
 
+class VirtioMemParameters(_Strict, kw_only=True):
+    """Parameters of the guest's module ``virtio_mem``."""
+
+    unplug_online: bool = True
+    force_bbm: bool = False
+    bbm_block_size: Size | None = None
+    bbm_safe_unplug: bool = True
+
+
 class Machine(_Strict, kw_only=True):
     """The machine; what is ``None`` comes from the sysroot, or else from its default."""
 
@@ -112,6 +122,7 @@ class Machine(_Strict, kw_only=True):
     auto_online_blocks: AutoOnline | None = None
     unbacked_reads: Literal["fault", "allowed"] = "fault"
     devices: list[Device] = []
+    virtio_mem: VirtioMemParameters = msgspec.field(default_factory=VirtioMemParameters)
 
 
 class _Step(_Strict, kw_only=True, tag_field="do"):
@@ -119,7 +130,7 @@ class _Step(_Strict, kw_only=True, tag_field="do"):
 
 
 class Plug(_Step, kw_only=True, tag="plug"):
-    """Memory arrives: a DIMM is plugged, or a Hyper-V host adds a range."""
+    """Memory arrives: a device is plugged, or a Hyper-V host adds a range."""
 
     size: Size
     id: str
@@ -127,6 +138,8 @@ class Plug(_Step, kw_only=True, tag="plug"):
     address: Address | None = None
     node: int | None = None
     region: Region | None = None
+    requested: Size | None = None
+    block: Size | None = None
 
 
 class Unplug(_Step, kw_only=True, tag="unplug"):
@@ -322,6 +335,8 @@ def _check_step(where: str, step: Step) -> None:
                 raise InputError(f"{where}.node: a hyperv host names no node")
             if step.driver != "hyperv" and step.region is not None:
                 raise InputError(f"{where}.region: only a hyperv plug has one")
+            if step.driver != "virtio-mem" and (step.requested, step.block) != (None, None):
+                raise InputError(f"{where}: only a virtio-mem plug has requested and block")
             _check_region(where, step)
         case Resize():
             if step.size < 0:
@@ -387,7 +402,7 @@ def selected_blocks(step: Online | Offline) -> list[int] | None:
     return ids
 
 
-def part_of(ids: range, part: str) -> list[int]:
+def part_of(ids: Sequence[int], part: str) -> list[int]:
     """Return the blocks of a device that ``part`` selects: all, or the one it names."""
     chosen = {
         "all": ids,

@@ -71,12 +71,15 @@ class Event:
         The page frames concerned.
     function : str or None
         The kernel function at work.
+    message : bytes or None
+        What went over the wire, of a ``driver`` event.
     """
 
     kind: str
     text: str
     pfns: Pages | None = None
     function: str | None = None
+    message: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,6 +216,8 @@ def _first(items: Iterable[Any], nr: int) -> list[Any]:
 
 def _event(event: Event) -> dict[str, Any]:
     made: dict[str, Any] = {"kind": event.kind, "text": event.text, "function": event.function}
+    if event.message is not None:
+        made["message"] = event.message.hex()
     return made if event.pfns is None else made | {"pfns": _pages(event.pfns)}
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from altmap.arch import Arch
 from altmap.kernel.accounting import Policy
@@ -16,12 +17,50 @@ from altmap.kernel.touch import Judge, KernelFault, Touch
 from altmap.kernel.zone import MOVABLE, Zone
 from altmap.pfn import Pages, PfnRange, PfnSet
 from altmap.release import Release
-from altmap.trace import Event, Fault
+from altmap.trace import OK, Event, Fault, Outcome
 
-__all__ = ("Addition", "Group", "Kernel", "OnlineCallback", "Tunables")
+__all__ = (
+    "Addition",
+    "Group",
+    "Kernel",
+    "MemoryNotifier",
+    "OnlineCallback",
+    "Tunables",
+    "VirtioMemParameters",
+)
 
 #: Of pages that go online, says which reach the buddy; the rest stay fake-offline.
 OnlineCallback = Callable[[PfnSet], PfnSet]
+
+
+class MemoryNotifier(Protocol):
+    """A driver that hears of memory blocks that change (``register_memory_notifier``)."""
+
+    def notify(self, action: str, pfns: PfnRange) -> Outcome:
+        """Hear of ``MEM_GOING_ONLINE``, ``MEM_ONLINE``, ...; a refusal of a GOING one ends it."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class VirtioMemParameters:
+    """Parameters of the module ``virtio_mem``.
+
+    Attributes
+    ----------
+    unplug_online : bool
+        Memory of online blocks may be unplugged.
+    force_bbm : bool
+        Big Block Mode whatever the sizes are.
+    bbm_block_size_bytes : int
+        Size of a big block; 0 for the smallest that will do.
+    bbm_safe_unplug : bool
+        Fake-offline a big block before it is offlined; releases that always do ignore it.
+    """
+
+    unplug_online: bool = True
+    force_bbm: bool = False
+    bbm_block_size_bytes: int = 0
+    bbm_safe_unplug: bool = True
 
 
 @dataclass(slots=True)
@@ -47,6 +86,7 @@ class Tunables:
         CONFIG_DEBUG_VM, with poisoning of new struct pages on: a memmap is written at add.
     khugepaged : bool
         Transparent huge pages are enabled, so khugepaged raises ``min_free_kbytes``.
+    virtio_mem : VirtioMemParameters
     """
 
     memmap_on_memory: str = "off"
@@ -58,13 +98,27 @@ class Tunables:
     direct_map_1g: bool = True
     debug_vm: bool = False
     khugepaged: bool = True
+    virtio_mem: VirtioMemParameters = VirtioMemParameters()
 
 
 @dataclass(slots=True, eq=False)
 class Group:
-    """A static memory group: the blocks of one device (``drivers/base/memory.c``)."""
+    """A memory group: the blocks of one device (``drivers/base/memory.c``).
 
-    max_nr_pages: int
+    Attributes
+    ----------
+    max_nr_pages : int
+        Of a static group: all that the device will ever bring.
+    unit_nr_pages : int
+        Of a dynamic group: what comes and goes at a time; 0 makes the group a static one.
+    node : int
+    present_kernel_nr_pages, present_movable_nr_pages : int
+        What is online, by kind of zone.
+    """
+
+    max_nr_pages: int = 0
+    unit_nr_pages: int = 0
+    node: int = 0
     present_kernel_nr_pages: int = 0
     present_movable_nr_pages: int = 0
 
@@ -120,6 +174,10 @@ class Kernel:
         Memmap pages (and their padding) inside added ranges, online or not.
     fake_offline : PfnSet
         PageOffline: present in an online block, withheld from the buddy by a driver.
+    never_onlined : PfnSet
+        Those of them that virtio-mem withheld when their block went online (PageDirty too).
+    unreferenced : PfnSet
+        Those of them whose driver has dropped its reference, so that their block can go offline.
     used, movable : PfnSet
         Managed pages that are allocated; those of them that can be migrated.
     files : dict of str to PfnSet
@@ -142,6 +200,12 @@ class Kernel:
         Node to the RAM that it had at boot.
     online_callback : OnlineCallback or None
         A driver's ``set_online_page_callback``; ``None`` is ``generic_online_page``.
+    notifiers : list of MemoryNotifier
+        The memory notifier chain.
+    groups : list of Group
+        Dynamic memory groups (``memory_group_register_dynamic``).
+    regions : list of (PfnRange, str)
+        Resources that drivers reserved as parents of what they add, with their names.
     boot_nodes, cpu_nodes : frozenset of int
         Nodes that were online at boot, and those that have CPUs.
     changed_blocks : PfnSet
@@ -165,6 +229,8 @@ class Kernel:
     reserved: PfnSet = field(default_factory=PfnSet)
     self_hosted: PfnSet = field(default_factory=PfnSet)
     fake_offline: PfnSet = field(default_factory=PfnSet)
+    never_onlined: PfnSet = field(default_factory=PfnSet)
+    unreferenced: PfnSet = field(default_factory=PfnSet)
     used: PfnSet = field(default_factory=PfnSet)
     movable: PfnSet = field(default_factory=PfnSet)
     files: dict[str, PfnSet] = field(default_factory=dict)
@@ -176,6 +242,9 @@ class Kernel:
     fails_block_devices: bool = False
     max_pfn: int = 0
     online_callback: OnlineCallback | None = None
+    notifiers: list[MemoryNotifier] = field(default_factory=list)
+    groups: list[Group] = field(default_factory=list)
+    regions: list[tuple[PfnRange, str]] = field(default_factory=list)
     boot_node_pages: dict[int, PfnSet] = field(default_factory=dict)
     boot_nodes: frozenset[int] = frozenset()
     cpu_nodes: frozenset[int] = frozenset({0})
@@ -298,10 +367,23 @@ class Kernel:
     # --- what changes ----------------------------------------------------------------------
 
     def note(
-        self, kind: str, text: str, pfns: Pages | None = None, function: str | None = None
+        self,
+        kind: str,
+        text: str,
+        pfns: Pages | None = None,
+        function: str | None = None,
+        message: bytes | None = None,
     ) -> None:
         """Record an event."""
-        self.events.append(Event(kind, text, pfns, function))
+        self.events.append(Event(kind, text, pfns, function, message))
+
+    def memory_notify(self, action: str, pfns: PfnRange) -> Outcome:
+        """Tell every notifier; the first refusal ends the chain (``memory_notify``)."""
+        for notifier in self.notifiers:
+            outcome = notifier.notify(action, pfns)
+            if not outcome:
+                return outcome
+        return OK
 
     def take_events(self) -> list[Event]:
         """Return the events since the last call, and forget them."""
