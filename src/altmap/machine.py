@@ -110,6 +110,13 @@ class ModelMachine:
             device = Device(drivers.get(id_, "dimm"), addition.pfns, addition)
             made._devices.by_id[id_] = device
             made._driver(device.driver).take_over(device)
+        if adopted.regions:
+            driver = made._driver("virtio-mem")
+            assert isinstance(driver, VirtioMem)
+            for region in adopted.regions:
+                driver.take_region(region)
+            # The driver cuts its memory up as it has added it; only what comes now is a change.
+            made._observer = Observer(adopted.kernel, seen, pages=pages)
         return made
 
     @property

@@ -44,6 +44,9 @@ class Release:
         ``/proc/kpageflags`` of a pfn without an online memmap.
     lowmem_includes_movable : bool
         ZONE_MOVABLE takes its share of ``min_free_kbytes`` like a kernel zone.
+    reserves_follow_managed : bool
+        The lowmem reserves are set anew at every change of managed pages, those of drivers that take
+        pages out of online memory included; else only with the watermarks.
     acpi_asks_only_if_supported : bool
         The ACPI driver passes MHP_MEMMAP_ON_MEMORY only for a size that supports it; else always.
     dlpar_asks : bool
@@ -97,6 +100,7 @@ class Release:
     refuses_unsupported_memmap: bool = False
     nopage_flags: int = _NOPAGE
     lowmem_includes_movable: bool = True
+    reserves_follow_managed: bool = False
     acpi_asks_only_if_supported: bool = True
     dlpar_asks: bool = False
     hyperv_chunk: str = "128MiB"
@@ -134,6 +138,7 @@ _6_1 = Release(
         "memmap_page_flags": "mm/memory_hotplug.c: mhp_init_memmap_on_memory (v6.1)",
         "nopage_flags": "fs/proc/page.c: stable_page_flags (v6.1)",
         "lowmem_includes_movable": "mm/page_alloc.c: __setup_per_zone_wmarks (v6.1)",
+        "reserves_follow_managed": "mm/page_alloc.c: adjust_managed_page_count (v6.1)",
         "acpi_asks_only_if_supported": (
             "drivers/acpi/acpi_memhotplug.c: acpi_memory_enable_device (v6.1)"
         ),
@@ -183,6 +188,7 @@ _6_12 = replace(
         "memmap_page_flags": "mm/memory_hotplug.c: mhp_init_memmap_on_memory (v6.12)",
         "nopage_flags": "fs/proc/page.c: stable_page_flags (v6.12)",
         "lowmem_includes_movable": "mm/page_alloc.c: __setup_per_zone_wmarks (v6.12)",
+        "reserves_follow_managed": "mm/page_alloc.c: adjust_managed_page_count (v6.12)",
         "acpi_asks_only_if_supported": (
             "drivers/acpi/acpi_memhotplug.c: acpi_memory_enable_device (v6.12)"
         ),
@@ -250,9 +256,7 @@ _5_13 = replace(
         "has_auto_movable": "memory groups came with v5.15",
     },
 )
-_5_15 = replace(
-    _5_13, name="5.15", has_auto_movable=True, virtio_mem_prefers_movable=True
-)
+_5_15 = replace(_5_13, name="5.15", has_auto_movable=True, virtio_mem_prefers_movable=True)
 _6_6 = replace(
     _6_1,
     name="6.6",
@@ -310,6 +314,7 @@ _7_3 = replace(
     _6_12,
     name="7.3",
     nopage_flags=0,
+    reserves_follow_managed=True,
     hyperv_foreign_pages="generic",
     virtio_mem=("x86_64", "aarch64", "riscv64", "s390x"),
     shape="7.3",
@@ -319,6 +324,7 @@ _7_3 = replace(
         **_6_12.sources,
         "nopage_flags": "fs/proc/page.c: stable_page_flags (v7.3)",
         "hyperv_foreign_pages": "drivers/hv/hv_balloon.c: hv_online_page (v7.3)",
+        "reserves_follow_managed": "mm/page_alloc.c: adjust_managed_page_count (v7.3)",
         "virtio_mem": "drivers/virtio/Kconfig (v7.3)",
     },
 )

@@ -91,6 +91,8 @@ class Device(_Strict, kw_only=True):
     driver: Driver = "dimm"
     node: int = 0
     self_hosted: bool | None = None
+    requested: Size | None = None
+    block: Size | None = None
 
 
 class VirtioMemParameters(_Strict, kw_only=True):
@@ -316,6 +318,10 @@ def _check_machine(machine: Machine) -> None:
             raise InputError(f"machine.devices {device.id!r}: need an id of its own")
         if device.size <= 0:
             raise InputError(f"machine.devices {device.id!r}: need a size of more than 0 bytes")
+        if device.driver != "virtio-mem" and (device.requested, device.block) != (None, None):
+            raise InputError(
+                f"machine.devices {device.id!r}: only a virtio-mem device has requested and block"
+            )
     ranges = sorted((d.address, d.address + d.size, d.id) for d in machine.devices)
     for (_, end, one), (start, _, other) in pairwise(ranges):
         if start < end:

@@ -19,6 +19,7 @@ from altmap.errors import InputError
 from altmap.kernel.state import Group
 from altmap.pfn import PfnRange, PfnSet, format_size
 from altmap.platform.qemu import dimm_space, place_dimm
+from altmap.scenario import Device as ScenarioDevice
 from altmap.scenario import Plug
 from altmap.trace import OK, Outcome
 
@@ -51,7 +52,7 @@ class VirtioMem(Driver):
             )
         block = DEFAULT_BLOCK_BYTES if plug.block is None else plug.block
         requested = 0 if plug.requested is None else plug.requested
-        check_device(plug.id, plug.size, block, requested)
+        check_device(f"plug {plug.id!r}", plug.size, block, requested)
         boot_end = (kernel.boot_ram.max() + 1) * kernel.arch.page_size_bytes
         space = dimm_space(kernel.arch.family, boot_end).aligned(block)
         address = place_dimm(space, devices.addresses(), plug.size, plug.address)
@@ -85,6 +86,40 @@ class VirtioMem(Driver):
         for guest in self.guests.values():
             guest.run()
 
+    def take_region(self, given: ScenarioDevice) -> None:
+        """Carry on with a device that was there before the start, and with what it has plugged.
+
+        Raises
+        ------
+        InputError
+            If QEMU could not have made it so.
+        """
+        kernel, devices = self.kernel, self.devices
+        where = f"machine.devices {given.id!r}"
+        block = DEFAULT_BLOCK_BYTES if given.block is None else given.block
+        requested = given.requested or 0
+        check_device(where, given.size, block, requested)
+        if given.address % block:
+            raise InputError(
+                f"{where}: address {given.address:#x}: need a multiple of the block {block:#x}"
+            )
+        region = devices.pfns(given.address, given.size)
+        devices.by_id[given.id] = Device("virtio-mem", region, sparse=True)
+        host = self._host(given.id, block, given.node, given.address, given.size)
+        self.hosts[given.id] = host
+        host.request_size(requested)
+        added = kernel.pages_of(kernel.added_blocks & kernel.blocks(region))
+        host.plugged = (added & region) - kernel.fake_offline
+        if host.plugged_bytes % block:
+            raise InputError(
+                f"{where}: {host.plugged_bytes:#x} bytes of it are plugged, "
+                f"which is no multiple of the block {block:#x}"
+            )
+        if host.plugged:
+            end = (host.plugged.max() + 1) * kernel.arch.page_size_bytes - given.address
+            host.usable_bytes = max(host.usable_bytes, -(-end // block) * block)
+        self._register(host, probe(self, host)).take_over(host.plugged)
+
     # --- the driver as a module ------------------------------------------------------------
 
     def online_pages(self, pages: PfnSet) -> PfnSet:
@@ -116,13 +151,16 @@ class VirtioMem(Driver):
             return Outcome.refused(
                 "EINVAL", "set_online_page_callback", "another driver's callback is registered"
             )
-        guest = probe(self, host)
-        kernel.online_callback = self.online_pages
-        kernel.notifiers.append(guest)
-        self.guests[host.id] = guest
+        guest = self._register(host, probe(self, host))
         guest.unplug_all = bool(guest.config.plugged_size)
         guest.run()
         return OK
+
+    def _register(self, host: VirtioMemDevice, guest: VirtioMemGuest) -> VirtioMemGuest:
+        self.kernel.online_callback = self.online_pages
+        self.kernel.notifiers.append(guest)
+        self.guests[host.id] = guest
+        return guest
 
     def _reached(self, host: VirtioMemDevice) -> Outcome:
         """Tell whether the size is as requested, and if not, why."""

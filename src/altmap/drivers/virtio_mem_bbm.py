@@ -5,12 +5,14 @@ Source: ``drivers/virtio/virtio_mem.c: virtio_mem_bbm_*`` (6.1, 6.12, 7.3).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 from enum import IntEnum
 
 from altmap.drivers.virtio_mem_guest import VirtioMemGuest, refused
+from altmap.errors import InputError
 from altmap.kernel.contig import fake_offline, fake_online
+from altmap.kernel.state import Addition
 from altmap.kernel.zone import MOVABLE
 from altmap.pfn import PfnRange, PfnSet, format_size
 from altmap.trace import OK, Outcome
@@ -104,9 +106,7 @@ class BigBlockMode:
         return OK
 
     def _too_little(self, nr_pages: int, function: str) -> Outcome:
-        self.guest.say(
-            f"{self._size(nr_pages)} is less than a big block, nothing to do", function
-        )
+        self.guest.say(f"{self._size(nr_pages)} is less than a big block, nothing to do", function)
         return OK
 
     def _room(self) -> Outcome:
@@ -151,9 +151,9 @@ class BigBlockMode:
         if not left:
             return self._too_little(nr_pages, "virtio_mem_bbm_unplug_request")
         kernel = self.guest.kernel
-        passes = [self._is_offline, self._is_movable, lambda _: True]
+        passes: list[Callable[[int], bool]] = [self._is_offline, self._is_movable, self._is_any]
         if not kernel.release.virtio_mem_prefers_movable:
-            del passes[1]
+            passes.remove(self._is_movable)
         for fits in passes:
             for big in self._in_state(BigBlockState.ADDED, down=True):
                 if not fits(big):
@@ -222,6 +222,28 @@ class BigBlockMode:
             kept |= pages & self._pfns(big)
         return kept
 
+    def take_over(self, additions: list[Addition], plugged: PfnSet) -> None:
+        """Carry on with big blocks that were added before the start, each by one add."""
+        kernel = self.guest.kernel
+        bigs = sorted({add.pfns.start // self.big_nr_pages for add in additions})
+        for big in range(self.first, max(bigs, default=self.first - 1) + 1):
+            self.states[big] = BigBlockState.UNUSED
+        for big in bigs:
+            pfns = self._pfns(big)
+            if not plugged.covers(pfns) or big < self.first:
+                raise InputError(
+                    f"device {self.guest.name!r}: {pfns} is no whole big block: set the device's "
+                    "block as it is"
+                )
+            parts = [add for add in additions if add.pfns.start in pfns]
+            host = PfnSet.of(*(part.host_pages for part in parts))
+            memmap = replace(parts[0].memmap, described=pfns)
+            joined = replace(parts[0], pfns=pfns, memmap=memmap, host_pages=host)
+            at = kernel.additions.index(parts[0])
+            kernel.additions[at] = joined
+            kernel.additions = [add for add in kernel.additions if add not in parts]
+            self.states[big] = BigBlockState.ADDED
+
     # --- the region cut up -----------------------------------------------------------------
 
     def _size(self, nr_pages: int) -> str:
@@ -244,6 +266,9 @@ class BigBlockMode:
             section = PfnRange(start, start + step)
             if kernel.nr_online(section):
                 yield section
+
+    def _is_any(self, big: int) -> bool:
+        return big in self.states
 
     def _is_offline(self, big: int) -> bool:
         return not self.guest.kernel.nr_online(self._pfns(big))

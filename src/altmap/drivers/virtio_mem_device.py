@@ -26,7 +26,7 @@ _USABLE_EXTENT_BYTES = {"aarch64": 1 << 30}
 _DEFAULT_EXTENT_BYTES = 256 << 20
 
 
-def check_device(id_: str, size_bytes: int, block_bytes: int, requested_bytes: int) -> None:
+def check_device(where: str, size_bytes: int, block_bytes: int, requested_bytes: int) -> None:
     """Check what QEMU checks when the device is created (``virtio_mem_device_realize``).
 
     Raises
@@ -34,7 +34,6 @@ def check_device(id_: str, size_bytes: int, block_bytes: int, requested_bytes: i
     InputError
         If it would refuse the device.
     """
-    where = f"plug {id_!r}"
     if block_bytes & (block_bytes - 1) or block_bytes < _LEAST_BLOCK_BYTES:
         raise InputError(f"{where}: block {block_bytes:#x}: need a power of two, at least 1 MiB")
     if size_bytes % block_bytes:

@@ -12,7 +12,8 @@ from typing import Protocol
 
 from altmap.drivers.virtio_mem_wire import Config, Request, RequestType, Response, ResponseType
 from altmap.kernel.hotplug import add_memory_resource, offline_and_remove_memory, try_remove_memory
-from altmap.kernel.state import Group, Kernel
+from altmap.kernel.state import Addition, Group, Kernel
+from altmap.kernel.zone import MOVABLE
 from altmap.pfn import PfnRange, PfnSet, format_size
 from altmap.trace import OK, Outcome
 
@@ -51,8 +52,16 @@ class Mode(Protocol):
     """How the region is cut up: Sub-Block Mode or Big-Block Mode."""
 
     name: str
-    unit_nr_pages: int
-    threshold_nr_pages: int
+
+    @property
+    def unit_nr_pages(self) -> int:
+        """Pages that are added and removed at a time."""
+        ...
+
+    @property
+    def threshold_nr_pages(self) -> int:
+        """Pages that must be allowed to be offline at a time."""
+        ...
 
     def describe(self) -> str:
         """Say in which pieces memory comes and goes."""
@@ -84,6 +93,10 @@ class Mode(Protocol):
 
     def withheld(self, pages: PfnSet) -> PfnSet:
         """Return those of pages that go online which must not reach the buddy."""
+        ...
+
+    def take_over(self, additions: list[Addition], plugged: PfnSet) -> None:
+        """Carry on with what was added and plugged before the start."""
         ...
 
 
@@ -165,12 +178,35 @@ class VirtioMemGuest:
     @property
     def threshold_nr_pages(self) -> int:
         """How much may be added and offline at a time."""
-        least = max(2 * self.kernel.block_nr_pages, _OFFLINE_THRESHOLD_BYTES // self.page_size_bytes)
-        return max(least, self.mode.threshold_nr_pages)
+        default = _OFFLINE_THRESHOLD_BYTES // self.page_size_bytes
+        return max(default, 2 * self.kernel.block_nr_pages, self.mode.threshold_nr_pages)
 
     def could_add(self, nr_pages: int) -> bool:
         """Tell whether so many more pages may be offline (``virtio_mem_could_add_memory``)."""
         return self.offline_nr_pages + nr_pages <= self.threshold_nr_pages
+
+    def take_over(self, plugged: PfnSet) -> None:
+        """Carry on with memory that was plugged and added before the start.
+
+        Every memory block of the region is an addition of its own; the mode joins those that it
+        added together.
+        """
+        kernel = self.kernel
+        self.config_changed = self.queued = False
+        self.plugged_nr_pages = len(plugged)
+        mine = [add for add in kernel.additions if add.pfns.start in self.pfns]
+        for addition in mine:
+            if addition.group is not None and addition.group is not self.group:
+                kernel.groups = [group for group in kernel.groups if group is not addition.group]
+            addition.group = self.group
+            movable = any(z.name == MOVABLE for z in kernel.zones_of(addition.pfns))
+            nr_pages = kernel.nr_online(addition.pfns) * kernel.block_nr_pages
+            self.group.present_movable_nr_pages += nr_pages if movable else 0
+            self.group.present_kernel_nr_pages += 0 if movable else nr_pages
+            self.offline_nr_pages += len(addition.pfns) - nr_pages
+        self.mode.take_over(mine, plugged)
+        usable_end = (self.config.addr + self.config.usable_region_size) // self.page_size_bytes
+        self.mode.refresh(min(usable_end, self.pluggable_end))
 
     # --- requests --------------------------------------------------------------------------
 
@@ -332,8 +368,8 @@ class VirtioMemGuest:
         self.config = Config.decode(raw)
         self.kernel.note(
             "driver",
-            f"host→guest: {self.name} config: plugged {format_size(self.config.plugged_size)}, requested "
-            f"{format_size(self.config.requested_size)}, usable "
+            f"host→guest: {self.name} config: plugged {format_size(self.config.plugged_size)}, "
+            f"requested {format_size(self.config.requested_size)}, usable "
             f"{format_size(self.config.usable_region_size)}",
             None,
             "virtio_mem_refresh_config",

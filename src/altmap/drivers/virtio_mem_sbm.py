@@ -11,6 +11,7 @@ from enum import IntEnum
 
 from altmap.drivers.virtio_mem_guest import VirtioMemGuest, refused
 from altmap.kernel.contig import fake_offline, fake_online
+from altmap.kernel.state import Addition
 from altmap.kernel.zone import MOVABLE
 from altmap.pfn import PfnRange, PfnSet, format_size
 from altmap.trace import OK, Outcome
@@ -378,6 +379,22 @@ class SubBlockMode:
     def withheld(self, pages: PfnSet) -> PfnSet:
         """Return those of pages that go online which lie in unplugged sub-blocks."""
         return (pages & self.guest.pfns) - self.plugged
+
+    def take_over(self, additions: list[Addition], plugged: PfnSet) -> None:
+        """Carry on with memory blocks that were added before the start."""
+        self.plugged = plugged.copy()
+        kernel = self.guest.kernel
+        there = {add.pfns.start // self.unit_nr_pages: add.pfns for add in additions}
+        for block in range(self.first, max(there, default=self.first - 1) + 1):
+            state = BlockState.UNUSED
+            if block in there:
+                zones = kernel.zones_of(there[block])
+                state = BlockState.OFFLINE
+                if zones:
+                    movable = zones[0].name == MOVABLE
+                    state = BlockState.MOVABLE if movable else BlockState.KERNEL
+                state = BlockState(state + (not plugged.covers(there[block])))
+            self.states[block] = state
 
     # --- the region cut up -----------------------------------------------------------------
 

@@ -1,7 +1,8 @@
 """Pages that a driver takes out of online memory, and gives back: fake-offline.
 
 Source: ``mm/page_alloc.c: alloc_contig_range``; ``drivers/virtio/virtio_mem.c:
-virtio_mem_fake_offline, virtio_mem_fake_online``. Neither sets watermarks anew.
+virtio_mem_fake_offline, virtio_mem_fake_online``. Neither sets watermarks anew, and only some
+releases the reserves.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import errno
 
 from altmap.kernel.hotplug import move_files
 from altmap.kernel.state import Kernel
+from altmap.kernel.watermarks import adjust_managed_page_count
 from altmap.kernel.zone import MOVABLE, Zone
 from altmap.pfn import PfnRange
 from altmap.trace import OK, Outcome
@@ -55,6 +57,7 @@ def fake_offline(kernel: Kernel, pfns: PfnRange) -> Outcome:
     kernel.used = (kernel.used - pfns) | targets
     kernel.movable = (kernel.movable - pfns) | targets
     kernel.changed_blocks |= kernel.blocks(pfns)
+    adjust_managed_page_count(kernel)
     if moving:
         kernel.note("migrated", f"{len(moving)} pages migrated", moving, "alloc_contig_range")
     kernel.note(
@@ -72,6 +75,7 @@ def fake_online(kernel: Kernel, pfns: PfnRange) -> None:
     kernel.fake_offline -= pfns
     kernel.never_onlined -= pfns
     kernel.changed_blocks |= kernel.blocks(pfns)
+    adjust_managed_page_count(kernel)
     kernel.note(
         "onlined",
         f"{len(released)} pages that were fake-offline given to the buddy",

@@ -577,8 +577,9 @@ def _offline(kernel: Kernel, pfns: PfnRange, zone: Zone) -> Outcome:
     move_files(kernel, pfns, targets)
     kernel.used = (kernel.used - pfns) | targets
     kernel.movable = (kernel.movable - pfns) | targets
-    for pages in (kernel.fake_offline, kernel.never_onlined, kernel.unreferenced):
-        pages -= pfns  # noqa: PLW2901 (the set itself changes)
+    kernel.fake_offline -= pfns
+    kernel.never_onlined -= pfns
+    kernel.unreferenced -= pfns
     kernel.changed_blocks |= kernel.blocks(pfns)
     _uncount(kernel, zone, pfns)
     init_per_zone_wmark_min(kernel)

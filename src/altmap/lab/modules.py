@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import lzma
-import os
 import re
 import subprocess
 import tarfile
@@ -126,4 +125,4 @@ def _keep(folder: Path, name: str, content: bytes) -> None:
     folder.mkdir(exist_ok=True)
     with tempfile.NamedTemporaryFile(dir=folder, delete=False) as file:
         file.write(content)
-    os.replace(file.name, folder / name)
+    Path(file.name).replace(folder / name)

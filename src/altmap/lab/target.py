@@ -144,7 +144,8 @@ def run_in_guest(
     """
     machine = scenario.machine
     release = DEFAULT_RELEASE if machine.release is None else machine.release
-    hardware, cmdline = hardware_of(machine), cmdline_of(machine)
+    hardware = replace(hardware_of(machine), ports=_nr_ports(scenario))
+    cmdline = cmdline_of(machine)
     check_programs()
     kernel = replace(fetch(release), modules=modules_of(scenario))
     progress(f"{scenario.name}: Linux {release} boots in QEMU")
@@ -161,6 +162,12 @@ def run_in_guest(
             )
         )
         return run_scenario(scenario, target, progress), target.sysroots
+
+
+def _nr_ports(scenario: Scenario) -> int:
+    """Return how many PCI Express ports the guest needs, one for each device that it is to get."""
+    devices = [s for s in scenario.steps if isinstance(s, Plug) and s.driver == "virtio-mem"]
+    return len(devices) if scenario.machine.platform == "q35" else 0
 
 
 def modules_of(scenario: Scenario) -> tuple[str, ...]:

@@ -84,7 +84,7 @@ def plug_virtio_mem(
             memdev=memory,
             requested_size=requested_bytes,
             **named,
-            **_bus(guest, device),
+            **_bus(guest),
         )
     except QemuRefusedError:
         guest.qmp.execute("object-del", id=memory)
@@ -175,7 +175,9 @@ def _nr_heard(guest: Guest) -> int:
     return int(guest.run(_HEARD).text.strip() or 0)
 
 
-def _bus(guest: Guest, device: str) -> dict[str, str]:
-    """Return where the device goes: q35 plugs into ports that were there at boot."""
-    del device
-    return {} if guest.hardware.machine != "q35" else {"bus": "port0"}
+def _bus(guest: Guest) -> dict[str, str]:
+    """Return where the next device goes: q35 plugs into ports that were there at boot."""
+    if not guest.hardware.ports:
+        return {}
+    devices = guest.qmp.execute("query-memory-devices")
+    return {"bus": f"port{sum(device['type'] == 'virtio-mem' for device in devices)}"}
