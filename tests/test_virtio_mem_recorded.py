@@ -133,7 +133,9 @@ def test_free_memory_gets_the_removed_block_s_memmap_back(texts, predicted):
 def test_total_memory_becomes_what_it_became(texts, predicted):
     paths = ("proc/meminfo", "sys/devices/system/node/node0/meminfo")
     for path in paths:
-        totals = [re.search(r"MemTotal: +(\d+) kB", f[path])[1] for f in (predicted, texts["after"])]
+        totals = [
+            re.search(r"MemTotal: +(\d+) kB", f[path])[1] for f in (predicted, texts["after"])
+        ]
         assert totals[0] == totals[1]
 
 

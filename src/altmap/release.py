@@ -45,8 +45,8 @@ class Release:
     lowmem_includes_movable : bool
         ZONE_MOVABLE takes its share of ``min_free_kbytes`` like a kernel zone.
     reserves_follow_managed : bool
-        The lowmem reserves are set anew at every change of managed pages, those of drivers that take
-        pages out of online memory included; else only with the watermarks.
+        The lowmem reserves are set anew at every change of managed pages, such as by drivers that
+        take pages out of online memory; else only with the watermarks.
     acpi_asks_only_if_supported : bool
         The ACPI driver passes MHP_MEMMAP_ON_MEMORY only for a size that supports it; else always.
     dlpar_asks : bool

@@ -420,9 +420,7 @@ def test_what_is_less_than_a_big_block_is_left_alone():
 def test_a_big_block_of_65536_device_blocks_breaks_the_device():
     """The request's field has 16 bits; the driver does not look whether the number fits."""
     parameters = VirtioMemParameters(force_bbm=True, bbm_block_size=Size(128 * GIB))
-    guest = Guest(
-        size=512 * GIB, requested=256 * GIB, virtio_mem=parameters, memory=Size(2 * GIB)
-    )
+    guest = Guest(size=512 * GIB, requested=256 * GIB, virtio_mem=parameters, memory=Size(2 * GIB))
     assert guest.plugged.errno == "EINVAL"
     assert guest.requests == [("PLUG", 124 * 1024, 0)]
     assert guest.guest.broken

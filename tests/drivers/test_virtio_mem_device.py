@@ -26,9 +26,7 @@ class Host:
 
     def __init__(self, requested=256 * MIB, family="x86_64"):
         self.backed = PfnSet()
-        self.device = VirtioMemDevice(
-            "vm0", family, 4096, 2 * MIB, 0, ADDR, GIB, self.back
-        )
+        self.device = VirtioMemDevice("vm0", family, 4096, 2 * MIB, 0, ADDR, GIB, self.back)
         self.device.request_size(requested)
 
     def back(self, pfns, backed):

@@ -93,7 +93,9 @@ def test_a_plug_request_by_hand():
 
 
 def test_a_mixed_state_by_hand():
-    assert Response(ResponseType.ACK, State.MIXED).encode().hex() == "0000" + "000000000000" + "0200"
+    assert (
+        Response(ResponseType.ACK, State.MIXED).encode().hex() == "0000" + "000000000000" + "0200"
+    )
 
 
 def test_the_feature_bits():
@@ -119,7 +121,11 @@ def test_requests_are_the_kernel_s(request):
 @given(responses)
 def test_responses_are_the_kernel_s(response):
     theirs = KernelResponse.from_buffer_copy(response.encode())
-    assert (theirs.type, theirs.state, [*theirs.padding]) == (response.type, response.state, [0] * 3)
+    assert (theirs.type, theirs.state, [*theirs.padding]) == (
+        response.type,
+        response.state,
+        [0] * 3,
+    )
     assert Response.decode(bytes(theirs)) == response
 
 

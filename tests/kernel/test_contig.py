@@ -15,9 +15,7 @@ RANGE = PfnRange(BASE + 512, BASE + 1024)
 @pytest.fixture(params=["6.1", "6.12", "7.3"])
 def kernel(request):
     """A kernel with a DIMM of 256 MiB in ZONE_MOVABLE."""
-    machine = Machine(
-        memory=Size(GIB), release=request.param, auto_online_blocks="online_movable"
-    )
+    machine = Machine(memory=Size(GIB), release=request.param, auto_online_blocks="online_movable")
     model = ModelMachine.start(machine)
     assert model.perform(Plug(id="d", size=Size(256 * MIB))).outcome
     return model.kernel
