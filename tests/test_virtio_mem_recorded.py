@@ -57,7 +57,7 @@ def predicted(trace):
 
 
 def zones(text):
-    """Return the numbers of each zone, found by a plain search; a boost comes and goes by itself."""
+    """Return the numbers of each zone, without a boost, which comes and goes by itself."""
     found = {}
     for part in re.split(r"^Node ", text, flags=re.M)[1:]:
         node, name = re.match(r"(\d+), zone +(\w+)", part).groups()
