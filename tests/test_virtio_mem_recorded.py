@@ -1,8 +1,8 @@
 """A guest that has a virtio-mem device, and the same guest when it had been told to shrink.
 
-The recordings ``before`` and ``after`` (``tests/recordings/files/README.md``) are two looks at one
-real kernel. The prediction starts from the first and is judged by the second, which is read here
-by the standard library.
+The recordings ``before`` and ``after`` (``tests/recordings/virtio-mem/README.md``) are two looks at
+one real kernel. The prediction starts from the first and is judged by the second, which is read
+here by the standard library.
 """
 
 import re
@@ -17,7 +17,7 @@ from altmap.linux.sysroot import Sysroot
 from altmap.machine import ModelMachine, predict
 from altmap.scenario import Address, Device, Machine, Resize, Scenario, Size
 
-RECORDINGS = Path(__file__).parent / "recordings" / "files"
+RECORDINGS = Path(__file__).parent / "recordings" / "virtio-mem"
 MIB = 1 << 20
 OFFLINE = 1 << 23  # include/linux/kernel-page-flags.h
 

@@ -436,15 +436,23 @@ def _direct_map_kib(kernel: Kernel) -> dict[str, int]:
 
 def _resource_lines(additions: list[Addition], page: int) -> list[tuple[int, int, str]]:
     """Return ``/proc/iomem`` lines of the additions; those that merge join their neighbours."""
-    lines: list[tuple[int, int, str, bool]] = []
+    lines: list[tuple[int, int, str]] = []
+    before: Addition | None = None
     for add in sorted(additions, key=lambda add: add.pfns):
         start, end = add.pfns.start * page, add.pfns.end * page
-        last = lines[-1] if lines else None
-        if last and add.merges and last[3] and last[1] == start and last[2] == add.resource_name:
-            lines[-1] = (last[0], end, last[2], True)
+        # Only siblings join: what one device has added lies in its own region.
+        joins = (
+            before is not None
+            and (before.merges, before.resource_name) == (add.merges, add.resource_name)
+            and before.group is add.group
+            and before.pfns.end == add.pfns.start
+        )
+        if joins and add.merges:
+            lines[-1] = (lines[-1][0], end, add.resource_name)
         else:
-            lines.append((start, end, add.resource_name, add.merges))
-    return [(start, end, name) for start, end, name, _ in lines]
+            lines.append((start, end, add.resource_name))
+        before = add
+    return lines
 
 
 def _without(lines: list[Resource], start: int, end: int) -> Iterator[Resource]:

@@ -496,6 +496,19 @@ def test_two_devices_share_the_callback_and_have_names_of_their_own():
     assert guest.model._devices.get("d").pfns.start == 6 * GIB // 4096
 
 
+def test_lines_in_iomem_do_not_join_across_devices():
+    guest = Guest(size=512 * MIB, requested=512 * MIB)
+    other = Plug(id="vm1", driver="virtio-mem", size=Size(512 * MIB), requested=Size(64 * MIB))
+    assert guest.do(other)
+    lines = [line for line in guest.model.observe().iomem if line.start >= 4 * GIB]
+    assert [(line.depth, (line.end - line.start) // MIB) for line in lines] == [
+        (0, 512),
+        (1, 512),
+        (0, 512),
+        (1, 128),
+    ]
+
+
 def test_blocks_that_come_one_by_one_are_one_line_in_iomem_and_are_cut_where_one_goes():
     guest = Guest(requested=384 * MIB)
     guest.kernel.used |= PfnRange(BASE + 300 * M, BASE + 300 * M + 1)
