@@ -137,7 +137,7 @@ class BigBlockMode:
         if not outcome:
             return outcome
         self.states[big] = BigBlockState.ADDED
-        outcome = self.guest.add_memory(pfns)
+        outcome = self.guest.add_memory(pfns, pfns)
         if not outcome:
             undone = self.guest.send_unplug(pfns)
             self.states[big] = BigBlockState.UNUSED if undone else BigBlockState.PLUGGED

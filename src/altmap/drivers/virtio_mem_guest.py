@@ -259,8 +259,8 @@ class VirtioMemGuest:
 
     # --- what modes share ------------------------------------------------------------------
 
-    def add_memory(self, pfns: PfnRange) -> Outcome:
-        """Add a plugged range to Linux; it asks for no self-hosted memmap.
+    def add_memory(self, pfns: PfnRange, plugged: PfnRange) -> Outcome:
+        """Add a range to Linux, part of which is plugged; it asks for no self-hosted memmap.
 
         Source: ``virtio_mem_add_memory``: MHP_MERGE_RESOURCE | MHP_NID_IS_MGID.
         """
@@ -270,6 +270,7 @@ class VirtioMemGuest:
             pfns,
             self.group.node,
             asks=False,
+            usable=plugged,
             group=self.group,
             resource_name=RESOURCE_NAME,
             merges=True,

@@ -217,7 +217,7 @@ class SubBlockMode:
             return outcome
         whole = count == self._nr_subs
         self.states[block] = BlockState.OFFLINE if whole else BlockState.OFFLINE_PARTIAL
-        outcome = self.guest.add_memory(self._pfns(block))
+        outcome = self.guest.add_memory(self._pfns(block), pfns)
         if not outcome:
             undone = self._unplug_subs(pfns)
             self.states[block] = BlockState.UNUSED if undone else BlockState.PLUGGED
