@@ -38,11 +38,17 @@ class Level:
 
 
 def bought_bytes(trace: Trace, index: int) -> int:
-    """Return the bytes of all devices that are plugged after a step of a trace."""
+    """Return the bytes of all devices that are plugged after a step of a trace.
+
+    Of a device that is resized it is what was asked for last, not the most that it could have.
+    """
     sizes: dict[str, int] = {}
     for step in trace.steps[1 : index + 1]:
         action = step.action
         if action.get("do") == "plug" and step.outcome.status != "not_reached":
+            resized = action.get("driver") == "virtio-mem"
+            sizes[action["id"]] = action.get("requested", 0) if resized else action["size"]
+        elif action.get("do") == "resize" and step.outcome.status != "not_reached":
             sizes[action["id"]] = action["size"]
         elif action.get("do") == "unplug" and step.outcome:
             sizes.pop(action["id"], None)

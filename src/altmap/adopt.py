@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from collections import defaultdict
 from dataclasses import dataclass
@@ -30,7 +31,7 @@ from altmap.linux.observation import (
 from altmap.pfn import PfnRange, PfnSet
 from altmap.platform.backing import Backing
 from altmap.release import Release, release_for
-from altmap.scenario import Device, Machine
+from altmap.scenario import Address, Device, Machine, Size
 
 __all__ = ("Adopted", "adopt")
 
@@ -48,6 +49,9 @@ class Adopted:
     backing : Backing
     devices : dict of str to Addition
         Devices that are plugged already, by id.
+    regions : list of Device
+        Devices in whose region memory comes and goes (virtio-mem), each with the size that is
+        requested of it.
     notes : list of str
         What the files did not say, and what was assumed.
     """
@@ -55,6 +59,7 @@ class Adopted:
     kernel: Kernel
     backing: Backing
     devices: dict[str, Addition]
+    regions: list[Device]
     notes: list[str]
 
 
@@ -85,7 +90,9 @@ def adopt(seen: Observation, machine: Machine) -> Adopted:
     assert seen.memory is not None  # _require
     block_bytes = _block_size_bytes(seen.memory, machine, arch)
     tunables = _tunables(seen, machine, arch, release)
-    devices = _devices(seen, machine, notes)
+    given = _devices(seen, machine, notes)
+    devices = [device for device in given if device.driver != "virtio-mem"]
+    regions = [device for device in given if device.driver == "virtio-mem"]
     ram = _system_ram(seen, arch)
     backing = Backing(ram.copy(), unbacked_reads=machine.unbacked_reads)
     kernel = Kernel(
@@ -101,6 +108,8 @@ def adopt(seen: Observation, machine: Machine) -> Adopted:
     )
     _take_blocks(kernel, seen)
     plugged = {device.id: _take_device(kernel, seen, device) for device in devices}
+    for device in regions:
+        _take_region(kernel, device)
     kernel.boot_ram = ram.copy()
     for addition in kernel.additions:
         kernel.boot_ram -= addition.pfns
@@ -111,12 +120,17 @@ def adopt(seen: Observation, machine: Machine) -> Adopted:
     for device in devices:
         if device.driver == "hyperv":
             backing.backed -= kernel.fake_offline & plugged[device.id].pfns
+    regions = [_with_requested(kernel, device, notes) for device in regions]
+    for device in regions:
+        backing.backed -= kernel.fake_offline & _region_pfns(kernel, device)
     end = sum(run.nr_pages for run in seen.kpageflags or ())
     kernel.max_pfn = max(end, ram.max() + 1)
     _take_watermarks(kernel, seen)
     tables = page_table_nr_pages(kernel, kernel.additions)
-    kernel.page_tables = kernel.unmovable().highest(tables)
-    return Adopted(kernel, backing, plugged, notes)
+    fixed = kernel.unmovable()
+    kernel.page_tables = fixed.highest(tables)
+    _take_memmaps(kernel, fixed - kernel.page_tables)
+    return Adopted(kernel, backing, plugged, regions, notes)
 
 
 # --- what kind of machine ------------------------------------------------------------------
@@ -283,18 +297,83 @@ def _devices(seen: Observation, machine: Machine, notes: list[str]) -> list[Devi
     for id_, block in seen.memory.blocks.items():
         if block.firmware_node:
             by_name[block.firmware_node.rsplit("/", 1)[-1]].append(id_)
-    if not by_name and any("System RAM (" in line.name for line in seen.iomem or ()):
+    regions = _regions_shown(seen)
+    managed = [line for line in seen.iomem or () if "System RAM (" in line.name]
+    inside = [
+        line
+        for line in managed
+        if any(d.address <= line.start and line.end <= d.address + d.size for d in regions)
+    ]
+    if not by_name and len(inside) < len(managed):
         notes.append("driver-managed System RAM is taken as boot memory: no device is named")
     size = seen.memory.block_size_bytes
-    return [
+    return regions + [
         Device(
             id=name,
-            address=min(ids) * size,  # type: ignore[arg-type]
-            size=len(ids) * size,  # type: ignore[arg-type]
+            address=Address(min(ids) * size),
+            size=Size(len(ids) * size),
             node=next(iter(seen.memory.blocks[ids[0]].nodes), 0),
         )
         for name, ids in by_name.items()
     ]
+
+
+def _regions_shown(seen: Observation) -> list[Device]:
+    """Return the virtio-mem devices whose regions ``/proc/iomem`` shows (``virtio0``)."""
+    assert seen.memory is not None  # checked by the caller
+    size = seen.memory.block_size_bytes
+    found = []
+    for line in seen.iomem or ():
+        if re.fullmatch(r"virtio[0-9]+", line.name):
+            ids = range(line.start // size, -(-line.end // size))
+            blocks = [seen.memory.blocks[id_] for id_ in ids if id_ in seen.memory.blocks]
+            nodes = [node for block in blocks for node in block.nodes]
+            found.append(
+                Device(
+                    id=line.name,
+                    address=Address(line.start),
+                    size=Size(line.end - line.start),
+                    driver="virtio-mem",
+                    node=nodes[0] if nodes else 0,
+                )
+            )
+    return found
+
+
+def _region_pfns(kernel: Kernel, device: Device) -> PfnRange:
+    page = kernel.arch.page_size_bytes
+    return PfnRange(device.address // page, (device.address + device.size) // page)
+
+
+def _take_region(kernel: Kernel, device: Device) -> None:
+    """Take the memory blocks in a virtio-mem device's region, each as an add of its own."""
+    region = _region_pfns(kernel, device)
+    group = Group(unit_nr_pages=kernel.block_nr_pages, node=device.node)
+    blocks = kernel.added_blocks & kernel.blocks(region)
+    for block in blocks:
+        pfns = kernel.block_pfns(block)
+        memmap = Memmap(kernel.arch, pfns)
+        kernel.additions.append(
+            Addition(pfns, device.node, memmap, group, "System RAM (virtio_mem)", merges=True)
+        )
+    kernel.groups.append(group)
+
+
+def _with_requested(kernel: Kernel, device: Device, notes: list[str]) -> Device:
+    """Return the device with the size that is requested of it: what is plugged, if nobody says."""
+    region = _region_pfns(kernel, device)
+    blocks = kernel.added_blocks & kernel.blocks(region)
+    plugged = kernel.pages_of(blocks) - kernel.fake_offline
+    if blocks - kernel.online_blocks:
+        notes.append(
+            f"device {device.id!r}: memory blocks that are offline are taken to be plugged as a "
+            "whole, no file says it"
+        )
+    if device.requested is None:
+        device = copy.copy(device)
+        device.requested = Size(len(plugged) * kernel.arch.page_size_bytes)
+        notes.append(f"device {device.id!r}: it is taken to have the size that is requested of it")
+    return device
 
 
 def _take_device(kernel: Kernel, seen: Observation, device: Device) -> Addition:
@@ -450,6 +529,8 @@ def _take_pages(kernel: Kernel, seen: Observation, notes: list[str]) -> None:
             kernel.poisoned |= pfns
         elif run.flags & PageFlag.OFFLINE:
             kernel.fake_offline |= pfns
+            if run.flags & PageFlag.DIRTY:
+                kernel.never_onlined |= pfns
         elif run.flags & PageFlag.RESERVED and not run.flags & PageFlag.OWNER_PRIVATE:
             kernel.reserved |= pfns
         elif run.flags & PageFlag.HUGE:
@@ -487,6 +568,18 @@ def _take_huge_pages(kernel: Kernel, seen: Observation) -> None:
             pool.free[0] |= pages
         else:
             pool.put(pages)
+
+
+def _take_memmaps(kernel: Kernel, fixed: PfnSet) -> None:
+    """Say which pages in use hold the memmaps of what was added: any will do, if there are enough.
+
+    They come back to the buddy when their block is removed.
+    """
+    fixed &= kernel.boot_ram
+    for addition in kernel.additions:
+        if not addition.memmap.self_hosted:
+            addition.host_pages = fixed.highest(kernel.arch.memmap_nr_pages(len(addition.pfns)))
+            fixed = fixed - addition.host_pages
 
 
 def _assume_pages(kernel: Kernel, seen: Observation) -> None:

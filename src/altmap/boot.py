@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from altmap.arch import Arch, arch_named, boot_block_size_bytes, check_block_size
 from altmap.errors import InputError
 from altmap.kernel.accounting import policy_named
-from altmap.kernel.state import Kernel, Tunables
+from altmap.kernel.state import Kernel, Tunables, VirtioMemParameters
 from altmap.kernel.watermarks import init_per_zone_wmark_min
 from altmap.kernel.zone import MOVABLE, Zone
 from altmap.linux.observation import Observation, Resource
@@ -47,6 +47,10 @@ def default_tunables(machine: Machine, arch: Arch, release: Release) -> Tunables
         value = getattr(machine, name)
         if value is not None:
             setattr(defaults, name, value)
+    given = machine.virtio_mem
+    defaults.virtio_mem = VirtioMemParameters(
+        given.unplug_online, given.force_bbm, given.bbm_block_size or 0, given.bbm_safe_unplug
+    )
     if not release.has_auto_movable:
         defaults.online_policy = "contig-zones"
     if defaults.memmap_on_memory == "force" and not release.memmap_force:

@@ -6,9 +6,11 @@ own processes and kernel objects use.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
+from itertools import zip_longest
 
 from altmap.linux.kpageflags import PageFlag, is_memmap
 from altmap.linux.observation import Observation, PageRun, ZoneInfo, page_size_bytes
@@ -131,6 +133,9 @@ def compare(predicted: Trace, observed: Trace) -> Comparison:
         other = observed.steps[index]
         if index:
             result.files.append(_compare_outcome(folder, mine, other))
+            asked = [_requests(step) for step in (mine, other)]
+            if any(asked):
+                result.files.append(_compare_requests(folder, *asked))
         if mine.observation is None or other.observation is None or start is None:
             continue
         tolerance = _tolerance(start, other.observation)
@@ -237,6 +242,7 @@ _SOURCES = {
     "memmap_flags": "mm/memory_hotplug.c: mhp_init_memmap_on_memory",
     "nodes": "mm/memory_hotplug.c: node_states_set_node",
     "parameters": "mm/memory_hotplug.c: module parameters",
+    "requests": "drivers/virtio/virtio_mem.c: virtio_mem_send_request",
     "outcome": "the refusing function that the prediction names",
 }
 
@@ -250,6 +256,22 @@ def _compare_outcome(folder: str, predicted: StepRecord, observed: StepRecord) -
     ) else file.exact("status", mine.status, other.status, source)
     if mine.errno != other.errno and other.errno != "?":
         file.exact("errno", mine.errno, other.errno, source)
+    return file.verdict(folder)
+
+
+#: What a guest's driver asks of its device, where the real kernel logs it.
+_REQUEST = re.compile(r"guest→host: (?:PLUG|UNPLUG|UNPLUG_ALL) 0x.*")
+
+
+def _requests(step: StepRecord) -> list[str]:
+    return [e.text for e in step.events if e.kind == "driver" and _REQUEST.fullmatch(e.text)]
+
+
+def _compare_requests(folder: str, mine: list[str], other: list[str]) -> FileVerdict:
+    """Compare what the driver asked, request by request and in order."""
+    file = _File("requests of the driver")
+    for number, (a, b) in enumerate(zip_longest(mine, other), start=1):
+        file.exact(f"request {number}", a, b, _SOURCES["requests"])
     return file.verdict(folder)
 
 
@@ -428,9 +450,9 @@ def _kpageflags(file: _File, predicted: Observation, observed: Observation) -> N
     for name, source in (
         ("memmap pages and their flags", "memmap_flags"),
         ("pages without an online memmap", "kpageflags"),
-        ("PageOffline pages", "kpageflags"),
         ("HWPoison pages", "poison"),
         ("number of pages in huge pages", "hugetlb"),
+        ("PageOffline pages and their flags", "kpageflags"),
     ):
         file.exact(name, mine[name], other[name], _SOURCES[source])
 
@@ -438,14 +460,15 @@ def _kpageflags(file: _File, predicted: Observation, observed: Observation) -> N
 def _classes(runs: tuple[PageRun, ...]) -> dict[str, object]:
     """Return what must be exact: where memmap pages are, with which flags, and what is no page."""
     memmap: dict[int, PfnSet] = {}
-    nopage, offline, poisoned = PfnSet(), PfnSet(), PfnSet()
+    offline: dict[int, PfnSet] = {}
+    nopage, poisoned = PfnSet(), PfnSet()
     nr_huge = 0
     for run in runs:
         pfns = PfnRange(run.start_pfn, run.start_pfn + run.nr_pages)
         if run.flags == PageFlag.NOPAGE:
             nopage |= pfns
         elif run.flags & PageFlag.OFFLINE:
-            offline |= pfns
+            offline.setdefault(run.flags, PfnSet()).__ior__(pfns)
         elif run.flags & PageFlag.HWPOISON:
             poisoned |= pfns
         elif run.flags & PageFlag.HUGE:
@@ -455,7 +478,7 @@ def _classes(runs: tuple[PageRun, ...]) -> dict[str, object]:
     return {
         "memmap pages and their flags": {f"{flags:#x}": s for flags, s in memmap.items()},
         "pages without an online memmap": nopage,
-        "PageOffline pages": offline,
+        "PageOffline pages and their flags": {f"{flags:#x}": s for flags, s in offline.items()},
         "HWPoison pages": poisoned,
         "number of pages in huge pages": nr_huge,
     }
@@ -494,11 +517,15 @@ def _nodes(
         )
 
 
+#: System RAM, and the region of a virtio-mem device that holds some.
+_RAM = re.compile(r"System RAM|^virtio\d+$")
+
+
 def _iomem(file: _File, predicted: Observation, observed: Observation) -> None:
     if predicted.iomem is None or observed.iomem is None:
         return
     mine, other = (
-        {(line.start, line.end): line.name for line in o.iomem or () if "System RAM" in line.name}
+        {(line.start, line.end): line.name for line in o.iomem or () if _RAM.search(line.name)}
         for o in (predicted, observed)
     )
     for start, end in sorted({*mine, *other}):

@@ -13,6 +13,7 @@ from altmap.drivers.acpi import AcpiDimms
 from altmap.drivers.dlpar import DlparDimms
 from altmap.drivers.driver import Device, Devices, Driver
 from altmap.drivers.hyperv import HypervHost
+from altmap.drivers.virtio_mem import VirtioMem
 from altmap.errors import InputError
 from altmap.kernel.hotplug import (
     memory_block_offline,
@@ -58,6 +59,7 @@ __all__ = ("DRIVERS", "ModelMachine", "predict")
 DRIVERS: dict[str, dict[str, type[Driver]]] = {
     "dimm": {"ppc64le": DlparDimms, "": AcpiDimms},
     "hyperv": {"": HypervHost},
+    "virtio-mem": {"": VirtioMem},
 }
 
 
@@ -116,6 +118,13 @@ class ModelMachine:
             device = Device(drivers.get(id_, "dimm"), addition.pfns, addition)
             made._devices.by_id[id_] = device
             made._driver(device.driver).take_over(device)
+        if adopted.regions:
+            driver = made._driver("virtio-mem")
+            assert isinstance(driver, VirtioMem)
+            for region in adopted.regions:
+                driver.take_region(region)
+            # The driver cuts its memory up as it has added it; only what comes now is a change.
+            made._observer = Observer(adopted.kernel, seen, pages=pages)
         return made
 
     @property
@@ -157,6 +166,8 @@ class ModelMachine:
             return record
         try:
             record.outcome = self._dispatch(step)
+            for driver in self._drivers.values():
+                driver.work()
         except KernelFault as trap:
             self.crashed = True
             fault = trap.fault
@@ -220,7 +231,9 @@ class ModelMachine:
         ids = selected_blocks(step)
         if ids is None:
             assert step.id is not None  # checked with the scenario
-            ids = part_of(self.kernel.block_ids(self._devices.get(step.id).pfns), step.part)
+            ids = part_of(self._devices.get(step.id).block_ids(self.kernel), step.part)
+            if not ids:
+                raise InputError(f"device {step.id!r}: has no memory blocks now")
         absent = [id_ for id_ in ids if id_ not in self.kernel.added_blocks]
         if absent:
             verb = type(step).__name__.lower()

@@ -75,6 +75,7 @@ class Observer:
         }
         self._start_memmap = 0 if blank else kernel.memmap_nr_pages()
         self._start_additions = [] if blank else list(kernel.additions)
+        self._start_regions = 0 if blank else len(kernel.regions)
         self._start_maps = {} if blank else _direct_map_kib(kernel)
         self._blank = blank
         self._start_huge = {} if blank else _hugetlb_numbers(kernel, None)
@@ -253,6 +254,7 @@ class Observer:
             present |= zone.present & shown
         for pages, flags in (
             (kernel.self_hosted, release.memmap_page_flags),
+            (kernel.never_onlined, PageFlag.OFFLINE | PageFlag.DIRTY),
             (kernel.fake_offline, PageFlag.OFFLINE),
             (kernel.reserved, PageFlag.RESERVED),
             (kernel.poisoned, PageFlag.HWPOISON),
@@ -273,19 +275,24 @@ class Observer:
         if base is None:
             return None
         page = self._kernel.arch.page_size_bytes
-        gone = [add for add in self._start_additions if add not in self._kernel.additions]
-        new = [add for add in self._kernel.additions if add not in self._start_additions]
-        kept = [
-            line
-            for line in base
-            if not any(
-                line.start == add.pfns.start * page and line.end == add.pfns.end * page
-                for add in gone
-            )
+        now = set(self._kernel.additions)
+        gone = [add for add in self._start_additions if add not in now]
+        new = now.difference(self._start_additions)
+        # A line that joins its neighbours is made anew if one of them came or went.
+        merged = {add.resource_name for add in (*gone, *new) if add.merges}
+        again = [
+            add
+            for add in self._start_additions
+            if add in now and add.merges and add.resource_name in merged
         ]
-        for start, end, name in _resource_lines(new, page):
-            _insert(kept, start, end, name)
-        return tuple(kept)
+        lines = list(base)
+        for add in gone + again:
+            lines = list(_without(lines, add.pfns.start * page, add.pfns.end * page))
+        for pfns, name in self._kernel.regions[self._start_regions :]:
+            _insert(lines, pfns.start * page, pfns.end * page, name)
+        for start, end, name in _resource_lines([*again, *new], page):
+            _insert(lines, start, end, name)
+        return tuple(lines)
 
     def _memory(self) -> MemoryFolder | None:
         base, kernel = self._base.memory, self._kernel
@@ -475,15 +482,35 @@ def _direct_map_kib(kernel: Kernel) -> dict[str, int]:
 
 def _resource_lines(additions: list[Addition], page: int) -> list[tuple[int, int, str]]:
     """Return ``/proc/iomem`` lines of the additions; those that merge join their neighbours."""
-    lines: list[tuple[int, int, str, bool]] = []
+    lines: list[tuple[int, int, str]] = []
+    before: Addition | None = None
     for add in sorted(additions, key=lambda add: add.pfns):
         start, end = add.pfns.start * page, add.pfns.end * page
-        last = lines[-1] if lines else None
-        if last and add.merges and last[3] and last[1] == start and last[2] == add.resource_name:
-            lines[-1] = (last[0], end, last[2], True)
+        # Only siblings join: what one device has added lies in its own region.
+        joins = (
+            before is not None
+            and (before.merges, before.resource_name) == (add.merges, add.resource_name)
+            and before.group is add.group
+            and before.pfns.end == add.pfns.start
+        )
+        if joins and add.merges:
+            lines[-1] = (lines[-1][0], end, add.resource_name)
         else:
-            lines.append((start, end, add.resource_name, add.merges))
-    return [(start, end, name) for start, end, name, _ in lines]
+            lines.append((start, end, add.resource_name))
+        before = add
+    return lines
+
+
+def _without(lines: list[Resource], start: int, end: int) -> Iterator[Resource]:
+    """Yield the resources without a range of System RAM, which is cut out of a longer line."""
+    for line in lines:
+        if not line.name.startswith("System RAM") or end <= line.start or line.end <= start:
+            yield line
+            continue
+        if line.start < start:
+            yield line._replace(end=start)
+        if end < line.end:
+            yield line._replace(start=end)
 
 
 def _insert(lines: list[Resource], start: int, end: int, name: str) -> None:

@@ -38,6 +38,7 @@ __all__ = (
     "Step",
     "Unplug",
     "Veto",
+    "VirtioMemParameters",
     "load_scenario",
     "parse_scenario",
     "part_of",
@@ -49,7 +50,7 @@ OnlineType = Literal["online", "online_kernel", "online_movable"]
 AutoOnline = Literal["offline", "online", "online_kernel", "online_movable"]
 MemmapMode = Literal["off", "on", "force"]
 OnlinePolicy = Literal["contig-zones", "auto-movable"]
-Driver = Literal["dimm", "hyperv"]
+Driver = Literal["dimm", "hyperv", "virtio-mem"]
 FillKind = Literal["file", "held", "pinned", "kernel", "hugetlb", "hugetlb-file"]
 VetoOn = Literal["prepare_online", "going_online", "going_offline"]
 VetoErrno = Literal["EPERM", "EBUSY", "ENOMEM", "EINVAL", "EAGAIN", "none"]
@@ -95,6 +96,17 @@ class Device(_Strict, kw_only=True):
     driver: Driver = "dimm"
     node: int = 0
     self_hosted: bool | None = None
+    requested: Size | None = None
+    block: Size | None = None
+
+
+class VirtioMemParameters(_Strict, kw_only=True):
+    """Parameters of the guest's module ``virtio_mem``."""
+
+    unplug_online: bool = True
+    force_bbm: bool = False
+    bbm_block_size: Size | None = None
+    bbm_safe_unplug: bool = True
 
 
 class Machine(_Strict, kw_only=True):
@@ -118,6 +130,7 @@ class Machine(_Strict, kw_only=True):
     auto_online_blocks: AutoOnline | None = None
     unbacked_reads: Literal["fault", "allowed"] = "fault"
     devices: list[Device] = []
+    virtio_mem: VirtioMemParameters = msgspec.field(default_factory=VirtioMemParameters)
 
 
 class _Step(_Strict, kw_only=True, tag_field="do"):
@@ -125,7 +138,7 @@ class _Step(_Strict, kw_only=True, tag_field="do"):
 
 
 class Plug(_Step, kw_only=True, tag="plug"):
-    """Memory arrives: a DIMM is plugged, or a Hyper-V host adds a range."""
+    """Memory arrives: a device is plugged, or a Hyper-V host adds a range."""
 
     size: Size
     id: str
@@ -133,6 +146,8 @@ class Plug(_Step, kw_only=True, tag="plug"):
     address: Address | None = None
     node: int | None = None
     region: Region | None = None
+    requested: Size | None = None
+    block: Size | None = None
 
 
 class Unplug(_Step, kw_only=True, tag="unplug"):
@@ -326,6 +341,10 @@ def _check_machine(machine: Machine) -> None:
             raise InputError(f"machine.devices {device.id!r}: need an id of its own")
         if device.size <= 0:
             raise InputError(f"machine.devices {device.id!r}: need a size of more than 0 bytes")
+        if device.driver != "virtio-mem" and (device.requested, device.block) != (None, None):
+            raise InputError(
+                f"machine.devices {device.id!r}: only a virtio-mem device has requested and block"
+            )
     ranges = sorted((d.address, d.address + d.size, d.id) for d in machine.devices)
     for (_, end, one), (start, _, other) in pairwise(ranges):
         if start < end:
@@ -345,6 +364,8 @@ def _check_step(where: str, step: Step) -> None:
                 raise InputError(f"{where}.node: a hyperv host names no node")
             if step.driver != "hyperv" and step.region is not None:
                 raise InputError(f"{where}.region: only a hyperv plug has one")
+            if step.driver != "virtio-mem" and (step.requested, step.block) != (None, None):
+                raise InputError(f"{where}: only a virtio-mem plug has requested and block")
             _check_region(where, step)
         case Resize():
             if step.size < 0:
@@ -427,7 +448,7 @@ def selected_blocks(step: Online | Offline | Veto) -> list[int] | None:
     return ids
 
 
-def part_of(ids: range, part: str) -> list[int]:
+def part_of(ids: Sequence[int], part: str) -> list[int]:
     """Return the blocks of a device that ``part`` selects: all, or the one it names."""
     chosen = {
         "all": ids,

@@ -104,6 +104,8 @@ class Event:
         ``certain``, ``likely`` or ``unknown``.
     doubt : str
         Why it is not certain.
+    message : bytes or None
+        What went over the wire, of a ``driver`` event.
     """
 
     kind: str
@@ -112,6 +114,7 @@ class Event:
     function: str | None = None
     certainty: Certainty = "certain"
     doubt: str = ""
+    message: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,6 +267,8 @@ def _event(event: Event) -> dict[str, Any]:
     made: dict[str, Any] = {"kind": event.kind, "text": event.text, "function": event.function}
     if event.pfns is not None:
         made["pfns"] = _pages(event.pfns)
+    if event.message is not None:
+        made["message"] = event.message.hex()
     return made | _doubt(event)
 
 

@@ -170,7 +170,7 @@ def matrix_text(cells: Sequence[Cell], folder: str = "DIR") -> str:
 
 
 def _columns(driver: str, arch: str, cells: Sequence[str], width: int) -> str:
-    return f"{driver:8}{arch:12}{''.join(f'{cell:{width}}' for cell in cells)}".rstrip()
+    return f"{driver:11}{arch:12}{''.join(f'{cell:{width}}' for cell in cells)}".rstrip()
 
 
 def matrix_builtins(cells: Sequence[Cell]) -> dict[str, Any]:

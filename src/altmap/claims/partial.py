@@ -76,6 +76,20 @@ def _hyperv(at_bytes: int, size_bytes: int) -> Steps:
     ]
 
 
+def _virtio_mem(arch: Arch, block_bytes: int) -> Steps:
+    sub_block = _size(arch.pageblock_nr_pages * arch.page_size_bytes)
+    return [
+        {
+            "do": "plug",
+            "id": "m1",
+            "driver": "virtio-mem",
+            "size": _size(4 * block_bytes),
+            "block": sub_block,
+            "requested": sub_block,
+        }
+    ]
+
+
 def _size(size_bytes: int) -> str:
     return f"{size_bytes >> 10}KiB"
 
@@ -99,6 +113,13 @@ PARTIAL: dict[str, Partial] = {
                 ("the second half of a block", _hyperv_second_half),
                 ("the first half of a block", _hyperv_first_half),
             ),
+        ),
+        # With smaller blocks the first sub-block holds a whole memmap.
+        Partial(
+            "virtio-mem",
+            ("x86_64", "aarch64", "aarch64-16k"),
+            (("the first sub-block of a block of 256 MiB", _virtio_mem),),
+            {"block_size": "256MiB"},
         ),
     )
 }

@@ -29,12 +29,20 @@ class Device:
         What the kernel made of it, if it is one add.
     kept : str
         Why an unplug was refused; the device is then still there.
+    sparse : bool
+        Memory comes and goes within what it occupies: only some of it are memory blocks.
     """
 
     driver: str
     pfns: PfnRange
     addition: Addition | None = None
     kept: str = ""
+    sparse: bool = False
+
+    def block_ids(self, kernel: Kernel) -> list[int]:
+        """Return the ids of its memory blocks, in ascending order."""
+        ids = kernel.block_ids(self.pfns)
+        return [id_ for id_ in ids if id_ in kernel.added_blocks] if self.sparse else list(ids)
 
 
 @dataclass(slots=True)
@@ -152,6 +160,9 @@ class Driver(ABC):
         """
         driver = self.devices.get(id_).driver
         raise InputError(f"resize {id_!r} to {size_bytes:#x}: a {driver!r} device keeps its size")
+
+    def work(self) -> None:  # noqa: B027
+        """Do the work that a step has left to be done; few drivers work by themselves."""
 
     def take_over(self, device: Device) -> None:  # noqa: B027
         """Carry on with a device that was there before the start; few drivers keep books."""

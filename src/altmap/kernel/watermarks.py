@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from math import isqrt
 
 from altmap.kernel.state import Kernel
 from altmap.kernel.zone import MOVABLE, Watermarks, Zone
 
-__all__ = ("init_per_zone_wmark_min", "totalreserve_nr_pages")
+__all__ = ("adjust_managed_page_count", "init_per_zone_wmark_min", "totalreserve_nr_pages")
 
 _SCALE_FACTOR = 10  # vm.watermark_scale_factor, of 10000
 #: vm.lowmem_reserve_ratio; zones not named have no reserve.
@@ -43,6 +44,21 @@ def init_per_zone_wmark_min(
     for missing in missing_nr_pages:
         then = managed | {zone.key: managed[zone.key] - missing} if zone else managed
         _set_all(kernel, zones, then)
+
+
+def adjust_managed_page_count(kernel: Kernel) -> None:
+    """Follow a change of managed pages outside of online and offline.
+
+    Watermarks stay; on releases that do so, the reserves are set anew.
+    Source: ``mm/page_alloc.c: adjust_managed_page_count``.
+    """
+    if not kernel.computes_watermarks or not kernel.release.reserves_follow_managed:
+        return
+    managed = {zone.key: kernel.nr_managed(zone) for zone in kernel.zones.values()}
+    for zone in kernel.zones.values():
+        if zone.node in kernel.online_nodes():
+            protection = _protection(kernel.node_zones(zone.node), zone, managed)
+            zone.watermarks = replace(zone.watermarks, protection=protection)
 
 
 def totalreserve_nr_pages(kernel: Kernel) -> int:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import gzip
 import stat
+from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 
 __all__ = ("build_initramfs", "newc_entry")
 
-_FOLDERS = ("bin", "dev", "lab", "proc", "sys", "tmp")
+_FOLDERS = ("bin", "dev", "lab", "lab/modules", "proc", "sys", "tmp")
 _SCRIPTS = {"init": "init.sh", "lab/capture": "capture.sh"}
 
 
@@ -39,8 +40,15 @@ def _padded(part: bytes) -> bytes:
     return part + bytes(-len(part) % 4)
 
 
-def build_initramfs(busybox: Path) -> bytes:
-    """Return a gzip-compressed cpio archive that boots into the lab's command loop."""
+def build_initramfs(busybox: Path, modules: Mapping[str, bytes] | None = None) -> bytes:
+    """Return a gzip-compressed cpio archive that boots into the lab's command loop.
+
+    Parameters
+    ----------
+    busybox : Path
+    modules : mapping of str to bytes, optional
+        Kernel modules by name, for ``/lab/modules``.
+    """
     entries = [newc_entry(folder, stat.S_IFDIR | 0o755) for folder in _FOLDERS]
     # The kernel opens the console before init can mount devtmpfs.
     entries.append(newc_entry("dev/console", stat.S_IFCHR | 0o600, device=(5, 1)))
@@ -48,5 +56,7 @@ def build_initramfs(busybox: Path) -> bytes:
     for name, script in _SCRIPTS.items():
         content = resources.files(__package__).joinpath(script).read_bytes()
         entries.append(newc_entry(name, stat.S_IFREG | 0o755, content))
+    for name, content in (modules or {}).items():
+        entries.append(newc_entry(f"lab/modules/{name}.ko", stat.S_IFREG | 0o644, content))
     entries.append(newc_entry("TRAILER!!!", 0))
     return gzip.compress(b"".join(entries), compresslevel=6, mtime=0)

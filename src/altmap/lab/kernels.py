@@ -42,6 +42,8 @@ class KernelFiles:
         Debian package with the kernel's modules.
     versions : dict of str to str
         Version of each Debian package used, by its name.
+    modules : tuple of str
+        Names of modules that a guest has at hand, besides those that they depend on.
     """
 
     release: str
@@ -49,6 +51,7 @@ class KernelFiles:
     busybox: Path
     modules_deb: Path
     versions: dict[str, str]
+    modules: tuple[str, ...] = ()
 
 
 def cache_folder() -> Path:

@@ -13,6 +13,7 @@ from typing import IO
 from altmap.errors import LabError
 from altmap.lab.initramfs import build_initramfs
 from altmap.lab.kernels import KernelFiles
+from altmap.lab.modules import module_files
 from altmap.lab.qemu import Hardware, Ram, qemu_arguments
 
 __all__ = ("PROGRAM", "QemuProcess", "check_programs", "qemu_version")
@@ -76,7 +77,7 @@ class QemuProcess:
         with contextlib.ExitStack() as stack:
             self._console = _anonymous(stack)
             self._complaints = _anonymous(stack)
-            initrd = _anonymous(stack, build_initramfs(kernel.busybox))
+            initrd = _anonymous(stack, build_initramfs(kernel.busybox, module_files(kernel)))
             self.shell, guest_shell = _socket_pair(stack)
             self.qmp, guest_qmp = _socket_pair(stack)
             arguments = qemu_arguments(

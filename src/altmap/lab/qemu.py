@@ -31,6 +31,8 @@ class Hardware:
         ``pc`` or ``q35``.
     node_bytes : tuple of int
         Boot memory of each NUMA node, 0 for a node without; empty for a guest without NUMA.
+    ports : int
+        PCI Express ports for devices that are plugged while the guest runs; only q35 needs them.
     """
 
     memory_bytes: int = GIB
@@ -39,6 +41,7 @@ class Hardware:
     smp: int = 1
     machine: str = "pc"
     node_bytes: tuple[int, ...] = ()
+    ports: int = 0
 
     def __post_init__(self) -> None:
         if self.machine not in _MACHINES:
@@ -96,7 +99,13 @@ def qemu_arguments(
         "-chardev", f"socket,id=shell,fd={shell_fd}", "-serial", "chardev:shell",
         "-chardev", f"socket,id=qmp,fd={qmp_fd}", "-mon", "chardev=qmp,mode=control",
         *(("-incoming", "defer") if incoming else ()),
+        *(word for port in range(hardware.ports) for word in _port(port)),
     ]  # fmt: skip
+
+
+def _port(number: int) -> tuple[str, str]:
+    """Return a port of q35 that takes a device while the guest runs."""
+    return "-device", f"pcie-root-port,id=port{number},chassis={number},addr={0x10 + number:#x}"
 
 
 def _memory(hardware: Hardware, ram: Ram | None) -> Iterator[str]:

@@ -22,6 +22,7 @@ from altmap.lab.accelerator import remembered_accelerator
 from altmap.lab.guest import CMDLINE, Guest
 from altmap.lab.initramfs import build_initramfs
 from altmap.lab.kernels import KernelFiles, cache_folder, disk_errors, locked
+from altmap.lab.modules import module_files
 from altmap.lab.process import qemu_version
 from altmap.lab.qemu import GIB, Hardware, Ram
 
@@ -85,7 +86,7 @@ def _key(kernel: KernelFiles, hardware: Hardware, cmdline: str, accelerator: str
         cmdline,
         accelerator,
         qemu_version(),
-        hashlib.sha256(build_initramfs(kernel.busybox)).hexdigest(),
+        hashlib.sha256(build_initramfs(kernel.busybox, module_files(kernel))).hexdigest(),
     ]
     return hashlib.sha256(json.dumps(what).encode()).hexdigest()[:24]
 

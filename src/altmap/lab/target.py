@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import errno
 import re
-from collections.abc import Callable, Iterator
-from dataclasses import asdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, replace
 from typing import Any
 
 import msgspec
@@ -14,6 +14,7 @@ from altmap.errors import InputError, LabError
 from altmap.lab.capture import capture
 from altmap.lab.dimm import plug_dimm, unplug_dimm
 from altmap.lab.guest import Guest
+from altmap.lab.insmod import load_module
 from altmap.lab.kernels import fetch
 from altmap.lab.process import check_programs, qemu_version
 from altmap.lab.qemu import Hardware
@@ -21,6 +22,13 @@ from altmap.lab.qmp import QemuRefusedError
 from altmap.lab.snapshot import booted
 from altmap.lab.state import write_block_state, write_file
 from altmap.lab.usage import GuestUsage
+from altmap.lab.virtio_mem import (
+    MODULES,
+    VirtioMemState,
+    plug_virtio_mem,
+    resize_virtio_mem,
+    wait_until_idle,
+)
 from altmap.lab.written import written_pages
 from altmap.linux.observation import Observation
 from altmap.linux.sysroot import Sysroot
@@ -48,7 +56,14 @@ from altmap.scenario import (
 )
 from altmap.trace import OK, Event, Outcome, StepRecord, Trace
 
-__all__ = ("LabMachine", "cmdline_of", "hardware_of", "run_in_guest")
+__all__ = (
+    "LabMachine",
+    "cmdline_of",
+    "hardware_of",
+    "module_parameters",
+    "modules_of",
+    "run_in_guest",
+)
 
 _MEMORY = "/sys/devices/system/memory"
 _PARAMETERS = "/sys/module/memory_hotplug/parameters"
@@ -131,11 +146,14 @@ def run_in_guest(
     """
     machine = scenario.machine
     release = DEFAULT_RELEASE if machine.release is None else machine.release
-    hardware, cmdline = hardware_of(machine), cmdline_of(machine)
+    hardware = replace(hardware_of(machine), ports=_nr_ports(scenario))
+    cmdline = cmdline_of(machine)
     check_programs()
-    kernel = fetch(release)
+    kernel = replace(fetch(release), modules=modules_of(scenario))
     progress(f"{scenario.name}: Linux {release} boots in QEMU")
     with booted(kernel, hardware, cmdline) as guest:
+        for module in kernel.modules:
+            load_module(guest, module, module_parameters(module, machine))
         target = LabMachine(guest, watch_writes=watch_writes)
         target.set_tunables(
             SetTunables(
@@ -146,6 +164,35 @@ def run_in_guest(
             )
         )
         return run_scenario(scenario, target, progress), target.sysroots
+
+
+def _nr_ports(scenario: Scenario) -> int:
+    """Return how many PCI Express ports the guest needs, one for each device that it is to get."""
+    devices = [s for s in scenario.steps if isinstance(s, Plug) and s.driver == "virtio-mem"]
+    return len(devices) if scenario.machine.platform == "q35" else 0
+
+
+def modules_of(scenario: Scenario) -> tuple[str, ...]:
+    """Return the modules that the scenario's devices need."""
+    drivers = {step.driver for step in scenario.steps if isinstance(step, Plug)}
+    return MODULES if "virtio-mem" in drivers else ()
+
+
+def module_parameters(module: str, machine: Machine) -> str:
+    """Return what a module is loaded with: what the scenario says, and that it logs what it asks.
+
+    Only parameters that differ from the module's own are given: not every release has each.
+    """
+    if module != "virtio_mem":
+        return ""
+    given = machine.virtio_mem
+    words = {
+        "unplug_online": "N" if not given.unplug_online else None,
+        "force_bbm": "Y" if given.force_bbm else None,
+        "bbm_block_size": given.bbm_block_size and int(given.bbm_block_size),
+        "bbm_safe_unplug": "N" if not given.bbm_safe_unplug else None,
+    }
+    return " ".join(["dyndbg=+p", *(f"{key}={word}" for key, word in words.items() if word)])
 
 
 class LabMachine:
@@ -163,6 +210,7 @@ class LabMachine:
         self._watch_writes = watch_writes
         self._devices: dict[str, tuple[int, int]] = {}
         self._usage = GuestUsage(guest)
+        self._virtio_mem: set[str] = set()
         self.sysroots: list[Sysroot] = []
         self.notes: list[str] = []
         self.crashed = False
@@ -205,12 +253,14 @@ class LabMachine:
         match step:
             case Plug(driver="dimm"):
                 record.outcome = self._plug(step)
+            case Plug(driver="virtio-mem"):
+                record.outcome = self._plug_virtio_mem(step)
             case Plug():
-                raise InputError(f"driver {step.driver!r}: no lab runs it, only 'dimm'")
+                raise InputError(f"driver {step.driver!r}: no lab runs it")
             case Unplug():
                 record.outcome = self._unplug(step)
             case Resize():
-                raise InputError(f"resize {step.id!r}: no lab device can be resized")
+                record.outcome = self._resize(step)
             case Online():
                 record.outcome = self._write_states(step, step.to)
             case Offline():
@@ -228,9 +278,12 @@ class LabMachine:
                 raise InputError("dump: no lab reads one; every page of a guest here is backed")
             case SetTunables():
                 record.outcome = self.set_tunables(step)
+        if self._virtio_mem:
+            wait_until_idle(self._guest)
         log = self._guest.kernel_log()
         record.events = [Event("kernel-log", line) for line in log]
-        if isinstance(step, Plug):
+        record.events.extend(_requests(log))
+        if isinstance(step, Plug) and step.id not in self._virtio_mem:
             record.outcome = self._judge_plug(step, log)
         elif not record.outcome and log:
             record.outcome = Outcome.refused(record.outcome.errno or "?", "", log[-1])
@@ -258,13 +311,41 @@ class LabMachine:
     def _judge_plug(self, step: Plug, log: list[str]) -> Outcome:
         """Tell whether the add succeeded: ACPI answers success in any case."""
         first = self._devices[step.id][0] // self._block_size
-        if self._guest.run(f"test -d {_MEMORY}/memory{first}").status == 0:
+        if self._has_block(first):
             return OK
         for line in log:
             for pattern, name, function in _ADD_REFUSALS:
                 if pattern.search(line):
                     return Outcome.refused(name, function, line)
         return Outcome.refused("?", "", log[-1] if log else "no memory block appeared")
+
+    def _plug_virtio_mem(self, step: Plug) -> Outcome:
+        if step.id in self._devices:
+            raise InputError(f"plug {step.id!r}: a device of that id is plugged already")
+        try:
+            state = plug_virtio_mem(
+                self._guest,
+                step.id,
+                int(step.size),
+                int(step.requested or 0),
+                block_bytes=None if step.block is None else int(step.block),
+                address=None if step.address is None else int(step.address),
+                node=step.node,
+            )
+        except QemuRefusedError as error:
+            raise InputError(str(error.args[0])) from error
+        self._devices[step.id] = (state.address, state.size_bytes)
+        self._virtio_mem.add(step.id)
+        return _reached(state)
+
+    def _resize(self, step: Resize) -> Outcome:
+        self._device(step.id)
+        if step.id not in self._virtio_mem:
+            raise InputError(f"resize {step.id!r}: a DIMM keeps its size")
+        try:
+            return _reached(resize_virtio_mem(self._guest, step.id, int(step.size)))
+        except QemuRefusedError as error:
+            raise InputError(str(error.args[0])) from error
 
     def _unplug(self, step: Unplug) -> Outcome:
         self._device(step.id)
@@ -288,8 +369,16 @@ class LabMachine:
         if ids is None:
             address, size = self._device(step.id or "")
             end = -(-(address + size) // self._block_size)
-            ids = part_of(range(address // self._block_size, end), step.part)
+            every: Sequence[int] = range(address // self._block_size, end)
+            if step.id in self._virtio_mem:
+                every = [id_ for id_ in every if self._has_block(id_)]
+            ids = part_of(every, step.part)
+            if not ids:
+                raise InputError(f"device {step.id!r}: has no memory blocks now")
         return ids
+
+    def _has_block(self, block: int) -> bool:
+        return self._guest.run(f"test -d {_MEMORY}/memory{block}").status == 0
 
     def _write_states(self, step: Online | Offline, word: str) -> Outcome:
         for block in self._blocks(step):
@@ -314,6 +403,27 @@ class LabMachine:
             if number:
                 raise LabError(f"{folder}/{name}: {errno.errorcode.get(number, number)}")
         return OK
+
+
+#: drivers/virtio/virtio_mem.c: virtio_mem_send_plug_request, ..._unplug_request; dynamic debug.
+_REQUEST = re.compile(r"virtio_mem virtio\d+: (un)?plugging memory: (0x[0-9a-f]+ - 0x[0-9a-f]+)$")
+
+
+def _requests(log: list[str]) -> Iterator[Event]:
+    """Yield what a virtio-mem driver asked of its device, in words that a prediction has too."""
+    for line in log:
+        match = _REQUEST.search(line)
+        if match is not None:
+            verb = "UNPLUG" if match[1] else "PLUG"
+            yield Event("driver", f"guest→host: {verb} {match[2]}")
+
+
+def _reached(state: VirtioMemState) -> Outcome:
+    """Tell whether the guest did as it was asked; it says nowhere why it did not."""
+    if state.plugged_bytes == state.requested_bytes:
+        return OK
+    why = f"plugged {state.plugged_bytes:#x} of {state.requested_bytes:#x} bytes requested"
+    return Outcome.refused("?", "", why)
 
 
 def _word(value: object) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from altmap.errors import InputError
 from altmap.pfn import format_size
@@ -39,6 +39,10 @@ class DimmSpace:
 
     base: int
     align: int
+
+    def aligned(self, least_bytes: int) -> DimmSpace:
+        """Return the same space for devices that want a coarser alignment."""
+        return replace(self, align=max(self.align, least_bytes))
 
 
 def platforms_of(family: str) -> tuple[str, ...]:
