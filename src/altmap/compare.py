@@ -237,6 +237,7 @@ _SOURCES = {
     "memmap_flags": "mm/memory_hotplug.c: mhp_init_memmap_on_memory",
     "nodes": "mm/memory_hotplug.c: node_states_set_node",
     "parameters": "mm/memory_hotplug.c: module parameters",
+    "balloon": "drivers/xen/balloon.c: balloon_stats",
     "outcome": "the refusing function that the prediction names",
 }
 
@@ -275,6 +276,7 @@ def _compare_files(
         ("proc/iomem", _iomem),
         ("sys/devices/system/memory", _memory),
         ("sys/module/memory_hotplug/parameters", _parameters),
+        ("sys/devices/system/xen_memory", _balloon),
     ):
         file = _File(name)
         fill_exact(file, predicted, observed)
@@ -502,6 +504,12 @@ def _memory(file: _File, predicted: Observation, observed: Observation) -> None:
             f"{name}/valid_zones", a and a.valid_zones, b and b.valid_zones, _SOURCES["valid_zones"]
         )
         file.exact(f"{name} nodes", a and a.nodes, b and b.nodes, _SOURCES["state"])
+
+
+def _balloon(file: _File, predicted: Observation, observed: Observation) -> None:
+    mine, other = predicted.balloon, observed.balloon
+    for name in ("target_kb", "current_kb", "low_kb", "high_kb") if mine or other else ():
+        file.exact(name, getattr(mine, name, None), getattr(other, name, None), _SOURCES["balloon"])
 
 
 def _parameters(file: _File, predicted: Observation, observed: Observation) -> None:

@@ -13,6 +13,7 @@ from altmap.drivers.acpi import AcpiDimms
 from altmap.drivers.dlpar import DlparDimms
 from altmap.drivers.driver import Device, Devices, Driver
 from altmap.drivers.hyperv import HypervHost
+from altmap.drivers.xen import XenBalloon
 from altmap.errors import InputError
 from altmap.kernel.hotplug import (
     memory_block_offline,
@@ -22,11 +23,13 @@ from altmap.kernel.hotplug import (
 )
 from altmap.kernel.state import Kernel
 from altmap.kernel.touch import KernelFault
-from altmap.linux.observation import Observation
+from altmap.linux.observation import BalloonFolder, Observation
 from altmap.observe import Observer
 from altmap.platform.backing import Backing
+from altmap.platform.xen import XenDomain
 from altmap.runner import run_scenario
 from altmap.scenario import (
+    XEN_HOST_BYTES,
     Dump,
     Fill,
     Free,
@@ -37,6 +40,7 @@ from altmap.scenario import (
     Resize,
     Scenario,
     SetTunables,
+    Size,
     Step,
     Unplug,
     part_of,
@@ -76,6 +80,7 @@ class ModelMachine:
     notes: list[str] = field(default_factory=list)
     crashed: bool = False
     _drivers: dict[str, Driver] = field(default_factory=dict)
+    _balloon: XenBalloon | None = None
     _devices: Devices = field(init=False)
 
     def __post_init__(self) -> None:
@@ -99,7 +104,9 @@ class ModelMachine:
         if seen is None:
             kernel, backing, blank = boot(machine)
             observer = Observer(kernel, blank, blank=True, pages=pages)
-            return cls(kernel, backing, observer, blank.parameters)
+            booted = cls(kernel, backing, observer, blank.parameters)
+            booted._take_balloon(blank, machine)
+            return booted
         adopted = adopt(seen, machine)
         observer = Observer(adopted.kernel, seen, pages=pages)
         made = cls(adopted.kernel, adopted.backing, observer, seen.parameters, list(adopted.notes))
@@ -108,7 +115,29 @@ class ModelMachine:
             device = Device(drivers.get(id_, "dimm"), addition.pfns, addition)
             made._devices.by_id[id_] = device
             made._driver(device.driver).take_over(device)
+        made._take_balloon(seen, machine)
         return made
+
+    def _take_balloon(self, seen: Observation, machine: Machine) -> None:
+        """Let a Xen domain have its balloon."""
+        if seen.balloon is None:
+            return
+        kib = self.kernel.arch.page_size_bytes // 1024
+        limits = [machine.xen_max_memory, machine.xen_host_memory]
+        if machine.platform == "xen" and machine.xen_host_memory is None:
+            limits.append(Size(XEN_HOST_BYTES))
+        most = min((int(limit) for limit in limits if limit is not None), default=None)
+        domain = XenDomain(
+            self.backing,
+            seen.balloon.current_kb // kib,
+            None if most is None else most // 1024 // kib,
+        )
+        self._balloon = self._drivers["xen"] = XenBalloon.of_domain(
+            self._devices,
+            domain,
+            [(line.start, line.end) for line in seen.iomem or () if not line.depth],
+            seen.balloon.target_kb // kib,
+        )
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -132,7 +161,12 @@ class ModelMachine:
         """Return what the machine's files show now."""
         shown = parameters_shown(self.kernel.tunables)
         parameters = {name: shown.get(name, text) for name, text in self._base_parameters.items()}
-        return replace(self._observer.look(), parameters=parameters)
+        balloon = self._balloon
+        kib = self.kernel.arch.page_size_bytes // 1024
+        folder = balloon and BalloonFolder(
+            balloon.target * kib, balloon.current * kib, balloon.low_nr_pages * kib
+        )
+        return replace(self._observer.look(), parameters=parameters, balloon=folder)
 
     def perform(self, step: Step) -> StepRecord:
         """Perform one step.
@@ -164,7 +198,7 @@ class ModelMachine:
     def _dispatch(self, step: Step) -> Outcome:
         match step:
             case Plug():
-                return self._driver(step.driver).plug(step)
+                return (self._balloon or self._driver(step.driver)).plug(step)
             case Unplug():
                 return self._driver_of(step.id).unplug(step.id)
             case Resize():
@@ -211,6 +245,8 @@ class ModelMachine:
         if ids is None:
             assert step.id is not None  # checked with the scenario
             ids = part_of(self.kernel.block_ids(self._devices.get(step.id).pfns), step.part)
+            if not ids:
+                raise InputError(f"device {step.id!r}: has no memory block yet")
         absent = [id_ for id_ in ids if id_ not in self.kernel.added_blocks]
         if absent:
             verb = type(step).__name__.lower()
@@ -219,7 +255,7 @@ class ModelMachine:
 
     def _online(self, step: Online) -> Outcome:
         ids = self.blocks_of(step)
-        if ids == list(range(ids[0], ids[-1] + 1)):
+        if self._balloon is None and ids == list(range(ids[0], ids[-1] + 1)):
             outcome, block = online_blocks(self.kernel, range(ids[0], ids[-1] + 1), step.to)
             return _about(outcome, block)
         for block in ids:
@@ -227,6 +263,8 @@ class ModelMachine:
             outcome = memory_block_online(self.kernel, pfns, step.to)
             if not outcome:
                 return _about(outcome, block)
+            for driver in self._drivers.values():
+                driver.work()
         return OK
 
     def _offline(self, step: Offline) -> Outcome:

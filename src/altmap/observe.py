@@ -122,8 +122,9 @@ class Observer:
         gains |= {"Shmem": filled, "Cached": filled}
         now = _direct_map_kib(self._kernel)
         gains |= {name: kib - self._start_maps.get(name, 0) for name, kib in now.items()}
-        if self._blank and "DirectMap2M" in gains:
-            gains["DirectMap2M"] += self._kib(len(self._kernel.boot_ram))
+        small = "DirectMap2M" if self._kernel.tunables.direct_map_2m else "DirectMap4k"
+        if self._blank and small in gains:
+            gains[small] += self._kib(len(self._kernel.boot_ram))
         shown = {
             name: max(0, value + gains.get(name, 0)) for name, value in self._base.meminfo.items()
         }
@@ -236,6 +237,8 @@ class Observer:
         layers: list[tuple[PfnSet, int]] = []
         changed = kernel.pages_of(kernel.changed_blocks)
         shown = kernel.pages_of(kernel.changed_blocks & kernel.online_blocks)
+        changed |= kernel.changed_pages
+        shown |= kernel.changed_pages & kernel.pages_of(kernel.online_blocks)
         present = PfnSet()
         for zone in kernel.zones.values():
             present |= zone.present & shown
@@ -423,7 +426,8 @@ def _direct_map_kib(kernel: Kernel) -> dict[str, int]:
         _, large = direct_map_leaves(kernel, addition)
         large_kib += len(large) << 20
         total_kib += len(addition.pfns) * kernel.arch.page_size_bytes // 1024
-    return {"DirectMap2M": total_kib - large_kib, "DirectMap1G": large_kib}
+    small = "DirectMap2M" if kernel.tunables.direct_map_2m else "DirectMap4k"
+    return {small: total_kib - large_kib, "DirectMap1G": large_kib}
 
 
 def _resource_lines(additions: list[Addition], page: int) -> list[tuple[int, int, str]]:

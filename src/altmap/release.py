@@ -58,6 +58,11 @@ class Release:
         An add that cannot create its memory blocks forgets where its memmap lies, and frees it.
     uncounts_failed_memmap : bool
         ``nr_memmap_pages`` loses a section's memmap that could not be had.
+    xen_extra_memory : str
+        Where RAM of a Xen domain without backing is at boot: ``ballooned`` (on the balloon's list)
+        or ``unpopulated`` (set aside for other drivers).
+    xen_keeps_ibft : bool
+        A Xen domain's RAM leaves out 512 KiB to 1 MiB, where an iBFT may lie.
     has_auto_movable : bool
         ``memory_hotplug.online_policy=auto-movable`` and memory groups.
     shape : str
@@ -91,6 +96,8 @@ class Release:
     hyperv_onlines_offline_tail: bool = False
     frees_altmap_of_failed_add: bool = False
     uncounts_failed_memmap: bool = False
+    xen_extra_memory: str = "ballooned"
+    xen_keeps_ibft: bool = False
     has_auto_movable: bool = True
     boot_reserved_bytes: int = 118394880
     boot_used_bytes: int = 38240 << 10
@@ -124,6 +131,8 @@ _6_1 = Release(
         "hyperv_onlines_offline_tail": "drivers/hv/hv_balloon.c: handle_pg_range (v6.1)",
         "frees_altmap_of_failed_add": "mm/memory_hotplug.c: add_memory_resource (v6.1.192)",
         "uncounts_failed_memmap": "no such counter (v6.1)",
+        "xen_extra_memory": "drivers/xen/balloon.c: balloon_add_regions (v6.1)",
+        "xen_keeps_ibft": "arch/x86/xen/setup.c: xen_memory_setup (v6.1)",
         "has_auto_movable": "mm/memory_hotplug.c: auto_movable_zone_for_pfn (v6.1)",
         "debian_default_online": "CONFIG_MEMORY_HOTPLUG_DEFAULT_ONLINE in Debian's kernel package",
     },
@@ -141,6 +150,8 @@ _6_12 = replace(
     acpi_asks_only_if_supported=False,
     dlpar_asks=True,
     hyperv_chunk="block",
+    xen_extra_memory="unpopulated",
+    xen_keeps_ibft=True,
     boot_reserved_bytes=111181824,
     boot_used_bytes=33600 << 10,
     debian_default_online={"x86_64": "online"},
@@ -163,6 +174,8 @@ _6_12 = replace(
             "mm/memory_hotplug.c: create_altmaps_and_memory_blocks (v6.12.117)"
         ),
         "uncounts_failed_memmap": "mm/sparse-vmemmap.c: populate_section_memmap (v6.12.117)",
+        "xen_extra_memory": "arch/x86/xen/enlighten.c: arch_xen_unpopulated_init (v6.12)",
+        "xen_keeps_ibft": "arch/x86/xen/setup.c: xen_memory_setup (v6.12)",
         "has_auto_movable": "mm/memory_hotplug.c: auto_movable_zone_for_pfn (v6.12)",
         "debian_default_online": "CONFIG_MEMORY_HOTPLUG_DEFAULT_ONLINE in Debian's kernel package",
     },

@@ -153,5 +153,8 @@ class Driver(ABC):
         driver = self.devices.get(id_).driver
         raise InputError(f"resize {id_!r} to {size_bytes:#x}: a {driver!r} device keeps its size")
 
+    def work(self) -> None:  # noqa: B027
+        """Do what the driver does by itself once a block was onlined; few have a thread."""
+
     def take_over(self, device: Device) -> None:  # noqa: B027
         """Carry on with a device that was there before the start; few drivers keep books."""

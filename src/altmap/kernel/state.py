@@ -43,6 +43,8 @@ class Tunables:
         ``offline``, ``online``, ``online_kernel`` or ``online_movable``.
     direct_map_1g : bool
         The CPU maps 1 GiB leaves (``pdpe1gb``).
+    direct_map_2m : bool
+        The CPU maps 2 MiB leaves (``pse``); not in a paravirtual Xen domain.
     debug_vm : bool
         CONFIG_DEBUG_VM, with poisoning of new struct pages on: a memmap is written at add.
     khugepaged : bool
@@ -56,6 +58,7 @@ class Tunables:
     movable_node: bool = False
     auto_online_blocks: str = "offline"
     direct_map_1g: bool = True
+    direct_map_2m: bool = True
     debug_vm: bool = False
     khugepaged: bool = True
 
@@ -146,6 +149,8 @@ class Kernel:
         Nodes that were online at boot, and those that have CPUs.
     changed_blocks : PfnSet
         Ids of blocks that were onlined, offlined, added or removed since the start.
+    changed_pages : PfnSet
+        Pages that a driver took from the buddy or gave to it since the start, in whatever block.
     computes_watermarks : bool
         Watermarks follow the rule; off for a machine whose own start shows that it has others.
     events : list of Event
@@ -180,6 +185,7 @@ class Kernel:
     boot_nodes: frozenset[int] = frozenset()
     cpu_nodes: frozenset[int] = frozenset({0})
     changed_blocks: PfnSet = field(default_factory=PfnSet)
+    changed_pages: PfnSet = field(default_factory=PfnSet)
     computes_watermarks: bool = True
     events: list[Event] = field(default_factory=list)
 
