@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import partial
+from typing import Any
 
 from altmap.linux.kpageflags import is_memmap
 from altmap.linux.observation import Observation, PageRun, ZoneInfo, page_size_bytes
@@ -128,6 +130,7 @@ def compare(predicted: Trace, observed: Trace) -> Comparison:
         f"{predicted.target} {predicted.release}", f"{observed.target} {observed.release}"
     )
     start = observed.steps[0].observation
+    chosen = PfnSet()
     for index, folder in enumerate(observed.folder_names()):
         mine = predicted.steps[index]
         other = observed.steps[index]
@@ -136,9 +139,21 @@ def compare(predicted: Trace, observed: Trace) -> Comparison:
         if mine.observation is None or other.observation is None or start is None:
             continue
         tolerance = _tolerance(start, other.observation)
-        for file in _compare_files(mine.observation, other.observation, tolerance):
+        chosen = _chosen_by_buddy(chosen, mine)
+        for file in _compare_files(mine.observation, other.observation, tolerance, chosen):
             result.files.append(file.verdict(folder))
     return result
+
+
+def _chosen_by_buddy(before: PfnSet, step: StepRecord) -> PfnSet:
+    """Return the page frames that stand for pages that the buddy chose for a balloon."""
+    chosen = before.copy()
+    for event in step.events:
+        if event.pfns is not None and event.kind == "ballooned":
+            chosen |= event.pfns
+        elif event.pfns is not None and event.kind == "populated":
+            chosen -= event.pfns
+    return chosen
 
 
 def compare_layout(booted: Observation, observed: Observation, step: str) -> list[FileVerdict]:
@@ -237,6 +252,7 @@ _SOURCES = {
     "memmap_flags": "mm/memory_hotplug.c: mhp_init_memmap_on_memory",
     "nodes": "mm/memory_hotplug.c: node_states_set_node",
     "parameters": "mm/memory_hotplug.c: module parameters",
+    "ballooned": "drivers/xen/balloon.c: decrease_reservation",
     "balloon": "drivers/xen/balloon.c: balloon_stats",
     "outcome": "the refusing function that the prediction names",
 }
@@ -259,7 +275,10 @@ def _why(status: str, why: str) -> str:
 
 
 def _compare_files(
-    predicted: Observation, observed: Observation, tolerance: tuple[int, str]
+    predicted: Observation,
+    observed: Observation,
+    tolerance: tuple[int, str],
+    chosen: PfnSet,
 ) -> Iterator[_File]:
     for name, fill in (
         ("proc/meminfo", _meminfo),
@@ -272,7 +291,7 @@ def _compare_files(
         fill(file, predicted, observed, tolerance)
         yield file
     for name, fill_exact in (
-        ("proc/kpageflags", _kpageflags),
+        ("proc/kpageflags", partial(_kpageflags, chosen=chosen)),
         ("proc/iomem", _iomem),
         ("sys/devices/system/memory", _memory),
         ("sys/module/memory_hotplug/parameters", _parameters),
@@ -415,19 +434,32 @@ def _chunk_pages(counts: tuple[int, ...]) -> int:
     return sum(count << order for order, count in enumerate(counts))
 
 
-def _kpageflags(file: _File, predicted: Observation, observed: Observation) -> None:
+def _kpageflags(
+    file: _File, predicted: Observation, observed: Observation, *, chosen: PfnSet
+) -> None:
     if predicted.kpageflags is None or observed.kpageflags is None:
         return
     mine, other = _classes(predicted.kpageflags), _classes(observed.kpageflags)
-    for name, source in (
-        ("memmap pages and their flags", "memmap_flags"),
-        ("pages without an online memmap", "kpageflags"),
-        ("PageOffline pages", "kpageflags"),
-    ):
-        file.exact(name, mine[name], other[name], _SOURCES[source])
+    if observed.balloon is None:
+        # In a Xen domain the flag of memmap pages marks page tables (arch/x86/xen/mmu_pv.c).
+        file.exact(_MEMMAP, mine[_MEMMAP], other[_MEMMAP], _SOURCES["memmap_flags"])
+    file.exact(_NO_MEMMAP, mine[_NO_MEMMAP], other[_NO_MEMMAP], _SOURCES["kpageflags"])
+    withheld, seen = PfnSet.of(mine[_WITHHELD]), PfnSet.of(other[_WITHHELD])
+    if chosen:
+        # What the buddy chose lies anywhere; there must be as many, and all others where predicted.
+        source = _SOURCES["ballooned"]
+        file.exact(f"number of {_WITHHELD}", len(withheld), len(seen), source)
+        withheld -= chosen
+        seen &= withheld
+    file.exact(_WITHHELD, withheld, seen, _SOURCES["kpageflags"])
 
 
-def _classes(runs: tuple[PageRun, ...]) -> dict[str, object]:
+_MEMMAP = "memmap pages and their flags"
+_NO_MEMMAP = "pages without an online memmap"
+_WITHHELD = "PageOffline pages"
+
+
+def _classes(runs: tuple[PageRun, ...]) -> dict[str, Any]:
     """Return what must be exact: where memmap pages are, with which flags, and what is no page."""
     memmap: dict[int, PfnSet] = {}
     nopage, offline = PfnSet(), PfnSet()
@@ -440,9 +472,9 @@ def _classes(runs: tuple[PageRun, ...]) -> dict[str, object]:
         elif is_memmap(run.flags):
             memmap.setdefault(run.flags, PfnSet()).__ior__(pfns)
     return {
-        "memmap pages and their flags": {f"{flags:#x}": s for flags, s in memmap.items()},
-        "pages without an online memmap": nopage,
-        "PageOffline pages": offline,
+        _MEMMAP: {f"{flags:#x}": s for flags, s in memmap.items()},
+        _NO_MEMMAP: nopage,
+        _WITHHELD: offline,
     }
 
 

@@ -116,7 +116,7 @@ class Observer:
             "MemTotal": self._kib(total),
             "MemFree": self._kib(free),
             "MemAvailable": self._kib(free - totalreserve_nr_pages(self._kernel) + self._reserve),
-            "CommitLimit": self._kib(total) // 2,
+            "CommitLimit": self._commit_limit_kib(total),
         }
         filled = self._kib(sum(len(pages) for pages in self._kernel.files.values()))
         gains |= {"Shmem": filled, "Cached": filled}
@@ -131,6 +131,15 @@ class Observer:
         if self._kernel.policy.accounting.meminfo_line:
             shown[_COUNTER] = self._kib(max(0, self._kernel.memmap_nr_pages()))
         return shown
+
+    def _commit_limit_kib(self, gained: int) -> int:
+        """Return what the commit limit gains: half of all pages, rounded down to a page.
+
+        Source: ``mm/util.c: vm_commit_limit``, with the default ``overcommit_ratio``.
+        """
+        assert self._base.meminfo is not None  # asked for by who fills it in
+        before = self._base.meminfo.get("MemTotal", 0) // self._kib(1)
+        return self._kib((before + gained) // 2) - self._kib(before // 2)
 
     def _vmstat(self, counts: dict[tuple[int, str], _Counts]) -> dict[str, int] | None:
         if self._base.vmstat is None:

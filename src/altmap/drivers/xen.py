@@ -169,7 +169,8 @@ class XenBalloon(Driver):
         kernel = self.kernel
         nr_pages = self.domain.may_have(wanted)
         pages = self.ballooned.retrieve(nr_pages)
-        new = [z for z in kernel.zones.values() if z.present.count(pages) and not kernel.managed(z)]
+        zones = kernel.kernel_zones(0)
+        new = [z for z in zones if z.present.count(pages) and not kernel.managed(z)]
         self._note_calls("XENMEM_populate_physmap", "given", pages, "increase_reservation")
         if again := len(pages & self.domain.backing.backed):
             kernel.note(
@@ -197,14 +198,11 @@ class XenBalloon(Driver):
         return OK
 
     def _decrease_reservation(self, wanted: int) -> Outcome:
-        """Take pages from the buddy, scrub them, and give them back to the hypervisor.
-
-        GFP_HIGHUSER: from the highest kernel zone first, and not from ZONE_MOVABLE.
-        """
+        """Take pages from the buddy, scrub them, and give them back to the hypervisor."""
         kernel = self.kernel
         available = kernel.free_nr_pages() - totalreserve_nr_pages(kernel)
         nr_pages = min(wanted, max(0, available), kernel.available_nr_pages())
-        pages = kernel.find_free(list(reversed(kernel.kernel_zones(0))), nr_pages) or PfnSet()
+        pages = self._from_buddy(nr_pages)
         kernel.touch("write", pages, "xenmem_reservation_scrub_page", "zeros over pages")
         self._note_calls("XENMEM_decrease_reservation", "taken back", pages, "decrease_reservation")
         self.domain.decrease_reservation(pages)
@@ -225,6 +223,26 @@ class XenBalloon(Driver):
                 f"{wanted - len(pages)} pages more were to be had than are available, four times",
             )
         return OK
+
+    def _from_buddy(self, nr_pages: int) -> PfnSet:
+        """Return pages as GFP_HIGHUSER gets them: unmovable, from the highest kernel zone first.
+
+        That zone gives whole free pageblocks only, and its smaller chunks not before the zones
+        below it have nothing left (``mm/page_alloc.c: alloc_flags_nofragment``).
+        """
+        kernel = self.kernel
+        highest, *lower = reversed(kernel.kernel_zones(0))
+        block = kernel.arch.pageblock_nr_pages
+        whole = sum(
+            max(0, run.end // block - -(-run.start // block)) * block
+            for run in kernel.free(highest).ranges()
+        )
+        for nr_first in (min(nr_pages, whole), nr_pages):
+            first = kernel.find_free([highest], nr_first)
+            rest = None if first is None else kernel.find_free(lower, nr_pages - nr_first)
+            if first is not None and rest is not None:
+                return first | rest
+        return kernel.find_free([highest, *lower], nr_pages) or PfnSet()
 
     def _reserve_additional_memory(self) -> Outcome:
         """Add as many sections as the target needs beyond all pages that the driver knows."""
