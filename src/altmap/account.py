@@ -134,7 +134,7 @@ def _withheld(seen: Observation, page: int, missing: int) -> Iterator[Loss]:
     fake = min(fake, max(0, missing - hosted))
     yield from _losses(
         (hosted, "memmap of added memory, in that memory itself"),
-        (fake, "fake-offline: withheld by a driver, or ballooned"),
+        (fake, "fake-offline: withheld by a driver"),
         (missing - hosted - fake, "kept at boot: kernel image, memmap of boot memory, firmware"),
     )
 

@@ -77,6 +77,9 @@ def boot(machine: Machine) -> tuple[Kernel, Backing, Observation]:
         raise InputError(
             f"machine.platform {machine.platform!r}: {arch.name} has {', '.join(platforms)}"
         )
+    for name in ("xen_host_memory", "xen_max_memory"):
+        if getattr(machine, name) is not None and machine.platform != "xen":
+            raise InputError(f"machine.{name}: need the platform 'xen'")
     layout = _layout(machine, arch, release)
     end = (layout.ram.max() + 1) * arch.page_size_bytes
     block_bytes = boot_block_size_bytes(arch, end)

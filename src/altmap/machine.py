@@ -161,12 +161,16 @@ class ModelMachine:
         """Return what the machine's files show now."""
         shown = parameters_shown(self.kernel.tunables)
         parameters = {name: shown.get(name, text) for name, text in self._base_parameters.items()}
+        return replace(self._observer.look(), parameters=parameters, balloon=self._balloon_folder())
+
+    def _balloon_folder(self) -> BalloonFolder | None:
         balloon = self._balloon
+        if balloon is None:
+            return None
         kib = self.kernel.arch.page_size_bytes // 1024
-        folder = balloon and BalloonFolder(
-            balloon.target * kib, balloon.current * kib, balloon.low_nr_pages * kib
+        return BalloonFolder(
+            balloon.target * kib, balloon.current * kib, len(balloon.ballooned) * kib
         )
-        return replace(self._observer.look(), parameters=parameters, balloon=folder)
 
     def perform(self, step: Step) -> StepRecord:
         """Perform one step.

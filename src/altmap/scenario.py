@@ -330,7 +330,8 @@ def _check_xen(machine: Machine) -> None:
     memory, most = machine.memory or 1 << 30, machine.xen_max_memory
     if most is not None and (most < memory or most % (4 << 10)):
         raise InputError(
-            f"machine.xen_max_memory {most:#x}: need whole pages, machine.memory {memory:#x} at least"
+            f"machine.xen_max_memory {most:#x}: need whole pages, "
+            f"machine.memory {memory:#x} at least"
         )
     host = XEN_HOST_BYTES if machine.xen_host_memory is None else machine.xen_host_memory
     if host % (1 << 20) or host < memory + _XEN_OWN_BYTES:

@@ -72,6 +72,7 @@ class XenBalloon(Driver):
         ``balloon_stats``: pages to have, pages that are backed, and those together with the
         ballooned ones; *total* counts sections from their add on and never falls.
     ballooned : BalloonedPages
+        Their number is ``balloon_low``.
     state : str
         ``DONE``, ``WAIT`` (for added blocks to go online) or ``ECANCELED``.
     """
@@ -103,16 +104,11 @@ class XenBalloon(Driver):
         devices.by_id[BALLOON] = Device("xen", PfnRange(0, 0))
         return made
 
-    @property
-    def low_nr_pages(self) -> int:
-        """``balloon_low``: the pages on the list."""
-        return len(self.ballooned)
-
     def plug(self, plug: Plug) -> Outcome:
         """Refuse: nothing is plugged into a domain."""
         raise InputError(f"plug {plug.id!r}: a Xen domain gets memory from its balloon only")
 
-    def resize(self, id_: str, size_bytes: int) -> Outcome:
+    def resize(self, id_: str, size_bytes: int) -> Outcome:  # noqa: ARG002 (there is one)
         """Set the target as a write to ``target_kb`` does, and let the driver work.
 
         The write itself always succeeds. The outcome says whether the domain then has what it was
@@ -263,8 +259,8 @@ class XenBalloon(Driver):
             )
         kernel.note(
             "driver",
-            f"{credit} pages beyond the {self.total} there are: {nr_pages // section} sections "
-            f"of address space, {pfns}, in the first gap that holds them",
+            f"{credit} pages beyond the {self.total} there are: address space for whole sections, "
+            f"{nr_pages // section}, goes to the first gap that holds them, {pfns}",
             pfns,
             "reserve_additional_memory",
         )
