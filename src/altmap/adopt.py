@@ -478,7 +478,9 @@ def _take_domain(kernel: Kernel, seen: Observation, backing: Backing) -> None:
     offline = kernel.pages_of(kernel.added_blocks - kernel.online_blocks)
     surplus = len(backing.backed - offline) + 1 - owned
     if surplus > 0:
-        backing.backed -= kernel.reserved.highest(min(surplus, len(kernel.reserved)))
+        # Holes of a pageblock are reserved too, and no RAM.
+        reserved = kernel.reserved & backing.backed
+        backing.backed -= reserved.highest(min(surplus, len(reserved)))
     backing.backed -= offline
 
 

@@ -44,6 +44,9 @@ class Release:
         ``/proc/kpageflags`` of a pfn without an online memmap.
     lowmem_includes_movable : bool
         ZONE_MOVABLE takes its share of ``min_free_kbytes`` like a kernel zone.
+    reserves_follow_managed : bool
+        Lowmem reserves follow pages that a driver gives to or takes from online memory; else they
+        change only when memory goes online or offline.
     acpi_asks_only_if_supported : bool
         The ACPI driver passes MHP_MEMMAP_ON_MEMORY only for a size that supports it; else always.
     dlpar_asks : bool
@@ -89,6 +92,7 @@ class Release:
     refuses_unsupported_memmap: bool = False
     nopage_flags: int = _NOPAGE
     lowmem_includes_movable: bool = True
+    reserves_follow_managed: bool = False
     acpi_asks_only_if_supported: bool = True
     dlpar_asks: bool = False
     hyperv_chunk: str = "128MiB"
@@ -122,6 +126,7 @@ _6_1 = Release(
         "memmap_page_flags": "mm/memory_hotplug.c: mhp_init_memmap_on_memory (v6.1)",
         "nopage_flags": "fs/proc/page.c: stable_page_flags (v6.1)",
         "lowmem_includes_movable": "mm/page_alloc.c: __setup_per_zone_wmarks (v6.1)",
+        "reserves_follow_managed": "mm/page_alloc.c: adjust_managed_page_count (v6.1)",
         "acpi_asks_only_if_supported": (
             "drivers/acpi/acpi_memhotplug.c: acpi_memory_enable_device (v6.1)"
         ),
@@ -163,6 +168,7 @@ _6_12 = replace(
         "memmap_page_flags": "mm/memory_hotplug.c: mhp_init_memmap_on_memory (v6.12)",
         "nopage_flags": "fs/proc/page.c: stable_page_flags (v6.12)",
         "lowmem_includes_movable": "mm/page_alloc.c: __setup_per_zone_wmarks (v6.12)",
+        "reserves_follow_managed": "mm/page_alloc.c: adjust_managed_page_count (v6.12)",
         "acpi_asks_only_if_supported": (
             "drivers/acpi/acpi_memhotplug.c: acpi_memory_enable_device (v6.12)"
         ),
@@ -267,6 +273,7 @@ _7_3 = replace(
     _6_12,
     name="7.3",
     nopage_flags=0,
+    reserves_follow_managed=True,
     hyperv_foreign_pages="generic",
     shape="7.3",
     boot_reserved_bytes=117882880,
@@ -274,6 +281,7 @@ _7_3 = replace(
     sources={
         **_6_12.sources,
         "nopage_flags": "fs/proc/page.c: stable_page_flags (v7.3)",
+        "reserves_follow_managed": "mm/page_alloc.c: adjust_managed_page_count (v7.3)",
         "hyperv_foreign_pages": "drivers/hv/hv_balloon.c: hv_online_page (v7.3)",
     },
 )

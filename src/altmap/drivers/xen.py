@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from altmap.drivers.driver import Device, Devices, Driver
 from altmap.errors import InputError
 from altmap.kernel.hotplug import add_memory_resource, settle
-from altmap.kernel.watermarks import totalreserve_nr_pages
+from altmap.kernel.watermarks import adjust_managed_page_count, totalreserve_nr_pages
 from altmap.pfn import PfnRange, PfnSet
 from altmap.platform.xen import XenDomain
 from altmap.scenario import Plug
@@ -178,6 +178,7 @@ class XenBalloon(Driver):
         self.domain.populate_physmap(pages)
         kernel.fake_offline -= pages
         kernel.changed_pages |= pages
+        adjust_managed_page_count(kernel)
         self.current += len(pages)
         if pages:
             text = f"{len(pages)} pages given to the buddy"
@@ -204,6 +205,7 @@ class XenBalloon(Driver):
         self.domain.decrease_reservation(pages)
         kernel.fake_offline |= pages
         kernel.changed_pages |= pages
+        adjust_managed_page_count(kernel)
         self.ballooned.append(pages)
         self.current -= len(pages)
         kernel.note(

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from math import isqrt
 
 from altmap.kernel.state import Kernel
 from altmap.kernel.zone import MOVABLE, Watermarks, Zone
 
-__all__ = ("init_per_zone_wmark_min", "totalreserve_nr_pages")
+__all__ = ("adjust_managed_page_count", "init_per_zone_wmark_min", "totalreserve_nr_pages")
 
 _SCALE_FACTOR = 10  # vm.watermark_scale_factor, of 10000
 #: vm.lowmem_reserve_ratio; zones not named have no reserve.
@@ -43,6 +44,22 @@ def init_per_zone_wmark_min(
     for missing in missing_nr_pages:
         then = managed | {zone.key: managed[zone.key] - missing} if zone else managed
         _set_all(kernel, zones, then)
+
+
+def adjust_managed_page_count(kernel: Kernel) -> None:
+    """Let the lowmem reserves follow pages that a driver gave to or took from online memory.
+
+    Watermarks do not follow. Releases differ in whether reserves do
+    (``mm/page_alloc.c: adjust_managed_page_count``).
+    """
+    if not kernel.release.reserves_follow_managed or not kernel.computes_watermarks:
+        return
+    online = kernel.online_nodes()
+    zones = [zone for zone in kernel.zones.values() if zone.node in online]
+    managed = {zone.key: kernel.nr_managed(zone) for zone in zones}
+    for zone in zones:
+        protection = _protection(kernel.node_zones(zone.node), zone, managed)
+        zone.watermarks = replace(zone.watermarks, protection=protection)
 
 
 def totalreserve_nr_pages(kernel: Kernel) -> int:
