@@ -540,8 +540,16 @@ def _memory(file: _File, predicted: Observation, observed: Observation) -> None:
 
 def _balloon(file: _File, predicted: Observation, observed: Observation) -> None:
     mine, other = predicted.balloon, observed.balloon
-    for name in ("target_kb", "current_kb", "low_kb", "high_kb") if mine or other else ():
-        file.exact(name, getattr(mine, name, None), getattr(other, name, None), _SOURCES["balloon"])
+    if mine is None and other is None:
+        return
+    source = _SOURCES["balloon"]
+    for name in ("target_kb", "current_kb", "low_kb", "high_kb"):
+        file.exact(name, getattr(mine, name, None), getattr(other, name, None), source)
+    for table in ("meminfo", "vmstat"):
+        a, b = getattr(predicted, table) or {}, getattr(observed, table) or {}
+        for name in ("Balloon", "nr_balloon_pages"):
+            if name in b:
+                file.exact(f"proc/{table} {name}", a.get(name), b[name], source)
 
 
 def _parameters(file: _File, predicted: Observation, observed: Observation) -> None:

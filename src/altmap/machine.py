@@ -161,7 +161,9 @@ class ModelMachine:
         """Return what the machine's files show now."""
         shown = parameters_shown(self.kernel.tunables)
         parameters = {name: shown.get(name, text) for name, text in self._base_parameters.items()}
-        return replace(self._observer.look(), parameters=parameters, balloon=self._balloon_folder())
+        look = replace(self._observer.look(), parameters=parameters)
+        folder = self._balloon_folder()
+        return look if folder is None else _with_balloon(look, folder)
 
     def _balloon_folder(self) -> BalloonFolder | None:
         balloon = self._balloon
@@ -306,6 +308,19 @@ def _where(fault: Fault) -> str:
 
 def _about(outcome: Outcome, block: int) -> Outcome:
     return outcome if outcome else replace(outcome, why=f"memory{block}: {outcome.why}")
+
+
+_XEN_PAGE_KIB = 4  # include/xen/page.h: XEN_PAGE_SIZE, which is Linux's on x86
+
+
+def _with_balloon(look: Observation, folder: BalloonFolder) -> Observation:
+    """Return the files with the balloon's counters; since 7.3 two other files have them too."""
+    meminfo, vmstat = look.meminfo, look.vmstat
+    if meminfo is not None and "Balloon" in meminfo:
+        meminfo = meminfo | {"Balloon": folder.low_kb}
+    if vmstat is not None and "nr_balloon_pages" in vmstat:
+        vmstat = vmstat | {"nr_balloon_pages": folder.low_kb // _XEN_PAGE_KIB}
+    return replace(look, meminfo=meminfo, vmstat=vmstat, balloon=folder)
 
 
 def predict(scenario: Scenario, seen: Observation | None = None, *, pages: bool = True) -> Trace:
