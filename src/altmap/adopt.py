@@ -117,6 +117,7 @@ def adopt(seen: Observation, machine: Machine) -> Adopted:
         raise InputError("machine.devices: they cover all RAM, nothing is left that booted")
     _take_zones(kernel, seen, ram)
     _take_pages(kernel, seen, notes)
+    _take_domain(kernel, seen, backing)
     for device in devices:
         if device.driver == "hyperv":
             backing.backed -= kernel.fake_offline & plugged[device.id].pfns
@@ -229,6 +230,8 @@ def _tunables(seen: Observation, machine: Machine, arch: Arch, release: Release)
         )
     if seen.meminfo and "DirectMap1G" not in seen.meminfo:
         tunables.direct_map_1g = False
+    if seen.balloon is not None and not (seen.meminfo or {}).get("DirectMap2M"):
+        tunables.direct_map_2m = False
     return tunables
 
 
@@ -580,6 +583,27 @@ def _take_memmaps(kernel: Kernel, fixed: PfnSet) -> None:
         if not addition.memmap.self_hosted:
             addition.host_pages = fixed.highest(kernel.arch.memmap_nr_pages(len(addition.pfns)))
             fixed = fixed - addition.host_pages
+
+
+def _take_domain(kernel: Kernel, seen: Observation, backing: Backing) -> None:
+    """Find out which page frames of a Xen domain nobody backs.
+
+    Ballooned pages are PageOffline. RAM beyond what the domain has at boot may be set aside for
+    other drivers instead: reserved pages at the end of boot memory, as many as the domain's pages
+    leave over. Page 0 is the domain's, but not System RAM.
+    """
+    if seen.balloon is None:
+        return
+    backing.write_fault = "page fault"
+    backing.backed -= kernel.fake_offline
+    owned = seen.balloon.current_kb * 1024 // kernel.arch.page_size_bytes
+    offline = kernel.pages_of(kernel.added_blocks - kernel.online_blocks)
+    surplus = len(backing.backed - offline) + 1 - owned
+    if surplus > 0:
+        # Holes of a pageblock are reserved too, and no RAM.
+        reserved = kernel.reserved & backing.backed
+        backing.backed -= reserved.highest(min(surplus, len(reserved)))
+    backing.backed -= offline
 
 
 def _assume_pages(kernel: Kernel, seen: Observation) -> None:

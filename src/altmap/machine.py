@@ -14,6 +14,7 @@ from altmap.drivers.dlpar import DlparDimms
 from altmap.drivers.driver import Device, Devices, Driver
 from altmap.drivers.hyperv import HypervHost
 from altmap.drivers.virtio_mem import VirtioMem
+from altmap.drivers.xen import XenBalloon
 from altmap.errors import InputError
 from altmap.kernel.hotplug import (
     memory_block_offline,
@@ -25,12 +26,14 @@ from altmap.kernel.notifier import NamedVeto
 from altmap.kernel.poison import soft_offline_page
 from altmap.kernel.state import Kernel
 from altmap.kernel.touch import KernelFault
-from altmap.linux.observation import Observation
+from altmap.linux.observation import BalloonFolder, Observation
 from altmap.observe import Observer
 from altmap.pfn import PfnRange, PfnSet
 from altmap.platform.backing import Backing
+from altmap.platform.xen import XenDomain
 from altmap.runner import run_scenario
 from altmap.scenario import (
+    XEN_HOST_BYTES,
     Dump,
     Fill,
     Free,
@@ -42,6 +45,7 @@ from altmap.scenario import (
     Resize,
     Scenario,
     SetTunables,
+    Size,
     Step,
     Unplug,
     Veto,
@@ -84,6 +88,7 @@ class ModelMachine:
     notes: list[str] = field(default_factory=list)
     crashed: bool = False
     _drivers: dict[str, Driver] = field(default_factory=dict)
+    _balloon: XenBalloon | None = None
     _devices: Devices = field(init=False)
     _usage: Usage = field(init=False)
 
@@ -109,7 +114,9 @@ class ModelMachine:
         if seen is None:
             kernel, backing, blank = boot(machine)
             observer = Observer(kernel, blank, blank=True, pages=pages)
-            return cls(kernel, backing, observer, blank.parameters)
+            booted = cls(kernel, backing, observer, blank.parameters)
+            booted._take_balloon(blank, machine)
+            return booted
         adopted = adopt(seen, machine)
         observer = Observer(adopted.kernel, seen, pages=pages)
         made = cls(adopted.kernel, adopted.backing, observer, seen.parameters, list(adopted.notes))
@@ -125,7 +132,29 @@ class ModelMachine:
                 driver.take_region(region)
             # The driver cuts its memory up as it has added it; only what comes now is a change.
             made._observer = Observer(adopted.kernel, seen, pages=pages)
+        made._take_balloon(seen, machine)
         return made
+
+    def _take_balloon(self, seen: Observation, machine: Machine) -> None:
+        """Let a Xen domain have its balloon."""
+        if seen.balloon is None:
+            return
+        kib = self.kernel.arch.page_size_bytes // 1024
+        limits = [machine.xen_max_memory, machine.xen_host_memory]
+        if machine.platform == "xen" and machine.xen_host_memory is None:
+            limits.append(Size(XEN_HOST_BYTES))
+        most = min((int(limit) for limit in limits if limit is not None), default=None)
+        domain = XenDomain(
+            self.backing,
+            seen.balloon.current_kb // kib,
+            None if most is None else most // 1024 // kib,
+        )
+        self._balloon = self._drivers["xen"] = XenBalloon.of_domain(
+            self._devices,
+            domain,
+            [(line.start, line.end) for line in seen.iomem or () if not line.depth],
+            seen.balloon.target_kb // kib,
+        )
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -149,7 +178,18 @@ class ModelMachine:
         """Return what the machine's files show now."""
         shown = parameters_shown(self.kernel.tunables)
         parameters = {name: shown.get(name, text) for name, text in self._base_parameters.items()}
-        return replace(self._observer.look(), parameters=parameters)
+        look = replace(self._observer.look(), parameters=parameters)
+        folder = self._balloon_folder()
+        return look if folder is None else _with_balloon(look, folder)
+
+    def _balloon_folder(self) -> BalloonFolder | None:
+        balloon = self._balloon
+        if balloon is None:
+            return None
+        kib = self.kernel.arch.page_size_bytes // 1024
+        return BalloonFolder(
+            balloon.target * kib, balloon.current * kib, len(balloon.ballooned) * kib
+        )
 
     def perform(self, step: Step) -> StepRecord:
         """Perform one step.
@@ -183,7 +223,7 @@ class ModelMachine:
     def _dispatch(self, step: Step) -> Outcome:
         match step:
             case Plug():
-                return self._driver(step.driver).plug(step)
+                return (self._balloon or self._driver(step.driver)).plug(step)
             case Unplug():
                 return self._driver_of(step.id).unplug(step.id)
             case Resize():
@@ -242,7 +282,7 @@ class ModelMachine:
 
     def _online(self, step: Online) -> Outcome:
         ids = self.blocks_of(step)
-        if ids == list(range(ids[0], ids[-1] + 1)):
+        if self._balloon is None and ids == list(range(ids[0], ids[-1] + 1)):
             outcome, block = online_blocks(self.kernel, range(ids[0], ids[-1] + 1), step.to)
             return _about(outcome, block)
         for block in ids:
@@ -250,6 +290,8 @@ class ModelMachine:
             outcome = memory_block_online(self.kernel, pfns, step.to)
             if not outcome:
                 return _about(outcome, block)
+            if self._balloon is not None:
+                self._balloon.work()  # its thread looks each second
         return OK
 
     def _offline(self, step: Offline) -> Outcome:
@@ -291,6 +333,19 @@ def _where(fault: Fault) -> str:
 
 def _about(outcome: Outcome, block: int) -> Outcome:
     return outcome if outcome else replace(outcome, why=f"memory{block}: {outcome.why}")
+
+
+_XEN_PAGE_KIB = 4  # include/xen/page.h: XEN_PAGE_SIZE, which is Linux's on x86
+
+
+def _with_balloon(look: Observation, folder: BalloonFolder) -> Observation:
+    """Return the files with the balloon's counters; since 7.3 two other files have them too."""
+    meminfo, vmstat = look.meminfo, look.vmstat
+    if meminfo is not None and "Balloon" in meminfo:
+        meminfo = meminfo | {"Balloon": folder.low_kb}
+    if vmstat is not None and "nr_balloon_pages" in vmstat:
+        vmstat = vmstat | {"nr_balloon_pages": folder.low_kb // _XEN_PAGE_KIB}
+    return replace(look, meminfo=meminfo, vmstat=vmstat, balloon=folder)
 
 
 def predict(scenario: Scenario, seen: Observation | None = None, *, pages: bool = True) -> Trace:

@@ -128,21 +128,32 @@ class Observer:
         }
         huge = _hugetlb_numbers(self._kernel, None)
         gains |= _gains(huge, self._start_huge)
-        # Huge pages do not back what may be committed (mm/util.c: vm_commit_limit).
-        gains["CommitLimit"] = (self._kib(total) - gains["Hugetlb"]) // 2
+        gains["CommitLimit"] = self._commit_limit_kib(total, gains["Hugetlb"])
         gains["HardwareCorrupted"] = self._kib(self._kernel.nr_poisoned() - self._start_poisoned)
         filled = self._kib(sum(len(pages) for pages in self._kernel.files.values()))
         gains |= {"Shmem": filled, "Cached": filled}
         now = _direct_map_kib(self._kernel)
         gains |= {name: kib - self._start_maps.get(name, 0) for name, kib in now.items()}
-        if self._blank and "DirectMap2M" in gains:
-            gains["DirectMap2M"] += self._kib(len(self._kernel.boot_ram))
+        small = "DirectMap2M" if self._kernel.tunables.direct_map_2m else "DirectMap4k"
+        if self._blank and small in gains:
+            gains[small] += self._kib(len(self._kernel.boot_ram))
         shown = {
             name: max(0, value + gains.get(name, 0)) for name, value in self._base.meminfo.items()
         }
         if self._kernel.policy.accounting.meminfo_line:
             shown[_COUNTER] = self._kib(max(0, self._kernel.memmap_nr_pages()))
         return shown
+
+    def _commit_limit_kib(self, gained_nr_pages: int, gained_huge_kib: int) -> int:
+        """Return what the commit limit gains: half of all pages but huge ones, whole pages.
+
+        Source: ``mm/util.c: vm_commit_limit``, with the default ``overcommit_ratio``.
+        """
+        assert self._base.meminfo is not None  # asked for by who fills it in
+        meminfo, kib = self._base.meminfo, self._kib(1)
+        before = (meminfo.get("MemTotal", 0) - meminfo.get("Hugetlb", 0)) // kib
+        gained = gained_nr_pages - gained_huge_kib // kib
+        return self._kib((before + gained) // 2) - self._kib(before // 2)
 
     def _vmstat(self, counts: dict[tuple[int, str], _Counts]) -> dict[str, int] | None:
         if self._base.vmstat is None:
@@ -477,7 +488,8 @@ def _direct_map_kib(kernel: Kernel) -> dict[str, int]:
         _, large = direct_map_leaves(kernel, addition)
         large_kib += len(large) << 20
         total_kib += len(addition.pfns) * kernel.arch.page_size_bytes // 1024
-    return {"DirectMap2M": total_kib - large_kib, "DirectMap1G": large_kib}
+    small = "DirectMap2M" if kernel.tunables.direct_map_2m else "DirectMap4k"
+    return {small: total_kib - large_kib, "DirectMap1G": large_kib}
 
 
 def _resource_lines(additions: list[Addition], page: int) -> list[tuple[int, int, str]]:

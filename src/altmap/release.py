@@ -86,6 +86,11 @@ class Release:
     virtio_mem_retries_removal : bool
         virtio-mem tries again to remove an unplugged memory block that refused to go, and stops
         unplugging at once when the host changes its mind.
+    xen_extra_memory : str
+        Where RAM of a Xen domain without backing is at boot: ``ballooned`` (on the balloon's list)
+        or ``unpopulated`` (set aside for other drivers).
+    xen_keeps_ibft : bool
+        A Xen domain's RAM leaves out 512 KiB to 1 MiB, where an iBFT may lie.
     has_auto_movable : bool
         ``memory_hotplug.online_policy=auto-movable`` and memory groups.
     shape : str
@@ -132,6 +137,8 @@ class Release:
     virtio_mem_prefers_movable: bool = True
     virtio_mem_bbm_safe_unplug: bool = True
     virtio_mem_retries_removal: bool = False
+    xen_extra_memory: str = "ballooned"
+    xen_keeps_ibft: bool = False
     has_auto_movable: bool = True
     boot_reserved_bytes: int = 118394880
     boot_used_bytes: int = 38240 << 10
@@ -187,6 +194,8 @@ _6_1 = Release(
         "virtio_mem_retries_removal": (
             "drivers/virtio/virtio_mem.c: virtio_mem_sbm_unplug_any_sb_online (v6.1)"
         ),
+        "xen_extra_memory": "drivers/xen/balloon.c: balloon_add_regions (v6.1)",
+        "xen_keeps_ibft": "arch/x86/xen/setup.c: xen_memory_setup (v6.1)",
     },
 )
 
@@ -213,6 +222,8 @@ _6_12 = replace(
     virtio_mem=("x86_64", "aarch64", "riscv64"),
     virtio_mem_bbm_safe_unplug=False,
     virtio_mem_retries_removal=True,
+    xen_extra_memory="unpopulated",
+    xen_keeps_ibft=True,
     sources={
         "memmap_scope": "mm/memory_hotplug.c: create_altmaps_and_memory_blocks (v6.12)",
         "self_hosting": "arch/*/Kconfig (v6.12)",
@@ -255,6 +266,8 @@ _6_12 = replace(
         "virtio_mem_retries_removal": (
             "drivers/virtio/virtio_mem.c: virtio_mem_cleanup_pending_mb (v6.12)"
         ),
+        "xen_extra_memory": "arch/x86/xen/enlighten.c: arch_xen_unpopulated_init (v6.12)",
+        "xen_keeps_ibft": "arch/x86/xen/setup.c: xen_memory_setup (v6.12)",
     },
 )
 

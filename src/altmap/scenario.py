@@ -19,6 +19,7 @@ from altmap.errors import InputError
 from altmap.pfn import parse_address, parse_size
 
 __all__ = (
+    "XEN_HOST_BYTES",
     "Address",
     "Device",
     "Dump",
@@ -60,6 +61,10 @@ _MOST_BLOCKS = 1 << 20
 _MOST_CPUS = 8192  # CONFIG_NR_CPUS of distributions
 _MOST_NODES = 1024  # MAX_NUMNODES
 _MOST_RATIO = 1 << 31
+
+#: What a Xen host has unless the scenario says it, and what is left to Xen itself at least.
+XEN_HOST_BYTES = 4 << 30
+_XEN_OWN_BYTES = 256 << 20
 
 
 class Size(int):
@@ -115,7 +120,9 @@ class Machine(_Strict, kw_only=True):
     arch: str | None = None
     release: str | None = None
     memory: Size | None = None
-    platform: Literal["pc", "q35", "virt", "pseries", "s390-ccw"] | None = None
+    platform: Literal["pc", "q35", "xen", "virt", "pseries", "s390-ccw"] | None = None
+    xen_host_memory: Size | None = None
+    xen_max_memory: Size | None = None
     cpus: int | None = None
     nodes: list[Node] = []
     block_size: Size | None = None
@@ -335,6 +342,7 @@ def _check_machine(machine: Machine) -> None:
     ):
         if value is not None and not least <= value <= most:
             raise InputError(f"machine.{name} {value}: need {least} to {most}")
+    _check_xen(machine)
     ids = [device.id for device in machine.devices]
     for device in machine.devices:
         if not device.id or ids.count(device.id) > 1:
@@ -349,6 +357,30 @@ def _check_machine(machine: Machine) -> None:
     for (_, end, one), (start, _, other) in pairwise(ranges):
         if start < end:
             raise InputError(f"machine.devices {one!r} and {other!r}: overlap at {start:#x}")
+
+
+def _check_xen(machine: Machine) -> None:
+    own = ("xen_host_memory", "xen_max_memory")
+    if machine.platform not in ("xen", None):
+        for name in own:
+            if getattr(machine, name) is not None:
+                raise InputError(f"machine.{name}: need the platform 'xen'")
+    if machine.platform != "xen":
+        return
+    if machine.nodes:
+        raise InputError("machine.nodes: a Xen domain here has one node")
+    memory, most = machine.memory or 1 << 30, machine.xen_max_memory
+    if most is not None and (most < memory or most % (4 << 10)):
+        raise InputError(
+            f"machine.xen_max_memory {most:#x}: need whole pages, "
+            f"machine.memory {memory:#x} at least"
+        )
+    host = XEN_HOST_BYTES if machine.xen_host_memory is None else machine.xen_host_memory
+    if host % (1 << 20) or host < memory + _XEN_OWN_BYTES:
+        raise InputError(
+            f"machine.xen_host_memory {host:#x}: need whole MiB, machine.memory and "
+            f"{_XEN_OWN_BYTES >> 20} MiB for Xen at least"
+        )
 
 
 def _check_step(where: str, step: Step) -> None:

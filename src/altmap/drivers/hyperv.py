@@ -13,6 +13,7 @@ from altmap.drivers.driver import Device, Devices, Driver
 from altmap.errors import InputError
 from altmap.kernel.hotplug import add_memory_resource
 from altmap.kernel.state import Kernel
+from altmap.kernel.watermarks import adjust_managed_page_count
 from altmap.pfn import PfnRange, PfnSet
 from altmap.scenario import Plug
 from altmap.trace import OK, Outcome
@@ -238,6 +239,7 @@ class HypervBalloon:
         """Give pages of online blocks to the buddy that were withheld before."""
         released = self.kernel.fake_offline & region.backed() & pages
         self.kernel.fake_offline -= released
+        adjust_managed_page_count(self.kernel)
         self.kernel.note(
             "onlined",
             f"{len(released)} pages that were fake-offline given to the buddy",

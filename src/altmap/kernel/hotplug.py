@@ -36,6 +36,7 @@ __all__ = (
     "offline_and_remove_memory",
     "online_blocks",
     "read_dump",
+    "settle",
     "try_remove_memory",
     "zone_for_pfn_range",
 )
@@ -343,7 +344,7 @@ def memory_block_online(kernel: Kernel, pfns: PfnRange, online_type: str) -> Out
         "online_pages",
     )
     if first_of_zone and node in kernel.cpu_nodes and zone is kernel.kernel_zones(node)[-1]:
-        _settle(kernel, zone)
+        settle(kernel, zone)
     return OK
 
 
@@ -395,7 +396,7 @@ def _vetoed(veto: Veto, action: str) -> Outcome:
     return Outcome.refused(veto.errno, veto.function, f"{action}: {veto.why}", kind="veto")
 
 
-def _settle(kernel: Kernel, zone: Zone) -> None:
+def settle(kernel: Kernel, zone: Zone) -> None:
     """Let the running kernel allocate from a zone that it did not have before.
 
     The highest kernel zone of a CPU's node comes first in its zonelist for GFP_KERNEL. A new one

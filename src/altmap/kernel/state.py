@@ -74,6 +74,8 @@ class Tunables:
         ``offline``, ``online``, ``online_kernel`` or ``online_movable``.
     direct_map_1g : bool
         The CPU maps 1 GiB leaves (``pdpe1gb``).
+    direct_map_2m : bool
+        The CPU maps 2 MiB leaves (``pse``); not in a paravirtual Xen domain.
     debug_vm : bool
         CONFIG_DEBUG_VM, with poisoning of new struct pages on: a memmap is written at add.
     khugepaged : bool
@@ -90,6 +92,7 @@ class Tunables:
     movable_node: bool = False
     auto_online_blocks: str = "offline"
     direct_map_1g: bool = True
+    direct_map_2m: bool = True
     debug_vm: bool = False
     khugepaged: bool = True
     hugetlb_free_vmemmap: bool = False

@@ -82,7 +82,8 @@ def _set_all(kernel: Kernel, zones: list[Zone], managed: dict[tuple[int, str], i
     min_free = max(128, min(262144, isqrt(16 * free_kib))) // page_kib
     _set(kernel, zones, managed, min_free)
     if kernel.tunables.khugepaged:
-        populated = sum(1 for zone in zones if zone.name != MOVABLE and managed[zone.key])
+        # populated_zone() asks for present pages, whether any is managed yet or not.
+        populated = sum(1 for zone in zones if zone.name != MOVABLE and zone.present)
         wanted = min(
             _KHUGEPAGED_PAGEBLOCKS * kernel.arch.pageblock_nr_pages * populated,
             _free_buffer_nr_pages(zones, managed) // 20,

@@ -9,7 +9,7 @@
 from altmap.lab.capture import capture
 from altmap.lab.dimm import PluggedDimm, UnpluggedDimm, plug_dimm, unplug_dimm
 from altmap.lab.guest import Guest
-from altmap.lab.kernels import KernelFiles, fetch
+from altmap.lab.kernels import HypervisorFiles, KernelFiles, fetch, fetch_xen
 from altmap.lab.qemu import Hardware
 from altmap.lab.qmp import QemuRefusedError
 from altmap.lab.shell import CommandResult
@@ -19,12 +19,14 @@ __all__ = (
     "CommandResult",
     "Guest",
     "Hardware",
+    "HypervisorFiles",
     "KernelFiles",
     "PluggedDimm",
     "QemuRefusedError",
     "UnpluggedDimm",
     "capture",
     "fetch",
+    "fetch_xen",
     "plug_dimm",
     "unplug_dimm",
     "write_block_state",

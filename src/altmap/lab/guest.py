@@ -10,7 +10,7 @@ from types import TracebackType
 
 from altmap.errors import LabError
 from altmap.lab.accelerator import KVM, TCG, remember_accelerator, remembered_accelerator
-from altmap.lab.kernels import KernelFiles
+from altmap.lab.kernels import HypervisorFiles, KernelFiles
 from altmap.lab.process import QemuProcess
 from altmap.lab.qemu import Hardware, Ram
 from altmap.lab.qmp import Qmp
@@ -19,10 +19,7 @@ from altmap.lab.shell import CommandResult, Shell
 __all__ = ("Guest",)
 
 # Placement must not be random; the log must not be throttled, and has to say why an offline failed.
-CMDLINE = (
-    "console=ttyS0 quiet panic=-1 oops=panic nokaslr printk.devkmsg=on"
-    ' dyndbg="file mm/memory_hotplug.c +p"'
-)
+CMDLINE = 'quiet panic=-1 oops=panic nokaslr printk.devkmsg=on dyndbg="file mm/memory_hotplug.c +p"'
 _KVM_BOOT_SECONDS = 15.0
 
 
@@ -46,9 +43,13 @@ class Guest:
         Files for its boot memory.
     state : Path, optional
         The rest of a guest that has booted with that memory; it goes on instead of booting.
+    hypervisor : HypervisorFiles, optional
+        Xen; the kernel is then its first domain, with the memory that the hardware's
+        ``dom0_bytes`` says.
 
     Attributes
     ----------
+    hypervisor : HypervisorFiles or None
     accelerator : str
         What is used, known after the boot.
     qmp : Qmp
@@ -71,13 +72,16 @@ class Guest:
         *,
         ram: Ram | None = None,
         state: Path | None = None,
+        hypervisor: HypervisorFiles | None = None,
     ) -> None:
         self.kernel = kernel
         self.hardware = hardware or Hardware()
         self.accelerator = accelerator or ""
         self.qmp: Qmp
         self._ram, self._state = ram, state
-        self._cmdline = f"{CMDLINE} {cmdline}".rstrip()
+        self.hypervisor = hypervisor
+        console = "hvc0" if hypervisor else "ttyS0"
+        self._cmdline = f"console={console} {CMDLINE} {cmdline}".rstrip()
         self._boot_seconds = boot_seconds
         self._command_seconds = command_seconds
         self._process: QemuProcess
@@ -149,6 +153,7 @@ class Guest:
                 self._cmdline,
                 self._ram,
                 incoming=self._state is not None,
+                hypervisor=self.hypervisor,
             )
             stack.callback(self._process.close)
             self._shell = Shell(self._process.shell, self._process.check)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import gzip
 import json
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,11 +18,21 @@ from altmap.errors import LabError
 from altmap.lab.apt import ARCHITECTURE, Archive
 from altmap.lab.tools import extract_first
 
-__all__ = ("KernelFiles", "cache_folder", "disk_errors", "fetch", "locked")
+__all__ = (
+    "HypervisorFiles",
+    "KernelFiles",
+    "cache_folder",
+    "disk_errors",
+    "fetch",
+    "fetch_xen",
+    "locked",
+)
 
 VMLINUZ = ("./boot/vmlinuz-*", "./usr/lib/modules/*/vmlinuz")
 BUSYBOX = ("*/bin/busybox",)
 RELEASES = ("bookworm", "trixie")
+XEN_PACKAGE = "xen-hypervisor-4.17-amd64"
+XEN_IMAGE = ("./boot/xen-*-amd64.gz",)
 _RELEASE = re.compile(r"\d+\.\d+")
 # From Linux 7.2 on, Debian splits the image package: kernel and modules are in packages of the
 # same version that the image package depends on.
@@ -54,6 +65,22 @@ class KernelFiles:
     modules: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class HypervisorFiles:
+    """Xen, as QEMU boots it.
+
+    Attributes
+    ----------
+    image : Path
+        An uncompressed ELF file that starts by multiboot.
+    versions : dict of str to str
+        Version of the Debian package, by its name.
+    """
+
+    image: Path
+    versions: dict[str, str]
+
+
 def cache_folder() -> Path:
     """Return the folder for files that can be had again: ``$XDG_CACHE_HOME/altmap``."""
     base = os.environ.get("XDG_CACHE_HOME", "")
@@ -79,18 +106,39 @@ def fetch(release: str, cache: Path | None = None) -> KernelFiles:
     """
     if not _RELEASE.fullmatch(release):
         raise LabError(f"kernel release {release!r}: need major.minor, such as '6.12'")
+    folder, versions = _cached(release, cache, lambda archive, new: _kernel(release, archive, new))
+    return KernelFiles(
+        release, folder / "vmlinuz", folder / "busybox", folder / "modules.deb", versions
+    )
+
+
+def fetch_xen(cache: Path | None = None) -> HypervisorFiles:
+    """Return Debian's Xen, downloaded if it is not in the cache.
+
+    Raises
+    ------
+    LabError
+        As :func:`fetch`.
+    """
+    folder, versions = _cached("xen", cache, _xen)
+    return HypervisorFiles(folder / "xen", versions)
+
+
+#: Downloads and unpacks into a folder, and returns the versions of what it took.
+_Fill = Callable[[Archive, Path], dict[str, str]]
+
+
+def _cached(name: str, cache: Path | None, fill: _Fill) -> tuple[Path, dict[str, str]]:
+    """Return a folder of the cache and the versions in it, filled first if it is not there."""
     cache = cache_folder() if cache is None else cache
-    folder = cache / "kernels" / release
+    folder = cache / "kernels" / name
     with disk_errors(cache, "a kernel (about 200 MB)"):
         if not folder.is_dir():
             folder.parent.mkdir(parents=True, exist_ok=True)
             with locked(cache / "kernels/lock"):
                 if not folder.is_dir():
-                    _fill(release, folder, cache / "apt")
-        versions = json.loads((folder / "packages.json").read_text())
-    return KernelFiles(
-        release, folder / "vmlinuz", folder / "busybox", folder / "modules.deb", versions
-    )
+                    _fill(folder, cache / "apt", fill)
+        return folder, json.loads((folder / "packages.json").read_text())
 
 
 @contextlib.contextmanager
@@ -112,7 +160,7 @@ def locked(path: Path) -> Iterator[None]:
         yield
 
 
-def _fill(release: str, folder: Path, apt: Path) -> None:
+def _fill(folder: Path, apt: Path, fill: _Fill) -> None:
     """Download and unpack into a folder beside, which is renamed when it is complete."""
     new = folder.parent / "new"
     archive = Archive(apt, RELEASES)
@@ -120,12 +168,7 @@ def _fill(release: str, folder: Path, apt: Path) -> None:
     try:
         new.mkdir()
         archive.update()
-        image = _newest_image(release, archive)
-        parts = _SPLIT.findall(archive.fields(image).get("Depends", ""))
-        packages = [image, *parts, "busybox-static"]
-        versions = {package: archive.fields(package)["Version"] for package in packages}
-        archive.download(packages, new)
-        _unpack(new)
+        versions = fill(archive, new)
         (new / "packages.json").write_text(json.dumps(versions, indent=1))
         new.rename(folder)
     except BaseException:
@@ -133,6 +176,30 @@ def _fill(release: str, folder: Path, apt: Path) -> None:
         raise
     finally:
         shutil.rmtree(new, ignore_errors=True)
+
+
+def _kernel(release: str, archive: Archive, new: Path) -> dict[str, str]:
+    image = _newest_image(release, archive)
+    parts = _SPLIT.findall(archive.fields(image).get("Depends", ""))
+    packages = [image, *parts, "busybox-static"]
+    versions = {package: archive.fields(package)["Version"] for package in packages}
+    archive.download(packages, new)
+    _unpack(new)
+    return versions
+
+
+def _xen(archive: Archive, new: Path) -> dict[str, str]:
+    if XEN_PACKAGE not in archive.names(XEN_PACKAGE):
+        raise LabError(f"{XEN_PACKAGE}: no such package in Debian {', '.join(RELEASES)}")
+    versions = {XEN_PACKAGE: archive.fields(XEN_PACKAGE)["Version"]}
+    archive.download([XEN_PACKAGE], new)
+    (deb,) = new.glob("*.deb")
+    packed = new / "xen.gz"
+    extract_first(deb, XEN_IMAGE, packed)
+    (new / "xen").write_bytes(gzip.decompress(packed.read_bytes()))
+    packed.unlink()
+    deb.unlink()
+    return versions
 
 
 def _newest_image(release: str, archive: Archive) -> str:

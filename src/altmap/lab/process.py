@@ -12,9 +12,9 @@ from typing import IO
 
 from altmap.errors import LabError
 from altmap.lab.initramfs import build_initramfs
-from altmap.lab.kernels import KernelFiles
+from altmap.lab.kernels import HypervisorFiles, KernelFiles
 from altmap.lab.modules import module_files
-from altmap.lab.qemu import Hardware, Ram, qemu_arguments
+from altmap.lab.qemu import Hardware, Payload, Ram, qemu_arguments
 
 __all__ = ("PROGRAM", "QemuProcess", "check_programs", "qemu_version")
 
@@ -72,6 +72,7 @@ class QemuProcess:
         ram: Ram | None = None,
         *,
         incoming: bool = False,
+        hypervisor: HypervisorFiles | None = None,
     ) -> None:
         check_programs()
         with contextlib.ExitStack() as stack:
@@ -83,9 +84,12 @@ class QemuProcess:
             arguments = qemu_arguments(
                 hardware,
                 accelerator,
-                kernel.vmlinuz,
-                initrd.fileno(),
-                cmdline,
+                Payload(
+                    kernel.vmlinuz,
+                    cmdline,
+                    initrd.fileno(),
+                    hypervisor.image if hypervisor else None,
+                ),
                 self._console.fileno(),
                 guest_shell.fileno(),
                 guest_qmp.fileno(),

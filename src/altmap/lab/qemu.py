@@ -8,7 +8,7 @@ from pathlib import Path
 
 from altmap.errors import InputError
 
-__all__ = ("Hardware", "Ram", "qemu_arguments")
+__all__ = ("Hardware", "Payload", "Ram", "qemu_arguments")
 
 MIB = 1 << 20
 GIB = 1 << 30
@@ -33,6 +33,9 @@ class Hardware:
         Boot memory of each NUMA node, 0 for a node without; empty for a guest without NUMA.
     ports : int
         PCI Express ports for devices that are plugged while the guest runs; only q35 needs them.
+    dom0_bytes, dom0_max_bytes : int
+        Under Xen, what the first domain has at boot, and its limit or 0; *memory_bytes* is then
+        the host's. 0 without Xen.
     """
 
     memory_bytes: int = GIB
@@ -42,6 +45,8 @@ class Hardware:
     machine: str = "pc"
     node_bytes: tuple[int, ...] = ()
     ports: int = 0
+    dom0_bytes: int = 0
+    dom0_max_bytes: int = 0
 
     def __post_init__(self) -> None:
         if self.machine not in _MACHINES:
@@ -71,12 +76,30 @@ class Ram:
     kept: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Payload:
+    """What QEMU boots.
+
+    Attributes
+    ----------
+    kernel : Path
+    cmdline : str
+        Linux's.
+    initrd_fd : int
+    hypervisor : Path or None
+        Xen, which starts Linux as its first domain.
+    """
+
+    kernel: Path
+    cmdline: str
+    initrd_fd: int
+    hypervisor: Path | None = None
+
+
 def qemu_arguments(
     hardware: Hardware,
     accelerator: str,
-    kernel: Path,
-    initrd_fd: int,
-    cmdline: str,
+    payload: Payload,
     console_fd: int,
     shell_fd: int,
     qmp_fd: int,
@@ -84,17 +107,17 @@ def qemu_arguments(
     *,
     incoming: bool = False,
 ) -> list[str]:
-    """Return QEMU's arguments; all but kernel and memory is handed over as descriptors.
+    """Return QEMU's arguments; all but kernel, Xen and memory is handed over as descriptors.
 
     With *incoming*, QEMU waits to be given the state of a guest that has booted.
     """
     return [
         "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
         "-accel", accelerator,
-        "-cpu", "max",
+        "-cpu", _XEN_CPU if payload.hypervisor else "max",
         "-smp", str(hardware.smp),
         *_memory(hardware, ram),
-        "-kernel", str(kernel), "-initrd", f"/dev/fd/{initrd_fd}", "-append", cmdline,
+        *_boot(hardware, payload),
         "-serial", f"file:/dev/fd/{console_fd}",
         "-chardev", f"socket,id=shell,fd={shell_fd}", "-serial", "chardev:shell",
         "-chardev", f"socket,id=qmp,fd={qmp_fd}", "-mon", "chardev=qmp,mode=control",
@@ -106,6 +129,34 @@ def qemu_arguments(
 def _port(number: int) -> tuple[str, str]:
     """Return a port of q35 that takes a device while the guest runs."""
     return "-device", f"pcie-root-port,id=port{number},chassis={number},addr={0x10 + number:#x}"
+
+
+# With every feature of TCG's CPU, Xen hangs.
+_XEN_CPU = "qemu64,+ssse3,+sse4.1,+sse4.2,+popcnt,+cx16"
+
+
+def _boot(hardware: Hardware, payload: Payload) -> Iterator[str]:
+    initrd = f"/dev/fd/{payload.initrd_fd}"
+    if payload.hypervisor is None:
+        yield from ("-kernel", str(payload.kernel), "-initrd", initrd)
+        yield from ("-append", payload.cmdline)
+        return
+    # A comma separates multiboot's modules; doubled it stands for itself.
+    linux = f"{payload.kernel} {payload.cmdline}".replace(",", ",,")
+    yield from ("-kernel", str(payload.hypervisor), "-initrd", f"{linux},{initrd}")
+    yield from ("-append", f"{_XEN_CMDLINE} dom0_mem={_dom0_mem(hardware)}")
+
+
+# Xen keeps the first serial port as its console, which it shares with the first domain. Memory that
+# nobody uses need not be scrubbed, which would make QEMU allocate all of it.
+_XEN_CMDLINE = "console=com1 com1=115200,8n1 loglvl=warning bootscrub=0"
+
+
+def _dom0_mem(hardware: Hardware) -> str:
+    words = [f"{hardware.dom0_bytes // 1024}K"]
+    if hardware.dom0_max_bytes:
+        words.append(f"max:{hardware.dom0_max_bytes // 1024}K")
+    return ",".join(words)
 
 
 def _memory(hardware: Hardware, ram: Ram | None) -> Iterator[str]:

@@ -11,11 +11,12 @@ from typing import Any
 import msgspec
 
 from altmap.errors import InputError, LabError
+from altmap.lab.balloon import Rest, set_balloon_target, wait_for_balloon
 from altmap.lab.capture import capture
 from altmap.lab.dimm import plug_dimm, unplug_dimm
 from altmap.lab.guest import Guest
 from altmap.lab.insmod import load_module
-from altmap.lab.kernels import fetch
+from altmap.lab.kernels import fetch, fetch_xen
 from altmap.lab.process import check_programs, qemu_version
 from altmap.lab.qemu import Hardware
 from altmap.lab.qmp import QemuRefusedError
@@ -36,6 +37,7 @@ from altmap.pfn import PfnRange
 from altmap.release import DEFAULT_RELEASE
 from altmap.runner import run_scenario
 from altmap.scenario import (
+    XEN_HOST_BYTES,
     Dump,
     Fill,
     Free,
@@ -75,6 +77,8 @@ _ADD_REFUSALS = (
     (re.compile(r"allocation failure|vmemmap alloc failure"), "ENOMEM", "vmemmap_populate"),
 )
 _DEFAULT_MEMORY = 1 << 30
+#: The id of the balloon that a Xen domain has.
+BALLOON = "balloon"
 _PAGE = 4096
 _SOFT_OFFLINE = f"{_MEMORY}/soft_offline_page"
 
@@ -100,6 +104,15 @@ def hardware_of(machine: Machine) -> Hardware:
             raise InputError(f"machine.{key} {value!r}: a real kernel cannot be given another one")
     nodes = tuple(int(node.memory) for node in machine.nodes)
     memory = int(machine.memory or sum(nodes) or _DEFAULT_MEMORY)
+    if machine.platform == "xen":
+        return Hardware(
+            memory_bytes=int(machine.xen_host_memory or XEN_HOST_BYTES),
+            slots=0,
+            smp=machine.cpus or 1,
+            machine="q35",
+            dom0_bytes=memory,
+            dom0_max_bytes=int(machine.xen_max_memory or 0),
+        )
     return Hardware(
         memory_bytes=memory,
         maxmem_bytes=max(64 << 30, 2 * memory + (64 << 30)),
@@ -151,7 +164,12 @@ def run_in_guest(
     check_programs()
     kernel = replace(fetch(release), modules=modules_of(scenario))
     progress(f"{scenario.name}: Linux {release} boots in QEMU")
-    with booted(kernel, hardware, cmdline) as guest:
+    started = (
+        Guest(kernel, hardware, cmdline, hypervisor=fetch_xen())
+        if machine.platform == "xen"
+        else booted(kernel, hardware, cmdline)
+    )
+    with started as guest:
         for module in kernel.modules:
             load_module(guest, module, module_parameters(module, machine))
         target = LabMachine(guest, watch_writes=watch_writes)
@@ -215,18 +233,20 @@ class LabMachine:
         self.notes: list[str] = []
         self.crashed = False
         self._block_size = int(guest.run(f"cat {_MEMORY}/block_size_bytes").text, 16)
+        self._has_balloon = guest.hypervisor is not None
+        self._first_blocks = self._block_ids()
         guest.kernel_log()
 
     @property
     def identity(self) -> dict[str, Any]:
         """The trace's heading: which kernel, in which machine."""
-        kernel = self._guest.kernel
+        kernel, xen = self._guest.kernel, self._guest.hypervisor
         return {
             "target": "lab",
             "release": kernel.release,
             "policy": "as the kernel has it",
             "machine": {
-                "packages": dict(kernel.versions),
+                "packages": kernel.versions | (xen.versions if xen else {}),
                 "qemu": qemu_version(),
                 "hardware": asdict(self._guest.hardware),
                 "accelerator": self._guest.accelerator,
@@ -339,6 +359,8 @@ class LabMachine:
         return _reached(state)
 
     def _resize(self, step: Resize) -> Outcome:
+        if self._has_balloon and step.id == BALLOON:
+            return _outcome_of(set_balloon_target(self._guest, int(step.size)))
         self._device(step.id)
         if step.id not in self._virtio_mem:
             raise InputError(f"resize {step.id!r}: a DIMM keeps its size")
@@ -364,8 +386,17 @@ class LabMachine:
             raise InputError(f"device {id_!r}: no such device ({known})")
         return self._devices[id_]
 
+    def _block_ids(self) -> set[int]:
+        names = self._guest.run(f"ls {_MEMORY}").text.split()
+        return {int(name[6:]) for name in names if re.fullmatch(r"memory[0-9]+", name)}
+
     def _blocks(self, step: Online | Offline) -> list[int]:
         ids = selected_blocks(step)
+        if ids is None and self._has_balloon and step.id == BALLOON:
+            added = self._block_ids() - self._first_blocks
+            if not added:
+                raise InputError(f"device {BALLOON!r}: has no memory blocks now")
+            ids = part_of(range(min(added), max(added) + 1), step.part)
         if ids is None:
             address, size = self._device(step.id or "")
             end = -(-(address + size) // self._block_size)
@@ -388,6 +419,8 @@ class LabMachine:
                 raise InputError(f"{verb} memory{block}: there is no such memory block")
             if number:
                 return Outcome.refused(number, "", f"memory{block}")
+            if self._has_balloon and word != "offline":
+                wait_for_balloon(self._guest)
         return OK
 
     def set_tunables(self, step: SetTunables) -> Outcome:
@@ -424,6 +457,14 @@ def _reached(state: VirtioMemState) -> Outcome:
         return OK
     why = f"plugged {state.plugged_bytes:#x} of {state.requested_bytes:#x} bytes requested"
     return Outcome.refused("?", "", why)
+
+
+def _outcome_of(rest: Rest) -> Outcome:
+    """Tell how a balloon's request ended, as far as its driver's files say it."""
+    if rest.reached:
+        return OK
+    name = "ECANCELED" if rest.retried else "EAGAIN"
+    return Outcome.refused(name, "", f"at rest at {rest.current_kb} kB of {rest.target_kb} kB")
 
 
 def _word(value: object) -> str:

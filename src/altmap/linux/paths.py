@@ -44,6 +44,7 @@ _FILES = frozenset(
 _FOLDERS = (
     "sys/devices/system/memory",
     "sys/devices/system/node",
+    "sys/devices/system/xen_memory/xen_memory0",
     "sys/firmware/memmap",
     "sys/module/memory_hotplug/parameters",
 )

@@ -18,7 +18,7 @@ _FIRMWARE_TAIL = {"pc": 0x20000, "q35": 0x21000}
 #: Machines without a hole: where their RAM starts.
 _RAM_BASE = {"virt": _GIB, "pseries": 0, "s390-ccw": 0}
 _PLATFORMS = {
-    "x86_64": ("pc", "q35"),
+    "x86_64": ("pc", "q35", "xen"),
     "aarch64": ("virt",),
     "ppc64le": ("pseries",),
     "s390x": ("s390-ccw",),
