@@ -143,7 +143,7 @@ _6_12 = replace(
     hyperv_chunk="block",
     boot_reserved_bytes=111181824,
     boot_used_bytes=33600 << 10,
-    debian_default_online={"x86_64": "online"},
+    debian_default_online={"x86_64": "online", "aarch64": "online"},
     sources={
         "memmap_scope": "mm/memory_hotplug.c: create_altmaps_and_memory_blocks (v6.12)",
         "self_hosting": "arch/*/Kconfig (v6.12)",
@@ -164,7 +164,10 @@ _6_12 = replace(
         ),
         "uncounts_failed_memmap": "mm/sparse-vmemmap.c: populate_section_memmap (v6.12.117)",
         "has_auto_movable": "mm/memory_hotplug.c: auto_movable_zone_for_pfn (v6.12)",
-        "debian_default_online": "CONFIG_MEMORY_HOTPLUG_DEFAULT_ONLINE in Debian's kernel package",
+        "debian_default_online": (
+            "CONFIG_MEMORY_HOTPLUG_DEFAULT_ONLINE or, once backported, "
+            "CONFIG_MHP_DEFAULT_ONLINE_TYPE_ONLINE_AUTO in Debian's kernel package"
+        ),
     },
 )
 

@@ -109,6 +109,7 @@ class Machine(_Strict, kw_only=True):
     auto_movable_numa_aware: bool | None = None
     movable_node: bool | None = None
     debug_vm: bool | None = None
+    mmu: Literal["radix", "hash"] | None = None
     auto_online_blocks: AutoOnline | None = None
     unbacked_reads: Literal["fault", "allowed"] = "fault"
     devices: list[Device] = []
