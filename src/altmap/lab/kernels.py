@@ -14,12 +14,24 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from altmap.errors import LabError
-from altmap.lab.apt import ARCHITECTURE, Archive
+from altmap.lab.apt import Archive
+from altmap.lab.arches import GuestArch, guest_arch
+from altmap.lab.config import check_config
 from altmap.lab.tools import extract_first
+from altmap.release import DEFAULT_RELEASE
 
-__all__ = ("KernelFiles", "cache_folder", "disk_errors", "fetch", "locked")
+__all__ = (
+    "KernelFiles",
+    "cache_folder",
+    "disk_errors",
+    "fetch",
+    "kernel_folder",
+    "locked",
+    "own_kernel",
+)
 
-VMLINUZ = ("./boot/vmlinuz-*", "./usr/lib/modules/*/vmlinuz")
+VMLINUZ = ("./boot/vmlinu[xz]-*", "./usr/lib/modules/*/vmlinu[xz]")
+CONFIG = ("./boot/config-*", "./usr/lib/modules/*/config")
 BUSYBOX = ("*/bin/busybox",)
 RELEASES = ("bookworm", "trixie")
 _RELEASE = re.compile(r"\d+\.\d+")
@@ -39,9 +51,12 @@ class KernelFiles:
     vmlinuz, busybox : Path
         Kernel image; static busybox of the same architecture.
     modules_deb : Path
-        Debian package with the kernel's modules.
+        Debian package with the kernel's modules; of a user's own kernel the folder that holds them,
+        ``/dev/null`` if there is none.
     versions : dict of str to str
         Version of each Debian package used, by its name.
+    arch : str
+        As in a scenario's ``machine.arch``.
     """
 
     release: str
@@ -49,6 +64,7 @@ class KernelFiles:
     busybox: Path
     modules_deb: Path
     versions: dict[str, str]
+    arch: str = "x86_64"
 
 
 def cache_folder() -> Path:
@@ -58,7 +74,12 @@ def cache_folder() -> Path:
     return (Path(base) if base.startswith("/") else Path.home() / ".cache") / "altmap"
 
 
-def fetch(release: str, cache: Path | None = None) -> KernelFiles:
+def kernel_folder(release: str, arch: str, cache: Path) -> Path:
+    """Return where the cache holds a kernel; x86_64's lie beside the folders of the others."""
+    return cache / "kernels" / ("" if arch == "x86_64" else arch) / release
+
+
+def fetch(release: str, cache: Path | None = None, *, arch: str = "x86_64") -> KernelFiles:
     """Return Debian's newest kernel of a release, downloaded if it is not in the cache.
 
     Parameters
@@ -67,27 +88,71 @@ def fetch(release: str, cache: Path | None = None) -> KernelFiles:
         Major and minor number, such as ``6.12``.
     cache : Path, optional
         Defaults to :func:`cache_folder`.
+    arch : str
+        As in a scenario's ``machine.arch``.
 
     Raises
     ------
+    InputError
+        If no guest has that architecture.
     LabError
         If Debian has no such kernel, its archive cannot be asked, or the disk is full. Nothing
         half-done stays in the cache.
     """
     if not _RELEASE.fullmatch(release):
         raise LabError(f"kernel release {release!r}: need major.minor, such as '6.12'")
+    guest = guest_arch(arch)
     cache = cache_folder() if cache is None else cache
-    folder = cache / "kernels" / release
+    folder = kernel_folder(release, arch, cache)
     with disk_errors(cache, "a kernel (about 200 MB)"):
         if not folder.is_dir():
             folder.parent.mkdir(parents=True, exist_ok=True)
             with locked(cache / "kernels/lock"):
                 if not folder.is_dir():
-                    _fill(release, folder, cache / "apt")
+                    _fill(release, guest, folder, _apt_folder(guest, cache))
         versions = json.loads((folder / "packages.json").read_text())
     return KernelFiles(
-        release, folder / "vmlinuz", folder / "busybox", folder / "modules.deb", versions
+        release, folder / "vmlinuz", folder / "busybox", folder / "modules.deb", versions, arch
     )
+
+
+def own_kernel(
+    image: Path,
+    modules: Path | None = None,
+    *,
+    arch: str = "x86_64",
+    release: str = DEFAULT_RELEASE,
+    cache: Path | None = None,
+) -> tuple[KernelFiles, list[str]]:
+    """Return a user's own kernel to boot, and what its configuration lacks.
+
+    Parameters
+    ----------
+    image : Path
+        What the architecture's QEMU boots: a bzImage, Image, ELF file.
+    modules : Path, optional
+        A folder as ``make modules_install`` fills it; the guest gets it as ``/lib/modules``.
+    arch, release : str
+        The architecture, and the release whose busybox is taken from Debian.
+
+    Raises
+    ------
+    LabError
+        If image or modules are not there, or no guest could come up with this configuration.
+    """
+    if modules is not None and not modules.is_dir():
+        raise LabError(f"modules {modules}: no such folder")
+    lacks = check_config(image, guest_arch(arch))
+    debian = fetch(release, cache, arch=arch)
+    versions = {str(image): "a kernel of one's own"}
+    kernel = KernelFiles(
+        release, image.absolute(), debian.busybox, modules or Path(os.devnull), versions, arch
+    )
+    return kernel, lacks
+
+
+def _apt_folder(guest: GuestArch, cache: Path) -> Path:
+    return cache / ("apt" if guest.name == "x86_64" else f"apt-{guest.debian}")
 
 
 @contextlib.contextmanager
@@ -109,20 +174,20 @@ def locked(path: Path) -> Iterator[None]:
         yield
 
 
-def _fill(release: str, folder: Path, apt: Path) -> None:
+def _fill(release: str, guest: GuestArch, folder: Path, apt: Path) -> None:
     """Download and unpack into a folder beside, which is renamed when it is complete."""
     new = folder.parent / "new"
-    archive = Archive(apt, RELEASES)
+    archive = Archive(apt, guest.debian, RELEASES)
     shutil.rmtree(new, ignore_errors=True)  # left by a run that was killed
     try:
         new.mkdir()
         archive.update()
-        image = _newest_image(release, archive)
+        image = _newest_image(release, guest, archive)
         parts = _SPLIT.findall(archive.fields(image).get("Depends", ""))
         packages = [image, *parts, "busybox-static"]
         versions = {package: archive.fields(package)["Version"] for package in packages}
         archive.download(packages, new)
-        _unpack(new)
+        _unpack(new, guest)
         (new / "packages.json").write_text(json.dumps(versions, indent=1))
         new.rename(folder)
     except BaseException:
@@ -132,23 +197,35 @@ def _fill(release: str, folder: Path, apt: Path) -> None:
         shutil.rmtree(new, ignore_errors=True)
 
 
-def _newest_image(release: str, archive: Archive) -> str:
-    pattern = re.compile(
-        rf"linux-image-{re.escape(release)}\.[^a-z]*(\+deb[0-9.]+)?-{ARCHITECTURE}"
-    )
-    found = [n for n in archive.names(f"linux-image-{release}.") if pattern.fullmatch(n)]
-    if not found:
-        where = f"{ARCHITECTURE} in Debian {', '.join(RELEASES)}"
-        raise LabError(f"kernel release {release!r}: no such image for {where}")
-    return max(found, key=lambda name: [int(number) for number in re.findall(r"\d+", name)])
+def _newest_image(release: str, guest: GuestArch, archive: Archive) -> str:
+    names = archive.names(f"linux-image-{release}.")
+    for flavour in guest.flavours:
+        pattern = re.compile(rf"linux-image-{re.escape(release)}\.[^a-z]*(\+deb[0-9.]+)?-{flavour}")
+        found = [name for name in names if pattern.fullmatch(name)]
+        if found:
+            return max(found, key=lambda name: [int(n) for n in re.findall(r"\d+", name)])
+    where = f"{guest.name} ({guest.debian}) in Debian {', '.join(RELEASES)}"
+    incomplete = f"; {archive.complaint}" if archive.complaint else ""
+    raise LabError(f"kernel release {release!r}: no such image for {where}{incomplete}")
 
 
-def _unpack(new: Path) -> None:
-    """Leave ``vmlinuz``, ``busybox`` and ``modules.deb`` in the folder, nothing else."""
+def _check_config(image: Path, guest: GuestArch, config: Path) -> None:
+    """Check that a flavour is of the page size asked for, which its name does not tell."""
+    extract_first(image, CONFIG, config)
+    if guest.config not in config.read_text().splitlines():
+        name = image.name.partition("_")[0]
+        raise LabError(f"{name}: not a kernel for {guest.name}, which needs {guest.config}")
+
+
+def _unpack(new: Path, guest: GuestArch) -> None:
+    """Leave ``vmlinuz``, ``busybox`` and ``modules.deb`` in the folder, and what was checked."""
     debs = {deb.name.partition("_")[0]: deb for deb in new.glob("*.deb")}
     by_role = {name.split("-")[1]: deb for name, deb in debs.items()}
     image = by_role["image"]
-    extract_first(by_role.get("binary", image), VMLINUZ, new / "vmlinuz")
+    binary = by_role.get("binary", image)
+    extract_first(binary, VMLINUZ, new / "vmlinuz")
+    if guest.config:
+        _check_config(binary, guest, new / "config")
     extract_first(by_role["static"], BUSYBOX, new / "busybox")
     by_role.get("modules", image).rename(new / "modules.deb")
     for deb in new.glob("*_*.deb"):

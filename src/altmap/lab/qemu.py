@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from altmap.errors import InputError
+from altmap.lab.arches import GuestArch, guest_arch
 
 __all__ = ("Hardware", "Ram", "qemu_arguments")
 
 MIB = 1 << 20
 GIB = 1 << 30
-_MACHINES = ("pc", "q35")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,21 +28,25 @@ class Hardware:
     smp : int
         Number of CPUs.
     machine : str
-        ``pc`` or ``q35``.
+        QEMU's machine, such as ``q35``; empty for the architecture's default.
     node_bytes : tuple of int
         Boot memory of each NUMA node, 0 for a node without; empty for a guest without NUMA.
+    arch : str
+        As in a scenario's ``machine.arch``.
     """
 
     memory_bytes: int = GIB
     slots: int = 32
     maxmem_bytes: int = 64 * GIB
     smp: int = 1
-    machine: str = "pc"
+    machine: str = ""
     node_bytes: tuple[int, ...] = ()
+    arch: str = "x86_64"
 
     def __post_init__(self) -> None:
-        if self.machine not in _MACHINES:
-            raise InputError(f"machine {self.machine!r}: need one of {', '.join(_MACHINES)}")
+        machines = guest_arch(self.arch).machines
+        if self.machine not in ("", *machines):
+            raise InputError(f"machine {self.machine!r}: {self.arch} has {', '.join(machines)}")
         if self.memory_bytes <= 0 or self.memory_bytes % MIB:
             raise InputError(f"guest memory {self.memory_bytes} bytes: need a multiple of 1 MiB")
         if self.node_bytes and sum(self.node_bytes) != self.memory_bytes:
@@ -50,6 +54,16 @@ class Hardware:
                 f"nodes of {' + '.join(map(str, self.node_bytes))} bytes: need a sum of"
                 f" {self.memory_bytes}, the guest's memory"
             )
+
+    @property
+    def guest(self) -> GuestArch:
+        """The record of the architecture."""
+        return guest_arch(self.arch)
+
+    @property
+    def qemu_machine(self) -> str:
+        """QEMU's machine."""
+        return self.machine or self.guest.machines[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,15 +99,18 @@ def qemu_arguments(
 
     With *incoming*, QEMU waits to be given the state of a guest that has booted.
     """
+    guest = hardware.guest
     return [
         "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
         "-accel", accelerator,
-        "-cpu", "max",
+        "-cpu", guest.cpu,
         "-smp", str(hardware.smp),
         *_memory(hardware, ram),
         "-kernel", str(kernel), "-initrd", f"/dev/fd/{initrd_fd}", "-append", cmdline,
-        "-serial", f"file:/dev/fd/{console_fd}",
-        "-chardev", f"socket,id=shell,fd={shell_fd}", "-serial", "chardev:shell",
+        "-chardev", f"file,id=console,path=/dev/fd/{console_fd}",
+        *(word.format(chardev="console") for word in guest.console_device),
+        "-chardev", f"socket,id=shell,fd={shell_fd}",
+        *(word.format(chardev="shell") for word in guest.shell_device),
         "-chardev", f"socket,id=qmp,fd={qmp_fd}", "-mon", "chardev=qmp,mode=control",
         *(("-incoming", "defer") if incoming else ()),
     ]  # fmt: skip
@@ -101,14 +118,14 @@ def qemu_arguments(
 
 def _memory(hardware: Hardware, ram: Ram | None) -> Iterator[str]:
     size = f"{hardware.memory_bytes // MIB}M"
-    if hardware.slots:
+    if hardware.slots and hardware.guest.memory_devices:
         size += f",slots={hardware.slots},maxmem={hardware.maxmem_bytes // MIB}M"
     yield from ("-m", size)
     if not hardware.node_bytes:
         yield from _backend("ram", hardware.memory_bytes, ram)
-        yield from ("-machine", f"{hardware.machine},memory-backend=ram")
+        yield from ("-machine", f"{hardware.qemu_machine},memory-backend=ram")
         return
-    yield from ("-machine", hardware.machine)
+    yield from ("-machine", hardware.qemu_machine)
     for node, size_bytes in enumerate(hardware.node_bytes):
         numa = f"node,nodeid={node}"
         if size_bytes:
