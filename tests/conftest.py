@@ -6,28 +6,33 @@ import shutil
 
 import pytest
 
-PROGRAMS = {
-    "qemu-system-x86_64": "qemu-system-x86",
-    "setpriv": "util-linux",
-    "apt-get": "apt",
-    "dpkg-deb": "dpkg",
+QEMU = {
+    "x86_64": ("qemu-system-x86_64", "qemu-system-x86"),
+    "ppc64le": ("qemu-system-ppc64", "qemu-system-ppc"),
+    "aarch64": ("qemu-system-aarch64", "qemu-system-arm"),
+    "s390x": ("qemu-system-s390x", "qemu-system-s390x"),
 }
+PROGRAMS = {"setpriv": "util-linux", "apt-get": "apt", "dpkg-deb": "dpkg"}
 
 
-def missing():
-    found = [f"{p} (Debian: {d})" for p, d in PROGRAMS.items() if shutil.which(p) is None]
+def missing(family):
+    programs = dict([QEMU[family]]) | PROGRAMS
+    found = [f"{p} (Debian: {d})" for p, d in programs.items() if shutil.which(p) is None]
     if importlib.util.find_spec("qemu") is None:
         found.append("qemu.qmp (pip install altmap[lab])")
     return found
 
 
 def pytest_collection_modifyitems(items):
-    reason = ", ".join(missing())
+    """The marker's argument is the architecture of the guest, x86_64 if it has none."""
+    reasons = {family: ", ".join(missing(family)) for family in QEMU}
     for item in items:
-        if item.get_closest_marker("lab"):
+        marker = item.get_closest_marker("lab")
+        if marker:
             # A running kernel allocates as it likes: what differs has to differ twice.
             item.add_marker(pytest.mark.flaky(reruns=1))
-        if reason and item.get_closest_marker("lab"):
+        reason = marker and reasons[marker.args[0] if marker.args else "x86_64"]
+        if reason:
             item.add_marker(pytest.mark.skip(reason=f"missing: {reason}"))
 
 

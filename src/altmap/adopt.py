@@ -8,7 +8,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from itertools import pairwise
 
-from altmap.arch import ARCHES, Arch, arch_named, check_block_size
+from altmap.arch import ARCHES, Arch, arch_named, check_block_size, with_mmu
 from altmap.boot import default_tunables
 from altmap.errors import InputError
 from altmap.kernel.accounting import policy_named
@@ -82,6 +82,7 @@ def adopt(seen: Observation, machine: Machine) -> Adopted:
     notes: list[str] = []
     _require(seen)
     arch = _arch(seen, machine, notes)
+    arch = with_mmu(arch, machine.mmu or _mmu(seen, arch))
     release = _release(seen, machine, notes)
     if machine.memory is not None or machine.nodes:
         notes.append("machine.memory and machine.nodes are ignored: the sysroot says them")
@@ -181,6 +182,13 @@ def _arch(seen: Observation, machine: Machine, notes: list[str]) -> Arch:
     if not fitting:
         return arch_named(name)
     return fitting[0]
+
+
+def _mmu(seen: Observation, arch: Arch) -> str | None:
+    """Tell ppc64's MMU: only radix shows the direct map's leaves (``arch_report_meminfo``)."""
+    if arch.family != "ppc64le" or seen.meminfo is None:
+        return None
+    return "radix" if "DirectMap2M" in seen.meminfo else "hash"
 
 
 def _release(seen: Observation, machine: Machine, notes: list[str]) -> Release:

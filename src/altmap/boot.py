@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from altmap.arch import Arch, arch_named, boot_block_size_bytes, check_block_size
+from altmap.arch import Arch, arch_named, boot_block_size_bytes, check_block_size, with_mmu
 from altmap.errors import InputError
 from altmap.kernel.accounting import policy_named
 from altmap.kernel.state import Kernel, Tunables, VirtioMemParameters
@@ -73,8 +73,10 @@ def boot(machine: Machine) -> tuple[Kernel, Backing, Observation]:
     InputError
         If the machine cannot be.
     """
-    arch = arch_named("x86_64" if machine.arch is None else machine.arch)
+    arch = with_mmu(arch_named("x86_64" if machine.arch is None else machine.arch), machine.mmu)
     release = release_for(DEFAULT_RELEASE if machine.release is None else machine.release)
+    if machine.nodes and not arch.has_nodes:
+        raise InputError(f"machine.nodes: Debian's kernel for {arch.name} knows no nodes")
     if machine.devices:
         raise InputError("machine.devices: only a machine from a sysroot has devices already")
     platforms = platforms_of(arch.family)
@@ -237,7 +239,12 @@ def _blank(kernel: Kernel, machine: Machine) -> Observation:
         Resource(0, max(start, floor), end, "System RAM")
         for start, end in boot_ram(_platform(machine, kernel.arch), _memory_bytes(machine))
     ]
-    return replace(blank, iomem=tuple(lines), parameters=parameters_shown(kernel.tunables))
+    return replace(
+        blank,
+        iomem=tuple(lines),
+        parameters=parameters_shown(kernel.tunables),
+        nodes=blank.nodes if kernel.arch.has_nodes else None,
+    )
 
 
 def _domain_files(blank: Observation, kernel: Kernel, machine: Machine) -> Observation:

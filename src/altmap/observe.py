@@ -332,7 +332,7 @@ class Observer:
             phys_device=0,
             removable=True,
             valid_zones=self._valid_zones(pfns, online),
-            nodes=(node,) if node is not None else (),
+            nodes=(node,) if node is not None and self._base.nodes is not None else (),
         )
         return replace(before, state=state, valid_zones=made.valid_zones) if before else made
 
@@ -481,6 +481,11 @@ def _populated(info: ZoneInfo, zone: Zone, base: tuple[ZoneInfo, ...]) -> ZoneIn
 
 def _direct_map_kib(kernel: Kernel) -> dict[str, int]:
     """Return what added memory adds to the DirectMap lines of ``/proc/meminfo``, in KiB."""
+    if kernel.arch.family == "ppc64le":
+        # Mapped LMB by LMB, of which none is large or aligned enough for a leaf of 1 GiB
+        # (arch/powerpc/mm/book3s64/radix_pgtable.c: create_physical_mapping).
+        mapped = sum(len(addition.pfns) for addition in kernel.additions)
+        return {"DirectMap2M": mapped * kernel.arch.page_size_bytes // 1024}
     if not kernel.arch.name.startswith("x86_64"):
         return {}
     large_kib = total_kib = 0

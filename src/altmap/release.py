@@ -218,7 +218,7 @@ _6_12 = replace(
     isolation_splits_gigantic=False,
     boot_reserved_bytes=111181824,
     boot_used_bytes=33600 << 10,
-    debian_default_online={"x86_64": "online"},
+    debian_default_online={"x86_64": "online", "aarch64": "online"},
     virtio_mem=("x86_64", "aarch64", "riscv64"),
     virtio_mem_bbm_safe_unplug=False,
     virtio_mem_retries_removal=True,
@@ -253,7 +253,10 @@ _6_12 = replace(
             "mm/memory_hotplug.c: mhp_supports_memmap_on_memory (v6.12)"
         ),
         "has_auto_movable": "mm/memory_hotplug.c: auto_movable_zone_for_pfn (v6.12)",
-        "debian_default_online": "CONFIG_MEMORY_HOTPLUG_DEFAULT_ONLINE in Debian's kernel package",
+        "debian_default_online": (
+            "CONFIG_MEMORY_HOTPLUG_DEFAULT_ONLINE or, once backported, "
+            "CONFIG_MHP_DEFAULT_ONLINE_TYPE_ONLINE_AUTO in Debian's kernel package"
+        ),
         "reserves_follow_managed": "mm/page_alloc.c: adjust_managed_page_count (v6.12)",
         "virtio_mem": "drivers/virtio/Kconfig (v6.12)",
         "virtio_mem_sub_block": "drivers/virtio/virtio_mem.c: virtio_mem_init_hotplug (v6.12)",

@@ -134,6 +134,7 @@ class Machine(_Strict, kw_only=True):
     movable_node: bool | None = None
     debug_vm: bool | None = None
     hugetlb_free_vmemmap: bool | None = None
+    mmu: Literal["radix", "hash"] | None = None
     auto_online_blocks: AutoOnline | None = None
     unbacked_reads: Literal["fault", "allowed"] = "fault"
     devices: list[Device] = []

@@ -58,10 +58,10 @@ def booted(
     LabError
         If the guest does not boot, or dies.
     """
-    accelerator = remembered_accelerator()
+    accelerator = remembered_accelerator(hardware.guest.family)
     cache = cache_folder() if cache is None else cache
-    too_large = hardware.memory_bytes > _MOST_MEMORY_BYTES
-    if accelerator is None or too_large or shutil.disk_usage(cache).free < _LEAST_DISK_BYTES:
+    unfit = not hardware.guest.snapshots or hardware.memory_bytes > _MOST_MEMORY_BYTES
+    if accelerator is None or unfit or shutil.disk_usage(cache).free < _LEAST_DISK_BYTES:
         with Guest(kernel, hardware, cmdline) as guest:
             yield guest
         return
@@ -85,7 +85,7 @@ def _key(kernel: KernelFiles, hardware: Hardware, cmdline: str, accelerator: str
         CMDLINE,
         cmdline,
         accelerator,
-        qemu_version(),
+        qemu_version(hardware.guest),
         hashlib.sha256(build_initramfs(kernel.busybox, module_files(kernel))).hexdigest(),
     ]
     return hashlib.sha256(json.dumps(what).encode()).hexdigest()[:24]

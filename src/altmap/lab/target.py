@@ -11,9 +11,11 @@ from typing import Any
 import msgspec
 
 from altmap.errors import InputError, LabError
+from altmap.lab.arches import GuestArch, guest_arch
 from altmap.lab.balloon import Rest, set_balloon_target, wait_for_balloon
 from altmap.lab.capture import capture
 from altmap.lab.dimm import plug_dimm, unplug_dimm
+from altmap.lab.dlpar import plug_by_dlpar, unplug_by_dlpar
 from altmap.lab.guest import Guest
 from altmap.lab.insmod import load_module
 from altmap.lab.kernels import fetch, fetch_xen
@@ -91,17 +93,23 @@ def hardware_of(machine: Machine) -> Hardware:
     InputError
         If the machine asks for what these guests cannot be.
     """
+    guest = guest_arch("x86_64" if machine.arch is None else machine.arch)
+    machines = dict(guest.platforms)
     for key, value, allowed in (
-        ("arch", machine.arch, (None, "x86_64")),
         ("policy", machine.policy, (None, "opt-in")),
         ("block_size", machine.block_size, (None,)),
         ("devices", machine.devices or None, (None,)),
         ("debug_vm", machine.debug_vm, (None, False)),
         ("hugetlb_free_vmemmap", machine.hugetlb_free_vmemmap, (None, False)),
+        ("mmu", machine.mmu, (None, "radix", "hash") if guest.family == "ppc64le" else (None,)),
         ("unbacked_reads", machine.unbacked_reads, ("fault",)),
     ):
         if value not in allowed:
             raise InputError(f"machine.{key} {value!r}: a real kernel cannot be given another one")
+    if machine.platform not in (None, *machines):
+        raise InputError(
+            f"machine.platform {machine.platform!r}: {guest.name} has {', '.join(machines)}"
+        )
     nodes = tuple(int(node.memory) for node in machine.nodes)
     memory = int(machine.memory or sum(nodes) or _DEFAULT_MEMORY)
     if machine.platform == "xen":
@@ -117,8 +125,9 @@ def hardware_of(machine: Machine) -> Hardware:
         memory_bytes=memory,
         maxmem_bytes=max(64 << 30, 2 * memory + (64 << 30)),
         smp=machine.cpus or 1,
-        machine=machine.platform or "pc",
+        machine=machines[machine.platform] if machine.platform else "",
         node_bytes=nodes,
+        arch=guest.name,
     )
 
 
@@ -129,7 +138,9 @@ def cmdline_of(machine: Machine) -> str:
         "memory_hotplug.memmap_on_memory": mode.get(machine.memmap_on_memory or ""),
     }
     text = [f"{name}={_word(value)}" for name, value in words.items() if value is not None]
-    return " ".join(text + (["movable_node"] if machine.movable_node else []))
+    text += ["movable_node"] if machine.movable_node else []
+    text += ["disable_radix"] if machine.mmu == "hash" else []
+    return " ".join(text)
 
 
 def run_in_guest(
@@ -161,9 +172,10 @@ def run_in_guest(
     release = DEFAULT_RELEASE if machine.release is None else machine.release
     hardware = replace(hardware_of(machine), ports=_nr_ports(scenario))
     cmdline = cmdline_of(machine)
-    check_programs()
-    kernel = replace(fetch(release), modules=modules_of(scenario))
-    progress(f"{scenario.name}: Linux {release} boots in QEMU")
+    _check_steps(scenario, hardware.guest)
+    check_programs(hardware.guest)
+    kernel = replace(fetch(release, arch=hardware.arch), modules=modules_of(scenario))
+    progress(f"{scenario.name}: Linux {release} ({hardware.arch}) boots in QEMU")
     started = (
         Guest(kernel, hardware, cmdline, hypervisor=fetch_xen())
         if machine.platform == "xen"
@@ -213,6 +225,15 @@ def module_parameters(module: str, machine: Machine) -> str:
     return " ".join(["dyndbg=+p", *(f"{key}={word}" for key, word in words.items() if word)])
 
 
+def _check_steps(scenario: Scenario, guest: GuestArch) -> None:
+    """Refuse before the boot what would be refused after it."""
+    for step in scenario.steps:
+        if isinstance(step, Plug) and step.driver == "dimm" and not guest.dimm:
+            raise InputError(f"plug {step.id!r}: no DIMM on {guest.name}: {guest.no_dimm}")
+        if isinstance(step, Plug) and step.driver == "virtio-mem" and not guest.virtio_mem:
+            raise InputError(f"plug {step.id!r}: QEMU has no virtio-mem device on {guest.name}")
+
+
 class LabMachine:
     """A guest on which steps are performed.
 
@@ -230,6 +251,7 @@ class LabMachine:
         self._usage = GuestUsage(guest)
         self._virtio_mem: set[str] = set()
         self.sysroots: list[Sysroot] = []
+        self._dimms = guest.hardware.guest.dimm
         self.notes: list[str] = []
         self.crashed = False
         self._block_size = int(guest.run(f"cat {_MEMORY}/block_size_bytes").text, 16)
@@ -246,8 +268,9 @@ class LabMachine:
             "release": kernel.release,
             "policy": "as the kernel has it",
             "machine": {
+                "arch": kernel.arch,
                 "packages": kernel.versions | (xen.versions if xen else {}),
-                "qemu": qemu_version(),
+                "qemu": qemu_version(self._guest.hardware.guest),
                 "hardware": asdict(self._guest.hardware),
                 "accelerator": self._guest.accelerator,
                 "block_size_bytes": self._block_size,
@@ -303,7 +326,7 @@ class LabMachine:
         log = self._guest.kernel_log()
         record.events = [Event("kernel-log", line) for line in log]
         record.events.extend(_requests(log))
-        if isinstance(step, Plug) and step.id not in self._virtio_mem:
+        if isinstance(step, Plug) and step.driver == "dimm" and self._dimms == "acpi":
             record.outcome = self._judge_plug(step, log)
         elif not record.outcome and log:
             record.outcome = Outcome.refused(record.outcome.errno or "?", "", log[-1])
@@ -321,12 +344,18 @@ class LabMachine:
         address = None if step.address is None else int(step.address)
         if step.id in self._devices:
             raise InputError(f"plug {step.id!r}: a device of that id is plugged already")
+        failure = ""
         try:
-            plugged = plug_dimm(self._guest, step.id, int(step.size), address, step.node)
+            if self._dimms == "dlpar":
+                at, failure = plug_by_dlpar(
+                    self._guest, step.id, int(step.size), address, step.node
+                )
+            else:
+                at = plug_dimm(self._guest, step.id, int(step.size), address, step.node).address
         except QemuRefusedError as error:
             raise InputError(str(error.args[0])) from error
-        self._devices[step.id] = (plugged.address, int(step.size))
-        return OK
+        self._devices[step.id] = (at, int(step.size))
+        return Outcome.refused("EINVAL", "dlpar_memory", failure) if failure else OK
 
     def _judge_plug(self, step: Plug, log: list[str]) -> Outcome:
         """Tell whether the add succeeded: ACPI answers success in any case."""
@@ -372,11 +401,19 @@ class LabMachine:
     def _unplug(self, step: Unplug) -> Outcome:
         self._device(step.id)
         try:
-            result = unplug_dimm(self._guest, step.id)
+            outcome = self._ask_back(step.id)
         except QemuRefusedError as error:
             raise InputError(str(error.args[0])) from error
-        if result.removed:
+        if outcome:
             del self._devices[step.id]
+        return outcome
+
+    def _ask_back(self, dimm: str) -> Outcome:
+        if self._dimms == "dlpar":
+            failure = unplug_by_dlpar(self._guest, dimm)
+            return Outcome.refused("EINVAL", "dlpar_memory", failure) if failure else OK
+        result = unplug_dimm(self._guest, dimm)
+        if result.removed:
             return OK
         return Outcome.refused("EBUSY", "", f"_OST status {result.ost_status:#x}")
 

@@ -79,7 +79,7 @@ def plug_virtio_mem(
     try:
         guest.qmp.execute(
             "device_add",
-            driver="virtio-mem-pci",
+            driver=guest.hardware.guest.virtio_mem,
             id=device,
             memdev=memory,
             requested_size=requested_bytes,
