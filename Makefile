@@ -8,6 +8,9 @@ PIP = $(shell $(BIN)/python -m pip --version >/dev/null 2>&1 && echo $(BIN)/pyth
 INSTALL = PIP_DISABLE_PIP_VERSION_CHECK=1 $(PIP) install --quiet --constraint constraints.txt
 # Guests that run side by side in the lab tests; each takes one core and half a GiB.
 GUESTS ?= 2
+# Programs and Debian's packages of them.
+QEMUS := qemu-system-x86_64:qemu-system-x86 qemu-system-ppc64:qemu-system-ppc \
+	qemu-system-aarch64:qemu-system-arm qemu-system-s390x:qemu-system-s390x
 SCENARIOS := scenarios/hyperv-64MiB-first-half.toml scenarios/hyperv-64MiB-second-half.toml \
 	scenarios/dimm-1GiB.toml
 
@@ -52,13 +55,16 @@ format: $(VENV)/dev
 
 # Root on Debian installs QEMU; elsewhere each lab test says what is missing when it is skipped.
 lab-tools: $(VENV)/dev
-	@if ! command -v qemu-system-x86_64 >/dev/null; then \
+	@missing=; for tool in $(QEMUS); do \
+		command -v $${tool%%:*} >/dev/null || missing="$$missing $${tool#*:}"; \
+	done; \
+	if [ -n "$$missing" ]; then \
 		if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 			apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
-			apt-get install -qq --no-install-recommends qemu-system-x86 >/dev/null; \
+			apt-get install -qq --no-install-recommends $$missing >/dev/null; \
 		else \
-			echo "missing: qemu-system-x86_64 (Debian: apt install qemu-system-x86);" \
-				"tests of real kernels will be skipped" >&2; \
+			echo "missing QEMU (Debian: apt install$$missing);" \
+				"tests of real kernels that need it will be skipped" >&2; \
 		fi; \
 	fi
 

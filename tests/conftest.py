@@ -6,51 +6,55 @@ import shutil
 
 import pytest
 
-PROGRAMS = {
-    "qemu-system-x86_64": "qemu-system-x86",
-    "setpriv": "util-linux",
-    "apt-get": "apt",
-    "dpkg-deb": "dpkg",
+QEMU = {
+    "x86_64": ("qemu-system-x86_64", "qemu-system-x86"),
+    "ppc64le": ("qemu-system-ppc64", "qemu-system-ppc"),
+    "aarch64": ("qemu-system-aarch64", "qemu-system-arm"),
+    "s390x": ("qemu-system-s390x", "qemu-system-s390x"),
+}
+PROGRAMS = {"setpriv": "util-linux", "apt-get": "apt", "dpkg-deb": "dpkg"}
+
+
+BROWSER = {
+    "playwright": "playwright (pip install altmap[dev])",
+    "vl_convert": "vl-convert-python (pip install altmap[report])",
 }
 
 
-#: Marker to the programs and Python modules that its tests need, and where they come from.
-NEEDS = {
-    "lab": (PROGRAMS, {"qemu": "qemu.qmp (pip install altmap[lab])"}),
-    "browser": (
-        {"chromium": "chromium"},
-        {
-            "playwright": "playwright (pip install altmap[dev])",
-            "vl_convert": "vl-convert-python (pip install altmap[report])",
-        },
-    ),
-}
-
-
-def missing(marker):
-    programs, modules = NEEDS[marker]
+def absent(programs, modules):
     return [
         *(f"{p} (Debian: {d})" for p, d in programs.items() if shutil.which(p) is None),
         *(told for name, told in modules.items() if importlib.util.find_spec(name) is None),
     ]
 
 
+def needs(item):
+    """What a test needs and is missing; the argument of ``lab`` is the guest's architecture."""
+    lab, browser = (item.get_closest_marker(name) for name in ("lab", "browser"))
+    found = []
+    if lab:
+        programs = dict([QEMU[lab.args[0] if lab.args else "x86_64"]]) | PROGRAMS
+        found += absent(programs, {"qemu": "qemu.qmp (pip install altmap[lab])"})
+    if browser:
+        found += absent({"chromium": "chromium"}, BROWSER)
+    return ", ".join(found)
+
+
 def pytest_collection_modifyitems(items):
-    reasons = {marker: ", ".join(missing(marker)) for marker in NEEDS}
     for item in items:
         if item.get_closest_marker("lab"):
             # A running kernel allocates as it likes: what differs has to differ twice.
             item.add_marker(pytest.mark.flaky(reruns=1))
-        for marker, reason in reasons.items():
-            if reason and item.get_closest_marker(marker):
-                item.add_marker(pytest.mark.skip(reason=f"missing: {reason}"))
+        reason = needs(item)
+        if reason:
+            item.add_marker(pytest.mark.skip(reason=f"missing: {reason}"))
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item):
     report = yield
     # A folder of tests has the marker's name, so keywords do not tell; properties pass to xdist.
-    if any(item.get_closest_marker(marker) for marker in NEEDS):
+    if any(item.get_closest_marker(marker) for marker in ("lab", "browser")):
         report.user_properties.append(("demanded", True))
     return report
 

@@ -1056,7 +1056,9 @@ def test_without_qemu_the_package_to_install_is_named(altmap, without_programs, 
     ("setting", "message"),
     [
         ("policy=existing", "machine.policy 'existing'"),
-        ("arch=s390x", "machine.arch 's390x'"),
+        ("arch=s390x", "no DIMM on s390x: the machine has no pc-dimm device"),
+        ("arch=vax", "architecture 'vax': no guest has it"),
+        ("mmu=hash", "machine.mmu 'hash'"),
         ("block_size=256MiB", "machine.block_size"),
     ],
 )

@@ -59,6 +59,7 @@ SECTIONS = {
     scenario.Scenario: ("## The file", "", {}),
     scenario.Machine: ("### `[machine]`", "[machine]", {}),
     scenario.Node: ("### `machine.nodes`", "[[machine.nodes]]", {}),
+    scenario.VirtioMemParameters: ("### `machine.virtio_mem`", "[machine.virtio_mem]", {}),
     scenario.Device: (
         "### `machine.devices`",
         "[[machine.devices]]",

@@ -11,17 +11,28 @@ from altmap.verify import compare_with_lab
 
 HERE = Path(__file__).parent
 SCENARIOS = HERE.parent / "scenarios"
+
+
+def case(name, settings, release):
+    """Return a test's parameters, marked with the architecture of its guest."""
+    machine = load_scenario(SCENARIOS / f"{name}.toml", settings).machine
+    family = (machine.arch or "x86_64").partition("-")[0]
+    mark = pytest.mark.lab(family)
+    return pytest.param(
+        name, settings, release, id="-".join((name, *settings, release)), marks=mark
+    )
+
+
 CASES = [
-    pytest.param(name, settings, release, id="-".join((name, *settings, release)))
-    for case in read_cases(HERE / "conformance.toml")
-    if not (case.cannot or case.slow)
-    for name in case.scenarios
-    for settings in case.settings
-    for release in case.releases
+    case(name, settings, release)
+    for each in read_cases(HERE / "conformance.toml")
+    if not (each.cannot or each.slow)
+    for name in each.scenarios
+    for settings in each.settings
+    for release in each.releases
 ]
 
 
-@pytest.mark.lab
 @pytest.mark.parametrize(("name", "settings", "release"), CASES)
 def test_prediction_equals_the_real_kernel(name, settings, release):
     scenario = load_scenario(SCENARIOS / f"{name}.toml", settings)

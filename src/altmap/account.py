@@ -40,13 +40,24 @@ class Level:
 
 
 def bought_bytes(trace: Trace, index: int) -> int:
-    """Return the bytes of all devices that are plugged after a step of a trace."""
+    """Return the bytes that were bought up to a step of a trace.
+
+    They are those of all devices that are plugged, or what a balloon has gained. Of a device that
+    is resized it is what was asked for last, not the most that it could have.
+    """
+    looks = [step.observation for step in trace.steps[: index + 1] if step.observation]
+    if looks and looks[0].balloon and looks[-1].balloon:
+        return max(0, looks[-1].balloon.current_kb - looks[0].balloon.current_kb) * 1024
     sizes: dict[str, int] = {}
     for step in trace.steps[1 : index + 1]:
         action = step.action
         if action.get("do") == "plug" and step.outcome.status != "not_reached":
             more = sum(item["size"] for item in action.get("more_ranges", ()))
-            sizes[action["id"]] = action["size"] + more
+            resized = action.get("driver") == "virtio-mem"
+            whole = action.get("requested", 0) if resized else action["size"]
+            sizes[action["id"]] = whole + more
+        elif action.get("do") == "resize" and action["id"] in sizes:
+            sizes[action["id"]] = action["size"]
         elif action.get("do") == "unplug" and step.outcome:
             sizes.pop(action["id"], None)
     return sum(sizes.values())
@@ -197,5 +208,10 @@ def _memmap_elsewhere(seen: Observation, page: int) -> int:
 
 
 def _self_hosted(seen: Observation) -> int:
-    """Return the pages of online blocks that hold the memmap of their block."""
+    """Return the pages of online blocks that hold the memmap of their block.
+
+    In a Xen domain the same flag marks page tables, and a balloon's blocks hold no memmap.
+    """
+    if seen.balloon is not None:
+        return 0
     return sum(run.nr_pages for run in seen.kpageflags or () if is_memmap(run.flags))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from collections import defaultdict
 from dataclasses import dataclass
 from itertools import pairwise
 
-from altmap.arch import ARCHES, Arch, arch_named, check_block_size
+from altmap.arch import ARCHES, Arch, arch_named, check_block_size, with_mmu
 from altmap.boot import default_tunables
 from altmap.errors import InputError
 from altmap.kernel.accounting import policy_named
@@ -30,7 +31,7 @@ from altmap.linux.observation import (
 from altmap.pfn import PfnRange, PfnSet
 from altmap.platform.backing import Backing, write_fault_of
 from altmap.release import Release, release_for
-from altmap.scenario import Device, Machine
+from altmap.scenario import Address, Device, Machine, Size
 
 __all__ = ("Adopted", "adopt")
 
@@ -52,6 +53,9 @@ class Adopted:
         Devices that are plugged already, by id.
     drivers : dict of str to str
         The driver of each, as a scenario names it.
+    regions : list of Device
+        Devices in whose region memory comes and goes (virtio-mem), each with the size that is
+        requested of it.
     notes : list of str
         What the files did not say, and what was assumed.
     """
@@ -60,6 +64,7 @@ class Adopted:
     backing: Backing
     devices: dict[str, Addition]
     drivers: dict[str, str]
+    regions: list[Device]
     notes: list[str]
 
 
@@ -82,6 +87,7 @@ def adopt(seen: Observation, machine: Machine) -> Adopted:
     notes: list[str] = []
     _require(seen)
     arch = _arch(seen, machine, notes)
+    arch = with_mmu(arch, machine.mmu or _mmu(seen, arch))
     release = _release(seen, machine, notes)
     if machine.memory is not None or machine.nodes:
         notes.append("machine.memory and machine.nodes are ignored: the sysroot says them")
@@ -90,7 +96,9 @@ def adopt(seen: Observation, machine: Machine) -> Adopted:
     assert seen.memory is not None  # _require
     block_bytes = _block_size_bytes(seen.memory, machine, arch)
     tunables = _tunables(seen, machine, arch, release)
-    devices = _devices(seen, machine, notes)
+    given = _devices(seen, machine, notes)
+    devices = [device for device in given if device.driver != "virtio-mem"]
+    regions = [device for device in given if device.driver == "virtio-mem"]
     ram = _system_ram(seen, arch)
     backing = Backing(ram.copy(), machine.unbacked_reads, write_fault_of(arch.family))
     kernel = Kernel(
@@ -106,6 +114,8 @@ def adopt(seen: Observation, machine: Machine) -> Adopted:
     )
     _take_blocks(kernel, seen)
     plugged = {device.id: _take_device(kernel, seen, device) for device in devices}
+    for device in regions:
+        _take_region(kernel, device)
     kernel.boot_ram = ram.copy()
     for addition in kernel.additions:
         kernel.boot_ram -= addition.pfns
@@ -113,16 +123,22 @@ def adopt(seen: Observation, machine: Machine) -> Adopted:
         raise InputError("machine.devices: they cover all RAM, nothing is left that booted")
     _take_zones(kernel, seen, ram)
     _take_pages(kernel, seen, notes)
+    _take_domain(kernel, seen, backing)
     for device in devices:
         if device.driver == "hyperv":
             backing.backed -= kernel.fake_offline & plugged[device.id].pfns
+    regions = [_with_requested(kernel, device, notes) for device in regions]
+    for device in regions:
+        backing.backed -= kernel.fake_offline & _region_pfns(kernel, device)
     end = sum(run.nr_pages for run in seen.kpageflags or ())
     kernel.max_pfn = max(end, ram.max() + 1)
     _take_watermarks(kernel, seen)
     tables = page_table_nr_pages(kernel, kernel.additions)
-    kernel.page_tables = kernel.unmovable().highest(tables)
+    fixed = kernel.unmovable()
+    kernel.page_tables = fixed.highest(tables)
+    _take_memmaps(kernel, fixed - kernel.page_tables)
     drivers: dict[str, str] = {device.id: device.driver for device in devices}
-    return Adopted(kernel, backing, plugged, drivers, notes)
+    return Adopted(kernel, backing, plugged, drivers, regions, notes)
 
 
 # --- what kind of machine ------------------------------------------------------------------
@@ -174,6 +190,13 @@ def _arch(seen: Observation, machine: Machine, notes: list[str]) -> Arch:
     return fitting[0]
 
 
+def _mmu(seen: Observation, arch: Arch) -> str | None:
+    """Tell ppc64's MMU: only radix shows the direct map's leaves (``arch_report_meminfo``)."""
+    if arch.family != "ppc64le" or seen.meminfo is None:
+        return None
+    return "radix" if "DirectMap2M" in seen.meminfo else "hash"
+
+
 def _release(seen: Observation, machine: Machine, notes: list[str]) -> Release:
     name = machine.release
     if name is None:
@@ -221,6 +244,8 @@ def _tunables(seen: Observation, machine: Machine, arch: Arch, release: Release)
         )
     if seen.meminfo and "DirectMap1G" not in seen.meminfo:
         tunables.direct_map_1g = False
+    if seen.balloon is not None and not (seen.meminfo or {}).get("DirectMap2M"):
+        tunables.direct_map_2m = False
     return tunables
 
 
@@ -289,20 +314,21 @@ def _devices(seen: Observation, machine: Machine, notes: list[str]) -> list[Devi
     for id_, block in seen.memory.blocks.items():
         if block.firmware_node:
             by_name[block.firmware_node.rsplit("/", 1)[-1]].append(id_)
-    managed = _driver_managed(seen)
+    shown = [*_driver_managed(seen), *_regions_shown(seen)]
     unknown = [
         line
         for line in seen.iomem or ()
-        if line.name.startswith("System RAM (") and line.name not in _RESOURCES.values()
+        if line.name.startswith("System RAM (")
+        and not any(d.address <= line.start and line.end <= d.address + d.size for d in shown)
     ]
     if not by_name and unknown:
         notes.append("driver-managed System RAM is taken as boot memory: no device is named")
     size = seen.memory.block_size_bytes
-    return managed + [
+    return shown + [
         Device(
             id=name,
-            address=min(ids) * size,  # type: ignore[arg-type]
-            size=len(ids) * size,  # type: ignore[arg-type]
+            address=Address(min(ids) * size),
+            size=Size(len(ids) * size),
             node=next(iter(seen.memory.blocks[ids[0]].nodes), 0),
         )
         for name, ids in by_name.items()
@@ -331,6 +357,64 @@ def _driver_managed(seen: Observation) -> list[Device]:
             )
         )
     return found
+
+
+def _regions_shown(seen: Observation) -> list[Device]:
+    """Return the virtio-mem devices whose regions ``/proc/iomem`` shows (``virtio0``)."""
+    assert seen.memory is not None  # checked by the caller
+    size = seen.memory.block_size_bytes
+    found = []
+    for line in seen.iomem or ():
+        if re.fullmatch(r"virtio[0-9]+", line.name):
+            ids = range(line.start // size, -(-line.end // size))
+            blocks = [seen.memory.blocks[id_] for id_ in ids if id_ in seen.memory.blocks]
+            nodes = [node for block in blocks for node in block.nodes]
+            found.append(
+                Device(
+                    id=line.name,
+                    address=Address(line.start),
+                    size=Size(line.end - line.start),
+                    driver="virtio-mem",
+                    node=nodes[0] if nodes else 0,
+                )
+            )
+    return found
+
+
+def _region_pfns(kernel: Kernel, device: Device) -> PfnRange:
+    page = kernel.arch.page_size_bytes
+    return PfnRange(device.address // page, (device.address + device.size) // page)
+
+
+def _take_region(kernel: Kernel, device: Device) -> None:
+    """Take the memory blocks in a virtio-mem device's region, each as an add of its own."""
+    region = _region_pfns(kernel, device)
+    group = Group(unit_nr_pages=kernel.block_nr_pages, node=device.node)
+    blocks = kernel.added_blocks & kernel.blocks(region)
+    for block in blocks:
+        pfns = kernel.block_pfns(block)
+        memmap = Memmap(kernel.arch, pfns)
+        kernel.additions.append(
+            Addition(pfns, device.node, memmap, group, "System RAM (virtio_mem)", merges=True)
+        )
+    kernel.groups.append(group)
+
+
+def _with_requested(kernel: Kernel, device: Device, notes: list[str]) -> Device:
+    """Return the device with the size that is requested of it: what is plugged, if nobody says."""
+    region = _region_pfns(kernel, device)
+    blocks = kernel.added_blocks & kernel.blocks(region)
+    plugged = kernel.pages_of(blocks) - kernel.fake_offline
+    if blocks - kernel.online_blocks:
+        notes.append(
+            f"device {device.id!r}: memory blocks that are offline are taken to be plugged as a "
+            "whole, no file says it"
+        )
+    if device.requested is None:
+        device = copy.copy(device)
+        device.requested = Size(len(plugged) * kernel.arch.page_size_bytes)
+        notes.append(f"device {device.id!r}: it is taken to have the size that is requested of it")
+    return device
 
 
 def _take_device(kernel: Kernel, seen: Observation, device: Device) -> Addition:
@@ -488,6 +572,8 @@ def _take_pages(kernel: Kernel, seen: Observation, notes: list[str]) -> None:
             kernel.poisoned |= pfns
         elif run.flags & PageFlag.OFFLINE:
             kernel.fake_offline |= pfns
+            if run.flags & PageFlag.DIRTY:
+                kernel.never_onlined |= pfns
         elif run.flags & PageFlag.RESERVED and not run.flags & PageFlag.OWNER_PRIVATE:
             kernel.reserved |= pfns
         elif run.flags & PageFlag.HUGE:
@@ -525,6 +611,39 @@ def _take_huge_pages(kernel: Kernel, seen: Observation) -> None:
             pool.free[0] |= pages
         else:
             pool.put(pages)
+
+
+def _take_memmaps(kernel: Kernel, fixed: PfnSet) -> None:
+    """Say which pages in use hold the memmaps of what was added: any will do, if there are enough.
+
+    They come back to the buddy when their block is removed.
+    """
+    fixed &= kernel.boot_ram
+    for addition in kernel.additions:
+        if not addition.memmap.self_hosted:
+            addition.host_pages = fixed.highest(kernel.arch.memmap_nr_pages(len(addition.pfns)))
+            fixed = fixed - addition.host_pages
+
+
+def _take_domain(kernel: Kernel, seen: Observation, backing: Backing) -> None:
+    """Find out which page frames of a Xen domain nobody backs.
+
+    Ballooned pages are PageOffline. RAM beyond what the domain has at boot may be set aside for
+    other drivers instead: reserved pages at the end of boot memory, as many as the domain's pages
+    leave over. Page 0 is the domain's, but not System RAM.
+    """
+    if seen.balloon is None:
+        return
+    backing.write_fault = "page fault"
+    backing.backed -= kernel.fake_offline
+    owned = seen.balloon.current_kb * 1024 // kernel.arch.page_size_bytes
+    offline = kernel.pages_of(kernel.added_blocks - kernel.online_blocks)
+    surplus = len(backing.backed - offline) + 1 - owned
+    if surplus > 0:
+        # Holes of a pageblock are reserved too, and no RAM.
+        reserved = kernel.reserved & backing.backed
+        backing.backed -= reserved.highest(min(surplus, len(reserved)))
+    backing.backed -= offline
 
 
 def _assume_pages(kernel: Kernel, seen: Observation) -> None:

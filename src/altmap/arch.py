@@ -7,7 +7,14 @@ from dataclasses import dataclass, replace
 from altmap.errors import InputError
 from altmap.pfn import format_size
 
-__all__ = ("ARCHES", "Arch", "arch_named", "boot_block_size_bytes", "check_block_size")
+__all__ = (
+    "ARCHES",
+    "Arch",
+    "arch_named",
+    "boot_block_size_bytes",
+    "check_block_size",
+    "with_mmu",
+)
 
 _KIB, _MIB, _GIB = 1 << 10, 1 << 20, 1 << 30
 _MOST_BLOCK_BYTES = 64 * _GIB
@@ -27,6 +34,9 @@ class Arch:
         ``include/linux/pageblock-flags.h``.
     max_page_order : int
         MAX_PAGE_ORDER (MAX_ORDER - 1 on 6.1).
+    has_nodes : bool
+        Debian's kernel is built with CONFIG_NUMA; without it sysfs shows no nodes, and blocks have
+        no links to them.
     struct_page_size_bytes : int
         ``include/linux/mm_types.h``; 64 with the configurations of distributions.
     max_physmem_bits : int
@@ -47,6 +57,7 @@ class Arch:
     max_physmem_bits: int
     kernel_zones: tuple[tuple[str, int | None], ...]
     memmap_rule: str = "pmd"
+    has_nodes: bool = True
     struct_page_size_bytes: int = 64
 
     @property
@@ -146,6 +157,7 @@ ARCHES: dict[str, Arch] = {
             max_page_order=10,
             max_physmem_bits=46,
             kernel_zones=(("DMA", 2 * _GIB), ("Normal", None)),
+            has_nodes=False,
         ),
     )
 }
@@ -162,6 +174,25 @@ def arch_named(name: str) -> Arch:
     if name not in ARCHES:
         raise InputError(f"architecture {name!r}: need one of {', '.join(ARCHES)}")
     return ARCHES[name]
+
+
+def with_mmu(arch: Arch, mmu: str | None) -> Arch:
+    """Return the architecture with the MMU that its kernel uses: ``radix`` or ``hash`` on ppc64.
+
+    With hash no memmap is self-hosted and nothing tells the direct map's leaves.
+    Source: ``arch/powerpc/include/asm/pgtable.h: arch_supports_memmap_on_memory`` (6.6 on);
+    ``arch/powerpc/mm/book3s64/pgtable.c: arch_report_meminfo``.
+
+    Raises
+    ------
+    InputError
+        If the architecture has no such choice.
+    """
+    if mmu is None:
+        return arch
+    if arch.family != "ppc64le":
+        raise InputError(f"machine.mmu {mmu!r}: only ppc64le has a choice, not {arch.name}")
+    return replace(arch, memmap_rule="never") if mmu == "hash" else arch
 
 
 def check_block_size(arch: Arch, what: str, size_bytes: int) -> None:

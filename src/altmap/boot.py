@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from altmap.arch import Arch, arch_named, boot_block_size_bytes, check_block_size
+from altmap.arch import Arch, arch_named, boot_block_size_bytes, check_block_size, with_mmu
 from altmap.errors import InputError
 from altmap.kernel.accounting import policy_named
-from altmap.kernel.state import Kernel, Tunables
+from altmap.kernel.state import Kernel, Tunables, VirtioMemParameters
 from altmap.kernel.watermarks import init_per_zone_wmark_min
 from altmap.kernel.zone import MOVABLE, Zone
-from altmap.linux.observation import Observation, Resource
+from altmap.linux.observation import BalloonFolder, Observation, Resource
 from altmap.linux.shapes import blank_observation
 from altmap.pfn import PfnRange, PfnSet
 from altmap.platform.backing import Backing, write_fault_of
 from altmap.platform.qemu import boot_ram, platforms_of
+from altmap.platform.xen import dom0_memory, host_resources
 from altmap.release import DEFAULT_RELEASE, Release, release_for
-from altmap.scenario import Machine
+from altmap.scenario import XEN_HOST_BYTES, Machine
 
 __all__ = ("boot", "default_tunables", "parameters_shown")
 
@@ -27,6 +28,7 @@ _MIB, _GIB = 1 << 20, 1 << 30
 class _Layout:
     ram: PfnSet
     nodes: dict[int, PfnSet]
+    backed: PfnSet
 
 
 def default_tunables(machine: Machine, arch: Arch, release: Release) -> Tunables:
@@ -47,6 +49,10 @@ def default_tunables(machine: Machine, arch: Arch, release: Release) -> Tunables
         value = getattr(machine, name)
         if value is not None:
             setattr(defaults, name, value)
+    given = machine.virtio_mem
+    defaults.virtio_mem = VirtioMemParameters(
+        given.unplug_online, given.force_bbm, given.bbm_block_size or 0, given.bbm_safe_unplug
+    )
     if not release.has_auto_movable:
         defaults.online_policy = "contig-zones"
     if defaults.memmap_on_memory == "force" and not release.memmap_force:
@@ -67,8 +73,10 @@ def boot(machine: Machine) -> tuple[Kernel, Backing, Observation]:
     InputError
         If the machine cannot be.
     """
-    arch = arch_named("x86_64" if machine.arch is None else machine.arch)
+    arch = with_mmu(arch_named("x86_64" if machine.arch is None else machine.arch), machine.mmu)
     release = release_for(DEFAULT_RELEASE if machine.release is None else machine.release)
+    if machine.nodes and not arch.has_nodes:
+        raise InputError(f"machine.nodes: Debian's kernel for {arch.name} knows no nodes")
     if machine.devices:
         raise InputError("machine.devices: only a machine from a sysroot has devices already")
     platforms = platforms_of(arch.family)
@@ -76,7 +84,10 @@ def boot(machine: Machine) -> tuple[Kernel, Backing, Observation]:
         raise InputError(
             f"machine.platform {machine.platform!r}: {arch.name} has {', '.join(platforms)}"
         )
-    layout = _layout(machine, arch)
+    for name in ("xen_host_memory", "xen_max_memory"):
+        if getattr(machine, name) is not None and machine.platform != "xen":
+            raise InputError(f"machine.{name}: need the platform 'xen'")
+    layout = _layout(machine, arch, release)
     end = (layout.ram.max() + 1) * arch.page_size_bytes
     block_bytes = boot_block_size_bytes(arch, end)
     if machine.block_size is not None:
@@ -100,7 +111,9 @@ def boot(machine: Machine) -> tuple[Kernel, Backing, Observation]:
         kernel.added_blocks |= kernel.blocks(run)
     kernel.online_blocks = kernel.added_blocks.copy()
     kernel.changed_blocks = kernel.added_blocks.copy()
-    _keep(kernel)
+    _keep(kernel, layout.backed)
+    if machine.platform == "xen":
+        _become_domain(kernel, backing, layout)
     init_per_zone_wmark_min(kernel)
     return kernel, backing, _blank(kernel, machine)
 
@@ -111,7 +124,7 @@ def _memory_bytes(machine: Machine) -> int:
     return sum(node.memory for node in machine.nodes) if machine.nodes else _GIB
 
 
-def _layout(machine: Machine, arch: Arch) -> _Layout:
+def _layout(machine: Machine, arch: Arch, release: Release) -> _Layout:
     memory = _memory_bytes(machine)
     if machine.nodes and memory != sum(node.memory for node in machine.nodes):
         raise InputError(
@@ -123,13 +136,21 @@ def _layout(machine: Machine, arch: Arch) -> _Layout:
             raise InputError(f"machine.nodes[{index}].memory {node.memory:#x}: need whole MiB")
     if memory < 128 * _MIB or memory % (2 * _MIB):
         raise InputError(f"machine.memory {memory:#x}: need a multiple of 2 MiB, 128 MiB at least")
+    if machine.platform == "xen":
+        domain = dom0_memory(
+            memory,
+            machine.xen_host_memory or XEN_HOST_BYTES,
+            machine.xen_max_memory,
+            keeps_ibft=release.xen_keeps_ibft,
+        )
+        return _Layout(domain.ram, {0: domain.ram.copy()}, domain.backed)
     page = arch.page_size_bytes
     ram = PfnSet()
     for start, end in boot_ram(_platform(machine, arch), memory):
         ram |= PfnRange(-(-start // page), end // page)
     if arch.family == "x86_64":
         ram -= PfnRange(0, 1)  # arch/x86/kernel/setup.c: trim_bios_range
-    return _Layout(ram, _split_nodes(machine, arch, memory, ram))
+    return _Layout(ram, _split_nodes(machine, arch, memory, ram), ram)
 
 
 def _platform(machine: Machine, arch: Arch) -> str:
@@ -173,15 +194,27 @@ def _zones(arch: Arch, layout: _Layout) -> dict[tuple[int, str], Zone]:
     return zones
 
 
-def _keep(kernel: Kernel) -> None:
+def _become_domain(kernel: Kernel, backing: Backing, layout: _Layout) -> None:
+    """Make the kernel a paravirtual domain of Xen: RAM without backing, and small pages only."""
+    unbacked = layout.ram - layout.backed
+    if kernel.release.xen_extra_memory == "ballooned":
+        kernel.fake_offline |= unbacked
+    else:
+        kernel.reserved |= unbacked
+    kernel.tunables.direct_map_1g = kernel.tunables.direct_map_2m = False
+    kernel.tunables.khugepaged = False
+    backing.write_fault = "page fault"
+
+
+def _keep(kernel: Kernel, backed: PfnSet) -> None:
     """Set aside what the kernel keeps at boot, and what is in use once it is up."""
     arch, release = kernel.arch, kernel.release
     page = arch.page_size_bytes
     memmap = arch.memmap_nr_pages(len(kernel.added_blocks) * kernel.block_nr_pages)
-    keep = min(memmap + release.boot_reserved_bytes // page, len(kernel.boot_ram) * 3 // 4)
-    dma = kernel.boot_ram & PfnRange(0, (16 * _MIB) // page)
+    keep = min(memmap + release.boot_reserved_bytes // page, len(backed) * 3 // 4)
+    dma = backed & PfnRange(0, (16 * _MIB) // page)
     kernel.reserved = dma & PfnRange(0, 256)
-    above = kernel.boot_ram - dma
+    above = backed - dma
     kernel.reserved |= above.highest(keep - len(kernel.reserved))
     left = above - kernel.reserved
     used = min(release.boot_used_bytes // page, len(left) * 3 // 4)
@@ -199,12 +232,33 @@ def _blank(kernel: Kernel, machine: Machine) -> Observation:
         machine.cpus or 1,
         kernel.block_nr_pages * page,
     )
+    if machine.platform == "xen":
+        return _domain_files(blank, kernel, machine)
     floor = page if kernel.arch.family == "x86_64" else 0  # page 0 is a PC's firmware's
-    lines = (
+    lines = [
         Resource(0, max(start, floor), end, "System RAM")
         for start, end in boot_ram(_platform(machine, kernel.arch), _memory_bytes(machine))
+    ]
+    return replace(
+        blank,
+        iomem=tuple(lines),
+        parameters=parameters_shown(kernel.tunables),
+        nodes=blank.nodes if kernel.arch.has_nodes else None,
     )
-    return replace(blank, iomem=tuple(lines), parameters=parameters_shown(kernel.tunables))
+
+
+def _domain_files(blank: Observation, kernel: Kernel, machine: Machine) -> Observation:
+    """Return the files of Xen's first domain: the host's resources, and the balloon's counters."""
+    page = kernel.arch.page_size_bytes
+    lines = [(run.start * page, run.end * page, "System RAM") for run in kernel.boot_ram.ranges()]
+    lines += host_resources(machine.xen_host_memory or XEN_HOST_BYTES)
+    given = _memory_bytes(machine) // 1024
+    return replace(
+        blank,
+        iomem=tuple(Resource(0, *line) for line in sorted(lines)),
+        parameters=parameters_shown(kernel.tunables),
+        balloon=BalloonFolder(given, given, len(kernel.fake_offline) * page // 1024),
+    )
 
 
 def parameters_shown(tunables: Tunables) -> dict[str, str]:

@@ -20,6 +20,7 @@ from altmap.cli_host import add_host_commands
 from altmap.errors import AltmapError, InputError, LabError
 
 if TYPE_CHECKING:
+    from altmap.lab import Guest
     from altmap.linux.sysroot import Sysroot
     from altmap.scenario import Scenario
     from altmap.trace import Trace
@@ -179,7 +180,20 @@ def command_line() -> argparse.ArgumentParser:
     lab_verbs = lab.add_subparsers(required=True, metavar="COMMAND")
     fetch = lab_verbs.add_parser("fetch", help="get Debian's kernel of a release, and busybox")
     fetch.add_argument("release", metavar="RELEASE", help="such as 6.12")
+    fetch.add_argument("--arch", metavar="A", default="x86_64", help="such as ppc64le-64k")
     fetch.set_defaults(verb=_fetch)
+    listing = lab_verbs.add_parser("list", help="the guests there are, and what they lack here")
+    listing.set_defaults(verb=_list)
+    for name, verb, text in (
+        ("boot", _boot, "boot a guest, say what it is, and end it"),
+        ("shell", _shell, "a shell in a guest; from a pipe, a script for it"),
+        ("exec", _exec, "one command in a guest"),
+    ):
+        guest = lab_verbs.add_parser(name, help=text)
+        _guest_arguments(guest)
+        guest.set_defaults(verb=verb)
+        if name == "exec":
+            guest.add_argument("command", metavar="COMMAND", nargs="+")
     return parser
 
 
@@ -212,6 +226,18 @@ def _report_arguments(report: argparse.ArgumentParser) -> None:
         help="for scenarios, as with run",
     )  # fmt: skip
     report.set_defaults(verb=_report)
+
+
+def _guest_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--arch", metavar="A", default="x86_64", help="default: x86_64")
+    parser.add_argument("--release", metavar="R", default=None, help="default: 6.12")
+    parser.add_argument("--memory", metavar="SIZE", default="1GiB", help="default: 1GiB")
+    parser.add_argument("--cpus", metavar="N", type=int, default=1, help="default: 1")
+    parser.add_argument("--cmdline", metavar="TEXT", default="", help="kernel parameters")
+    parser.add_argument("--kernel", metavar="PATH", type=Path, help="a kernel of your own")
+    parser.add_argument(
+        "--modules", metavar="DIR", type=Path, help="its modules, as modules_install leaves them"
+    )
 
 
 def _scenario_arguments(parser: argparse.ArgumentParser, nargs: int | str = "+") -> None:
@@ -570,8 +596,77 @@ def _fetch(args: argparse.Namespace) -> int:
 
     with progress(1, lines=False) as (tell, _):
         tell(f"fetching Linux {args.release}")
-        files = fetch(args.release)
+        files = fetch(args.release, arch=args.arch)
     for name, version in files.versions.items():
         print(f"{name} {version}")
     print(f"kernel {files.vmlinuz}")
     return EQUAL
+
+
+def _list(args: argparse.Namespace) -> int:
+    from altmap.lab import inventory
+
+    del args
+    for each in inventory():
+        kernel = each.kernel or "not fetched"
+        missing = f"; missing: {', '.join(each.missing)}" if each.missing else ""
+        print(f"{each.arch:<12} {each.release:<6} {kernel}{missing}")
+    return EQUAL
+
+
+def _guest(args: argparse.Namespace) -> Guest:
+    from altmap.lab import Guest, Hardware, fetch, guest_arch, own_kernel
+    from altmap.pfn import parse_size
+    from altmap.release import DEFAULT_RELEASE
+
+    guest_arch(args.arch)
+    release = DEFAULT_RELEASE if args.release is None else args.release
+    memory = parse_size(args.memory)
+    if args.modules is not None and args.kernel is None:
+        raise InputError(f"--modules {args.modules}: only with --kernel; Debian's are known")
+    if not 1 <= args.cpus <= _MOST_GUEST_CPUS:
+        raise InputError(f"--cpus {args.cpus}: need 1 to {_MOST_GUEST_CPUS}")
+    hardware = Hardware(
+        memory_bytes=memory,
+        maxmem_bytes=2 * memory + (64 << 30),
+        smp=args.cpus,
+        arch=args.arch,
+    )
+    if args.kernel is None:
+        return Guest(fetch(release, arch=args.arch), hardware, args.cmdline)
+    kernel, lacks = own_kernel(args.kernel, args.modules, arch=args.arch, release=release)
+    for line in lacks:
+        print(f"altmap: note: {line}", file=sys.stderr)
+    return Guest(kernel, hardware, args.cmdline)
+
+
+_MOST_GUEST_CPUS = 255
+
+
+def _boot(args: argparse.Namespace) -> int:
+    with _guest(args) as guest:
+        print(guest.run("uname -srvm").text, end="")
+        size = int(guest.run("cat /sys/devices/system/memory/block_size_bytes").text, 16)
+        total = guest.run("grep MemTotal /proc/meminfo").text.split()[1]
+        online = guest.run("cat /sys/devices/system/memory/auto_online_blocks").text.strip()
+        print(f"MemTotal {total} kB, blocks of {size >> 20} MiB, new ones: {online}")
+        print(f"booted with {guest.accelerator} by {guest.hardware.guest.program}")
+    return EQUAL
+
+
+def _exec(args: argparse.Namespace) -> int:
+    with _guest(args) as guest:
+        result = guest.run(" ".join(args.command), _COMMAND_SECONDS)
+    sys.stdout.buffer.write(result.output)
+    sys.stdout.flush()
+    return result.status
+
+
+_COMMAND_SECONDS = 3600.0
+
+
+def _shell(args: argparse.Namespace) -> int:
+    from altmap.lab.console import interact, run_lines
+
+    with _guest(args) as guest:
+        return interact(guest) if sys.stdin.isatty() else run_lines(guest)

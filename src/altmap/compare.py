@@ -6,9 +6,12 @@ own processes and kernel objects use.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
+from functools import partial
+from itertools import zip_longest
 from typing import Any
 
 from altmap.linux.kpageflags import PageFlag, is_memmap
@@ -146,17 +149,33 @@ def compare(predicted: Trace, observed: Trace) -> Comparison:
         f"{predicted.target} {predicted.release}", f"{observed.target} {observed.release}"
     )
     start = observed.steps[0].observation
+    chosen = PfnSet()
     for index, folder in enumerate(observed.folder_names()):
         mine = predicted.steps[index]
         other = observed.steps[index]
         if index:
             result.files.append(_compare_outcome(folder, mine, other))
+            asked = [_requests(step) for step in (mine, other)]
+            if any(asked):
+                result.files.append(_compare_requests(folder, *asked))
         if mine.observation is None or other.observation is None or start is None:
             continue
         tolerance = _tolerance(start, other.observation)
-        for file in _compare_files(mine.observation, other.observation, tolerance):
+        chosen = _chosen_by_buddy(chosen, mine)
+        for file in _compare_files(mine.observation, other.observation, tolerance, chosen):
             result.files.append(file.verdict(folder))
     return result
+
+
+def _chosen_by_buddy(before: PfnSet, step: StepRecord) -> PfnSet:
+    """Return the page frames that stand for pages that the buddy chose for a balloon."""
+    chosen = before.copy()
+    for event in step.events:
+        if event.pfns is not None and event.kind == "ballooned":
+            chosen |= event.pfns
+        elif event.pfns is not None and event.kind == "populated":
+            chosen -= event.pfns
+    return chosen
 
 
 def compare_layout(booted: Observation, observed: Observation, step: str) -> list[FileVerdict]:
@@ -257,6 +276,9 @@ _SOURCES = {
     "memmap_flags": "mm/memory_hotplug.c: mhp_init_memmap_on_memory",
     "nodes": "mm/memory_hotplug.c: node_states_set_node",
     "parameters": "mm/memory_hotplug.c: module parameters",
+    "requests": "drivers/virtio/virtio_mem.c: virtio_mem_send_request",
+    "ballooned": "drivers/xen/balloon.c: decrease_reservation",
+    "balloon": "drivers/xen/balloon.c: balloon_stats",
     "outcome": "the refusing function that the prediction names",
 }
 
@@ -273,12 +295,31 @@ def _compare_outcome(folder: str, predicted: StepRecord, observed: StepRecord) -
     return file.verdict(folder)
 
 
+#: What a guest's driver asks of its device, where the real kernel logs it.
+_REQUEST = re.compile(r"guest→host: (?:PLUG|UNPLUG|UNPLUG_ALL) 0x.*")
+
+
+def _requests(step: StepRecord) -> list[str]:
+    return [e.text for e in step.events if e.kind == "driver" and _REQUEST.fullmatch(e.text)]
+
+
+def _compare_requests(folder: str, mine: list[str], other: list[str]) -> FileVerdict:
+    """Compare what the driver asked, request by request and in order."""
+    file = _File("requests of the driver")
+    for number, (a, b) in enumerate(zip_longest(mine, other), start=1):
+        file.exact(f"request {number}", a, b, _SOURCES["requests"])
+    return file.verdict(folder)
+
+
 def _why(status: str, why: str) -> str:
     return f"{status} ({why})" if why else status
 
 
 def _compare_files(
-    predicted: Observation, observed: Observation, tolerance: tuple[int, str]
+    predicted: Observation,
+    observed: Observation,
+    tolerance: tuple[int, str],
+    chosen: PfnSet,
 ) -> Iterator[_File]:
     for name, fill in (
         ("proc/meminfo", _meminfo),
@@ -291,10 +332,11 @@ def _compare_files(
         fill(file, predicted, observed, tolerance)
         yield file
     for name, fill_exact in (
-        ("proc/kpageflags", _kpageflags),
+        ("proc/kpageflags", partial(_kpageflags, chosen=chosen)),
         ("proc/iomem", _iomem),
         ("sys/devices/system/memory", _memory),
         ("sys/module/memory_hotplug/parameters", _parameters),
+        ("sys/devices/system/xen_memory", _balloon),
     ):
         file = _File(name)
         fill_exact(file, predicted, observed)
@@ -441,31 +483,57 @@ def _chunk_pages(counts: tuple[int, ...]) -> int:
     return sum(count << order for order, count in enumerate(counts))
 
 
-def _kpageflags(file: _File, predicted: Observation, observed: Observation) -> None:
+def _kpageflags(
+    file: _File, predicted: Observation, observed: Observation, *, chosen: PfnSet
+) -> None:
     if predicted.kpageflags is None or observed.kpageflags is None:
         return
     mine, other = _classes(predicted.kpageflags), _classes(observed.kpageflags)
+    if observed.balloon is None:
+        # In a Xen domain the flag of memmap pages marks page tables (arch/x86/xen/mmu_pv.c).
+        file.exact(_MEMMAP, mine[_MEMMAP], other[_MEMMAP], _SOURCES["memmap_flags"])
+    file.exact(_NO_MEMMAP, mine[_NO_MEMMAP], other[_NO_MEMMAP], _SOURCES["kpageflags"])
     for name, source in (
-        ("memmap pages and their flags", "memmap_flags"),
-        ("pages without an online memmap", "kpageflags"),
-        ("PageOffline pages", "kpageflags"),
         ("HWPoison pages", "poison"),
         ("number of pages in huge pages", "hugetlb"),
     ):
         file.exact(name, mine[name], other[name], _SOURCES[source])
+    if observed.balloon is None:
+        file.exact(_WITHHELD, mine[_WITHHELD], other[_WITHHELD], _SOURCES["kpageflags"])
+    else:
+        withheld, seen = (PfnSet.of(*flags[_WITHHELD].values()) for flags in (mine, other))
+        _ballooned(file, withheld, seen, chosen)
 
 
-def _classes(runs: tuple[PageRun, ...]) -> dict[str, object]:
+def _ballooned(file: _File, withheld: PfnSet, seen: PfnSet, chosen: PfnSet) -> None:
+    """Compare the pages that a balloon withholds.
+
+    What the buddy chose lies anywhere; there must be as many, and all others where predicted.
+    """
+    if chosen:
+        file.exact("number of PageOffline pages", len(withheld), len(seen), _SOURCES["ballooned"])
+        withheld = withheld - chosen
+        seen = seen & withheld
+    file.exact("PageOffline pages", withheld, seen, _SOURCES["kpageflags"])
+
+
+_MEMMAP = "memmap pages and their flags"
+_NO_MEMMAP = "pages without an online memmap"
+_WITHHELD = "PageOffline pages and their flags"
+
+
+def _classes(runs: tuple[PageRun, ...]) -> dict[str, Any]:
     """Return what must be exact: where memmap pages are, with which flags, and what is no page."""
     memmap: dict[int, PfnSet] = {}
-    nopage, offline, poisoned = PfnSet(), PfnSet(), PfnSet()
+    offline: dict[int, PfnSet] = {}
+    nopage, poisoned = PfnSet(), PfnSet()
     nr_huge = 0
     for run in runs:
         pfns = PfnRange(run.start_pfn, run.start_pfn + run.nr_pages)
         if run.flags == PageFlag.NOPAGE:
             nopage |= pfns
         elif run.flags & PageFlag.OFFLINE:
-            offline |= pfns
+            offline.setdefault(run.flags, PfnSet()).__ior__(pfns)
         elif run.flags & PageFlag.HWPOISON:
             poisoned |= pfns
         elif run.flags & PageFlag.HUGE:
@@ -473,9 +541,9 @@ def _classes(runs: tuple[PageRun, ...]) -> dict[str, object]:
         elif is_memmap(run.flags):
             memmap.setdefault(run.flags, PfnSet()).__ior__(pfns)
     return {
-        "memmap pages and their flags": {f"{flags:#x}": s for flags, s in memmap.items()},
-        "pages without an online memmap": nopage,
-        "PageOffline pages": offline,
+        _MEMMAP: {f"{flags:#x}": s for flags, s in memmap.items()},
+        _NO_MEMMAP: nopage,
+        _WITHHELD: {f"{flags:#x}": s for flags, s in offline.items()},
         "HWPoison pages": poisoned,
         "number of pages in huge pages": nr_huge,
     }
@@ -514,11 +582,15 @@ def _nodes(
         )
 
 
+#: System RAM, and the region of a virtio-mem device that holds some.
+_RAM = re.compile(r"System RAM|^virtio\d+$")
+
+
 def _iomem(file: _File, predicted: Observation, observed: Observation) -> None:
     if predicted.iomem is None or observed.iomem is None:
         return
     mine, other = (
-        {(line.start, line.end): line.name for line in o.iomem or () if "System RAM" in line.name}
+        {(line.start, line.end): line.name for line in o.iomem or () if _RAM.search(line.name)}
         for o in (predicted, observed)
     )
     for start, end in sorted({*mine, *other}):
@@ -544,6 +616,20 @@ def _memory(file: _File, predicted: Observation, observed: Observation) -> None:
             f"{name}/valid_zones", a and a.valid_zones, b and b.valid_zones, _SOURCES["valid_zones"]
         )
         file.exact(f"{name} nodes", a and a.nodes, b and b.nodes, _SOURCES["state"])
+
+
+def _balloon(file: _File, predicted: Observation, observed: Observation) -> None:
+    mine, other = predicted.balloon, observed.balloon
+    if mine is None and other is None:
+        return
+    source = _SOURCES["balloon"]
+    for name in ("target_kb", "current_kb", "low_kb", "high_kb"):
+        file.exact(name, getattr(mine, name, None), getattr(other, name, None), source)
+    for table in ("meminfo", "vmstat"):
+        a, b = getattr(predicted, table) or {}, getattr(observed, table) or {}
+        for name in ("Balloon", "nr_balloon_pages"):
+            if name in b:
+                file.exact(f"proc/{table} {name}", a.get(name), b[name], source)
 
 
 def _parameters(file: _File, predicted: Observation, observed: Observation) -> None:

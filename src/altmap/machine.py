@@ -16,6 +16,8 @@ from altmap.drivers.hyperv_host import HypervHost
 from altmap.drivers.kmem import DaxKmem
 from altmap.drivers.probe import ProbeFile
 from altmap.drivers.standby import StandbyMemory
+from altmap.drivers.virtio_mem import VirtioMem
+from altmap.drivers.xen import XenBalloon
 from altmap.errors import InputError
 from altmap.kernel.hotplug import (
     memory_block_offline,
@@ -27,12 +29,14 @@ from altmap.kernel.notifier import NamedVeto
 from altmap.kernel.poison import soft_offline_page
 from altmap.kernel.state import Addition, Kernel
 from altmap.kernel.touch import KernelFault
-from altmap.linux.observation import Observation
+from altmap.linux.observation import BalloonFolder, Observation
 from altmap.observe import Observer
 from altmap.pfn import PfnRange, PfnSet
 from altmap.platform.backing import Backing
+from altmap.platform.xen import XenDomain
 from altmap.runner import run_scenario
 from altmap.scenario import (
+    XEN_HOST_BYTES,
     Configure,
     Dump,
     Fill,
@@ -45,6 +49,7 @@ from altmap.scenario import (
     Resize,
     Scenario,
     SetTunables,
+    Size,
     Step,
     Unplug,
     Veto,
@@ -65,6 +70,7 @@ DRIVERS: dict[str, dict[str, type[Driver]]] = {
     "kmem": {"": DaxKmem},
     "probe": {"x86_64": ProbeFile},
     "standby": {"s390x": StandbyMemory},
+    "virtio-mem": {"": VirtioMem},
 }
 
 
@@ -89,6 +95,7 @@ class ModelMachine:
     notes: list[str] = field(default_factory=list)
     crashed: bool = False
     _drivers: dict[str, Driver] = field(default_factory=dict)
+    _balloon: XenBalloon | None = None
     _devices: Devices = field(init=False)
     _usage: Usage = field(init=False)
 
@@ -116,11 +123,20 @@ class ModelMachine:
             observer = Observer(kernel, blank, blank=True, pages=pages)
             made = cls(kernel, backing, observer, blank.parameters)
             made._take_devices(machine, {}, {})
+            made._take_balloon(blank, machine)
             return made
         adopted = adopt(seen, machine)
         observer = Observer(adopted.kernel, seen, pages=pages)
         made = cls(adopted.kernel, adopted.backing, observer, seen.parameters, list(adopted.notes))
         made._take_devices(machine, adopted.devices, adopted.drivers)
+        if adopted.regions:
+            driver = made._driver("virtio-mem")
+            assert isinstance(driver, VirtioMem)
+            for region in adopted.regions:
+                driver.take_region(region)
+            # The driver cuts its memory up as it has added it; only what comes now is a change.
+            made._observer = Observer(adopted.kernel, seen, pages=pages)
+        made._take_balloon(seen, machine)
         return made
 
     def _take_devices(
@@ -133,6 +149,27 @@ class ModelMachine:
             device = Device(drivers[id_], addition.pfns, addition)
             self._devices.by_id[id_] = device
             self._driver(device.driver).take_over(device)
+
+    def _take_balloon(self, seen: Observation, machine: Machine) -> None:
+        """Let a Xen domain have its balloon."""
+        if seen.balloon is None:
+            return
+        kib = self.kernel.arch.page_size_bytes // 1024
+        limits = [machine.xen_max_memory, machine.xen_host_memory]
+        if machine.platform == "xen" and machine.xen_host_memory is None:
+            limits.append(Size(XEN_HOST_BYTES))
+        most = min((int(limit) for limit in limits if limit is not None), default=None)
+        domain = XenDomain(
+            self.backing,
+            seen.balloon.current_kb // kib,
+            None if most is None else most // 1024 // kib,
+        )
+        self._balloon = self._drivers["xen"] = XenBalloon.of_domain(
+            self._devices,
+            domain,
+            [(line.start, line.end) for line in seen.iomem or () if not line.depth],
+            seen.balloon.target_kb // kib,
+        )
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -161,7 +198,18 @@ class ModelMachine:
         """Return what the machine's files show now."""
         shown = parameters_shown(self.kernel.tunables)
         parameters = {name: shown.get(name, text) for name, text in self._base_parameters.items()}
-        return replace(self._observer.look(), parameters=parameters)
+        look = replace(self._observer.look(), parameters=parameters)
+        folder = self._balloon_folder()
+        return look if folder is None else _with_balloon(look, folder)
+
+    def _balloon_folder(self) -> BalloonFolder | None:
+        balloon = self._balloon
+        if balloon is None:
+            return None
+        kib = self.kernel.arch.page_size_bytes // 1024
+        return BalloonFolder(
+            balloon.target * kib, balloon.current * kib, len(balloon.ballooned) * kib
+        )
 
     def perform(self, step: Step) -> StepRecord:
         """Perform one step.
@@ -178,6 +226,8 @@ class ModelMachine:
             return record
         try:
             record.outcome = self._dispatch(step)
+            for driver in self._drivers.values():
+                driver.work()
         except KernelFault as trap:
             self.crashed = True
             fault = trap.fault
@@ -193,7 +243,7 @@ class ModelMachine:
     def _dispatch(self, step: Step) -> Outcome:
         match step:
             case Plug():
-                return self._driver(step.driver).plug(step)
+                return (self._balloon or self._driver(step.driver)).plug(step)
             case Unplug():
                 return self._driver_of(step.id).unplug(step.id)
             case Resize():
@@ -258,7 +308,7 @@ class ModelMachine:
 
     def _online(self, step: Online) -> Outcome:
         ids = self.blocks_of(step)
-        if ids == list(range(ids[0], ids[-1] + 1)):
+        if self._balloon is None and ids == list(range(ids[0], ids[-1] + 1)):
             outcome, block = online_blocks(self.kernel, range(ids[0], ids[-1] + 1), step.to)
             return _about(outcome, block)
         for block in ids:
@@ -266,6 +316,8 @@ class ModelMachine:
             outcome = memory_block_online(self.kernel, pfns, step.to)
             if not outcome:
                 return _about(outcome, block)
+            if self._balloon is not None:
+                self._balloon.work()  # its thread looks each second
         return OK
 
     def _offline(self, step: Offline) -> Outcome:
@@ -317,6 +369,19 @@ def _where(fault: Fault) -> str:
 
 def _about(outcome: Outcome, block: int) -> Outcome:
     return outcome if outcome else replace(outcome, why=f"memory{block}: {outcome.why}")
+
+
+_XEN_PAGE_KIB = 4  # include/xen/page.h: XEN_PAGE_SIZE, which is Linux's on x86
+
+
+def _with_balloon(look: Observation, folder: BalloonFolder) -> Observation:
+    """Return the files with the balloon's counters; since 7.3 two other files have them too."""
+    meminfo, vmstat = look.meminfo, look.vmstat
+    if meminfo is not None and "Balloon" in meminfo:
+        meminfo = meminfo | {"Balloon": folder.low_kb}
+    if vmstat is not None and "nr_balloon_pages" in vmstat:
+        vmstat = vmstat | {"nr_balloon_pages": folder.low_kb // _XEN_PAGE_KIB}
+    return replace(look, meminfo=meminfo, vmstat=vmstat, balloon=folder)
 
 
 def predict(scenario: Scenario, seen: Observation | None = None, *, pages: bool = True) -> Trace:

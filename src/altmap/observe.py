@@ -75,6 +75,7 @@ class Observer:
         }
         self._start_memmap = 0 if blank else kernel.memmap_nr_pages()
         self._start_additions = [] if blank else list(kernel.additions)
+        self._start_regions = 0 if blank else len(kernel.regions)
         self._start_maps = {} if blank else _direct_map_kib(kernel)
         self._blank = blank
         self._start_huge = {} if blank else _hugetlb_numbers(kernel, None)
@@ -132,21 +133,32 @@ class Observer:
         }
         huge = _hugetlb_numbers(self._kernel, None)
         gains |= _gains(huge, self._start_huge)
-        # Huge pages do not back what may be committed (mm/util.c: vm_commit_limit).
-        gains["CommitLimit"] = (self._kib(total) - gains["Hugetlb"]) // 2
+        gains["CommitLimit"] = self._commit_limit_kib(total, gains["Hugetlb"])
         gains["HardwareCorrupted"] = self._kib(self._kernel.nr_poisoned() - self._start_poisoned)
         filled = self._kib(sum(len(pages) for pages in self._kernel.files.values()))
         gains |= {"Shmem": filled, "Cached": filled, "Balloon": self._kib(self._nr_ballooned)}
         now = _direct_map_kib(self._kernel)
         gains |= {name: kib - self._start_maps.get(name, 0) for name, kib in now.items()}
-        if self._blank and "DirectMap2M" in gains:
-            gains["DirectMap2M"] += self._kib(len(self._kernel.boot_ram))
+        small = "DirectMap2M" if self._kernel.tunables.direct_map_2m else "DirectMap4k"
+        if self._blank and small in gains:
+            gains[small] += self._kib(len(self._kernel.boot_ram))
         shown = {
             name: max(0, value + gains.get(name, 0)) for name, value in self._base.meminfo.items()
         }
         if self._kernel.policy.accounting.meminfo_line:
             shown[_COUNTER] = self._kib(max(0, self._kernel.memmap_nr_pages()))
         return shown
+
+    def _commit_limit_kib(self, gained_nr_pages: int, gained_huge_kib: int) -> int:
+        """Return what the commit limit gains: half of all pages but huge ones, whole pages.
+
+        Source: ``mm/util.c: vm_commit_limit``, with the default ``overcommit_ratio``.
+        """
+        assert self._base.meminfo is not None  # asked for by who fills it in
+        meminfo, kib = self._base.meminfo, self._kib(1)
+        before = (meminfo.get("MemTotal", 0) - meminfo.get("Hugetlb", 0)) // kib
+        gained = gained_nr_pages - gained_huge_kib // kib
+        return self._kib((before + gained) // 2) - self._kib(before // 2)
 
     def _vmstat(self, counts: dict[tuple[int, str], _Counts]) -> dict[str, int] | None:
         if self._base.vmstat is None:
@@ -259,6 +271,7 @@ class Observer:
             present |= zone.present & shown
         for pages, flags in (
             (kernel.self_hosted, release.memmap_page_flags),
+            (kernel.never_onlined, PageFlag.OFFLINE | PageFlag.DIRTY),
             (kernel.fake_offline, PageFlag.OFFLINE),
             (kernel.reserved, PageFlag.RESERVED),
             (kernel.poisoned, PageFlag.HWPOISON),
@@ -279,19 +292,24 @@ class Observer:
         if base is None:
             return None
         page = self._kernel.arch.page_size_bytes
-        gone = [add for add in self._start_additions if add not in self._kernel.additions]
-        new = [add for add in self._kernel.additions if add not in self._start_additions]
-        kept = [
-            line
-            for line in base
-            if not any(
-                line.start == add.pfns.start * page and line.end == add.pfns.end * page
-                for add in gone
-            )
+        now = set(self._kernel.additions)
+        gone = [add for add in self._start_additions if add not in now]
+        new = now.difference(self._start_additions)
+        # A line that joins its neighbours is made anew if one of them came or went.
+        merged = {add.resource_name for add in (*gone, *new) if add.merges}
+        again = [
+            add
+            for add in self._start_additions
+            if add in now and add.merges and add.resource_name in merged
         ]
-        for start, end, name in _resource_lines(new, page):
-            _insert(kept, start, end, name)
-        return tuple(kept)
+        lines = list(base)
+        for add in gone + again:
+            lines = list(_without(lines, add.pfns.start * page, add.pfns.end * page))
+        for pfns, name in self._kernel.regions[self._start_regions :]:
+            _insert(lines, pfns.start * page, pfns.end * page, name)
+        for start, end, name in _resource_lines([*again, *new], page):
+            _insert(lines, start, end, name)
+        return tuple(lines)
 
     def _memory(self) -> MemoryFolder | None:
         base, kernel = self._base.memory, self._kernel
@@ -320,7 +338,7 @@ class Observer:
             phys_device=0,
             removable=True,
             valid_zones=self._valid_zones(pfns, online),
-            nodes=(node,) if node is not None else (),
+            nodes=(node,) if node is not None and self._base.nodes is not None else (),
         )
         return replace(before, state=state, valid_zones=made.valid_zones) if before else made
 
@@ -469,6 +487,11 @@ def _populated(info: ZoneInfo, zone: Zone, base: tuple[ZoneInfo, ...]) -> ZoneIn
 
 def _direct_map_kib(kernel: Kernel) -> dict[str, int]:
     """Return what added memory adds to the DirectMap lines of ``/proc/meminfo``, in KiB."""
+    if kernel.arch.family == "ppc64le":
+        # Mapped LMB by LMB, of which none is large or aligned enough for a leaf of 1 GiB
+        # (arch/powerpc/mm/book3s64/radix_pgtable.c: create_physical_mapping).
+        mapped = sum(len(addition.pfns) for addition in kernel.additions)
+        return {"DirectMap2M": mapped * kernel.arch.page_size_bytes // 1024}
     if not kernel.arch.name.startswith("x86_64"):
         return {}
     large_kib = total_kib = 0
@@ -476,20 +499,41 @@ def _direct_map_kib(kernel: Kernel) -> dict[str, int]:
         _, large = direct_map_leaves(kernel, addition)
         large_kib += len(large) << 20
         total_kib += len(addition.pfns) * kernel.arch.page_size_bytes // 1024
-    return {"DirectMap2M": total_kib - large_kib, "DirectMap1G": large_kib}
+    small = "DirectMap2M" if kernel.tunables.direct_map_2m else "DirectMap4k"
+    return {small: total_kib - large_kib, "DirectMap1G": large_kib}
 
 
 def _resource_lines(additions: list[Addition], page: int) -> list[tuple[int, int, str]]:
     """Return ``/proc/iomem`` lines of the additions; those that merge join their neighbours."""
-    lines: list[tuple[int, int, str, bool]] = []
+    lines: list[tuple[int, int, str]] = []
+    before: Addition | None = None
     for add in sorted(additions, key=lambda add: add.pfns):
         start, end = add.pfns.start * page, add.pfns.end * page
-        last = lines[-1] if lines else None
-        if last and add.merges and last[3] and last[1] == start and last[2] == add.resource_name:
-            lines[-1] = (last[0], end, last[2], True)
+        # Only siblings join: what one device has added lies in its own region.
+        joins = (
+            before is not None
+            and (before.merges, before.resource_name) == (add.merges, add.resource_name)
+            and before.group is add.group
+            and before.pfns.end == add.pfns.start
+        )
+        if joins and add.merges:
+            lines[-1] = (lines[-1][0], end, add.resource_name)
         else:
-            lines.append((start, end, add.resource_name, add.merges))
-    return [(start, end, name) for start, end, name, _ in lines]
+            lines.append((start, end, add.resource_name))
+        before = add
+    return lines
+
+
+def _without(lines: list[Resource], start: int, end: int) -> Iterator[Resource]:
+    """Yield the resources without a range of System RAM, which is cut out of a longer line."""
+    for line in lines:
+        if not line.name.startswith("System RAM") or end <= line.start or line.end <= start:
+            yield line
+            continue
+        if line.start < start:
+            yield line._replace(end=start)
+        if end < line.end:
+            yield line._replace(start=end)
 
 
 def _insert(lines: list[Resource], start: int, end: int, name: str) -> None:

@@ -41,6 +41,9 @@ class Release:
         ``/proc/kpageflags`` of a pfn without an online memmap.
     lowmem_includes_movable : bool
         ZONE_MOVABLE takes its share of ``min_free_kbytes`` like a kernel zone.
+    reserves_follow_managed : bool
+        The lowmem reserves are set anew at every change of managed pages, such as by drivers that
+        take pages out of online memory; else only with the watermarks.
     acpi_asks_only_if_supported : bool
         The ACPI driver passes MHP_MEMMAP_ON_MEMORY only for a size that supports it; else always.
     dlpar_asks : bool
@@ -83,6 +86,24 @@ class Release:
         A gigantic page that reaches beyond the end of a memory block keeps it from going offline.
     hvo_excludes_memmap_on_memory : bool
         With hugetlb_free_vmemmap=on no memmap is self-hosted.
+    virtio_mem : tuple of str
+        Architectures with the driver virtio-mem, by ``uname -m``.
+    virtio_mem_sub_block : str
+        Least size of a sub-block: a ``pageblock``, or the largest chunk of the buddy
+        (``max_order``).
+    virtio_mem_prefers_movable : bool
+        virtio-mem unplugs from ZONE_MOVABLE before kernel zones.
+    virtio_mem_bbm_safe_unplug : bool
+        The parameter ``bbm_safe_unplug`` exists and can be switched off; else big blocks are always
+        fake-offlined first.
+    virtio_mem_retries_removal : bool
+        virtio-mem tries again to remove an unplugged memory block that refused to go, and stops
+        unplugging at once when the host changes its mind.
+    xen_extra_memory : str
+        Where RAM of a Xen domain without backing is at boot: ``ballooned`` (on the balloon's list)
+        or ``unpopulated`` (set aside for other drivers).
+    xen_keeps_ibft : bool
+        A Xen domain's RAM leaves out 512 KiB to 1 MiB, where an iBFT may lie.
     has_auto_movable : bool
         ``memory_hotplug.online_policy=auto-movable`` and memory groups.
     shape : str
@@ -109,6 +130,7 @@ class Release:
     refuses_unsupported_memmap: bool = False
     nopage_flags: int = PageFlag.NOPAGE
     lowmem_includes_movable: bool = True
+    reserves_follow_managed: bool = False
     acpi_asks_only_if_supported: bool = True
     dlpar_asks: bool = False
     hyperv_chunk: str = "128MiB"
@@ -129,6 +151,13 @@ class Release:
     standby_asks: bool = False
     kmem_memmap_file: bool = False
     kmem_state_file: bool = False
+    virtio_mem: tuple[str, ...] = ()
+    virtio_mem_sub_block: str = "pageblock"
+    virtio_mem_prefers_movable: bool = True
+    virtio_mem_bbm_safe_unplug: bool = True
+    virtio_mem_retries_removal: bool = False
+    xen_extra_memory: str = "ballooned"
+    xen_keeps_ibft: bool = False
     has_auto_movable: bool = True
     boot_reserved_bytes: int = 118394880
     boot_used_bytes: int = 38240 << 10
@@ -145,6 +174,7 @@ _6_1 = Release(
     memmap_page_flags=PageFlag.RESERVED | PageFlag.OWNER_PRIVATE,
     shape="6.1",
     debian_default_online={"x86_64": "offline"},
+    virtio_mem=("x86_64", "aarch64"),
     sources={
         "memmap_scope": "mm/memory_hotplug.c: mhp_supports_memmap_on_memory (v6.1)",
         "self_hosting": "arch/*/Kconfig (v6.1)",
@@ -179,6 +209,18 @@ _6_1 = Release(
         "standby_asks": "drivers/s390/char/sclp_cmd.c: add_memory_merged (v6.1)",
         "kmem_memmap_file": "drivers/dax/kmem.c: dev_dax_kmem_probe (v6.1)",
         "kmem_state_file": "drivers/dax/kmem.c: dev_dax_kmem_remove (v6.1)",
+        "reserves_follow_managed": "mm/page_alloc.c: adjust_managed_page_count (v6.1)",
+        "virtio_mem": "drivers/virtio/Kconfig (v6.1)",
+        "virtio_mem_sub_block": "drivers/virtio/virtio_mem.c: virtio_mem_init_hotplug (v6.1)",
+        "virtio_mem_prefers_movable": (
+            "drivers/virtio/virtio_mem.c: virtio_mem_sbm_unplug_request (v6.1)"
+        ),
+        "virtio_mem_bbm_safe_unplug": "drivers/virtio/virtio_mem.c: bbm_safe_unplug (v6.1)",
+        "virtio_mem_retries_removal": (
+            "drivers/virtio/virtio_mem.c: virtio_mem_sbm_unplug_any_sb_online (v6.1)"
+        ),
+        "xen_extra_memory": "drivers/xen/balloon.c: balloon_add_regions (v6.1)",
+        "xen_keeps_ibft": "arch/x86/xen/setup.c: xen_memory_setup (v6.1)",
     },
 )
 
@@ -201,9 +243,14 @@ _6_12 = replace(
     isolation_splits_gigantic=False,
     boot_reserved_bytes=111181824,
     boot_used_bytes=33600 << 10,
-    debian_default_online={"x86_64": "online"},
+    debian_default_online={"x86_64": "online", "aarch64": "online"},
     standby_asks=True,
     kmem_memmap_file=True,
+    virtio_mem=("x86_64", "aarch64", "riscv64"),
+    virtio_mem_bbm_safe_unplug=False,
+    virtio_mem_retries_removal=True,
+    xen_extra_memory="unpopulated",
+    xen_keeps_ibft=True,
     sources={
         "memmap_scope": "mm/memory_hotplug.c: create_altmaps_and_memory_blocks (v6.12)",
         "self_hosting": "arch/*/Kconfig (v6.12)",
@@ -233,13 +280,30 @@ _6_12 = replace(
             "mm/memory_hotplug.c: mhp_supports_memmap_on_memory (v6.12)"
         ),
         "has_auto_movable": "mm/memory_hotplug.c: auto_movable_zone_for_pfn (v6.12)",
-        "debian_default_online": "CONFIG_MEMORY_HOTPLUG_DEFAULT_ONLINE in Debian's kernel package",
+        "debian_default_online": (
+            "CONFIG_MEMORY_HOTPLUG_DEFAULT_ONLINE or, once backported, "
+            "CONFIG_MHP_DEFAULT_ONLINE_TYPE_ONLINE_AUTO in Debian's kernel package"
+        ),
         "hyperv_versions": "drivers/hv/hv_balloon.c: balloon_connect_vsp, version_resp (v6.12)",
         "balloon_lowers_managed": "drivers/hv/hv_balloon.c: alloc_balloon_pages (v6.12)",
         "standby_added": "drivers/s390/char/sclp_cmd.c: add_memory_merged (v6.12)",
         "standby_asks": "drivers/s390/char/sclp_cmd.c: add_memory_merged (v6.12)",
         "kmem_memmap_file": "drivers/dax/bus.c: memmap_on_memory_store (v6.12)",
         "kmem_state_file": "drivers/dax/kmem.c: dev_dax_kmem_remove (v6.12)",
+        "reserves_follow_managed": "mm/page_alloc.c: adjust_managed_page_count (v6.12)",
+        "virtio_mem": "drivers/virtio/Kconfig (v6.12)",
+        "virtio_mem_sub_block": "drivers/virtio/virtio_mem.c: virtio_mem_init_hotplug (v6.12)",
+        "virtio_mem_prefers_movable": (
+            "drivers/virtio/virtio_mem.c: virtio_mem_sbm_unplug_request (v6.12)"
+        ),
+        "virtio_mem_bbm_safe_unplug": (
+            "drivers/virtio/virtio_mem.c: virtio_mem_bbm_offline_remove_and_unplug_bb (v6.12)"
+        ),
+        "virtio_mem_retries_removal": (
+            "drivers/virtio/virtio_mem.c: virtio_mem_cleanup_pending_mb (v6.12)"
+        ),
+        "xen_extra_memory": "arch/x86/xen/enlighten.c: arch_xen_unpopulated_init (v6.12)",
+        "xen_keeps_ibft": "arch/x86/xen/setup.c: xen_memory_setup (v6.12)",
     },
 )
 
@@ -255,6 +319,7 @@ _4_20 = replace(
     hyperv_onlines_offline_tail=True,
     isolation_splits_gigantic=False,
     balloon_lowers_managed=False,
+    virtio_mem=(),
     sources={
         **_6_1.sources,
         "memmap_scope": "the feature came with v5.13: a08a2ae34613",
@@ -264,6 +329,7 @@ _4_20 = replace(
         ),
         "isolation_splits_gigantic": "isolate_single_pageblock came with v5.19: b2c9e2fbba32",
         "balloon_lowers_managed": "d1df458cbfdb (v5.11)",
+        "virtio_mem": "the driver came with v5.8",
     },
 )
 
@@ -275,6 +341,9 @@ _5_13 = replace(
     has_auto_movable=False,
     frees_altmap_of_failed_add=True,
     isolation_splits_gigantic=False,
+    virtio_mem=("x86_64",),
+    virtio_mem_sub_block="max_order",
+    virtio_mem_prefers_movable=False,
     sources={
         **_6_1.sources,
         "frees_altmap_of_failed_add": '"fix error handling in add_memory_resource()", after v6.6',
@@ -282,6 +351,9 @@ _5_13 = replace(
         "isolation_splits_gigantic": "isolate_single_pageblock came with v5.19: b2c9e2fbba32",
         "memmap_page_flags": "PageVmemmapSelfHosted came with v6.0: 66361095129b",
         "has_auto_movable": "memory groups came with v5.15",
+        "virtio_mem": "arm64 came between v5.15 and v6.1",
+        "virtio_mem_sub_block": '"use pageblock size as the minimum virtio_mem size", v5.19',
+        "virtio_mem_prefers_movable": '"prioritize unplug from ZONE_MOVABLE", v5.14',
     },
 )
 
@@ -290,6 +362,7 @@ _5_15 = replace(
     name="5.15",
     has_auto_movable=True,
     hvo_excludes_memmap_on_memory=True,
+    virtio_mem_prefers_movable=True,
     sources={
         **_5_13.sources,
         "hvo_excludes_memmap_on_memory": "v5.14, until 66361095129b (v6.0)",
@@ -309,6 +382,8 @@ _6_6 = replace(
     confirmed=False,
     frees_altmap_of_failed_add=True,
     debian_default_online={"x86_64": "online"},
+    virtio_mem_bbm_safe_unplug=False,
+    virtio_mem_retries_removal=True,
     sources={
         **_6_1.sources,
         "self_hosting": "603fd64dfa45 (v6.6)",
@@ -320,6 +395,8 @@ _6_6 = replace(
         "keeps_poison_offline": "5033091de814 (v6.2)",
         "lowmem_includes_movable": '"cap zone movable\'s min wmark", between v6.1 and v6.12',
         "debian_default_online": "changelog of Debian's kernel package, 6.5",
+        "virtio_mem_bbm_safe_unplug": '"remove unsafe unplug in Big Block Mode", v6.6',
+        "virtio_mem_retries_removal": '"keep retrying on offline_and_remove_memory()", v6.6',
     },
 )
 
@@ -375,6 +452,8 @@ _7_3 = replace(
     standby_added="configured",
     standby_asks=False,
     kmem_state_file=True,
+    reserves_follow_managed=True,
+    virtio_mem=("x86_64", "aarch64", "riscv64", "s390x"),
     sources={
         **_6_12.sources,
         "nopage_flags": "fs/proc/page.c: stable_page_flags (v7.3)",
@@ -386,6 +465,8 @@ _7_3 = replace(
         "standby_added": "drivers/s390/char/sclp_mem.c: sclp_config_mem_store (v7.3)",
         "standby_asks": "drivers/s390/char/sclp_mem.c: nothing is added at boot (v7.3)",
         "kmem_state_file": "drivers/dax/kmem.c: state_store, dax_kmem_do_hotremove (v7.3)",
+        "reserves_follow_managed": "mm/page_alloc.c: adjust_managed_page_count (v7.3)",
+        "virtio_mem": "drivers/virtio/Kconfig (v7.3)",
     },
 )
 

@@ -19,6 +19,7 @@ from altmap.errors import InputError
 from altmap.pfn import parse_address, parse_size
 
 __all__ = (
+    "XEN_HOST_BYTES",
     "Address",
     "Configure",
     "Device",
@@ -40,6 +41,7 @@ __all__ = (
     "Step",
     "Unplug",
     "Veto",
+    "VirtioMemParameters",
     "load_scenario",
     "parse_scenario",
     "part_of",
@@ -51,7 +53,7 @@ OnlineType = Literal["online", "online_kernel", "online_movable"]
 AutoOnline = Literal["offline", "online", "online_kernel", "online_movable"]
 MemmapMode = Literal["off", "on", "force"]
 OnlinePolicy = Literal["contig-zones", "auto-movable"]
-Driver = Literal["dimm", "hyperv", "kmem", "standby", "probe"]
+Driver = Literal["dimm", "hyperv", "virtio-mem", "kmem", "standby", "probe"]
 FillKind = Literal["file", "held", "pinned", "kernel", "hugetlb", "hugetlb-file"]
 VetoOn = Literal["prepare_online", "going_online", "going_offline"]
 VetoErrno = Literal["EPERM", "EBUSY", "ENOMEM", "EINVAL", "EAGAIN", "none"]
@@ -69,7 +71,13 @@ _KEYS_OF_ONE = {
     "dax": "kmem",
     "memmap_on_memory": "kmem",
     "increment": "standby",
+    "requested": "virtio-mem",
+    "block": "virtio-mem",
 }
+
+#: What a Xen host has unless the scenario says it, and what is left to Xen itself at least.
+XEN_HOST_BYTES = 4 << 30
+_XEN_OWN_BYTES = 256 << 20
 
 
 class Size(int):
@@ -113,6 +121,17 @@ class Device(_Strict, kw_only=True):
     driver: Driver = "dimm"
     node: int = 0
     self_hosted: bool | None = None
+    requested: Size | None = None
+    block: Size | None = None
+
+
+class VirtioMemParameters(_Strict, kw_only=True):
+    """Parameters of the guest's module ``virtio_mem``."""
+
+    unplug_online: bool = True
+    force_bbm: bool = False
+    bbm_block_size: Size | None = None
+    bbm_safe_unplug: bool = True
 
 
 class Machine(_Strict, kw_only=True):
@@ -121,7 +140,9 @@ class Machine(_Strict, kw_only=True):
     arch: str | None = None
     release: str | None = None
     memory: Size | None = None
-    platform: Literal["pc", "q35", "virt", "pseries", "s390-ccw"] | None = None
+    platform: Literal["pc", "q35", "xen", "virt", "pseries", "s390-ccw"] | None = None
+    xen_host_memory: Size | None = None
+    xen_max_memory: Size | None = None
     cpus: int | None = None
     nodes: list[Node] = []
     block_size: Size | None = None
@@ -133,10 +154,12 @@ class Machine(_Strict, kw_only=True):
     movable_node: bool | None = None
     debug_vm: bool | None = None
     hugetlb_free_vmemmap: bool | None = None
+    mmu: Literal["radix", "hash"] | None = None
     auto_online_blocks: AutoOnline | None = None
     unbacked_reads: Literal["fault", "allowed"] = "fault"
     balloon: Literal["hyperv"] | None = None
     devices: list[Device] = []
+    virtio_mem: VirtioMemParameters = msgspec.field(default_factory=VirtioMemParameters)
 
 
 class _Step(_Strict, kw_only=True, tag_field="do"):
@@ -156,6 +179,8 @@ class Plug(_Step, kw_only=True, tag="plug"):
     dax: Literal["cxl", "pmem", "hmem"] | None = None
     memmap_on_memory: bool | None = None
     increment: Size | None = None
+    requested: Size | None = None
+    block: Size | None = None
 
 
 class Unplug(_Step, kw_only=True, tag="unplug"):
@@ -364,16 +389,45 @@ def _check_machine(machine: Machine) -> None:
     ):
         if value is not None and not least <= value <= most:
             raise InputError(f"machine.{name} {value}: need {least} to {most}")
+    _check_xen(machine)
     ids = [device.id for device in machine.devices]
     for device in machine.devices:
         if not device.id or ids.count(device.id) > 1:
             raise InputError(f"machine.devices {device.id!r}: need an id of its own")
         if device.size <= 0:
             raise InputError(f"machine.devices {device.id!r}: need a size of more than 0 bytes")
+        if device.driver != "virtio-mem" and (device.requested, device.block) != (None, None):
+            raise InputError(
+                f"machine.devices {device.id!r}: only a virtio-mem device has requested and block"
+            )
     ranges = sorted((d.address, d.address + d.size, d.id) for d in machine.devices)
     for (_, end, one), (start, _, other) in pairwise(ranges):
         if start < end:
             raise InputError(f"machine.devices {one!r} and {other!r}: overlap at {start:#x}")
+
+
+def _check_xen(machine: Machine) -> None:
+    own = ("xen_host_memory", "xen_max_memory")
+    if machine.platform not in ("xen", None):
+        for name in own:
+            if getattr(machine, name) is not None:
+                raise InputError(f"machine.{name}: need the platform 'xen'")
+    if machine.platform != "xen":
+        return
+    if machine.nodes:
+        raise InputError("machine.nodes: a Xen domain here has one node")
+    memory, most = machine.memory or 1 << 30, machine.xen_max_memory
+    if most is not None and (most < memory or most % (4 << 10)):
+        raise InputError(
+            f"machine.xen_max_memory {most:#x}: need whole pages, "
+            f"machine.memory {memory:#x} at least"
+        )
+    host = XEN_HOST_BYTES if machine.xen_host_memory is None else machine.xen_host_memory
+    if host % (1 << 20) or host < memory + _XEN_OWN_BYTES:
+        raise InputError(
+            f"machine.xen_host_memory {host:#x}: need whole MiB, machine.memory and "
+            f"{_XEN_OWN_BYTES >> 20} MiB for Xen at least"
+        )
 
 
 def _check_step(where: str, step: Step) -> None:

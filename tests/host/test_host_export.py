@@ -57,6 +57,7 @@ def test_what_xen_wants_stands_beside_what_is_there():
     sysroot = Sysroot.read(DIMM)
     base = "sys/devices/system/xen_memory/xen_memory0"
     sysroot.files |= {f"{base}/target_kb": b"2097152\n", f"{base}/info/current_kb": b"1048576\n"}
+    sysroot.files |= {f"{base}/info/{name}_kb": b"0\n" for name in ("low", "high")}
     found = {(each.name, *each.labels): each.value for each in samples(sysroot)}
     assert found["altmap_requested_bytes", "xen"] == 2 << 30
     assert found["altmap_current_bytes", "xen"] == 1 << 30

@@ -9,7 +9,7 @@ from altmap.linux.observation import Observation
 from altmap.linux.sysroot import Sysroot
 from altmap.machine import ModelMachine
 from altmap.pfn import PfnRange, PfnSet
-from altmap.scenario import Machine, Size
+from altmap.scenario import Machine, Plug, Size
 
 FILES = Path(__file__).parents[1] / "recordings" / "files"
 NAMES = ("min", "low", "high", "promo")
@@ -83,3 +83,18 @@ def test_marks_are_evenly_spaced_and_at_least_by_a_thousandth():
         steps = {marks.low - marks.min, marks.high - marks.low, marks.promo - marks.high}
         assert len(steps) == 1
         assert steps.pop() >= managed * 10 // 10000
+
+
+def test_a_zone_whose_pages_a_driver_withholds_counts_for_khugepaged():
+    """mm/khugepaged.c: set_recommended_min_free_kbytes asks for_each_populated_zone (present)."""
+
+    def min_free(withheld):
+        machine = ModelMachine.start(Machine(memory=Size(2 << 30), auto_online_blocks="online"))
+        if withheld:
+            machine.kernel.online_callback = lambda pages: PfnSet()
+            machine.perform(Plug(id="d1", size=Size(128 << 20)))
+        return sum(z.watermarks.min for z in machine.kernel.zones.values() if z.name != "Movable")
+
+    # Eleven pageblocks for each kernel zone, less what rounding takes from each.
+    assert 2 * 11 * 512 - 2 <= min_free(withheld=False) <= 2 * 11 * 512
+    assert 3 * 11 * 512 - 3 <= min_free(withheld=True) <= 3 * 11 * 512

@@ -5,7 +5,7 @@ import threading
 import pytest
 
 from altmap.errors import LabError
-from altmap.lab import fetch
+from altmap.lab import fetch, fetch_xen
 from altmap.lab.kernels import cache_folder
 
 
@@ -80,3 +80,14 @@ def test_no_network_is_one_error(tmp_path, monkeypatch):
     monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
     with pytest.raises(LabError, match=r"apt-get failed: .*127\.0\.0\.1"):
         fetch("6.12", tmp_path)
+
+
+@pytest.mark.lab
+def test_xen_is_fetched_once_and_then_taken_from_the_cache(tmp_path, monkeypatch):
+    xen = fetch_xen(tmp_path)
+    # QEMU starts it by multiboot, from an ELF file.
+    assert xen.image.read_bytes()[:4] == b"\x7fELF"
+    assert list(xen.versions) == ["xen-hypervisor-4.17-amd64"]
+    assert sorted(p.name for p in (tmp_path / "kernels/xen").iterdir()) == ["packages.json", "xen"]
+    monkeypatch.setenv("PATH", "/nonexistent")
+    assert fetch_xen(tmp_path) == xen

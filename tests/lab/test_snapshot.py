@@ -30,7 +30,7 @@ def test_the_least_recently_used_snapshots_go_first(tmp_path):
 def test_a_guest_that_cannot_be_kept_boots_each_time(reason, tmp_path, monkeypatch):
     made = []
     monkeypatch.setattr(snapshot, "Guest", lambda *a, **k: made.append(k) or nullcontext())
-    monkeypatch.setattr(snapshot, "remembered_accelerator", lambda: "tcg")
+    monkeypatch.setattr(snapshot, "remembered_accelerator", lambda family: "tcg")
     if reason == "full disk":
         monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=1))
     hardware = Hardware(memory_bytes=(64 if reason == "large guest" else 1) << 30)

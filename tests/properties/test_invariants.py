@@ -19,14 +19,17 @@ from altmap.scenario import (
     Plug,
     Poison,
     Region,
+    Resize,
     SetTunables,
     Size,
     Unplug,
     Veto,
+    VirtioMemParameters,
 )
 
 MIB, GIB = 1 << 20, 1 << 30
-BUDDY, LRU, OFFLINE, RESERVED = (1 << bit for bit in (10, 5, 23, 32))
+DIRTY = 1 << 4
+BUDDY, LRU, OFFLINE, RESERVED, NOPAGE = (1 << bit for bit in (10, 5, 23, 32, 20))
 HWPOISON, HUGE_HEAD, HUGE_TAIL = 1 << 19, 1 << 15 | 1 << 17, 1 << 16 | 1 << 17
 
 online_types = st.sampled_from(["online", "online_kernel", "online_movable"])
@@ -112,6 +115,8 @@ class Steps(RuleBasedStateMachine):
             if self.kernel.online_callback is None:
                 assert now["MemTotal"] == before["MemTotal"]
             assert now["blocks"] == before["blocks"]
+        elif isinstance(step, Resize) or getattr(step, "driver", "") == "virtio-mem":
+            pass  # what was done towards the size stays
         elif not isinstance(step, Online | Offline) or len(self.machine.blocks_of(step)) == 1:
             assert now == before
 
@@ -332,7 +337,8 @@ class Steps(RuleBasedStateMachine):
         expected = {
             BUDDY: sum(map(kernel.nr_free, kernel.zones.values())),
             release.memmap_page_flags: kernel.self_hosted.count(present),
-            OFFLINE: len(kernel.fake_offline),
+            OFFLINE: len(kernel.fake_offline - kernel.never_onlined),
+            OFFLINE | DIRTY: len(kernel.never_onlined),
             RESERVED: len(kernel.reserved & present),
             LRU: len(kernel.movable),
             HWPOISON: kernel.poisoned.count(present),
@@ -355,7 +361,7 @@ class Steps(RuleBasedStateMachine):
         assert ram == PfnSet(
             PfnRange(-(-line.start // page), line.end // page)
             for line in seen.iomem
-            if line.name == "System RAM"
+            if line.name.startswith("System RAM")
         )
 
 
@@ -426,8 +432,75 @@ class HypervSteps(DimmSteps):
         )
 
 
-_settings = settings(deadline=None, max_examples=100, stateful_step_count=15, print_blob=True)
+class VirtioMemSteps(DimmSteps):
+    """virtio-mem devices that are resized while blocks go online and offline, beside DIMMs."""
+
+    @initialize(
+        machine=machines(memory=(512, 2048)),
+        unplug_online=st.booleans(),
+        force_bbm=st.booleans(),
+        big=st.sampled_from([None, 256]),
+        safe=st.booleans(),
+    )
+    def start(self, machine, unplug_online, force_bbm, big, safe):
+        machine.virtio_mem = VirtioMemParameters(
+            unplug_online=unplug_online,
+            force_bbm=force_bbm,
+            bbm_block_size=big and Size(big * MIB),
+            bbm_safe_unplug=safe,
+        )
+        super().start(machine)
+
+    @rule(
+        id_=names,
+        size=st.sampled_from([512, 512, 640, 1024, 2048]),
+        requested=st.sampled_from([0, 64, 130, 512, 513]),
+        block=st.sampled_from([None, 2, 64, 128, 256]),
+        node=st.sampled_from([None, None, 1]),
+        offset=st.sampled_from([None, None, None, 0, 64, 8192]),
+    )
+    def plug_virtio_mem(self, id_, size, requested, block, node, offset):
+        self.perform(
+            Plug(
+                id=id_,
+                driver="virtio-mem",
+                size=Size(size * MIB),
+                requested=Size(requested * MIB),
+                block=block and Size(block * MIB),
+                node=node,
+                address=None if offset is None else Address(8 * GIB + offset * MIB),
+            )
+        )
+
+    @rule(data=st.data(), mib=st.sampled_from([0, 2, 64, 100, 128, 256, 258, 512, 640, 1024]))
+    def resize(self, data, mib):
+        self.perform(Resize(id=self.some_id(data), size=Size(mib * MIB)))
+
+    @invariant()
+    @precondition(lambda self: hasattr(self, "machine") and not self.machine.crashed)
+    def both_halves_agree_on_what_is_plugged(self):
+        driver = self.machine._drivers.get("virtio-mem")
+        backed = self.machine.backing.backed
+        for id_, host in driver.hosts.items() if driver else ():
+            assert backed & host.pfns == host.plugged
+            assert host.plugged_bytes % host.block_bytes == 0
+            if id_ in driver.guests:
+                guest = driver.guests[id_]
+                assert guest.plugged_nr_pages == len(host.plugged)
+                added = self.kernel.added_blocks & self.kernel.blocks(guest.pfns)
+                online = added & self.kernel.online_blocks
+                block = self.kernel.block_nr_pages
+                assert guest.offline_nr_pages == len(added - online) * block
+                group = guest.group
+                assert group.present_kernel_nr_pages + group.present_movable_nr_pages == (
+                    len(online) * block
+                )
+
+
+_settings = settings(deadline=None, max_examples=150, stateful_step_count=15, print_blob=True)
 TestDimms = DimmSteps.TestCase
 TestDimms.settings = _settings
 TestHyperv = HypervSteps.TestCase
 TestHyperv.settings = _settings
+TestVirtioMem = VirtioMemSteps.TestCase
+TestVirtioMem.settings = _settings

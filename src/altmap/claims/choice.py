@@ -72,7 +72,7 @@ CLAIMS = (
         ),
         expected="holds only when the policy is rfc-2018",
         settled="5.13: MHP_MEMMAP_ON_MEMORY, a flag of each call",
-        note="Xen and virtio-mem are not modelled.",
+        note="Xen and virtio-mem are no part of the experiment.",
     ),
     Claim(
         id="C6",
@@ -150,7 +150,7 @@ CLAIMS = (
         ),
         expected=HOLDS,
         settled="5.13: merged so; Hyper-V, Xen and virtio-mem still do not ask (6.12)",
-        note="Xen and virtio-mem are not modelled.",
+        note="Xen and virtio-mem are no part of the experiment.",
     ),
     Claim(
         id="C22",
@@ -181,6 +181,6 @@ CLAIMS = (
         ),
         expected=HOLDS,
         settled="5.13: nothing changes for a call without the flag, which travels in mhp_t",
-        note="Xen, virtio-mem, dax/kmem and the probe file are not modelled.",
+        note="Xen, virtio-mem, dax/kmem and the probe file are no part of the experiment.",
     ),
 )

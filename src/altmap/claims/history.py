@@ -34,7 +34,7 @@ CLAIMS = (
         ),
         expected=NOT_TESTABLE,
         settled="no release: the series was never tested on Xen or Hyper-V",
-        note="Xen is not modelled.",
+        note="Xen is no part of the experiment.",
     ),
     Claim(
         id="C24",

@@ -95,6 +95,20 @@ def _probe(arch: Arch, block_bytes: int) -> Steps:
     return [{"do": "plug", "id": "m1", "driver": "probe", "address": hex(_BASE), "size": size}]
 
 
+def _virtio_mem(arch: Arch, block_bytes: int) -> Steps:
+    sub_block = _size(arch.pageblock_nr_pages * arch.page_size_bytes)
+    return [
+        {
+            "do": "plug",
+            "id": "m1",
+            "driver": "virtio-mem",
+            "size": _size(4 * block_bytes),
+            "block": sub_block,
+            "requested": sub_block,
+        }
+    ]
+
+
 def _size(size_bytes: int) -> str:
     return f"{size_bytes >> 10}KiB"
 
@@ -122,5 +136,12 @@ PARTIAL: dict[str, Partial] = {
         Partial("kmem", ("x86_64", *_ARM64), (("whole blocks, as kmem adds", _kmem),)),
         Partial("standby", ("s390x",), (("a block that is there since boot", _standby),)),
         Partial("probe", ("x86_64",), (("half of a block", _probe),)),
+        # With smaller blocks the first sub-block holds a whole memmap.
+        Partial(
+            "virtio-mem",
+            ("x86_64", "aarch64", "aarch64-16k"),
+            (("the first sub-block of a block of 256 MiB", _virtio_mem),),
+            {"block_size": "256MiB"},
+        ),
     )
 }

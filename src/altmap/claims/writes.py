@@ -89,7 +89,7 @@ CLAIMS = (
         ),
         expected=HOLDS,
         settled="no release: Hyper-V and Xen never ask for it (6.12)",
-        note="Xen, which backs nothing before online, is not modelled.",
+        note="Xen, which backs nothing before online, is no part of the experiment.",
     ),
     Claim(
         id="C8",
@@ -110,7 +110,7 @@ CLAIMS = (
         expected=HOLDS,
         settled="6.8 (6b8f0798b85a): a memmap for each block, 1/64 of it; Hyper-V and Xen never "
         "ask",
-        note="Xen is not modelled.",
+        note="Xen is no part of the experiment.",
     ),
     Claim(
         id="C11",

@@ -53,6 +53,8 @@ class Device:
         What the kernel made of it, if it is one add.
     kept : str
         Why an unplug was refused; the device is then still there.
+    sparse : bool
+        Memory comes and goes within what it occupies: only some of it are memory blocks.
     """
 
     driver: str
@@ -65,6 +67,8 @@ class Device:
     def ranges(self) -> tuple[PfnRange, ...]:
         """Everything that it occupies."""
         return (self.pfns, *self.more)
+
+    sparse: bool = False
 
 
 @dataclass(slots=True)
@@ -152,6 +156,8 @@ class Devices:
         kernel = self.kernel
         touched = [id_ for pfns in self.get(id_).ranges if pfns for id_ in kernel.block_ids(pfns)]
         added = {id_ for a in self.additions(id_) for id_ in kernel.block_ids(a.pfns)}
+        if self.get(id_).sparse:
+            return [id_ for id_ in touched if id_ in kernel.added_blocks]
         return [id_ for id_ in dict.fromkeys(touched) if not added or id_ in added]
 
     def further_ranges(self, plug: Plug) -> tuple[PfnRange, ...]:
@@ -226,6 +232,9 @@ class Driver(ABC):
         """
         driver = self.devices.get(id_).driver
         raise InputError(f"resize {id_!r} to {size_bytes:#x}: a {driver!r} device keeps its size")
+
+    def work(self) -> None:  # noqa: B027
+        """Do the work that a step has left to be done; few drivers work by themselves."""
 
     def take_over(self, device: Device) -> None:  # noqa: B027
         """Carry on with a device that was there before the start; few drivers keep books."""

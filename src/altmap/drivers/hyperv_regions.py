@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from altmap.kernel.hotplug import add_memory_resource
 from altmap.kernel.state import Kernel
+from altmap.kernel.watermarks import adjust_managed_page_count
 from altmap.pfn import PfnRange, PfnSet
 from altmap.trace import Outcome
 
@@ -201,6 +202,7 @@ class HotAdd:
         """Give pages of online blocks to the buddy that were withheld before."""
         released = self.kernel.fake_offline & region.backed() & pages
         self.kernel.fake_offline -= released
+        adjust_managed_page_count(self.kernel)
         self.kernel.note(
             "onlined",
             f"{len(released)} pages that were fake-offline given to the buddy",

@@ -33,8 +33,10 @@ __all__ = (
     "add_memory_resource",
     "memory_block_offline",
     "memory_block_online",
+    "offline_and_remove_memory",
     "online_blocks",
     "read_dump",
+    "settle",
     "try_remove_memory",
     "zone_for_pfn_range",
 )
@@ -353,7 +355,7 @@ def memory_block_online(kernel: Kernel, pfns: PfnRange, online_type: str) -> Out
         "online_pages",
     )
     if first_of_zone and node in kernel.cpu_nodes and zone is kernel.kernel_zones(node)[-1]:
-        _settle(kernel, zone)
+        settle(kernel, zone)
     return OK
 
 
@@ -405,7 +407,7 @@ def _vetoed(veto: Veto, action: str) -> Outcome:
     return Outcome.refused(veto.errno, veto.function, f"{action}: {veto.why}", kind="veto")
 
 
-def _settle(kernel: Kernel, zone: Zone) -> None:
+def settle(kernel: Kernel, zone: Zone) -> None:
     """Let the running kernel allocate from a zone that it did not have before.
 
     The highest kernel zone of a CPU's node comes first in its zonelist for GFP_KERNEL. A new one
@@ -540,24 +542,45 @@ def _auto_movable_zone(kernel: Kernel, pfns: PfnRange, node: int) -> Zone:
     kernel_zones = kernel.kernel_zones(node)
     addition = kernel.addition_of(pfns.start)
     group = addition.group if addition is not None else None
-    nr_pages = len(pfns)
+    start, nr_pages = pfns.start, len(pfns)
     if not kernel.tunables.auto_movable_ratio:
         return default_kernel_zone(kernel_zones, pfns)
-    if group is not None:
+    if group is not None and not group.unit_nr_pages:
         if group.present_kernel_nr_pages:
             return default_kernel_zone(kernel_zones, pfns)
         nr_pages = group.max_nr_pages - group.present_movable_nr_pages
-    checked = [list(kernel.zones.values())]
+    elif group is not None and group.unit_nr_pages != nr_pages:
+        # The kernel goes on with the end of the unit; only that of a refusal in it is earlier.
+        start = pfns.start // group.unit_nr_pages * group.unit_nr_pages
+        unit = PfnRange(start, start + group.unit_nr_pages)
+        kernel_part = _first_kernel_section(kernel, unit)
+        if kernel_part is not None:
+            return default_kernel_zone(kernel_zones, PfnRange(kernel_part, kernel_part + nr_pages))
+        nr_pages = len(unit) - kernel.pages_of(kernel.online_blocks).count(unit)
+        start = unit.end
+    checked: list[tuple[list[Zone], int | None]] = [(list(kernel.zones.values()), None)]
     if kernel.tunables.auto_movable_numa_aware:
-        checked.append(kernel.node_zones(node))
-    if all(_ratio_allows(kernel, zones, nr_pages) for zones in checked):
+        checked.append((kernel.node_zones(node), node))
+    if all(_ratio_allows(kernel, *zones, group, nr_pages) for zones in checked):
         return kernel.movable_zone(node)
     # The kernel looks for the zone with the length that it checked, not with the block's.
-    return default_kernel_zone(kernel_zones, PfnRange(pfns.start, pfns.start + nr_pages))
+    return default_kernel_zone(kernel_zones, PfnRange(start, start + nr_pages))
 
 
-def _ratio_allows(kernel: Kernel, zones: list[Zone], nr_pages: int) -> bool:
-    """Source: ``mm/memory_hotplug.c: auto_movable_can_online_movable``; no dynamic groups yet."""
+def _first_kernel_section(kernel: Kernel, unit: PfnRange) -> int | None:
+    """Return the first pfn of a unit that is online in a kernel zone, ``None`` if there is none."""
+    starts = [
+        (zone.present & unit).min()
+        for zone in kernel.zones.values()
+        if zone.name != MOVABLE and zone.present.count(unit)
+    ]
+    return min(starts, default=None)
+
+
+def _ratio_allows(
+    kernel: Kernel, zones: list[Zone], node: int | None, group: Group | None, nr_pages: int
+) -> bool:
+    """Source: ``mm/memory_hotplug.c: auto_movable_can_online_movable``."""
     early = movable = 0
     for zone in zones:
         if zone.name == MOVABLE:
@@ -565,9 +588,19 @@ def _ratio_allows(kernel: Kernel, zones: list[Zone], nr_pages: int) -> bool:
         else:
             early += zone.early_nr_pages - zone.cma_nr_pages
             movable += zone.cma_nr_pages
-    if early <= 0:
+    ratio, needed = kernel.tunables.auto_movable_ratio, 0
+    for other in kernel.groups:
+        # auto_movable_stats_account_group: what other devices balance within themselves.
+        if other is not group and node in (None, other.node):
+            share = other.present_movable_nr_pages * 100 // ratio - other.present_kernel_nr_pages
+            needed += max(0, share)
+            movable -= other.present_movable_nr_pages
+    if early <= needed:
         return False
-    return movable + nr_pages <= kernel.tunables.auto_movable_ratio * early // 100
+    early -= needed
+    if group is not None and group.unit_nr_pages:
+        early += group.present_kernel_nr_pages
+    return movable + nr_pages <= ratio * early // 100
 
 
 # --- offline -------------------------------------------------------------------------------
@@ -662,6 +695,7 @@ def _move_out(kernel: Kernel, zone: Zone, pfns: PfnRange) -> Outcome | None:
     dissolve_free_hugetlb_folios(kernel, pfns)
     kernel.used -= pfns  # what is left are withdrawn pages
     kernel.fake_offline -= pfns
+    kernel.never_onlined -= pfns
     kernel.unreferenced -= pfns
     kernel.settled -= pfns
     return None
@@ -750,6 +784,10 @@ def try_remove_memory(kernel: Kernel, addition: Addition) -> Outcome:
         return refusal
     rfc2018.check_order_of_removal(kernel, addition)
     rfc2018.keep_marks(kernel, addition)
+    function = kernel.policy.placement.written_at_add
+    if addition.memmap.self_hosted and function is not None:
+        # Unmapping looks at each page of the memmap for the marks that the add left.
+        kernel.touch("read", _marked_frames(addition), "free_pagetable", "marks in the memmap")
     kernel.additions.remove(addition)
     kernel.added_blocks -= kernel.blocks(pfns)
     kernel.self_hosted -= pfns
@@ -769,6 +807,32 @@ def _free_page_tables(kernel: Kernel) -> None:
         freed = kernel.page_tables.highest(surplus)
         kernel.page_tables -= freed
         kernel.free_pages(freed)
+
+
+def offline_and_remove_memory(kernel: Kernel, pfns: PfnRange) -> Outcome:
+    """Offline every block of one add that is online, then remove it.
+
+    If a block refuses, those that went offline come back, each to the kind of zone that it had.
+    """
+    done: list[tuple[PfnRange, str]] = []
+    for block in kernel.block_ids(pfns):
+        if block not in kernel.online_blocks:
+            continue
+        block_pfns = kernel.block_pfns(block)
+        zones = kernel.zones_of(block_pfns)
+        movable = bool(zones) and zones[0].name == MOVABLE
+        outcome = memory_block_offline(kernel, block_pfns)
+        if not outcome:
+            for online_pfns, online_type in done:
+                memory_block_online(kernel, online_pfns, online_type)
+            return outcome
+        done.append((block_pfns, "online_movable" if movable else "online_kernel"))
+    addition = kernel.addition_of(pfns.start)
+    if addition is None or addition.pfns != pfns:
+        return Outcome.refused(
+            errno.EINVAL, "try_remove_memory", f"{pfns} is not what one add brought"
+        )
+    return try_remove_memory(kernel, addition)
 
 
 def read_dump(kernel: Kernel, *, exclude_offline: bool) -> Outcome:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 from altmap.kernel.state import Addition, Kernel
 from altmap.pfn import PfnRange, PfnSet
@@ -12,11 +12,12 @@ __all__ = ("direct_map_leaves", "page_table_nr_pages")
 _GIB = 1 << 30
 
 
-def page_table_nr_pages(kernel: Kernel, additions: Iterable[Addition]) -> int:
+def page_table_nr_pages(kernel: Kernel, additions: Sequence[Addition]) -> int:
     """Return the pages of page tables that the additions need beyond those of boot memory.
 
     Counted are one PMD table per GiB of direct map that is not a 1 GiB leaf, one per GiB of
-    vmemmap, and the tables above them (512 GiB each). Sizes are x86_64's with four levels; other
+    vmemmap, and the tables above them (512 GiB each); tables of single pages too where the CPU
+    has no larger leaves. Sizes are x86_64's with four levels; other
     architectures are not counted.
     Source: ``arch/x86/mm/init_64.c: phys_pud_init``, ``vmemmap_populate_hugepages`` (6.1, 6.12).
     """
@@ -41,6 +42,21 @@ def page_table_nr_pages(kernel: Kernel, additions: Iterable[Addition]) -> int:
     ):
         upper = PfnSet(_slots(run, 512) for run in slots.ranges())
         nr_pages += len(upper - _boot_slots(kernel, slot_nr_pages * 512))
+    return nr_pages + (0 if kernel.tunables.direct_map_2m else _leaf_tables(kernel, additions))
+
+
+def _leaf_tables(kernel: Kernel, additions: Sequence[Addition]) -> int:
+    """Return the tables of single pages: one for each 2 MiB of direct map and of vmemmap.
+
+    Source: ``arch/x86/mm/init_64.c: phys_pmd_init``, ``vmemmap_populate``, without PSE.
+    """
+    arch = kernel.arch
+    direct = arch.pmd_size_bytes // arch.page_size_bytes
+    vmemmap = arch.pmd_size_bytes // arch.struct_page_size_bytes
+    nr_pages = 0
+    for slot_nr_pages in (direct, vmemmap):
+        slots = PfnSet(_slots(addition.pfns, slot_nr_pages) for addition in additions)
+        nr_pages += len(slots - _boot_slots(kernel, slot_nr_pages))
     return nr_pages
 
 

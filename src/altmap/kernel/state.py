@@ -20,10 +20,39 @@ from altmap.pfn import Pages, PfnRange, PfnSet
 from altmap.release import Release
 from altmap.trace import Certainty, Event, Fault
 
-__all__ = ("Addition", "Group", "Kernel", "OnlineCallback", "Tunables")
+__all__ = (
+    "Addition",
+    "Group",
+    "Kernel",
+    "OnlineCallback",
+    "Tunables",
+    "VirtioMemParameters",
+)
 
 #: Of pages that go online, says which reach the buddy; the rest stay fake-offline.
 OnlineCallback = Callable[[PfnSet], PfnSet]
+
+
+@dataclass(frozen=True, slots=True)
+class VirtioMemParameters:
+    """Parameters of the module ``virtio_mem``.
+
+    Attributes
+    ----------
+    unplug_online : bool
+        Memory of online blocks may be unplugged.
+    force_bbm : bool
+        Big Block Mode whatever the sizes are.
+    bbm_block_size_bytes : int
+        Size of a big block; 0 for the smallest that will do.
+    bbm_safe_unplug : bool
+        Fake-offline a big block before it is offlined; releases that always do ignore it.
+    """
+
+    unplug_online: bool = True
+    force_bbm: bool = False
+    bbm_block_size_bytes: int = 0
+    bbm_safe_unplug: bool = True
 
 
 @dataclass(slots=True)
@@ -45,6 +74,8 @@ class Tunables:
         ``offline``, ``online``, ``online_kernel`` or ``online_movable``.
     direct_map_1g : bool
         The CPU maps 1 GiB leaves (``pdpe1gb``).
+    direct_map_2m : bool
+        The CPU maps 2 MiB leaves (``pse``); not in a paravirtual Xen domain.
     debug_vm : bool
         CONFIG_DEBUG_VM, with poisoning of new struct pages on: a memmap is written at add.
     khugepaged : bool
@@ -53,6 +84,7 @@ class Tunables:
         ``hugetlb_free_vmemmap=on``: most of a huge page's struct pages are given back (HVO).
     acpi_memory_hotplug : bool
         ``/sys/firmware/acpi/hotplug/memory/enabled``: DIMMs may be ejected.
+    virtio_mem : VirtioMemParameters
     """
 
     memmap_on_memory: str = "off"
@@ -62,17 +94,32 @@ class Tunables:
     movable_node: bool = False
     auto_online_blocks: str = "offline"
     direct_map_1g: bool = True
+    direct_map_2m: bool = True
     debug_vm: bool = False
     khugepaged: bool = True
     hugetlb_free_vmemmap: bool = False
     acpi_memory_hotplug: bool = True
+    virtio_mem: VirtioMemParameters = VirtioMemParameters()
 
 
 @dataclass(slots=True, eq=False)
 class Group:
-    """A static memory group: the blocks of one device (``drivers/base/memory.c``)."""
+    """A memory group: the blocks of one device (``drivers/base/memory.c``).
 
-    max_nr_pages: int
+    Attributes
+    ----------
+    max_nr_pages : int
+        Of a static group: all that the device will ever bring.
+    unit_nr_pages : int
+        Of a dynamic group: what comes and goes at a time; 0 makes the group a static one.
+    node : int
+    present_kernel_nr_pages, present_movable_nr_pages : int
+        What is online, by kind of zone.
+    """
+
+    max_nr_pages: int = 0
+    unit_nr_pages: int = 0
+    node: int = 0
     present_kernel_nr_pages: int = 0
     present_movable_nr_pages: int = 0
 
@@ -134,6 +181,10 @@ class Kernel:
     ballooned : PfnSet
         Pages that a balloon took from the buddy for its host; fake-offline, or used on releases
         that do not lower a zone's managed pages for it.
+    never_onlined : PfnSet
+        Those of them that virtio-mem withheld when their block went online (PageDirty too).
+    unreferenced : PfnSet
+        Those of them whose driver has dropped its reference, so that their block can go offline.
     used, movable : PfnSet
         Managed pages that are allocated; those of them that can be migrated.
     files : dict of str to PfnSet
@@ -172,12 +223,14 @@ class Kernel:
         Node to the RAM that it had at boot.
     online_callback : OnlineCallback or None
         A driver's ``set_online_page_callback``; ``None`` is ``generic_online_page``.
+    groups : list of Group
+        Dynamic memory groups (``memory_group_register_dynamic``).
+    regions : list of (PfnRange, str)
+        Resources that drivers reserved as parents of what they add, with their names.
     boot_nodes, cpu_nodes : frozenset of int
         Nodes that were online at boot, and those that have CPUs.
     notifier : Chain
         Who is told of changes and may veto them.
-    unreferenced : PfnSet
-        Fake-offline pages to which their driver has given up its reference.
     changed_blocks : PfnSet
         Ids of blocks that were onlined, offlined, added or removed since the start.
     computes_watermarks : bool
@@ -200,6 +253,8 @@ class Kernel:
     self_hosted: PfnSet = field(default_factory=PfnSet)
     fake_offline: PfnSet = field(default_factory=PfnSet)
     ballooned: PfnSet = field(default_factory=PfnSet)
+    never_onlined: PfnSet = field(default_factory=PfnSet)
+    unreferenced: PfnSet = field(default_factory=PfnSet)
     used: PfnSet = field(default_factory=PfnSet)
     movable: PfnSet = field(default_factory=PfnSet)
     files: dict[str, PfnSet] = field(default_factory=dict)
@@ -212,7 +267,6 @@ class Kernel:
     settled: PfnSet = field(default_factory=PfnSet)
     shown_pages: PfnSet = field(default_factory=PfnSet)
     notifier: Chain = field(default_factory=Chain)
-    unreferenced: PfnSet = field(default_factory=PfnSet)
     page_tables: PfnSet = field(default_factory=PfnSet)
     additions: list[Addition] = field(default_factory=list)
     leftovers: list[Addition] = field(default_factory=list)
@@ -221,6 +275,8 @@ class Kernel:
     fails_block_devices: bool = False
     max_pfn: int = 0
     online_callback: OnlineCallback | None = None
+    groups: list[Group] = field(default_factory=list)
+    regions: list[tuple[PfnRange, str]] = field(default_factory=list)
     boot_node_pages: dict[int, PfnSet] = field(default_factory=dict)
     boot_nodes: frozenset[int] = frozenset()
     cpu_nodes: frozenset[int] = frozenset({0})
@@ -393,9 +449,9 @@ class Kernel:
         text: str,
         pfns: Pages | None = None,
         function: str | None = None,
+        message: bytes | None = None,
         *,
         doubt: str = "",
-        message: bytes | None = None,
     ) -> None:
         """Record an event; with a doubt it is likely rather than certain."""
         certainty: Certainty = "likely" if doubt else "certain"

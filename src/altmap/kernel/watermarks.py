@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from math import isqrt
 
 from altmap.kernel.state import Kernel
 from altmap.kernel.zone import MOVABLE, Watermarks, Zone
 
-__all__ = ("init_per_zone_wmark_min", "si_mem_available_nr_pages", "totalreserve_nr_pages")
+__all__ = (
+    "adjust_managed_page_count",
+    "init_per_zone_wmark_min",
+    "si_mem_available_nr_pages",
+    "totalreserve_nr_pages",
+)
 
 _SCALE_FACTOR = 10  # vm.watermark_scale_factor, of 10000
 #: vm.lowmem_reserve_ratio; zones not named have no reserve.
@@ -53,6 +59,21 @@ def si_mem_available_nr_pages(kernel: Kernel) -> int:
     return max(0, kernel.free_nr_pages() - totalreserve_nr_pages(kernel))
 
 
+def adjust_managed_page_count(kernel: Kernel) -> None:
+    """Follow a change of managed pages outside of online and offline.
+
+    Watermarks stay; on releases that do so, the reserves are set anew.
+    Source: ``mm/page_alloc.c: adjust_managed_page_count``.
+    """
+    if not kernel.computes_watermarks or not kernel.release.reserves_follow_managed:
+        return
+    managed = {zone.key: kernel.nr_managed(zone) for zone in kernel.zones.values()}
+    for zone in kernel.zones.values():
+        if zone.node in kernel.online_nodes():
+            protection = _protection(kernel.node_zones(zone.node), zone, managed)
+            zone.watermarks = replace(zone.watermarks, protection=protection)
+
+
 def totalreserve_nr_pages(kernel: Kernel) -> int:
     """Return the free pages that are not available to processes.
 
@@ -74,7 +95,8 @@ def _set_all(kernel: Kernel, zones: list[Zone], managed: dict[tuple[int, str], i
     min_free = max(128, min(262144, isqrt(16 * free_kib))) // page_kib
     _set(kernel, zones, managed, min_free)
     if kernel.tunables.khugepaged:
-        populated = sum(1 for zone in zones if zone.name != MOVABLE and managed[zone.key])
+        # populated_zone() asks for present pages, whether any is managed yet or not.
+        populated = sum(1 for zone in zones if zone.name != MOVABLE and zone.present)
         wanted = min(
             _KHUGEPAGED_PAGEBLOCKS * kernel.arch.pageblock_nr_pages * populated,
             _free_buffer_nr_pages(zones, managed) // 20,

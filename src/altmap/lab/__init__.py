@@ -6,26 +6,39 @@
 ...     after = capture(guest)
 """
 
+from altmap.lab.arches import GUESTS, GuestArch, guest_arch
 from altmap.lab.capture import capture
 from altmap.lab.dimm import PluggedDimm, UnpluggedDimm, plug_dimm, unplug_dimm
+from altmap.lab.dlpar import plug_by_dlpar, unplug_by_dlpar
 from altmap.lab.guest import Guest
-from altmap.lab.kernels import KernelFiles, fetch
+from altmap.lab.inventory import Available, inventory
+from altmap.lab.kernels import HypervisorFiles, KernelFiles, fetch, fetch_xen, own_kernel
 from altmap.lab.qemu import Hardware
 from altmap.lab.qmp import QemuRefusedError
 from altmap.lab.shell import CommandResult
 from altmap.lab.state import write_block_state, write_file
 
 __all__ = (
+    "GUESTS",
+    "Available",
     "CommandResult",
     "Guest",
+    "GuestArch",
     "Hardware",
+    "HypervisorFiles",
     "KernelFiles",
     "PluggedDimm",
     "QemuRefusedError",
     "UnpluggedDimm",
     "capture",
     "fetch",
+    "fetch_xen",
+    "guest_arch",
+    "inventory",
+    "own_kernel",
+    "plug_by_dlpar",
     "plug_dimm",
+    "unplug_by_dlpar",
     "unplug_dimm",
     "write_block_state",
     "write_file",

@@ -20,9 +20,12 @@ def _file() -> Path:
     return cache_folder() / "accelerator.json"
 
 
-def remembered_accelerator() -> str | None:
-    """Return what earlier guests ran with on this kernel, ``None`` if that has to be tried."""
-    if not os.access(_DEVICE, os.R_OK | os.W_OK):
+def remembered_accelerator(family: str) -> str | None:
+    """Return what earlier guests ran with on this kernel, ``None`` if that has to be tried.
+
+    A guest of another architecture (*family*, as ``uname -m`` has it) is always emulated.
+    """
+    if family != platform.machine() or not os.access(_DEVICE, os.R_OK | os.W_OK):
         return TCG
     with suppress(OSError, ValueError, AttributeError):
         found = json.loads(_file().read_text()).get(platform.release())

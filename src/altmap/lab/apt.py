@@ -14,9 +14,7 @@ from altmap.errors import LabError
 from altmap.lab.sources import machine_sources
 from altmap.lab.tools import run_tool
 
-__all__ = ("ARCHITECTURE", "Archive")
-
-ARCHITECTURE = "amd64"
+__all__ = ("Archive",)
 
 
 class Archive:
@@ -26,14 +24,22 @@ class Archive:
     ----------
     folder : Path
         Holds apt's lists and our configuration; is made if missing.
+    architecture : str
+        Debian's name of it, such as ``ppc64el``; need not be the machine's.
     releases : iterable of str
         Debian releases, such as ``trixie``; one the mirror does not have is left out.
+
+    Attributes
+    ----------
+    complaint : str
+        Why some of the lists could not be had at the last update; empty if all could.
     """
 
-    def __init__(self, folder: Path, releases: Iterable[str]) -> None:
+    def __init__(self, folder: Path, architecture: str, releases: Iterable[str]) -> None:
         self._folder = folder.absolute()
+        self._architecture = architecture
         self._releases = tuple(releases)
-        self._update_complaint = ""
+        self.complaint = ""
 
     @property
     def _configuration(self) -> Path:
@@ -47,19 +53,19 @@ class Archive:
         if not stanzas:
             raise LabError("apt's sources name no Debian archive: kernels are taken from Debian")
         (self._folder / "sources/debian.sources").write_text("\n".join(stanzas))
-        self._configuration.write_text(_configuration_text(self._folder))
+        self._configuration.write_text(_configuration_text(self._folder, self._architecture))
         try:
             self._run("apt-get", "update", "--error-on=any")
-            self._update_complaint = ""
+            self.complaint = ""
         except LabError as error:
             # One suite may have left the mirror while the package asked for is in another.
-            self._update_complaint = str(error)
+            self.complaint = str(error)
 
     def names(self, prefix: str) -> list[str]:
         """Return the names of all packages that start with the prefix."""
         names = self._run("apt-cache", "pkgnames", prefix).split()
-        if not names and self._update_complaint:
-            raise LabError(self._update_complaint)
+        if not names and self.complaint:
+            raise LabError(self.complaint)
         return names
 
     def fields(self, package: str) -> Mapping[str, str]:
@@ -76,11 +82,11 @@ class Archive:
         return run_tool(tool, "-c", str(self._configuration), *arguments, folder=folder)
 
 
-def _configuration_text(folder: Path) -> str:
+def _configuration_text(folder: Path, architecture: str) -> str:
     return f"""\
-APT::Architecture "{ARCHITECTURE}";
+APT::Architecture "{architecture}";
 #clear APT::Architectures;
-APT::Architectures {{ "{ARCHITECTURE}"; }};
+APT::Architectures {{ "{architecture}"; }};
 APT::Sandbox::User "root";
 #clear APT::Update::Post-Invoke;
 #clear APT::Update::Post-Invoke-Success;

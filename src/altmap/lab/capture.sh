@@ -5,6 +5,7 @@ exec 2>/dev/null # a release lacks some of the files
 cd /
 memory=sys/devices/system/memory
 node=sys/devices/system/node
+xen=sys/devices/system/xen_memory/xen_memory0
 # Printed after all are read: the serial port is slow, and meanwhile per-CPU lists are drained.
 counters=$(
     grep -H '' proc/meminfo proc/vmstat proc/zoneinfo proc/buddyinfo proc/pagetypeinfo \
@@ -19,6 +20,7 @@ grep -H '' \
     $memory/memory[0-9]*/removable $memory/memory[0-9]*/valid_zones \
     $node/online $node/possible $node/has_memory $node/has_normal_memory $node/has_cpu \
     sys/module/memory_hotplug/parameters/* \
+    $xen/target_kb $xen/info/* \
     sys/firmware/memmap/*/start sys/firmware/memmap/*/end sys/firmware/memmap/*/type
 echo links
 stat -c %N $memory/memory[0-9]*/node[0-9]* $memory/memory[0-9]*/firmware_node \

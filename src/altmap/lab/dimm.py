@@ -12,7 +12,15 @@ from altmap.errors import LabError
 from altmap.lab.guest import Guest
 from altmap.lab.qmp import Event, QemuRefusedError
 
-__all__ = ("PluggedDimm", "UnpluggedDimm", "plug_dimm", "unplug_dimm")
+__all__ = (
+    "PluggedDimm",
+    "UnpluggedDimm",
+    "dimm_address",
+    "forget_dimm",
+    "insert_dimm",
+    "plug_dimm",
+    "unplug_dimm",
+)
 
 OST_DEVICE_CHECK = 1
 OST_EJECT_REQUEST = 3
@@ -75,11 +83,11 @@ def plug_dimm(
         If the guest does not answer in time.
     """
     with guest.qmp.listen("ACPI_DEVICE_OST") as events:
-        _add(guest, dimm, size_bytes, {"addr": address, "node": node})
+        insert_dimm(guest, dimm, size_bytes, address, node)
         event = events.wait_for(lambda e: _ost(e, dimm) == OST_DEVICE_CHECK, limit_seconds)
     if event is None:
         raise _silence(guest, f"DIMM {dimm!r}: not looked at by the guest", limit_seconds)
-    return PluggedDimm(dimm, _address(guest, dimm), _status(event))
+    return PluggedDimm(dimm, dimm_address(guest, dimm), _status(event))
 
 
 def unplug_dimm(guest: Guest, dimm: str, limit_seconds: float = 60.0) -> UnpluggedDimm:
@@ -99,12 +107,21 @@ def unplug_dimm(guest: Guest, dimm: str, limit_seconds: float = 60.0) -> Unplugg
         raise _silence(guest, f"unplug of DIMM {dimm!r}: no answer", limit_seconds)
     if event["event"] != "DEVICE_DELETED":
         return UnpluggedDimm(dimm, removed=False, ost_status=_status(event))
-    guest.qmp.execute("object-del", id=_backend(dimm))
+    forget_dimm(guest, dimm)
     return UnpluggedDimm(dimm, removed=True, ost_status=OST_SUCCESS)
 
 
-def _add(guest: Guest, dimm: str, size_bytes: int, properties: dict[str, int | None]) -> None:
-    given = {name: value for name, value in properties.items() if value is not None}
+def insert_dimm(
+    guest: Guest, dimm: str, size_bytes: int, address: int | None, node: int | None
+) -> None:
+    """Let QEMU plug a DIMM, which the guest hears of by itself.
+
+    Raises
+    ------
+    QemuRefusedError
+        If QEMU refuses it; nothing is left of it.
+    """
+    given = {name: n for name, n in (("addr", address), ("node", node)) if n is not None}
     guest.qmp.execute(
         "object-add",
         qom_type="memory-backend-ram",
@@ -115,17 +132,23 @@ def _add(guest: Guest, dimm: str, size_bytes: int, properties: dict[str, int | N
     try:
         guest.qmp.execute("device_add", driver="pc-dimm", id=dimm, memdev=_backend(dimm), **given)
     except QemuRefusedError:
-        guest.qmp.execute("object-del", id=_backend(dimm))
+        forget_dimm(guest, dimm)
         raise
+
+
+def forget_dimm(guest: Guest, dimm: str) -> None:
+    """Give back what held the memory of a DIMM that is gone."""
+    guest.qmp.execute("object-del", id=_backend(dimm))
+
+
+def dimm_address(guest: Guest, dimm: str) -> int:
+    """Return the guest-physical address of a plugged DIMM, in bytes."""
+    devices = guest.qmp.execute("query-memory-devices")
+    return next(int(d["data"]["addr"]) for d in devices if d["data"].get("id") == dimm)
 
 
 def _backend(dimm: str) -> str:
     return f"{dimm}-memory"
-
-
-def _address(guest: Guest, dimm: str) -> int:
-    devices = guest.qmp.execute("query-memory-devices")
-    return next(int(d["data"]["addr"]) for d in devices if d["data"].get("id") == dimm)
 
 
 def _ost(event: Event, dimm: str) -> int | None:

@@ -8,9 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 
-from altmap.errors import LabError
+from altmap.errors import InputError, LabError
 from altmap.lab.accelerator import KVM, TCG, remember_accelerator, remembered_accelerator
-from altmap.lab.kernels import KernelFiles
+from altmap.lab.arches import GuestArch
+from altmap.lab.kernels import HypervisorFiles, KernelFiles
 from altmap.lab.process import QemuProcess
 from altmap.lab.qemu import Hardware, Ram
 from altmap.lab.qmp import Qmp
@@ -19,11 +20,14 @@ from altmap.lab.shell import CommandResult, Shell
 __all__ = ("Guest",)
 
 # Placement must not be random; the log must not be throttled, and has to say why an offline failed.
-CMDLINE = (
-    "console=ttyS0 quiet panic=-1 oops=panic nokaslr printk.devkmsg=on"
-    ' dyndbg="file mm/memory_hotplug.c +p"'
-)
+CMDLINE = 'quiet panic=-1 oops=panic nokaslr printk.devkmsg=on dyndbg="file mm/memory_hotplug.c +p"'
 _KVM_BOOT_SECONDS = 15.0
+
+
+def _cmdline(guest: GuestArch, console: str, more: str) -> str:
+    # What the kernel does not know goes to init as an environment variable.
+    words = (f"console={console}", CMDLINE, guest.cmdline, f"lab_shell={guest.shell}", more)
+    return " ".join(word for word in words if word)
 
 
 class Guest:
@@ -41,14 +45,18 @@ class Guest:
         ``kvm`` or ``tcg``. By default KVM if a guest boots with it, which is tried once and
         remembered in the cache folder.
     boot_seconds, command_seconds : float, optional
-        Time limits, of the boot and of one command.
+        Time limits, of the boot (of an x86_64 guest; others have more) and of one command.
     ram : Ram, optional
         Files for its boot memory.
     state : Path, optional
         The rest of a guest that has booted with that memory; it goes on instead of booting.
+    hypervisor : HypervisorFiles, optional
+        Xen; the kernel is then its first domain, with the memory that the hardware's
+        ``dom0_bytes`` says.
 
     Attributes
     ----------
+    hypervisor : HypervisorFiles or None
     accelerator : str
         What is used, known after the boot.
     qmp : Qmp
@@ -58,6 +66,8 @@ class Guest:
     ------
     LabError
         On entering, if QEMU is missing or the guest does not boot in time.
+    InputError
+        If kernel and hardware are of different architectures.
     """
 
     def __init__(
@@ -71,21 +81,27 @@ class Guest:
         *,
         ram: Ram | None = None,
         state: Path | None = None,
+        hypervisor: HypervisorFiles | None = None,
     ) -> None:
         self.kernel = kernel
-        self.hardware = hardware or Hardware()
+        self.hardware = hardware or Hardware(arch=kernel.arch)
         self.accelerator = accelerator or ""
         self.qmp: Qmp
+        if kernel.arch != self.hardware.arch:
+            raise InputError(f"a kernel for {kernel.arch} in a guest of {self.hardware.arch}")
         self._ram, self._state = ram, state
-        self._cmdline = f"{CMDLINE} {cmdline}".rstrip()
-        self._boot_seconds = boot_seconds
+        self.hypervisor = hypervisor
+        # Xen keeps the first serial port, and hands on what its first domain says.
+        console = "hvc0" if hypervisor else self.hardware.guest.console
+        self._cmdline = _cmdline(self.hardware.guest, console, cmdline)
+        self._boot_seconds = boot_seconds * self.hardware.guest.boot_factor
         self._command_seconds = command_seconds
         self._process: QemuProcess
         self._shell: Shell
         self._stack = contextlib.ExitStack()
 
     def __enter__(self) -> Guest:
-        known = self.accelerator or remembered_accelerator()
+        known = self.accelerator or remembered_accelerator(self.hardware.guest.family)
         if known:
             self._boot(known, self._boot_seconds)
         else:
@@ -116,6 +132,11 @@ class Guest:
         limit_seconds = self._command_seconds if limit_seconds is None else limit_seconds
         with self._console_in_errors():
             return self._shell.run(command, limit_seconds)
+
+    def converse(self, command: str, keyboard: int, screen: int) -> int:
+        """Run a command that somebody talks to, see :meth:`altmap.lab.shell.Shell.converse`."""
+        with self._console_in_errors():
+            return self._shell.converse(command, keyboard, screen)
 
     def kernel_log(self) -> list[str]:
         """Return the kernel's messages since the previous call, or since boot."""
@@ -149,6 +170,7 @@ class Guest:
                 self._cmdline,
                 self._ram,
                 incoming=self._state is not None,
+                hypervisor=self.hypervisor,
             )
             stack.callback(self._process.close)
             self._shell = Shell(self._process.shell, self._process.check)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import gzip
 import stat
+from collections.abc import Iterator, Mapping
 from importlib import resources
 from pathlib import Path
 
 __all__ = ("build_initramfs", "newc_entry")
 
-_FOLDERS = ("bin", "dev", "lab", "proc", "sys", "tmp")
+_FOLDERS = ("bin", "dev", "lab", "lab/modules", "proc", "sys", "tmp")
 _SCRIPTS = {"init": "init.sh", "lab/capture": "capture.sh"}
 
 
@@ -39,8 +40,19 @@ def _padded(part: bytes) -> bytes:
     return part + bytes(-len(part) % 4)
 
 
-def build_initramfs(busybox: Path) -> bytes:
-    """Return a gzip-compressed cpio archive that boots into the lab's command loop."""
+def build_initramfs(
+    busybox: Path, modules: Mapping[str, bytes] | None = None, tree: Path | None = None
+) -> bytes:
+    """Return a gzip-compressed cpio archive that boots into the lab's command loop.
+
+    Parameters
+    ----------
+    busybox : Path
+    modules : mapping of str to bytes, optional
+        Kernel modules by name, for ``/lab/modules``.
+    tree : Path, optional
+        A folder that holds ``lib/modules``, or is it; the guest gets it as ``/lib/modules``.
+    """
     entries = [newc_entry(folder, stat.S_IFDIR | 0o755) for folder in _FOLDERS]
     # The kernel opens the console before init can mount devtmpfs.
     entries.append(newc_entry("dev/console", stat.S_IFCHR | 0o600, device=(5, 1)))
@@ -48,5 +60,25 @@ def build_initramfs(busybox: Path) -> bytes:
     for name, script in _SCRIPTS.items():
         content = resources.files(__package__).joinpath(script).read_bytes()
         entries.append(newc_entry(name, stat.S_IFREG | 0o755, content))
+    for name, content in (modules or {}).items():
+        entries.append(newc_entry(f"lab/modules/{name}.ko", stat.S_IFREG | 0o644, content))
+    if tree is not None:
+        entries.extend(_modules(tree))
     entries.append(newc_entry("TRAILER!!!", 0))
     return gzip.compress(b"".join(entries), compresslevel=6, mtime=0)
+
+
+def _modules(folder: Path) -> Iterator[bytes]:
+    """Yield a tree of modules, without the links to where they were built."""
+    inner = folder / "lib" / "modules"
+    root = inner if inner.is_dir() else folder
+    yield newc_entry("lib", stat.S_IFDIR | 0o755)
+    yield newc_entry("lib/modules", stat.S_IFDIR | 0o755)
+    for path in sorted(root.rglob("*")):
+        name = f"lib/modules/{path.relative_to(root)}"
+        if path.is_symlink():
+            continue
+        if path.is_dir():
+            yield newc_entry(name, stat.S_IFDIR | 0o755)
+        elif path.is_file():
+            yield newc_entry(name, stat.S_IFREG | 0o644, path.read_bytes())

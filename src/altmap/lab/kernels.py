@@ -5,23 +5,40 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import gzip
 import json
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from altmap.errors import LabError
-from altmap.lab.apt import ARCHITECTURE, Archive
+from altmap.lab.apt import Archive
+from altmap.lab.arches import GuestArch, guest_arch
+from altmap.lab.config import check_config
 from altmap.lab.tools import extract_first
+from altmap.release import DEFAULT_RELEASE
 
-__all__ = ("KernelFiles", "cache_folder", "disk_errors", "fetch", "locked")
+__all__ = (
+    "HypervisorFiles",
+    "KernelFiles",
+    "cache_folder",
+    "disk_errors",
+    "fetch",
+    "fetch_xen",
+    "kernel_folder",
+    "locked",
+    "own_kernel",
+)
 
-VMLINUZ = ("./boot/vmlinuz-*", "./usr/lib/modules/*/vmlinuz")
+VMLINUZ = ("./boot/vmlinu[xz]-*", "./usr/lib/modules/*/vmlinu[xz]")
+CONFIG = ("./boot/config-*", "./usr/lib/modules/*/config")
 BUSYBOX = ("*/bin/busybox",)
 RELEASES = ("bookworm", "trixie")
+XEN_PACKAGE = "xen-hypervisor-4.17-amd64"
+XEN_IMAGE = ("./boot/xen-*-amd64.gz",)
 _RELEASE = re.compile(r"\d+\.\d+")
 # From Linux 7.2 on, Debian splits the image package: kernel and modules are in packages of the
 # same version that the image package depends on.
@@ -39,15 +56,38 @@ class KernelFiles:
     vmlinuz, busybox : Path
         Kernel image; static busybox of the same architecture.
     modules_deb : Path
-        Debian package with the kernel's modules.
+        Debian package with the kernel's modules; of a user's own kernel the folder that holds them,
+        ``/dev/null`` if there is none.
     versions : dict of str to str
         Version of each Debian package used, by its name.
+    arch : str
+        As in a scenario's ``machine.arch``.
+    modules : tuple of str
+        Names of modules that a guest has at hand, besides those that they depend on.
     """
 
     release: str
     vmlinuz: Path
     busybox: Path
     modules_deb: Path
+    versions: dict[str, str]
+    arch: str = "x86_64"
+    modules: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class HypervisorFiles:
+    """Xen, as QEMU boots it.
+
+    Attributes
+    ----------
+    image : Path
+        An uncompressed ELF file that starts by multiboot.
+    versions : dict of str to str
+        Version of the Debian package, by its name.
+    """
+
+    image: Path
     versions: dict[str, str]
 
 
@@ -58,7 +98,12 @@ def cache_folder() -> Path:
     return (Path(base) if base.startswith("/") else Path.home() / ".cache") / "altmap"
 
 
-def fetch(release: str, cache: Path | None = None) -> KernelFiles:
+def kernel_folder(release: str, arch: str, cache: Path) -> Path:
+    """Return where the cache holds a kernel; x86_64's lie beside the folders of the others."""
+    return cache / "kernels" / ("" if arch == "x86_64" else arch) / release
+
+
+def fetch(release: str, cache: Path | None = None, *, arch: str = "x86_64") -> KernelFiles:
     """Return Debian's newest kernel of a release, downloaded if it is not in the cache.
 
     Parameters
@@ -67,27 +112,95 @@ def fetch(release: str, cache: Path | None = None) -> KernelFiles:
         Major and minor number, such as ``6.12``.
     cache : Path, optional
         Defaults to :func:`cache_folder`.
+    arch : str
+        As in a scenario's ``machine.arch``.
 
     Raises
     ------
+    InputError
+        If no guest has that architecture.
     LabError
         If Debian has no such kernel, its archive cannot be asked, or the disk is full. Nothing
         half-done stays in the cache.
     """
     if not _RELEASE.fullmatch(release):
         raise LabError(f"kernel release {release!r}: need major.minor, such as '6.12'")
+    guest = guest_arch(arch)
     cache = cache_folder() if cache is None else cache
-    folder = cache / "kernels" / release
+    folder = kernel_folder(release, arch, cache)
+    versions = _cached(folder, guest, cache, lambda a, new: _kernel(release, guest, a, new))
+    return KernelFiles(
+        release, folder / "vmlinuz", folder / "busybox", folder / "modules.deb", versions, arch
+    )
+
+
+def fetch_xen(cache: Path | None = None) -> HypervisorFiles:
+    """Return Debian's Xen, downloaded if it is not in the cache.
+
+    Raises
+    ------
+    LabError
+        As :func:`fetch`.
+    """
+    cache = cache_folder() if cache is None else cache
+    folder = kernel_folder("xen", "x86_64", cache)
+    return HypervisorFiles(folder / "xen", _cached(folder, guest_arch("x86_64"), cache, _xen))
+
+
+#: Downloads and unpacks into a folder, and returns the versions of what it took.
+_Fill = Callable[[Archive, Path], dict[str, str]]
+
+
+def _cached(folder: Path, guest: GuestArch, cache: Path, fill: _Fill) -> dict[str, str]:
+    """Return the versions of what a folder of the cache holds, filled first if it is not there."""
     with disk_errors(cache, "a kernel (about 200 MB)"):
         if not folder.is_dir():
             folder.parent.mkdir(parents=True, exist_ok=True)
             with locked(cache / "kernels/lock"):
                 if not folder.is_dir():
-                    _fill(release, folder, cache / "apt")
-        versions = json.loads((folder / "packages.json").read_text())
-    return KernelFiles(
-        release, folder / "vmlinuz", folder / "busybox", folder / "modules.deb", versions
+                    archive = Archive(_apt_folder(guest, cache), guest.debian, RELEASES)
+                    _fill(folder, archive, _apt_folder(guest, cache), fill)
+        versions: dict[str, str] = json.loads((folder / "packages.json").read_text())
+        return versions
+
+
+def own_kernel(
+    image: Path,
+    modules: Path | None = None,
+    *,
+    arch: str = "x86_64",
+    release: str = DEFAULT_RELEASE,
+    cache: Path | None = None,
+) -> tuple[KernelFiles, list[str]]:
+    """Return a user's own kernel to boot, and what its configuration lacks.
+
+    Parameters
+    ----------
+    image : Path
+        What the architecture's QEMU boots: a bzImage, Image, ELF file.
+    modules : Path, optional
+        A folder as ``make modules_install`` fills it; the guest gets it as ``/lib/modules``.
+    arch, release : str
+        The architecture, and the release whose busybox is taken from Debian.
+
+    Raises
+    ------
+    LabError
+        If image or modules are not there, or no guest could come up with this configuration.
+    """
+    if modules is not None and not modules.is_dir():
+        raise LabError(f"modules {modules}: no such folder")
+    lacks = check_config(image, guest_arch(arch))
+    debian = fetch(release, cache, arch=arch)
+    versions = {str(image): "a kernel of one's own"}
+    kernel = KernelFiles(
+        release, image.absolute(), debian.busybox, modules or Path(os.devnull), versions, arch
     )
+    return kernel, lacks
+
+
+def _apt_folder(guest: GuestArch, cache: Path) -> Path:
+    return cache / ("apt" if guest.name == "x86_64" else f"apt-{guest.debian}")
 
 
 @contextlib.contextmanager
@@ -109,20 +222,14 @@ def locked(path: Path) -> Iterator[None]:
         yield
 
 
-def _fill(release: str, folder: Path, apt: Path) -> None:
+def _fill(folder: Path, archive: Archive, apt: Path, fill: _Fill) -> None:
     """Download and unpack into a folder beside, which is renamed when it is complete."""
     new = folder.parent / "new"
-    archive = Archive(apt, RELEASES)
     shutil.rmtree(new, ignore_errors=True)  # left by a run that was killed
     try:
         new.mkdir()
         archive.update()
-        image = _newest_image(release, archive)
-        parts = _SPLIT.findall(archive.fields(image).get("Depends", ""))
-        packages = [image, *parts, "busybox-static"]
-        versions = {package: archive.fields(package)["Version"] for package in packages}
-        archive.download(packages, new)
-        _unpack(new)
+        versions = fill(archive, new)
         (new / "packages.json").write_text(json.dumps(versions, indent=1))
         new.rename(folder)
     except BaseException:
@@ -132,23 +239,59 @@ def _fill(release: str, folder: Path, apt: Path) -> None:
         shutil.rmtree(new, ignore_errors=True)
 
 
-def _newest_image(release: str, archive: Archive) -> str:
-    pattern = re.compile(
-        rf"linux-image-{re.escape(release)}\.[^a-z]*(\+deb[0-9.]+)?-{ARCHITECTURE}"
-    )
-    found = [n for n in archive.names(f"linux-image-{release}.") if pattern.fullmatch(n)]
-    if not found:
-        where = f"{ARCHITECTURE} in Debian {', '.join(RELEASES)}"
-        raise LabError(f"kernel release {release!r}: no such image for {where}")
-    return max(found, key=lambda name: [int(number) for number in re.findall(r"\d+", name)])
+def _kernel(release: str, guest: GuestArch, archive: Archive, new: Path) -> dict[str, str]:
+    image = _newest_image(release, guest, archive)
+    parts = _SPLIT.findall(archive.fields(image).get("Depends", ""))
+    packages = [image, *parts, "busybox-static"]
+    versions = {package: archive.fields(package)["Version"] for package in packages}
+    archive.download(packages, new)
+    _unpack(new, guest)
+    return versions
 
 
-def _unpack(new: Path) -> None:
-    """Leave ``vmlinuz``, ``busybox`` and ``modules.deb`` in the folder, nothing else."""
+def _xen(archive: Archive, new: Path) -> dict[str, str]:
+    if XEN_PACKAGE not in archive.names(XEN_PACKAGE):
+        raise LabError(f"{XEN_PACKAGE}: no such package in Debian {', '.join(RELEASES)}")
+    versions = {XEN_PACKAGE: archive.fields(XEN_PACKAGE)["Version"]}
+    archive.download([XEN_PACKAGE], new)
+    (deb,) = new.glob("*.deb")
+    packed = new / "xen.gz"
+    extract_first(deb, XEN_IMAGE, packed)
+    (new / "xen").write_bytes(gzip.decompress(packed.read_bytes()))
+    packed.unlink()
+    deb.unlink()
+    return versions
+
+
+def _newest_image(release: str, guest: GuestArch, archive: Archive) -> str:
+    names = archive.names(f"linux-image-{release}.")
+    for flavour in guest.flavours:
+        pattern = re.compile(rf"linux-image-{re.escape(release)}\.[^a-z]*(\+deb[0-9.]+)?-{flavour}")
+        found = [name for name in names if pattern.fullmatch(name)]
+        if found:
+            return max(found, key=lambda name: [int(n) for n in re.findall(r"\d+", name)])
+    where = f"{guest.name} ({guest.debian}) in Debian {', '.join(RELEASES)}"
+    incomplete = f"; {archive.complaint}" if archive.complaint else ""
+    raise LabError(f"kernel release {release!r}: no such image for {where}{incomplete}")
+
+
+def _check_config(image: Path, guest: GuestArch, config: Path) -> None:
+    """Check that a flavour is of the page size asked for, which its name does not tell."""
+    extract_first(image, CONFIG, config)
+    if guest.config not in config.read_text().splitlines():
+        name = image.name.partition("_")[0]
+        raise LabError(f"{name}: not a kernel for {guest.name}, which needs {guest.config}")
+
+
+def _unpack(new: Path, guest: GuestArch) -> None:
+    """Leave ``vmlinuz``, ``busybox`` and ``modules.deb`` in the folder, and what was checked."""
     debs = {deb.name.partition("_")[0]: deb for deb in new.glob("*.deb")}
     by_role = {name.split("-")[1]: deb for name, deb in debs.items()}
     image = by_role["image"]
-    extract_first(by_role.get("binary", image), VMLINUZ, new / "vmlinuz")
+    binary = by_role.get("binary", image)
+    extract_first(binary, VMLINUZ, new / "vmlinuz")
+    if guest.config:
+        _check_config(binary, guest, new / "config")
     extract_first(by_role["static"], BUSYBOX, new / "busybox")
     by_role.get("modules", image).rename(new / "modules.deb")
     for deb in new.glob("*_*.deb"):

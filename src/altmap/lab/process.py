@@ -8,24 +8,31 @@ import shutil
 import socket
 import subprocess
 import tempfile
+from pathlib import Path
 from typing import IO
 
 from altmap.errors import LabError
+from altmap.lab.arches import GuestArch
 from altmap.lab.initramfs import build_initramfs
-from altmap.lab.kernels import KernelFiles
-from altmap.lab.qemu import Hardware, Ram, qemu_arguments
+from altmap.lab.kernels import HypervisorFiles, KernelFiles
+from altmap.lab.modules import module_files
+from altmap.lab.qemu import Hardware, Payload, Ram, qemu_arguments
 
-__all__ = ("PROGRAM", "QemuProcess", "check_programs", "qemu_version")
+__all__ = ("QemuProcess", "check_programs", "missing_programs", "qemu_version")
 
-PROGRAM = "qemu-system-x86_64"
-_PACKAGES = {PROGRAM: "qemu-system-x86", "setpriv": "util-linux"}
 _CONSOLE_LINES = 15
 _CONSOLE_BYTES = 1 << 16
 _PANIC = "Kernel panic - not syncing"
 _EXIT_SECONDS = 5.0
 
 
-def check_programs() -> None:
+def missing_programs(guest: GuestArch) -> dict[str, str]:
+    """Return the programs that guests need and that are not here, with Debian's package of each."""
+    packages = {guest.program: guest.package, "setpriv": "util-linux"}
+    return {name: package for name, package in packages.items() if shutil.which(name) is None}
+
+
+def check_programs(guest: GuestArch) -> None:
     """Check that guests can be started at all.
 
     Raises
@@ -33,14 +40,15 @@ def check_programs() -> None:
     LabError
         Naming the program that is missing, and Debian's package of it.
     """
-    for program, package in _PACKAGES.items():
-        if shutil.which(program) is None:
-            raise LabError(f"{program} is missing: apt install {package}")
+    for program, package in missing_programs(guest).items():
+        raise LabError(f"{program} is missing: apt install {package}")
 
 
-def qemu_version() -> str:
+def qemu_version(guest: GuestArch) -> str:
     """Return QEMU's own word on its version."""
-    result = subprocess.run([PROGRAM, "--version"], capture_output=True, text=True, check=False)
+    result = subprocess.run(
+        [guest.program, "--version"], capture_output=True, text=True, check=False
+    )
     return result.stdout.partition("\n")[0]
 
 
@@ -54,7 +62,7 @@ class QemuProcess:
     ----------
     pid : int
     shell, qmp : socket
-        The guest's second serial port and QEMU's control connection.
+        The guest's command port and QEMU's control connection.
 
     Raises
     ------
@@ -71,20 +79,26 @@ class QemuProcess:
         ram: Ram | None = None,
         *,
         incoming: bool = False,
+        hypervisor: HypervisorFiles | None = None,
     ) -> None:
-        check_programs()
+        check_programs(hardware.guest)
         with contextlib.ExitStack() as stack:
             self._console = _anonymous(stack)
             self._complaints = _anonymous(stack)
-            initrd = _anonymous(stack, build_initramfs(kernel.busybox))
+            initrd = _anonymous(
+                stack, build_initramfs(kernel.busybox, module_files(kernel), _modules(kernel))
+            )
             self.shell, guest_shell = _socket_pair(stack)
             self.qmp, guest_qmp = _socket_pair(stack)
             arguments = qemu_arguments(
                 hardware,
                 accelerator,
-                kernel.vmlinuz,
-                initrd.fileno(),
-                cmdline,
+                Payload(
+                    kernel.vmlinuz,
+                    cmdline,
+                    initrd.fileno(),
+                    hypervisor.image if hypervisor else None,
+                ),
                 self._console.fileno(),
                 guest_shell.fileno(),
                 guest_qmp.fileno(),
@@ -92,7 +106,7 @@ class QemuProcess:
                 incoming=incoming,
             )
             self._process = subprocess.Popen(
-                ["setpriv", "--pdeathsig", "KILL", PROGRAM, *arguments],
+                ["setpriv", "--pdeathsig", "KILL", hardware.guest.program, *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=self._complaints,
                 stderr=self._complaints,
@@ -149,6 +163,11 @@ class QemuProcess:
         if at is not None:
             message = lines[at][lines[at].index(_PANIC) :]
             raise LabError(f"guest: {message}", "\n".join(lines[at : at + _CONSOLE_LINES]))
+
+
+def _modules(kernel: KernelFiles) -> Path | None:
+    """Return the folder of a user's own modules; Debian's stay in their package."""
+    return kernel.modules_deb if kernel.modules_deb.is_dir() else None
 
 
 def _anonymous(stack: contextlib.ExitStack, content: bytes = b"") -> IO[bytes]:

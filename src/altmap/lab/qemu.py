@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from altmap.errors import InputError
+from altmap.lab.arches import GuestArch, guest_arch
 
-__all__ = ("Hardware", "Ram", "qemu_arguments")
+__all__ = ("Hardware", "Payload", "Ram", "qemu_arguments")
 
 MIB = 1 << 20
 GIB = 1 << 30
-_MACHINES = ("pc", "q35")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,21 +28,33 @@ class Hardware:
     smp : int
         Number of CPUs.
     machine : str
-        ``pc`` or ``q35``.
+        QEMU's machine, such as ``q35``; empty for the architecture's default.
     node_bytes : tuple of int
         Boot memory of each NUMA node, 0 for a node without; empty for a guest without NUMA.
+    ports : int
+        PCI Express ports for devices that are plugged while the guest runs; only q35 needs them.
+    dom0_bytes, dom0_max_bytes : int
+        Under Xen, what the first domain has at boot, and its limit or 0; *memory_bytes* is then
+        the host's. 0 without Xen.
+    arch : str
+        As in a scenario's ``machine.arch``.
     """
 
     memory_bytes: int = GIB
     slots: int = 32
     maxmem_bytes: int = 64 * GIB
     smp: int = 1
-    machine: str = "pc"
+    machine: str = ""
     node_bytes: tuple[int, ...] = ()
+    ports: int = 0
+    dom0_bytes: int = 0
+    dom0_max_bytes: int = 0
+    arch: str = "x86_64"
 
     def __post_init__(self) -> None:
-        if self.machine not in _MACHINES:
-            raise InputError(f"machine {self.machine!r}: need one of {', '.join(_MACHINES)}")
+        machines = guest_arch(self.arch).machines
+        if self.machine not in ("", *machines):
+            raise InputError(f"machine {self.machine!r}: {self.arch} has {', '.join(machines)}")
         if self.memory_bytes <= 0 or self.memory_bytes % MIB:
             raise InputError(f"guest memory {self.memory_bytes} bytes: need a multiple of 1 MiB")
         if self.node_bytes and sum(self.node_bytes) != self.memory_bytes:
@@ -50,6 +62,16 @@ class Hardware:
                 f"nodes of {' + '.join(map(str, self.node_bytes))} bytes: need a sum of"
                 f" {self.memory_bytes}, the guest's memory"
             )
+
+    @property
+    def guest(self) -> GuestArch:
+        """The record of the architecture."""
+        return guest_arch(self.arch)
+
+    @property
+    def qemu_machine(self) -> str:
+        """QEMU's machine."""
+        return self.machine or self.guest.machines[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,12 +90,30 @@ class Ram:
     kept: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Payload:
+    """What QEMU boots.
+
+    Attributes
+    ----------
+    kernel : Path
+    cmdline : str
+        Linux's.
+    initrd_fd : int
+    hypervisor : Path or None
+        Xen, which starts Linux as its first domain.
+    """
+
+    kernel: Path
+    cmdline: str
+    initrd_fd: int
+    hypervisor: Path | None = None
+
+
 def qemu_arguments(
     hardware: Hardware,
     accelerator: str,
-    kernel: Path,
-    initrd_fd: int,
-    cmdline: str,
+    payload: Payload,
     console_fd: int,
     shell_fd: int,
     qmp_fd: int,
@@ -81,34 +121,71 @@ def qemu_arguments(
     *,
     incoming: bool = False,
 ) -> list[str]:
-    """Return QEMU's arguments; all but kernel and memory is handed over as descriptors.
+    """Return QEMU's arguments; all but kernel, Xen and memory is handed over as descriptors.
 
     With *incoming*, QEMU waits to be given the state of a guest that has booted.
     """
+    guest = hardware.guest
     return [
         "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
         "-accel", accelerator,
-        "-cpu", "max",
+        "-cpu", _XEN_CPU if payload.hypervisor else guest.cpu,
         "-smp", str(hardware.smp),
         *_memory(hardware, ram),
-        "-kernel", str(kernel), "-initrd", f"/dev/fd/{initrd_fd}", "-append", cmdline,
-        "-serial", f"file:/dev/fd/{console_fd}",
-        "-chardev", f"socket,id=shell,fd={shell_fd}", "-serial", "chardev:shell",
+        *_boot(hardware, payload),
+        "-chardev", f"file,id=console,path=/dev/fd/{console_fd}",
+        *(word.format(chardev="console") for word in guest.console_device),
+        "-chardev", f"socket,id=shell,fd={shell_fd}",
+        *(word.format(chardev="shell") for word in guest.shell_device),
         "-chardev", f"socket,id=qmp,fd={qmp_fd}", "-mon", "chardev=qmp,mode=control",
         *(("-incoming", "defer") if incoming else ()),
+        *(word for port in range(hardware.ports) for word in _port(port)),
     ]  # fmt: skip
+
+
+def _port(number: int) -> tuple[str, str]:
+    """Return a port of q35 that takes a device while the guest runs."""
+    return "-device", f"pcie-root-port,id=port{number},chassis={number},addr={0x10 + number:#x}"
+
+
+# With every feature of TCG's CPU, Xen hangs.
+_XEN_CPU = "qemu64,+ssse3,+sse4.1,+sse4.2,+popcnt,+cx16"
+
+
+def _boot(hardware: Hardware, payload: Payload) -> Iterator[str]:
+    initrd = f"/dev/fd/{payload.initrd_fd}"
+    if payload.hypervisor is None:
+        yield from ("-kernel", str(payload.kernel), "-initrd", initrd)
+        yield from ("-append", payload.cmdline)
+        return
+    # A comma separates multiboot's modules; doubled it stands for itself.
+    linux = f"{payload.kernel} {payload.cmdline}".replace(",", ",,")
+    yield from ("-kernel", str(payload.hypervisor), "-initrd", f"{linux},{initrd}")
+    yield from ("-append", f"{_XEN_CMDLINE} dom0_mem={_dom0_mem(hardware)}")
+
+
+# Xen keeps the first serial port as its console, which it shares with the first domain. Memory that
+# nobody uses need not be scrubbed, which would make QEMU allocate all of it.
+_XEN_CMDLINE = "console=com1 com1=115200,8n1 loglvl=warning bootscrub=0"
+
+
+def _dom0_mem(hardware: Hardware) -> str:
+    words = [f"{hardware.dom0_bytes // 1024}K"]
+    if hardware.dom0_max_bytes:
+        words.append(f"max:{hardware.dom0_max_bytes // 1024}K")
+    return ",".join(words)
 
 
 def _memory(hardware: Hardware, ram: Ram | None) -> Iterator[str]:
     size = f"{hardware.memory_bytes // MIB}M"
-    if hardware.slots:
+    if hardware.slots and hardware.guest.memory_devices:
         size += f",slots={hardware.slots},maxmem={hardware.maxmem_bytes // MIB}M"
     yield from ("-m", size)
     if not hardware.node_bytes:
         yield from _backend("ram", hardware.memory_bytes, ram)
-        yield from ("-machine", f"{hardware.machine},memory-backend=ram")
+        yield from ("-machine", f"{hardware.qemu_machine},memory-backend=ram")
         return
-    yield from ("-machine", hardware.machine)
+    yield from ("-machine", hardware.qemu_machine)
     for node, size_bytes in enumerate(hardware.node_bytes):
         numa = f"node,nodeid={node}"
         if size_bytes:

@@ -8,7 +8,9 @@ Every command carries a random token, so that its output may hold any bytes::
 
 from __future__ import annotations
 
+import os
 import secrets
+import select
 import socket
 import time
 from collections.abc import Callable
@@ -21,6 +23,7 @@ __all__ = ("CommandResult", "Shell")
 
 READY = b"ready\n"
 _POLL_SECONDS = 0.5
+_START_SECONDS = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,11 +71,45 @@ class Shell:
         """
         deadline = _Deadline(f"command {shorten(command, 60)!r}", limit_seconds)
         token = secrets.token_hex(16).encode()
-        escaped = command.replace("\\", "\\\\").replace("\n", "\\n").encode()
-        self._send(b"%b %b\n" % (token, escaped), deadline)
+        self._send(b"%b %b\n" % (token, _escaped(command)), deadline)
         self._read_until(token + b"\n", deadline)
         output = self._read_until(token + b" ", deadline)
         return CommandResult(int(self._read_until(b"\n", deadline)), output)
+
+    def converse(self, command: str, keyboard: int, screen: int) -> int:
+        """Run a command whose input and output are ours while it runs; return its exit status.
+
+        Parameters
+        ----------
+        keyboard, screen : int
+            File descriptors; the end of the keyboard's input is passed on as Ctrl-D.
+
+        Raises
+        ------
+        LabError
+            If the guest dies.
+        """
+        token = secrets.token_hex(16).encode()
+        start = _Deadline("shell", _START_SECONDS)
+        self._send(b"%b %b\n" % (token, _escaped(command)), start)
+        self._read_until(token + b"\n", start)
+        end, heard = token + b" ", [keyboard, self._channel.fileno()]
+        while (at := self._received.find(end)) < 0:
+            shown = len(self._received) - _overlap(self._received, end)
+            os.write(screen, self._received[:shown])
+            del self._received[:shown]
+            ready, _, _ = select.select(heard, [], [], _POLL_SECONDS)
+            if keyboard in ready:
+                typed = os.read(keyboard, 4096)
+                heard = heard if typed else heard[1:]
+                self._channel.sendall(typed or b"\x04")
+            if self._channel.fileno() in ready:
+                self._receive(_POLL_SECONDS)
+            elif not ready:
+                self._check(False)
+        os.write(screen, self._received[:at])
+        del self._received[: at + len(end)]
+        return int(self._read_until(b"\n", _Deadline("shell", _START_SECONDS)))
 
     def _send(self, line: bytes, deadline: _Deadline) -> None:
         self._channel.settimeout(max(deadline.left, 0.01))
@@ -108,6 +145,16 @@ class Shell:
         if not data:
             self._check(True)
         self._received += data
+
+
+def _escaped(command: str) -> bytes:
+    return command.replace("\\", "\\\\").replace("\n", "\\n").encode()
+
+
+def _overlap(received: bytearray, marker: bytes) -> int:
+    """Return how many bytes at the end may be the beginning of the marker."""
+    sizes = range(min(len(received), len(marker) - 1), 0, -1)
+    return next((size for size in sizes if received.endswith(marker[:size])), 0)
 
 
 class _Deadline:

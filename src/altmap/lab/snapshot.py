@@ -22,6 +22,7 @@ from altmap.lab.accelerator import remembered_accelerator
 from altmap.lab.guest import CMDLINE, Guest
 from altmap.lab.initramfs import build_initramfs
 from altmap.lab.kernels import KernelFiles, cache_folder, disk_errors, locked
+from altmap.lab.modules import module_files
 from altmap.lab.process import qemu_version
 from altmap.lab.qemu import GIB, Hardware, Ram
 
@@ -57,10 +58,10 @@ def booted(
     LabError
         If the guest does not boot, or dies.
     """
-    accelerator = remembered_accelerator()
+    accelerator = remembered_accelerator(hardware.guest.family)
     cache = cache_folder() if cache is None else cache
-    too_large = hardware.memory_bytes > _MOST_MEMORY_BYTES
-    if accelerator is None or too_large or shutil.disk_usage(cache).free < _LEAST_DISK_BYTES:
+    unfit = not hardware.guest.snapshots or hardware.memory_bytes > _MOST_MEMORY_BYTES
+    if accelerator is None or unfit or shutil.disk_usage(cache).free < _LEAST_DISK_BYTES:
         with Guest(kernel, hardware, cmdline) as guest:
             yield guest
         return
@@ -84,8 +85,8 @@ def _key(kernel: KernelFiles, hardware: Hardware, cmdline: str, accelerator: str
         CMDLINE,
         cmdline,
         accelerator,
-        qemu_version(),
-        hashlib.sha256(build_initramfs(kernel.busybox)).hexdigest(),
+        qemu_version(hardware.guest),
+        hashlib.sha256(build_initramfs(kernel.busybox, module_files(kernel))).hexdigest(),
     ]
     return hashlib.sha256(json.dumps(what).encode()).hexdigest()[:24]
 

@@ -4,23 +4,34 @@ from __future__ import annotations
 
 import errno
 import re
-from collections.abc import Callable, Iterator
-from dataclasses import asdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, replace
 from typing import Any
 
 import msgspec
 
 from altmap.errors import InputError, LabError
+from altmap.lab.arches import GuestArch, guest_arch
+from altmap.lab.balloon import Rest, set_balloon_target, wait_for_balloon
 from altmap.lab.capture import capture
 from altmap.lab.dimm import plug_dimm, unplug_dimm
+from altmap.lab.dlpar import plug_by_dlpar, unplug_by_dlpar
 from altmap.lab.guest import Guest
-from altmap.lab.kernels import fetch
+from altmap.lab.insmod import load_module
+from altmap.lab.kernels import fetch, fetch_xen
 from altmap.lab.process import check_programs, qemu_version
 from altmap.lab.qemu import Hardware
 from altmap.lab.qmp import QemuRefusedError
 from altmap.lab.snapshot import booted
 from altmap.lab.state import write_block_state, write_file
 from altmap.lab.usage import GuestUsage
+from altmap.lab.virtio_mem import (
+    MODULES,
+    VirtioMemState,
+    plug_virtio_mem,
+    resize_virtio_mem,
+    wait_until_idle,
+)
 from altmap.lab.written import written_pages
 from altmap.linux.observation import Observation
 from altmap.linux.sysroot import Sysroot
@@ -28,6 +39,7 @@ from altmap.pfn import PfnRange
 from altmap.release import DEFAULT_RELEASE
 from altmap.runner import run_scenario
 from altmap.scenario import (
+    XEN_HOST_BYTES,
     Configure,
     Dump,
     Fill,
@@ -49,7 +61,14 @@ from altmap.scenario import (
 )
 from altmap.trace import OK, Event, Outcome, StepRecord, Trace
 
-__all__ = ("LabMachine", "cmdline_of", "hardware_of", "run_in_guest")
+__all__ = (
+    "LabMachine",
+    "cmdline_of",
+    "hardware_of",
+    "module_parameters",
+    "modules_of",
+    "run_in_guest",
+)
 
 _MEMORY = "/sys/devices/system/memory"
 _PARAMETERS = "/sys/module/memory_hotplug/parameters"
@@ -64,6 +83,8 @@ _ADD_REFUSALS = (
 _EJECT_REFUSALS = {0x80: "EPERM", 0x82: "EBUSY"}
 _ACPI_HOTPLUG = "/sys/firmware/acpi/hotplug/memory/enabled"
 _DEFAULT_MEMORY = 1 << 30
+#: The id of the balloon that a Xen domain has.
+BALLOON = "balloon"
 _PAGE = 4096
 _SOFT_OFFLINE = f"{_MEMORY}/soft_offline_page"
 
@@ -76,26 +97,42 @@ def hardware_of(machine: Machine) -> Hardware:
     InputError
         If the machine asks for what these guests cannot be.
     """
+    guest = guest_arch("x86_64" if machine.arch is None else machine.arch)
+    machines = dict(guest.platforms)
     for key, value, allowed in (
-        ("arch", machine.arch, (None, "x86_64")),
         ("policy", machine.policy, (None, "opt-in")),
         ("block_size", machine.block_size, (None,)),
         ("devices", machine.devices or None, (None,)),
         ("debug_vm", machine.debug_vm, (None, False)),
         ("hugetlb_free_vmemmap", machine.hugetlb_free_vmemmap, (None, False)),
+        ("mmu", machine.mmu, (None, "radix", "hash") if guest.family == "ppc64le" else (None,)),
         ("unbacked_reads", machine.unbacked_reads, ("fault",)),
         ("balloon", machine.balloon, (None,)),
     ):
         if value not in allowed:
             raise InputError(f"machine.{key} {value!r}: a real kernel cannot be given another one")
+    if machine.platform not in (None, *machines):
+        raise InputError(
+            f"machine.platform {machine.platform!r}: {guest.name} has {', '.join(machines)}"
+        )
     nodes = tuple(int(node.memory) for node in machine.nodes)
     memory = int(machine.memory or sum(nodes) or _DEFAULT_MEMORY)
+    if machine.platform == "xen":
+        return Hardware(
+            memory_bytes=int(machine.xen_host_memory or XEN_HOST_BYTES),
+            slots=0,
+            smp=machine.cpus or 1,
+            machine="q35",
+            dom0_bytes=memory,
+            dom0_max_bytes=int(machine.xen_max_memory or 0),
+        )
     return Hardware(
         memory_bytes=memory,
         maxmem_bytes=max(64 << 30, 2 * memory + (64 << 30)),
         smp=machine.cpus or 1,
-        machine=machine.platform or "pc",
+        machine=machines[machine.platform] if machine.platform else "",
         node_bytes=nodes,
+        arch=guest.name,
     )
 
 
@@ -106,7 +143,9 @@ def cmdline_of(machine: Machine) -> str:
         "memory_hotplug.memmap_on_memory": mode.get(machine.memmap_on_memory or ""),
     }
     text = [f"{name}={_word(value)}" for name, value in words.items() if value is not None]
-    return " ".join(text + (["movable_node"] if machine.movable_node else []))
+    text += ["movable_node"] if machine.movable_node else []
+    text += ["disable_radix"] if machine.mmu == "hash" else []
+    return " ".join(text)
 
 
 def run_in_guest(
@@ -136,11 +175,20 @@ def run_in_guest(
     """
     machine = scenario.machine
     release = DEFAULT_RELEASE if machine.release is None else machine.release
-    hardware, cmdline = hardware_of(machine), cmdline_of(machine)
-    check_programs()
-    kernel = fetch(release)
-    progress(f"{scenario.name}: Linux {release} boots in QEMU")
-    with booted(kernel, hardware, cmdline) as guest:
+    hardware = replace(hardware_of(machine), ports=_nr_ports(scenario))
+    cmdline = cmdline_of(machine)
+    _check_steps(scenario, hardware.guest)
+    check_programs(hardware.guest)
+    kernel = replace(fetch(release, arch=hardware.arch), modules=modules_of(scenario))
+    progress(f"{scenario.name}: Linux {release} ({hardware.arch}) boots in QEMU")
+    started = (
+        Guest(kernel, hardware, cmdline, hypervisor=fetch_xen())
+        if machine.platform == "xen"
+        else booted(kernel, hardware, cmdline)
+    )
+    with started as guest:
+        for module in kernel.modules:
+            load_module(guest, module, module_parameters(module, machine))
         target = LabMachine(guest, watch_writes=watch_writes)
         target.set_tunables(
             SetTunables(
@@ -151,6 +199,44 @@ def run_in_guest(
             )
         )
         return run_scenario(scenario, target, progress), target.sysroots
+
+
+def _nr_ports(scenario: Scenario) -> int:
+    """Return how many PCI Express ports the guest needs, one for each device that it is to get."""
+    devices = [s for s in scenario.steps if isinstance(s, Plug) and s.driver == "virtio-mem"]
+    return len(devices) if scenario.machine.platform == "q35" else 0
+
+
+def modules_of(scenario: Scenario) -> tuple[str, ...]:
+    """Return the modules that the scenario's devices need."""
+    drivers = {step.driver for step in scenario.steps if isinstance(step, Plug)}
+    return MODULES if "virtio-mem" in drivers else ()
+
+
+def module_parameters(module: str, machine: Machine) -> str:
+    """Return what a module is loaded with: what the scenario says, and that it logs what it asks.
+
+    Only parameters that differ from the module's own are given: not every release has each.
+    """
+    if module != "virtio_mem":
+        return ""
+    given = machine.virtio_mem
+    words = {
+        "unplug_online": "N" if not given.unplug_online else None,
+        "force_bbm": "Y" if given.force_bbm else None,
+        "bbm_block_size": given.bbm_block_size and int(given.bbm_block_size),
+        "bbm_safe_unplug": "N" if not given.bbm_safe_unplug else None,
+    }
+    return " ".join(["dyndbg=+p", *(f"{key}={word}" for key, word in words.items() if word)])
+
+
+def _check_steps(scenario: Scenario, guest: GuestArch) -> None:
+    """Refuse before the boot what would be refused after it."""
+    for step in scenario.steps:
+        if isinstance(step, Plug) and step.driver == "dimm" and not guest.dimm:
+            raise InputError(f"plug {step.id!r}: no DIMM on {guest.name}: {guest.no_dimm}")
+        if isinstance(step, Plug) and step.driver == "virtio-mem" and not guest.virtio_mem:
+            raise InputError(f"plug {step.id!r}: QEMU has no virtio-mem device on {guest.name}")
 
 
 class LabMachine:
@@ -168,24 +254,29 @@ class LabMachine:
         self._watch_writes = watch_writes
         self._devices: dict[str, tuple[int, int]] = {}
         self._usage = GuestUsage(guest)
+        self._virtio_mem: set[str] = set()
         self.sysroots: list[Sysroot] = []
+        self._dimms = guest.hardware.guest.dimm
         self.notes: list[str] = []
         self.crashed = False
         self.backed = None  # only the hypervisor could tell
         self._block_size = int(guest.run(f"cat {_MEMORY}/block_size_bytes").text, 16)
+        self._has_balloon = guest.hypervisor is not None
+        self._first_blocks = self._block_ids()
         guest.kernel_log()
 
     @property
     def identity(self) -> dict[str, Any]:
         """The trace's heading: which kernel, in which machine."""
-        kernel = self._guest.kernel
+        kernel, xen = self._guest.kernel, self._guest.hypervisor
         return {
             "target": "lab",
             "release": kernel.release,
             "policy": "as the kernel has it",
             "machine": {
-                "packages": dict(kernel.versions),
-                "qemu": qemu_version(),
+                "arch": kernel.arch,
+                "packages": kernel.versions | (xen.versions if xen else {}),
+                "qemu": qemu_version(self._guest.hardware.guest),
                 "hardware": asdict(self._guest.hardware),
                 "accelerator": self._guest.accelerator,
                 "block_size_bytes": self._block_size,
@@ -211,14 +302,17 @@ class LabMachine:
         match step:
             case Plug(driver="dimm"):
                 record.outcome = self._plug(step)
+            case Plug(driver="virtio-mem"):
+                record.outcome = self._plug_virtio_mem(step)
             case Plug():
-                raise InputError(f"driver {step.driver!r}: no lab runs it, only 'dimm'")
+                raise InputError(f"driver {step.driver!r}: no lab runs it")
             case Unplug():
                 record.outcome = self._unplug(step)
             case Resize():
                 raise InputError(f"resize {step.id!r}: no lab device can be resized")
             case Configure():
                 raise InputError("configure: no lab has standby memory")
+                record.outcome = self._resize(step)
             case Online():
                 record.outcome = self._write_states(step, step.to)
             case Offline():
@@ -236,9 +330,12 @@ class LabMachine:
                 raise InputError("dump: no lab reads one; every page of a guest here is backed")
             case SetTunables():
                 record.outcome = self.set_tunables(step)
+        if self._virtio_mem:
+            wait_until_idle(self._guest)
         log = self._guest.kernel_log()
         record.events = [Event("kernel-log", line) for line in log]
-        if isinstance(step, Plug):
+        record.events.extend(_requests(log))
+        if isinstance(step, Plug) and step.driver == "dimm" and self._dimms == "acpi":
             record.outcome = self._judge_plug(step, log)
         elif not record.outcome and log:
             record.outcome = Outcome.refused(record.outcome.errno or "?", "", log[-1])
@@ -258,17 +355,23 @@ class LabMachine:
             raise InputError(f"plug {step.id!r}: QEMU's DIMMs have one range, no more_ranges")
         if step.id in self._devices:
             raise InputError(f"plug {step.id!r}: a device of that id is plugged already")
+        failure = ""
         try:
-            plugged = plug_dimm(self._guest, step.id, int(step.size), address, step.node)
+            if self._dimms == "dlpar":
+                at, failure = plug_by_dlpar(
+                    self._guest, step.id, int(step.size), address, step.node
+                )
+            else:
+                at = plug_dimm(self._guest, step.id, int(step.size), address, step.node).address
         except QemuRefusedError as error:
             raise InputError(str(error.args[0])) from error
-        self._devices[step.id] = (plugged.address, int(step.size))
-        return OK
+        self._devices[step.id] = (at, int(step.size))
+        return Outcome.refused("EINVAL", "dlpar_memory", failure) if failure else OK
 
     def _judge_plug(self, step: Plug, log: list[str]) -> Outcome:
         """Tell whether the add succeeded: ACPI answers success in any case."""
         first = self._devices[step.id][0] // self._block_size
-        if self._guest.run(f"test -d {_MEMORY}/memory{first}").status == 0:
+        if self._has_block(first):
             return OK
         for line in log:
             for pattern, name, function in _ADD_REFUSALS:
@@ -276,14 +379,52 @@ class LabMachine:
                     return Outcome.refused(name, function, line)
         return Outcome.refused("?", "", log[-1] if log else "no memory block appeared")
 
+    def _plug_virtio_mem(self, step: Plug) -> Outcome:
+        if step.id in self._devices:
+            raise InputError(f"plug {step.id!r}: a device of that id is plugged already")
+        try:
+            state = plug_virtio_mem(
+                self._guest,
+                step.id,
+                int(step.size),
+                int(step.requested or 0),
+                block_bytes=None if step.block is None else int(step.block),
+                address=None if step.address is None else int(step.address),
+                node=step.node,
+            )
+        except QemuRefusedError as error:
+            raise InputError(str(error.args[0])) from error
+        self._devices[step.id] = (state.address, state.size_bytes)
+        self._virtio_mem.add(step.id)
+        return _reached(state)
+
+    def _resize(self, step: Resize) -> Outcome:
+        if self._has_balloon and step.id == BALLOON:
+            return _outcome_of(set_balloon_target(self._guest, int(step.size)))
+        self._device(step.id)
+        if step.id not in self._virtio_mem:
+            raise InputError(f"resize {step.id!r}: a DIMM keeps its size")
+        try:
+            return _reached(resize_virtio_mem(self._guest, step.id, int(step.size)))
+        except QemuRefusedError as error:
+            raise InputError(str(error.args[0])) from error
+
     def _unplug(self, step: Unplug) -> Outcome:
         self._device(step.id)
         try:
-            result = unplug_dimm(self._guest, step.id)
+            outcome = self._ask_back(step.id)
         except QemuRefusedError as error:
             raise InputError(str(error.args[0])) from error
-        if result.removed:
+        if outcome:
             del self._devices[step.id]
+        return outcome
+
+    def _ask_back(self, dimm: str) -> Outcome:
+        if self._dimms == "dlpar":
+            failure = unplug_by_dlpar(self._guest, dimm)
+            return Outcome.refused("EINVAL", "dlpar_memory", failure) if failure else OK
+        result = unplug_dimm(self._guest, dimm)
+        if result.removed:
             return OK
         name = _EJECT_REFUSALS.get(result.ost_status, "EBUSY")
         return Outcome.refused(name, "", f"_OST status {result.ost_status:#x}")
@@ -294,13 +435,30 @@ class LabMachine:
             raise InputError(f"device {id_!r}: no such device ({known})")
         return self._devices[id_]
 
+    def _block_ids(self) -> set[int]:
+        names = self._guest.run(f"ls {_MEMORY}").text.split()
+        return {int(name[6:]) for name in names if re.fullmatch(r"memory[0-9]+", name)}
+
     def _blocks(self, step: Online | Offline) -> list[int]:
         ids = selected_blocks(step)
+        if ids is None and self._has_balloon and step.id == BALLOON:
+            added = self._block_ids() - self._first_blocks
+            if not added:
+                raise InputError(f"device {BALLOON!r}: has no memory blocks now")
+            ids = part_of(range(min(added), max(added) + 1), step.part)
         if ids is None:
             address, size = self._device(step.id or "")
             end = -(-(address + size) // self._block_size)
-            ids = part_of(range(address // self._block_size, end), step.part)
+            every: Sequence[int] = range(address // self._block_size, end)
+            if step.id in self._virtio_mem:
+                every = [id_ for id_ in every if self._has_block(id_)]
+            ids = part_of(every, step.part)
+            if not ids:
+                raise InputError(f"device {step.id!r}: has no memory blocks now")
         return ids
+
+    def _has_block(self, block: int) -> bool:
+        return self._guest.run(f"test -d {_MEMORY}/memory{block}").status == 0
 
     def _write_states(self, step: Online | Offline, word: str) -> Outcome:
         for block in self._blocks(step):
@@ -310,6 +468,8 @@ class LabMachine:
                 raise InputError(f"{verb} memory{block}: there is no such memory block")
             if number:
                 return Outcome.refused(number, "", f"memory{block}")
+            if self._has_balloon and word != "offline":
+                wait_for_balloon(self._guest)
         return OK
 
     def set_tunables(self, step: SetTunables) -> Outcome:
@@ -329,6 +489,35 @@ class LabMachine:
             if number:
                 raise LabError(f"{path}: {errno.errorcode.get(number, number)}")
         return OK
+
+
+#: drivers/virtio/virtio_mem.c: virtio_mem_send_plug_request, ..._unplug_request; dynamic debug.
+_REQUEST = re.compile(r"virtio_mem virtio\d+: (un)?plugging memory: (0x[0-9a-f]+ - 0x[0-9a-f]+)$")
+
+
+def _requests(log: list[str]) -> Iterator[Event]:
+    """Yield what a virtio-mem driver asked of its device, in words that a prediction has too."""
+    for line in log:
+        match = _REQUEST.search(line)
+        if match is not None:
+            verb = "UNPLUG" if match[1] else "PLUG"
+            yield Event("driver", f"guest→host: {verb} {match[2]}")
+
+
+def _reached(state: VirtioMemState) -> Outcome:
+    """Tell whether the guest did as it was asked; it says nowhere why it did not."""
+    if state.plugged_bytes == state.requested_bytes:
+        return OK
+    why = f"plugged {state.plugged_bytes:#x} of {state.requested_bytes:#x} bytes requested"
+    return Outcome.refused("?", "", why)
+
+
+def _outcome_of(rest: Rest) -> Outcome:
+    """Tell how a balloon's request ended, as far as its driver's files say it."""
+    if rest.reached:
+        return OK
+    name = "ECANCELED" if rest.retried else "EAGAIN"
+    return Outcome.refused(name, "", f"at rest at {rest.current_kb} kB of {rest.target_kb} kB")
 
 
 def _word(value: object) -> str:

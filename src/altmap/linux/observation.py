@@ -20,6 +20,7 @@ from altmap.linux import (
     parameters,
     version,
     vmstat,
+    xen,
     zoneinfo,
 )
 from altmap.linux.iomem import Resource
@@ -28,9 +29,11 @@ from altmap.linux.memory import Block, MemoryFolder
 from altmap.linux.node import NodeFolder
 from altmap.linux.paths import KPAGEFLAGS, KPAGEFLAGS_RUNS
 from altmap.linux.sysroot import Sysroot
+from altmap.linux.xen import BalloonFolder
 from altmap.linux.zoneinfo import ZoneInfo
 
 __all__ = (
+    "BalloonFolder",
     "Block",
     "MemoryFolder",
     "NodeFolder",
@@ -67,6 +70,8 @@ class Observation:
     nodes : NodeFolder or None
     parameters : dict
         ``/sys/module/memory_hotplug/parameters``: ``memmap_on_memory``, ``online_policy``, ...
+    balloon : BalloonFolder or None
+        The Xen balloon driver's counters; ``None`` on what is no Xen domain.
     """
 
     version: str | None = None
@@ -81,6 +86,7 @@ class Observation:
     memory: MemoryFolder | None = None
     nodes: NodeFolder | None = None
     parameters: dict[str, str] = field(default_factory=dict)
+    balloon: BalloonFolder | None = None
 
     @classmethod
     def read(cls, sysroot: Sysroot) -> Observation:
@@ -104,6 +110,7 @@ class Observation:
             memory=memory.parse(sysroot),
             nodes=node.parse(sysroot),
             parameters=parameters.parse(sysroot),
+            balloon=xen.parse(sysroot),
         )
 
     @property
@@ -183,6 +190,8 @@ def _rendered_folders(seen: Observation) -> Iterator[Sysroot]:
     if seen.nodes is not None:
         yield node.render(seen.nodes)
     yield parameters.render(seen.parameters)
+    if seen.balloon is not None:
+        yield xen.render(seen.balloon)
 
 
 def _owns(seen: Observation, path: str) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from altmap.errors import InputError
 from altmap.pfn import format_size
@@ -18,7 +18,7 @@ _FIRMWARE_TAIL = {"pc": 0x20000, "q35": 0x21000}
 #: Machines without a hole: where their RAM starts.
 _RAM_BASE = {"virt": _GIB, "pseries": 0, "s390-ccw": 0}
 _PLATFORMS = {
-    "x86_64": ("pc", "q35"),
+    "x86_64": ("pc", "q35", "xen"),
     "aarch64": ("virt",),
     "ppc64le": ("pseries",),
     "s390x": ("s390-ccw",),
@@ -39,6 +39,10 @@ class DimmSpace:
 
     base: int
     align: int
+
+    def aligned(self, least_bytes: int) -> DimmSpace:
+        """Return the same space for devices that want a coarser alignment."""
+        return replace(self, align=max(self.align, least_bytes))
 
 
 def platforms_of(family: str) -> tuple[str, ...]:

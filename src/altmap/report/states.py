@@ -310,7 +310,10 @@ def _flagged(seen: Observation, online: PfnSet) -> dict[State, PfnSet]:
         if not flags and ram is not None:  # some releases have no flag for what is no page
             made[State.HOLE] |= pages - ram
             pages = pages & ram
-        made[_state_of(flags)] |= pages
+        state = _state_of(flags)
+        if state is State.MEMMAP and seen.balloon is not None:
+            state = State.UNMOVABLE  # in a Xen domain the flag marks page tables
+        made[state] |= pages
     made[State.ONLINE] = online - PfnSet.of(*made.values())
     return made
 

@@ -1,0 +1,69 @@
+"""What guests can be had here: architectures, releases, what is cached, what is missing."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from altmap.lab.arches import GUESTS, GuestArch
+from altmap.lab.kernels import cache_folder, kernel_folder
+from altmap.lab.process import missing_programs
+from altmap.release import RELEASES
+
+__all__ = ("Available", "inventory")
+
+
+@dataclass(frozen=True, slots=True)
+class Available:
+    """One guest that could be booted.
+
+    Attributes
+    ----------
+    arch, release : str
+    kernel : str
+        The cached package and its version; empty if it would have to be fetched.
+    missing : tuple of str
+        Programs that are not here, each with what installs it.
+    """
+
+    arch: str
+    release: str
+    kernel: str
+    missing: tuple[str, ...]
+
+
+def inventory(cache: Path | None = None) -> list[Available]:
+    """Return every architecture with the releases that are cached, or recorded and confirmed.
+
+    Nothing is asked of any archive: whether Debian still has a kernel shows when it is fetched.
+    """
+    cache = cache_folder() if cache is None else cache
+    return [
+        Available(guest.name, release, _cached(release, guest, cache), _missing(guest))
+        for guest in GUESTS.values()
+        for release in _releases(guest, cache)
+    ]
+
+
+def _releases(guest: GuestArch, cache: Path) -> Iterator[str]:
+    yield from (name for name, release in RELEASES.items() if release.confirmed)
+    folder = kernel_folder("x", guest.name, cache).parent
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        known = path.name in RELEASES and RELEASES[path.name].confirmed
+        if re.fullmatch(r"[0-9.]+", path.name) and path.is_dir() and not known:
+            yield path.name
+
+
+def _cached(release: str, guest: GuestArch, cache: Path) -> str:
+    listed = kernel_folder(release, guest.name, cache) / "packages.json"
+    if not listed.is_file():
+        return ""
+    name, version = next(iter(json.loads(listed.read_text()).items()))
+    return f"{name} {version}"
+
+
+def _missing(guest: GuestArch) -> tuple[str, ...]:
+    return tuple(f"{name}: apt install {pkg}" for name, pkg in missing_programs(guest).items())
