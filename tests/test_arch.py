@@ -3,7 +3,9 @@
 import pytest
 
 from altmap.arch import ARCHES, arch_named, boot_block_size_bytes
+from altmap.boot import boot
 from altmap.errors import InputError
+from altmap.scenario import Machine, Size
 
 MIB, GIB = 1 << 20, 1 << 30
 
@@ -71,3 +73,12 @@ def test_an_unknown_architecture_is_refused_with_those_there_are():
         arch_named("vax")
     assert "'vax'" in str(caught.value)
     assert all(name in str(caught.value) for name in ARCHES)
+
+
+def test_s390x_sections_are_smaller_on_7_3():
+    machines = [
+        Machine(arch="s390x", release=release, memory=Size(1 << 30)) for release in ("6.12", "7.3")
+    ]
+    sizes = [boot(machine)[0].arch.section_size_bytes for machine in machines]
+    assert sizes == [256 << 20, 128 << 20]
+    assert boot(machines[1])[0].block_nr_pages == (128 << 20) // 4096

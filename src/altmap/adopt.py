@@ -8,7 +8,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from itertools import pairwise
 
-from altmap.arch import ARCHES, Arch, arch_named, check_block_size, with_mmu
+from altmap.arch import ARCHES, Arch, arch_named, check_block_size, with_mmu, with_sections
 from altmap.boot import default_tunables
 from altmap.errors import InputError
 from altmap.kernel.accounting import policy_named
@@ -89,6 +89,7 @@ def adopt(seen: Observation, machine: Machine) -> Adopted:
     arch = _arch(seen, machine, notes)
     arch = with_mmu(arch, machine.mmu or _mmu(seen, arch))
     release = _release(seen, machine, notes)
+    arch = with_sections(arch, release.section_size_bytes.get(arch.family))
     if machine.memory is not None or machine.nodes:
         notes.append("machine.memory and machine.nodes are ignored: the sysroot says them")
     if machine.cpus is not None or machine.platform is not None:

@@ -14,6 +14,7 @@ __all__ = (
     "boot_block_size_bytes",
     "check_block_size",
     "with_mmu",
+    "with_sections",
 )
 
 _KIB, _MIB, _GIB = 1 << 10, 1 << 20, 1 << 30
@@ -193,6 +194,14 @@ def with_mmu(arch: Arch, mmu: str | None) -> Arch:
     if arch.family != "ppc64le":
         raise InputError(f"machine.mmu {mmu!r}: only ppc64le has a choice, not {arch.name}")
     return replace(arch, memmap_rule="never") if mmu == "hash" else arch
+
+
+def with_sections(arch: Arch, size_bytes: int | None) -> Arch:
+    """Return the architecture with the section size of a release, ``None`` for the usual one.
+
+    Source: ``arch/s390/include/asm/sparsemem.h: SECTION_SIZE_BITS``, 28 up to 6.12, 27 in 7.3.
+    """
+    return arch if size_bytes is None else replace(arch, section_size_bytes=size_bytes)
 
 
 def check_block_size(arch: Arch, what: str, size_bytes: int) -> None:

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from altmap.arch import Arch, arch_named, boot_block_size_bytes, check_block_size, with_mmu
+from altmap.arch import (
+    Arch,
+    arch_named,
+    boot_block_size_bytes,
+    check_block_size,
+    with_mmu,
+    with_sections,
+)
 from altmap.errors import InputError
 from altmap.kernel.accounting import policy_named
 from altmap.kernel.state import Kernel, Tunables, VirtioMemParameters
@@ -75,6 +82,7 @@ def boot(machine: Machine) -> tuple[Kernel, Backing, Observation]:
     """
     arch = with_mmu(arch_named("x86_64" if machine.arch is None else machine.arch), machine.mmu)
     release = release_for(DEFAULT_RELEASE if machine.release is None else machine.release)
+    arch = with_sections(arch, release.section_size_bytes.get(arch.family))
     if machine.nodes and not arch.has_nodes:
         raise InputError(f"machine.nodes: Debian's kernel for {arch.name} knows no nodes")
     if machine.devices:

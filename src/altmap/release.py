@@ -114,6 +114,8 @@ class Release:
     boot_reserved_bytes, boot_used_bytes : int
         What Debian's kernel keeps for itself at boot beside the memmap, and what is in use when it
         has come up with nothing but a shell. Measured on a 1 GiB guest; estimates elsewhere.
+    section_size_bytes : dict of str to int
+        Size of a section by architecture family, where it is not the usual one.
     debian_default_online : dict of str to str
         ``auto_online_blocks`` after boot of Debian's kernel, by architecture family.
     sources : dict of str to str
@@ -161,6 +163,7 @@ class Release:
     has_auto_movable: bool = True
     boot_reserved_bytes: int = 118394880
     boot_used_bytes: int = 38240 << 10
+    section_size_bytes: dict[str, int] = field(default_factory=dict)
     debian_default_online: dict[str, str] = field(default_factory=dict)
     sources: dict[str, str] = field(default_factory=dict)
 
@@ -203,6 +206,7 @@ _6_1 = Release(
         ),
         "has_auto_movable": "mm/memory_hotplug.c: auto_movable_zone_for_pfn (v6.1)",
         "debian_default_online": "CONFIG_MEMORY_HOTPLUG_DEFAULT_ONLINE in Debian's kernel package",
+        "section_size_bytes": "arch/s390/include/asm/sparsemem.h: SECTION_SIZE_BITS (v6.1)",
         "hyperv_versions": "drivers/hv/hv_balloon.c: balloon_connect_vsp, version_resp (v6.1)",
         "balloon_lowers_managed": "drivers/hv/hv_balloon.c: alloc_balloon_pages (v6.1)",
         "standby_added": "drivers/s390/char/sclp_cmd.c: add_memory_merged (v6.1)",
@@ -252,6 +256,7 @@ _6_12 = replace(
     xen_extra_memory="unpopulated",
     xen_keeps_ibft=True,
     sources={
+        "section_size_bytes": "arch/s390/include/asm/sparsemem.h: SECTION_SIZE_BITS (v6.12)",
         "memmap_scope": "mm/memory_hotplug.c: create_altmaps_and_memory_blocks (v6.12)",
         "self_hosting": "arch/*/Kconfig (v6.12)",
         "refuses_unsupported_memmap": "mm/memory_hotplug.c: add_memory_resource (v6.12)",
@@ -440,6 +445,7 @@ _6_18 = replace(
 _7_3 = replace(
     _6_12,
     name="7.3",
+    section_size_bytes={"s390x": 128 << 20},
     nopage_flags=0,
     hyperv_foreign_pages="generic",
     prepare_notifier=False,
@@ -457,6 +463,7 @@ _7_3 = replace(
     sources={
         **_6_12.sources,
         "nopage_flags": "fs/proc/page.c: stable_page_flags (v7.3)",
+        "section_size_bytes": "arch/s390/include/asm/sparsemem.h: SECTION_SIZE_BITS (v7.3)",
         "prepare_notifier": "drivers/base/memory.c: memory_block_online (v7.3)",
         "node_notifier": "mm/memory_hotplug.c: online_pages (v7.3)",
         "hugetlb_dequeues_isolated": "mm/hugetlb.c: dequeue_hugetlb_folio_node_exact (v7.3)",

@@ -109,6 +109,11 @@ def _virtio_mem(arch: Arch, block_bytes: int) -> Steps:
     ]
 
 
+def _xen(arch: Arch, block_bytes: int) -> Steps:
+    del arch, block_bytes
+    return [{"do": "resize", "id": "balloon", "size": "600MiB"}]
+
+
 def _size(size_bytes: int) -> str:
     return f"{size_bytes >> 10}KiB"
 
@@ -142,6 +147,12 @@ PARTIAL: dict[str, Partial] = {
             ("x86_64", "aarch64", "aarch64-16k"),
             (("the first sub-block of a block of 256 MiB", _virtio_mem),),
             {"block_size": "256MiB"},
+        ),
+        Partial(
+            "xen",
+            ("x86_64",),
+            (("the end of a section, for a domain that grows by 88 MiB", _xen),),
+            {"platform": "xen", "memory": "512MiB", "xen_max_memory": "1GiB"},
         ),
     )
 }

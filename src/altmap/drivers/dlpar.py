@@ -30,7 +30,7 @@ RECORD = DriverRecord(
     gives_back="one logical memory block",
     group="none",
     resource="`System RAM`",
-    lab="QEMU's pseries machine can",
+    lab="yes, QEMU's pseries machine",
     sources="arch/powerpc/platforms/pseries/hotplug-memory.c",
 )
 
