@@ -45,7 +45,7 @@ CLAIMS = (
         ),
         expected=HOLDS,
         settled="unchanged (6.12); virtio-mem has joined them since",
-        note="Judged for Hyper-V; real Xen domains do the same. virtio-mem is not modelled.",
+        note="Judged for Hyper-V; Xen domains and virtio-mem do the same (see the matrix).",
     ),
     Claim(
         id="C17",

@@ -38,7 +38,10 @@ def capture(guest: Guest, limit_seconds: float = 120.0) -> Sysroot:
         output = _unpacked(result.output) if packed else result.output
     except (ValueError, OSError, EOFError) as error:
         raise LabError(f"capture failed in the guest: {error}", guest.console()) from error
-    return parse_capture(output.decode(errors="surrogateescape"))
+    try:
+        return parse_capture(output.decode(errors="surrogateescape"))
+    except ValueError as error:  # something in the guest wrote to the shell's port
+        raise LabError("capture: the guest garbles its answers", guest.console()) from error
 
 
 _PACKED = "(. /lab/capture) | gzip -c | base64"

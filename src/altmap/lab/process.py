@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -24,6 +25,7 @@ _CONSOLE_LINES = 15
 _CONSOLE_BYTES = 1 << 16
 _PANIC = "Kernel panic - not syncing"
 _EXIT_SECONDS = 5.0
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 def missing_programs(guest: GuestArch) -> dict[str, str]:
@@ -186,4 +188,6 @@ def _socket_pair(stack: contextlib.ExitStack) -> tuple[socket.socket, socket.soc
 def _tail(file: IO[bytes]) -> str:
     end = os.fstat(file.fileno()).st_size
     tail = os.pread(file.fileno(), _CONSOLE_BYTES, max(0, end - _CONSOLE_BYTES))
-    return tail.decode(errors="replace").replace("\r", "")
+    text = tail.decode(errors="replace").replace("\r", "")
+    # A user's terminal would obey what the guest says in control characters.
+    return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", text)

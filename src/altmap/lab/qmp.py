@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import CancelledError
 from contextlib import contextmanager, suppress
+from textwrap import shorten
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from altmap.errors import LabError
@@ -130,7 +131,9 @@ class Qmp:
             raise LabError(f"QEMU did not answer within {self._limit_seconds:g} s") from error
         except (QMPError, OSError, EOFError, CancelledError) as error:
             self._check(True)
-            raise LabError(f"QEMU's control connection failed: {error}") from error
+            # The library's words may be lines, and hold all that was received.
+            said = shorten(str(error), 120)
+            raise LabError(f"QEMU's control connection failed: {said}") from error
 
     def _next(self, listener: EventListener, limit_seconds: float) -> Event | None:
         with suppress(TimeoutError):

@@ -66,15 +66,19 @@ class Shell:
         Raises
         ------
         LabError
-            If the guest dies or the time limit passes. In the second case the command still runs,
-            and the next one waits for it.
+            If the guest dies, its answer makes no sense, or the time limit passes. In the last case
+            the command still runs, and the next one waits for it.
         """
         deadline = _Deadline(f"command {shorten(command, 60)!r}", limit_seconds)
         token = secrets.token_hex(16).encode()
         self._send(b"%b %b\n" % (token, _escaped(command)), deadline)
         self._read_until(token + b"\n", deadline)
         output = self._read_until(token + b" ", deadline)
-        return CommandResult(int(self._read_until(b"\n", deadline)), output)
+        status = self._read_until(b"\n", deadline)
+        if not status.isdigit():
+            said = shorten(ascii(status.decode(errors="replace")), 40)
+            raise LabError(f"{deadline.what}: exit status {said}: the guest garbles its answers")
+        return CommandResult(int(status), output)
 
     def converse(self, command: str, keyboard: int, screen: int) -> int:
         """Run a command whose input and output are ours while it runs; return its exit status.

@@ -34,6 +34,8 @@ _MOST_MEMORY_BYTES = 8 * GIB
 _LEAST_DISK_BYTES = 2 * GIB
 #: Snapshots kept; each takes what its guest has written, some 150 MB.
 _MOST_SNAPSHOTS = 16
+#: A disk is full with less than this: what a guest could not write may be larger than a page.
+_FULL_BYTES = 1 << 20
 _STATE = "state"
 _SAVE_SECONDS = 60.0
 _POLL_SECONDS = 0.02
@@ -113,6 +115,11 @@ def _make(kernel: KernelFiles, hardware: Hardware, cmdline: str, folder: Path) -
         _drop_oldest(folder.parent)
         shutil.rmtree(folder, ignore_errors=True)
         new.rename(folder)
+    except LabError as error:
+        # A guest whose memory has no disk dies by a signal, which tells nobody why.
+        if shutil.disk_usage(folder.parent).free < _FULL_BYTES:
+            raise LabError(f"no space left for a snapshot in {folder.parent}") from error
+        raise
     finally:
         shutil.rmtree(new, ignore_errors=True)
 

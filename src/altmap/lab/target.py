@@ -6,6 +6,7 @@ import errno
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
+from textwrap import shorten
 from typing import Any
 
 import msgspec
@@ -260,7 +261,7 @@ class LabMachine:
         self.notes: list[str] = []
         self.crashed = False
         self.backed = None  # only the hypervisor could tell
-        self._block_size = int(guest.run(f"cat {_MEMORY}/block_size_bytes").text, 16)
+        self._block_size = _hexadecimal(guest, f"{_MEMORY}/block_size_bytes")
         self._has_balloon = guest.hypervisor is not None
         self._first_blocks = self._block_ids()
         guest.kernel_log()
@@ -286,7 +287,10 @@ class LabMachine:
     def observe(self) -> Observation:
         """Look at the guest's files, and keep them as they are in ``sysroots``."""
         self.sysroots.append(capture(self._guest))
-        return Observation.read(self.sysroots[-1])
+        try:
+            return Observation.read(self.sysroots[-1])
+        except InputError as error:  # not the user's input: the guest's
+            raise LabError(f"capture: {error}", self._guest.console()) from error
 
     def perform(self, step: Step) -> StepRecord:
         """Perform one step.
@@ -518,6 +522,14 @@ def _outcome_of(rest: Rest) -> Outcome:
         return OK
     name = "ECANCELED" if rest.retried else "EAGAIN"
     return Outcome.refused(name, "", f"at rest at {rest.current_kb} kB of {rest.target_kb} kB")
+
+
+def _hexadecimal(guest: Guest, path: str) -> int:
+    text = guest.run(f"cat {path}").text
+    try:
+        return int(text, 16)
+    except ValueError as error:
+        raise LabError(f"{path}: {shorten(ascii(text), 40)}: no number", guest.console()) from error
 
 
 def _word(value: object) -> str:
