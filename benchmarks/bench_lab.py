@@ -35,7 +35,7 @@ from pathlib import Path
 from altmap.conformance import read_cases
 from altmap.errors import AltmapError, LabError
 from altmap.lab import Guest, Hardware, capture, fetch
-from altmap.lab.accelerator import TCG, remembered_accelerator
+from altmap.lab.accelerator import TCG
 from altmap.lab.kernels import KernelFiles
 from altmap.lab.snapshot import booted
 from altmap.lab.target import run_in_guest
@@ -128,8 +128,11 @@ def measure() -> dict[str, object]:
         with Guest(kernel, hardware, accelerator=TCG) as guest:
             capture(guest)
 
+    accelerators = set()
+
     def copy() -> None:
         with booted(kernel, hardware, "") as guest:
+            accelerators.add(guest.accelerator)
             capture(guest)
 
     def scenarios() -> None:
@@ -152,7 +155,7 @@ def measure() -> dict[str, object]:
     times["scenarios"] = measured(scenarios)
     return {
         "release": RELEASE,
-        "accelerator_of_copies": remembered_accelerator(),
+        "accelerator_of_copies": "".join(accelerators),
         "load": os.getloadavg()[0],
         "nr_scenarios": len(chosen()),
         **times,
@@ -181,6 +184,7 @@ def main() -> int:
             continue
         times = result[name]
         what = f"{result['nr_scenarios']} by {GUESTS} guests" if name == "scenarios" else "one"
+        what += f", {result['accelerator_of_copies']}" if name == "copy" else ""
         print(
             f"{name:9} {times['seconds']:.1f} s, {times['processor_seconds']:.1f} s of processor"
             f" time ({what})"
