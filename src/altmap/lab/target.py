@@ -313,10 +313,9 @@ class LabMachine:
             case Unplug():
                 record.outcome = self._unplug(step)
             case Resize():
-                raise InputError(f"resize {step.id!r}: no lab device can be resized")
+                record.outcome = self._resize(step)
             case Configure():
                 raise InputError("configure: no lab has standby memory")
-                record.outcome = self._resize(step)
             case Online():
                 record.outcome = self._write_states(step, step.to)
             case Offline():
