@@ -340,7 +340,8 @@ def _compare_files(
     ):
         file = _File(name)
         fill_exact(file, predicted, observed)
-        yield file
+        if file.nr_fields or fill_exact is not _balloon:  # few machines have one
+            yield file
 
 
 def _meminfo(
