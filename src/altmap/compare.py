@@ -17,7 +17,7 @@ from typing import Any
 from altmap.linux.kpageflags import PageFlag, is_memmap
 from altmap.linux.observation import Observation, PageRun, ZoneInfo, page_size_bytes
 from altmap.pfn import PfnRange, PfnSet
-from altmap.trace import StepRecord, Trace
+from altmap.trace import GUEST_TO_HOST, StepRecord, Trace
 
 __all__ = ("Comparison", "Difference", "FileVerdict", "Verdict", "compare", "compare_layout")
 
@@ -296,7 +296,7 @@ def _compare_outcome(folder: str, predicted: StepRecord, observed: StepRecord) -
 
 
 #: What a guest's driver asks of its device, where the real kernel logs it.
-_REQUEST = re.compile(r"guest→host: (?:PLUG|UNPLUG|UNPLUG_ALL) 0x.*")
+_REQUEST = re.compile(GUEST_TO_HOST + r"(?:PLUG|UNPLUG|UNPLUG_ALL) 0x.*")
 
 
 def _requests(step: StepRecord) -> list[str]:

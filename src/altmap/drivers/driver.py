@@ -62,13 +62,12 @@ class Device:
     addition: Addition | None = None
     kept: str = ""
     more: tuple[PfnRange, ...] = ()
+    sparse: bool = False
 
     @property
     def ranges(self) -> tuple[PfnRange, ...]:
         """Everything that it occupies."""
         return (self.pfns, *self.more)
-
-    sparse: bool = False
 
 
 @dataclass(slots=True)
@@ -153,12 +152,12 @@ class Devices:
         first and last one with other memory, and then has no part in them. Where nothing was added
         they are the blocks that it would have.
         """
-        kernel = self.kernel
-        touched = [id_ for pfns in self.get(id_).ranges if pfns for id_ in kernel.block_ids(pfns)]
-        added = {id_ for a in self.additions(id_) for id_ in kernel.block_ids(a.pfns)}
-        if self.get(id_).sparse:
-            return [id_ for id_ in touched if id_ in kernel.added_blocks]
-        return [id_ for id_ in dict.fromkeys(touched) if not added or id_ in added]
+        kernel, device = self.kernel, self.get(id_)
+        touched = [block for pfns in device.ranges if pfns for block in kernel.block_ids(pfns)]
+        if device.sparse:
+            return [block for block in touched if block in kernel.added_blocks]
+        added = {block for a in self.additions(id_) for block in kernel.block_ids(a.pfns)}
+        return [block for block in dict.fromkeys(touched) if not added or block in added]
 
     def further_ranges(self, plug: Plug) -> tuple[PfnRange, ...]:
         """Return the page frames of a plug's further ranges.

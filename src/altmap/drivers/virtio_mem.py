@@ -21,7 +21,7 @@ from altmap.pfn import PfnRange, PfnSet, format_size
 from altmap.platform.qemu import dimm_space, place_dimm
 from altmap.scenario import Device as ScenarioDevice
 from altmap.scenario import Plug
-from altmap.trace import OK, Outcome
+from altmap.trace import HOST_TO_GUEST, OK, Outcome
 
 __all__ = ("VirtioMem", "chosen_mode", "probe")
 
@@ -201,7 +201,8 @@ def probe(driver: VirtioMem, host: VirtioMemDevice) -> VirtioMemGuest:
     kernel.regions.append((guest.pfns, name))
     kernel.note(
         "driver",
-        f"host→guest: {name} config: region {config.addr:#x}+{config.region_size:#x}, device block "
+        f"{HOST_TO_GUEST}{name} config: region {config.addr:#x}+{config.region_size:#x}"
+        ", device block "
         f"{format_size(config.block_size)}, node {config.node_id}",
         guest.pfns,
         "virtio_mem_init",

@@ -16,7 +16,7 @@ from altmap.kernel.notifier import Notification, Veto
 from altmap.kernel.state import Addition, Group, Kernel
 from altmap.kernel.zone import MOVABLE
 from altmap.pfn import PfnRange, PfnSet, format_size
-from altmap.trace import OK, Outcome
+from altmap.trace import GUEST_TO_HOST, HOST_TO_GUEST, OK, Outcome
 
 __all__ = ("RESOURCE_NAME", "Mode", "Transport", "VirtioMemGuest", "refused")
 
@@ -243,12 +243,12 @@ class VirtioMemGuest:
         raw = request.encode()
         page = self.page_size_bytes
         asked = f"{request.type.name} {pfns.start * page:#x} - {pfns.end * page - 1:#x}"
-        self.kernel.note("driver", f"guest→host: {asked}", pfns, function, raw)
+        self.kernel.note("driver", GUEST_TO_HOST + asked, pfns, function, raw)
         answer = self.device.handle(raw)
         response = Response.decode(answer)
         self.kernel.note(
             "driver",
-            f"host→guest: {response.type.name}",
+            HOST_TO_GUEST + response.type.name,
             None,
             "virtio_mem_handle_response",
             answer,
@@ -371,7 +371,7 @@ class VirtioMemGuest:
         self.config = Config.decode(raw)
         self.kernel.note(
             "driver",
-            f"host→guest: {self.name} config: plugged {format_size(self.config.plugged_size)}, "
+            f"{HOST_TO_GUEST}{self.name} config: plugged {format_size(self.config.plugged_size)}, "
             f"requested {format_size(self.config.requested_size)}, usable "
             f"{format_size(self.config.usable_region_size)}",
             None,

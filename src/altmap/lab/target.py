@@ -60,7 +60,7 @@ from altmap.scenario import (
     selected_blocks,
     step_name,
 )
-from altmap.trace import OK, Event, Outcome, StepRecord, Trace
+from altmap.trace import GUEST_TO_HOST, OK, Event, Outcome, StepRecord, Trace
 
 __all__ = (
     "LabMachine",
@@ -504,7 +504,7 @@ def _requests(log: list[str]) -> Iterator[Event]:
         match = _REQUEST.search(line)
         if match is not None:
             verb = "UNPLUG" if match[1] else "PLUG"
-            yield Event("driver", f"guest→host: {verb} {match[2]}")
+            yield Event("driver", f"{GUEST_TO_HOST}{verb} {match[2]}")
 
 
 def _reached(state: VirtioMemState) -> Outcome:
