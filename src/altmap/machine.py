@@ -74,6 +74,10 @@ DRIVERS: dict[str, dict[str, type[Driver]]] = {
 }
 
 
+#: Failures that a step ``set`` asks for, and where the kernel keeps them.
+_INJECTED = {"fail_block_devices": "fails_block_devices", "fail_allocation": "fails_allocation"}
+
+
 @dataclass(slots=True)
 class ModelMachine:
     """A machine on which steps are predicted.
@@ -188,6 +192,21 @@ class ModelMachine:
                 "auto_online_blocks": kernel.tunables.auto_online_blocks,
             },
         }
+
+    @property
+    def devices(self) -> Devices:
+        """What was plugged, by whichever driver."""
+        return self._devices
+
+    def uses(self, name: str) -> bool:
+        """Tell whether the pages of a step ``fill`` are in use."""
+        return self._usage.has(name)
+
+    def parameter(self, name: str) -> object:
+        """Return what a key of the step ``set`` is now."""
+        if name in _INJECTED:
+            return getattr(self.kernel, _INJECTED[name])
+        return getattr(self.kernel.tunables, name)
 
     @property
     def backed(self) -> PfnSet:
@@ -328,17 +347,13 @@ class ModelMachine:
         return OK
 
     def _veto(self, step: Veto) -> Outcome:
-        action = f"MEM_{step.on.upper()}"
         chosen = selected_blocks(step)
-        listeners = self.kernel.notifier.listeners
-        listeners[:] = [
-            each
-            for each in listeners
-            if not (isinstance(each, NamedVeto) and each.action == action)
-        ]
+        veto = None
         if step.errno != "none":
             blocks = None if chosen is None else PfnSet(PfnRange(b, b + 1) for b in chosen)
-            listeners.append(NamedVeto(action, step.errno, blocks, self.kernel.block_nr_pages))
+            action = f"MEM_{step.on.upper()}"
+            veto = NamedVeto(action, step.errno, blocks, self.kernel.block_nr_pages)
+        setattr(self.kernel.notifier, step.on, veto)
         return OK
 
     def _configure(self, step: Configure) -> Outcome:
@@ -354,8 +369,8 @@ class ModelMachine:
     def _set(self, step: SetTunables) -> Outcome:
         for name in step.__struct_fields__:
             value = getattr(step, name)
-            if name == "fail_block_devices" and value is not None:
-                self.kernel.fails_block_devices = value
+            if name in _INJECTED and value is not None:
+                setattr(self.kernel, _INJECTED[name], value)
             elif name != "name" and value is not None:
                 setattr(self.kernel.tunables, name, value)
         return OK

@@ -42,10 +42,13 @@ __all__ = (
     "Unplug",
     "Veto",
     "VirtioMemParameters",
+    "check_machine",
+    "decode_size_or_address",
     "load_scenario",
     "parse_scenario",
     "part_of",
     "selected_blocks",
+    "set_machine_keys",
     "step_name",
 )
 
@@ -63,6 +66,7 @@ _MOST_BLOCKS = 1 << 20
 _MOST_CPUS = 8192  # CONFIG_NR_CPUS of distributions
 _MOST_NODES = 1024  # MAX_NUMNODES
 _MOST_RATIO = 1 << 31
+_MOST_ALLOCATIONS = 2  # of an add: its memmap, and its page tables
 _SEVERAL_RANGES = ("dimm", "kmem")
 #: Drivers whose host or user names the address, and keys that only one driver knows.
 _NEED_ADDRESS = ("hyperv", "probe")
@@ -263,6 +267,7 @@ class SetTunables(_Step, kw_only=True, tag="set"):
     auto_movable_ratio: int | None = None
     auto_movable_numa_aware: bool | None = None
     fail_block_devices: bool | None = None
+    fail_allocation: int | None = None
     acpi_memory_hotplug: bool | None = None
 
 
@@ -339,16 +344,27 @@ def parse_scenario(text: str, name: str, settings: Sequence[str] = ()) -> Scenar
         # tomllib lets Python's own limits (digits of a number, nesting) through.
         raise InputError(f"not TOML: {error}") from error
     data.setdefault("name", name)
-    machine = data.setdefault("machine", {})
-    if not isinstance(machine, dict):
-        raise InputError(f"machine {machine!r}: need a table")
-    machine |= dict(_setting(text) for text in settings)
+    set_machine_keys(data, settings)
     try:
-        scenario: Scenario = msgspec.convert(data, Scenario, dec_hook=_decode)
+        scenario: Scenario = msgspec.convert(data, Scenario, dec_hook=decode_size_or_address)
     except msgspec.ValidationError as error:
         raise InputError(str(error)) from error
     _check(scenario)
     return scenario
+
+
+def set_machine_keys(data: dict[str, Any], settings: Sequence[str]) -> None:
+    """Put ``key=value`` into the table ``[machine]`` of a file that was read.
+
+    Raises
+    ------
+    InputError
+        If there is no such table to make, or a setting is none.
+    """
+    machine = data.setdefault("machine", {})
+    if not isinstance(machine, dict):
+        raise InputError(f"machine {machine!r}: need a table")
+    machine |= dict(_setting(text) for text in settings)
 
 
 def _setting(text: str) -> tuple[str, bool | int | str]:
@@ -360,7 +376,8 @@ def _setting(text: str) -> tuple[str, bool | int | str]:
     return key, int(value) if re.fullmatch(r"-?[0-9]{1,18}", value) else value
 
 
-def _decode(wanted: type, value: Any) -> Any:
+def decode_size_or_address(wanted: type, value: Any) -> Any:
+    """Return a :class:`Size` or :class:`Address` of what TOML has; a hook for msgspec."""
     try:
         if wanted is Size:
             return Size(parse_size(value))
@@ -375,12 +392,13 @@ def _check(scenario: Scenario) -> None:
     ]:
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+-]*", text):
             raise InputError(f"{label} {text!r}: need letters, digits and . _ + - only")
-    _check_machine(scenario.machine)
+    check_machine(scenario.machine)
     for index, step in enumerate(scenario.steps):
         _check_step(f"steps[{index}]", step)
 
 
-def _check_machine(machine: Machine) -> None:
+def check_machine(machine: Machine) -> None:
+    """Raise an InputError if a key of ``[machine]`` is out of its bounds."""
     for name, value, least, most in (
         ("cpus", machine.cpus, 1, _MOST_CPUS),
         ("auto_movable_ratio", machine.auto_movable_ratio, 0, _MOST_RATIO),
@@ -473,6 +491,11 @@ def _check_step(where: str, step: Step) -> None:
             ratio = step.auto_movable_ratio
             if ratio is not None and not 0 <= ratio <= _MOST_RATIO:
                 raise InputError(f"{where}.auto_movable_ratio {ratio}: need 0 to {_MOST_RATIO}")
+            failing = step.fail_allocation
+            if failing is not None and not 0 <= failing <= _MOST_ALLOCATIONS:
+                raise InputError(
+                    f"{where}.fail_allocation {failing}: need 0 (none) to {_MOST_ALLOCATIONS}"
+                )
             if all(getattr(step, key) is None for key in step.__struct_fields__ if key != "name"):
                 raise InputError(f"{where}: sets nothing")
         case _:

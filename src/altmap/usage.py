@@ -31,6 +31,8 @@ class Usage:
     kernel : Kernel
     """
 
+    __slots__ = ("_kernel", "_pooled")
+
     def __init__(self, kernel: Kernel) -> None:
         self._kernel = kernel
         #: Name to node and number of the huge pages that a fill added to a pool.
@@ -45,7 +47,7 @@ class Usage:
             If the name is taken, or no kernel has huge pages of that size or that node.
         """
         kernel = self._kernel
-        if step.id in {**kernel.files, **kernel.kernel_uses, **self._pooled}:
+        if self.has(step.id):
             raise InputError(f"fill {step.id!r}: a file of that id is there already")
         nr_pages = -(-step.size // kernel.arch.page_size_bytes)
         if step.kind in ("hugetlb", "hugetlb-file"):
@@ -92,6 +94,11 @@ class Usage:
             )
         kernel.huge_files[step.id] = (pool.nr_pages, taken)
         return OK
+
+    def has(self, name: str) -> bool:
+        """Tell whether a fill of that name brought pages into use that are still there."""
+        kernel = self._kernel
+        return name in kernel.files or name in kernel.kernel_uses or name in self._pooled
 
     def free(self, name: str) -> Outcome:
         """Give back what a fill brought into use.

@@ -191,7 +191,7 @@ def _populate(kernel: Kernel, addition: Addition) -> Outcome | None:
     elif not addition.memmap.self_hosted:
         nr_pages = kernel.arch.memmap_nr_pages(len(addition.pfns))
         available = kernel.available_nr_pages()
-        host = kernel.allocate(addition.node, min(nr_pages, available))
+        host = _allocate_for_add(kernel, addition.node, min(nr_pages, available))
         if host is None or nr_pages > available:
             # __add_pages leaves the sections that it added before it ran out of memory.
             addition.host_pages = host or PfnSet()
@@ -215,7 +215,8 @@ def _populate(kernel: Kernel, addition: Addition) -> Outcome | None:
             "vmemmap_populate",
         )
     needed = page_table_nr_pages(kernel, [*kernel.additions, addition])
-    tables = kernel.allocate(addition.node, max(0, needed - len(kernel.page_tables)))
+    tables = _allocate_for_add(kernel, addition.node, max(0, needed - len(kernel.page_tables)))
+    kernel.fails_allocation = 0
     if tables is None:
         kernel.free_pages(addition.host_pages)
         return Outcome.refused(
@@ -223,6 +224,15 @@ def _populate(kernel: Kernel, addition: Addition) -> Outcome | None:
         )
     kernel.page_tables |= tables
     return None
+
+
+def _allocate_for_add(kernel: Kernel, node: int, nr_pages: int) -> PfnSet | None:
+    """Allocate what an add costs, unless a failure of this allocation was asked for."""
+    if nr_pages and kernel.fails_allocation:
+        kernel.fails_allocation -= 1
+        if not kernel.fails_allocation:
+            return None
+    return kernel.allocate(node, nr_pages)
 
 
 def _place_memmap(kernel: Kernel, addition: Addition) -> None:

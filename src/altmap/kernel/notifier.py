@@ -63,6 +63,13 @@ class Veto:
     why: str
 
 
+#: Actions that a veto of one's own can name, and where the chain keeps it.
+_NAMED = {
+    "MEM_PREPARE_ONLINE": "prepare_online",
+    "MEM_GOING_ONLINE": "going_online",
+    "MEM_GOING_OFFLINE": "going_offline",
+}
+
 #: Hears a notification; may change the kernel's state as a driver's callback does.
 Listener = Callable[[Notification], Veto | None]
 
@@ -98,22 +105,29 @@ class NamedVeto:
 
 @dataclass(slots=True)
 class Chain:
-    """Listeners in the order of their priority.
+    """Listeners in the order of their priority, and behind them those that were put in to veto.
 
     Attributes
     ----------
     listeners : list of Listener
+    prepare_online, going_online, going_offline : NamedVeto or None
+        Who says no to ``MEM_PREPARE_ONLINE``, ``MEM_GOING_ONLINE``, ``MEM_GOING_OFFLINE``.
     """
 
     listeners: list[Listener] = field(default_factory=list)
+    prepare_online: NamedVeto | None = None
+    going_online: NamedVeto | None = None
+    going_offline: NamedVeto | None = None
 
     def __bool__(self) -> bool:
-        return bool(self.listeners)
+        return bool(self.listeners or self.prepare_online or self.going_online)
 
     def call(self, notification: Notification) -> Veto | None:
         """Tell the listeners, up to the first no where one counts."""
+        action = notification.action
         for listener in self.listeners:
             veto = listener(notification)
-            if veto is not None and notification.action in VETOABLE:
+            if veto is not None and action in VETOABLE:
                 return veto
-        return None
+        named = getattr(self, _NAMED[action]) if action in _NAMED else None
+        return None if named is None else named(notification)

@@ -217,6 +217,9 @@ class Kernel:
         What ``nr_memmap_pages`` has gained or lost without reason.
     fails_block_devices : bool
         The next add cannot create its memory blocks: an injected failure.
+    fails_allocation : int
+        Which allocation of the next add finds no page, counted from 1; 0 for none. Another
+        injected failure.
     max_pfn : int
         End of the highest page frame ever added; never shrinks.
     boot_node_pages : dict
@@ -273,6 +276,7 @@ class Kernel:
     stale_marks: PfnSet = field(default_factory=PfnSet)
     memmap_drift_nr_pages: int = 0
     fails_block_devices: bool = False
+    fails_allocation: int = 0
     max_pfn: int = 0
     online_callback: OnlineCallback | None = None
     groups: list[Group] = field(default_factory=list)

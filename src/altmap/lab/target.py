@@ -481,7 +481,7 @@ class LabMachine:
             value = getattr(step, name)
             if name == "name" or value is None:
                 continue
-            if name == "fail_block_devices":
+            if name in ("fail_block_devices", "fail_allocation"):
                 raise InputError(f"set {name}: no failure is injected into a real kernel")
             path, word = f"{_PARAMETERS}/{name}", _word(value)
             if name == "auto_online_blocks":

@@ -1,0 +1,363 @@
+"""A machine's state as cells, and working copies that know which of them they touched.
+
+A cell is one attribute of one of a machine's lasting objects (kernel, zones, parameters, devices).
+Whatever hangs below an attribute belongs to its cell. So all that a piece of work can see it sees
+through a cell. A working copy starts out empty and gets each cell when it is first asked for; what
+it holds in the end is what the work touched, whatever the work was.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import types
+from collections.abc import Callable
+from operator import attrgetter
+from typing import Any
+
+from altmap.machine import ModelMachine
+from altmap.pfn import PfnRange, PfnSet
+
+__all__ = ("Cell", "Cells", "WorkingCopy")
+
+#: An attribute of a lasting object, as ``kernel.used`` or ``zone 0 Normal.span``.
+Cell = str
+
+#: What only looks at a machine need; nothing that a step does depends on it.
+_ONLY_SHOWN = frozenset(
+    {
+        "machine._observer",
+        "machine._base_parameters",
+        "machine.notes",
+        "kernel.events",
+        "kernel.changed_blocks",
+        "kernel.shown_pages",
+        "kernel.max_pfn",
+    }
+)
+_ATOMS = frozenset({int, str, bool, bytes, float, type(None)})
+#: Contents that hang below one cell only, or never change.
+_UNWOVEN = frozenset({PfnSet, PfnRange, int, str, bool})
+
+_get, _put = object.__getattribute__, object.__setattr__
+
+
+class Cells:
+    """The cells of one machine and of all its copies.
+
+    Parameters
+    ----------
+    machine : ModelMachine
+        At its start; objects that it gains later belong to the cells that lead to them.
+
+    Attributes
+    ----------
+    names : list of Cell
+        Every cell; all else names them by their index here.
+    origin : WorkingCopy
+        The machine at its start.
+    """
+
+    def __init__(self, machine: ModelMachine) -> None:
+        kernel = machine.kernel
+        lasting: list[tuple[str, Any]] = [
+            ("machine", machine),
+            ("kernel", kernel),
+            ("parameters", kernel.tunables),
+            ("notifier", kernel.notifier),
+            ("backing", machine.backing),
+            ("devices", machine.devices),
+            ("usage", machine._usage),
+            *((f"zone {node} {name}", zone) for (node, name), zone in kernel.zones.items()),
+        ]
+        self.kinds = [_lazy(type(part)) for _, part in lasting]
+        self.names: list[Cell] = []
+        self.places: list[tuple[int, str]] = []
+        first = [part for _, part in lasting]
+        for index, (path, part) in enumerate(lasting):
+            for attribute in _attributes(type(part), part):
+                name = f"{path}.{attribute}"
+                if name not in _ONLY_SHOWN:
+                    self.names.append(name)
+                    self.places.append((index, attribute))
+        self.index = {place: cell for cell, place in enumerate(self.places)}
+        #: Cells that hold more than page sets and plain values: what hangs below one of them may
+        #: hang below another too, so they are copied and looked at together.
+        self.woven = [
+            cell
+            for cell, (index, attribute) in enumerate(self.places)
+            if type(getattr(first[index], attribute)) not in _UNWOVEN
+        ]
+        self.is_woven = frozenset(self.woven)
+        self._digests: dict[Any, int] = {}
+        self._frozen: dict[int, tuple[Any, bytes]] = {}
+        self.origin = WorkingCopy.of_machine(self, first)
+
+    def values(self, copy: WorkingCopy) -> tuple[int, ...]:
+        """Return a number for each cell: the same number means the same contents.
+
+        Numbers are 64-bit digests, so that several processes agree on them.
+        """
+        told: dict[int, Any] = {}
+        return tuple([self._number(copy.look(*place), told) for place in self.places])
+
+    def changes(self, copy: WorkingCopy, values: tuple[int, ...]) -> dict[int, int]:
+        """Return the cells that hold something else than in the copy's base, with their numbers.
+
+        Parameters
+        ----------
+        copy : WorkingCopy
+        values : tuple of int
+            The numbers of the cells in its base.
+        """
+        base, told, found = copy.base, {}, {}
+        assert base is not None
+        cells = copy.touched if copy.woven is None else copy.touched.union(self.woven)
+        for cell in cells:
+            place = self.places[cell]
+            was, now = base.look(*place), copy.look(*place)
+            if now is was or (type(now) is PfnSet and type(was) is PfnSet and now.is_copy_of(was)):
+                continue
+            number = self._number(now, told)
+            if number != values[cell]:
+                found[cell] = number
+        return found
+
+    # --- contents --------------------------------------------------------------------------
+
+    def _number(self, value: Any, told: dict[int, Any]) -> int:
+        content = self._token(value, told)
+        digest = self._digests.get(content)
+        if digest is None:
+            raw = hashlib.blake2b(repr(content).encode(), digest_size=8).digest()
+            digest = self._digests[content] = int.from_bytes(raw)
+        return digest
+
+    def _token(self, value: Any, told: dict[int, Any]) -> Any:
+        """Return something hashable that is equal for equal contents.
+
+        *told* has the contents of objects that were met already.
+        """
+        kind = type(value)
+        if kind in _ATOMS:
+            return value
+        if kind is PfnSet:
+            return value.edges()
+        token = self._token
+        if kind is dict:
+            return tuple([(token(key, told), token(item, told)) for key, item in value.items()])
+        if kind is list or kind is tuple:
+            return tuple([token(item, told) for item in value])
+        part = _PLACE_OF.get(kind)
+        if part is not None:
+            return ("part", part(value))
+        contents = told.get(id(value))
+        if contents is not None:
+            return contents
+        kept = self._frozen.get(id(value))
+        if kept is not None:
+            return kept[1]
+        if kind is set or kind is frozenset:
+            return tuple(sorted([token(item, told) for item in value], key=repr))
+        if kind is types.MethodType:
+            return (value.__func__.__qualname__, token(value.__self__, told))
+        if isinstance(value, type | types.FunctionType):
+            return value.__qualname__
+        if not _is_frozen(kind):
+            told[id(value)] = ("above", kind.__qualname__)  # of itself, should it come back
+        made: Any = (
+            kind.__qualname__,
+            *[token(_get(value, name), told) for name in _attributes(kind, value)],
+        )
+        if _is_frozen(kind):
+            # Such values stay as they are; a digest in place of the contents keeps them small.
+            made = hashlib.blake2b(repr(made).encode(), digest_size=8).digest()
+            self._frozen[id(value)] = (value, made)
+        else:
+            told[id(value)] = made
+        return made
+
+
+# --- working copies ------------------------------------------------------------------------
+
+
+class WorkingCopy:
+    """A copy of a machine that gets its cells when they are asked for.
+
+    Attributes
+    ----------
+    cells : Cells
+    base : WorkingCopy or None
+        Where cells come from; it must not change any more.
+    parts : list
+        The lasting objects.
+    touched : set of int
+        Cells that were read or set.
+    woven : dict or None
+        The cells that are copied together, once one of them was asked for.
+    """
+
+    __slots__ = ("base", "cells", "parts", "touched", "woven")
+
+    def __init__(self, cells: Cells, base: WorkingCopy | None) -> None:
+        self.cells = cells
+        self.base = base
+        self.touched: set[int] = set()
+        self.woven: dict[tuple[int, str], Any] | None = None
+        self.parts = [kind.__new__(kind) for kind in cells.kinds]
+        for index, part in enumerate(self.parts):
+            _put(part, "_copy_of", self)
+            _put(part, "_place_of", index)
+
+    @classmethod
+    def of_machine(cls, cells: Cells, parts: list[Any]) -> WorkingCopy:
+        """Return a first copy, of the lasting objects themselves."""
+        made = cls(cells, None)
+        places = {id(part): index for index, part in enumerate(parts)}
+        copied: dict[int, Any] = {part_id: made.parts[i] for part_id, i in places.items()}
+        copied[id(parts[0]._observer)] = None
+        for index, part in enumerate(parts):
+            for name in _attributes(type(part), part):
+                _put(made.parts[index], name, _copy(getattr(part, name), copied, made.parts))
+        return made
+
+    @property
+    def machine(self) -> ModelMachine:
+        """The machine."""
+        machine: ModelMachine = self.parts[0]
+        return machine
+
+    def look(self, index: int, name: str) -> Any:
+        """Return what an attribute holds without touching it."""
+        place = (index, name)
+        copy: WorkingCopy | None = self
+        while copy is not None:
+            try:
+                return _get(copy.parts[index], name)
+            except AttributeError:
+                if copy.woven is not None and place in copy.woven:
+                    return copy.woven[place]
+            copy = copy.base
+        raise AttributeError(name)
+
+    def fetch(self, index: int, name: str) -> Any:
+        """Return an attribute's contents for a part that does not have it yet."""
+        place = (index, name)
+        cell, base = self.cells.index.get(place), self.base
+        if base is None:
+            raise AttributeError(name)
+        if cell is None:
+            found = base.look(index, name)
+            return [] if type(found) is list else found.copy() if type(found) is PfnSet else found
+        self.touched.add(cell)
+        if cell not in self.cells.is_woven:
+            return _copy(base.look(index, name), {}, self.parts)
+        if self.woven is None:
+            copied: dict[int, Any] = {}
+            self.woven = {
+                each: _copy(base.look(*each), copied, self.parts)
+                for each in map(self.cells.places.__getitem__, self.cells.woven)
+            }
+        return self.woven[place]
+
+
+def _copy(value: Any, made: dict[int, Any], parts: list[Any]) -> Any:
+    kind = type(value)
+    if kind in _CONSTANT:
+        return value
+    if kind is PfnSet:
+        return value.copy()  # no machine has two names for one set
+    known = id(value)
+    if known in made:
+        return made[known]
+    part = _PLACE_OF.get(kind)
+    if part is not None:
+        return parts[part(value)]
+    copied: Any
+    if kind is list:
+        copied = [_copy(item, made, parts) for item in value] if value else []
+    elif kind is dict:
+        copied = {key: _copy(item, made, parts) for key, item in value.items()} if value else {}
+    elif kind is tuple:
+        return tuple([_copy(item, made, parts) for item in value])
+    elif kind is set:
+        copied = set(value)
+    elif kind is types.MethodType:
+        return types.MethodType(value.__func__, _copy(value.__self__, made, parts))
+    elif _is_constant(kind):
+        _CONSTANT.add(kind)
+        return value
+    else:
+        copied = object.__new__(kind)
+        made[known] = copied
+        for name in _attributes(kind, value):
+            item = _get(value, name)
+            _put(copied, name, item if type(item) in _CONSTANT else _copy(item, made, parts))
+        return copied
+    made[known] = copied
+    return copied
+
+
+#: Types whose values never change.
+_CONSTANT: set[type] = {*_ATOMS, frozenset}
+
+
+def _is_constant(kind: type) -> bool:
+    return _is_frozen(kind) or not kind.__module__.startswith("altmap.")
+
+
+def _is_frozen(kind: type) -> bool:
+    frozen = _FROZEN.get(kind)
+    if frozen is None:
+        parameters = getattr(kind, "__dataclass_params__", None)
+        frozen = _FROZEN[kind] = parameters is not None and parameters.frozen
+    return frozen
+
+
+def _attributes(kind: type, value: Any) -> list[str]:
+    """Return the names of what an object holds."""
+    slots = _SLOTS.get(kind)
+    if slots is None:
+        slots = _SLOTS[kind] = [
+            name
+            for base in reversed(kind.__mro__)
+            for name in getattr(base, "__slots__", ())
+            if not name.startswith("__")
+        ]
+    held = _get(value, "__dict__") if kind.__dictoffset__ else None
+    return slots if not held else [*slots, *sorted(held)]
+
+
+_FROZEN: dict[type, bool] = {}
+_SLOTS: dict[type, list[str]] = {}
+#: Of the types of lasting objects in working copies: what returns an object's place.
+_PLACE_OF: dict[type, Callable[[Any], int]] = {}
+_LAZY: dict[type, type] = {}
+
+
+def _lazy(kind: type) -> type:
+    """Return a subclass whose attributes are fetched by its working copy when first asked for."""
+    made = _LAZY.get(kind)
+    if made is None:
+
+        def fetch(self: Any, name: str) -> Any:
+            value = self._copy_of.fetch(self._place_of, name)
+            _put(self, name, value)
+            return value
+
+        def write(self: Any, name: str, value: Any) -> None:
+            copy = self._copy_of
+            cell = copy.cells.index.get((self._place_of, name))
+            if cell is not None:
+                copy.touched.add(cell)
+            _put(self, name, value)
+
+        members = {
+            "__slots__": ("_copy_of", "_place_of"),
+            "__getattr__": fetch,
+            "__setattr__": write,
+            "__module__": kind.__module__,
+            "__qualname__": kind.__qualname__,
+        }
+        made = _LAZY[kind] = type(kind)(kind.__name__, (kind,), members)
+        _PLACE_OF[made] = attrgetter("_place_of")
+    return made

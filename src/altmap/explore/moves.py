@@ -1,0 +1,189 @@
+"""Which steps a machine may be asked next: the operations of an exploration, made concrete."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from altmap.errors import InputError
+from altmap.explore.spec import Bounds, Operations
+from altmap.machine import ModelMachine
+from altmap.platform.qemu import dimm_space, place_dimm
+from altmap.scenario import (
+    Address,
+    Dump,
+    Fill,
+    Free,
+    Offline,
+    Online,
+    Plug,
+    Poison,
+    Region,
+    Resize,
+    SetTunables,
+    Size,
+    Step,
+    Unplug,
+    Veto,
+)
+
+__all__ = ("KINDS", "Kind")
+
+_MIB, _GIB = 1 << 20, 1 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One kind of step that may come next, apart from the others by what it depends on."""
+
+    name: str
+    steps: Callable[[ModelMachine, Operations, Bounds], Iterator[Step]]
+
+
+# --- devices -------------------------------------------------------------------------------
+
+
+def _plugs(machine: ModelMachine, operations: Operations, bounds: Bounds) -> Iterator[Step]:
+    """Yield what may arrive.
+
+    A device is named after its place, so devices that differ in nothing else are not told apart.
+    """
+    devices, kernel = machine.devices.by_id, machine.kernel
+    if len(devices) >= bounds.devices:
+        return
+    block_bytes = kernel.block_nr_pages * kernel.arch.page_size_bytes
+    nr_added = len(_added(machine))
+    for size in operations.plug:
+        if nr_added + -(-size // block_bytes) > bounds.blocks:
+            continue
+        for address, place in _places(machine, operations, size):
+            name = f"m{address // block_bytes}"
+            if address % block_bytes:
+                name += f"-{address % block_bytes // _MIB}"
+            if name not in devices:
+                yield Plug(id=name, size=size, driver=operations.driver, **place)
+
+
+def _places(
+    machine: ModelMachine, operations: Operations, size_bytes: int
+) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield where memory of a size may arrive: the address, and the plug's keys that say it.
+
+    Where the platform chooses, it takes the lowest gap; a driver that takes another one only has
+    a device with the name of this one.
+    """
+    for address in operations.address:
+        yield address, {"address": address}
+    kernel, taken = machine.kernel, machine.devices.addresses()
+    boot_end = (kernel.boot_ram.max() + 1) * kernel.arch.page_size_bytes
+    if operations.driver not in ("hyperv", "probe"):
+        if not operations.address:
+            space = dimm_space(kernel.arch.family, boot_end)
+            with contextlib.suppress(InputError):  # no gap is left
+                yield place_dimm(space, taken, size_bytes, None), {}
+        return
+    block = kernel.block_nr_pages * kernel.arch.page_size_bytes
+    ends = [end for _, end in taken]
+    last = max([*ends, boot_end, 4 * _GIB])
+    start = -(-last // block) * block
+    if operations.driver == "probe":
+        yield start, {"address": Address(start)}
+        return
+    if ends and max(ends) % block:  # the host goes on in the block where it stopped
+        yield max(ends), {"address": Address(max(ends))}
+    for offset in operations.offset or [Size(0)]:
+        end = -(-(start + offset + size_bytes) // block) * block
+        region = Region(address=Address(start), size=Size(end - start))
+        yield start + offset, {"address": Address(start + offset), "region": region}
+
+
+def _devices(machine: ModelMachine, operations: Operations, bounds: Bounds) -> Iterator[Step]:
+    for id_ in machine.devices.by_id:
+        if operations.unplug:
+            yield Unplug(id=id_)
+        for size in operations.resize:
+            yield Resize(id=id_, size=size)
+
+
+# --- memory blocks -------------------------------------------------------------------------
+
+
+def _added(machine: ModelMachine) -> list[int]:
+    """Return the memory blocks that did not boot."""
+    kernel = machine.kernel
+    return [b for b in kernel.added_blocks if not kernel.boot_ram.count(kernel.block_pfns(b))]
+
+
+def _blocks(machine: ModelMachine, operations: Operations, bounds: Bounds) -> Iterator[Step]:
+    online = machine.kernel.online_blocks
+    for ids in _together(machine, operations):
+        nr_online = sum(id_ in online for id_ in ids)
+        blocks: list[int | str] = [*ids]
+        if nr_online == 0:
+            for to in operations.online:
+                yield Online(blocks=blocks, to=to)
+        elif nr_online == len(ids) and operations.offline:
+            yield Offline(blocks=blocks)
+
+
+def _together(machine: ModelMachine, operations: Operations) -> list[list[int]]:
+    added = _added(machine)
+    if not operations.whole_devices:
+        return [[block] for block in added]
+    found = [machine.devices.blocks(id_) for id_ in machine.devices.by_id]
+    return [ids for blocks in found if (ids := [b for b in blocks if b in added])]
+
+
+# --- pages in use --------------------------------------------------------------------------
+
+
+def _uses(machine: ModelMachine, operations: Operations, bounds: Bounds) -> Iterator[Step]:
+    kernel = machine.kernel
+    for index, fill in enumerate(operations.fill):
+        name = f"f{index + 1}"
+        if machine.uses(name):
+            yield Free(id=name)
+        else:
+            yield Fill(id=name, size=fill.size, kind=fill.kind, page_size=fill.page_size)
+    if operations.poison:
+        page = kernel.arch.page_size_bytes
+        for block in _added(machine):
+            pfns = kernel.block_pfns(block)
+            middle = pfns.start + len(pfns) // 2
+            if block in kernel.online_blocks and middle not in kernel.poisoned:
+                yield Poison(address=Address(middle * page))
+
+
+# --- conditions ----------------------------------------------------------------------------
+
+
+def _vetoes(machine: ModelMachine, operations: Operations, bounds: Bounds) -> Iterator[Step]:
+    for on in operations.veto:
+        stands = getattr(machine.kernel.notifier, on) is not None
+        yield Veto(on=on, errno="none") if stands else Veto(on=on)
+
+
+def _settings(machine: ModelMachine, operations: Operations, bounds: Bounds) -> Iterator[Step]:
+    for name, values in operations.set.items():
+        for value in values:
+            if machine.parameter(name) != value:
+                yield SetTunables(**{name: value})
+
+
+def _dumps(machine: ModelMachine, operations: Operations, bounds: Bounds) -> Iterator[Step]:
+    if operations.dump:
+        yield Dump()
+
+
+#: Every kind of step, in the order in which they are tried.
+KINDS: tuple[Kind, ...] = (
+    Kind("plug", _plugs),
+    Kind("online and offline", _blocks),
+    Kind("unplug and resize", _devices),
+    Kind("fill and free", _uses),
+    Kind("veto", _vetoes),
+    Kind("set", _settings),
+    Kind("dump", _dumps),
+)

@@ -1,0 +1,269 @@
+"""The space of states: what can be done in a state, and what that comes to.
+
+A state is the numbers of its cells and the way that led there. What a step comes to is worked out
+on the model once and carried over by its footprint; see :mod:`.footprint`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import msgspec
+
+from altmap.errors import InputError
+from altmap.explore.canonical import SYMMETRIES, Symmetry
+from altmap.explore.cells import Cells, WorkingCopy
+from altmap.explore.footprint import Footprints
+from altmap.explore.moves import KINDS, Kind
+from altmap.explore.rules import Change, Rule
+from altmap.explore.spec import Exploration
+from altmap.machine import ModelMachine
+from altmap.pfn import PfnSet
+from altmap.scenario import Step
+
+__all__ = ("Broken", "Effect", "Space", "State", "Way")
+
+#: The way to a state: the way to the one before, the step's number, the state's key.
+Way = tuple["Way | None", int, int]
+
+#: A rule's name, and why it is broken.
+Broken = tuple[str, str]
+
+#: Machines that are kept to try steps on.
+_KEPT_MACHINES = 512
+
+
+@dataclass(slots=True)
+class State:
+    """One state.
+
+    Attributes
+    ----------
+    values : tuple of int
+        The number of each cell.
+    key : int
+        128 bits that stand for all of them.
+    way : Way or None
+        How it was reached; ``None`` for the start.
+    """
+
+    values: tuple[int, ...]
+    key: int
+    way: Way | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Effect:
+    """What a step comes to.
+
+    Attributes
+    ----------
+    possible : bool
+        The host does it; else nothing happens at all.
+    changes : tuple of (int, int)
+        Cells and their new numbers.
+    difference : int
+        What the state's key changes by.
+    broken : tuple of Broken
+        Rules about steps that it breaks.
+    """
+
+    possible: bool
+    changes: tuple[tuple[int, int], ...] = ()
+    difference: int = 0
+    broken: tuple[Broken, ...] = ()
+
+
+_IMPOSSIBLE = Effect(possible=False)
+
+
+@dataclass(slots=True)
+class Space:
+    """The states of a machine under an exploration's operations.
+
+    Attributes
+    ----------
+    nr_recalled, nr_worked_out : int
+        Steps whose effect was carried over, and those that ran on the model.
+    remembers : bool
+        Off, every step is run on the model: slow, and the measure of what is carried over.
+    """
+
+    exploration: Exploration
+    rules: Sequence[Rule]
+    remembers: bool = True
+    nr_recalled: int = 0
+    nr_worked_out: int = 0
+    start: State = field(init=False)
+    _origin: ModelMachine = field(init=False)
+    _cells: Cells = field(init=False)
+    _steps: dict[int, Step] = field(default_factory=dict)
+    _moves: list[tuple[Kind, Footprints[tuple[int, ...]]]] = field(init=False)
+    _effects: dict[int, Footprints[Effect]] = field(default_factory=dict)
+    _judged: dict[str, Footprints[str]] = field(default_factory=dict)
+    _bases: OrderedDict[int, WorkingCopy] = field(default_factory=OrderedDict)
+    _boot_used: PfnSet = field(init=False)
+    _marks: dict[tuple[int, int], int] = field(default_factory=dict)
+    _symmetries: list[tuple[Symmetry, frozenset[int]]] = field(init=False)
+
+    def __post_init__(self) -> None:
+        origin = ModelMachine.start(self.exploration.machine, pages=False)
+        origin.kernel.take_events()
+        self._cells = Cells(origin)
+        self._origin = self._cells.origin.machine
+        self._boot_used = self._origin.kernel.used.copy()
+        values = self._cells.values(self._cells.origin)
+        key = 0
+        for item in enumerate(values):
+            key ^= self._mark(item)
+        self.start = State(values, key)
+        names = self._cells.names
+        self._symmetries = [
+            (symmetry, frozenset(i for i, name in enumerate(names) if name in symmetry.cells))
+            for symmetry in SYMMETRIES
+        ]
+        self._moves = [(kind, Footprints()) for kind in KINDS]
+        self._judged = {rule.name: Footprints() for rule in self.rules if rule.on_state}
+
+    # --- what can be asked -----------------------------------------------------------------
+
+    def step(self, number: int) -> Step:
+        """Return a step by its number."""
+        return self._steps[number]
+
+    def moves(self, state: State) -> list[int]:
+        """Return the numbers of the steps that may be tried in a state that is alive."""
+        found: list[int] = []
+        for kind, footprints in self._moves:
+            known = footprints.recall(state.values) if self.remembers else None
+            if known is None:
+                copy, exploration = self._copy(state), self.exploration
+                steps = kind.steps(copy.machine, exploration.operations, exploration.bounds)
+                known = tuple([self._number(step) for step in steps])
+                footprints.learn(state.values, copy.touched, known)
+            found.extend(known)
+        return found
+
+    def effect(self, state: State, number: int) -> Effect:
+        """Return what a step comes to in a state."""
+        footprints = self._effects.get(number)
+        if footprints is None:
+            footprints = self._effects[number] = Footprints()
+        known = footprints.recall(state.values) if self.remembers else None
+        if known is not None:
+            self.nr_recalled += 1
+            return known
+        self.nr_worked_out += 1
+        effect, touched = self._work_out(state, number)
+        footprints.learn(state.values, touched, effect)
+        return effect
+
+    def after(self, state: State, number: int, effect: Effect) -> State:
+        """Return the state that a step leads to."""
+        values = list(state.values)
+        for cell, value in effect.changes:
+            values[cell] = value
+        key = state.key ^ effect.difference
+        return State(tuple(values), key, (state.way, number, key))
+
+    def broken(self, state: State) -> list[Broken]:
+        """Return the rules about states that a state breaks."""
+        found = []
+        for rule in self.rules:
+            if rule.on_state is None:
+                continue
+            footprints = self._judged[rule.name]
+            why = footprints.recall(state.values) if self.remembers else None
+            if why is None:
+                copy = self._copy(state)
+                why = rule.on_state(copy.machine, self._origin) or ""
+                footprints.learn(state.values, copy.touched, why)
+            if why:
+                found.append((rule.name, why))
+        return found
+
+    def steps_to(self, way: Way | None) -> list[Step]:
+        """Return the steps of a way, the first one first."""
+        return [self._steps[number] for number in numbers_of(way)]
+
+    # --- work on the model -----------------------------------------------------------------
+
+    def _copy(self, state: State) -> WorkingCopy:
+        """Return a machine in a state, to work on."""
+        return WorkingCopy(self._cells, self._base(state.way, state.key))
+
+    def _base(self, way: Way | None, key: int) -> WorkingCopy:
+        if way is None:
+            return self._cells.origin
+        known = self._bases.get(key)
+        if known is not None:
+            self._bases.move_to_end(key)
+            return known
+        before, number, _ = way
+        made = WorkingCopy(self._cells, self._base(before, 0 if before is None else before[2]))
+        made.machine.perform(self._steps[number])
+        for symmetry in SYMMETRIES:
+            symmetry.remove(made.machine, self._boot_used)
+        self._keep(key, made)
+        return made
+
+    def _keep(self, key: int, copy: WorkingCopy) -> None:
+        self._bases[key] = copy
+        if len(self._bases) > _KEPT_MACHINES:
+            self._bases.popitem(last=False)
+
+    def _work_out(self, state: State, number: int) -> tuple[Effect, set[int]]:
+        """Run a step on the model; return what it came to and the cells that it touched."""
+        step, cells = self._steps[number], self._cells
+        before, after = self._copy(state), self._copy(state)
+        try:
+            record = after.machine.perform(step)
+        except InputError:
+            return _IMPOSSIBLE, after.touched
+        changed = cells.changes(after, state.values)
+        for symmetry, about in self._symmetries:
+            if not about.isdisjoint(changed):
+                symmetry.remove(after.machine, self._boot_used)
+                changed = cells.changes(after, state.values)
+        names = frozenset(cells.names[cell] for cell in changed)
+        change = Change(before.machine, after.machine, step, record, names)
+        broken: list[Broken] = []
+        for rule in self.rules:
+            why = rule.on_step(change) if rule.on_step else None
+            if why:
+                broken.append((rule.name, why))
+        difference = 0
+        for item in changed.items():
+            difference ^= self._mark((item[0], state.values[item[0]])) ^ self._mark(item)
+        self._keep(state.key ^ difference, after)
+        touched = after.touched.union(before.touched, changed)
+        return Effect(True, tuple(sorted(changed.items())), difference, tuple(broken)), touched
+
+    # --- numbers ---------------------------------------------------------------------------
+
+    def _mark(self, item: tuple[int, int]) -> int:
+        """Return 128 random-looking bits for a cell that holds a number."""
+        mark = self._marks.get(item)
+        if mark is None:
+            raw = hashlib.blake2b(repr(item).encode(), digest_size=16).digest()
+            mark = self._marks[item] = int.from_bytes(raw)
+        return mark
+
+    def _number(self, step: Step) -> int:
+        """Return a step's number: the same in every process."""
+        raw = msgspec.json.encode(step, enc_hook=int)
+        number = int.from_bytes(hashlib.blake2b(raw, digest_size=8).digest())
+        self._steps.setdefault(number, step)
+        return number
+
+
+def numbers_of(way: Way | None) -> list[int]:
+    """Return the numbers of a way's steps, the first one first."""
+    found = []
+    while way is not None:
+        way, number, _ = way
+        found.append(number)
+    return found[::-1]
