@@ -25,38 +25,47 @@ class Symmetry:
     cells : tuple of str
         Where the difference is.
     remove : callable
-        Brings a machine into the form that stands for its like; the second argument is what was
-        in use at the start, which stays where it is.
+        Brings a machine into the form that stands for its like, and tells whether it was in
+        another; the second argument is what was in use at the start, which stays where it is.
     """
 
     cells: tuple[str, ...]
-    remove: Callable[[ModelMachine, PfnSet], None]
+    remove: Callable[[ModelMachine, PfnSet], bool]
 
 
-def _sort_devices(machine: ModelMachine, boot_used: PfnSet) -> None:
-    machine.kernel.additions.sort(key=lambda addition: addition.pfns.start)
-    devices = machine.devices.by_id
+def _sort_devices(machine: ModelMachine, boot_used: PfnSet) -> bool:
+    additions, devices = machine.kernel.additions, machine.devices.by_id
+    starts, names = [addition.pfns.start for addition in additions], list(devices)
+    kept = [device for device in devices.values() if device.kept not in ("", _KEPT)]
+    if starts == sorted(starts) and names == sorted(names) and not kept:
+        return False
+    additions.sort(key=lambda addition: addition.pfns.start)
     ordered = sorted(devices.items())
-    if [name for name, _ in ordered] != list(devices):
-        devices.clear()
-        devices.update(ordered)
-    for device in devices.values():
-        device.kept = "refused" if device.kept else ""  # the words are for people
+    devices.clear()
+    devices.update(ordered)
+    for device in kept:
+        device.kept = _KEPT
+    return True
 
 
-def _hand_out_anew(machine: ModelMachine, boot_used: PfnSet) -> None:
+#: Stands for every reason why a device was kept: the words are for people.
+_KEPT = "refused"
+
+
+def _hand_out_anew(machine: ModelMachine, boot_used: PfnSet) -> bool:
     """Give what was taken from boot memory the highest frames there, owner by owner."""
     kernel = machine.kernel
     taken = (kernel.used & kernel.boot_ram) - boot_used
     if not taken or kernel.pinned or kernel.hugetlb or kernel.poisoned:
-        return  # where some frames are special, those beside them are
+        return False  # where some frames are special, those beside them are
+    moved = False
     for zone in kernel.zones.values():
         mine = taken & zone.present
         if not mine:
             continue
         owners = _owners(kernel)
         if sum(owned.count(mine) for owned in owners) != len(mine):
-            return  # somebody here is not known: leave the frames as they are
+            return moved  # somebody here is not known: leave the frames as they are
         anew = ((kernel.managed(zone) & kernel.boot_ram) - boot_used).highest(len(mine))
         left = anew.copy()
         for owned in owners:
@@ -64,13 +73,18 @@ def _hand_out_anew(machine: ModelMachine, boot_used: PfnSet) -> None:
             if part:
                 new = left.highest(len(part))
                 left -= new
-                owned -= part
-                owned |= new
+                if new != part:
+                    owned -= part
+                    owned |= new
+                    moved = True
+        if not moved:
+            continue
         kernel.used -= mine
         kernel.used |= anew
         if kernel.movable.count(mine):
             kernel.movable -= mine
             kernel.movable |= anew & PfnSet.of(*kernel.files.values())
+    return moved
 
 
 def _owners(kernel: Kernel) -> list[PfnSet]:

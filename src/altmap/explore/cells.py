@@ -15,7 +15,7 @@ from operator import attrgetter
 from typing import Any
 
 from altmap.machine import ModelMachine
-from altmap.pfn import PfnRange, PfnSet
+from altmap.pfn import PfnSet
 
 __all__ = ("Cell", "Cells", "WorkingCopy")
 
@@ -35,8 +35,8 @@ _ONLY_SHOWN = frozenset(
     }
 )
 _ATOMS = frozenset({int, str, bool, bytes, float, type(None)})
-#: Contents that hang below one cell only, or never change.
-_UNWOVEN = frozenset({PfnSet, PfnRange, int, str, bool})
+#: An attribute of a lasting object: the object's index, the attribute's name.
+Place = tuple[int, str]
 
 _get, _put = object.__getattribute__, object.__setattr__
 
@@ -85,7 +85,7 @@ class Cells:
         self.woven = [
             cell
             for cell, (index, attribute) in enumerate(self.places)
-            if type(getattr(first[index], attribute)) not in _UNWOVEN
+            if not _hangs_alone(getattr(first[index], attribute), first)
         ]
         self.is_woven = frozenset(self.woven)
         self._digests: dict[Any, int] = {}
@@ -98,7 +98,7 @@ class Cells:
         Numbers are 64-bit digests, so that several processes agree on them.
         """
         told: dict[int, Any] = {}
-        return tuple([self._number(copy.look(*place), told) for place in self.places])
+        return tuple([self._number(copy.look(place), told) for place in self.places])
 
     def changes(self, copy: WorkingCopy, values: tuple[int, ...]) -> dict[int, int]:
         """Return the cells that hold something else than in the copy's base, with their numbers.
@@ -114,8 +114,10 @@ class Cells:
         cells = copy.touched if copy.woven is None else copy.touched.union(self.woven)
         for cell in cells:
             place = self.places[cell]
-            was, now = base.look(*place), copy.look(*place)
-            if now is was or (type(now) is PfnSet and type(was) is PfnSet and now.is_copy_of(was)):
+            was, now = base.look(place), copy.look(place)
+            if now is was or not (now or was):
+                continue  # the same, or both empty
+            if type(now) is PfnSet and type(was) is PfnSet and now.is_copy_of(was):
                 continue
             number = self._number(now, told)
             if number != values[cell]:
@@ -194,15 +196,18 @@ class WorkingCopy:
         Cells that were read or set.
     woven : dict or None
         The cells that are copied together, once one of them was asked for.
+    resolved : dict
+        What was found further down, to be found at once.
     """
 
-    __slots__ = ("base", "cells", "parts", "touched", "woven")
+    __slots__ = ("base", "cells", "parts", "resolved", "touched", "woven")
 
     def __init__(self, cells: Cells, base: WorkingCopy | None) -> None:
         self.cells = cells
         self.base = base
         self.touched: set[int] = set()
-        self.woven: dict[tuple[int, str], Any] | None = None
+        self.woven: dict[Place, Any] | None = None
+        self.resolved: dict[Place, Any] = {}
         self.parts = [kind.__new__(kind) for kind in cells.kinds]
         for index, part in enumerate(self.parts):
             _put(part, "_copy_of", self)
@@ -226,38 +231,55 @@ class WorkingCopy:
         machine: ModelMachine = self.parts[0]
         return machine
 
-    def look(self, index: int, name: str) -> Any:
+    def look(self, place: Place) -> Any:
         """Return what an attribute holds without touching it."""
-        place = (index, name)
-        copy: WorkingCopy | None = self
-        while copy is not None:
-            try:
-                return _get(copy.parts[index], name)
-            except AttributeError:
-                if copy.woven is not None and place in copy.woven:
-                    return copy.woven[place]
-            copy = copy.base
-        raise AttributeError(name)
+        try:
+            return _get(self.parts[place[0]], place[1])
+        except AttributeError:
+            pass
+        found = self.resolved.get(place, self)
+        if found is self:
+            if self.woven is not None and place in self.woven:
+                found = self.woven[place]
+            elif self.base is None:
+                raise AttributeError(place[1])
+            else:
+                found = self.base.look(place)
+            self.resolved[place] = found
+        return found
 
-    def fetch(self, index: int, name: str) -> Any:
+    def fetch(self, place: Place) -> Any:
         """Return an attribute's contents for a part that does not have it yet."""
-        place = (index, name)
         cell, base = self.cells.index.get(place), self.base
         if base is None:
-            raise AttributeError(name)
+            raise AttributeError(place[1])
+        found = base.look(place)
         if cell is None:
-            found = base.look(index, name)
             return [] if type(found) is list else found.copy() if type(found) is PfnSet else found
         self.touched.add(cell)
+        if type(found) in _CONSTANT:
+            return found
         if cell not in self.cells.is_woven:
-            return _copy(base.look(index, name), {}, self.parts)
+            return _copy(found, {}, self.parts)
         if self.woven is None:
             copied: dict[int, Any] = {}
             self.woven = {
-                each: _copy(base.look(*each), copied, self.parts)
+                each: _copy(base.look(each), copied, self.parts)
                 for each in map(self.cells.places.__getitem__, self.cells.woven)
             }
+            self.resolved.clear()
         return self.woven[place]
+
+
+def _hangs_alone(value: Any, lasting: list[Any]) -> bool:
+    """Tell whether contents are of a type that hangs below one cell only, or never changes."""
+    kind = type(value)
+    if kind is dict:
+        return bool(value) and all(_hangs_alone(item, lasting) for item in value.values())
+    if kind is types.MethodType:
+        return any(value.__self__ is part for part in lasting)
+    alone = kind is PfnSet or (value is not None and (kind in _CONSTANT or _is_constant(kind)))
+    return (alone and kind not in (list, tuple, set)) or any(value is part for part in lasting)
 
 
 def _copy(value: Any, made: dict[int, Any], parts: list[Any]) -> Any:
@@ -340,7 +362,7 @@ def _lazy(kind: type) -> type:
     if made is None:
 
         def fetch(self: Any, name: str) -> Any:
-            value = self._copy_of.fetch(self._place_of, name)
+            value = self._copy_of.fetch((self._place_of, name))
             _put(self, name, value)
             return value
 

@@ -225,8 +225,7 @@ class Space:
             return _IMPOSSIBLE, after.touched
         changed = cells.changes(after, state.values)
         for symmetry, about in self._symmetries:
-            if not about.isdisjoint(changed):
-                symmetry.remove(after.machine, self._boot_used)
+            if not about.isdisjoint(changed) and symmetry.remove(after.machine, self._boot_used):
                 changed = cells.changes(after, state.values)
         names = frozenset(cells.names[cell] for cell in changed)
         change = Change(before.machine, after.machine, step, record, names)
