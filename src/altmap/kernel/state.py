@@ -424,7 +424,10 @@ class Kernel:
 
     def addition_of(self, pfn: int) -> Addition | None:
         """Return the add that brought the page frame, ``None`` for boot memory."""
-        return next((add for add in self.additions if pfn in add.pfns), None)
+        for add in reversed(self.additions):  # the newest is asked for most
+            if add.pfns.start <= pfn < add.pfns.end:
+                return add
+        return None
 
     def node_of(self, pfn: int) -> int | None:
         """Return the node that a page frame of an existing block belongs to."""
