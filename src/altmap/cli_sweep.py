@@ -90,7 +90,7 @@ def _check(args: argparse.Namespace) -> None:
 def _run(args: argparse.Namespace, grid: Any) -> int:
     from altmap.progress import progress
     from altmap.report.ledger import require_charts
-    from altmap.sweep.output import write_summary
+    from altmap.sweep.files import write_summary
     from altmap.sweep.pool import cluster, processes
     from altmap.sweep.runner import run
     from altmap.sweep.store import open_store, require_polars

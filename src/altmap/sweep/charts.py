@@ -8,7 +8,7 @@ from typing import Any
 from altmap.pfn import format_size
 from altmap.sweep.summary import Summary
 
-__all__ = ("chart_svgs", "label")
+__all__ = ("chart_svgs", "word")
 
 _COLOURS = ["#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#999999"]
 _FAILED = {"refused": "#e69f00", "fault": "#d55e00"}
@@ -41,12 +41,13 @@ def chart_svgs(summary: Summary, title: str) -> dict[str, str]:
     }
 
 
-def label(group: dict[str, Any], by: Sequence[str]) -> str:
+def _label(group: dict[str, Any], by: Sequence[str]) -> str:
     """Return what a group is, in words."""
-    return " · ".join(_word(name, group[name]) for name in by)
+    return " · ".join(word(name, group[name]) for name in by)
 
 
-def _word(name: str, value: Any) -> str:
+def word(name: str, value: Any) -> str:
+    """Return a value of a column as people read it."""
     if isinstance(value, int) and name.endswith("_bytes"):
         return format_size(value)
     if name == "release":
@@ -66,7 +67,7 @@ def _values(
             made.append(
                 {
                     "at": at,
-                    "group": label(group, by),
+                    "group": _label(group, by),
                     "what": _NAMES.get(column, column) if len(columns) > 1 else "",
                     "order": order,
                     "value": 0 if value is None else round(value, 4),

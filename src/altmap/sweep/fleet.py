@@ -140,7 +140,7 @@ def _csv(path: Path) -> Iterator[dict[str, Any]]:
     with path.open(encoding="utf-8-sig", newline="") as file:
         for line in csv.DictReader(file):
             if None in line:
-                raise InputError(f"trace {path}: {line[None]} has no column")  # type: ignore[index]
+                raise InputError(f"trace {path}: {line[None]} has no column")
             yield line
 
 

@@ -15,6 +15,7 @@ from concurrent.futures import CancelledError, Executor, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from multiprocessing.connection import wait
+from typing import Any
 
 from altmap.errors import InputError
 from altmap.policies import load_policy
@@ -23,6 +24,9 @@ from altmap.sweep.store import parquet
 from altmap.sweep.walk import rows_of
 
 __all__ = ("Pool", "cluster", "processes", "run_slice")
+
+
+_CONNECT_SECONDS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +44,8 @@ class Pool:
         When one worker dies, all that runs is lost, and the executor with it.
     gone : tuple of exception types
         Nobody is left who could do the work.
+    close : callable
+        Lets go of what the executors came from.
     """
 
     make: Callable[[], Executor]
@@ -47,6 +53,7 @@ class Pool:
     died: tuple[type[BaseException], ...]
     breaks: bool
     gone: tuple[type[BaseException], ...] = ()
+    close: Callable[[], None] = lambda: None
 
 
 def run_slice(part: Slice) -> bytes:
@@ -95,7 +102,7 @@ def cluster(address: str) -> Pool:
             f"--cluster: needs the Python module {error.name!r}: pip install 'altmap[cluster]'"
         ) from error
     try:
-        client = Client(address, timeout=10)
+        client: Any = Client(address, timeout=_CONNECT_SECONDS)  # type: ignore[no-untyped-call]
     except (OSError, ValueError) as error:
         raise InputError(f"--cluster {address}: no scheduler of Dask answers there") from error
     nr_workers = sum(client.nthreads().values())
@@ -107,4 +114,5 @@ def cluster(address: str) -> Pool:
         executor: Executor = client.get_executor(pure=False)
         return executor
 
-    return Pool(make, nr_workers, (KilledWorker,), breaks=False, gone=(OSError, CancelledError))
+    gone = (OSError, CancelledError)
+    return Pool(make, nr_workers, (KilledWorker,), breaks=False, gone=gone, close=client.close)

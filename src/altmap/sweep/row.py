@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args, get_type_hints
 
 import msgspec
 
+from altmap.errors import InputError
 from altmap.kernel.accounting import ACCOUNTINGS
 from altmap.kernel.hugetlb import hugepage_sizes_bytes
 from altmap.kernel.pool import aligned_chunks
@@ -313,7 +314,7 @@ def row_of_run(
         gigantic_before=start.gigantic,
         gigantic_page_bytes=_gigantic_nr_pages(machine.kernel) * page,
     )
-    _describe(row, machine, boot_bytes(point.data["machine"]))
+    _describe(row, machine)
     if failed is not None:
         _blame(row, point, failed, records[failed])
     if machine.crashed:
@@ -348,11 +349,20 @@ def _labels(point: Point) -> dict[str, Any]:
         "scenario": point.number,
         "member": point.member,
         **{key: str(machine.get(key, "")) for key in _LABELS},
+        "boot_bytes": _boot_bytes(machine),
+        "nodes": max(1, len(machine.get("nodes", ()))),
         "driver": asked.driver if asked else _plugged_by(point.data["steps"]),
         "backing": asked.backing if asked else "",
         "requests": ", ".join(map(_signed, asked.added_bytes)) if asked else "",
         "settings": " ".join(f"{key}={_text(value)}" for key, value in sorted(others.items())),
     }
+
+
+def _boot_bytes(machine: dict[str, Any]) -> int | None:
+    try:
+        return boot_bytes(machine)
+    except InputError:
+        return None
 
 
 def _signed(size_bytes: int) -> str:
@@ -380,17 +390,15 @@ def _asked_bytes(point: Point, scenario: Scenario) -> int:
     return sum(sizes.values())
 
 
-def _describe(row: Row, machine: ModelMachine, boot: int) -> None:
+def _describe(row: Row, machine: ModelMachine) -> None:
     """Fill in the machine's parameters as they are in force."""
     kernel = machine.kernel
     page, tunables, policy = kernel.arch.page_size_bytes, kernel.tunables, kernel.policy
-    row.boot_bytes = boot
     row.arch, row.release, row.page_size_bytes = kernel.arch.name, kernel.release.name, page
     row.policy, row.placement = policy.name, policy.placement.name
     known = (name for name, each in ACCOUNTINGS.items() if each == policy.accounting)
     row.accounting = next(known, "own")
     row.block_size_bytes = kernel.block_nr_pages * page
-    row.nodes = len(kernel.boot_node_pages)
     row.memmap_on_memory = tunables.memmap_on_memory
     row.online_policy = tunables.online_policy
     row.auto_online_blocks = tunables.auto_online_blocks

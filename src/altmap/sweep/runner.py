@@ -83,7 +83,7 @@ class _Run:
                     continue
                 if self.pool.breaks:
                     dead += [part for future in list(self.running) if (part := self._take(future))]
-                    executor.shutdown(wait=True, cancel_futures=True)
+                    executor.shutdown()
                     executor = self.pool.make()
                 self._mourn(dead)
         except self.pool.gone as error:
@@ -92,7 +92,10 @@ class _Run:
                 "and the same command carries on"
             ) from error
         finally:
-            executor.shutdown(wait=True, cancel_futures=True)
+            for future in self.running:
+                future.cancel()
+            executor.shutdown()
+            self.pool.close()
 
     def _submit(self, executor: Executor) -> bool:
         """Give the pool what it can take; false if nothing is left to wait for."""

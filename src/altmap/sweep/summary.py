@@ -17,6 +17,8 @@ __all__ = ("Summary", "group_columns", "summarise")
 
 _GIB = 1 << 30
 _MOST_FAILURES = 20
+#: Groups that a table has at most by itself: faster dimensions are then left out.
+_MOST_GROUPS = 64
 #: Columns that keys of a grid show in.
 _SHOWN_AS = {"memory": "boot_bytes", "block_size": "block_size_bytes",
              "page_size": "page_size_bytes", "added": "requests"}  # fmt: skip
@@ -44,7 +46,7 @@ class Summary:
 
 
 def group_columns(grid: Grid, asked: Sequence[str] = ()) -> tuple[str, ...]:
-    """Return the columns to group by: those asked for, else those of what varies.
+    """Return the columns to group by: those asked for, else what varies, the slowest first.
 
     Raises
     ------
@@ -56,10 +58,12 @@ def group_columns(grid: Grid, asked: Sequence[str] = ()) -> tuple[str, ...]:
             raise InputError(f"--by {name!r}: need a column, one of {', '.join(COLUMNS)}")
     if asked:
         return tuple(dict.fromkeys(asked))
-    names = [_SHOWN_AS.get(each.key, each.key) for each in grid.dimensions if len(each.values) > 1]
-    names = [name if name in COLUMNS else "settings" for name in names]
-    if grid.fleet:
-        names.append("driver")
+    names, nr_groups = ["driver"] if grid.fleet else [], 1
+    for each in grid.dimensions:
+        nr_groups *= len(each.values)
+        if len(each.values) > 1 and each.key != "added" and nr_groups <= _MOST_GROUPS:
+            shown = _SHOWN_AS.get(each.key, each.key)
+            names.append(shown if shown in COLUMNS else "settings")
     return tuple(dict.fromkeys(names)) or ("driver",)
 
 
@@ -76,7 +80,7 @@ def summarise(rows: pl.LazyFrame, by: Sequence[str]) -> Summary:
             scenarios=pl.len(),
             first=pl.col("scenario").min(),
             why=pl.col("why").sort_by("scenario").first(),
-        )  # fmt: skip
+        )
         .sort("scenarios", "first", descending=[True, False])
         .head(_MOST_FAILURES)
         .collect(engine="streaming")

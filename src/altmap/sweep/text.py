@@ -8,7 +8,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from altmap.report.tables import plain_table
-from altmap.sweep.charts import label
+from altmap.sweep.charts import word
 from altmap.sweep.summary import Summary
 
 __all__ = ("summary_text",)
@@ -44,12 +44,13 @@ def _table(title: str) -> Table:
 
 def _groups(summary: Summary) -> Table:
     table = _table(f"By {', '.join(summary.by)}")
-    table.add_column("group")
+    for name in summary.by:
+        table.add_column(name.removesuffix("_bytes"), overflow="fold")
     for name, _, _ in _COLUMNS:
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", no_wrap=True)
     for group in summary.groups[:_MOST_GROUPS]:
         cells = [_cell(group[column], spec) for _, column, spec in _COLUMNS]
-        table.add_row(label(group, summary.by), *cells)
+        table.add_row(*(word(name, group[name]) for name in summary.by), *cells)
     return table
 
 
