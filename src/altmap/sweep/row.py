@@ -443,8 +443,8 @@ def _measure(row: Row, machine: ModelMachine, start: Look) -> None:
     row.gigantic_after = now.gigantic
     row.gigantic_lost = _gigantic_lost(kernel, online)
     zones = kernel.zones.values()
-    row.movable_bytes = page * sum(len(z.present) for z in zones if z.name == MOVABLE)
-    row.kernel_bytes = page * sum(len(z.present) for z in zones if z.name != MOVABLE)
+    row.movable_bytes = page * sum(kernel.nr_present(z) for z in zones if z.name == MOVABLE)
+    row.kernel_bytes = page * sum(kernel.nr_present(z) for z in zones if z.name != MOVABLE)
     row.movable_ratio = row.movable_bytes / row.kernel_bytes if row.kernel_bytes else None
 
 
