@@ -19,7 +19,7 @@ from altmap.scenario import (
     Size,
     VetoOn,
     check_machine,
-    decode_size_or_address,
+    decode_value,
     set_machine_keys,
 )
 
@@ -135,7 +135,7 @@ def load_exploration(path: Path, settings: Sequence[str] = ()) -> Exploration:
     data.setdefault("name", path.stem)
     try:
         set_machine_keys(data, settings)
-        made: Exploration = msgspec.convert(data, Exploration, dec_hook=decode_size_or_address)
+        made: Exploration = msgspec.convert(data, Exploration, dec_hook=decode_value)
         _check(made)
     except (InputError, msgspec.ValidationError) as error:
         raise InputError(f"exploration {path}: {error}") from error
