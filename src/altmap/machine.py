@@ -198,9 +198,10 @@ class ModelMachine:
         """What was plugged, by whichever driver."""
         return self._devices
 
-    def uses(self, name: str) -> bool:
-        """Tell whether the pages of a step ``fill`` are in use."""
-        return self._usage.has(name)
+    @property
+    def usage(self) -> Usage:
+        """Who uses which pages, by the names that steps ``fill`` gave."""
+        return self._usage
 
     def parameter(self, name: str) -> object:
         """Return what a key of the step ``set`` is now."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import types
 from collections.abc import Callable
+from enum import Enum
 from operator import attrgetter
 from typing import Any
 
@@ -34,7 +35,7 @@ _ONLY_SHOWN = frozenset(
         "kernel.max_pfn",
     }
 )
-_ATOMS = frozenset({int, str, bool, bytes, float, type(None)})
+_ATOMS: frozenset[type] = frozenset({int, str, bool, bytes, float, type(None)})
 #: An attribute of a lasting object: the object's index, the attribute's name.
 Place = tuple[int, str]
 
@@ -58,18 +59,8 @@ class Cells:
     """
 
     def __init__(self, machine: ModelMachine) -> None:
-        kernel = machine.kernel
-        lasting: list[tuple[str, Any]] = [
-            ("machine", machine),
-            ("kernel", kernel),
-            ("parameters", kernel.tunables),
-            ("notifier", kernel.notifier),
-            ("backing", machine.backing),
-            ("devices", machine.devices),
-            ("usage", machine._usage),
-            *((f"zone {node} {name}", zone) for (node, name), zone in kernel.zones.items()),
-        ]
-        self.kinds = [_lazy(type(part)) for _, part in lasting]
+        lasting = _lasting(machine)
+        self.kinds: list[type[Any]] = [_lazy(type(part)) for _, part in lasting]
         self.names: list[Cell] = []
         self.places: list[tuple[int, str]] = []
         first = [part for _, part in lasting]
@@ -90,7 +81,11 @@ class Cells:
         self.is_woven = frozenset(self.woven)
         self._digests: dict[Any, int] = {}
         self._frozen: dict[int, tuple[Any, bytes]] = {}
-        self.origin = WorkingCopy.of_machine(self, first)
+        self.origin = self.snapshot(machine)
+
+    def snapshot(self, machine: ModelMachine) -> WorkingCopy:
+        """Return a whole copy of a machine of the same kind."""
+        return WorkingCopy.of_parts(self, [part for _, part in _lasting(machine)])
 
     def values(self, copy: WorkingCopy) -> tuple[int, ...]:
         """Return a number for each cell: the same number means the same contents.
@@ -109,7 +104,9 @@ class Cells:
         values : tuple of int
             The numbers of the cells in its base.
         """
-        base, told, found = copy.base, {}, {}
+        base = copy.base
+        told: dict[int, Any] = {}
+        found: dict[int, int] = {}
         assert base is not None
         cells = copy.touched if copy.woven is None else copy.touched.union(self.woven)
         for cell in cells:
@@ -164,6 +161,8 @@ class Cells:
             return (value.__func__.__qualname__, token(value.__self__, told))
         if isinstance(value, type | types.FunctionType):
             return value.__qualname__
+        if isinstance(value, Enum):
+            return str(value)
         if not _is_frozen(kind):
             told[id(value)] = ("above", kind.__qualname__)  # of itself, should it come back
         made: Any = (
@@ -177,6 +176,21 @@ class Cells:
         else:
             told[id(value)] = made
         return made
+
+
+def _lasting(machine: ModelMachine) -> list[tuple[str, Any]]:
+    """Return a machine's lasting objects with the names that their cells begin with."""
+    kernel = machine.kernel
+    return [
+        ("machine", machine),
+        ("kernel", kernel),
+        ("parameters", kernel.tunables),
+        ("notifier", kernel.notifier),
+        ("backing", machine.backing),
+        ("devices", machine.devices),
+        ("usage", machine.usage),
+        *((f"zone {node} {name}", zone) for (node, name), zone in kernel.zones.items()),
+    ]
 
 
 # --- working copies ------------------------------------------------------------------------
@@ -208,13 +222,13 @@ class WorkingCopy:
         self.touched: set[int] = set()
         self.woven: dict[Place, Any] | None = None
         self.resolved: dict[Place, Any] = {}
-        self.parts = [kind.__new__(kind) for kind in cells.kinds]
+        self.parts = [object.__new__(kind) for kind in cells.kinds]
         for index, part in enumerate(self.parts):
             _put(part, "_copy_of", self)
             _put(part, "_place_of", index)
 
     @classmethod
-    def of_machine(cls, cells: Cells, parts: list[Any]) -> WorkingCopy:
+    def of_parts(cls, cells: Cells, parts: list[Any]) -> WorkingCopy:
         """Return a first copy, of the lasting objects themselves."""
         made = cls(cells, None)
         places = {id(part): index for index, part in enumerate(parts)}
@@ -324,7 +338,8 @@ _CONSTANT: set[type] = {*_ATOMS, frozenset}
 
 
 def _is_constant(kind: type) -> bool:
-    return _is_frozen(kind) or not kind.__module__.startswith("altmap.")
+    plain = issubclass(kind, Enum | int | str | bytes)
+    return plain or _is_frozen(kind) or not kind.__module__.startswith("altmap.")
 
 
 def _is_frozen(kind: type) -> bool:

@@ -7,8 +7,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
+
 from altmap.errors import InputError
-from altmap.explore.spec import Bounds, Operations
+from altmap.explore.spec import Exploration, Operations
 from altmap.machine import ModelMachine
 from altmap.platform.qemu import dimm_space, place_dimm
 from altmap.scenario import (
@@ -39,17 +41,18 @@ class Kind:
     """One kind of step that may come next, apart from the others by what it depends on."""
 
     name: str
-    steps: Callable[[ModelMachine, Operations, Bounds], Iterator[Step]]
+    steps: Callable[[ModelMachine, Exploration], Iterator[Step]]
 
 
 # --- devices -------------------------------------------------------------------------------
 
 
-def _plugs(machine: ModelMachine, operations: Operations, bounds: Bounds) -> Iterator[Step]:
+def _plugs(machine: ModelMachine, exploration: Exploration) -> Iterator[Step]:
     """Yield what may arrive.
 
     A device is named after its place, so devices that differ in nothing else are not told apart.
     """
+    operations, bounds = exploration.operations, exploration.bounds
     devices, kernel = machine.devices.by_id, machine.kernel
     if len(devices) >= bounds.devices:
         return
@@ -99,7 +102,8 @@ def _places(
         yield start + offset, {"address": Address(start + offset), "region": region}
 
 
-def _devices(machine: ModelMachine, operations: Operations, bounds: Bounds) -> Iterator[Step]:
+def _devices(machine: ModelMachine, exploration: Exploration) -> Iterator[Step]:
+    operations = exploration.operations
     for id_ in machine.devices.by_id:
         if operations.unplug:
             yield Unplug(id=id_)
@@ -116,8 +120,8 @@ def _added(machine: ModelMachine) -> list[int]:
     return [b for b in kernel.added_blocks if not kernel.boot_ram.count(kernel.block_pfns(b))]
 
 
-def _blocks(machine: ModelMachine, operations: Operations, bounds: Bounds) -> Iterator[Step]:
-    online = machine.kernel.online_blocks
+def _blocks(machine: ModelMachine, exploration: Exploration) -> Iterator[Step]:
+    operations, online = exploration.operations, machine.kernel.online_blocks
     for ids in _together(machine, operations):
         nr_online = sum(id_ in online for id_ in ids)
         blocks: list[int | str] = [*ids]
@@ -139,11 +143,11 @@ def _together(machine: ModelMachine, operations: Operations) -> list[list[int]]:
 # --- pages in use --------------------------------------------------------------------------
 
 
-def _uses(machine: ModelMachine, operations: Operations, bounds: Bounds) -> Iterator[Step]:
-    kernel = machine.kernel
+def _uses(machine: ModelMachine, exploration: Exploration) -> Iterator[Step]:
+    operations, kernel = exploration.operations, machine.kernel
     for index, fill in enumerate(operations.fill):
         name = f"f{index + 1}"
-        if machine.uses(name):
+        if machine.usage.has(name):
             yield Free(id=name)
         else:
             yield Fill(id=name, size=fill.size, kind=fill.kind, page_size=fill.page_size)
@@ -159,21 +163,21 @@ def _uses(machine: ModelMachine, operations: Operations, bounds: Bounds) -> Iter
 # --- conditions ----------------------------------------------------------------------------
 
 
-def _vetoes(machine: ModelMachine, operations: Operations, bounds: Bounds) -> Iterator[Step]:
-    for on in operations.veto:
+def _vetoes(machine: ModelMachine, exploration: Exploration) -> Iterator[Step]:
+    for on in exploration.operations.veto:
         stands = getattr(machine.kernel.notifier, on) is not None
         yield Veto(on=on, errno="none") if stands else Veto(on=on)
 
 
-def _settings(machine: ModelMachine, operations: Operations, bounds: Bounds) -> Iterator[Step]:
-    for name, values in operations.set.items():
+def _settings(machine: ModelMachine, exploration: Exploration) -> Iterator[Step]:
+    for name, values in exploration.operations.set.items():
         for value in values:
             if machine.parameter(name) != value:
-                yield SetTunables(**{name: value})
+                yield msgspec.convert({"do": "set", name: value}, SetTunables)
 
 
-def _dumps(machine: ModelMachine, operations: Operations, bounds: Bounds) -> Iterator[Step]:
-    if operations.dump:
+def _dumps(_machine: ModelMachine, exploration: Exploration) -> Iterator[Step]:
+    if exploration.operations.dump:
         yield Dump()
 
 

@@ -1,20 +1,22 @@
-"""Breadth-first search: the shortest sequence of steps that breaks each rule."""
+"""Breadth-first search, level by level: the shortest sequence of steps that breaks each rule."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
-from altmap.explore.space import Broken, Space, State, Way
+from altmap.explore.share import Carried, Kept, Limits, Report, Share
+from altmap.explore.space import Space
 from altmap.scenario import Step
 
-__all__ = ("Found", "Result", "search")
+__all__ = ("Found", "Local", "Process", "Result", "search")
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A broken rule, and the shortest way to break it."""
+    """A broken rule, and a shortest way to break it."""
 
     rule: str
     why: str
@@ -31,71 +33,163 @@ class Result:
         One for each broken rule, the shortest first.
     nr_states, nr_transitions : int
         Different states, and steps tried that the host does.
+    nr_worked_out : int
+        Steps that ran on the model; what the others come to was carried over.
     depth : int
         Steps up to which every sequence was tried.
     ended_by : str
         Which limit ended it before the bounds did, empty if none.
+    whole : bool
+        Every state that can be reached was seen, however many steps it takes.
     """
 
     found: list[Found] = field(default_factory=list)
     nr_states: int = 1
     nr_transitions: int = 0
+    nr_worked_out: int = 0
     depth: int = 0
     ended_by: str = ""
+    whole: bool = False
+
+
+class Process(Protocol):
+    """A share of the search, wherever it runs."""
+
+    def begin(self, states: Sequence[Carried], steps: dict[int, Step], limits: Limits) -> None:
+        """Take states over, and expand a level."""
+        ...
+
+    def end(self) -> Report:
+        """Return what became of the level."""
+        ...
+
+    def keep(self) -> Kept:
+        """Return what another run needs to go on."""
+        ...
+
+    def go_on(self, kept: Kept) -> None:
+        """Take one's share of what an earlier run has left."""
+        ...
+
+
+class Local:
+    """A share in this process."""
+
+    def __init__(self, share: Share) -> None:
+        self._share = share
+        self._report = Report()
+
+    def begin(self, states: Sequence[Carried], steps: dict[int, Step], limits: Limits) -> None:
+        """Take states over, and expand a level."""
+        self._report = Report()
+        self._share.take(states, steps, self._report)
+        self._share.expand(limits, self._report)
+
+    def end(self) -> Report:
+        """Return what became of the level."""
+        return self._report
+
+    def keep(self) -> Kept:
+        """Return what another run needs to go on."""
+        return self._share.keep()
+
+    def go_on(self, kept: Kept) -> None:
+        """Take one's share of what an earlier run has left."""
+        self._share.go_on(kept)
 
 
 def search(
     space: Space,
+    processes: Sequence[Process] | None = None,
     *,
     seconds: float | None = None,
+    most_bytes: int | None = None,
     first_only: bool = False,
-    look: Callable[[Result, int], None] = lambda result, waiting: None,
+    result: Result | None = None,
+    look: Callable[[Result, int], None] | None = None,
 ) -> Result:
-    """Search a space level by level."""
-    bounds = space.exploration.bounds
-    result, open_rules = Result(), {rule.name for rule in space.rules}
-    deadline = None if seconds is None else time.monotonic() + seconds
-    seen = {space.start.key}
+    """Search a space within its bounds.
 
-    def tell(broken: tuple[Broken, ...] | list[Broken], way: Way | None) -> None:
-        for name, why in broken:
-            if name in open_rules:
-                open_rules.discard(name)
-                result.found.append(Found(name, why, tuple(space.steps_to(way))))
-
-    tell(space.broken(space.start), None)
-    level = [space.start]
-    while level and result.depth < bounds.depth:
-        following: list[State] = []
-        for state in level:
-            for number in space.moves(state):
-                effect = space.effect(state, number)
-                if not effect.possible:
-                    continue
-                result.nr_transitions += 1
-                if effect.broken:
-                    tell(effect.broken, (state.way, number, 0))
-                key = state.key ^ effect.difference
-                if key in seen:
-                    continue
-                seen.add(key)
-                new = space.after(state, number, effect)
-                following.append(new)
-                broken = space.broken(new)
-                if broken:
-                    tell(broken, new.way)
-            if deadline is not None and time.monotonic() > deadline:
-                result.ended_by = "time"
-                break
-            if len(seen) > bounds.states:
-                result.ended_by = "states"
-                break
-            if not open_rules or (first_only and result.found):
-                break
-        result.nr_states = len(seen)
-        if result.ended_by or not open_rules or (first_only and result.found):
+    Parameters
+    ----------
+    space : Space
+    processes : sequence of Process, optional
+        Who shares the work; this process alone by default.
+    seconds : float, optional
+        Time after which the search ends.
+    most_bytes : int, optional
+        Memory of all processes together.
+    first_only : bool
+        The first broken rule is enough.
+    result : Result, optional
+        Of an earlier run that the processes go on from.
+    look : callable, optional
+        Called after each level with the result so far and the states that wait.
+    """
+    parts = processes or [Local(Share(space))]
+    nr_parts = len(parts)
+    limits = Limits(
+        None if seconds is None else time.monotonic() + seconds,
+        space.exploration.bounds.states // nr_parts,
+        (1 << 62) if most_bytes is None else most_bytes // nr_parts,
+    )
+    incoming: list[list[Carried]] = [[] for _ in parts]
+    if result is None:
+        result = Result()
+        start = space.start
+        incoming[Share(space, 0, nr_parts).owner(start.values) % nr_parts].append(
+            (start.values, start.key, [])
+        )
+    open_rules = {rule.name for rule in space.rules} - {found.rule for found in result.found}
+    steps: dict[int, Step] = {}
+    most_depth = space.exploration.bounds.depth
+    while True:
+        for part, states in zip(parts, incoming, strict=True):
+            part.begin(states, steps, limits)
+        reports = [part.end() for part in parts]
+        steps = {number: step for report in reports for number, step in report.steps.items()}
+        space.know(steps)
+        incoming = [[s for report in reports for s in report.outgoing[i]] for i in range(nr_parts)]
+        _tell(result, reports, open_rules, space)
+        result.nr_transitions += sum(report.nr_transitions for report in reports)
+        result.nr_worked_out = sum(report.nr_worked_out for report in reports)
+        result.nr_states = sum(report.nr_states for report in reports)
+        result.ended_by = next((r.ended_by for r in reports if r.ended_by), "")
+        nr_waiting = sum(report.nr_waiting for report in reports) + sum(map(len, incoming))
+        if result.ended_by:
             break
         result.depth += 1
-        level = following
-        look(result, len(level))
+        result.whole = not nr_waiting
+        if look is not None:
+            look(result, nr_waiting)
+        if not nr_waiting or result.depth >= most_depth or not open_rules:
+            break
+        if first_only and result.found:
+            break
+    _hand_over(parts, incoming, steps)
     return result
+
+
+def _tell(result: Result, reports: Sequence[Report], open_rules: set[str], space: Space) -> None:
+    """Keep the first way in which each rule was broken in a level."""
+    for rule in [rule.name for rule in space.rules if rule.name in open_rules]:
+        ways = [report.found[rule] for report in reports if rule in report.found]
+        if ways:
+            why, numbers = min(ways, key=lambda way: (len(way[1]), way[1]))
+            open_rules.discard(rule)
+            found = Found(rule, why, tuple(space.steps[number] for number in numbers))
+            result.found.append(found)
+    result.found.sort(key=lambda found: len(found.steps))
+
+
+def _hand_over(
+    parts: Sequence[Process], incoming: list[list[Carried]], steps: dict[int, Step]
+) -> None:
+    """Let the processes take what was still on its way, so that it is kept."""
+    past = Limits(deadline=0.0)
+    for part, states in zip(parts, incoming, strict=True):
+        if states:
+            part.begin(states, steps, past)
+    for part, states in zip(parts, incoming, strict=True):
+        if states:
+            part.end()

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
 
 from altmap.errors import InputError
 from altmap.explore.canonical import SYMMETRIES, Symmetry
-from altmap.explore.cells import Cells, WorkingCopy
+from altmap.explore.cells import Cell, Cells, WorkingCopy
 from altmap.explore.footprint import Footprints
 from altmap.explore.moves import KINDS, Kind
 from altmap.explore.rules import Change, Rule
@@ -69,12 +69,15 @@ class Effect:
         What the state's key changes by.
     broken : tuple of Broken
         Rules about steps that it breaks.
+    ends : bool
+        The kernel dies of it, so nothing comes after.
     """
 
     possible: bool
     changes: tuple[tuple[int, int], ...] = ()
     difference: int = 0
     broken: tuple[Broken, ...] = ()
+    ends: bool = False
 
 
 _IMPOSSIBLE = Effect(possible=False)
@@ -130,9 +133,20 @@ class Space:
 
     # --- what can be asked -----------------------------------------------------------------
 
-    def step(self, number: int) -> Step:
-        """Return a step by its number."""
-        return self._steps[number]
+    @property
+    def cell_names(self) -> Sequence[Cell]:
+        """The cells' names, in the order of a state's values."""
+        return self._cells.names
+
+    @property
+    def steps(self) -> dict[int, Step]:
+        """The steps that were met, by number."""
+        return self._steps
+
+    def know(self, steps: Mapping[int, Step]) -> None:
+        """Learn the numbers of steps that others met."""
+        for number, step in steps.items():
+            self._steps.setdefault(number, step)
 
     def moves(self, state: State) -> list[int]:
         """Return the numbers of the steps that may be tried in a state that is alive."""
@@ -140,8 +154,8 @@ class Space:
         for kind, footprints in self._moves:
             known = footprints.recall(state.values) if self.remembers else None
             if known is None:
-                copy, exploration = self._copy(state), self.exploration
-                steps = kind.steps(copy.machine, exploration.operations, exploration.bounds)
+                copy = self._copy(state)
+                steps = kind.steps(copy.machine, self.exploration)
                 known = tuple([self._number(step) for step in steps])
                 footprints.learn(state.values, copy.touched, known)
             found.extend(known)
@@ -184,10 +198,6 @@ class Space:
             if why:
                 found.append((rule.name, why))
         return found
-
-    def steps_to(self, way: Way | None) -> list[Step]:
-        """Return the steps of a way, the first one first."""
-        return [self._steps[number] for number in numbers_of(way)]
 
     # --- work on the model -----------------------------------------------------------------
 
@@ -239,7 +249,9 @@ class Space:
             difference ^= self._mark((item[0], state.values[item[0]])) ^ self._mark(item)
         self._keep(state.key ^ difference, after)
         touched = after.touched.union(before.touched, changed)
-        return Effect(True, tuple(sorted(changed.items())), difference, tuple(broken)), touched
+        changes = tuple(sorted(changed.items()))
+        effect = Effect(True, changes, difference, tuple(broken), after.machine.crashed)
+        return effect, touched
 
     # --- numbers ---------------------------------------------------------------------------
 

@@ -6,7 +6,6 @@ import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 
-
 import msgspec
 
 from altmap.errors import InputError
@@ -16,14 +15,16 @@ from altmap.scenario import (
     FillKind,
     Machine,
     OnlineType,
+    SetTunables,
     Size,
     VetoOn,
+    build_scenario,
     check_machine,
     decode_value,
     set_machine_keys,
 )
 
-__all__ = ("Bounds", "Exploration", "Filling", "Operations", "load_exploration")
+__all__ = ("Bounds", "Exploration", "Filling", "Operations", "check_bounds", "load_exploration")
 
 
 class _Strict(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
@@ -142,6 +143,15 @@ def load_exploration(path: Path, settings: Sequence[str] = ()) -> Exploration:
     return made
 
 
+def _check_setting(name: str, value: object) -> None:
+    try:
+        step = msgspec.convert({"do": "set", name: value}, SetTunables)
+        build_scenario({"name": "a", "steps": [msgspec.to_builtins(step)]})
+    except (msgspec.ValidationError, InputError) as error:
+        text = str(error).replace("steps[0].", "")
+        raise InputError(f"operations.set.{name} {value!r}: {text}") from error
+
+
 _LIMITS: dict[str, tuple[int, int]] = {
     "depth": (1, 1000),
     "devices": (1, 26),
@@ -150,11 +160,16 @@ _LIMITS: dict[str, tuple[int, int]] = {
 }
 
 
-def _check(made: Exploration) -> None:
+def check_bounds(bounds: Bounds) -> None:
+    """Raise an InputError if a bound is out of its own bounds."""
     for name, (least, most) in _LIMITS.items():
-        value = getattr(made.bounds, name)
+        value = getattr(bounds, name)
         if not least <= value <= most:
             raise InputError(f"bounds.{name} {value}: need {least} to {most}")
+
+
+def _check(made: Exploration) -> None:
+    check_bounds(made.bounds)
     check_machine(made.machine)
     operations = made.operations
     for name in ("plug", "fill"):
@@ -162,6 +177,9 @@ def _check(made: Exploration) -> None:
             size = item if name == "plug" else item.size
             if size <= 0:
                 raise InputError(f"operations.{name} {size}: need more than 0 bytes")
+    for key, values in operations.set.items():
+        for value in values:
+            _check_setting(key, value)
     if operations.offset and operations.driver != "hyperv":
         raise InputError("operations.offset: only a hyperv host backs a block from its middle on")
     if not any(getattr(operations, name) for name in operations.__struct_fields__[1:]):

@@ -1,0 +1,36 @@
+"""Explore: the shortest sequence of ordinary operations that breaks a rule.
+
+Read :mod:`.search` first, then :mod:`.space` (what a step comes to), :mod:`.footprint` (why most
+steps need no model) and :mod:`.cells` (how that is known).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from altmap.errors import InputError
+
+__all__ = ("built_in", "built_in_names")
+
+_FOLDER = Path(__file__).parent / "explorations"
+
+
+def built_in_names() -> list[str]:
+    """Return the names of the explorations that come with altmap."""
+    return sorted(path.stem for path in _FOLDER.glob("*.toml"))
+
+
+def built_in(name: str) -> Path:
+    """Return the file of an exploration that comes with altmap.
+
+    Raises
+    ------
+    InputError
+        If there is none of that name.
+    """
+    path = _FOLDER / f"{name}.toml"
+    if not path.is_file():
+        raise InputError(
+            f"exploration {name!r}: no such file, and none of {', '.join(built_in_names())}"
+        )
+    return path

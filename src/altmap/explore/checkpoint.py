@@ -1,0 +1,141 @@
+"""A search that ended early, as one file that a later run goes on from."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from array import array
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from altmap import __version__
+from altmap.errors import InputError
+from altmap.explore.search import Found, Result
+from altmap.explore.share import Kept
+from altmap.explore.space import Space
+from altmap.scenario import Step, decode_value
+
+__all__ = ("read_checkpoint", "write_checkpoint")
+
+_SCHEMA, _VERSION = "altmap-exploration", 1
+_KEY_BYTES, _OWNER_BYTES = 16, 4
+
+
+class _Found(msgspec.Struct):
+    rule: str
+    why: str
+    steps: list[Step]
+
+
+class _State(msgspec.Struct, array_like=True):
+    values: bytes
+    key: bytes
+    way: list[tuple[int, bytes]]
+
+
+class _File(msgspec.Struct):
+    schema: str
+    version: int
+    digest: str
+    depth: int
+    nr_transitions: int
+    found: list[_Found]
+    steps: dict[int, Step]
+    seen: bytes
+    waiting: list[_State]
+
+
+def _digest(space: Space) -> str:
+    """Return what must be equal for a file to be of use: the exploration, the rules, the code."""
+    parts: list[Any] = [
+        __version__,
+        msgspec.json.encode(space.exploration, enc_hook=int).decode(),
+        [rule.name for rule in space.rules],
+        list(space.cell_names),
+        space.start.values,
+    ]
+    return hashlib.sha256(repr(parts).encode()).hexdigest()
+
+
+def write_checkpoint(path: Path, space: Space, result: Result, kept: list[Kept]) -> None:
+    """Write what another run needs, whole or not at all.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be written.
+    """
+    seen = b"".join(
+        key.to_bytes(_KEY_BYTES) + owner.to_bytes(_OWNER_BYTES)
+        for part in kept
+        for key, owner in part.seen.items()
+    )
+    waiting = [
+        _State(
+            array("Q", values).tobytes(),
+            key.to_bytes(_KEY_BYTES),
+            [(number, reached.to_bytes(_KEY_BYTES)) for number, reached in way],
+        )
+        for part in kept
+        for values, key, way in part.waiting
+    ]
+    steps = {number: step for part in kept for number, step in part.steps.items()}
+    found = [_Found(item.rule, item.why, list(item.steps)) for item in result.found]
+    content = _File(
+        _SCHEMA,
+        _VERSION,
+        _digest(space),
+        result.depth,
+        result.nr_transitions,
+        found,
+        steps | {number: step for number, step in space.steps.items()},
+        seen,
+        waiting,
+    )
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        beside.write_bytes(msgspec.msgpack.encode(content, enc_hook=int))
+        beside.replace(path)
+    except OSError as error:
+        beside.unlink(missing_ok=True)
+        raise InputError(f"{path}: {error.strerror or error}") from error
+
+
+def read_checkpoint(path: Path, space: Space) -> tuple[Result, Kept]:
+    """Return the result so far and what to go on from.
+
+    Raises
+    ------
+    InputError
+        If the file is none, or of another exploration.
+    """
+    try:
+        content = msgspec.msgpack.decode(path.read_bytes(), type=_File, dec_hook=decode_value)
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror or error}") from error
+    except (msgspec.DecodeError, ValueError) as error:
+        raise InputError(f"{path}: not what a search has kept: {error}") from error
+    if (content.schema, content.version) != (_SCHEMA, _VERSION):
+        raise InputError(f"{path}: schema {content.schema!r}: need {_SCHEMA} {_VERSION}")
+    if content.digest != _digest(space):
+        raise InputError(
+            f"{path}: of another exploration: file, settings, rules and version must be the same"
+        )
+    found = [Found(item.rule, item.why, tuple(item.steps)) for item in content.found]
+    result = Result(found, depth=content.depth, nr_transitions=content.nr_transitions)
+    size = _KEY_BYTES + _OWNER_BYTES
+    seen = {
+        int.from_bytes(content.seen[i : i + _KEY_BYTES]): int.from_bytes(
+            content.seen[i + _KEY_BYTES : i + size]
+        )
+        for i in range(0, len(content.seen), size)
+    }
+    waiting = []
+    for state in content.waiting:
+        values = array("Q")
+        values.frombytes(state.values)
+        way = [(number, int.from_bytes(key)) for number, key in state.way]
+        waiting.append((tuple(values), int.from_bytes(state.key), way))
+    return result, Kept(seen, waiting, content.steps)

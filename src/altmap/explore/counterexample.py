@@ -1,0 +1,87 @@
+"""A broken rule as a scenario: what ``altmap run``, ``report`` and a real kernel take."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from altmap.errors import AltmapError
+from altmap.explore.cells import Cells
+from altmap.explore.rules import Change, Rule
+from altmap.explore.search import Found
+from altmap.explore.spec import Exploration
+from altmap.machine import ModelMachine
+from altmap.pfn import format_size
+from altmap.scenario import Address, Size, scenario_toml
+from altmap.trace import OK, StepRecord
+
+__all__ = ("confirm", "counterexample_toml")
+
+
+def counterexample_toml(exploration: Exploration, found: Found) -> str:
+    """Return the scenario of a broken rule, as TOML."""
+    machine = msgspec.to_builtins(exploration.machine, enc_hook=_text)
+    data = {
+        "name": f"{exploration.name}-{found.rule}",
+        "description": f"breaks the rule {found.rule}: {found.why}",
+        "machine": _sized(exploration.machine, machine),
+        "steps": [_sized(step, msgspec.to_builtins(step, enc_hook=_text)) for step in found.steps],
+    }
+    return scenario_toml(data)
+
+
+def _sized(struct: msgspec.Struct, built: dict[str, object]) -> dict[str, object]:
+    """Return a struct's plain keys, sizes and addresses as people write them."""
+    made: dict[str, object] = {}
+    for key, value in built.items():
+        held = getattr(struct, key, value)
+        if value == {}:
+            continue  # all defaults
+        if isinstance(held, msgspec.Struct):
+            made[key] = _sized(held, value)  # type: ignore[arg-type]
+        elif isinstance(held, list) and held and isinstance(held[0], msgspec.Struct):
+            made[key] = [_sized(one, two) for one, two in zip(held, value, strict=True)]  # type: ignore[call-overload]
+        else:
+            made[key] = _text(held) if isinstance(held, Size | Address) else value
+    return made
+
+
+def _text(value: object) -> object:
+    if isinstance(value, Address):
+        return f"{int(value):#x}"
+    if isinstance(value, Size):
+        text = format_size(value).replace(" ", "")
+        return text if text.endswith("iB") else int(value)
+    return int(value)  # type: ignore[call-overload]
+
+
+def confirm(exploration: Exploration, rules: Sequence[Rule], found: Found) -> None:
+    """Run a sequence on the model as it is, with nothing carried over, and see the rule broken.
+
+    Raises
+    ------
+    AltmapError
+        If it is not: then the search is wrong, and says so.
+    """
+    (rule,) = [rule for rule in rules if rule.name == found.rule]
+    start, machine = (ModelMachine.start(exploration.machine, pages=False) for _ in range(2))
+    cells = Cells(machine)
+    before = cells.origin
+    record = StepRecord("start", {}, OK)
+    for step in found.steps:
+        before = cells.snapshot(machine)
+        record = machine.perform(step)
+    if rule.on_state is not None:
+        why = rule.on_state(machine, start)
+    else:
+        assert rule.on_step is not None
+        was, now = cells.values(before), cells.values(cells.snapshot(machine))
+        pairs = zip(cells.names, was, now, strict=True)
+        changed = frozenset(name for name, old, new in pairs if old != new)
+        why = rule.on_step(Change(before.machine, machine, found.steps[-1], record, changed))
+    if not why:
+        raise AltmapError(
+            f"the rule {found.rule} was found broken, but {len(found.steps)} steps on the model "
+            "do not break it: please report this"
+        )

@@ -1,0 +1,126 @@
+"""What a search came to, for people and for programs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from altmap.explore.rules import Rule
+from altmap.explore.search import Result
+from altmap.explore.spec import Exploration
+from altmap.pfn import format_size
+from altmap.scenario import (
+    Address,
+    Offline,
+    Online,
+    Plug,
+    SetTunables,
+    Size,
+    Step,
+    Veto,
+    selected_blocks,
+    step_name,
+)
+
+__all__ = ("exploration_text", "result_json", "step_words")
+
+
+def exploration_text(
+    exploration: Exploration,
+    rules: Sequence[Rule],
+    result: Result,
+    files: dict[str, Path],
+) -> str:
+    """Return the broken rules with their shortest sequences, and how far the search went."""
+    lines = [exploration.description or exploration.name, ""]
+    texts = {rule.name: rule.text for rule in rules}
+    for found in result.found:
+        lines.append(f"{found.rule}: {texts[found.rule]}")
+        lines += [f"  {n}. {step_words(step)}" for n, step in enumerate(found.steps, 1)]
+        lines.append(f"  BROKEN: {found.why}")
+        if found.rule in files:
+            lines.append(f"  altmap run {files[found.rule]}")
+        lines.append("")
+    broken = {found.rule for found in result.found}
+    held = [rule.name for rule in rules if rule.name not in broken]
+    if held:
+        lines.append(f"no counterexample within bounds: {', '.join(held)}")
+    lines += _bounds(exploration, result)
+    return "\n".join(lines)
+
+
+def _bounds(exploration: Exploration, result: Result) -> list[str]:
+    bounds = exploration.bounds
+    steps = "step" if result.depth == 1 else "steps"
+    reach = (
+        f"every sequence of any length ({result.depth} {steps} reach all states)"
+        if result.whole
+        else f"every sequence of up to {result.depth} {steps}"
+    )
+    lines = [
+        f"searched: {reach}, {bounds.devices} devices and {bounds.blocks} blocks at a time",
+        f"          {result.nr_states:,} states, {result.nr_transitions:,} transitions, of which "
+        f"{result.nr_worked_out:,} were worked out on the model and the rest carried over",
+    ]
+    if result.ended_by:
+        lines.append(f"          ended by its limit of {result.ended_by}")
+    return lines
+
+
+def step_words(step: Step) -> str:
+    """Return a step in words."""
+    match step:
+        case Plug():
+            place = "" if step.address is None else f" at {int(step.address):#x}"
+            return f"plug {step.id}: {format_size(step.size)} by {step.driver}{place}"
+        case Online() | Offline() if step.blocks is not None:
+            ids = selected_blocks(step) or []
+            named = f"memory{ids[0]}" + (f" to memory{ids[-1]}" if len(ids) > 1 else "")
+            return f"{step.to if isinstance(step, Online) else 'offline'} {named}"
+        case Veto():
+            return f"a listener {'stops refusing' if step.errno == 'none' else 'refuses'} {step.on}"
+        case SetTunables():
+            fields = {f: getattr(step, f) for f in step.__struct_fields__ if f != "name"}
+            given = (f"{name} = {value}" for name, value in fields.items() if value is not None)
+            return f"set {', '.join(given)}"
+        case _:
+            return step_name(step).replace("-", " ", 1)
+
+
+def result_json(
+    exploration: Exploration, rules: Sequence[Rule], result: Result, files: dict[str, Path]
+) -> dict[str, Any]:
+    """Return the result as plain tables."""
+    broken, bounds = {found.rule for found in result.found}, exploration.bounds
+    return {
+        "schema": "altmap-exploration-result",
+        "version": 1,
+        "name": exploration.name,
+        "description": exploration.description,
+        "rules": [{"name": rule.name, "text": rule.text} for rule in rules],
+        "found": [
+            {
+                "rule": found.rule,
+                "why": found.why,
+                "steps": [msgspec.to_builtins(step, enc_hook=_plain) for step in found.steps],
+                "file": None if found.rule not in files else str(files[found.rule]),
+            }
+            for found in result.found
+        ],
+        "held": [rule.name for rule in rules if rule.name not in broken],
+        "bounds": {name: getattr(bounds, name) for name in bounds.__struct_fields__},
+        "depth": result.depth,
+        "whole": result.whole,
+        "ended_by": result.ended_by,
+        "states": result.nr_states,
+        "transitions": result.nr_transitions,
+        "worked_out": result.nr_worked_out,
+    }
+
+
+def _plain(value: object) -> int:
+    assert isinstance(value, Size | Address)
+    return int(value)
