@@ -33,7 +33,7 @@ class Symmetry:
     remove: Callable[[ModelMachine, PfnSet], bool]
 
 
-def _sort_devices(machine: ModelMachine, boot_used: PfnSet) -> bool:
+def _sort_devices(machine: ModelMachine, _boot_used: PfnSet) -> bool:
     additions, devices = machine.kernel.additions, machine.devices.by_id
     starts, names = [addition.pfns.start for addition in additions], list(devices)
     kept = [device for device in devices.values() if device.kept not in ("", _KEPT)]

@@ -36,6 +36,8 @@ _ONLY_SHOWN = frozenset(
     }
 )
 _ATOMS: frozenset[type] = frozenset({int, str, bool, bytes, float, type(None)})
+_TRUE, _FALSE = b"true", b"false"
+
 #: An attribute of a lasting object: the object's index, the attribute's name.
 Place = tuple[int, str]
 
@@ -137,6 +139,8 @@ class Cells:
         *told* has the contents of objects that were met already.
         """
         kind = type(value)
+        if kind is bool:
+            return _TRUE if value else _FALSE  # True == 1, and they are not the same contents
         if kind in _ATOMS:
             return value
         if kind is PfnSet:

@@ -15,7 +15,7 @@ from altmap.errors import InputError
 from altmap.explore.search import Found, Result
 from altmap.explore.share import Kept
 from altmap.explore.space import Space
-from altmap.scenario import Step, decode_value
+from altmap.scenario import Step
 
 __all__ = ("read_checkpoint", "write_checkpoint")
 
@@ -47,16 +47,31 @@ class _File(msgspec.Struct):
     waiting: list[_State]
 
 
+def _decode(wanted: type, value: Any) -> Any:
+    """Return a size or address from the number that was written."""
+    if not isinstance(value, int):
+        raise ValueError(f"{value!r}: need a number")  # noqa: TRY004 (msgspec wants it)
+    return wanted(value)
+
+
 def _digest(space: Space) -> str:
     """Return what must be equal for a file to be of use: the exploration, the rules, the code."""
     parts: list[Any] = [
         __version__,
-        msgspec.json.encode(space.exploration, enc_hook=int).decode(),
+        _without_reach(space),
         [rule.name for rule in space.rules],
         list(space.cell_names),
         space.start.values,
     ]
     return hashlib.sha256(repr(parts).encode()).hexdigest()
+
+
+def _without_reach(space: Space) -> str:
+    """Return the exploration but for how far it goes, which may grow."""
+    built = msgspec.to_builtins(space.exploration, enc_hook=int)
+    bounds = space.exploration.bounds
+    built["bounds"] = {"devices": bounds.devices, "blocks": bounds.blocks}
+    return repr(built)
 
 
 def write_checkpoint(path: Path, space: Space, result: Result, kept: list[Kept]) -> None:
@@ -90,7 +105,7 @@ def write_checkpoint(path: Path, space: Space, result: Result, kept: list[Kept])
         result.depth,
         result.nr_transitions,
         found,
-        steps | {number: step for number, step in space.steps.items()},
+        steps | space.steps,
         seen,
         waiting,
     )
@@ -112,7 +127,7 @@ def read_checkpoint(path: Path, space: Space) -> tuple[Result, Kept]:
         If the file is none, or of another exploration.
     """
     try:
-        content = msgspec.msgpack.decode(path.read_bytes(), type=_File, dec_hook=decode_value)
+        content = msgspec.msgpack.decode(path.read_bytes(), type=_File, dec_hook=_decode)
     except OSError as error:
         raise InputError(f"{path}: {error.strerror or error}") from error
     except (msgspec.DecodeError, ValueError) as error:

@@ -1,4 +1,4 @@
-"""Work that is done once for all that it looks at, and carried over to every state that looks alike.
+"""Work that is done once, and carried over to every state that looks alike to it.
 
 A piece of work on the model is deterministic. Where all cells that it read and changed hold what
 they held before, it comes to the same: the same outcome, the same changes. So what one state came

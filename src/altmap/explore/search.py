@@ -148,12 +148,8 @@ def search(
             part.begin(states, steps, limits)
         reports = [part.end() for part in parts]
         steps = {number: step for report in reports for number, step in report.steps.items()}
-        space.know(steps)
         incoming = [[s for report in reports for s in report.outgoing[i]] for i in range(nr_parts)]
-        _tell(result, reports, open_rules, space)
-        result.nr_transitions += sum(report.nr_transitions for report in reports)
-        result.nr_worked_out = sum(report.nr_worked_out for report in reports)
-        result.nr_states = sum(report.nr_states for report in reports)
+        _take_in(result, reports, open_rules, space)
         result.ended_by = next((r.ended_by for r in reports if r.ended_by), "")
         nr_waiting = sum(report.nr_waiting for report in reports) + sum(map(len, incoming))
         if result.ended_by:
@@ -166,12 +162,21 @@ def search(
             break
         if first_only and result.found:
             break
-    _hand_over(parts, incoming, steps)
+    # What was still on its way is judged and kept, but not gone on from.
+    past = Limits(deadline=0.0)
+    for part, states in zip(parts, incoming, strict=True):
+        part.begin(states, steps, past)
+    _take_in(result, [part.end() for part in parts], open_rules, space)
     return result
 
 
-def _tell(result: Result, reports: Sequence[Report], open_rules: set[str], space: Space) -> None:
-    """Keep the first way in which each rule was broken in a level."""
+def _take_in(result: Result, reports: Sequence[Report], open_rules: set[str], space: Space) -> None:
+    """Add up what became of a level, and keep the first way in which each rule was broken."""
+    for report in reports:
+        space.know(report.steps)
+    result.nr_transitions += sum(report.nr_transitions for report in reports)
+    result.nr_worked_out = sum(report.nr_worked_out for report in reports)
+    result.nr_states = sum(report.nr_states for report in reports)
     for rule in [rule.name for rule in space.rules if rule.name in open_rules]:
         ways = [report.found[rule] for report in reports if rule in report.found]
         if ways:
@@ -180,16 +185,3 @@ def _tell(result: Result, reports: Sequence[Report], open_rules: set[str], space
             found = Found(rule, why, tuple(space.steps[number] for number in numbers))
             result.found.append(found)
     result.found.sort(key=lambda found: len(found.steps))
-
-
-def _hand_over(
-    parts: Sequence[Process], incoming: list[list[Carried]], steps: dict[int, Step]
-) -> None:
-    """Let the processes take what was still on its way, so that it is kept."""
-    past = Limits(deadline=0.0)
-    for part, states in zip(parts, incoming, strict=True):
-        if states:
-            part.begin(states, steps, past)
-    for part, states in zip(parts, incoming, strict=True):
-        if states:
-            part.end()

@@ -83,7 +83,7 @@ class Effect:
 _IMPOSSIBLE = Effect(possible=False)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, repr=False)
 class Space:
     """The states of a machine under an exploration's operations.
 

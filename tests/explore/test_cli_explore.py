@@ -1,0 +1,112 @@
+"""The command as a user types it."""
+
+import json
+
+import pytest
+
+from altmap.cli import main
+from altmap.explore import built_in, built_in_names
+from altmap.explore.rules import RULES
+
+
+def test_a_counterexample_is_told_and_written(capsys, tmp_path):
+    assert main(["explore", "order-of-removal", "--rule", "alive", "-o", str(tmp_path)]) == 1
+
+    out = capsys.readouterr().out
+    assert "  1. plug m32: 256 MiB by dimm\n  2. unplug m32\n  BROKEN: kernel page fault" in out
+    file = tmp_path / "order-of-removal-alive.toml"
+    assert f"altmap run {file}" in out
+    assert main(["run", str(file)]) == 0
+    assert "fault: the kernel is dead" in capsys.readouterr().out
+    assert main(["report", str(file), "-o", str(tmp_path / "page.html")]) == 0
+
+
+def test_no_counterexample_states_the_bounds(capsys):
+    assert main(["explore", "four-blocks", "--depth", "3"]) == 0
+
+    out = capsys.readouterr().out
+    assert "no counterexample within bounds: backed, alive" in out
+    assert "every sequence of up to 3 steps, 4 devices and 4 blocks at a time" in out
+    assert "148 states, 383 transitions" in out
+
+
+def test_json_says_the_same(capsys):
+    assert main(["explore", "books", "--json"]) == 1
+
+    told = json.loads(capsys.readouterr().out)
+    assert (told["schema"], told["version"]) == ("altmap-exploration-result", 1)
+    (found,) = told["found"]
+    assert found["rule"] == "books"
+    assert [step["do"] for step in found["steps"]] == ["plug", "online"]
+    assert told["whole"] is True
+
+
+def test_list_names_every_exploration_and_rule(capsys):
+    assert main(["explore", "--list"]) == 0
+
+    out = capsys.readouterr().out
+    assert all(f"  {name} " in out for name in built_in_names())
+    assert all(rule.text in out for rule in RULES)
+
+
+def test_show_prints_the_file(capsys):
+    assert main(["explore", "books", "--show"]) == 0
+    assert capsys.readouterr().out == built_in("books").read_text()
+
+
+def test_a_kept_search_goes_on(capsys, tmp_path):
+    keep = str(tmp_path / "kept")
+    assert main(["explore", "four-blocks", "--depth", "6", "--time", "0.05", "--keep", keep]) == 0
+    assert "ended by its limit of time" in capsys.readouterr().out
+    assert main(["explore", "four-blocks", "--depth", "6", "--keep", keep]) == 0
+    assert "3,141 states, 13,946 transitions" in capsys.readouterr().out
+
+
+BAD = [
+    (["explore"], "name an exploration"),
+    (["explore", "nope"], "exploration 'nope': no such file, and none of across-blocks"),
+    (["explore", "nope.toml"], "nope.toml: No such file or directory"),
+    (["explore", "books", "--depth", "0"], "bounds.depth 0: need 1 to 1000"),
+    (["explore", "books", "--rule", "nope"], "rule 'nope': need one of backed"),
+    (["explore", "books", "-j", "0"], "--jobs 0: need 1 to 256"),
+    (["explore", "books", "--time", "0"], "--time 0.0: need more than 0"),
+    (["explore", "books", "--memory", "much"], "much"),
+    (["explore", "books", "--set", "policy=nope"], "policy 'nope'"),
+    (["explore", "books", "--rules", "nope.py"], "rules nope.py: need a Python file"),
+]
+
+
+@pytest.mark.parametrize(("argv", "message"), BAD)
+def test_bad_input_is_one_line(argv, message, capsys):
+    assert main(argv) == 2
+
+    err = capsys.readouterr().err
+    assert message in err
+    assert err.count("\n") == 1
+
+
+FILES = [
+    ("x = ", "not TOML"),
+    ("[operations]\n", "operations: nothing may happen"),
+    ("[operations]\nplug = ['0MiB']\n", "operations.plug 0: need more than 0"),
+    ("[operations]\nplug = ['1']\n", "need a unit"),
+    ("[operations]\nfly = true\n", "unknown field `fly`"),
+    ("[operations.set]\nnope = [1]\n", "operations.set.nope 1"),
+    ("[operations.set]\nfail_allocation = [3]\n", "fail_allocation 3: need 0 (none) to 2"),
+    ("[operations]\noffline = true\noffset = ['64MiB']\n", "only a hyperv host"),
+    ("[operations]\noffline = true\n[bounds]\ndepth = 0\n", "bounds.depth 0"),
+    ("[operations]\noffline = true\n[machine]\ncpus = 0\n", "machine.cpus 0"),
+    ("machine = 3\n[operations]\noffline = true\n", "machine 3: need a table"),
+]
+
+
+@pytest.mark.parametrize(("text", "message"), FILES)
+def test_a_bad_file_is_one_line(text, message, capsys, tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_text(text)
+    assert main(["explore", str(path)]) == 2
+
+    err = capsys.readouterr().err
+    assert message in err
+    assert str(path) in err
+    assert err.count("\n") == 1

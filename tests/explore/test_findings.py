@@ -1,0 +1,76 @@
+"""What a search must find from scratch: each flaw where it is, and nothing where it is not."""
+
+import pytest
+
+from altmap.explore import built_in, built_in_names
+from altmap.explore.counterexample import confirm, counterexample_toml
+from altmap.explore.rules import rules_named
+from altmap.explore.search import search
+from altmap.explore.space import Space
+from altmap.explore.spec import load_exploration
+from altmap.machine import predict
+from altmap.scenario import parse_scenario, step_name
+
+
+def explored(name, *settings):
+    exploration = load_exploration(built_in(name), settings)
+    rules = rules_named(exploration.rules)
+    return exploration, rules, search(Space(exploration, rules))
+
+
+ON = ("memmap_on_memory=on",)
+#: Exploration, settings where the flaw is, rule, steps of the shortest way, settings without it.
+FLAWS = [
+    ("hyperv-2018", (), "backed", 1, ("policy=opt-in", "release=6.12")),
+    ("order-of-removal", (), "alive", 2, ("policy=rfc-2018",)),
+    ("across-blocks", (), "memmap-online", 2, ("policy=opt-in", "memmap_on_memory=on")),
+    ("books", ("policy=opt-in+hidden",), "books", 2, ("policy=opt-in",)),
+    ("books", ("policy=opt-in+total",), "books", 2, ("policy=opt-in+meminfo",)),
+    ("books", ("policy=rfc-2018",), "books", 2, ("policy=rfc-2018+merged",)),
+    # Linux
+    ("late-half", ("release=4.20",), "sound", 2, ("release=5.13",)),
+    ("failed-add", ("release=5.13",), "sound", 2, ("release=6.1",)),
+    ("failed-add", ("release=6.6",), "sound", 2, ("release=6.12",)),
+    ("failed-add", ("release=6.8",), "sound", 2, ("release=7.3",)),
+    ("failed-add", ("release=6.18", "memmap_on_memory=off"), "counter", 2, ("release=6.12",)),
+    ("small-guest", ("release=6.18",), "counter", 1, ("release=6.12",)),
+    ("small-guest", (*ON, "release=6.6"), "added", 1, (*ON, "release=6.8")),
+    ("large-blocks", ("release=6.8",), "added", 1, ("release=6.12",)),
+    ("poisoned", ("release=6.1",), "withdrawn", 5, ("release=6.12",)),
+    # The patches of 2018
+    ("no-blocks", ("policy=rfc-2018:D1",), "sound", 1, ("policy=rfc-2018",)),
+    ("marks", ("policy=rfc-2018:D3",), "sound", 2, ("policy=rfc-2018",)),
+    ("marks", ("policy=rfc-2018:D4",), "sound", 3, ("policy=rfc-2018",)),
+    ("at-16TiB", ("policy=rfc-2018:D6",), "sound", 2, ("policy=rfc-2018",)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "where", "rule", "nr_steps", "elsewhere"), FLAWS)
+def test_a_flaw_is_found_where_it_is_and_nowhere_else(name, where, rule, nr_steps, elsewhere):
+    exploration, rules, result = explored(name, *where)
+
+    (found,) = [found for found in result.found if found.rule == rule]
+    assert len(found.steps) == nr_steps
+    confirm(exploration, rules, found)
+
+    assert rule not in {found.rule for found in explored(name, *elsewhere)[2].found}
+
+
+def test_nothing_is_wrong_with_hyperv_on_merged_linux():
+    _, _, result = explored("hyperv-merged")
+
+    assert result.found == []
+    assert result.nr_states > 500
+
+
+@pytest.mark.parametrize("name", sorted(set(built_in_names()) - {"four-blocks"}))
+def test_a_counterexample_is_a_scenario_that_comes_to_the_same(name):
+    exploration, _, result = explored(name)
+
+    for found in result.found:
+        scenario = parse_scenario(counterexample_toml(exploration, found), "x")
+        assert [step_name(step) for step in scenario.steps] == [step_name(s) for s in found.steps]
+        trace = predict(scenario, pages=False)
+        assert len(trace.steps) == len(found.steps) + 1
+        if found.rule in ("backed", "alive"):
+            assert trace.steps[-1].faults

@@ -1,0 +1,132 @@
+"""The search itself: bounds, limits, several processes, and going on from where it ended."""
+
+import os
+import signal
+
+import pytest
+
+from altmap.errors import AltmapError, InputError
+from altmap.explore import built_in
+from altmap.explore.checkpoint import read_checkpoint, write_checkpoint
+from altmap.explore.rules import RULES, load_rules, rules_named
+from altmap.explore.search import Local, search
+from altmap.explore.share import Share
+from altmap.explore.space import Space
+from altmap.explore.spec import load_exploration
+from altmap.explore.workers import workers
+from altmap.scenario import step_name
+
+MINE = """
+from altmap.explore.rules import state_rule, step_rule
+
+@state_rule("two-at-most", "no more than two blocks are added")
+def few(machine, start):
+    added = len(machine.kernel.added_blocks - start.kernel.added_blocks)
+    return f"{added} blocks" if added > 2 else None
+
+@step_rule("no-veto", "nothing is refused for a veto")
+def no_veto(change):
+    return change.record.outcome.why if change.record.outcome.kind == "veto" else None
+"""
+
+
+def space_of(name="four-blocks", depth=4, rules=(), more=()):
+    exploration = load_exploration(built_in(name))
+    exploration.bounds.depth = depth
+    return Space(exploration, rules_named(rules, more))
+
+
+def figures(result):
+    return result.nr_states, result.nr_transitions, result.depth, result.whole
+
+
+def test_two_processes_find_what_one_finds(tmp_path):
+    (tmp_path / "mine.py").write_text(MINE)
+    more = load_rules(tmp_path / "mine.py")
+    alone = search(space_of(depth=4, more=more))
+    space = space_of(depth=4, more=more)
+
+    with workers(space.exploration, [], [tmp_path / "mine.py"], 2) as two:
+        shared = search(space, two)
+
+    assert figures(shared) == figures(alone)
+    assert {(f.rule, len(f.steps)) for f in shared.found} == {
+        (f.rule, len(f.steps)) for f in alone.found
+    }
+
+
+def test_a_process_that_dies_is_one_clear_error():
+    space = space_of(depth=4)
+    with workers(space.exploration, [], [], 2) as two:
+        os.kill(two[1]._process.pid, signal.SIGKILL)
+        with pytest.raises(AltmapError, match=r"process of the search ended \(exit code -9\)"):
+            search(space, two)
+
+
+def test_rules_of_ones_own_are_broken_in_the_fewest_steps(tmp_path):
+    (tmp_path / "mine.py").write_text(MINE)
+    result = search(space_of(more=load_rules(tmp_path / "mine.py")))
+
+    ways = {found.rule: [step_name(step) for step in found.steps] for found in result.found}
+    assert set(ways) == {"two-at-most", "no-veto"}
+    assert len(ways["two-at-most"]) == 3
+    assert all(name.startswith("plug") for name in ways["two-at-most"])
+    assert len(ways["no-veto"]) == 3
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "makes no rule"),
+        ("x = 1 / 0", "ZeroDivisionError: division by zero"),
+        ("def (", "SyntaxError"),
+    ],
+)
+def test_a_file_of_rules_that_is_none_is_refused(text, message, tmp_path):
+    (tmp_path / "mine.py").write_text(text)
+    with pytest.raises(InputError, match=message):
+        load_rules(tmp_path / "mine.py")
+
+
+def test_names_of_rules_are_checked():
+    with pytest.raises(InputError, match=r"rule 'nope': need one of backed, alive"):
+        rules_named(["nope"])
+    with pytest.raises(InputError, match="there are two of that name"):
+        rules_named([], [RULES[0]])
+
+
+def test_a_search_that_was_cut_short_goes_on_to_the_same_end(tmp_path):
+    whole = search(space_of(depth=4))
+    space = space_of(depth=4)
+    share = Share(space)
+    space.exploration.bounds.states = 100
+    cut = search(space, [Local(share)])
+    space.exploration.bounds.states = 1_000_000
+    assert cut.ended_by == "states"
+    write_checkpoint(tmp_path / "kept", space, cut, [share.keep()])
+
+    again = space_of(depth=4)
+    begun, kept = read_checkpoint(tmp_path / "kept", again)
+    with workers(again.exploration, [], [], 2) as two:
+        for worker in two:
+            worker.go_on(kept)
+        result = search(again, two, result=begun)
+
+    assert figures(result)[:2] == figures(whole)[:2]
+
+
+def test_what_was_kept_of_another_search_is_refused(tmp_path):
+    space, share = space_of(depth=2), None
+    share = Share(space)
+    write_checkpoint(tmp_path / "kept", space, search(space, [Local(share)]), [share.keep()])
+
+    with pytest.raises(InputError, match="of another exploration"):
+        read_checkpoint(tmp_path / "kept", space_of("hyperv-2018"))
+    (tmp_path / "kept").write_bytes(b"rubbish")
+    with pytest.raises(InputError, match="not what a search has kept"):
+        read_checkpoint(tmp_path / "kept", space)
+
+
+def test_time_and_memory_end_a_search():
+    assert search(space_of(depth=12), seconds=1e-9).ended_by == "time"
+    assert search(space_of(depth=12), most_bytes=1).ended_by == "memory"

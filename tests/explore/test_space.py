@@ -1,0 +1,154 @@
+"""What is carried over is what the model would have said: the whole of a search rests on it."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from altmap.explore import built_in
+from altmap.explore.canonical import SYMMETRIES
+from altmap.explore.cells import Cells, WorkingCopy
+from altmap.explore.rules import rules_named
+from altmap.explore.search import Local, search
+from altmap.explore.share import Share
+from altmap.explore.space import Space, State, numbers_of
+from altmap.explore.spec import load_exploration
+from altmap.machine import ModelMachine
+from altmap.scenario import Machine, Offline, Online, Plug, SetTunables, Size, Unplug, Veto
+
+CASES = [
+    ("four-blocks", 3, ()),
+    ("four-blocks", 3, ("memmap_on_memory=off", "release=6.1")),
+    ("hyperv-2018", 3, ()),
+    ("hyperv-merged", 3, ()),
+    ("order-of-removal", 3, ()),
+    ("failed-add", 3, ("release=6.18", "memmap_on_memory=off")),
+    ("small-guest", 2, ()),
+    ("poisoned", 5, ()),
+    ("no-blocks", 3, ("policy=existing",)),
+    ("books", 4, ("policy=shared-host",)),
+]
+
+
+def space_of(name, depth, keys=(), *, remembers=True):
+    exploration = load_exploration(built_in(name), keys)
+    exploration.bounds.depth = depth
+    return Space(exploration, rules_named([]), remembers=remembers)
+
+
+def whole(space):
+    share = Share(space)
+    result = search(space, [Local(share)])
+    found = [(f.rule, f.why, f.steps) for f in result.found]
+    return share.keep().seen.keys(), result.nr_transitions, found
+
+
+@pytest.mark.parametrize(("name", "depth", "keys"), CASES)
+def test_remembering_changes_nothing(name, depth, keys):
+    quick, slow = space_of(name, depth, keys), space_of(name, depth, keys, remembers=False)
+
+    assert whole(quick) == whole(slow)
+    assert slow.nr_recalled == 0
+
+
+@pytest.mark.parametrize(("name", "depth", "keys"), CASES)
+def test_symmetries_hide_no_broken_rule(name, depth, keys, monkeypatch):
+    found = {(rule, len(steps)) for rule, _, steps in whole(space_of(name, depth, keys))[2]}
+    monkeypatch.setattr("altmap.explore.space.SYMMETRIES", ())
+
+    every = {(rule, len(steps)) for rule, _, steps in whole(space_of(name, depth, keys))[2]}
+
+    assert every == found
+    assert len(SYMMETRIES) == 2
+
+
+SPACE = space_of("four-blocks", 12)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.data())
+def test_a_walk_over_effects_ends_where_a_machine_ends(data):
+    state, machine = SPACE.start, ModelMachine.start(SPACE.exploration.machine, pages=False)
+    for _ in range(data.draw(st.integers(1, 8))):
+        number = data.draw(st.sampled_from(SPACE.moves(state)))
+        effect = SPACE.effect(state, number)
+        if effect.possible:
+            state = SPACE.after(state, number, effect)
+            machine.perform(SPACE.steps[number])
+    boot_used = ModelMachine.start(SPACE.exploration.machine, pages=False).kernel.used
+    for symmetry in SYMMETRIES:
+        symmetry.remove(machine, boot_used)
+
+    cells = Cells(ModelMachine.start(SPACE.exploration.machine, pages=False))
+
+    assert cells.values(cells.snapshot(machine)) == state.values
+
+
+def test_the_key_is_that_of_the_values():
+    state = SPACE.start
+    for _ in range(3):
+        for number in SPACE.moves(state):
+            effect = SPACE.effect(state, number)
+            if effect.possible and effect.changes:
+                state = SPACE.after(state, number, effect)
+                break
+    key = 0
+    for item in enumerate(state.values):
+        key ^= SPACE._mark(item)
+
+    assert state.key == key
+    assert len(numbers_of(state.way)) == 3
+    assert isinstance(state, State)
+
+
+# --- working copies ------------------------------------------------------------------------
+
+STEPS = [
+    Plug(id="a", size=Size(128 << 20)),
+    Online(id="a", to="online_movable"),
+    Veto(on="going_offline"),
+    Offline(id="a"),
+    Veto(on="going_offline", errno="none"),
+    Offline(id="a"),
+    SetTunables(auto_online_blocks="online"),
+    Unplug(id="a"),
+]
+
+
+def test_a_copy_leaves_its_base_alone_and_knows_what_changed():
+    plain = ModelMachine.start(Machine(memory=Size(4 << 30), auto_online_blocks="offline"))
+    cells = Cells(plain)
+    base = cells.origin
+    for step in STEPS:
+        before = cells.values(base)
+        copy = WorkingCopy(cells, base)
+        record = copy.machine.perform(step)
+        changed = cells.changes(copy, before)
+        after = cells.values(copy)
+
+        assert cells.values(base) == before, "the base has changed"
+        assert after == tuple(changed.get(i, value) for i, value in enumerate(before))
+        assert record.outcome == plain.perform(step).outcome
+        assert after == cells.values(cells.snapshot(plain))
+        base = copy
+
+
+def test_a_copy_knows_what_was_read():
+    cells = Cells(ModelMachine.start(Machine(memory=Size(4 << 30))))
+    copy = WorkingCopy(cells, cells.origin)
+
+    assert copy.machine.kernel.tunables.online_policy == "contig-zones"
+    names = {cells.names[cell] for cell in copy.touched}
+    assert names == {"machine.kernel", "kernel.tunables", "parameters.online_policy"}
+
+
+def test_objects_below_two_cells_stay_one_object():
+    cells = Cells(ModelMachine.start(Machine(memory=Size(4 << 30))))
+    first = WorkingCopy(cells, cells.origin)
+    first.machine.perform(STEPS[0])
+    second = WorkingCopy(cells, first)
+    assert second.machine.devices.by_id["a"].kept == ""
+    third = WorkingCopy(cells, second)
+
+    (addition,) = third.machine.kernel.additions
+    assert third.machine.devices.by_id["a"].addition is addition
+    assert third.machine.perform(Unplug(id="a")).outcome.status == "ok"
