@@ -52,7 +52,9 @@ class Device:
     addition : Addition or None
         What the kernel made of it, if it is one add.
     kept : str
-        Why an unplug was refused; the device is then still there.
+        Why an unplug was refused; the device is then still there. For people only.
+    unbound : bool
+        Its driver has let go of it, and its memory stays (kmem).
     sparse : bool
         Memory comes and goes within what it occupies: only some of it are memory blocks.
     """
@@ -61,6 +63,7 @@ class Device:
     pfns: PfnRange
     addition: Addition | None = None
     kept: str = ""
+    unbound: bool = False
     more: tuple[PfnRange, ...] = ()
     sparse: bool = False
 

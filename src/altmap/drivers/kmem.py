@@ -83,7 +83,7 @@ class DaxKmem(Driver):
         additions = self.devices.additions(id_)
         if self.kernel.release.kmem_state_file:
             outcome = self._unplug_by_state(additions)
-        elif device.kept:
+        elif device.unbound:
             outcome = Outcome.refused(
                 "ENODEV", "dev_dax_kmem_remove", "the device is unbound; its memory stays"
             )
@@ -93,6 +93,7 @@ class DaxKmem(Driver):
             self.devices.remove(id_)
         else:
             device.kept = outcome.why
+            device.unbound = not self.kernel.release.kmem_state_file
         return outcome
 
     # --- how it comes ----------------------------------------------------------------------

@@ -36,7 +36,7 @@ class Symmetry:
 def _sort_devices(machine: ModelMachine, _boot_used: PfnSet) -> bool:
     additions, devices = machine.kernel.additions, machine.devices.by_id
     starts, names = [addition.pfns.start for addition in additions], list(devices)
-    kept = [device for device in devices.values() if device.kept not in ("", _KEPT)]
+    kept = [device for device in devices.values() if device.kept]
     if starts == sorted(starts) and names == sorted(names) and not kept:
         return False
     additions.sort(key=lambda addition: addition.pfns.start)
@@ -44,12 +44,8 @@ def _sort_devices(machine: ModelMachine, _boot_used: PfnSet) -> bool:
     devices.clear()
     devices.update(ordered)
     for device in kept:
-        device.kept = _KEPT
+        device.kept = ""  # words for people
     return True
-
-
-#: Stands for every reason why a device was kept: the words are for people.
-_KEPT = "refused"
 
 
 def _hand_out_anew(machine: ModelMachine, boot_used: PfnSet) -> bool:

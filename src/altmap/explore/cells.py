@@ -81,6 +81,10 @@ class Cells:
             if not _hangs_alone(getattr(first[index], attribute), first)
         ]
         self.is_woven = frozenset(self.woven)
+        self._devices = self.names.index("devices.by_id")
+        self.additions = self.names.index("kernel.additions")
+        #: Cells that count as touched when one is.
+        self.along = {self._devices: self.additions}
         self._digests: dict[Any, int] = {}
         self._frozen: dict[int, tuple[Any, bytes]] = {}
         self.origin = self.snapshot(machine)
@@ -95,7 +99,9 @@ class Cells:
         Numbers are 64-bit digests, so that several processes agree on them.
         """
         told: dict[int, Any] = {}
-        return tuple([self._number(copy.look(place), told) for place in self.places])
+        numbers = [self._number(copy.look(place), told) for place in self.places]
+        numbers[self._devices] = self._number_of_devices(copy)
+        return tuple(numbers)
 
     def changes(self, copy: WorkingCopy, values: tuple[int, ...]) -> dict[int, int]:
         """Return the cells that hold something else than in the copy's base, with their numbers.
@@ -118,12 +124,24 @@ class Cells:
                 continue  # the same, or both empty
             if type(now) is PfnSet and type(was) is PfnSet and now.is_copy_of(was):
                 continue
-            number = self._number(now, told)
+            number = (
+                self._number_of_devices(copy) if cell == self._devices else self._number(now, told)
+            )
             if number != values[cell]:
                 found[cell] = number
         return found
 
     # --- contents --------------------------------------------------------------------------
+
+    def _number_of_devices(self, copy: WorkingCopy) -> int:
+        """Return the number of the devices; of their adds it has only which they are.
+
+        So it stays when blocks go online and an add's counts change. Whoever asks for devices is
+        counted as one who asked for the adds too.
+        """
+        additions = copy.look(self.places[self.additions])
+        told: dict[int, Any] = {id(add): ("add", add.pfns.start) for add in additions}
+        return self._number(copy.look(self.places[self._devices]), told)
 
     def _number(self, value: Any, told: dict[int, Any]) -> int:
         content = self._token(value, told)
@@ -275,6 +293,8 @@ class WorkingCopy:
         if cell is None:
             return [] if type(found) is list else found.copy() if type(found) is PfnSet else found
         self.touched.add(cell)
+        if cell in self.cells.along:
+            self.touched.add(self.cells.along[cell])
         if type(found) in _CONSTANT:
             return found
         if cell not in self.cells.is_woven:

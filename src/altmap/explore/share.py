@@ -122,7 +122,9 @@ class Share:
         for values, key, pairs in states:
             if key not in self._seen:
                 self._seen[key] = self.owner(values)
-                self._add(State(values, key, _way(pairs)), report)
+                state = State(values, key, _way(pairs))
+                self.space.meet(state)
+                self._add(state, report)
 
     def _add(self, state: State, report: Report) -> None:
         self._waiting.append(state)
@@ -193,7 +195,9 @@ class Share:
         self._nr_owned = sum(o % self._nr_processes == self._index for o in kept.seen.values())
         for values, key, pairs in kept.waiting:
             if self.owner(values) % self._nr_processes == self._index:
-                self._waiting.append(State(values, key, _way(pairs)))
+                state = State(values, key, _way(pairs))
+                self.space.meet(state)
+                self._waiting.append(state)
 
 
 def carried(state: State) -> Carried:

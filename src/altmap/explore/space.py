@@ -16,7 +16,7 @@ import msgspec
 from altmap.errors import InputError
 from altmap.explore.canonical import SYMMETRIES, Symmetry
 from altmap.explore.cells import Cell, Cells, WorkingCopy
-from altmap.explore.footprint import Footprints
+from altmap.explore.footprint import Footprints, Varying
 from altmap.explore.moves import KINDS, Kind
 from altmap.explore.rules import Change, Rule
 from altmap.explore.spec import Exploration
@@ -101,6 +101,7 @@ class Space:
     nr_recalled: int = 0
     nr_worked_out: int = 0
     start: State = field(init=False)
+    _varying: Varying = field(init=False)
     _origin: ModelMachine = field(init=False)
     _cells: Cells = field(init=False)
     _steps: dict[int, Step] = field(default_factory=dict)
@@ -123,13 +124,16 @@ class Space:
         for item in enumerate(values):
             key ^= self._mark(item)
         self.start = State(values, key)
+        self._varying = Varying(values)
         names = self._cells.names
         self._symmetries = [
             (symmetry, frozenset(i for i, name in enumerate(names) if name in symmetry.cells))
             for symmetry in SYMMETRIES
         ]
-        self._moves = [(kind, Footprints()) for kind in KINDS]
-        self._judged = {rule.name: Footprints() for rule in self.rules if rule.on_state}
+        self._moves = [(kind, Footprints(self._varying)) for kind in KINDS]
+        self._judged = {
+            rule.name: Footprints(self._varying) for rule in self.rules if rule.on_state
+        }
 
     # --- what can be asked -----------------------------------------------------------------
 
@@ -165,7 +169,7 @@ class Space:
         """Return what a step comes to in a state."""
         footprints = self._effects.get(number)
         if footprints is None:
-            footprints = self._effects[number] = Footprints()
+            footprints = self._effects[number] = Footprints(self._varying)
         known = footprints.recall(state.values) if self.remembers else None
         if known is not None:
             self.nr_recalled += 1
@@ -182,6 +186,10 @@ class Space:
             values[cell] = value
         key = state.key ^ effect.difference
         return State(tuple(values), key, (state.way, number, key))
+
+    def meet(self, state: State) -> None:
+        """Take notice of a state that another process has found."""
+        self._varying.meet(state.values)
 
     def broken(self, state: State) -> list[Broken]:
         """Return the rules about states that a state breaks."""
@@ -249,6 +257,7 @@ class Space:
             difference ^= self._mark((item[0], state.values[item[0]])) ^ self._mark(item)
         self._keep(state.key ^ difference, after)
         touched = after.touched.union(before.touched, changed)
+        self._varying.cells.update(changed)
         changes = tuple(sorted(changed.items()))
         effect = Effect(True, changes, difference, tuple(broken), after.machine.crashed)
         return effect, touched
