@@ -36,7 +36,7 @@ PAGES = {
     "README": README,
     **{
         name: (ROOT / f"docs/{name}.md").read_text(encoding="utf-8")
-        for name in ("start", "report", "policies", "host")
+        for name in ("start", "report", "policies", "host", "explore")
     },
 }
 BLOCKS = [(match[1], match[2]) for match in FENCED.finditer(PAGE)]

@@ -1,12 +1,15 @@
 """The command as a user types it."""
 
 import json
+import re
+from pathlib import Path
 
 import pytest
 
 from altmap.cli import main
 from altmap.explore import built_in, built_in_names
 from altmap.explore.rules import RULES
+from altmap.explore.spec import Bounds, Operations
 
 
 def test_a_counterexample_is_told_and_written(capsys, tmp_path):
@@ -110,3 +113,34 @@ def test_a_bad_file_is_one_line(text, message, capsys, tmp_path):
     assert message in err
     assert str(path) in err
     assert err.count("\n") == 1
+
+
+PAGE = (Path(__file__).parents[2] / "docs/explore.md").read_text(encoding="utf-8")
+
+
+def block(language):
+    (text,) = re.findall(rf"^```{language}\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+    return text
+
+
+def test_the_page_has_every_rule_and_key():
+    rows = re.findall(r"^\| `([a-z-]+)` \| (.*?) \|$", PAGE, re.MULTILINE)
+    assert [row for row in rows if row[0] in {rule.name for rule in RULES}] == [
+        (rule.name, rule.text) for rule in RULES
+    ]
+    told = {
+        name
+        for names in re.findall(r"^\| (`[a-z_`, ]+`) \|", PAGE, re.MULTILINE)
+        for name in re.findall("[a-z_]+", names)
+    }
+    assert {*Operations.__struct_fields__, *Bounds.__struct_fields__} <= told
+
+
+def test_the_pages_file_and_rules_can_be_used(tmp_path, capsys):
+    (tmp_path / "mine.toml").write_text(block("toml"))
+    (tmp_path / "rules.py").write_text(block("python"))
+
+    assert main(["explore", str(tmp_path / "mine.toml")]) == 0
+    rules = ["--rules", str(tmp_path / "rules.py"), "--rule", "mostly-movable"]
+    assert main(["explore", str(tmp_path / "mine.toml"), *rules]) == 1
+    assert "2. online_kernel memory32" in capsys.readouterr().out
