@@ -155,10 +155,11 @@ class PfnSet:
     :class:`PfnRange` or a :class:`PfnStride`. Cost follows the number of runs, not of pages.
     """
 
-    __slots__ = ("_bits",)
+    __slots__ = ("_bits", "_is_shared")
 
     def __init__(self, ranges: Iterable[PfnRange] = ()) -> None:
         self._bits = BitMap64()
+        self._is_shared = False
         for pfns in ranges:
             self._bits.add_range(pfns.start, pfns.end)
 
@@ -174,11 +175,30 @@ class PfnSet:
     def _wrap(cls, bits: BitMap64) -> PfnSet:
         made = cls.__new__(cls)
         made._bits = bits
+        made._is_shared = False
         return made
 
     def copy(self) -> PfnSet:
-        """Return an independent copy."""
-        return self._wrap(self._bits.copy())
+        """Return an independent copy; the bitmap itself is copied by the first that changes."""
+        self._is_shared = True
+        made = self._wrap(self._bits)
+        made._is_shared = True
+        return made
+
+    def _own(self) -> BitMap64:
+        """Return the bitmap, to be changed."""
+        if self._is_shared:
+            self._bits = self._bits.copy()
+            self._is_shared = False
+        return self._bits
+
+    def is_copy_of(self, other: PfnSet) -> bool:
+        """Tell whether neither has changed since one was copied from the other; quick."""
+        return self._bits is other._bits
+
+    def edges(self) -> tuple[int, ...]:
+        """Return start and end of every run in ascending order: equal for equal sets only."""
+        return tuple(self._bits ^ self._bits.shift(1))
 
     def __len__(self) -> int:
         return len(self._bits)
@@ -205,13 +225,15 @@ class PfnSet:
         return self._wrap(self._bits | _bits(other))
 
     def __and__(self, other: Pages) -> PfnSet:
-        if isinstance(other, PfnRange) and len(other) > _LONG_RANGE:
-            # A set of the range would cost its length, a copy of this set costs this set's runs.
-            kept = self._bits.copy()
-            if kept:
+        if isinstance(other, PfnRange):
+            if not self or (other.start <= self.min() and self.max() < other.end):
+                return self.copy()
+            if len(other) > _LONG_RANGE:
+                # A set of the range would cost its length, a copy of this set this set's runs.
+                kept = self._bits.copy()
                 kept.remove_range(0, other.start)
                 kept.remove_range(other.end, max(other.end, self.max() + 1))
-            return self._wrap(kept)
+                return self._wrap(kept)
         return self._wrap(self._bits & _bits(other))
 
     def __sub__(self, other: Pages) -> PfnSet:
@@ -221,25 +243,28 @@ class PfnSet:
         return self._wrap(self._bits ^ _bits(other))
 
     def __ior__(self, other: Pages) -> PfnSet:
+        bits = self._own()
         if isinstance(other, PfnRange):
-            self._bits.add_range(other.start, other.end)
+            bits.add_range(other.start, other.end)
         elif isinstance(other, PfnStride):
-            add_range, nr_pages = self._bits.add_range, other.nr_pages
+            add_range, nr_pages = bits.add_range, other.nr_pages
             for start in range(other.start, other.end, other.step):
                 add_range(start, start + nr_pages)
         else:
-            self._bits |= other._bits
+            bits |= other._bits
         return self
 
     def __iand__(self, other: Pages) -> PfnSet:
-        self._bits &= _bits(other)
+        bits = self._own()
+        bits &= _bits(other)
         return self
 
     def __isub__(self, other: Pages) -> PfnSet:
+        bits = self._own()
         if isinstance(other, PfnRange):
-            self._bits.remove_range(other.start, other.end)
+            bits.remove_range(other.start, other.end)
         else:
-            self._bits -= _bits(other)
+            bits -= _bits(other)
         return self
 
     def isdisjoint(self, other: PfnSet) -> bool:
@@ -274,10 +299,9 @@ class PfnSet:
 
     def ranges(self) -> Iterator[PfnRange]:
         """Yield the maximal runs in ascending order."""
-        starts = self._bits - self._bits.shift(1)
-        ends = self._bits - (self._bits.shift(-1) if self else self._bits)
-        for start, last in zip(starts, ends, strict=True):
-            yield PfnRange(start, last + 1)
+        edges = iter(self._bits ^ self._bits.shift(1))
+        for start, end in zip(edges, edges, strict=True):
+            yield PfnRange(start, end)
 
     def nr_ranges(self) -> int:
         """Return the number of maximal runs."""
@@ -305,4 +329,10 @@ Pages = PfnSet | PfnRange | PfnStride
 
 
 def _bits(other: Pages) -> BitMap64:
-    return other._bits if isinstance(other, PfnSet) else PfnSet.of(other)._bits
+    if isinstance(other, PfnSet):
+        return other._bits
+    if isinstance(other, PfnRange):
+        bits = BitMap64()
+        bits.add_range(other.start, other.end)
+        return bits
+    return PfnSet.of(other)._bits

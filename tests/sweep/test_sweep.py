@@ -152,7 +152,7 @@ def test_gigantic_pages_are_those_that_the_pool_gets():
     )
     machine = ModelMachine.start(scenario.machine)
     machine.perform(scenario.steps[0])
-    expected = Look.at(machine).gigantic
+    expected = Look.of(machine.kernel).gigantic
     pool = pool_of(machine.kernel, 1 << 30)
     set_max_huge_pages(machine.kernel, pool, 0, 100)
     assert expected == len(pool.pages) >> 18

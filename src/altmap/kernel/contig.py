@@ -32,8 +32,9 @@ def fake_offline(kernel: Kernel, pfns: PfnRange) -> Outcome:
     Outcome
         A refusal with ``EBUSY`` if a page cannot move, ``ENOMEM`` if there is no page to move to.
     """
-    kept = (kernel.used - kernel.movable) | kernel.reserved | kernel.self_hosted
-    stuck = (kept | kernel.pinned | kernel.fake_offline) & pfns
+    stuck = (kernel.used & pfns) - kernel.movable
+    for kept in (kernel.reserved, kernel.self_hosted, kernel.pinned, kernel.fake_offline):
+        stuck |= kept & pfns
     if stuck:
         return Outcome.refused(
             errno.EBUSY,
