@@ -226,7 +226,9 @@ class PfnSet:
 
     def __and__(self, other: Pages) -> PfnSet:
         if isinstance(other, PfnRange):
-            if not self or (other.start <= self.min() and self.max() < other.end):
+            if not self.count(other):
+                return PfnSet()
+            if other.start <= self.min() and self.max() < other.end:
                 return self.copy()
             if len(other) > _LONG_RANGE:
                 # A set of the range would cost its length, a copy of this set this set's runs.
