@@ -89,7 +89,7 @@ def add_memory_resource(
         kernel.block_nr_pages,
         kernel.memmap_mode(),
         usable,
-        tuple(other.memmap for other in kernel.additions if other.node == node),
+        tuple([other.memmap for other in kernel.additions if other.node == node]),
     )
     memmap = kernel.policy.placement.place(kernel.arch, kernel.release, request)
     if isinstance(memmap, Outcome):

@@ -359,6 +359,8 @@ class Kernel:
     def nr_managed(self, zone: Zone) -> int:
         """Return ``managed_pages`` of the zone."""
         present = zone.present
+        if not present:
+            return zone.managed_offset
         hosted = self.self_hosted.count(present)
         withheld = self.reserved.count(present) + self.fake_offline.count(present) + hosted
         extra = hosted if self.policy.accounting.total else 0
@@ -372,6 +374,8 @@ class Kernel:
 
     def nr_free(self, zone: Zone) -> int:
         """Return ``NR_FREE_PAGES`` of the zone."""
+        if not zone.present:
+            return 0
         hidden = self.self_hosted.count(zone.present) if self.policy.accounting.total else 0
         managed = self.nr_managed(zone) - zone.managed_offset
         return managed - hidden - self.used.count(zone.present)
