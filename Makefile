@@ -43,6 +43,7 @@ bench: $(VENV)/bench  ## measured claims, as ratios in one run
 	$(BIN)/python benchmarks/bench_64tib.py
 	$(BIN)/python benchmarks/bench_ls.py
 	$(BIN)/python benchmarks/bench_explore.py
+	$(BIN)/python benchmarks/bench_sweep.py
 	$(BIN)/python benchmarks/bench_lab.py
 
 man: $(VENV)/dev  ## man pages and completion for bash and zsh, in build/

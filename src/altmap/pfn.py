@@ -225,13 +225,17 @@ class PfnSet:
         return self._wrap(self._bits | _bits(other))
 
     def __and__(self, other: Pages) -> PfnSet:
-        if isinstance(other, PfnRange) and len(other) > _LONG_RANGE:
-            # A set of the range would cost its length, a copy of this set costs this set's runs.
-            kept = self._bits.copy()
-            if kept:
+        if isinstance(other, PfnRange):
+            if not self.count(other):
+                return PfnSet()
+            if other.start <= self.min() and self.max() < other.end:
+                return self.copy()
+            if len(other) > _LONG_RANGE:
+                # A set of the range would cost its length, a copy of this set this set's runs.
+                kept = self._bits.copy()
                 kept.remove_range(0, other.start)
                 kept.remove_range(other.end, max(other.end, self.max() + 1))
-            return self._wrap(kept)
+                return self._wrap(kept)
         return self._wrap(self._bits & _bits(other))
 
     def __sub__(self, other: Pages) -> PfnSet:
@@ -297,10 +301,9 @@ class PfnSet:
 
     def ranges(self) -> Iterator[PfnRange]:
         """Yield the maximal runs in ascending order."""
-        starts = self._bits - self._bits.shift(1)
-        ends = self._bits - (self._bits.shift(-1) if self else self._bits)
-        for start, last in zip(starts, ends, strict=True):
-            yield PfnRange(start, last + 1)
+        edges = iter(self._bits ^ self._bits.shift(1))
+        for start, end in zip(edges, edges, strict=True):
+            yield PfnRange(start, end)
 
     def nr_ranges(self) -> int:
         """Return the number of maximal runs."""
@@ -328,4 +331,10 @@ Pages = PfnSet | PfnRange | PfnStride
 
 
 def _bits(other: Pages) -> BitMap64:
-    return other._bits if isinstance(other, PfnSet) else PfnSet.of(other)._bits
+    if isinstance(other, PfnSet):
+        return other._bits
+    if isinstance(other, PfnRange):
+        bits = BitMap64()
+        bits.add_range(other.start, other.end)
+        return bits
+    return PfnSet.of(other)._bits

@@ -1,9 +1,14 @@
 """Page tables of added memory: x86_64 with four levels, counted by slot."""
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from altmap.kernel.memmap import Memmap
 from altmap.kernel.pagetables import page_table_nr_pages
+from altmap.kernel.state import Addition
 from altmap.machine import ModelMachine
+from altmap.pfn import PfnRange
 from altmap.scenario import Address, Machine, Plug, Size, Unplug
 
 MIB, GIB, TIB = 1 << 20, 1 << 30, 1 << 40
@@ -85,3 +90,49 @@ def test_the_direct_map_lines_rise_by_what_is_mapped():
         now = model.observe().meminfo
         assert now["DirectMap2M"] - before["DirectMap2M"] == two_mib // 1024
         assert now["DirectMap1G"] - before["DirectMap1G"] == one_gib // 1024
+
+
+def slots(additions, size_bytes):
+    """Return the numbers of the aligned slots that pages of some ranges lie in, one by one."""
+    found = set()
+    for start, end in additions:
+        found |= set(range(start // size_bytes, -(-end // size_bytes)))
+    return found
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    st.lists(st.tuples(st.integers(1, 24), st.booleans()), max_size=12),
+    st.integers(32, 9000),
+    st.booleans(),
+    st.booleans(),
+    st.randoms(use_true_random=False),
+)
+def test_tables_are_counted_slot_by_slot_in_any_order(sizes, first, leaves_1g, leaves_2m, chance):
+    block = 128 * MIB
+    model = guest()
+    kernel = model.kernel
+    kernel.tunables.direct_map_1g, kernel.tunables.direct_map_2m = leaves_1g, leaves_2m
+    start, made, small = first * block, [], set()
+    for nr_blocks, hosts in sizes:
+        end = start + nr_blocks * block
+        pfns = PfnRange(start // 4096, end // 4096)
+        unit = block // 4096 if hosts else 0
+        made.append(Addition(pfns, 0, Memmap(kernel.arch, pfns, unit, 512 if hosts else 0)))
+        whole = {
+            gib
+            for gib in slots([(start, end)], GIB)
+            if start <= gib * GIB and (gib + 1) * GIB <= end
+        }
+        small |= slots([(start, end)], GIB) - (whole if leaves_1g and not hosts else set())
+        start = end + chance.choice([0, 0, block, 30 * GIB])
+    ranges = [(add.pfns.start * 4096, add.pfns.end * 4096) for add in made]
+    boot = [(run.start * 4096, run.end * 4096) for run in kernel.boot_ram.ranges()]
+    expected = len(small - slots(boot, GIB))
+    for size in (512 * GIB, 64 * GIB, 64 * 512 * GIB):
+        expected += len(slots(ranges, size) - slots(boot, size))
+    if not leaves_2m:
+        for size in (2 * MIB, 128 * MIB):
+            expected += len(slots(ranges, size) - slots(boot, size))
+    chance.shuffle(made)
+    assert page_table_nr_pages(kernel, made) == expected

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -22,13 +23,14 @@ from altmap.errors import InputError
 from altmap.kernel.hugetlb import pool_of, set_max_huge_pages
 from altmap.machine import ModelMachine, predict
 from altmap.scenario import build_scenario, parse_scenario, scenario_toml
+from altmap.sweep.charts import _CHARTS, chart_svgs
 from altmap.sweep.fleet import csv_text, members, read_trace
 from altmap.sweep.grid import load_grid
 from altmap.sweep.pool import cluster, processes, run_slice
 from altmap.sweep.row import COLUMNS, Look
 from altmap.sweep.runner import run
 from altmap.sweep.store import open_store
-from altmap.sweep.summary import summarise
+from altmap.sweep.summary import Summary, summarise
 from altmap.sweep.walk import rows_of
 
 SWEEPS = Path(__file__).parents[2] / "examples/sweeps"
@@ -152,7 +154,7 @@ def test_gigantic_pages_are_those_that_the_pool_gets():
     )
     machine = ModelMachine.start(scenario.machine)
     machine.perform(scenario.steps[0])
-    expected = Look.at(machine).gigantic
+    expected = Look.of(machine.kernel).gigantic
     pool = pool_of(machine.kernel, 1 << 30)
     set_max_huge_pages(machine.kernel, pool, 0, 100)
     assert expected == len(pool.pages) >> 18
@@ -491,6 +493,31 @@ def test_the_summary_is_what_a_loop_over_the_rows_says(tmp_path):
             asked = sum(r["asked_bytes"] for r in ran)
             missing = sum(r["not_seen_bytes"] for r in ran)
             assert group["not_seen_percent"] == pytest.approx(100 * missing / asked)
+
+
+def test_a_table_cuts_no_word_and_leaves_out_what_is_the_same_everywhere(tmp_path, capsys):
+    out = str(tmp_path / "o")
+    assert main(["sweep", str(SWEEPS / "auto-movable.toml"), "-o", out, "-j", "1"]) == 0
+    text = capsys.readouterr().out
+    assert "By online_policy, settings, driver\n" in text
+    lines = text.splitlines()
+    for words in (
+        ["online_policy", "settings", "driver"],
+        ["auto_movable_ratio=301", "virtio-mem"],
+    ):
+        assert any(all(word in line.split() for word in words) for line in lines)
+
+
+def test_a_chart_of_nothing_but_zeros_starts_at_its_axis():
+    columns = {name: 0.0 for *_, names in _CHARTS for name in names}
+    groups = [{"driver": d, "scenarios": 1, "run": 1, **columns} for d in ("dimm", "kmem")]
+    groups[1] |= {"gigantic_after_mean": None, "gigantic_lost_mean": None}
+    svgs = chart_svgs(Summary(("driver",), {"ok": 2}, groups, []), "t")
+    for svg in svgs.values():
+        axis = sorted(float(x) for x in re.findall(r">([0-9.]+)</text>", svg))
+        assert (axis[0], axis[-1]) == (0, 1)
+    assert ">no value<" in svgs["gigantic"]
+    assert ">no value<" not in svgs["failures"]
 
 
 def test_show_prints_what_run_takes(tmp_path, capsys):

@@ -137,7 +137,9 @@ class HotAdd:
         for region in self.regions:
             start = -(-region.start // order_nr_pages) * order_nr_pages
             end = region.end // order_nr_pages * order_nr_pages
-            mine = left & PfnRange(start, max(start, end))
+            if not left.count(PfnRange(start, max(start, end))):
+                continue
+            mine = left & PfnRange(start, end)
             released |= mine & region.backed()
             left -= mine
         if self.kernel.release.hyperv_foreign_pages == "generic":

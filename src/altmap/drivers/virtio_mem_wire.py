@@ -62,6 +62,11 @@ class State(IntEnum):
     MIXED = 2
 
 
+_REQUEST_TYPES = {each.value: each for each in RequestType}
+_RESPONSE_TYPES = {each.value: each for each in ResponseType}
+_STATES = {each.value: each for each in State}
+
+
 @dataclass(frozen=True, slots=True)
 class Config:
     """The device's config space, 56 bytes.
@@ -183,9 +188,9 @@ class Request:
             If there are more or fewer, or the type is unknown.
         """
         number, addr, nb_blocks = _REQUEST.unpack(_of_size("request", raw, _REQUEST))
-        if number not in RequestType.__members__.values():
+        kind = _REQUEST_TYPES.get(number)
+        if kind is None:
             raise InputError(f"request type {number}: need one of {_names(RequestType)}")
-        kind = RequestType(number)
         if kind is RequestType.UNPLUG_ALL:
             return cls(kind)  # the rest of the message means nothing
         return cls(kind, addr, nb_blocks)
@@ -219,11 +224,12 @@ class Response:
             If there are more or fewer, or the type or state is unknown.
         """
         number, state = _RESPONSE.unpack(_of_size("response", raw, _RESPONSE))
-        if number not in ResponseType.__members__.values():
+        kind, plugged = _RESPONSE_TYPES.get(number), _STATES.get(state)
+        if kind is None:
             raise InputError(f"response type {number}: need one of {_names(ResponseType)}")
-        if state not in State.__members__.values():
+        if plugged is None:
             raise InputError(f"response state {state}: need one of {_names(State)}")
-        return cls(ResponseType(number), State(state))
+        return cls(kind, plugged)
 
 
 def _of_size(what: str, raw: bytes, layout: struct.Struct) -> bytes:

@@ -12,7 +12,7 @@ import errno
 from altmap.kernel.state import Kernel
 from altmap.kernel.watermarks import adjust_managed_page_count
 from altmap.kernel.zone import MOVABLE, Zone
-from altmap.pfn import PfnRange
+from altmap.pfn import PfnRange, PfnSet
 from altmap.trace import OK, Outcome
 
 __all__ = ("fake_offline", "fake_online")
@@ -32,27 +32,30 @@ def fake_offline(kernel: Kernel, pfns: PfnRange) -> Outcome:
     Outcome
         A refusal with ``EBUSY`` if a page cannot move, ``ENOMEM`` if there is no page to move to.
     """
-    kept = (kernel.used - kernel.movable) | kernel.reserved | kernel.self_hosted
-    stuck = (kept | kernel.pinned | kernel.fake_offline) & pfns
+    moving = kernel.used & pfns
+    stuck = moving - kernel.movable if moving else PfnSet()
+    for kept in (kernel.reserved, kernel.self_hosted, kernel.pinned, kernel.fake_offline):
+        if kept.count(pfns):
+            stuck |= kept & pfns
     if stuck:
         return Outcome.refused(
             errno.EBUSY,
             "alloc_contig_range",
             f"{len(stuck)} pages of {pfns} cannot move, the first is pfn {stuck.min():#x}",
         )
-    moving = kernel.used & pfns
     kernel.touch("read", moving, "migrate_pages", "pages in use")
     kernel.fake_offline |= pfns
-    (zone,) = kernel.zones_of(pfns)
-    targets = kernel.find_free(_targets(kernel, zone), len(moving))
-    if targets is None:
-        kernel.fake_offline -= pfns
-        return Outcome.refused(
-            errno.ENOMEM,
-            "alloc_contig_range",
-            f"{len(moving)} pages of {pfns} find no free page elsewhere",
-        )
-    kernel.migrate(moving, targets)
+    if moving:
+        (zone,) = kernel.zones_of(pfns)
+        targets = kernel.find_free(_targets(kernel, zone), len(moving))
+        if targets is None:
+            kernel.fake_offline -= pfns
+            return Outcome.refused(
+                errno.ENOMEM,
+                "alloc_contig_range",
+                f"{len(moving)} pages of {pfns} find no free page elsewhere",
+            )
+        kernel.migrate(moving, targets)
     kernel.changed_blocks |= kernel.blocks(pfns)
     adjust_managed_page_count(kernel)
     if moving:

@@ -89,7 +89,7 @@ def add_memory_resource(
         kernel.block_nr_pages,
         kernel.memmap_mode(),
         usable,
-        tuple(other.memmap for other in kernel.additions if other.node == node),
+        tuple([other.memmap for other in kernel.additions if other.node == node]),
     )
     memmap = kernel.policy.placement.place(kernel.arch, kernel.release, request)
     if isinstance(memmap, Outcome):
@@ -344,7 +344,7 @@ def memory_block_online(kernel: Kernel, pfns: PfnRange, online_type: str) -> Out
     if refusal is not None:
         return refusal
     present, first_of_zone = _present_part(kernel, pfns), not zone.present
-    first_of_node = not kernel.node_pages(node)
+    first_of_node = not kernel.has_pages(node)
     zone.present |= present
     kernel.online_blocks |= kernel.blocks(pfns)
     kernel.changed_blocks |= kernel.blocks(pfns)
@@ -399,7 +399,7 @@ def _going_online(kernel: Kernel, zone: Zone, pfns: PfnRange) -> Outcome | None:
     ``drivers/base/memory.c: memory_block_online``.
     """
     actions = ["MEM_GOING_ONLINE"]
-    if not kernel.node_pages(zone.node):
+    if not kernel.has_pages(zone.node):
         actions.insert(0, "NODE_ADDING_FIRST_MEMORY")
     for action in actions:
         veto = kernel.notify(action, pfns, zone.node)
@@ -628,7 +628,7 @@ def memory_block_offline(kernel: Kernel, pfns: PfnRange) -> Outcome:
     refusal = start_isolate_page_range(kernel, pfns, zone)
     if refusal is not None:
         return refusal
-    last_of_node = not kernel.node_pages(zone.node) - pfns
+    last_of_node = not kernel.has_pages(zone.node, beyond=pfns)
     _read_struct_pages(kernel, pfns)
     refusal = _going_offline(kernel, zone, pfns, last_of_node)
     if refusal is None:

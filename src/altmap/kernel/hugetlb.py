@@ -240,6 +240,8 @@ def migrate_hugetlb(
     alloc_hugetlb_folio_nodemask``.
     """
     stuck = PfnSet()
+    if not kernel.hugetlb:
+        return stuck
     nodes = list(nodes)
     allowed = PfnSet.of(*(kernel.node_pages(node) for node in nodes)) - pfns
     zones = [zone for node in nodes for zone in reversed(kernel.node_zones(node))]

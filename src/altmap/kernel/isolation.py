@@ -20,7 +20,7 @@ def start_isolate_page_range(kernel: Kernel, pfns: PfnRange, zone: Zone) -> Outc
     the kernel takes for granted that the rest can be moved.
     """
     reserved = kernel.reserved & pfns
-    unmovable = kernel.unmovable() & pfns
+    unmovable = kernel.unmovable(pfns)
     stuck = reserved | unmovable
     if stuck:
         refusal = Outcome.refused(
@@ -59,7 +59,7 @@ def scan_movable_pages(kernel: Kernel, pfns: PfnRange) -> Outcome | None:
     A pinned page before them is found first, again and again, so that they are never reached.
     Source: ``mm/memory_hotplug.c: scan_movable_pages``.
     """
-    held = (kernel.fake_offline - kernel.unreferenced) & pfns
+    held = (kernel.fake_offline & pfns) - kernel.unreferenced
     pinned = kernel.pinned & pfns
     if not held or (pinned and pinned.min() < held.min()):
         return None

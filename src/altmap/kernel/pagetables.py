@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from functools import lru_cache
 
+from altmap.arch import Arch
 from altmap.kernel.state import Addition, Kernel
 from altmap.pfn import PfnRange, PfnSet
 
 __all__ = ("direct_map_leaves", "page_table_nr_pages")
 
 _GIB = 1 << 30
+
+
+#: Start, end and pages of one call of each run of adds; 0 for calls of less than 1 GiB.
+_Runs = tuple[tuple[int, int, int], ...]
 
 
 def page_table_nr_pages(kernel: Kernel, additions: Sequence[Addition]) -> int:
@@ -23,63 +29,69 @@ def page_table_nr_pages(kernel: Kernel, additions: Sequence[Addition]) -> int:
     """
     if not kernel.arch.name.startswith("x86_64"):
         return 0
-    gib_nr_pages = _GIB // kernel.arch.page_size_bytes
-    vmemmap_nr_pages = gib_nr_pages * (
-        kernel.arch.page_size_bytes // kernel.arch.struct_page_size_bytes
-    )
-    runs, boot_runs = _merged(add.pfns for add in additions), list(kernel.boot_ram.ranges())
-    all_slots, vmemmap_slots = (
-        PfnSet(_slots(run, slot_nr_pages) for run in runs)
-        for slot_nr_pages in (gib_nr_pages, vmemmap_nr_pages)
-    )
-    nr_pages = len(_pmd_slots(kernel, additions) - _boot_slots(boot_runs, gib_nr_pages))
-    nr_pages += len(vmemmap_slots - _boot_slots(boot_runs, vmemmap_nr_pages))
-    for slots, slot_nr_pages in (
-        (all_slots, gib_nr_pages),
-        (vmemmap_slots, vmemmap_nr_pages),
-    ):
-        upper = PfnSet(_slots(run, 512) for run in slots.ranges())
-        nr_pages += len(upper - _boot_slots(boot_runs, slot_nr_pages * 512))
-    return nr_pages + (0 if kernel.tunables.direct_map_2m else _leaf_tables(kernel, additions))
+    boot_runs = tuple(kernel.boot_ram.ranges())
+    tunables = kernel.tunables
+    return _nr_pages(
+        kernel.arch, tunables.direct_map_1g, tunables.direct_map_2m, boot_runs,
+        _runs(additions, _GIB // kernel.arch.page_size_bytes),
+    )  # fmt: skip
 
 
-def _pmd_slots(kernel: Kernel, additions: Sequence[Addition]) -> PfnSet:
-    """Return the GiB slots that are mapped by a table, not by one leaf."""
-    gib_nr_pages = _GIB // kernel.arch.page_size_bytes
-    short = [add.pfns for add in additions if len(add.pfns) < gib_nr_pages]
-    slots = PfnSet(_slots(run, gib_nr_pages) for run in _merged(short))
-    if len(short) < len(additions):
-        for addition in additions:
-            if len(addition.pfns) >= gib_nr_pages:
-                slots |= direct_map_leaves(kernel, addition)[0]
-    return slots
-
-
-def _merged(pfns: Iterable[PfnRange]) -> list[PfnRange]:
-    """Return the ranges in ascending order, neighbours as one."""
-    runs: list[list[int]] = []
-    for start, end in sorted((each.start, each.end) for each in pfns):
-        if runs and runs[-1][1] == start:
-            runs[-1][1] = end
+def _runs(additions: Sequence[Addition], gib_nr_pages: int) -> _Runs:
+    """Return the additions, short ones that follow each other as one."""
+    runs: list[tuple[int, int, int]] = []
+    start = end = 0
+    for addition in additions:
+        pfns = addition.pfns
+        if pfns.end - pfns.start >= gib_nr_pages:
+            runs.append((pfns.start, pfns.end, addition.memmap.unit_nr_pages or len(pfns)))
+        elif pfns.start == end:
+            end = pfns.end
         else:
-            runs.append([start, end])
-    return [PfnRange(start, end) for start, end in runs]
+            runs.append((start, end, 0))
+            start, end = pfns.start, pfns.end
+    return (*runs, (start, end, 0))
 
 
-def _leaf_tables(kernel: Kernel, additions: Sequence[Addition]) -> int:
-    """Return the tables of single pages: one for each 2 MiB of direct map and of vmemmap.
-
-    Source: ``arch/x86/mm/init_64.c: phys_pmd_init``, ``vmemmap_populate``, without PSE.
-    """
-    arch = kernel.arch
-    direct = arch.pmd_size_bytes // arch.page_size_bytes
-    vmemmap = arch.pmd_size_bytes // arch.struct_page_size_bytes
-    boot_runs = list(kernel.boot_ram.ranges())
+@lru_cache(maxsize=4096)
+def _nr_pages(
+    arch: Arch,
+    direct_map_1g: bool,
+    direct_map_2m: bool,
+    boot_runs: tuple[PfnRange, ...],
+    runs: _Runs,
+) -> int:
+    """Count them; memory that comes block by block asks for the same again and again."""
+    gib_nr_pages = _GIB // arch.page_size_bytes
+    vmemmap_nr_pages = gib_nr_pages * (arch.page_size_bytes // arch.struct_page_size_bytes)
     nr_pages = 0
-    for slot_nr_pages in (direct, vmemmap):
-        slots = PfnSet(_slots(addition.pfns, slot_nr_pages) for addition in additions)
-        nr_pages += len(slots - _boot_slots(boot_runs, slot_nr_pages))
+    for slot_nr_pages, mapped in (
+        (gib_nr_pages, _tables_of(runs, gib_nr_pages, direct_map_1g)),
+        (vmemmap_nr_pages, _every_slot(runs, vmemmap_nr_pages)),
+    ):
+        nr_pages += len(mapped - _boot_slots(boot_runs, slot_nr_pages))
+        upper = PfnSet(_slots(run, 512) for run in _every_slot(runs, slot_nr_pages).ranges())
+        nr_pages += len(upper - _boot_slots(boot_runs, slot_nr_pages * 512))
+    if not direct_map_2m:
+        # One table of single pages for each 2 MiB of direct map and of vmemmap
+        # (phys_pmd_init, vmemmap_populate, without PSE).
+        for size_bytes in (arch.page_size_bytes, arch.struct_page_size_bytes):
+            slot_nr_pages = arch.pmd_size_bytes // size_bytes
+            leaves = _every_slot(runs, slot_nr_pages)
+            nr_pages += len(leaves - _boot_slots(boot_runs, slot_nr_pages))
     return nr_pages
+
+
+def _every_slot(runs: _Runs, slot_nr_pages: int) -> PfnSet:
+    return PfnSet(_slots(PfnRange(start, end), slot_nr_pages) for start, end, _ in runs)
+
+
+def _tables_of(runs: _Runs, gib_nr_pages: int, direct_map_1g: bool) -> PfnSet:
+    """Return the GiB slots that are mapped by a table, not by one leaf."""
+    slots = PfnSet()
+    for start, end, call_nr_pages in runs:
+        slots |= _leaves(PfnRange(start, end), call_nr_pages, gib_nr_pages, direct_map_1g)[0]
+    return slots
 
 
 def direct_map_leaves(kernel: Kernel, addition: Addition) -> tuple[PfnSet, PfnSet]:
@@ -88,11 +100,20 @@ def direct_map_leaves(kernel: Kernel, addition: Addition) -> tuple[PfnSet, PfnSe
     Slots are numbers of aligned GiB, kept in sets like pfns. A 1 GiB leaf needs a single call that
     covers the whole slot; with a memmap per block there is one call per block.
     """
-    gib_nr_pages = _GIB // kernel.arch.page_size_bytes
-    pfns, memmap = addition.pfns, addition.memmap
+    pfns = addition.pfns
+    return _leaves(
+        pfns,
+        addition.memmap.unit_nr_pages or len(pfns),
+        _GIB // kernel.arch.page_size_bytes,
+        kernel.tunables.direct_map_1g,
+    )
+
+
+def _leaves(
+    pfns: PfnRange, call_nr_pages: int, gib_nr_pages: int, direct_map_1g: bool
+) -> tuple[PfnSet, PfnSet]:
     every = PfnSet.of(_slots(pfns, gib_nr_pages))
-    call_nr_pages = memmap.unit_nr_pages or len(pfns)
-    if not kernel.tunables.direct_map_1g or call_nr_pages < gib_nr_pages:
+    if not direct_map_1g or call_nr_pages < gib_nr_pages:
         return every, PfnSet()
     first, last = -(-pfns.start // gib_nr_pages), pfns.end // gib_nr_pages
     large = PfnSet.of(PfnRange(first, last)) if first < last else PfnSet()

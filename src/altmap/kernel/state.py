@@ -102,6 +102,9 @@ class Tunables:
     virtio_mem: VirtioMemParameters = VirtioMemParameters()
 
 
+_NOWHERE = PfnRange(0, 0)
+
+
 @dataclass(slots=True, eq=False)
 class Group:
     """A memory group: the blocks of one device (``drivers/base/memory.c``).
@@ -292,11 +295,16 @@ class Kernel:
 
     def managed(self, zone: Zone) -> PfnSet:
         """Return the zone's pages that the buddy owns or has handed out."""
-        return zone.present - self.reserved - self.self_hosted - self.fake_offline
+        pages = zone.present - self.reserved
+        pages -= self.self_hosted
+        pages -= self.fake_offline
+        return pages
 
     def free(self, zone: Zone) -> PfnSet:
         """Return the zone's pages that nobody uses."""
-        return self.managed(zone) - self.used
+        pages = self.managed(zone)
+        pages -= self.used
+        return pages
 
     def memmap_mode(self) -> str:
         """Return ``memmap_on_memory`` as it counts: HVO switched it off up to v5.19.
@@ -315,9 +323,13 @@ class Kernel:
         """Return the page frames of all huge pages, free ones of the pools included."""
         return PfnSet.of(*(pool.pages for pool in self.hugetlb.values()))
 
-    def unmovable(self) -> PfnSet:
-        """Return the used pages that nothing moves: neither movable, nor huge, nor withdrawn."""
-        return self.used - self.movable - self.hugetlb_pages() - self.poisoned
+    def unmovable(self, pfns: PfnRange | None = None) -> PfnSet:
+        """Return the used pages, of a range or all, that nothing moves.
+
+        They are neither movable, nor huge, nor withdrawn.
+        """
+        used = self.used if pfns is None else self.used & pfns
+        return used - self.movable - self.hugetlb_pages() - self.poisoned
 
     def kind_of(self, pfn: int) -> str:
         """Return what a page frame is, in a word."""
@@ -339,6 +351,11 @@ class Kernel:
         """Return the present page frames of a node."""
         return PfnSet.of(*(zone.present for zone in self.node_zones(node)))
 
+    def has_pages(self, node: int, *, beyond: PfnRange = _NOWHERE) -> bool:
+        """Tell whether a node has present page frames, beyond those of a range."""
+        zones = self.node_zones(node)
+        return any(zone.present.count(beyond) < len(zone.present) for zone in zones)
+
     def nr_poisoned(self) -> int:
         """Return HardwareCorrupted in pages (``mm/memory-failure.c: num_poisoned_pages``)."""
         return len(self.poisoned) + self.nr_forgotten_poison
@@ -346,10 +363,11 @@ class Kernel:
     def nr_managed(self, zone: Zone) -> int:
         """Return ``managed_pages`` of the zone."""
         present = zone.present
-        withheld = sum(
-            pages.count(present) for pages in (self.reserved, self.self_hosted, self.fake_offline)
-        )
-        extra = self.self_hosted.count(present) if self.policy.accounting.total else 0
+        if not present:
+            return zone.managed_offset
+        hosted = self.self_hosted.count(present)
+        withheld = self.reserved.count(present) + self.fake_offline.count(present) + hosted
+        extra = hosted if self.policy.accounting.total else 0
         return zone.managed_offset + len(present) - withheld + extra
 
     def nr_present(self, zone: Zone) -> int:
@@ -360,6 +378,8 @@ class Kernel:
 
     def nr_free(self, zone: Zone) -> int:
         """Return ``NR_FREE_PAGES`` of the zone."""
+        if not zone.present:
+            return 0
         hidden = self.self_hosted.count(zone.present) if self.policy.accounting.total else 0
         managed = self.nr_managed(zone) - zone.managed_offset
         return managed - hidden - self.used.count(zone.present)
@@ -436,7 +456,11 @@ class Kernel:
     def overlaps_addition(self, pfns: PfnRange) -> bool:
         """Tell whether an add brought some of the page frames."""
         start, end = pfns.start, pfns.end
-        return any(add.pfns.start < end and start < add.pfns.end for add in self.additions)
+        for add in self.additions:
+            mine = add.pfns
+            if mine.start < end and start < mine.end:
+                return True
+        return False
 
     def node_of(self, pfn: int) -> int | None:
         """Return the node that a page frame of an existing block belongs to."""
@@ -534,10 +558,12 @@ class Kernel:
                 wanted = min(left, self.available(zone, zones, mark) - taken.count(zone.present))
                 if wanted <= 0:
                     continue
-                free = self.free(zone) - taken
+                free = self.free(zone)
+                free -= taken
                 early = (free & self.boot_ram).highest(wanted)
                 taken |= early
-                taken |= (free - early).lowest(wanted - len(early))
+                if len(early) < wanted:
+                    taken |= (free - early).lowest(wanted - len(early))
         return taken if len(taken) == nr_pages else None
 
     def take_units(self, unit_nr_pages: int, nr_units: int) -> PfnSet:
@@ -604,6 +630,8 @@ class Kernel:
 
     def migrate(self, pages: PfnSet, targets: PfnSet) -> None:
         """Move used movable pages to free ones, and the files that they hold with them."""
+        if not pages:
+            return
         left = targets
         for name, held in self.files.items():
             moving = held & pages

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from math import isqrt
 
 from altmap.kernel.state import Kernel
@@ -45,10 +44,15 @@ def init_per_zone_wmark_min(
         return
     online = kernel.online_nodes()
     zones = [each for each in kernel.zones.values() if each.node in online]
-    managed = {each.key: kernel.nr_managed(each) for each in zones}
+    now = [kernel.nr_managed(each) for each in zones]
+    managed = now
     for missing in missing_nr_pages:
-        then = managed | {zone.key: managed[zone.key] - missing} if zone else managed
-        _set_all(kernel, zones, then)
+        managed = [
+            nr_pages - missing if each is zone else nr_pages
+            for each, nr_pages in zip(zones, now, strict=True)
+        ]
+        _set_all(kernel, zones, managed)
+    _set_reserves(zones, managed)
 
 
 def si_mem_available_nr_pages(kernel: Kernel) -> int:
@@ -67,11 +71,9 @@ def adjust_managed_page_count(kernel: Kernel) -> None:
     """
     if not kernel.computes_watermarks or not kernel.release.reserves_follow_managed:
         return
-    managed = {zone.key: kernel.nr_managed(zone) for zone in kernel.zones.values()}
-    for zone in kernel.zones.values():
-        if zone.node in kernel.online_nodes():
-            protection = _protection(kernel.node_zones(zone.node), zone, managed)
-            zone.watermarks = replace(zone.watermarks, protection=protection)
+    online = kernel.online_nodes()
+    zones = [zone for zone in kernel.zones.values() if zone.node in online]
+    _set_reserves(zones, [kernel.nr_managed(zone) for zone in zones])
 
 
 def totalreserve_nr_pages(kernel: Kernel) -> int:
@@ -89,7 +91,7 @@ def totalreserve_nr_pages(kernel: Kernel) -> int:
     )
 
 
-def _set_all(kernel: Kernel, zones: list[Zone], managed: dict[tuple[int, str], int]) -> None:
+def _set_all(kernel: Kernel, zones: list[Zone], managed: list[int]) -> None:
     page_kib = kernel.arch.page_size_bytes // 1024
     free_kib = _free_buffer_nr_pages(zones, managed) * page_kib
     min_free = max(128, min(262144, isqrt(16 * free_kib))) // page_kib
@@ -105,42 +107,45 @@ def _set_all(kernel: Kernel, zones: list[Zone], managed: dict[tuple[int, str], i
             _set(kernel, zones, managed, wanted)
 
 
-def _free_buffer_nr_pages(zones: list[Zone], managed: dict[tuple[int, str], int]) -> int:
+def _free_buffer_nr_pages(zones: list[Zone], managed: list[int]) -> int:
     """Return ``nr_free_buffer_pages``: kernel zones' pages above their high watermark."""
     return sum(
-        max(0, managed[zone.key] - zone.watermarks.high) for zone in zones if zone.name != MOVABLE
+        max(0, nr_pages - zone.watermarks.high)
+        for zone, nr_pages in zip(zones, managed, strict=True)
+        if zone.name != MOVABLE
     )
 
 
-def _set(
-    kernel: Kernel,
-    zones: list[Zone],
-    managed: dict[tuple[int, str], int],
-    min_free_nr_pages: int,
-) -> None:
+def _set(kernel: Kernel, zones: list[Zone], managed: list[int], min_free_nr_pages: int) -> None:
+    """Set the watermarks; the reserves, which no watermark depends on, stay."""
     counts_movable = kernel.release.lowmem_includes_movable
-    lowmem = sum(managed[z.key] for z in zones if counts_movable or z.name != MOVABLE)
-    for zone in zones:
-        nr_pages = managed[zone.key]
+    lowmem = sum(
+        nr_pages
+        for zone, nr_pages in zip(zones, managed, strict=True)
+        if counts_movable or zone.name != MOVABLE
+    )
+    for zone, nr_pages in zip(zones, managed, strict=True):
         share = min_free_nr_pages * nr_pages // lowmem if lowmem else 0
         least = share
         if zone.name == MOVABLE and not counts_movable:
             least = min(max(nr_pages // 1024, 32), 128)
         step = max(share >> 2, nr_pages * _SCALE_FACTOR // 10000)
-        protection = _protection(kernel.node_zones(zone.node), zone, managed)
         zone.watermarks = Watermarks(
-            least, least + step, least + 2 * step, least + 3 * step, protection
+            least, least + step, least + 2 * step, least + 3 * step, zone.watermarks.protection
         )
 
 
-def _protection(
-    zones: list[Zone], zone: Zone, managed: dict[tuple[int, str], int]
-) -> tuple[int, ...]:
-    """Return the zone's reserve against each zone of its node, lowest first."""
-    ratio = _RESERVE_RATIO.get(zone.name, 0) if managed[zone.key] else 0
-    at = zones.index(zone)
-    reserves, above = [], 0
-    for index, other in enumerate(zones):
-        above += managed[other.key] if index > at else 0
-        reserves.append(above // ratio if ratio else 0)
-    return tuple(reserves)
+def _set_reserves(zones: list[Zone], managed: list[int]) -> None:
+    """Set each zone's reserve against each zone of its node, lowest first."""
+    counts = list(zip(zones, managed, strict=True))
+    for zone, nr_pages in counts:
+        ratio = _RESERVE_RATIO.get(zone.name, 0) if nr_pages else 0
+        reserves, above, is_above = [], 0, False
+        for other, nr_other in counts:
+            if other.node != zone.node:
+                continue
+            above += nr_other if is_above else 0
+            is_above |= other is zone
+            reserves.append(above // ratio if ratio else 0)
+        marks = zone.watermarks
+        zone.watermarks = Watermarks(marks.min, marks.low, marks.high, marks.promo, tuple(reserves))

@@ -8,7 +8,7 @@ from typing import Any
 from altmap.pfn import format_size
 from altmap.sweep.summary import Summary
 
-__all__ = ("chart_svgs", "word")
+__all__ = ("chart_svgs", "varying", "word")
 
 _COLOURS = ["#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#999999"]
 _FAILED = {"refused": "#e69f00", "fault": "#d55e00"}
@@ -35,10 +35,17 @@ def chart_svgs(summary: Summary, title: str) -> dict[str, str]:
     shown = [group for group in summary.groups if group in groups]
     left = len(summary.groups) - len(shown)
     note = f"; the {len(shown)} largest of {len(summary.groups)} groups" if left else ""
+    by = varying(summary)
     return {
-        name: _svg(_values(shown, summary.by, columns), heading, f"{title}{note}", axis)
+        name: _svg(_values(shown, by, columns), heading, f"{title}{note}", axis)
         for name, heading, axis, columns in _CHARTS
     }
+
+
+def varying(summary: Summary) -> tuple[str, ...]:
+    """Return the columns that tell groups apart; the first one if there is only one group."""
+    told = (name for name in summary.by if len({group[name] for group in summary.groups}) > 1)
+    return tuple(told) or summary.by[:1]
 
 
 def _label(group: dict[str, Any], by: Sequence[str]) -> str:
@@ -52,30 +59,41 @@ def word(name: str, value: Any) -> str:
         return format_size(value)
     if name == "release":
         return f"Linux {value}"
+    if name == "nodes":
+        return "1 node" if value == 1 else f"{value} nodes"
     return str(value) if value not in (None, "") else f"no {name}"
 
 
 def _values(
     groups: Sequence[dict[str, Any]], by: Sequence[str], columns: Sequence[str]
 ) -> list[dict[str, Any]]:
+    """Return a record for each part of each bar; the first part of a bar has its text."""
     made = []
     for at, group in enumerate(groups):
-        for order, column in enumerate(columns):
-            value = group[column]
-            if column in _FAILED:
-                value = 100 * value / group["run"] if group["run"] else None
+        values = [_value(group, column) for column in columns]
+        known = [value for value in values if value is not None]
+        words = " + ".join(f"{value:,.2f}" if value else "0" for value in known if any(known))
+        for order, (column, value) in enumerate(zip(columns, values, strict=True)):
             made.append(
                 {
                     "at": at,
                     "group": _label(group, by),
                     "what": _NAMES.get(column, column) if len(columns) > 1 else "",
                     "order": order,
-                    "value": 0 if value is None else round(value, 4),
-                    "text": "no value" if value is None else f"{value:,.2f}",
+                    "value": round(value or 0, 4),
+                    "end": max(0, round(sum(known), 4)),
+                    "text": "" if order else words or ("0" if known else "no value"),
                     "colour": _FAILED.get(column, _COLOURS[order]),
                 }
             )
     return made
+
+
+def _value(group: dict[str, Any], column: str) -> float | None:
+    value: float | None = group[column]
+    if column in _FAILED:
+        return 100 * (value or 0) / group["run"] if group["run"] else None
+    return value
 
 
 def _svg(values: list[dict[str, Any]], heading: str, subtitle: str, axis: str) -> str:
@@ -84,25 +102,36 @@ def _svg(values: list[dict[str, Any]], heading: str, subtitle: str, axis: str) -
 
     colours = {each["what"]: each["colour"] for each in values}
     several = len(colours) > 1
+    least = min((each["value"] for each in values), default=0)
+    most = max((each["end"] for each in values), default=0) or 1
+    scale = alt.Scale(domain=[min(0, least), most], nice=False)
     base = alt.Chart(alt.InlineData(values)).encode(
         y=alt.Y("group:N", sort=alt.EncodingSortField("at"), title=None,
-                axis=alt.Axis(labelLimit=420)),
+                axis=alt.Axis(labelLimit=420, ticks=False, labelPadding=6)),
     )  # fmt: skip
     bars = base.mark_bar().encode(
-        x=alt.X("value:Q", title=axis, stack="zero" if several else None),
+        x=alt.X("value:Q", title=axis, stack="zero" if several else None, scale=scale,
+                axis=alt.Axis(tickCount=6)),
         color=alt.Color(
             "what:N",
             scale=alt.Scale(domain=list(colours), range=list(colours.values())),
-            legend=alt.Legend(title=None, orient="top") if several else None,
+            legend=alt.Legend(title=None, orient="top", offset=4) if several else None,
         ),
         order="order:O",
+    )  # fmt: skip
+    text = base.mark_text(align="left", dx=4, fontSize=10).encode(
+        x=alt.X("end:Q", scale=scale), text="text:N"
     )
-    text = base.mark_text(align="left", dx=4, fontSize=10).encode(x=alt.X("value:Q"), text="text:N")
-    chart = (bars if several else bars + text).properties(
-        width=_WIDTH,
-        height=max(60, _ROW * len({each["at"] for each in values})),
-        background="white",
-        title=alt.TitleParams(heading, subtitle=subtitle, anchor="start"),
+    chart = (
+        (bars + text)
+        .properties(
+            width=_WIDTH,
+            height=max(60, _ROW * len({each["at"] for each in values})),
+            background="white",
+            title=alt.TitleParams(heading, subtitle=subtitle, anchor="start", offset=8),
+        )
+        .configure_view(stroke=None)
+        .configure_axis(gridColor="#eeeeee", titleFontWeight="normal")
     )
     svg: str = vl_convert.vegalite_to_svg(chart.to_json(), vl_version="6.4")
     return svg

@@ -6,6 +6,7 @@ many pieces of work it takes at a time, and which exceptions mean that a worker 
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 import signal
@@ -75,6 +76,7 @@ def processes(nr_workers: int) -> Pool:
 
 def _begin() -> None:
     """Leave an interrupt to the parent, and end with it whichever way it ends."""
+    gc.freeze()  # what is imported by now stays; no collection need look at it
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
     assert parent is not None  # a worker has one

@@ -22,7 +22,7 @@ from altmap.sweep.grid import Point
 from altmap.sweep.requests import boot_bytes
 from altmap.trace import StepRecord
 
-__all__ = ("COLUMNS", "Look", "Row", "lost_row", "row_of_error", "row_of_run")
+__all__ = ("COLUMNS", "Look", "Row", "columns_of", "lost_row", "row_of_error", "row_of_run")
 
 #: How a scenario ended.
 Result = Literal["ok", "refused", "fault", "invalid", "crashed", "lost"]
@@ -240,9 +240,8 @@ class Look:
     gigantic: int
 
     @classmethod
-    def at(cls, machine: ModelMachine) -> Look:
-        """Look at a machine."""
-        kernel = machine.kernel
+    def of(cls, kernel: Kernel) -> Look:
+        """Look at a machine's kernel."""
         gigantic = len(_gigantic(kernel, _available(kernel))) // _gigantic_nr_pages(kernel)
         return cls(kernel.total_ram_nr_pages(), kernel.free_nr_pages(), gigantic)
 
@@ -275,13 +274,31 @@ def _kernel_zones(kernel: Kernel) -> list[Zone]:
 # --- rows ------------------------------------------------------------------------------------
 
 
+def columns_of(machine: ModelMachine, start: Look) -> dict[str, Any]:
+    """Return the columns that the machine alone decides, whoever asked for its steps.
+
+    Parameters
+    ----------
+    machine : ModelMachine
+        After the last step.
+    start : Look
+        Before the first one.
+    """
+    kernel = machine.kernel
+    page = kernel.arch.page_size_bytes
+    made = {
+        **_described(kernel),
+        "result": "fault" if machine.crashed else "ok",
+        "free_before_bytes": start.free * page,
+        "mem_total_before_bytes": start.total * page,
+        "gigantic_before": start.gigantic,
+        "gigantic_page_bytes": _gigantic_nr_pages(kernel) * page,
+    }
+    return made if machine.crashed else made | _measured(kernel, start)
+
+
 def row_of_run(
-    point: Point,
-    scenario: Scenario,
-    digest: str,
-    machine: ModelMachine,
-    start: Look,
-    records: Sequence[StepRecord],
+    point: Point, scenario: Scenario, records: Sequence[StepRecord], columns: dict[str, Any]
 ) -> Row:
     """Return the row of a scenario that was run.
 
@@ -289,39 +306,24 @@ def row_of_run(
     ----------
     point : Point
     scenario : Scenario
-    digest : str
-    machine : ModelMachine
-        After the last step.
-    start : Look
-        Before the first one.
     records : sequence of StepRecord
+    columns : dict of str to object
+        Those that the scenario shares with all that are done alike: its digest, and what
+        :func:`columns_of` says.
     """
-    page = machine.kernel.arch.page_size_bytes
-    failed = next(
-        (at for at, record in enumerate(records) if record.outcome.status in ("refused", "fault")),
-        None,
-    )
+    statuses = [record.outcome.status for record in records]
     row = Row(
-        **_labels(point),
-        digest=digest,
-        result="ok",
+        **_labels(point) | columns,
         steps=len(records),
-        steps_refused=sum(record.outcome.status == "refused" for record in records),
-        steps_not_reached=sum(record.outcome.status == "not_reached" for record in records),
+        steps_refused=statuses.count("refused"),
+        steps_not_reached=statuses.count("not_reached"),
         asked_bytes=_asked_bytes(point, scenario),
-        free_before_bytes=start.free * page,
-        mem_total_before_bytes=start.total * page,
-        gigantic_before=start.gigantic,
-        gigantic_page_bytes=_gigantic_nr_pages(machine.kernel) * page,
     )
-    _describe(row, machine)
+    assert row.asked_bytes is not None  # just set
+    row.not_seen_bytes = row.asked_bytes - (row.seen_bytes or 0)
+    failed = next((at for at, each in enumerate(statuses) if each in ("refused", "fault")), None)
     if failed is not None:
         _blame(row, point, failed, records[failed])
-    if machine.crashed:
-        row.result = "fault"
-        row.not_seen_bytes = row.asked_bytes
-    else:
-        _measure(row, machine, start)
     return row
 
 
@@ -390,24 +392,29 @@ def _asked_bytes(point: Point, scenario: Scenario) -> int:
     return sum(sizes.values())
 
 
-def _describe(row: Row, machine: ModelMachine) -> None:
-    """Fill in the machine's parameters as they are in force."""
-    kernel = machine.kernel
+def _described(kernel: Kernel) -> dict[str, Any]:
+    """Return the machine's parameters as they are in force."""
     page, tunables, policy = kernel.arch.page_size_bytes, kernel.tunables, kernel.policy
-    row.arch, row.release, row.page_size_bytes = kernel.arch.name, kernel.release.name, page
-    row.policy, row.placement = policy.name, policy.placement.name
     known = (name for name, each in ACCOUNTINGS.items() if each == policy.accounting)
-    row.accounting = next(known, "own")
-    row.block_size_bytes = kernel.block_nr_pages * page
-    row.memmap_on_memory = tunables.memmap_on_memory
-    row.online_policy = tunables.online_policy
-    row.auto_online_blocks = tunables.auto_online_blocks
+    return {
+        "arch": kernel.arch.name,
+        "release": kernel.release.name,
+        "page_size_bytes": page,
+        "policy": policy.name,
+        "placement": policy.placement.name,
+        "accounting": next(known, "own"),
+        "block_size_bytes": kernel.block_nr_pages * page,
+        "memmap_on_memory": tunables.memmap_on_memory,
+        "online_policy": tunables.online_policy,
+        "auto_online_blocks": tunables.auto_online_blocks,
+    }
 
 
 def _blame(row: Row, point: Point, at: int, record: StepRecord) -> None:
     """Fill in the first step that failed."""
     outcome = record.outcome
-    row.result = "refused"
+    if row.result == "ok":
+        row.result = "refused"
     row.failed_step, row.failed_name = at + 1, record.name
     row.errno, row.function, row.why = outcome.errno, outcome.function, outcome.why
     row.certainty = outcome.certainty
@@ -420,32 +427,36 @@ def _blame(row: Row, point: Point, at: int, record: StepRecord) -> None:
         left -= nr_steps
 
 
-def _measure(row: Row, machine: ModelMachine, start: Look) -> None:
-    """Fill in the memory of a machine that lives."""
-    kernel, now = machine.kernel, Look.at(machine)
-    page = kernel.arch.page_size_bytes
-    row.seen_bytes = (now.total - start.total) * page
-    row.not_seen_bytes = (row.asked_bytes or 0) - row.seen_bytes
-    row.free_after_bytes, row.mem_total_after_bytes = now.free * page, now.total * page
+def _measured(kernel: Kernel, start: Look) -> dict[str, Any]:
+    """Return the memory of a machine that lives."""
+    now, page = Look.of(kernel), kernel.arch.page_size_bytes
     added = PfnSet(add.pfns for add in kernel.additions)
     online = added & kernel.pages_of(kernel.online_blocks)
-    row.added_bytes, row.online_bytes = len(added) * page, len(online) * page
-    row.withheld_bytes = len(kernel.fake_offline | kernel.ballooned) * page
-    hosts = [len(add.host_pages) for add in kernel.additions if add.memmap.host is not None]
-    everywhere = [len(add.host_pages) for add in (*kernel.additions, *kernel.leftovers)]
-    row.memmap_bytes = kernel.memmap_nr_pages() * page
-    row.memmap_self_hosted_bytes = len(kernel.self_hosted) * page
-    row.memmap_elsewhere_bytes = sum(hosts) * page
-    row.memmap_existing_bytes = (sum(everywhere) - sum(hosts)) * page
-    row.page_table_bytes = len(kernel.page_tables) * page
-    taken = row.memmap_self_hosted_bytes + row.memmap_existing_bytes + row.memmap_elsewhere_bytes
-    row.overhead_percent = 100 * taken / row.added_bytes if row.added_bytes else None
-    row.gigantic_after = now.gigantic
-    row.gigantic_lost = _gigantic_lost(kernel, online)
+    hosts = sum(len(add.host_pages) for add in kernel.additions if add.memmap.host is not None)
+    everywhere = sum(len(add.host_pages) for add in (*kernel.additions, *kernel.leftovers))
+    taken = len(kernel.self_hosted) + everywhere
     zones = kernel.zones.values()
-    row.movable_bytes = page * sum(kernel.nr_present(z) for z in zones if z.name == MOVABLE)
-    row.kernel_bytes = page * sum(kernel.nr_present(z) for z in zones if z.name != MOVABLE)
-    row.movable_ratio = row.movable_bytes / row.kernel_bytes if row.kernel_bytes else None
+    movable = sum(kernel.nr_present(zone) for zone in zones if zone.name == MOVABLE)
+    others = sum(kernel.nr_present(zone) for zone in zones if zone.name != MOVABLE)
+    return {
+        "seen_bytes": (now.total - start.total) * page,
+        "free_after_bytes": now.free * page,
+        "mem_total_after_bytes": now.total * page,
+        "added_bytes": len(added) * page,
+        "online_bytes": len(online) * page,
+        "withheld_bytes": len(kernel.fake_offline | kernel.ballooned) * page,
+        "memmap_bytes": kernel.memmap_nr_pages() * page,
+        "memmap_self_hosted_bytes": len(kernel.self_hosted) * page,
+        "memmap_elsewhere_bytes": hosts * page,
+        "memmap_existing_bytes": (everywhere - hosts) * page,
+        "page_table_bytes": len(kernel.page_tables) * page,
+        "overhead_percent": 100 * taken / len(added) if added else None,
+        "gigantic_after": now.gigantic,
+        "gigantic_lost": _gigantic_lost(kernel, online),
+        "movable_bytes": movable * page,
+        "kernel_bytes": others * page,
+        "movable_ratio": movable / others if others else None,
+    }
 
 
 def _gigantic_lost(kernel: Kernel, added: PfnSet) -> int:

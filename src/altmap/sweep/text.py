@@ -5,24 +5,26 @@ from __future__ import annotations
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
+from rich.console import Console
 from rich.table import Table
 
 from altmap.report.tables import plain_table
-from altmap.sweep.charts import word
+from altmap.sweep.charts import varying, word
 from altmap.sweep.summary import Summary
 
 __all__ = ("summary_text",)
 
 _MOST_GROUPS = 60
+_WIDEST = 1000
 _COLUMNS = (
     ("scenarios", "scenarios", ",d"),
-    ("failed %", "failed_percent", ".1f"),
-    ("asked GiB", "asked_gib", ",.1f"),
-    ("not seen %", "not_seen_percent", ".2f"),
-    ("memmap %", "overhead_percent", ".2f"),
+    ("failed\n%", "failed_percent", ".1f"),
+    ("asked\nGiB", "asked_gib", ",.1f"),
+    ("not seen\n%", "not_seen_percent", ".2f"),
+    ("memmap\n%", "overhead_percent", ".2f"),
     ("gigantic", "gigantic_after_mean", ".1f"),
     ("lost", "gigantic_lost_mean", ".1f"),
-    ("movable:kernel", "movable_ratio", ".2f"),
+    ("movable:\nkernel", "movable_ratio", ".2f"),
 )
 
 
@@ -30,7 +32,7 @@ def summary_text(summary: Summary, width: int = 140) -> str:
     """Return the tables of a summary."""
     total = sum(summary.results.values())
     counted = ", ".join(f"{count:,} {name}" for name, count in summary.results.items())
-    parts = [f"{total:,} scenarios: {counted}\n", plain_table(_groups(summary), width)]
+    parts = [f"{total:,} scenarios: {counted}\n", _wide(_groups(summary), width)]
     if len(summary.groups) > _MOST_GROUPS:
         parts.append(f"{len(summary.groups) - _MOST_GROUPS} more groups are in summary.json\n")
     if summary.failures:
@@ -38,19 +40,26 @@ def summary_text(summary: Summary, width: int = 140) -> str:
     return "\n".join(parts)
 
 
+def _wide(table: Table, width: int) -> str:
+    """Return a table in as many columns as it needs, so that nothing in it is cut."""
+    needed = Console(width=_WIDEST).measure(table).maximum
+    return plain_table(table, max(width, needed))
+
+
 def _table(title: str) -> Table:
     return Table(title=title, title_justify="left", box=SIMPLE_HEAD, title_style="")
 
 
 def _groups(summary: Summary) -> Table:
-    table = _table(f"By {', '.join(summary.by)}")
-    for name in summary.by:
-        table.add_column(name.removesuffix("_bytes"), overflow="fold")
+    by = varying(summary)
+    table = _table(f"By {', '.join(by)}")
+    for name in by:
+        table.add_column(name.removesuffix("_bytes"), no_wrap=True)
     for name, _, _ in _COLUMNS:
         table.add_column(name, justify="right", no_wrap=True)
     for group in summary.groups[:_MOST_GROUPS]:
         cells = [_cell(group[column], spec) for _, column, spec in _COLUMNS]
-        table.add_row(*(word(name, group[name]) for name in summary.by), *cells)
+        table.add_row(*(word(name, group[name]) for name in by), *cells)
     return table
 
 
@@ -61,9 +70,10 @@ def _cell(value: Any, spec: str) -> str:
 def _failures(summary: Summary) -> Table:
     table = _table("What failed")
     for name in ("scenarios", "first"):
-        table.add_column(name, justify="right")
-    for name in ("result", "errno", "function", "why, in the first one"):
-        table.add_column(name)
+        table.add_column(name, justify="right", no_wrap=True)
+    for name in ("result", "errno", "function"):
+        table.add_column(name, no_wrap=True)
+    table.add_column("why, in the first one")
     for each in summary.failures:
         words = [each["result"], each["errno"] or "", each["function"] or "", each["why"] or ""]
         table.add_row(f"{each['scenarios']:,}", str(each["first"]), *words)

@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise, takewhile
+from typing import Any
 
 import msgspec
 
@@ -20,7 +21,7 @@ from altmap.errors import InputError
 from altmap.machine import ModelMachine
 from altmap.scenario import Scenario, build_scenario, step_name
 from altmap.sweep.grid import Point
-from altmap.sweep.row import Look, Row, row_of_error, row_of_run
+from altmap.sweep.row import Look, Row, columns_of, row_of_error, row_of_run
 from altmap.trace import StepRecord
 
 __all__ = ("rows_of",)
@@ -30,16 +31,27 @@ _DIGEST_LETTERS = 32
 
 @dataclass(slots=True)
 class _Run:
-    """A scenario under way."""
+    """A scenario under way.
+
+    Attributes
+    ----------
+    machine : ModelMachine
+    start : Look
+    records : list of StepRecord
+        Of the steps so far.
+    end : dict of str to object
+        What the rows of all that end here have in common; empty until the last step is done.
+    """
 
     machine: ModelMachine
     start: Look
     records: list[StepRecord] = field(default_factory=list)
+    end: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
     def boot(cls, scenario: Scenario) -> _Run:
         machine = ModelMachine.start(scenario.machine, pages=False)
-        return cls(machine, Look.at(machine))
+        return cls(machine, Look.of(machine.kernel))
 
     def perform(self, scenario: Scenario, depth: int) -> None:
         """Go on until so many steps are done."""
@@ -107,10 +119,10 @@ def _visit(tasks: Sequence[_Task]) -> Iterator[Row]:
         try:
             if run is None or before is None or task.path != before.path:
                 run = None
-                run = _run(task.scenario, _common(task, following), put_away)
-            row = row_of_run(
-                task.point, task.scenario, _digest(task), run.machine, run.start, run.records
-            )
+                fresh = _run(task.scenario, _common(task, following), put_away)
+                fresh.end = {"digest": _digest(task), **columns_of(fresh.machine, fresh.start)}
+                run = fresh
+            row = row_of_run(task.point, task.scenario, run.records, run.end)
         except InputError as error:
             row = row_of_error(task.point, error, invalid=True)
         except Exception as error:
