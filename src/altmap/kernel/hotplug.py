@@ -698,6 +698,7 @@ def _move_out(kernel: Kernel, zone: Zone, pfns: PfnRange) -> Outcome | None:
     kernel.never_onlined -= pfns
     kernel.unreferenced -= pfns
     kernel.settled -= pfns
+    kernel.percpu -= pfns
     return None
 
 

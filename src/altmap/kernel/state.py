@@ -203,6 +203,10 @@ class Kernel:
         Withdrawn pages that the kernel still counts but no longer marks.
     settled : PfnSet
         Used pages that stand for what the kernel allocates by chance.
+    percpu : PfnSet
+        Used pages that are free, on per-CPU lists: offlining empties these first.
+    doubtful : PfnSet
+        Unmovable pages that may lie there instead.
     shown_pages : PfnSet
         Pages outside of changed blocks whose flags have changed.
     page_tables : PfnSet
@@ -265,6 +269,8 @@ class Kernel:
     poisoned: PfnSet = field(default_factory=PfnSet)
     nr_forgotten_poison: int = 0
     settled: PfnSet = field(default_factory=PfnSet)
+    percpu: PfnSet = field(default_factory=PfnSet)
+    doubtful: PfnSet = field(default_factory=PfnSet)
     shown_pages: PfnSet = field(default_factory=PfnSet)
     notifier: Chain = field(default_factory=Chain)
     page_tables: PfnSet = field(default_factory=PfnSet)
@@ -312,8 +318,13 @@ class Kernel:
         return PfnSet.of(*(pool.pages for pool in self.hugetlb.values()))
 
     def unmovable(self) -> PfnSet:
-        """Return the used pages that nothing moves: neither movable, nor huge, nor withdrawn."""
-        return self.used - self.movable - self.hugetlb_pages() - self.poisoned
+        """Return the used pages that nothing moves: neither movable, nor huge, nor withdrawn.
+
+        Those that are free on per-CPU lists have no reference, and the lists are emptied first.
+        Source: ``mm/memory_hotplug.c: offline_pages`` (``zone_pcp_disable``),
+        ``mm/page_isolation.c: has_unmovable_pages``.
+        """
+        return self.used - self.movable - self.hugetlb_pages() - self.poisoned - self.percpu
 
     def kind_of(self, pfn: int) -> str:
         """Return what a page frame is, in a word."""

@@ -6,6 +6,9 @@ import base64
 import gzip
 import re
 from collections.abc import Iterable, Iterator
+from functools import partial
+from itertools import takewhile
+from operator import ne
 
 from altmap.errors import LabError
 from altmap.lab.guest import Guest
@@ -18,11 +21,12 @@ _ENTRY_BYTES = 8  # of /proc/kpageflags: one u64 per page
 _LINK = re.compile(r"'(?P<path>.+)' -> '(?P<target>.+)'")
 
 
-def capture(guest: Guest, limit_seconds: float = 120.0) -> Sysroot:
+def capture(guest: Guest, limit_seconds: float = 120.0, *, uses: bool = False) -> Sysroot:
     """Return the files of a guest that describe its memory.
 
     Counters are made exact before (``/proc/sys/vm/stat_refresh``); nothing else is disturbed.
-    ``/proc/kpageflags`` is run-length encoded as ``proc/kpageflags.runs``.
+    ``/proc/kpageflags`` is run-length encoded as ``proc/kpageflags.runs``; with *uses* so are
+    ``/proc/kpagecount`` and ``/proc/kpagecgroup``.
 
     Raises
     ------
@@ -31,7 +35,9 @@ def capture(guest: Guest, limit_seconds: float = 120.0) -> Sysroot:
     """
     # Each byte costs a trap of a Xen domain, so that packing them pays.
     packed = guest.hypervisor is not None
-    result = guest.run(_PACKED if packed else ". /lab/capture", limit_seconds)
+    script = f"uses={'yes' if uses else ''}; . /lab/capture"
+    command = f"({script}) | gzip -c | base64" if packed else script
+    result = guest.run(command, limit_seconds)
     if result.status:
         raise LabError(f"capture failed in the guest: {result.text[-200:]}", guest.console())
     try:
@@ -42,9 +48,6 @@ def capture(guest: Guest, limit_seconds: float = 120.0) -> Sysroot:
         return parse_capture(output.decode(errors="surrogateescape"))
     except ValueError as error:  # something in the guest wrote to the shell's port
         raise LabError("capture: the guest garbles its answers", guest.console()) from error
-
-
-_PACKED = "(. /lab/capture) | gzip -c | base64"
 
 
 def _unpacked(output: bytes) -> bytes:
@@ -60,7 +63,10 @@ def parse_capture(text: str) -> Sysroot:
         files.setdefault(path, []).append(content)
     matches = (_LINK.fullmatch(line) for line in iter(lines.__next__, "pages"))
     links = {match["path"]: match["target"] for match in matches if match}
-    files["proc/kpageflags.runs"] = [RUNS_HEADER, *page_runs(lines)]
+    for name, end in (("kpageflags", "counts"), ("kpagecount", "charges"), ("kpagecgroup", "")):
+        runs = list(page_runs(takewhile(partial(ne, end), lines)))
+        if runs:
+            files[f"proc/{name}.runs"] = [RUNS_HEADER, *runs]
     return Sysroot({path: _content(of) for path, of in files.items()}, links)
 
 

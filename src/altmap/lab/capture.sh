@@ -28,3 +28,8 @@ stat -c %N $memory/memory[0-9]*/node[0-9]* $memory/memory[0-9]*/firmware_node \
 echo pages
 # One line where the flags change, a star for lines left out, the size at the end.
 od -A x -t x8 -w8 proc/kpageflags
+[ -n "$uses" ] || return 0
+echo counts
+od -A x -t x8 -w8 proc/kpagecount
+echo charges
+od -A x -t x8 -w8 proc/kpagecgroup

@@ -10,6 +10,8 @@ from altmap.errors import InputError
 __all__ = (
     "KPAGEFLAGS",
     "KPAGEFLAGS_RUNS",
+    "PAGE_RUNS",
+    "PAGE_USES",
     "check_link",
     "check_tree",
     "is_configuration",
@@ -21,14 +23,19 @@ __all__ = (
 
 KPAGEFLAGS = "proc/kpageflags"
 KPAGEFLAGS_RUNS = "proc/kpageflags.runs"
+#: Files that say who uses each page; few questions need them.
+PAGE_USES = ("proc/kpagecount", "proc/kpagecgroup")
+#: The kernel's files with a word for each page frame, and what they are kept as.
+PAGE_RUNS = {path: f"{path}.runs" for path in (KPAGEFLAGS, *PAGE_USES)}
 
 _FILES = frozenset(
     {
         "proc/buddyinfo",
         "proc/cmdline",
         "proc/iomem",
-        "proc/kpageflags",
-        "proc/kpageflags.runs",
+        "proc/kpagecgroup.names",
+        *PAGE_RUNS,
+        *PAGE_RUNS.values(),
         "proc/meminfo",
         "proc/pagetypeinfo",
         "proc/sys/kernel/arch",
