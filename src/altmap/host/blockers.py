@@ -320,10 +320,11 @@ class Blocks:
         if pages:
             yield Blocker(
                 "held",
-                "anonymous pages that no process maps, and somebody holds: a pipe (vmsplice), a "
-                "pin (O_DIRECT, RDMA, VFIO). They do not move, and offlining retries without end",
-                "end who holds them; use a time limit",
-                "likely",
+                "anonymous pages that no process maps: a pipe (vmsplice) or a pin (O_DIRECT, RDMA, "
+                "VFIO) holds them, so that offlining retries without end; or, on a busy machine, "
+                "they were freed while the files were read",
+                "look again: pages that stay are held; end who holds them; use a time limit",
+                "unknown",
                 "EINTR",
                 "offline_pages",
                 len(pages),

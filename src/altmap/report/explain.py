@@ -70,8 +70,6 @@ def _verdict(found: BlockExplanation) -> str:
     deciding = worst(found.blockers)
     match found.verdict:
         case "refused" | "likely refused" if deciding is not None:
-            if deciding.errno == "EINTR":
-                return "offline is likely never to end: EINTR by offline_pages on a signal"
             word = "would be refused" if found.verdict == "refused" else "is likely to be refused"
             return f"offline {word}: {deciding.errno} by {deciding.function}"
         case "no room":
@@ -81,6 +79,8 @@ def _verdict(found: BlockExplanation) -> str:
             )
         case "offline already":
             return "offline already"
+        case "unknown" if deciding is not None and deciding.errno == "EINTR":
+            return "offline may never end: EINTR by offline_pages on a signal"
         case "unknown":
             return "offline may be refused: what is known does not decide it"
     return "offline meets nothing that the files show"
