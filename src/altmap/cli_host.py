@@ -10,6 +10,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
+from altmap.cli_watch import add_watch
 from altmap.errors import InputError
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ def add_host_commands(verbs: argparse._SubParsersAction[argparse.ArgumentParser]
     _add_explain(verbs)
     _add_plan(verbs)
     _add_apply(verbs)
+    add_watch(verbs)
     _add_export(verbs)
 
 
