@@ -21,7 +21,7 @@ from altmap.linux import memory
 from altmap.linux.memory import Block, MemoryFolder
 from altmap.linux.paths import text_of
 
-__all__ = ("read_blocks", "read_total_kib")
+__all__ = ("has_blocks", "read_blocks", "read_total_kib")
 
 T = TypeVar("T")
 
@@ -64,6 +64,15 @@ def read_blocks(root: Path, *, nodes: bool = True, zones: bool = True) -> Memory
                     ) from None
         size = _value(root, folder, "block_size_bytes", memory.parse_block_size)
         return MemoryFolder(size, None, blocks)
+
+
+def has_blocks(root: Path) -> bool:
+    """Tell whether :func:`read_blocks` finds the folder below *root*; sos archives have none."""
+    try:
+        with _opened(root):
+            return True
+    except InputError:
+        return False
 
 
 def read_total_kib(root: Path) -> int | None:
