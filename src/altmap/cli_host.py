@@ -10,6 +10,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
+from altmap.cli_watch import add_watch
 from altmap.errors import InputError
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ def add_host_commands(verbs: argparse._SubParsersAction[argparse.ArgumentParser]
     _add_explain(verbs)
     _add_plan(verbs)
     _add_apply(verbs)
+    add_watch(verbs)
     _add_export(verbs)
 
 
@@ -122,10 +124,11 @@ def _ls(args: argparse.Namespace) -> int:
 
 def _memory(source: Path, columns: set[str]) -> tuple[MemoryFolder, Blocks | None]:
     from altmap.host.blockers import Blocks
-    from altmap.linux.blockfolder import read_blocks
+    from altmap.linux.blockfolder import has_blocks, read_blocks
     from altmap.linux.observation import Observation
 
-    if source.is_dir() and not columns & {"MEMMAP", "DRIVER", "DEVICE", "BLOCKERS"}:
+    quick = not columns & {"MEMMAP", "DRIVER", "DEVICE", "BLOCKERS"}
+    if quick and source.is_dir() and has_blocks(source):
         nodes, zones = "NODE" in columns, "ZONES" in columns
         return read_blocks(source, nodes=nodes, zones=zones), None
     seen = Observation.read(_read(source))
