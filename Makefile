@@ -85,15 +85,15 @@ $(BIN)/python:
 	@$(PYTHON) -m venv $(VENV) >/dev/null 2>&1 || $(PYTHON) -m venv --without-pip $(VENV)
 
 $(VENV)/run: $(BIN)/python pyproject.toml constraints.txt
-	@$(INSTALL) --editable '.[host,lab,report]'
+	@$(INSTALL) --editable '.[host,lab,report,sweep,cluster]'
 	@touch $@
 
 $(VENV)/dev: $(BIN)/python pyproject.toml constraints.txt
-	@$(INSTALL) --editable '.[host,lab,report,docs,dev]'
+	@$(INSTALL) --editable '.[host,lab,report,sweep,cluster,docs,dev]'
 	@touch $@ $(VENV)/run
 
 $(VENV)/bench: $(VENV)/dev
-	@$(INSTALL) --editable '.[host,lab,report,docs,dev,bench]'
+	@$(INSTALL) --editable '.[host,lab,report,sweep,cluster,docs,dev,bench]'
 	@touch $@
 
 clean:

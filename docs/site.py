@@ -22,6 +22,7 @@ _TOP = {
 }
 _FIRST = (
     *("index.md", "start.md", "commands.md", "report.md", "scenario.md", "policies.md", "host.md"),
+    "sweep.md",
     *("drivers.md", "releases.md", "claims.md", "bugs.md", "conformance.md", "architecture.md"),
 )
 _LAST = tuple(_TOP)[1:]

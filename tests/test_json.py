@@ -11,6 +11,7 @@ from altmap.cli import command_line, main
 ROOT = Path(__file__).parents[1]
 DIMM = ROOT / "tests/recordings/files/linux-6.12-dimm.tar.xz"
 SCENARIO = ROOT / "scenarios/dimm-1GiB.toml"
+GRID = ROOT / "examples/sweeps/overhead.toml"
 #: Command lines, and the schema of what each prints.
 PRINTED = {
     "run SCENARIO --json": "altmap-trace",
@@ -25,6 +26,7 @@ PRINTED = {
     "watch -s ROOT --for 0 --json": "altmap-watch",
     "claims C13 --json": "altmap-claims",
     "bugs B8 --json": "altmap-bugs",
+    "sweep GRID -o OUT/swept --limit 2 -j 1 --no-charts --json": "altmap-sweep-summary",
 }
 
 
@@ -41,8 +43,8 @@ def test_what_is_printed_names_its_schema_and_version(tmp_path, capsys, line, sc
         from altmap.linux.sysroot import Sysroot
 
         Sysroot.read(DIMM).write(tmp_path / "root")
-    names = {"SCENARIO": SCENARIO, "DIMM": DIMM, "ROOT": tmp_path / "root"}
-    names["OUT/s.tar"] = tmp_path / "s.tar"
+    names = {"SCENARIO": SCENARIO, "DIMM": DIMM, "ROOT": tmp_path / "root", "GRID": GRID}
+    names |= {"OUT/s.tar": tmp_path / "s.tar", "OUT/swept": tmp_path / "swept"}
     assert main([str(names.get(word, word)) for word in line.split()]) in (0, 2)
     made = json.loads(capsys.readouterr().out)
     for each in made if isinstance(made, list) else [made]:

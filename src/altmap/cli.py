@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from altmap import __version__
 from altmap.cli_host import add_host_commands
+from altmap.cli_sweep import add_sweep
 from altmap.errors import AltmapError, InputError, LabError
 
 if TYPE_CHECKING:
@@ -145,6 +146,7 @@ def command_line() -> argparse.ArgumentParser:
     account.add_argument("--json", action="store_true", help="print the levels as JSON")
     account.set_defaults(verb=_account)
     add_host_commands(verbs)
+    add_sweep(verbs)
     claims = verbs.add_parser(
         "claims", help="the claims of the discussion of 2018, each run and judged"
     )

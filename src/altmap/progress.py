@@ -15,8 +15,8 @@ __all__ = ("progress",)
 @contextlib.contextmanager
 def progress(
     total: int, *, lines: bool = True
-) -> Iterator[tuple[Callable[[str], None], Callable[[], None]]]:
-    """Yield two functions: one is told what happens now, the other that a part is done.
+) -> Iterator[tuple[Callable[[str], None], Callable[..., None]]]:
+    """Yield two functions: one is told what happens now, the other that a part is done, or several.
 
     Parameters
     ----------
@@ -26,7 +26,7 @@ def progress(
         Print a line for each thing where there is no terminal.
     """
     if not sys.stderr.isatty():
-        yield (_line if lines else lambda _: None), (lambda: None)
+        yield (_line if lines else lambda _: None), (lambda _=1: None)
         return
     from rich.console import Console
     from rich.progress import (
@@ -49,7 +49,7 @@ def progress(
         task = bar.add_task("", total=total)
         yield (
             lambda text: bar.update(task, description=text),
-            lambda: bar.advance(task),
+            lambda nr=1: bar.advance(task, nr),
         )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
@@ -42,9 +42,12 @@ __all__ = (
     "Unplug",
     "Veto",
     "VirtioMemParameters",
+    "build_scenario",
+    "decode_value",
     "load_scenario",
     "parse_scenario",
     "part_of",
+    "scenario_toml",
     "selected_blocks",
     "step_name",
 )
@@ -343,12 +346,45 @@ def parse_scenario(text: str, name: str, settings: Sequence[str] = ()) -> Scenar
     if not isinstance(machine, dict):
         raise InputError(f"machine {machine!r}: need a table")
     machine |= dict(_setting(text) for text in settings)
+    return build_scenario(data)
+
+
+def build_scenario(data: dict[str, Any]) -> Scenario:
+    """Return the scenario that plain tables describe, as TOML reads them.
+
+    Raises
+    ------
+    InputError
+        Naming the place in the tables, and the rule.
+    """
     try:
-        scenario: Scenario = msgspec.convert(data, Scenario, dec_hook=_decode)
+        scenario: Scenario = msgspec.convert(data, Scenario, dec_hook=decode_value)
     except msgspec.ValidationError as error:
         raise InputError(str(error)) from error
     _check(scenario)
     return scenario
+
+
+def scenario_toml(data: Mapping[str, Any]) -> str:
+    """Return plain tables of a scenario as TOML text, which :func:`parse_scenario` reads."""
+    heads = [key for key in ("name", "description") if key in data]
+    lines = [f"{key} = {_toml(data[key])}" for key in heads]
+    lines += ["", "[machine]", *_toml_keys(data.get("machine", {}))]
+    for step in data.get("steps", ()):
+        lines += ["", "[[steps]]", *_toml_keys(step)]
+    return "\n".join(lines).lstrip("\n") + "\n"
+
+
+def _toml_keys(table: Mapping[str, Any]) -> Iterator[str]:
+    return (f"{key} = {_toml(value)}" for key, value in table.items())
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return "{ " + ", ".join(_toml_keys(value)) + " }" if value else "{}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(_toml, value)) + "]"
+    return msgspec.json.encode(value).decode()  # of text, numbers and booleans it is TOML's too
 
 
 def _setting(text: str) -> tuple[str, bool | int | str]:
@@ -360,7 +396,8 @@ def _setting(text: str) -> tuple[str, bool | int | str]:
     return key, int(value) if re.fullmatch(r"-?[0-9]{1,18}", value) else value
 
 
-def _decode(wanted: type, value: Any) -> Any:
+def decode_value(wanted: type, value: Any) -> Any:
+    """Return a size or an address from the text of a scenario (a ``dec_hook`` of msgspec)."""
     try:
         if wanted is Size:
             return Size(parse_size(value))

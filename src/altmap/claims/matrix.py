@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
-
-import msgspec
 
 from altmap.arch import arch_named
 from altmap.claims.partial import PARTIAL, Partial, Steps
 from altmap.kernel.placements import PLACEMENTS
 from altmap.machine import predict
-from altmap.scenario import Scenario, parse_scenario
+from altmap.scenario import Scenario, parse_scenario, scenario_toml
 from altmap.trace import StepRecord, Trace
 
 __all__ = ("Cell", "matrix", "matrix_builtins", "matrix_page", "matrix_text", "scenario_files")
@@ -128,25 +126,8 @@ def scenario_files(cells: Sequence[Cell]) -> dict[str, str]:
 
 def _toml(partial: Partial, policy: str, arch: str, case: str, steps: Steps) -> str:
     machine = {"arch": arch, "policy": policy, **_MACHINE, **(partial.machine or {})}
-    lines = [
-        f"description = {_value(f'{partial.driver}, {policy}, {arch}: {case}')}",
-        "",
-        "[machine]",
-        *_keys(machine),
-    ]
-    for step in steps:
-        lines += ["", "[[steps]]", *_keys(step)]
-    return "\n".join(lines) + "\n"
-
-
-def _keys(table: Mapping[str, Any]) -> Iterator[str]:
-    return (f"{key} = {_value(value)}" for key, value in table.items())
-
-
-def _value(value: Any) -> str:
-    if isinstance(value, Mapping):
-        return "{ " + ", ".join(_keys(value)) + " }"
-    return msgspec.json.encode(value).decode()  # of strings, numbers, booleans and lists, TOML's
+    title = f"{partial.driver}, {policy}, {arch}: {case}"
+    return scenario_toml({"description": title, "machine": machine, "steps": steps})
 
 
 # --- as text ---------------------------------------------------------------------------------

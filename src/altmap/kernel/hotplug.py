@@ -160,7 +160,7 @@ def _check_range(kernel: Kernel, pfns: PfnRange, node: int) -> Outcome | None:
             "mhp_range_allowed",
             f"{pfns} ends above pfn {limit:#x}, the end of what can be mapped",
         )
-    if kernel.boot_ram.count(pfns) or any(a.pfns.overlaps(pfns) for a in kernel.additions):
+    if kernel.boot_ram.count(pfns) or kernel.overlaps_addition(pfns):
         return Outcome.refused(
             errno.EEXIST, "register_memory_resource", f"{pfns} overlaps System RAM"
         )
@@ -190,7 +190,7 @@ def _populate(kernel: Kernel, addition: Addition) -> Outcome | None:
         )
     elif not addition.memmap.self_hosted:
         nr_pages = kernel.arch.memmap_nr_pages(len(addition.pfns))
-        available = kernel.available_nr_pages()
+        available = kernel.available_nr_pages(nr_pages)
         host = kernel.allocate(addition.node, min(nr_pages, available))
         if host is None or nr_pages > available:
             # __add_pages leaves the sections that it added before it ran out of memory.

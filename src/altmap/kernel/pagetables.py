@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from altmap.kernel.state import Addition, Kernel
 from altmap.pfn import PfnRange, PfnSet
@@ -27,22 +27,43 @@ def page_table_nr_pages(kernel: Kernel, additions: Sequence[Addition]) -> int:
     vmemmap_nr_pages = gib_nr_pages * (
         kernel.arch.page_size_bytes // kernel.arch.struct_page_size_bytes
     )
-    pmd_slots, all_slots, vmemmap_slots = PfnSet(), PfnSet(), PfnSet()
-    for addition in additions:
-        small, large = direct_map_leaves(kernel, addition)
-        pmd_slots |= small
-        all_slots |= small | large
-        vmemmap_slots |= _slots(addition.pfns, vmemmap_nr_pages)
-    nr_pages = 0
-    for slots, slot_nr_pages in ((pmd_slots, gib_nr_pages), (vmemmap_slots, vmemmap_nr_pages)):
-        nr_pages += len(slots - _boot_slots(kernel, slot_nr_pages))
+    runs, boot_runs = _merged(add.pfns for add in additions), list(kernel.boot_ram.ranges())
+    all_slots, vmemmap_slots = (
+        PfnSet(_slots(run, slot_nr_pages) for run in runs)
+        for slot_nr_pages in (gib_nr_pages, vmemmap_nr_pages)
+    )
+    nr_pages = len(_pmd_slots(kernel, additions) - _boot_slots(boot_runs, gib_nr_pages))
+    nr_pages += len(vmemmap_slots - _boot_slots(boot_runs, vmemmap_nr_pages))
     for slots, slot_nr_pages in (
         (all_slots, gib_nr_pages),
         (vmemmap_slots, vmemmap_nr_pages),
     ):
         upper = PfnSet(_slots(run, 512) for run in slots.ranges())
-        nr_pages += len(upper - _boot_slots(kernel, slot_nr_pages * 512))
+        nr_pages += len(upper - _boot_slots(boot_runs, slot_nr_pages * 512))
     return nr_pages + (0 if kernel.tunables.direct_map_2m else _leaf_tables(kernel, additions))
+
+
+def _pmd_slots(kernel: Kernel, additions: Sequence[Addition]) -> PfnSet:
+    """Return the GiB slots that are mapped by a table, not by one leaf."""
+    gib_nr_pages = _GIB // kernel.arch.page_size_bytes
+    short = [add.pfns for add in additions if len(add.pfns) < gib_nr_pages]
+    slots = PfnSet(_slots(run, gib_nr_pages) for run in _merged(short))
+    if len(short) < len(additions):
+        for addition in additions:
+            if len(addition.pfns) >= gib_nr_pages:
+                slots |= direct_map_leaves(kernel, addition)[0]
+    return slots
+
+
+def _merged(pfns: Iterable[PfnRange]) -> list[PfnRange]:
+    """Return the ranges in ascending order, neighbours as one."""
+    runs: list[list[int]] = []
+    for start, end in sorted((each.start, each.end) for each in pfns):
+        if runs and runs[-1][1] == start:
+            runs[-1][1] = end
+        else:
+            runs.append([start, end])
+    return [PfnRange(start, end) for start, end in runs]
 
 
 def _leaf_tables(kernel: Kernel, additions: Sequence[Addition]) -> int:
@@ -53,10 +74,11 @@ def _leaf_tables(kernel: Kernel, additions: Sequence[Addition]) -> int:
     arch = kernel.arch
     direct = arch.pmd_size_bytes // arch.page_size_bytes
     vmemmap = arch.pmd_size_bytes // arch.struct_page_size_bytes
+    boot_runs = list(kernel.boot_ram.ranges())
     nr_pages = 0
     for slot_nr_pages in (direct, vmemmap):
         slots = PfnSet(_slots(addition.pfns, slot_nr_pages) for addition in additions)
-        nr_pages += len(slots - _boot_slots(kernel, slot_nr_pages))
+        nr_pages += len(slots - _boot_slots(boot_runs, slot_nr_pages))
     return nr_pages
 
 
@@ -81,5 +103,5 @@ def _slots(pfns: PfnRange, slot_nr_pages: int) -> PfnRange:
     return PfnRange(pfns.start // slot_nr_pages, -(-pfns.end // slot_nr_pages))
 
 
-def _boot_slots(kernel: Kernel, slot_nr_pages: int) -> PfnSet:
-    return PfnSet(_slots(run, slot_nr_pages) for run in kernel.boot_ram.ranges())
+def _boot_slots(boot_runs: Sequence[PfnRange], slot_nr_pages: int) -> PfnSet:
+    return PfnSet(_slots(run, slot_nr_pages) for run in boot_runs)

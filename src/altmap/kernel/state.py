@@ -435,7 +435,15 @@ class Kernel:
 
     def addition_of(self, pfn: int) -> Addition | None:
         """Return the add that brought the page frame, ``None`` for boot memory."""
-        return next((add for add in self.additions if pfn in add.pfns), None)
+        for add in reversed(self.additions):  # the newest is asked for most
+            if add.pfns.start <= pfn < add.pfns.end:
+                return add
+        return None
+
+    def overlaps_addition(self, pfns: PfnRange) -> bool:
+        """Tell whether an add brought some of the page frames."""
+        start, end = pfns.start, pfns.end
+        return any(add.pfns.start < end and start < add.pfns.end for add in self.additions)
 
     def node_of(self, pfn: int) -> int | None:
         """Return the node that a page frame of an existing block belongs to."""
@@ -527,10 +535,10 @@ class Kernel:
         taken = PfnSet()
         for mark in ("low", "min"):
             for zone in zones:
-                wanted = min(
-                    nr_pages - len(taken),
-                    self.available(zone, zones, mark) - taken.count(zone.present),
-                )
+                left = nr_pages - len(taken)
+                if not left:
+                    return taken
+                wanted = min(left, self.available(zone, zones, mark) - taken.count(zone.present))
                 if wanted <= 0:
                     continue
                 free = self.free(zone) - taken
@@ -560,10 +568,18 @@ class Kernel:
                     taken |= late.lowest(left * unit_nr_pages)
         return taken
 
-    def available_nr_pages(self) -> int:
-        """Return how many pages GFP_KERNEL can allocate until every zone is at its reserve."""
+    def available_nr_pages(self, enough: int | None = None) -> int:
+        """Return how many pages GFP_KERNEL can allocate until every zone is at its reserve.
+
+        Zones are counted, the highest first, until there is *enough* if that is all one asks.
+        """
         zones = [zone for zone in self.zones.values() if zone.name != MOVABLE]
-        return sum(self.available(zone, zones, "min") for zone in zones)
+        found = 0
+        for zone in reversed(zones):
+            if enough is not None and found >= enough:
+                break
+            found += self.available(zone, zones, "min")
+        return found
 
     def write_file(self, name: str, nr_pages: int, *, long_term: bool = False) -> bool:
         """Take pages for a file in memory; false, and nothing taken, if there are too few.
@@ -614,7 +630,7 @@ class Kernel:
         """
         marks = zone.watermarks
         mine = self.node_zones(zone.node)
-        highest = max(mine.index(each) for each in mine if each in zones)
+        highest = max(index for index, each in enumerate(mine) if each in zones)
         kept = marks.protection[highest] if highest < len(marks.protection) else 0
         boost = 0 if kept or mark == "low" or zone.name == MOVABLE else self.arch.pageblock_nr_pages
         return max(0, self.nr_free(zone) - int(getattr(marks, mark)) - kept - boost)

@@ -15,7 +15,7 @@ from altmap.report.states import STATES, State
 from altmap.report.text import printable, side_by_side
 from altmap.report.tiles import TileMap
 
-__all__ = ("report_text",)
+__all__ = ("plain_table", "report_text")
 
 _MIB = 1 << 20
 
@@ -35,12 +35,13 @@ def report_text(groups: Sequence[Group], width: int = 80) -> str:
         parts.append(side_by_side(group.traces, first.description or first.scenario, width))
         step = story.telling_step(group.traces)
         if group.tiles is not None:
-            parts.append(_plain(_states(group, group.tiles, step), width))
-        parts.append(_plain(_ledger(group, step), width))
+            parts.append(plain_table(_states(group, group.tiles, step), width))
+        parts.append(plain_table(_ledger(group, step), width))
     return "\n".join(parts)
 
 
-def _plain(table: Table, width: int) -> str:
+def plain_table(table: Table, width: int) -> str:
+    """Return a table as lines of that many columns at most, without escape codes."""
     console = Console(
         width=width, color_system=None, force_terminal=False, legacy_windows=False, _environ={}
     )

@@ -1,0 +1,43 @@
+"""Summary and charts of a sweep, written beside its rows."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+import msgspec
+
+from altmap.errors import InputError
+from altmap.report.picture import png
+from altmap.sweep.charts import chart_svgs
+from altmap.sweep.summary import Summary
+from altmap.sweep.text import summary_text
+
+__all__ = ("write_summary",)
+
+
+def write_summary(summary: Summary, title: str, folder: Path, *, charts: bool) -> str:
+    """Write ``summary.txt``, ``summary.json`` and the folder ``charts``; return the text.
+
+    Raises
+    ------
+    InputError
+        If a file cannot be written.
+    """
+    text = summary_text(summary)
+    made = {"schema": "altmap-sweep-summary", "version": 1, **asdict(summary)}
+    files = {
+        "summary.txt": text.encode(),
+        "summary.json": msgspec.json.format(msgspec.json.encode(made), indent=2) + b"\n",
+    }
+    if charts:
+        for name, svg in chart_svgs(summary, title).items():
+            files[f"charts/{name}.svg"] = svg.encode()
+            files[f"charts/{name}.png"] = png(svg)
+    try:
+        (folder / "charts").mkdir(exist_ok=True)
+        for name, raw in files.items():
+            (folder / name).write_bytes(raw)
+    except OSError as error:
+        raise InputError(f"{folder}: {error.strerror or error}") from error
+    return text

@@ -1,0 +1,202 @@
+"""Requests for memory as steps of a scenario: what a platform does to fulfil them, by driver."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from altmap.arch import arch_named
+from altmap.errors import InputError
+from altmap.pfn import format_size, parse_size
+from altmap.platform.qemu import boot_ram, dimm_space, platforms_of
+from altmap.release import DEFAULT_RELEASE, release_for
+from altmap.scenario import XEN_HOST_BYTES
+
+__all__ = ("BACKINGS", "DRIVERS", "Requests", "Step", "boot_bytes", "fulfil")
+
+#: A step as TOML has it.
+Step = dict[str, Any]
+
+BACKINGS = ("whole", "first-half", "second-half")
+_GIB = 1 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class Requests:
+    """What one machine is asked for, one size after the other.
+
+    Attributes
+    ----------
+    driver : str
+        One of :data:`DRIVERS`.
+    added_bytes : tuple of int
+        Memory beyond boot memory that the machine is to have after each request; below zero where
+        boot memory is to be given away.
+    backing : str
+        ``whole``, or which half of the region that it names a Hyper-V host backs.
+    block : str or None
+        virtio-mem: the device's block.
+    node : int or None
+    """
+
+    driver: str
+    added_bytes: tuple[int, ...]
+    backing: str = "whole"
+    block: str | None = None
+    node: int | None = None
+
+
+def boot_bytes(machine: Mapping[str, Any]) -> int:
+    """Return the memory that a scenario's machine boots with."""
+    if "memory" in machine:
+        return parse_size(machine["memory"])
+    nodes = machine.get("nodes") or [{"memory": "1GiB"}]
+    return sum(parse_size(node["memory"]) for node in nodes)
+
+
+def fulfil(machine: dict[str, Any], requests: Requests) -> list[list[Step]]:
+    """Return the steps of each request; what the driver needs of the machine is set there.
+
+    The platform plans without looking: it takes for granted that earlier requests were fulfilled.
+
+    Raises
+    ------
+    InputError
+        If no platform can be asked so.
+    """
+    if requests.driver not in DRIVERS:
+        raise InputError(f"driver {requests.driver!r}: need one of {', '.join(DRIVERS)}")
+    if requests.backing not in BACKINGS:
+        raise InputError(f"backing {requests.backing!r}: need one of {', '.join(BACKINGS)}")
+    if requests.backing != "whole" and requests.driver != "hyperv":
+        raise InputError(
+            f"backing {requests.backing!r}: only a hyperv host backs a part of what it names, "
+            f"not {requests.driver}"
+        )
+    if requests.node is not None and requests.driver not in _NAME_NODES:
+        raise InputError(f"node {requests.node}: a {requests.driver} host names no node")
+    least = min(requests.added_bytes, default=0)
+    if least < 0 and requests.driver not in _BALLOONS:
+        raise InputError(
+            f"{format_size(-least)} less than boot memory: only a balloon takes it "
+            f"({', '.join(_BALLOONS)}), not {requests.driver}"
+        )
+    return list(DRIVERS[requests.driver](machine, requests))
+
+
+def _devices(machine: dict[str, Any], requests: Requests) -> Iterator[list[Step]]:
+    """Plug what is missing as one device; give back whole devices, the newest first."""
+    del machine
+    stack: list[tuple[str, int]] = []
+    nr_plugged = 0
+    for wanted in requests.added_bytes:
+        steps: list[Step] = []
+        while stack and sum(size for _, size in stack) - stack[-1][1] >= wanted:
+            steps.append({"do": "unplug", "id": stack.pop()[0]})
+        missing = wanted - sum(size for _, size in stack)
+        if missing > 0:
+            nr_plugged += 1
+            id_ = f"{requests.driver}{nr_plugged}"
+            stack.append((id_, missing))
+            step = {"do": "plug", "id": id_, "driver": requests.driver, "size": _text(missing)}
+            steps.append(step | _node(requests))
+        yield steps
+
+
+def _virtio_mem(machine: dict[str, Any], requests: Requests) -> Iterator[list[Step]]:
+    """Plug one device that can bring the most that is ever asked for, and resize it."""
+    del machine
+    most = max(requests.added_bytes, default=0)
+    for number, wanted in enumerate(requests.added_bytes):
+        if number:
+            yield [{"do": "resize", "id": "vm0", "size": _text(wanted)}]
+            continue
+        step: Step = {"do": "plug", "id": "vm0", "driver": "virtio-mem", "size": _text(most)}
+        step |= {"requested": _text(wanted), **_node(requests)}
+        yield [step | ({"block": requests.block} if requests.block else {})]
+
+
+def _hyperv(machine: dict[str, Any], requests: Requests) -> Iterator[list[Step]]:
+    """Tell the balloon its size; a host that backs a part of a region hot-adds by hand."""
+    machine.setdefault("balloon", "hyperv")
+    boot, have = boot_bytes(machine), 0
+    address = _first_free(machine)
+    for number, wanted in enumerate(requests.added_bytes, start=1):
+        missing = wanted - have
+        if requests.backing == "whole" or missing <= 0:
+            yield [_resized(boot + wanted)]
+        else:
+            offset = 0 if requests.backing == "first-half" else missing
+            yield [
+                {
+                    "do": "plug",
+                    "id": f"hv{number}",
+                    "driver": "hyperv",
+                    "size": _text(missing),
+                    "address": hex(address + offset),
+                    "region": {"address": hex(address), "size": _text(2 * missing)},
+                }
+            ]
+            address += -(-2 * missing // _GIB) * _GIB
+        have = wanted
+
+
+def _xen(machine: dict[str, Any], requests: Requests) -> Iterator[list[Step]]:
+    """Tell the balloon of a domain its target, on a host that has the memory."""
+    machine.setdefault("platform", "xen")
+    boot = boot_bytes(machine)
+    most = boot + max(0, *requests.added_bytes) + _GIB
+    if most > XEN_HOST_BYTES:
+        machine.setdefault("xen_host_memory", _text(-(-most // _GIB) * _GIB))
+    for wanted in requests.added_bytes:
+        yield [_resized(boot + wanted)]
+
+
+def _standby(machine: dict[str, Any], requests: Requests) -> Iterator[list[Step]]:
+    """Define standby storage of what is missing and take it; give it back as it came."""
+    release = release_for(machine.get("release", DEFAULT_RELEASE))
+    configured = release.standby_added != "boot"
+    for steps in _devices(machine, requests):
+        taken: list[Step] = []
+        for step in steps:
+            named = {"id": step["id"]}
+            on = [{"do": "configure", **named}] if configured else []
+            off = [{"do": "configure", **named, "config": False}] if configured else []
+            if step["do"] == "plug":
+                taken += [step, *on, {"do": "online", **named}]
+            else:
+                taken += [{"do": "offline", **named}, *off]
+        yield taken
+
+
+def _resized(size_bytes: int) -> Step:
+    return {"do": "resize", "id": "balloon", "size": _text(size_bytes)}
+
+
+def _node(requests: Requests) -> Step:
+    return {} if requests.node is None else {"node": requests.node}
+
+
+def _text(size_bytes: int) -> str:
+    return format_size(size_bytes)
+
+
+def _first_free(machine: Mapping[str, Any]) -> int:
+    """Return the address behind boot memory from which on a host adds."""
+    family = arch_named(machine.get("arch", "x86_64")).family
+    platform = machine.get("platform") or platforms_of(family)[0]
+    return dimm_space(family, boot_ram(platform, boot_bytes(machine))[-1][1]).base
+
+
+#: How the memory of each driver is asked for; the name is the scenario's, ``xen`` the balloon's.
+DRIVERS: dict[str, Callable[[dict[str, Any], Requests], Iterator[list[Step]]]] = {
+    "dimm": _devices,
+    "hyperv": _hyperv,
+    "kmem": _devices,
+    "standby": _standby,
+    "virtio-mem": _virtio_mem,
+    "xen": _xen,
+}
+_BALLOONS = ("hyperv", "xen")
+_NAME_NODES = ("dimm", "kmem", "virtio-mem")

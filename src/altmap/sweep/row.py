@@ -1,0 +1,456 @@
+"""One flat row for each scenario: what was asked, what came of it, and what it costs."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, get_args, get_type_hints
+
+import msgspec
+
+from altmap.errors import InputError
+from altmap.kernel.accounting import ACCOUNTINGS
+from altmap.kernel.hugetlb import hugepage_sizes_bytes
+from altmap.kernel.pool import aligned_chunks
+from altmap.kernel.state import Kernel
+from altmap.kernel.zone import MOVABLE, Zone
+from altmap.machine import ModelMachine
+from altmap.pfn import PfnSet, format_size
+from altmap.scenario import Plug, Scenario
+from altmap.sweep.grid import Point
+from altmap.sweep.requests import boot_bytes
+from altmap.trace import StepRecord
+
+__all__ = ("COLUMNS", "Look", "Row", "lost_row", "row_of_error", "row_of_run")
+
+#: How a scenario ended.
+Result = Literal["ok", "refused", "fault", "invalid", "crashed", "lost"]
+
+
+class Row(msgspec.Struct, kw_only=True):
+    """A scenario's parameters, outcome and memory.
+
+    What cannot be known is null: of a kernel that is dead nothing is left to be counted, and what
+    is no scenario has no numbers at all.
+
+    Attributes
+    ----------
+    scenario : int
+        Its number in the grid; rows are unique by it.
+    digest : str
+        Hash of the machine and the steps, whatever the scenario is called: alike ones share it.
+    member : str
+        The machine of a fleet, else empty.
+    arch : str
+        Architecture with its page size, as a scenario names it.
+    page_size_bytes : int
+        PAGE_SIZE.
+    release : str
+        The kernel's release.
+    policy : str
+        The memmap policy.
+    placement : str
+        The policy's half that says where a memmap goes.
+    accounting : str
+        The policy's half that says how it is counted.
+    driver : str
+        How memory arrives; `mixed` if the grid's own steps plug by several.
+    backing : str
+        `whole`, or which half of the region that it names the host backs.
+    block_size_bytes : int
+        Size of a memory block.
+    boot_bytes : int
+        Boot memory that the machine was given.
+    nodes : int
+        NUMA nodes at boot.
+    requests : str
+        Memory beyond boot memory that each request is for, such as `1 GiB, 4 GiB`.
+    memmap_on_memory : str
+        The parameter as it is in force: `off`, `on` or `force`.
+    online_policy : str
+        `contig-zones` or `auto-movable`.
+    auto_online_blocks : str
+        What happens to added blocks by themselves.
+    settings : str
+        The other keys of `[machine]` that were given, as `key=value`.
+    result : str
+        `ok`; `refused`: the kernel said no to a step; `fault`: the kernel died; `invalid`: no such
+        scenario can be; `crashed`: a defect of altmap; `lost`: whoever computed it died each time.
+    steps : int
+        Steps of the scenario.
+    steps_refused : int
+        Steps that the kernel refused.
+    steps_not_reached : int
+        Steps after a fault.
+    failed_step : int
+        The first step that was refused or ended in a fault, from 1 on.
+    failed_name : str
+        That step's name.
+    failed_request : int
+        The request that it belongs to, from 1 on.
+    failed_at : str
+        The time of that request in the trace.
+    errno : str
+        The error's name, such as `EBUSY`.
+    function : str
+        The kernel function that refused, or that touched the frame.
+    why : str
+        One sentence: the refusal or fault, or what is wrong with the scenario.
+    certainty : str
+        `certain`, `likely` or `unknown`, of that step's outcome.
+    asked_bytes : int
+        Memory beyond boot memory that the last request is for.
+    seen_bytes : int
+        What MemTotal has gained.
+    not_seen_bytes : int
+        What was asked for and is not in MemTotal; negative if more is there than was asked for.
+    added_bytes : int
+        Memory that the kernel has added and not removed.
+    online_bytes : int
+        What of it is online.
+    withheld_bytes : int
+        Pages that a driver withholds from the buddy or took from it.
+    memmap_bytes : int
+        Memmap of added memory as nr_memmap_pages counts it, wherever it lies.
+    memmap_self_hosted_bytes : int
+        Pages of added memory set aside for its own memmap, padding included.
+    memmap_existing_bytes : int
+        Pages of existing memory that hold memmap of added memory.
+    memmap_elsewhere_bytes : int
+        Pages of another added range that hold memmap (policy `shared-host`).
+    page_table_bytes : int
+        Page tables that map added memory.
+    overhead_percent : float
+        Memmap of all three places in percent of what was added.
+    free_before_bytes : int
+        MemFree before the first step.
+    free_after_bytes : int
+        MemFree after the last step.
+    mem_total_before_bytes : int
+        MemTotal before the first step.
+    mem_total_after_bytes : int
+        MemTotal after the last step.
+    gigantic_page_bytes : int
+        Size of the largest huge page of the architecture.
+    gigantic_before : int
+        Such pages that kernel zones could give before the first step.
+    gigantic_after : int
+        Such pages that they could give after the last step.
+    gigantic_lost : int
+        Such pages that added memory in kernel zones has room for, but could not give.
+    kernel_bytes : int
+        Present pages of kernel zones.
+    movable_bytes : int
+        Present pages of ZONE_MOVABLE.
+    movable_ratio : float
+        Movable to kernel memory.
+    cpu_seconds : float
+        Processor time of what this scenario does not share with the one before it in its chunk. The
+        one column that no two runs agree on.
+    """
+
+    scenario: int
+    digest: str = ""
+    member: str = ""
+    arch: str = ""
+    page_size_bytes: int | None = None
+    release: str = ""
+    policy: str = ""
+    placement: str = ""
+    accounting: str = ""
+    driver: str = ""
+    backing: str = ""
+    block_size_bytes: int | None = None
+    boot_bytes: int | None = None
+    nodes: int | None = None
+    requests: str = ""
+    memmap_on_memory: str = ""
+    online_policy: str = ""
+    auto_online_blocks: str = ""
+    settings: str = ""
+    result: Result
+    steps: int | None = None
+    steps_refused: int | None = None
+    steps_not_reached: int | None = None
+    failed_step: int | None = None
+    failed_name: str | None = None
+    failed_request: int | None = None
+    failed_at: str | None = None
+    errno: str | None = None
+    function: str | None = None
+    why: str | None = None
+    certainty: str | None = None
+    asked_bytes: int | None = None
+    seen_bytes: int | None = None
+    not_seen_bytes: int | None = None
+    added_bytes: int | None = None
+    online_bytes: int | None = None
+    withheld_bytes: int | None = None
+    memmap_bytes: int | None = None
+    memmap_self_hosted_bytes: int | None = None
+    memmap_existing_bytes: int | None = None
+    memmap_elsewhere_bytes: int | None = None
+    page_table_bytes: int | None = None
+    overhead_percent: float | None = None
+    free_before_bytes: int | None = None
+    free_after_bytes: int | None = None
+    mem_total_before_bytes: int | None = None
+    mem_total_after_bytes: int | None = None
+    gigantic_page_bytes: int | None = None
+    gigantic_before: int | None = None
+    gigantic_after: int | None = None
+    gigantic_lost: int | None = None
+    kernel_bytes: int | None = None
+    movable_bytes: int | None = None
+    movable_ratio: float | None = None
+    cpu_seconds: float = 0.0
+
+
+def _kind(hint: Any) -> type:
+    """Return what a column holds beside null."""
+    named = [each for each in get_args(hint) or (hint,) if each is not type(None)]
+    return named[0] if isinstance(named[0], type) else str
+
+
+#: Every column: its name and what it holds.
+COLUMNS: dict[str, type] = {name: _kind(hint) for name, hint in get_type_hints(Row).items()}
+#: Keys of a machine that are columns by their own name, and those that are columns by another.
+_LABELS = (
+    *("arch", "release", "policy"),
+    *("memmap_on_memory", "online_policy", "auto_online_blocks"),
+)
+_OTHER_LABELS = ("memory", "nodes", "block_size")
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """Numbers of a machine at one moment, in pages.
+
+    Attributes
+    ----------
+    total, free : int
+        MemTotal and MemFree.
+    gigantic : int
+        Gigantic pages that kernel zones could give.
+    """
+
+    total: int
+    free: int
+    gigantic: int
+
+    @classmethod
+    def at(cls, machine: ModelMachine) -> Look:
+        """Look at a machine."""
+        kernel = machine.kernel
+        gigantic = len(_gigantic(kernel, _available(kernel))) // _gigantic_nr_pages(kernel)
+        return cls(kernel.total_ram_nr_pages(), kernel.free_nr_pages(), gigantic)
+
+
+def _gigantic_nr_pages(kernel: Kernel) -> int:
+    return hugepage_sizes_bytes(kernel.arch)[-1] // kernel.arch.page_size_bytes
+
+
+def _available(kernel: Kernel) -> PfnSet:
+    """Return what a gigantic page may be made of: kernel zones' pages that are free or can move.
+
+    Source: ``mm/page_alloc.c: alloc_contig_pages, pfn_range_valid_contig``.
+    """
+    fixed = (kernel.used - kernel.movable) | kernel.pinned
+    return PfnSet.of(*(kernel.managed(zone) - fixed for zone in _kernel_zones(kernel)))
+
+
+def _gigantic(kernel: Kernel, pages: PfnSet) -> PfnSet:
+    """Return the aligned chunks of gigantic size within one kernel zone each."""
+    size = _gigantic_nr_pages(kernel)
+    return PfnSet.of(
+        *(aligned_chunks(pages & zone.present, size) for zone in _kernel_zones(kernel))
+    )
+
+
+def _kernel_zones(kernel: Kernel) -> list[Zone]:
+    return [zone for zone in kernel.zones.values() if zone.name != MOVABLE and zone.present]
+
+
+# --- rows ------------------------------------------------------------------------------------
+
+
+def row_of_run(
+    point: Point,
+    scenario: Scenario,
+    digest: str,
+    machine: ModelMachine,
+    start: Look,
+    records: Sequence[StepRecord],
+) -> Row:
+    """Return the row of a scenario that was run.
+
+    Parameters
+    ----------
+    point : Point
+    scenario : Scenario
+    digest : str
+    machine : ModelMachine
+        After the last step.
+    start : Look
+        Before the first one.
+    records : sequence of StepRecord
+    """
+    page = machine.kernel.arch.page_size_bytes
+    failed = next(
+        (at for at, record in enumerate(records) if record.outcome.status in ("refused", "fault")),
+        None,
+    )
+    row = Row(
+        **_labels(point),
+        digest=digest,
+        result="ok",
+        steps=len(records),
+        steps_refused=sum(record.outcome.status == "refused" for record in records),
+        steps_not_reached=sum(record.outcome.status == "not_reached" for record in records),
+        asked_bytes=_asked_bytes(point, scenario),
+        free_before_bytes=start.free * page,
+        mem_total_before_bytes=start.total * page,
+        gigantic_before=start.gigantic,
+        gigantic_page_bytes=_gigantic_nr_pages(machine.kernel) * page,
+    )
+    _describe(row, machine)
+    if failed is not None:
+        _blame(row, point, failed, records[failed])
+    if machine.crashed:
+        row.result = "fault"
+        row.not_seen_bytes = row.asked_bytes
+    else:
+        _measure(row, machine, start)
+    return row
+
+
+def row_of_error(point: Point, error: Exception, *, invalid: bool) -> Row:
+    """Return the row of what is no scenario, or of one on which the model itself fails."""
+    row = Row(**_labels(point), result="invalid" if invalid else "crashed", why=str(error))
+    if not invalid:
+        row.why = f"{type(error).__name__}: {error}"
+        frames = traceback.extract_tb(error.__traceback__)
+        row.function = frames[-1].name if frames else None
+    return row
+
+
+def lost_row(point: Point, why: str) -> Row:
+    """Return the row of a scenario on which every worker died."""
+    return Row(**_labels(point), result="lost", why=why)
+
+
+def _labels(point: Point) -> dict[str, Any]:
+    """Return what is known of a scenario before it runs, defaults of the machine apart."""
+    machine = point.data["machine"]
+    asked = point.requests
+    others = {key: value for key, value in machine.items() if key not in (*_LABELS, *_OTHER_LABELS)}
+    return {
+        "scenario": point.number,
+        "member": point.member,
+        **{key: str(machine.get(key, "")) for key in _LABELS},
+        "boot_bytes": _boot_bytes(machine),
+        "nodes": max(1, len(machine.get("nodes", ()))),
+        "driver": asked.driver if asked else _plugged_by(point.data["steps"]),
+        "backing": asked.backing if asked else "",
+        "requests": ", ".join(map(_signed, asked.added_bytes)) if asked else "",
+        "settings": " ".join(f"{key}={_text(value)}" for key, value in sorted(others.items())),
+    }
+
+
+def _boot_bytes(machine: dict[str, Any]) -> int | None:
+    try:
+        return boot_bytes(machine)
+    except InputError:
+        return None
+
+
+def _signed(size_bytes: int) -> str:
+    return f"-{format_size(-size_bytes)}" if size_bytes < 0 else format_size(size_bytes)
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else msgspec.json.encode(value).decode()
+
+
+def _plugged_by(steps: Sequence[dict[str, Any]]) -> str:
+    drivers = {step.get("driver", "dimm") for step in steps if step.get("do") == "plug"}
+    return drivers.pop() if len(drivers) == 1 else "mixed" if drivers else ""
+
+
+def _asked_bytes(point: Point, scenario: Scenario) -> int:
+    """Return what the last request is for, else what the grid's own steps plug in all."""
+    if point.requests is not None:
+        return point.requests.added_bytes[-1] if point.requests.added_bytes else 0
+    sizes = {}
+    for step in scenario.steps:
+        if isinstance(step, Plug):
+            whole = step.requested or 0 if step.driver == "virtio-mem" else step.size
+            sizes[step.id] = whole + sum(each.size for each in step.more_ranges)
+    return sum(sizes.values())
+
+
+def _describe(row: Row, machine: ModelMachine) -> None:
+    """Fill in the machine's parameters as they are in force."""
+    kernel = machine.kernel
+    page, tunables, policy = kernel.arch.page_size_bytes, kernel.tunables, kernel.policy
+    row.arch, row.release, row.page_size_bytes = kernel.arch.name, kernel.release.name, page
+    row.policy, row.placement = policy.name, policy.placement.name
+    known = (name for name, each in ACCOUNTINGS.items() if each == policy.accounting)
+    row.accounting = next(known, "own")
+    row.block_size_bytes = kernel.block_nr_pages * page
+    row.memmap_on_memory = tunables.memmap_on_memory
+    row.online_policy = tunables.online_policy
+    row.auto_online_blocks = tunables.auto_online_blocks
+
+
+def _blame(row: Row, point: Point, at: int, record: StepRecord) -> None:
+    """Fill in the first step that failed."""
+    outcome = record.outcome
+    row.result = "refused"
+    row.failed_step, row.failed_name = at + 1, record.name
+    row.errno, row.function, row.why = outcome.errno, outcome.function, outcome.why
+    row.certainty = outcome.certainty
+    left = at
+    for number, nr_steps in enumerate(point.nr_request_steps):
+        if left < nr_steps:
+            row.failed_request = number + 1
+            row.failed_at = point.times[number] if point.times else None
+            return
+        left -= nr_steps
+
+
+def _measure(row: Row, machine: ModelMachine, start: Look) -> None:
+    """Fill in the memory of a machine that lives."""
+    kernel, now = machine.kernel, Look.at(machine)
+    page = kernel.arch.page_size_bytes
+    row.seen_bytes = (now.total - start.total) * page
+    row.not_seen_bytes = (row.asked_bytes or 0) - row.seen_bytes
+    row.free_after_bytes, row.mem_total_after_bytes = now.free * page, now.total * page
+    added = PfnSet(add.pfns for add in kernel.additions)
+    online = added & kernel.pages_of(kernel.online_blocks)
+    row.added_bytes, row.online_bytes = len(added) * page, len(online) * page
+    row.withheld_bytes = len(kernel.fake_offline | kernel.ballooned) * page
+    hosts = [len(add.host_pages) for add in kernel.additions if add.memmap.host is not None]
+    everywhere = [len(add.host_pages) for add in (*kernel.additions, *kernel.leftovers)]
+    row.memmap_bytes = kernel.memmap_nr_pages() * page
+    row.memmap_self_hosted_bytes = len(kernel.self_hosted) * page
+    row.memmap_elsewhere_bytes = sum(hosts) * page
+    row.memmap_existing_bytes = (sum(everywhere) - sum(hosts)) * page
+    row.page_table_bytes = len(kernel.page_tables) * page
+    taken = row.memmap_self_hosted_bytes + row.memmap_existing_bytes + row.memmap_elsewhere_bytes
+    row.overhead_percent = 100 * taken / row.added_bytes if row.added_bytes else None
+    row.gigantic_after = now.gigantic
+    row.gigantic_lost = _gigantic_lost(kernel, online)
+    zones = kernel.zones.values()
+    row.movable_bytes = page * sum(kernel.nr_present(z) for z in zones if z.name == MOVABLE)
+    row.kernel_bytes = page * sum(kernel.nr_present(z) for z in zones if z.name != MOVABLE)
+    row.movable_ratio = row.movable_bytes / row.kernel_bytes if row.kernel_bytes else None
+
+
+def _gigantic_lost(kernel: Kernel, added: PfnSet) -> int:
+    """Return the gigantic pages that added memory has room for and could not give."""
+    room = _gigantic(kernel, added)
+    return (len(room) - len(_gigantic(kernel, room & _available(kernel)))) // (
+        _gigantic_nr_pages(kernel)
+    )

@@ -1,0 +1,182 @@
+"""What is done: a folder with one Parquet file for each chunk, whole or not at all."""
+
+from __future__ import annotations
+
+import fcntl
+import io
+import os
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from altmap import __version__
+from altmap.errors import InputError
+from altmap.sweep.grid import Grid
+from altmap.sweep.row import COLUMNS, Row
+
+if TYPE_CHECKING:
+    import polars as pl
+
+__all__ = ("Store", "open_store", "parquet", "require_polars")
+
+_PART = re.compile(r"([0-9]{12})-([0-9]{12})\.parquet")
+
+
+class _About(msgspec.Struct, kw_only=True):
+    """``sweep.json``: what the folder holds the rows of."""
+
+    schema: str = "altmap-sweep"
+    version: int = 1
+    grid: str
+    description: str
+    digest: str
+    scenarios: int
+    dimensions: list[str]
+    altmap: str
+
+
+def require_polars() -> None:
+    """Check that rows can be kept.
+
+    Raises
+    ------
+    InputError
+        Naming the extra that brings what is missing.
+    """
+    try:
+        import polars as _polars  # noqa: F401
+    except ImportError as error:
+        raise InputError(
+            f"sweep: needs the Python module {error.name!r}: pip install 'altmap[sweep]'"
+        ) from error
+
+
+def parquet(rows: Sequence[Row]) -> bytes:
+    """Return rows as a Parquet file; every file has the same columns and types."""
+    import polars as pl
+
+    kinds = {int: pl.Int64, float: pl.Float64, str: pl.String}
+    columns = {name: [getattr(row, name) for row in rows] for name in COLUMNS}
+    frame = pl.DataFrame(columns, schema={name: kinds[kind] for name, kind in COLUMNS.items()})
+    made = io.BytesIO()
+    frame.write_parquet(made, compression="zstd")
+    return made.getvalue()
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """The folder of one sweep.
+
+    Attributes
+    ----------
+    folder : Path
+    """
+
+    folder: Path
+
+    @property
+    def parts(self) -> Path:
+        """Where the rows are: files named by the first scenario and the one after the last."""
+        return self.folder / "parts"
+
+    def done(self) -> list[tuple[int, int]]:
+        """Return the ranges of scenarios whose rows are kept, in order."""
+        names = (_PART.fullmatch(path.name) for path in self.parts.iterdir())
+        return sorted((int(name[1]), int(name[2])) for name in names if name)
+
+    def missing(self, end: int, most: int) -> Iterator[tuple[int, int]]:
+        """Yield the ranges below *end* that are not kept, cut into pieces."""
+        start = 0
+        for first, last in [*self.done(), (end, end)]:
+            while start < min(first, end):
+                stop = min(start + most, first, end)
+                yield start, stop
+                start = stop
+            start = max(start, last)
+
+    def keep(self, start: int, stop: int, raw: bytes) -> None:
+        """Write the rows of a range, whole or not at all.
+
+        Raises
+        ------
+        InputError
+            If the file cannot be written.
+        """
+        path = self.parts / f"{start:012d}-{stop:012d}.parquet"
+        try:
+            _write(path, raw)
+        except OSError as error:
+            raise InputError(f"{path}: {error.strerror or error}") from error
+
+    def rows(self) -> pl.LazyFrame:
+        """Return all rows that are kept, to be read piece by piece."""
+        import polars as pl
+
+        return pl.scan_parquet(self.parts / "*.parquet")
+
+
+def _write(path: Path, raw: bytes) -> None:
+    draft = path.with_name(f".{path.name}")
+    with draft.open("wb") as file:
+        file.write(raw)
+        file.flush()
+        os.fsync(file.fileno())
+    draft.replace(path)
+
+
+@contextmanager
+def open_store(folder: Path, grid: Grid) -> Iterator[Store]:
+    """Yield the folder of a grid, a new one or one that was begun; nobody else writes to it.
+
+    Raises
+    ------
+    InputError
+        If it holds something else, is in use, or cannot be made.
+    """
+    try:
+        if not (folder / "sweep.json").exists():
+            if folder.is_dir() and any(path.name != ".lock" for path in folder.iterdir()):
+                raise InputError(f"{folder}: is not empty, and holds no sweep; need a new folder")
+            (folder / "parts").mkdir(parents=True, exist_ok=True)
+        with (folder / ".lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise InputError(f"{folder}: another sweep is writing to it") from error
+            _check_about(folder, grid)
+            for draft in (folder / "parts").glob(".*.parquet"):
+                draft.unlink()
+            yield Store(folder)
+    except OSError as error:
+        raise InputError(f"{folder}: {error.strerror or error}") from error
+
+
+def _check_about(folder: Path, grid: Grid) -> None:
+    path = folder / "sweep.json"
+    about = _About(
+        grid=grid.name,
+        description=grid.description,
+        digest=grid.digest,
+        scenarios=len(grid),
+        dimensions=[f"{each.table}.{each.key}" for each in grid.dimensions],
+        altmap=__version__,
+    )
+    if not path.exists():
+        _write(path, msgspec.json.format(msgspec.json.encode(about), indent=2) + b"\n")
+        return
+    try:
+        found = msgspec.json.decode(path.read_bytes(), type=_About)
+    except msgspec.DecodeError as error:
+        raise InputError(f"{path}: {error}") from error
+    if found.digest != about.digest:
+        raise InputError(
+            f"{folder}: holds the sweep of another grid, {found.grid} ({found.digest[:12]}), "
+            f"not of {grid.name} ({grid.digest[:12]}); need a folder of its own"
+        )
+    if found.altmap != about.altmap:
+        raise InputError(f"{folder}: was begun by altmap {found.altmap}, this is {__version__}")

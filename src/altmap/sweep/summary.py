@@ -1,0 +1,122 @@
+"""The rows of a sweep as a few tables: by what varies, and by what failed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from altmap.errors import InputError
+from altmap.sweep.grid import Grid
+from altmap.sweep.row import COLUMNS
+
+if TYPE_CHECKING:
+    import polars as pl
+
+__all__ = ("Summary", "group_columns", "summarise")
+
+_GIB = 1 << 30
+_MOST_FAILURES = 20
+#: Groups that a table has at most by itself: faster dimensions are then left out.
+_MOST_GROUPS = 64
+#: Columns that keys of a grid show in.
+_SHOWN_AS = {"memory": "boot_bytes", "block_size": "block_size_bytes",
+             "page_size": "page_size_bytes", "added": "requests"}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """Tables of a sweep, each a list of rows.
+
+    Attributes
+    ----------
+    by : tuple of str
+        Columns that the groups are made of.
+    results : dict of str to int
+        Scenarios by how they ended.
+    groups : list of dict
+    failures : list of dict
+        Errors with the function that raised them, the most frequent first.
+    """
+
+    by: tuple[str, ...]
+    results: dict[str, int]
+    groups: list[dict[str, Any]]
+    failures: list[dict[str, Any]]
+
+
+def group_columns(grid: Grid, asked: Sequence[str] = ()) -> tuple[str, ...]:
+    """Return the columns to group by: those asked for, else what varies, the slowest first.
+
+    Raises
+    ------
+    InputError
+        If there is no such column.
+    """
+    for name in asked:
+        if name not in COLUMNS:
+            raise InputError(f"--by {name!r}: need a column, one of {', '.join(COLUMNS)}")
+    if asked:
+        return tuple(dict.fromkeys(asked))
+    names, nr_groups = ["driver"] if grid.fleet else [], 1
+    for each in grid.dimensions:
+        nr_groups *= len(each.values)
+        if len(each.values) > 1 and each.key != "added" and nr_groups <= _MOST_GROUPS:
+            shown = _SHOWN_AS.get(each.key, each.key)
+            names.append(shown if shown in COLUMNS else "settings")
+    return tuple(dict.fromkeys(names)) or ("driver",)
+
+
+def summarise(rows: pl.LazyFrame, by: Sequence[str]) -> Summary:
+    """Return the tables of rows, which are read once for each and never all at a time."""
+    import polars as pl
+
+    results = rows.group_by("result").agg(n=pl.len()).sort("result").collect(engine="streaming")
+    groups = rows.group_by(*by).agg(*_aggregates()).sort(*by).collect(engine="streaming").to_dicts()
+    failures = (
+        rows.filter(pl.col("result") != "ok")
+        .group_by("result", "errno", "function")
+        .agg(
+            scenarios=pl.len(),
+            first=pl.col("scenario").min(),
+            why=pl.col("why").sort_by("scenario").first(),
+        )
+        .sort("scenarios", "first", descending=[True, False])
+        .head(_MOST_FAILURES)
+        .collect(engine="streaming")
+        .to_dicts()
+    )
+    counted = {row["result"]: row["n"] for row in results.to_dicts()}
+    return Summary(tuple(by), counted, groups, failures)
+
+
+def _aggregates() -> list[pl.Expr]:
+    import polars as pl
+
+    is_run = ~pl.col("result").is_in(["invalid", "crashed", "lost"])
+    lives = pl.col("mem_total_after_bytes").is_not_null()
+    asked = pl.col("asked_bytes").filter(is_run).sum()
+    missing = pl.col("not_seen_bytes").filter(is_run).sum()
+    memmap = pl.sum_horizontal(
+        "memmap_self_hosted_bytes", "memmap_existing_bytes", "memmap_elsewhere_bytes"
+    )
+    return [
+        pl.len().alias("scenarios"),
+        is_run.sum().alias("run"),
+        *(
+            (pl.col("result") == name).sum().alias(name)
+            for name in ("ok", "refused", "fault", "invalid", "crashed", "lost")
+        ),
+        (100 * pl.col("result").is_in(["refused", "fault"]).sum() / is_run.sum())
+        .fill_nan(None)
+        .alias("failed_percent"),
+        (asked / _GIB).alias("asked_gib"),
+        (missing / _GIB).alias("not_seen_gib"),
+        pl.when(asked > 0).then(100 * missing / asked).alias("not_seen_percent"),
+        (100 * memmap.sum() / pl.col("added_bytes").sum()).fill_nan(None).alias("overhead_percent"),
+        pl.col("gigantic_after").filter(lives).mean().alias("gigantic_after_mean"),
+        pl.col("gigantic_lost").filter(lives).mean().alias("gigantic_lost_mean"),
+        (pl.col("movable_bytes").sum() / pl.col("kernel_bytes").sum())
+        .fill_nan(None)
+        .alias("movable_ratio"),
+    ]

@@ -1,0 +1,152 @@
+"""A chunk's scenarios run one after the other; what neighbours have in common runs once.
+
+Scenarios that begin alike (the same machine, then the same steps) are a tree. They are visited in
+such an order that each branching is met once: there the machine is put away as bytes, from which
+every branch gets a machine of its own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise, takewhile
+
+import msgspec
+
+from altmap.errors import InputError
+from altmap.machine import ModelMachine
+from altmap.scenario import Scenario, build_scenario, step_name
+from altmap.sweep.grid import Point
+from altmap.sweep.row import Look, Row, row_of_error, row_of_run
+from altmap.trace import StepRecord
+
+__all__ = ("rows_of",)
+
+_DIGEST_LETTERS = 32
+
+
+@dataclass(slots=True)
+class _Run:
+    """A scenario under way."""
+
+    machine: ModelMachine
+    start: Look
+    records: list[StepRecord] = field(default_factory=list)
+
+    @classmethod
+    def boot(cls, scenario: Scenario) -> _Run:
+        machine = ModelMachine.start(scenario.machine, pages=False)
+        return cls(machine, Look.at(machine))
+
+    def perform(self, scenario: Scenario, depth: int) -> None:
+        """Go on until so many steps are done."""
+        for step in scenario.steps[len(self.records) : depth]:
+            try:
+                record = self.machine.perform(step)
+            except InputError as error:
+                at = len(self.records)
+                raise InputError(f"steps[{at}] {step_name(step)}: {error}") from error
+            record.events = []  # no row tells them, and they would be put away with the machine
+            self.records.append(record)
+
+
+@dataclass(frozen=True, slots=True)
+class _Task:
+    """A scenario that can be run.
+
+    Attributes
+    ----------
+    point : Point
+    scenario : Scenario
+    path : tuple of bytes
+        The machine, then each step: what two scenarios have in common is a common beginning.
+    """
+
+    point: Point
+    scenario: Scenario
+    path: tuple[bytes, ...]
+
+
+def rows_of(points: Sequence[Point]) -> list[Row]:
+    """Return the row of each point, in their order."""
+    rows: list[Row] = []
+    tasks: list[_Task] = []
+    for point in points:
+        try:
+            tasks.append(_task(point))
+        except InputError as error:
+            rows.append(row_of_error(point, error, invalid=True))
+        except Exception as error:
+            rows.append(row_of_error(point, error, invalid=False))
+    rows.extend(_visit(sorted(tasks, key=lambda task: task.path)))
+    return sorted(rows, key=lambda row: row.scenario)
+
+
+def _task(point: Point) -> _Task:
+    if point.error:
+        raise InputError(point.error)
+    scenario = build_scenario(point.data)
+    parts = (scenario.machine, *scenario.steps)
+    return _Task(point, scenario, tuple(msgspec.json.encode(part, enc_hook=int) for part in parts))
+
+
+def _visit(tasks: Sequence[_Task]) -> Iterator[Row]:
+    """Yield rows of tasks that are in the order of their paths."""
+    put_away: list[tuple[int, bytes]] = []
+    before: _Task | None = None
+    run: _Run | None = None
+    for task, following in pairwise((*tasks, None)):
+        assert task is not None  # only the last one is
+        started = time.process_time()
+        shared = _common(before, task)
+        while put_away and put_away[-1][0] > shared:
+            put_away.pop()
+        try:
+            if run is None or before is None or task.path != before.path:
+                run = None
+                run = _run(task.scenario, _common(task, following), put_away)
+            row = row_of_run(
+                task.point, task.scenario, _digest(task), run.machine, run.start, run.records
+            )
+        except InputError as error:
+            row = row_of_error(task.point, error, invalid=True)
+        except Exception as error:
+            row = row_of_error(task.point, error, invalid=False)
+        row.cpu_seconds = time.process_time() - started
+        yield row
+        before = task
+
+
+def _common(one: _Task | None, other: _Task | None) -> int:
+    """Return how many steps two scenarios share; -1 if their machines differ."""
+    if one is None or other is None:
+        return -1
+    pairs = zip(one.path, other.path, strict=False)
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs)) - 1
+
+
+def _run(scenario: Scenario, ahead: int, put_away: list[tuple[int, bytes]]) -> _Run:
+    """Run one scenario from where its like was put away; put it away where the next one turns off.
+
+    Parameters
+    ----------
+    scenario : Scenario
+    ahead : int
+        Steps that the next scenario shares, -1 if not even the machine.
+    put_away : list of (int, bytes)
+        Steps done and the run, deepest last.
+    """
+    done, kept = put_away[-1] if put_away else (-1, b"")
+    run: _Run = pickle.loads(kept) if kept else _Run.boot(scenario)
+    if done < ahead < len(scenario.steps):
+        run.perform(scenario, ahead)
+        put_away.append((ahead, pickle.dumps(run, pickle.HIGHEST_PROTOCOL)))
+    run.perform(scenario, len(scenario.steps))
+    return run
+
+
+def _digest(task: _Task) -> str:
+    return hashlib.sha256(b"\n".join(task.path)).hexdigest()[:_DIGEST_LETTERS]
