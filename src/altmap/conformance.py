@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from altmap import __version__
 from altmap.compare import Comparison, Verdict
 from altmap.errors import AltmapError, InputError, LabError
 from altmap.lab.target import run_in_guest
@@ -40,6 +41,8 @@ class Case(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
         Why no real kernel here can be asked.
     slow : bool
         Left out of quick runs.
+    differs : str
+        Why the model may differ here, and the source that says so.
     """
 
     scenarios: list[str]
@@ -47,6 +50,7 @@ class Case(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     releases: list[str] = msgspec.field(default_factory=lambda: [DEFAULT_RELEASE])
     cannot: str = ""
     slow: bool = False
+    differs: str = ""
 
 
 class _Cases(msgspec.Struct, forbid_unknown_fields=True):
@@ -165,12 +169,13 @@ class _Kept:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.touch()
-            lines = path.read_bytes().splitlines(keepends=True)
+            whole = path.read_bytes()
+            # A run that was killed may leave the beginning of a line.
+            whole = whole[: whole.rfind(b"\n") + 1]
+            os.truncate(path, len(whole))
         except OSError as error:
             raise InputError(f"rows {path}: {error.strerror}") from error
-        for number, line in enumerate(lines, start=1):
-            if not line.endswith(b"\n"):  # a run was killed while it wrote
-                continue
+        for number, line in enumerate(whole.splitlines(), start=1):
             try:
                 row = msgspec.json.decode(line, type=Row)
             except msgspec.DecodeError as error:
@@ -188,10 +193,8 @@ class _Kept:
         """Write a row at the end of the file."""
         if self._path is None:
             return
-        with self._lock, self._path.open("rb+") as file:
-            end = file.seek(0, os.SEEK_END)
-            whole = not end or (file.seek(end - 1), file.read(1))[1] == b"\n"
-            file.write((b"" if whole else b"\n") + msgspec.json.encode(row) + b"\n")
+        with self._lock, self._path.open("ab") as file:
+            file.write(msgspec.json.encode(row) + b"\n")
 
 
 def _name(scenario: Scenario, settings: Sequence[str]) -> str:
@@ -221,6 +224,8 @@ def _row(scenario: Scenario, settings: Sequence[str], case: Case) -> Row:
         again = _compared(row, scenario)
     except InputError as error:
         return replace(row, why=_line(error))
+    if again.verdict == DIFFERENT and case.differs:
+        again = replace(again, why=f"{case.differs}: {again.why}")
     if again.verdict == first.verdict:
         return again
     told = f"the first of two runs: {first.verdict}, {first.why}"
@@ -261,8 +266,8 @@ _WORDS = (EQUAL, TOLERATED, DIFFERENT, CANNOT)
 _HEAD = """\
 # Conformance
 
-Each scenario on the model and on a real kernel, file by file. Made by `make conformance`; this run
-is of {date}.
+Each scenario on the model and on a real kernel, file by file: altmap {version}, {date}.
+`make conformance` makes this page again; a run that was interrupted goes on where it was.
 
 {nr_runs} runs on real kernels: {asked}. {nr_cannot} could not be asked here.
 
@@ -284,7 +289,11 @@ def conformance_page(rows: Sequence[Row], date: str) -> str:
     asked = ", ".join(f"{counts[word]} {word}" for word in _WORDS if word != CANNOT)
     lines = [
         _HEAD.format(
-            date=date, nr_runs=len(rows) - counts[CANNOT], asked=asked, nr_cannot=counts[CANNOT]
+            version=__version__,
+            date=date,
+            nr_runs=len(rows) - counts[CANNOT],
+            asked=asked,
+            nr_cannot=counts[CANNOT],
         ),
         *(f"- {text}" for text in [*sorted(emulators), *sorted(kernels)]),
         "",
