@@ -136,7 +136,7 @@ def test_malformed_kept_rows_are_refused_in_one_line(tmp_path, capsys):
 
 
 def test_what_differs_once_is_told_and_what_differs_twice_is_different(monkeypatch):
-    wrong = iter([4, 0, 4, 4])
+    wrong = iter([4, 0, 4, 4, 0])
 
     def guest(scenario, _):
         other = predict(scenario)
@@ -147,6 +147,8 @@ def test_what_differs_once_is_told_and_what_differs_twice_is_different(monkeypat
     case = Case(scenarios=["dimm-1GiB"], differs="a known cause (its source)")
     (once,) = conform([case], SCENARIOS, 1, lambda _: None)
     (twice,) = conform([case], SCENARIOS, 1, lambda _: None)
+    (never,) = conform([case], SCENARIOS, 1, lambda _: None)
+    assert (never.verdict, never.why) == ("equal", "may differ: a known cause (its source)")
     assert once.verdict == "equal"
     assert once.why.startswith("the first of two runs: different, 02-unplug-dimm1 proc/meminfo")
     assert twice.verdict == "different"

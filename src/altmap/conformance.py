@@ -150,6 +150,9 @@ def conform(
         if row is None:
             row = _row(*job)
             rows.add(row)
+        differs = job[2].differs
+        if differs and row.verdict in (EQUAL, TOLERATED) and not row.why:
+            row = replace(row, why=f"may differ: {differs}")
         progress(f"{row.scenario} {row.arch} {row.release}: {row.verdict} {row.why}".rstrip())
         return row
 
