@@ -128,6 +128,12 @@ def command_line() -> argparse.ArgumentParser:
     conform.add_argument(
         "-j", metavar="N", type=int, dest="nr_guests", default=1, help="guests side by side"
     )
+    conform.add_argument(
+        "--rows",
+        metavar="FILE",
+        type=Path,
+        help="rows as they come, one JSON object a line; those that are there are not run again",
+    )
     conform.add_argument("--slow", action="store_true", help="the slow cases too")
     conform.add_argument("-o", metavar="PAGE", type=Path, dest="output", help="a Markdown page")
     conform.set_defaults(verb=_conform)
@@ -580,7 +586,7 @@ def _conform(args: argparse.Namespace) -> int:
     if args.nr_guests < 1:
         raise InputError(f"-j {args.nr_guests}: need at least one guest")
     cases = [case for case in read_cases(args.cases) if args.slow or not case.slow]
-    rows = conform(cases, args.scenarios, args.nr_guests, _progress)
+    rows = conform(cases, args.scenarios, args.nr_guests, _progress, args.rows)
     page = conformance_page(rows, datetime.now(UTC).date().isoformat())
     if args.output is None:
         print(page, end="")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import gzip
 import re
+import zlib
 from collections.abc import Iterable, Iterator
 from functools import partial
 from itertools import takewhile
@@ -33,25 +34,21 @@ def capture(guest: Guest, limit_seconds: float = 120.0, *, uses: bool = False) -
     LabError
         If the guest is dead or does not answer in time.
     """
-    # Each byte costs a trap of a Xen domain, so that packing them pays.
-    packed = guest.hypervisor is not None
     script = f"uses={'yes' if uses else ''}; . /lab/capture"
-    command = f"({script}) | gzip -c | base64" if packed else script
-    result = guest.run(command, limit_seconds)
+    # Each byte costs a trap of the guest and a wakeup of ours, far more than packing it.
+    command = f"({script}) | gzip -c"
+    # Xen's console is no channel for any bytes.
+    as_text = guest.hypervisor is not None
+    result = guest.run(f"{command} | base64" if as_text else command, limit_seconds)
     if result.status:
         raise LabError(f"capture failed in the guest: {result.text[-200:]}", guest.console())
     try:
-        output = _unpacked(result.output) if packed else result.output
-    except (ValueError, OSError, EOFError) as error:
-        raise LabError(f"capture failed in the guest: {error}", guest.console()) from error
-    try:
-        return parse_capture(output.decode(errors="surrogateescape"))
-    except ValueError as error:  # something in the guest wrote to the shell's port
+        packed = base64.b64decode(result.output) if as_text else result.output
+        text = gzip.decompress(packed).decode(errors="surrogateescape")
+        return parse_capture(text)
+    # Something in the guest wrote to the shell's port, or a program of it failed.
+    except (ValueError, OSError, EOFError, zlib.error) as error:
         raise LabError("capture: the guest garbles its answers", guest.console()) from error
-
-
-def _unpacked(output: bytes) -> bytes:
-    return gzip.decompress(base64.b64decode(output))
 
 
 def parse_capture(text: str) -> Sysroot:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import re
 import shutil
@@ -46,6 +47,7 @@ def check_programs(guest: GuestArch) -> None:
         raise LabError(f"{program} is missing: apt install {package}")
 
 
+@functools.lru_cache
 def qemu_version(guest: GuestArch) -> str:
     """Return QEMU's own word on its version."""
     result = subprocess.run(
@@ -87,9 +89,8 @@ class QemuProcess:
         with contextlib.ExitStack() as stack:
             self._console = _anonymous(stack)
             self._complaints = _anonymous(stack)
-            initrd = _anonymous(
-                stack, build_initramfs(kernel.busybox, module_files(kernel), _modules(kernel))
-            )
+            # A guest that has booted elsewhere never reads it; QEMU wants a file all the same.
+            initrd = _anonymous(stack, b"" if incoming else _initramfs(kernel))
             self.shell, guest_shell = _socket_pair(stack)
             self.qmp, guest_qmp = _socket_pair(stack)
             arguments = qemu_arguments(
@@ -165,6 +166,10 @@ class QemuProcess:
         if at is not None:
             message = lines[at][lines[at].index(_PANIC) :]
             raise LabError(f"guest: {message}", "\n".join(lines[at : at + _CONSOLE_LINES]))
+
+
+def _initramfs(kernel: KernelFiles) -> bytes:
+    return build_initramfs(kernel.busybox, module_files(kernel), _modules(kernel))
 
 
 def _modules(kernel: KernelFiles) -> Path | None:
