@@ -83,7 +83,7 @@ def test_a_qemu_without_the_device_is_one_line_before_any_boot(tmp_path, monkeyp
 
 def test_a_veto_that_no_module_has_is_refused_before_any_boot():
     scenario = Scenario(name="v", machine=Machine(), steps=[Veto(on="prepare_online")])
-    with pytest.raises(InputError, match="veto prepare_online: .*going_online and going_offline"):
+    with pytest.raises(InputError, match=r"veto prepare_online: .*going_online and going_offline"):
         run_in_guest(scenario, pytest.fail)
 
 

@@ -201,6 +201,8 @@ def run_in_guest(
         else booted(kernel, hardware, cmdline)
     )
     with started as guest:
+        if own is not None:
+            guest.kernel = replace(guest.kernel, release=_running_release(guest))
         for module in kernel.modules:
             if module != VETO_MODULE:
                 load_module(guest, module, module_parameters(module, machine))
@@ -216,6 +218,15 @@ def run_in_guest(
             )
         )
         return run_scenario(scenario, target, progress), target.sysroots
+
+
+def _running_release(guest: Guest) -> str:
+    """Return major and minor number of the kernel that runs, whatever its file is called."""
+    said = guest.run("uname -r").text.strip()
+    match = re.match(r"\d+\.\d+", said)
+    if match is None:
+        raise LabError(f"uname -r: {shorten(ascii(said), 40)}: no release", guest.console())
+    return match[0]
 
 
 def _nr_ports(scenario: Scenario, hardware: Hardware) -> int:
