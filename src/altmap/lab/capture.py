@@ -77,15 +77,30 @@ def page_runs(dump: Iterable[str]) -> Iterator[str]:
     Parameters
     ----------
     dump : iterable of str
-        ``od -A x -t x8 -w8 /proc/kpageflags``: byte offset and flags where the flags change, the
-        file's size at the end.
+        What ``od -A x -t x8`` prints of /proc/kpageflags, with any number of entries in a row:
+        rows with their byte offset, a star where rows repeat, the size at the
+        end.
     """
     start_pfn, flags = 0, ""
+    for pfn, value in _changes(dump):
+        if value != flags:
+            if flags:
+                yield f"{start_pfn:#x} {pfn - start_pfn} {int(flags, 16):#x}"
+            start_pfn, flags = pfn, value
+
+
+def _changes(dump: Iterable[str]) -> Iterator[tuple[int, str]]:
+    """Yield pfns at which flags may change, with the flags from there on; none at the end."""
+    row: list[str] = []
+    row_pfn, starred = 0, False
     for line in dump:
         if line == "*":
+            starred = True
             continue
-        offset, *entry = line.split()
+        offset, *entries = line.split()
         pfn = int(offset, 16) // _ENTRY_BYTES
-        if flags:
-            yield f"{start_pfn:#x} {pfn - start_pfn} {int(flags, 16):#x}"
-        start_pfn, flags = pfn, "".join(entry)
+        if starred and len(set(row)) > 1:
+            for again in range(row_pfn + len(row), pfn, len(row)):
+                yield from enumerate(row, again)
+        yield from enumerate(entries or [""], pfn)
+        row, row_pfn, starred = entries, pfn, False
