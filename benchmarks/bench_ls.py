@@ -15,6 +15,8 @@ from pathlib import Path
 NR_BLOCKS = 131072
 ROUNDS = 3
 MOST_RATIO = 2.0
+#: The table, and everything of every block.
+OPTIONS = ("", "-a -J -o +NODE,ZONES")
 
 
 def make_tree(root: Path) -> None:
@@ -59,11 +61,19 @@ def main() -> int:
     shared = Path("/dev/shm")
     with tempfile.TemporaryDirectory(dir=shared if shared.is_dir() else None) as name:
         make_tree(Path(name))
-        theirs = seconds([lsmem, "--sysroot", name])
-        ours = seconds([sys.executable, "-m", "altmap", "ls", "--sysroot", name])
-    ratio = ours / theirs
-    print(f"{NR_BLOCKS} blocks: lsmem {theirs:.2f} s, altmap ls {ours:.2f} s, ratio {ratio:.2f}")
-    return 0 if ratio < MOST_RATIO else 1
+        ratios = [ratio(lsmem, name, options) for options in OPTIONS]
+    return 0 if max(ratios) < MOST_RATIO else 1
+
+
+def ratio(lsmem: str, root: str, options: str) -> float:
+    ends = ["--sysroot", root, *options.split()]
+    theirs = seconds([lsmem, *ends])
+    ours = seconds([sys.executable, "-m", "altmap", "ls", *ends])
+    print(
+        f"{NR_BLOCKS} blocks, {options or 'table'}: lsmem {theirs:.2f} s, "
+        f"altmap ls {ours:.2f} s, ratio {ours / theirs:.2f}"
+    )
+    return ours / theirs
 
 
 if __name__ == "__main__":

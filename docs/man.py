@@ -32,6 +32,11 @@ EXIT_STATUS = {
         ("1", "one is not"),
         ("2", "could not be run"),
     ],
+    "altmap watch": [
+        ("0", "ended by Ctrl-C or --for; with --once: something happened"),
+        ("1", "with --once: nothing has happened in that time"),
+        ("2", "the machine cannot be watched"),
+    ],
     "altmap plan": [
         ("0", "nothing to do"),
         ("1", "no plan could be made"),

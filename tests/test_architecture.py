@@ -14,13 +14,12 @@ TREES = {path: ast.parse(path.read_text(encoding="utf-8")) for path in MODULES}
 
 #: Where effects live, as the page says: rooms, and modules of ``linux``.
 EDGES = {
-    *("lab", "export", "saved", "sources", "output", "progress", "cli", "cli_host", "scenario"),
-    *("cli_sweep", "cli_explore"),
-    *("policies", "recording", "verify", "conformance"),
+    *("lab", "export", "saved", "sources", "output", "progress", "cli", "cli_host", "cli_sweep"),
+    *("cli_explore", "cli_watch", "scenario", "policies", "recording", "verify", "conformance"),
 }
 LINUX_EDGES = {"sysroot", "folder", "blockfolder", "archive", "shapes"}
 REPORT_EDGES = {"assets"}
-HOST_EDGES = {"journal", "prometheus", "transport"}
+HOST_EDGES = {"journal", "prometheus", "transport", "uevents", "watch"}
 EXPLORE_EDGES = {"__init__", "checkpoint", "rules", "search", "share", "spec", "workers"}
 SWEEP_EDGES = {"fleet", "grid", "pool", "store", "files", "walk"}
 MODEL = {"machine", "kernel", "adopt", "boot", "observe", "platform", "drivers"}
@@ -30,7 +29,7 @@ EFFECTS = {
     *("asyncio", "ctypes", "fcntl", "multiprocessing", "signal", "subprocess", "threading"),
     *("bz2", "gzip", "lzma", "tarfile", "zipfile", "zlib"),
     *("glob", "importlib", "io", "os", "pathlib", "shutil", "sys", "tempfile"),
-    *("datetime", "locale", "logging", "platform", "random", "secrets", "time", "uuid"),
+    *("datetime", "locale", "logging", "platform", "random", "secrets", "select", "time", "uuid"),
     *("getpass", "http", "socket", "urllib"),
 }
 CALLS = {"open", "print", "input", "exec", "eval", "breakpoint", "__import__"}

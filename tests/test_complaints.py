@@ -41,3 +41,17 @@ def test_the_second_dimm_under_auto_movable_is_in_normal():
     blocks = trace.steps[2].observation.memory.blocks
     assert blocks[32].valid_zones == ("Movable",)
     assert blocks[48].valid_zones == ("Normal",)
+
+
+def test_the_kernel_starves_while_half_of_the_machine_is_free():
+    trace = predict(load_scenario(FOLDER / "all-movable-starves-the-kernel.toml"), pages=False)
+    meminfo = trace.steps[-1].observation.meminfo
+    assert meminfo["MemFree"] * 2 > meminfo["MemTotal"]
+
+
+def test_virtio_mem_takes_its_memmap_from_existing_memory_whatever_is_advised():
+    trace = predict(load_scenario(FOLDER / "virtio-mem-with-memmap-on-memory.toml"))
+    placed = [event for event in trace.steps[1].events if event.kind == "memmap-placed"]
+    # 2 GiB of 4 KiB pages, 64 bytes for each.
+    assert sum(len(event.pfns) for event in placed) == (2 << 30) // 4096 * 64 // 4096 == 8192
+    assert all("of existing memory" in event.text for event in placed)

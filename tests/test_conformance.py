@@ -79,3 +79,77 @@ def test_malformed_cases_are_refused_in_one_line(text, rule, tmp_path, capsys):
 def test_a_missing_scenario_is_refused_before_anything_runs(tmp_path):
     with pytest.raises(InputError, match="absent"):
         conform([Case(scenarios=["absent"])], tmp_path, 1, lambda _: None)
+
+
+def test_a_run_that_was_interrupted_goes_on_where_it_was(monkeypatch, tmp_path):
+    asked = []
+
+    def guest(scenario, _):
+        asked.append(scenario.machine.release)
+        return predict(scenario), []
+
+    monkeypatch.setattr(conformance, "run_in_guest", guest)
+    kept = tmp_path / "build" / "rows.jsonl"
+    both = [Case(scenarios=["dimm-1GiB"], releases=["6.1", "6.12"])]
+    first = conform([Case(scenarios=["dimm-1GiB"], releases=["6.1"])], SCENARIOS, 1, print, kept)
+    with kept.open("ab") as file:  # killed in the middle of a line
+        file.write(b'{"scenario": "dimm-1')
+    rows = conform(both, SCENARIOS, 1, print, kept)
+    assert asked == ["6.1", "6.12"]
+    assert rows[0] == first[0]
+    assert conform(both, SCENARIOS, 1, print, kept) == rows
+    assert asked == ["6.1", "6.12"]
+
+
+def test_a_kept_row_of_another_scenario_or_of_a_guest_that_failed_is_run_again(
+    monkeypatch, tmp_path
+):
+    failing = True
+
+    def guest(scenario, _):
+        if failing:
+            raise LabError("no disk")
+        return predict(scenario), []
+
+    monkeypatch.setattr(conformance, "run_in_guest", guest)
+    kept = tmp_path / "rows.jsonl"
+    (tmp_path / "s.toml").write_text("[[steps]]\ndo = 'plug'\nid = 'd'\nsize = '128MiB'\n")
+    cases = [Case(scenarios=["s"])]
+    assert conform(cases, tmp_path, 1, print, kept)[0].verdict == "cannot run"
+    failing = False
+    assert conform(cases, tmp_path, 1, print, kept)[0].verdict == "equal"
+    (tmp_path / "s.toml").write_text("[[steps]]\ndo = 'plug'\nid = 'd'\nsize = '256MiB'\n")
+    failing = True
+    assert conform(cases, tmp_path, 1, print, kept)[0].verdict == "cannot run"
+
+
+def test_malformed_kept_rows_are_refused_in_one_line(tmp_path, capsys):
+    kept = tmp_path / "rows.jsonl"
+    kept.write_text('{"scenario": 1}\n')
+    cases = tmp_path / "cases.toml"
+    cases.write_text("[[case]]\nscenarios = ['dimm-1GiB']\n")
+    arguments = ["conform", str(cases), "--scenarios", str(SCENARIOS), "--rows", str(kept)]
+    assert cli.main(arguments) == cli.FAILED
+    error = capsys.readouterr().err
+    assert f"{kept}, line 1" in error
+    assert error.count("\n") == 1
+
+
+def test_what_differs_once_is_told_and_what_differs_twice_is_different(monkeypatch):
+    wrong = iter([4, 0, 4, 4, 0])
+
+    def guest(scenario, _):
+        other = predict(scenario)
+        other.steps[-1].observation.meminfo["MemTotal"] += next(wrong)
+        return other, []
+
+    monkeypatch.setattr(conformance, "run_in_guest", guest)
+    case = Case(scenarios=["dimm-1GiB"], differs="a known cause (its source)")
+    (once,) = conform([case], SCENARIOS, 1, lambda _: None)
+    (twice,) = conform([case], SCENARIOS, 1, lambda _: None)
+    (never,) = conform([case], SCENARIOS, 1, lambda _: None)
+    assert (never.verdict, never.why) == ("equal", "may differ: a known cause (its source)")
+    assert once.verdict == "equal"
+    assert once.why.startswith("the first of two runs: different, 02-unplug-dimm1 proc/meminfo")
+    assert twice.verdict == "different"
+    assert twice.why.startswith("a known cause (its source): 02-unplug-dimm1")

@@ -27,7 +27,7 @@ def made(tmp_path_factory):
 def test_every_command_has_a_page_and_what_acts_is_in_section_8(made):
     names = {path.name for path in (made / "man").iterdir()}
     help_text = command_line().format_help()
-    for verb in ("run", "compare", "ls", "snapshot", "explain", "plan", "export", "lab"):
+    for verb in ("run", "compare", "ls", "snapshot", "explain", "plan", "watch", "export", "lab"):
         assert f"    {verb} " in help_text
         assert f"altmap-{verb}.1" in names
     assert {name for name in names if name.endswith(".8")} == {"altmap-apply.8"}
@@ -59,6 +59,7 @@ def test_groff_finds_nothing_to_warn_about(made):
         (["altmap", "expl"], "explain"),
         (["altmap", "plan", "add", "--driv"], "--driver"),
         (["altmap", "ls", "--noh"], "--noheadings"),
+        (["altmap", "watch", "--int"], "--interval"),
     ],
 )
 def test_bash_completes_commands_and_options(made, words, expected):
@@ -74,5 +75,5 @@ def test_bash_completes_commands_and_options(made, words, expected):
 def test_zsh_gets_every_command(made):
     text = (made / "completions/_altmap").read_text()
     assert text.startswith("#compdef altmap")
-    for verb in ("explain", "snapshot", "plan", "apply"):
+    for verb in ("explain", "snapshot", "watch", "plan", "apply"):
         assert f"    {verb}:'" in text

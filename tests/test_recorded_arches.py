@@ -26,7 +26,7 @@ def recording(request):
 
 def test_there_are_recordings_of_each_architecture():
     arches = {read_recording(path).scenario.machine.arch for path in RECORDINGS}
-    assert arches == {"ppc64le", "ppc64le-64k", "aarch64", "s390x"}
+    assert arches == {"ppc64le", "ppc64le-64k", "aarch64", "aarch64-16k", "s390x"}
 
 
 def test_the_files_alone_tell_the_architecture_and_its_mmu(recording):

@@ -28,6 +28,7 @@ from altmap.linux.observation import (
     ZoneInfo,
     page_size_bytes,
 )
+from altmap.linux.pageuse import unmapped_anonymous
 from altmap.pfn import PfnRange, PfnSet
 from altmap.platform.backing import Backing, write_fault_of
 from altmap.release import Release, release_for
@@ -564,7 +565,7 @@ def _take_pages(kernel: Kernel, seen: Observation, notes: list[str]) -> None:
         )
         _assume_pages(kernel, seen)
         return
-    free, movable, huge = PfnSet(), PfnSet(), PfnSet()
+    free, movable, huge, blank = PfnSet(), PfnSet(), PfnSet(), PfnSet()
     for run in seen.kpageflags:
         pfns = PfnRange(run.start_pfn, run.start_pfn + run.nr_pages)
         if run.flags & PageFlag.BUDDY:
@@ -581,6 +582,8 @@ def _take_pages(kernel: Kernel, seen: Observation, notes: list[str]) -> None:
             huge |= pfns
         elif run.flags & PageFlag.LRU:
             movable |= pfns
+        elif not run.flags:
+            blank |= pfns
     _take_huge_pages(kernel, seen)
     movable |= huge - kernel.hugetlb_pages()
     for zone in kernel.zones.values():
@@ -590,6 +593,31 @@ def _take_pages(kernel: Kernel, seen: Observation, notes: list[str]) -> None:
         # Whatever is allocated from ZONE_MOVABLE can be migrated.
         movable_here = in_use if zone.name == MOVABLE else in_use & movable
         kernel.movable |= movable_here - kernel.poisoned - kernel.hugetlb_pages()
+    _take_percpu_lists(kernel, seen, blank)
+    files = (seen.kpageflags, seen.kpagecount or (), seen.kpagecgroup or ())
+    for start, nr_pages in unmapped_anonymous(*files):
+        kernel.pinned |= kernel.movable & PfnRange(start, start + nr_pages)
+
+
+def _take_percpu_lists(kernel: Kernel, seen: Observation, blank: PfnSet) -> None:
+    """Tell pages that are free on per-CPU lists: they have no flag, as some of the kernel's.
+
+    Only the lists' lengths are in a file. If a zone has no more pages without any flag, all of
+    them are free; else a block that has more than the lists hold has some of the kernel's.
+    """
+    for info in seen.zoneinfo or ():
+        zone = kernel.zones.get(info.key)
+        if zone is None or zone.name == MOVABLE:
+            continue
+        waiting = sum(pageset.get("count", 0) for pageset in info.pagesets)
+        mine = blank & kernel.used & zone.present
+        if len(mine) <= waiting:
+            kernel.percpu |= mine
+            continue
+        for block in kernel.online_blocks & kernel.blocks(zone.span):
+            part = mine & kernel.block_pfns(block)
+            if len(part) <= waiting:
+                kernel.doubtful |= part
 
 
 def _take_huge_pages(kernel: Kernel, seen: Observation) -> None:

@@ -22,7 +22,7 @@ from altmap.cli_sweep import add_sweep
 from altmap.errors import AltmapError, InputError, LabError
 
 if TYPE_CHECKING:
-    from altmap.lab import Guest
+    from altmap.lab import Guest, KernelFiles
     from altmap.linux.sysroot import Sysroot
     from altmap.scenario import Scenario
     from altmap.trace import Trace
@@ -107,6 +107,7 @@ def command_line() -> argparse.ArgumentParser:
         type=Path,
         help="also write what was found, as .html, .json or .txt",
     )
+    _kernel_arguments(compare)
     compare.set_defaults(verb=_compare)
     record = verbs.add_parser("record", help="run a scenario on a real kernel and keep what it did")
     _scenario_arguments(record, 1)
@@ -114,6 +115,7 @@ def command_line() -> argparse.ArgumentParser:
     record.add_argument(
         "-o", metavar="FILE", dest="output", type=Path, required=True, help="a new *.tar.xz"
     )
+    _kernel_arguments(record)
     record.set_defaults(verb=_record)
     conform = verbs.add_parser(
         "conform", help="compare many scenarios with real kernels, and make one table"
@@ -128,6 +130,12 @@ def command_line() -> argparse.ArgumentParser:
     )
     conform.add_argument(
         "-j", metavar="N", type=int, dest="nr_guests", default=1, help="guests side by side"
+    )
+    conform.add_argument(
+        "--rows",
+        metavar="FILE",
+        type=Path,
+        help="rows as they come, one JSON object a line; those that are there are not run again",
     )
     conform.add_argument("--slow", action="store_true", help="the slow cases too")
     conform.add_argument("-o", metavar="PAGE", type=Path, dest="output", help="a Markdown page")
@@ -238,6 +246,10 @@ def _guest_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--memory", metavar="SIZE", default="1GiB", help="default: 1GiB")
     parser.add_argument("--cpus", metavar="N", type=int, default=1, help="default: 1")
     parser.add_argument("--cmdline", metavar="TEXT", default="", help="kernel parameters")
+    _kernel_arguments(parser)
+
+
+def _kernel_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--kernel", metavar="PATH", type=Path, help="a kernel of your own")
     parser.add_argument(
         "--modules", metavar="DIR", type=Path, help="its modules, as modules_install leaves them"
@@ -525,11 +537,14 @@ def _compare(args: argparse.Namespace) -> int:
     if args.report is not None:
         check_output(args.report, (".html", ".json", ".txt"))
     recordings = [read_recording(path) for path in args.recording]
+    if args.kernel is not None and not args.scenario:
+        raise InputError(f"--kernel {args.kernel}: a recording has its kernel; need a SCENARIO")
     jobs = [
         (scenario, release)
         for scenario in [_load(path, args) for path in args.scenario]
-        for release in args.release or [scenario.machine.release]
+        for release in args.release or [None if args.kernel else scenario.machine.release]
     ]
+    own = {arch: _own_kernel(args, arch) for arch in {s.machine.arch for s, _ in jobs}}
     found = []
     with progress(len(recordings) + len(jobs)) as (tell, advance):
         for recording in recordings:
@@ -538,7 +553,7 @@ def _compare(args: argparse.Namespace) -> int:
             print(comparison_text(comparison, recording.scenario.name), flush=True)
             advance()
         for scenario, release in jobs:
-            comparison = compare_with_lab(scenario, release, tell)
+            comparison = compare_with_lab(scenario, release, tell, own[scenario.machine.arch])
             found.append((scenario.name, comparison))
             print(comparison_text(comparison, scenario.name), flush=True)
             advance()
@@ -568,7 +583,8 @@ def _record(args: argparse.Namespace) -> int:
     settings = list(args.settings)
     if args.release is not None:
         settings.append(f"release={args.release}")
-    recording = record_in_lab(args.scenario[0], settings, args.output, _progress)
+    own = _own_kernel(args, _load(args.scenario[0], args).machine.arch)
+    recording = record_in_lab(args.scenario[0], settings, args.output, _progress, own)
     size = args.output.stat().st_size
     print(f"{args.output}: {len(recording.trace.steps)} looks at a real kernel, {size} bytes")
     return EQUAL
@@ -582,7 +598,7 @@ def _conform(args: argparse.Namespace) -> int:
     if args.nr_guests < 1:
         raise InputError(f"-j {args.nr_guests}: need at least one guest")
     cases = [case for case in read_cases(args.cases) if args.slow or not case.slow]
-    rows = conform(cases, args.scenarios, args.nr_guests, _progress)
+    rows = conform(cases, args.scenarios, args.nr_guests, _progress, args.rows)
     page = conformance_page(rows, datetime.now(UTC).date().isoformat())
     if args.output is None:
         print(page, end="")
@@ -619,15 +635,14 @@ def _list(args: argparse.Namespace) -> int:
 
 
 def _guest(args: argparse.Namespace) -> Guest:
-    from altmap.lab import Guest, Hardware, fetch, guest_arch, own_kernel
+    from altmap.lab import Guest, Hardware, fetch, guest_arch
     from altmap.pfn import parse_size
     from altmap.release import DEFAULT_RELEASE
 
     guest_arch(args.arch)
     release = DEFAULT_RELEASE if args.release is None else args.release
     memory = parse_size(args.memory)
-    if args.modules is not None and args.kernel is None:
-        raise InputError(f"--modules {args.modules}: only with --kernel; Debian's are known")
+    own = _own_kernel(args, args.arch)
     if not 1 <= args.cpus <= _MOST_GUEST_CPUS:
         raise InputError(f"--cpus {args.cpus}: need 1 to {_MOST_GUEST_CPUS}")
     hardware = Hardware(
@@ -636,12 +651,22 @@ def _guest(args: argparse.Namespace) -> Guest:
         smp=args.cpus,
         arch=args.arch,
     )
+    kernel = fetch(release, arch=args.arch) if own is None else own
+    return Guest(kernel, hardware, args.cmdline)
+
+
+def _own_kernel(args: argparse.Namespace, arch: str | None) -> KernelFiles | None:
+    """Return the kernel that ``--kernel`` names, and say what its configuration lacks."""
+    from altmap.lab import own_kernel
+
     if args.kernel is None:
-        return Guest(fetch(release, arch=args.arch), hardware, args.cmdline)
-    kernel, lacks = own_kernel(args.kernel, args.modules, arch=args.arch, release=release)
+        if args.modules is not None:
+            raise InputError(f"--modules {args.modules}: only with --kernel; Debian's are known")
+        return None
+    kernel, lacks = own_kernel(args.kernel, args.modules, arch=arch or "x86_64")
     for line in lacks:
         print(f"altmap: note: {line}", file=sys.stderr)
-    return Guest(kernel, hardware, args.cmdline)
+    return kernel
 
 
 _MOST_GUEST_CPUS = 255

@@ -10,6 +10,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
+from altmap.cli_watch import add_watch
 from altmap.errors import InputError
 
 if TYPE_CHECKING:
@@ -28,6 +29,8 @@ DONE = 0
 NO_PLAN, CHANGES = 1, 2
 #: Of ``apply``: taken back; done in part, as chmem(8) has it.
 TAKEN_BACK, PARTLY = 1, 64
+#: Keys of ``host.ways.WAYS``, whose import would load the model for every command.
+_DRIVERS = ("dimm", "hyperv", "virtio-mem", "kmem", "standby", "probe", "xen")
 _SYSROOT_HELP = "a folder or tar: sysroot, snapshot or sosreport; default: this machine"
 
 
@@ -38,6 +41,7 @@ def add_host_commands(verbs: argparse._SubParsersAction[argparse.ArgumentParser]
     _add_explain(verbs)
     _add_plan(verbs)
     _add_apply(verbs)
+    add_watch(verbs)
     _add_export(verbs)
 
 
@@ -120,10 +124,11 @@ def _ls(args: argparse.Namespace) -> int:
 
 def _memory(source: Path, columns: set[str]) -> tuple[MemoryFolder, Blocks | None]:
     from altmap.host.blockers import Blocks
-    from altmap.linux.blockfolder import read_blocks
+    from altmap.linux.blockfolder import has_blocks, read_blocks
     from altmap.linux.observation import Observation
 
-    if source.is_dir() and not columns & {"MEMMAP", "DRIVER", "DEVICE", "BLOCKERS"}:
+    quick = not columns & {"MEMMAP", "DRIVER", "DEVICE", "BLOCKERS"}
+    if quick and source.is_dir() and has_blocks(source):
         nodes, zones = "NODE" in columns, "ZONES" in columns
         return read_blocks(source, nodes=nodes, zones=zones), None
     seen = Observation.read(_read(source))
@@ -132,10 +137,10 @@ def _memory(source: Path, columns: set[str]) -> tuple[MemoryFolder, Blocks | Non
     return seen.memory, Blocks(seen)
 
 
-def _read(source: Path) -> Sysroot:
+def _read(source: Path, *, uses: bool = False) -> Sysroot:
     from altmap.linux.sysroot import Sysroot
 
-    return Sysroot.read(source)
+    return Sysroot.read(source, uses=uses)
 
 
 # --- snapshot ------------------------------------------------------------------------------
@@ -168,7 +173,7 @@ def _snapshot(args: argparse.Namespace) -> int:
     from altmap.host.gaps import gaps
     from altmap.linux.observation import Observation
 
-    sysroot = _read(_source(args))
+    sysroot = _read(_source(args), uses=True)
     missing = list(gaps(sysroot, Observation.read(sysroot)))
     if args.anonymous:
         sysroot = anonymous(sysroot)
@@ -224,7 +229,7 @@ def _explain(args: argparse.Namespace) -> int:
     nr = block_named(args.what)
     if nr is None:
         return _explain_errno(args)
-    found = explain_block(Observation.read(_read(_source(args))), nr)
+    found = explain_block(Observation.read(_read(_source(args), uses=True)), nr)
     if args.json:
         print(_json_text({"schema": "altmap-explain", "version": 1, "block": found}))
     else:
@@ -282,8 +287,15 @@ def _add_plan(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     free.add_argument("blocks", metavar="BLOCK", nargs="+", help="such as 32, memory32 or 32-39")
     remove = goals.add_parser("remove", help="take a device's blocks offline, and it back")
     remove.add_argument("device", metavar="DEVICE", help="as altmap ls -o +DEVICE shows it")
+    resize = goals.add_parser("resize", help="have a virtio-mem device or a balloon resized")
+    resize.add_argument("device", metavar="DEVICE", help="such as virtio0; balloon for Xen's")
+    resize.add_argument("size", metavar="SIZE", help="what is requested of it, such as 4GiB")
     for goal in (add, grow):
-        goal.add_argument("--driver", choices=("dimm", "hyperv"), default="dimm")
+        goal.add_argument(
+            "--driver",
+            choices=_DRIVERS,
+            help="how it comes; default: the machine's usual way, dimm on most",
+        )
         goal.add_argument("--node", type=int, metavar="N", help="NUMA node; default: 0")
         goal.add_argument("--address", metavar="A", help="where it lies, such as 0x100000000")
         goal.add_argument(
@@ -291,7 +303,7 @@ def _add_plan(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
             choices=("online", "online_kernel", "online_movable"),
             help="word for new blocks; default: auto_online_blocks, or online if that is offline",
         )
-    for goal in (add, grow, free, remove):
+    for goal in (add, grow, free, remove, resize):
         goal.add_argument(
             "--from", metavar="SYSROOT", type=Path, dest="sysroot", help=_SYSROOT_HELP
         )
@@ -316,17 +328,17 @@ def _planned(args: argparse.Namespace) -> Plan:
     from altmap.pfn import parse_address, parse_size
     from altmap.scenario import Offline, selected_blocks
 
-    sysroot = _read(_source(args))
+    sysroot = _read(_source(args), uses=args.goal in ("free", "remove"))
     if args.goal == "remove":
         return planner.plan_remove(sysroot, args.device)
     if args.goal == "free":
         return planner.plan_free(sysroot, selected_blocks(Offline(blocks=args.blocks)) or [])
     size = parse_size(args.size)
+    if args.goal == "resize":
+        return planner.plan_resize(sysroot, args.device, size)
     if not size:
         raise InputError(f"size {args.size!r}: need more than 0 bytes")
     address = None if args.address is None else parse_address(args.address)
-    if args.driver == "hyperv" and address is None:
-        raise InputError("--driver hyperv: needs --address, the host names it")
     wish = planner.PlugWish(size, args.driver, args.node, address, args.to)
     return (
         planner.plan_add(sysroot, wish)

@@ -116,5 +116,6 @@ def _run(args: argparse.Namespace, grid: Any) -> int:
         if args.json:
             text = (args.output / "summary.json").read_text(encoding="utf-8")
         print(text, end="")
-    print(f"rows, tables and charts are in {args.output}", file=sys.stderr)
+    made = "rows and tables" if args.no_charts else "rows, tables and charts"
+    print(f"{made} are in {args.output}", file=sys.stderr if args.json else sys.stdout)
     return 0

@@ -303,6 +303,20 @@ class ModelMachine:
     def _driver_of(self, id_: str) -> Driver:
         return self._driver(self._devices.get(id_).driver)
 
+    def device_ids(self, driver: str) -> list[str]:
+        """Return the devices of a driver, by their ids."""
+        return [id_ for id_, device in self._devices.by_id.items() if device.driver == driver]
+
+    def device_sizes(self, id_: str) -> tuple[int, int]:
+        """Return what a device is asked to have of its memory, and the most, in bytes.
+
+        Raises
+        ------
+        InputError
+            If there is none of that id.
+        """
+        return self._driver_of(id_).sizes(id_)
+
     # --- online and offline ----------------------------------------------------------------
 
     def blocks_of(self, step: Online | Offline) -> list[int]:

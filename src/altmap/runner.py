@@ -14,7 +14,7 @@ from altmap.pfn import PfnSet
 from altmap.scenario import Scenario, Step, step_name
 from altmap.trace import OK, StepRecord, Trace
 
-__all__ = ("Target", "run_scenario")
+__all__ = ("Target", "run_scenario", "scenario_sha256")
 
 
 class Target(Protocol):
@@ -82,11 +82,12 @@ def run_scenario(
         scenario=scenario.name,
         steps=steps,
         notes=target.notes,
-        scenario_sha256=_sha256(scenario),
+        scenario_sha256=scenario_sha256(scenario),
         description=scenario.description,
         **identity,
     )
 
 
-def _sha256(scenario: Scenario) -> str:
+def scenario_sha256(scenario: Scenario) -> str:
+    """Return the hash of what a scenario says, its comments and layout aside."""
     return hashlib.sha256(msgspec.json.encode(scenario, enc_hook=int)).hexdigest()

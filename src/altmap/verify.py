@@ -10,6 +10,7 @@ from altmap.claims.claim import Experiment, Load
 from altmap.claims.real import Agreement, RealCase
 from altmap.compare import Comparison, compare, compare_layout
 from altmap.errors import InputError
+from altmap.lab.kernels import KernelFiles
 from altmap.lab.target import run_in_guest
 from altmap.machine import ModelMachine, predict
 from altmap.recording import Recording, read_recording, write_recording
@@ -20,22 +21,34 @@ __all__ = ("claims_on_lab", "compare_with_lab", "compare_with_trace", "record_in
 
 
 def compare_with_lab(
-    scenario: Scenario, release: str | None, progress: Callable[[str], None]
+    scenario: Scenario,
+    release: str | None,
+    progress: Callable[[str], None],
+    own: KernelFiles | None = None,
 ) -> Comparison:
     """Run a scenario on a real kernel and on the model, and compare.
 
     The prediction starts from what the guest showed when it had booted, so only changes are
     predicted; a machine booted on paper is compared with that start as well, by its layout.
+
+    A user's *own* kernel says itself which release it is; *release* then only names the record of
+    the model, for a kernel that has another release's behaviours.
     """
     scenario = copy.deepcopy(scenario)
     if release is not None:
         scenario.machine.release = release
-    observed, _ = run_in_guest(scenario, progress)
+    observed, _ = run_in_guest(scenario, progress, own=own)
+    if own is not None and release is None:
+        scenario.machine.release = observed.release
     return compare_with_trace(scenario, observed)
 
 
 def record_in_lab(
-    path: Path, settings: Sequence[str], target: Path, progress: Callable[[str], None]
+    path: Path,
+    settings: Sequence[str],
+    target: Path,
+    progress: Callable[[str], None],
+    own: KernelFiles | None = None,
 ) -> Recording:
     """Run a scenario on a real kernel, write what it did, and return it read again.
 
@@ -49,6 +62,8 @@ def record_in_lab(
         The recording, a file that does not exist.
     progress : callable
         Told each step.
+    own : KernelFiles, optional
+        A user's own kernel, instead of Debian's.
 
     Raises
     ------
@@ -60,7 +75,7 @@ def record_in_lab(
         raise InputError(f"recording {target}: is there already")
     if not target.name.endswith(".tar.xz"):
         raise InputError(f"recording {target}: need a name that ends in .tar.xz")
-    trace, sysroots = run_in_guest(scenario, progress)
+    trace, sysroots = run_in_guest(scenario, progress, own=own)
     text = path.read_text(encoding="utf-8")
     write_recording(target, text, [*settings, f"release={trace.release}"], trace, sysroots)
     return read_recording(target)

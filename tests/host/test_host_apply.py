@@ -15,10 +15,10 @@ from altmap.host.apply import Result, apply_plan, differences_from, resume, roll
 from altmap.host.guard import hypervisor_of
 from altmap.host.journal import Journal
 from altmap.host.plan import encode_plan
-from altmap.host.planner import PlugWish, plan_add, plan_free, plan_grow, plan_remove
+from altmap.host.planner import PlugWish, plan_add, plan_free, plan_grow, plan_remove, plan_resize
 from altmap.host.transport import LocalFiles
 from altmap.linux.sysroot import Sysroot
-from altmap.scenario import Plug, Size, Unplug
+from altmap.scenario import Plug, Resize, Size, Unplug
 
 RECORDINGS = Path(__file__).parents[1] / "recordings" / "files"
 DIMM = RECORDINGS / "linux-6.12-dimm.tar.xz"
@@ -198,6 +198,20 @@ def test_the_platform_s_step_is_waited_for(sysroot, tmp_path):
     with Journal(tmp_path / "j", new=False) as journal:
         assert resume(plan, files, journal, say) is Result.DONE
     assert files.states()[1][37] == ("online", "Movable")
+
+
+@pytest.mark.parametrize(("size", "result"), [(64, Result.DONE), (62, Result.ROLLED_BACK)])
+def test_memory_that_comes_within_blocks_is_waited_for_and_checked(tmp_path, size, result):
+    path = RECORDINGS.parent / "virtio-mem/linux-6.12-virtio-mem-after.tar.xz"
+    sysroot = Sysroot.read(path)
+    files, said = ModelledFiles(sysroot), []
+    plan = plan_resize(sysroot, "virtio0", 64 * MIB)
+    with Journal(tmp_path / "j", new=True) as journal:
+        assert apply_plan(plan, files, journal, say) is Result.WAITS
+    files.perform(Resize(id="virtio0", size=Size(size * MIB)))
+    with Journal(tmp_path / "j", new=False) as journal:
+        assert resume(plan, files, journal, said.append) is result
+    assert said[0].endswith("as predicted") == (result is Result.DONE)
 
 
 def test_a_device_that_the_platform_took_back_is_gone_and_not_lost(tmp_path):

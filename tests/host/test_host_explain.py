@@ -2,17 +2,23 @@
 
 import json
 import re
+import struct
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from altmap.cli import main
+from altmap.host.anonymous import anonymous
 from altmap.host.blockers import Blocks
 from altmap.host.errnos import REASONS, reasons_of
 from altmap.host.explain import block_named, explain_block
-from altmap.host.kinds import KINDS, kind_of, pages_by_kind
+from altmap.host.kinds import BLANK, KINDS, kind_of, pages_by_kind
 from altmap.linux.observation import Observation, PageRun
 from altmap.linux.sysroot import Sysroot
+from altmap.machine import ModelMachine
+from altmap.report.explain import block_text
+from altmap.scenario import Machine, Offline
 
 RECORDINGS = Path(__file__).parents[1] / "recordings/files"
 FLAG = {
@@ -34,6 +40,7 @@ FLAG = {
         26: "PGTABLE",
         32: "RESERVED",
         37: "OWNER_PRIVATE",
+        38: "ARCH",
     }.items()
 }
 
@@ -47,7 +54,7 @@ def machine(name, **changes):
 
 def with_flags(sysroot, pfn, nr_pages, flags):
     """Return an observation whose pages from *pfn* on have other flags."""
-    seen = Observation.read(sysroot)
+    seen = sysroot if isinstance(sysroot, Observation) else Observation.read(sysroot)
     runs = []
     for run in seen.kpageflags:
         end = run.start_pfn + run.nr_pages
@@ -58,7 +65,7 @@ def with_flags(sysroot, pfn, nr_pages, flags):
         ):
             if start < stop:
                 runs.append(PageRun(start, stop - start, bits))
-    return type(seen)(**{f: getattr(seen, f) for f in seen.__slots__} | {"kpageflags": tuple(runs)})
+    return replace(seen, kpageflags=tuple(runs))
 
 
 @pytest.mark.parametrize(
@@ -80,7 +87,7 @@ def with_flags(sysroot, pfn, nr_pages, flags):
         ("PGTABLE MMAP", "page-tables"),
         ("OFFLINE", "withheld"),
         ("HWPOISON SLAB", None),
-        ("MMAP", "kernel"),
+        ("MMAP", "mapped"),
         ("", "kernel"),
     ],
 )
@@ -91,7 +98,9 @@ def test_pages_are_of_the_kind_that_the_kernel_takes_them_for(names, kind):
 def test_every_page_is_of_one_kind_at_most():
     for name in ("6.1-dimm", "6.12-dimm", "7.3-two-nodes"):
         runs = Observation.read(machine(name)).kpageflags
-        pages = list(pages_by_kind(runs).values())
+        found = pages_by_kind(runs)
+        del found[BLANK]  # they are of the kind "kernel"
+        pages = list(found.values())
         for at, one in enumerate(pages):
             assert all(one.isdisjoint(other) for other in pages[at + 1 :])
         counted = sum(map(len, pages))
@@ -132,7 +141,8 @@ def test_each_kind_of_page_shows_in_a_kernel_zone_and_in_movable_only_if_it_coun
         "page-tables": FLAG["PGTABLE"],
         "slab": FLAG["SLAB"],
         "compound": FLAG["HEAD"],
-        "kernel": 0,
+        "mapped": FLAG["MMAP"],
+        "kernel": FLAG["ARCH"],
         "withheld": FLAG["OFFLINE"],
         "hugetlb": FLAG["HUGE"] | FLAG["HEAD"],
     }[kind]
@@ -143,20 +153,160 @@ def test_each_kind_of_page_shows_in_a_kernel_zone_and_in_movable_only_if_it_coun
     assert [(each.name, each.nr_pages, each.first_pfn) for each in found] == expected
 
 
-def test_few_untyped_pages_may_be_on_per_cpu_lists_and_many_are_not():
-    sysroot = machine("6.12-dimm")
+def blank_pages(sysroot, name, wanted):
+    """Return an observation whose zone has so many pages without any flag, all in memory1."""
     seen = Observation.read(sysroot)
-    (zone,) = (zone for zone in seen.zoneinfo if zone.name == "DMA32")
+    runs = [
+        PageRun(*run[:2], run.flags or FLAG["SLAB"]) for run in seen.kpageflags
+    ]  # none elsewhere
+    made = replace(seen, kpageflags=tuple(runs))
+    (zone,) = (zone for zone in seen.zoneinfo if zone.name == name)
     waiting = sum(pageset["count"] for pageset in zone.pagesets)
     assert waiting > 1
-    for nr_pages, certainty, verdict in (
-        (waiting, "likely", "likely refused"),
-        (waiting + 1, "certain", "refused"),
-    ):
-        # memory1 is all free in the recording.
-        found = explain_block(with_flags(sysroot, 0x8000, nr_pages, 0), 1)
-        assert [(each.name, each.certainty) for each in found.blockers] == [("kernel", certainty)]
-        assert found.verdict == verdict
+    return with_flags(made, 0x8000, wanted(waiting), 0), waiting
+
+
+@pytest.mark.parametrize(
+    ("wanted", "found", "verdict"),
+    [
+        (lambda waiting: waiting, [], "nothing visible in the way"),
+        (lambda waiting: waiting + 1, [("kernel", "certain")], "refused"),
+    ],
+)
+def test_pages_without_a_flag_that_fit_on_the_per_cpu_lists_are_free(wanted, found, verdict):
+    seen, waiting = blank_pages(machine("6.12-dimm"), "DMA32", wanted)
+    told = explain_block(seen, 1)
+    assert [(each.name, each.certainty) for each in told.blockers] == found
+    assert told.verdict == verdict
+    free = f"{waiting} pages are free on per-CPU lists, which offlining empties first"
+    assert (free in told.notes) == (not found)
+    # The plan judges by the same rule; a zone of boot memory has no block that may stay.
+    step = Offline(blocks=1)
+    outcome = ModelMachine.start(Machine(), seen, pages=False).perform(step).outcome
+    assert bool(outcome) == (not found)
+
+
+def test_pages_of_a_block_of_two_zones_count_in_both():
+    # memory0 has pages of DMA and of DMA32, and valid_zones names neither.
+    seen, _ = blank_pages(machine("6.12-dimm"), "DMA32", lambda waiting: waiting)
+    seen = with_flags(seen, 0x4000, 1, 0)
+    assert [(each.name, each.certainty) for each in explain_block(seen, 1).blockers] == [
+        ("kernel", "unknown")
+    ]
+
+
+@pytest.mark.parametrize(("factor", "certainty"), [(1, "unknown"), (3, "likely")])
+def test_few_pages_without_a_flag_are_in_doubt_while_others_are_not_on_the_lists(factor, certainty):
+    seen, waiting = blank_pages(machine("6.12-dimm"), "DMA32", lambda waiting: waiting)
+    seen = with_flags(seen, 0x10000, factor * waiting - waiting + 1, 0)  # in memory2
+    (found,) = explain_block(seen, 1).blockers
+    assert (found.name, found.certainty) == ("kernel", certainty)
+    machine_ = ModelMachine.start(Machine(), seen, pages=False)
+    outcome = machine_.perform(Offline(blocks=1)).outcome
+    assert (outcome.errno, outcome.certainty) == ("EBUSY", "likely")
+    assert "per-CPU lists" in outcome.doubt
+
+
+def with_uses(seen, pfn, nr_pages, count, inode):
+    """Return an observation in which pages are mapped so often and charged to that cgroup."""
+
+    def runs(value):
+        end = sum(run.nr_pages for run in seen.kpageflags)
+        before, behind = PageRun(0, pfn, 0), PageRun(pfn + nr_pages, end - pfn - nr_pages, 0)
+        return (before, PageRun(pfn, nr_pages, value), behind)
+
+    return replace(
+        seen, kpagecount=runs(count), kpagecgroup=runs(inode), cgroups={1: "/", 7: "/a.slice"}
+    )
+
+
+ANONYMOUS = FLAG["LRU"] | FLAG["ANON"] | FLAG["SWAPBACKED"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "count", "inode", "held"),
+    [
+        (ANONYMOUS, 0, 7, 5),
+        (ANONYMOUS, 1, 7, 0),
+        (ANONYMOUS, 0, 0, 0),  # came into use between the readings
+        (ANONYMOUS | 1 << 13, 0, 7, 0),  # in the swap cache
+        (ANONYMOUS | FLAG["THP"], 0, 7, 0),  # mapped in part
+        (FLAG["LRU"], 0, 7, 0),  # of a file
+    ],
+)
+def test_anonymous_pages_that_nobody_maps_are_held_by_somebody(flags, count, inode, held):
+    seen = with_uses(
+        with_flags(machine("6.12-dimm"), 0x104000, 5, flags), 0x104000, 5, count, inode
+    )
+    found = explain_block(seen, 32)
+    assert [each.nr_pages for each in found.blockers] == ([held] if held else [])
+    assert found.verdict == ("unknown" if held else "nothing visible in the way")
+    assert found.mapped_nr_pages == (5 if count else 0)
+    if inode:
+        assert [(each.cgroup, each.nr_pages) for each in found.owners] == [("/a.slice", 5)]
+    outcome = ModelMachine.start(Machine(), seen, pages=False).perform(Offline(blocks=32)).outcome
+    assert outcome.errno == ("EINTR" if held else None)
+    if held:
+        assert found.blockers[0].owners == found.owners
+        assert "may never end" in block_text(found)
+
+
+def test_a_cgroup_without_a_name_is_shown_by_its_inode():
+    flagged = with_flags(machine("6.12-dimm"), 0x10C000, 3, FLAG["PGTABLE"])
+    seen = replace(with_uses(flagged, 0x10C000, 3, 0, 9), cgroups={})
+    tables = {each.name: each for each in explain_block(seen, 33).blockers}["page-tables"]
+    assert {each.cgroup: each.nr_pages for each in tables.owners}["inode 9"] == 3
+
+
+@pytest.mark.parametrize(
+    ("taken", "given", "note"),
+    [(40, 30, "10 pages of this machine are pinned"), (40, 40, "no page is pinned now")],
+)
+def test_pins_are_counted_though_no_file_says_where(taken, given, note):
+    seen = with_flags(machine("6.12-dimm"), 0x104000, 5, ANONYMOUS)
+    counters = {"nr_foll_pin_acquired": taken, "nr_foll_pin_released": given}
+    found = explain_block(replace(seen, vmstat=seen.vmstat | counters), 32)
+    assert any(each.startswith(note) for each in found.notes)
+
+
+@pytest.mark.parametrize(("inflated", "certainty"), [(7, "unknown"), (0, "certain")])
+def test_pages_of_a_balloon_that_can_compact_may_move(inflated, certainty):
+    seen = with_flags(machine("6.12-dimm"), 0x104000, 7, FLAG["OFFLINE"])
+    counters = {"balloon_inflate": inflated, "balloon_deflate": 0, "balloon_migrate": 0}
+    seen = replace(seen, vmstat=seen.vmstat | counters)
+    (found,) = explain_block(seen, 32).blockers
+    assert (found.name, found.certainty) == ("withheld", certainty)
+
+
+def test_memory_set_aside_for_cma_may_be_anywhere_in_its_zone():
+    seen = Observation.read(machine("6.12-dimm"))
+    zones = tuple(
+        replace(zone, pages=zone.pages | {"cma": 4096}) if zone.name == "DMA32" else zone
+        for zone in seen.zoneinfo
+    )
+    found = explain_block(replace(seen, zoneinfo=zones), 1)
+    assert [(each.name, each.certainty) for each in found.blockers] == [("cma", "unknown")]
+    assert explain_block(replace(seen, zoneinfo=zones), 32).blockers == []
+
+
+def test_who_uses_pages_is_kept_in_a_snapshot_and_read_back(tmp_path):
+    root = tmp_path / "root"
+    machine("6.12-dimm").write(root)
+    count, group = (root / "proc" / name for name in ("kpagecount", "kpagecgroup"))
+    count.write_bytes(struct.pack("<4Q", 0, 2, 2, 0))
+    group.write_bytes(struct.pack("<4Q", 7, 7, 7, 0))
+    assert "proc/kpagecount.runs" not in Sysroot.read(root).files
+    sysroot = Sysroot.read(root, uses=True)
+    sysroot.files["proc/kpagecgroup.names"] = b"0x7 /a.slice\n"
+    target = tmp_path / "s.tar"
+    sysroot.pack(target)
+    seen = Observation.read(Sysroot.read(target))
+    assert seen.kpagecount == (PageRun(0, 1, 0), PageRun(1, 2, 2), PageRun(3, 1, 0))
+    assert seen.kpagecgroup == (PageRun(0, 3, 7), PageRun(3, 1, 0))
+    assert seen.cgroups == {7: "/a.slice"}
+    assert "proc/kpagecgroup.names" not in anonymous(sysroot).files
+    # After a prediction it would no longer be true.
+    assert not [path for path in seen.render(sysroot).files if "kpagec" in path]
 
 
 def test_what_virtio_mem_withholds_is_no_blocker_in_its_own_blocks():

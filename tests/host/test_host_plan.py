@@ -1,19 +1,29 @@
 """Plans: what they predict, what they warn of, and that their files are checked."""
 
 import json
+import tarfile
 from pathlib import Path
 
 import msgspec
 import pytest
 
 from altmap.cli import main
+from altmap.cli_host import _DRIVERS
 from altmap.errors import InputError
 from altmap.host.onliners import onliners_of
 from altmap.host.plan import decode_plan, encode_plan, is_plan_path
-from altmap.host.planner import PlugWish, plan_add, plan_free, plan_grow, plan_remove
+from altmap.host.planner import (
+    PlugWish,
+    plan_add,
+    plan_free,
+    plan_grow,
+    plan_remove,
+    plan_resize,
+)
+from altmap.host.ways import WAYS
 from altmap.linux.observation import Observation
 from altmap.linux.sysroot import Sysroot
-from altmap.machine import predict
+from altmap.machine import DRIVERS, predict
 from altmap.scenario import Machine, Online, Plug, Scenario, Size
 
 RECORDINGS = Path(__file__).parents[1] / "recordings" / "files"
@@ -180,6 +190,108 @@ def test_kdump_without_crash_hotplug_is_a_risk():
     quiet = plan_add(machine(**cmdline, **hotplug), PlugWish(128 * MIB))
     assert any("kdump" in risk.what for risk in warned.risks)
     assert not any("kdump" in risk.what for risk in quiet.risks)
+
+
+# --- by every driver ---
+
+
+def other(path):
+    return Sysroot.read(RECORDINGS.parent / path)
+
+
+def test_every_driver_of_a_scenario_can_be_planned_and_the_command_line_knows_all():
+    assert set(DRIVERS) <= set(WAYS)
+    assert sorted(_DRIVERS) == sorted(WAYS)
+
+
+VIRTIO = "virtio-mem/linux-6.12-virtio-mem-after.tar.xz"
+
+
+def test_virtio_mem_grows_the_device_that_has_room_and_plugs_one_else():
+    plan = plan_add(other(VIRTIO), PlugWish(128 * MIB, "virtio-mem"))
+    (step,) = plan.steps
+    assert step.title == "128 MiB more of virtio0: 188 MiB requested"
+    assert "requested-size" in step.who
+    assert step.prediction.mem_total_gain_kib == 128 << 10
+    # The kernel onlines by itself while the driver grows, and is as before afterwards.
+    fresh = plan_add(machine(), PlugWish(256 * MIB, "virtio-mem", to="online_movable"))
+    assert titles(fresh) == [
+        ("kernel", "online_movable"),
+        ("platform", None),
+        ("kernel", "offline"),
+    ]
+    assert fresh.steps[1].prediction.blocks[0].zone == "Movable"
+
+
+def test_virtio_mem_is_removed_by_a_request_for_nothing():
+    (step,) = plan_remove(other(VIRTIO), "virtio0").steps
+    assert (step.by, step.prediction.blocks[0].state) == ("platform", "absent")
+
+
+@pytest.mark.parametrize(("size", "gain"), [(64 * MIB, 4 << 10), (32 * MIB, -(28 << 10))])
+def test_virtio_mem_is_resized(size, gain):
+    (step,) = plan_resize(other(VIRTIO), "virtio0", size).steps
+    assert step.prediction.mem_total_gain_kib == gain
+    assert plan_resize(other(VIRTIO), "virtio0", 60 * MIB).steps == []
+
+
+def test_virtio_mem_takes_memory_although_memmap_on_memory_is_on():
+    plan = plan_add(with_word(machine(), "online"), PlugWish(256 * MIB, "virtio-mem"))
+    assert any("(virtio-mem) does not ask" in risk.what for risk in plan.risks)
+    dimm = plan_add(with_word(machine(), "online"), PlugWish(256 * MIB))
+    assert not any("does not ask" in risk.what for risk in dimm.risks)
+
+
+def test_a_xen_domain_grows_by_its_balloon_without_being_told():
+    (step,) = plan_add(other("xen/linux-6.12-xen-start.tar.xz"), PlugWish(200 * MIB)).steps
+    assert step.title == "200 MiB more of balloon: 712 MiB requested"
+    (back,) = plan_resize(other("xen/linux-6.12-xen-grown.tar.xz"), "balloon", 400 * MIB).steps
+    assert back.prediction.mem_total_gain_kib < 0
+    with pytest.raises(InputError, match="no Xen domain"):
+        plan_add(machine(), PlugWish(128 * MIB, "xen"))
+
+
+def test_the_probe_file_takes_each_block_by_itself():
+    plan = plan_add(machine(), PlugWish(256 * MIB, "probe", address=8 * GIB))
+    assert titles(plan) == [("platform", None), ("kernel", "online")] * 2
+    assert [step.prediction.blocks[0].first for step in plan.steps] == [64, 64, 65, 65]
+    with pytest.raises(InputError, match="needs --address"):
+        plan_add(machine(), PlugWish(256 * MIB, "probe"))
+
+
+def test_a_dax_device_comes_by_kmem():
+    plan = plan_add(machine(), PlugWish(256 * MIB, "kmem"))
+    assert "daxctl" in plan.steps[0].who
+    assert titles(plan) == [("platform", None), ("kernel", "online"), ("kernel", "online")]
+
+
+def test_standby_memory_is_refused_elsewhere():
+    with pytest.raises(InputError, match="on s390x only"):
+        plan_add(machine(), PlugWish(256 * MIB, "standby"))
+
+
+@pytest.mark.parametrize(
+    ("name", "titled", "words"),
+    [
+        ("ppc64le-6.12-dlpar", "plug 512 MiB (dimm dimm1)", [None]),
+        ("s390x-6.12-boot-memory", "plug 512 MiB (standby standby1)", [None, "online", "online"]),
+    ],
+)
+def test_other_architectures_have_their_usual_way(tmp_path, name, titled, words):
+    with tarfile.open(RECORDINGS.parent / f"traces/{name}.tar.xz") as archive:
+        archive.extractall(tmp_path, filter="data")
+    plan = plan_add(Sysroot.read(tmp_path / "00-start"), PlugWish(512 * MIB))
+    assert plan.steps[0].title.startswith(titled)
+    assert [step.value for step in plan.steps] == words
+
+
+def test_a_memmap_that_takes_much_of_what_is_free_is_a_risk():
+    sysroot = machine("6.12-start")
+    sysroot.files["sys/module/memory_hotplug/parameters/memmap_on_memory"] = b"N\n"
+    plan = plan_add(with_word(sysroot, "offline"), PlugWish(20 * GIB))
+    assert any(risk.what.startswith("the memmap takes 320 MiB") for risk in plan.risks)
+    small = plan_add(with_word(sysroot, "offline"), PlugWish(1 * GIB))
+    assert not any(risk.what.startswith("the memmap takes") for risk in small.risks)
 
 
 # --- files ---------------------------------------------------------------------------------

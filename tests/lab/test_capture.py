@@ -19,21 +19,35 @@ def runs_by_a_loop(flags):
     return [f"{start:#x} {nr_pages} {value:#x}" for start, nr_pages, value in runs]
 
 
-@pytest.mark.parametrize("flags", [[7], [0] * 5, [1, 2, 3], [5] * 4000 + [1 << 63], []])
-def test_page_runs_agree_with_a_loop_over_pages(flags, tmp_path):
-    assert list(page_runs(od(flags, tmp_path))) == runs_by_a_loop(flags)
+@pytest.mark.parametrize("width", [8, 64])
+@pytest.mark.parametrize(
+    "flags",
+    [
+        [7],
+        [0] * 5,
+        [1, 2, 3],
+        [5] * 4000 + [1 << 63],
+        [],
+        [9] + [8] * 7 + [9, *[8] * 7] * 40 + [8, 8],
+        [(1 << 64) - 1, 0x0A0D2A00, 0x2A0A2A0A2A0A2A0A] * 30 + [0] * 17,
+    ],
+)
+def test_page_runs_agree_with_a_loop_over_pages(flags, width, tmp_path):
+    assert list(page_runs(od(flags, tmp_path, width))) == runs_by_a_loop(flags)
 
 
 def test_page_runs_agree_with_a_loop_over_random_pages(tmp_path):
     randomness = random.Random(1)
     flags = [randomness.choice([0, 0x80, 1 << 20]) for _ in range(3000)]
+    flags += [randomness.getrandbits(64) for _ in range(99)]
+    flags += [value for value in flags[:200] for _ in range(randomness.randrange(40))]
     assert list(page_runs(od(flags, tmp_path))) == runs_by_a_loop(flags)
 
 
-def od(flags, tmp_path):
+def od(flags, tmp_path, width=64):
     path = tmp_path / "kpageflags"
     path.write_bytes(b"".join(value.to_bytes(8, "little") for value in flags))
-    command = [shutil.which("od"), "-A", "x", "-t", "x8", "-w8", str(path)]
+    command = [shutil.which("od"), "-A", "x", "-t", "x8", f"-w{width}", str(path)]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
 
 

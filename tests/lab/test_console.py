@@ -4,6 +4,7 @@ import io
 import json
 import os
 import socket
+import subprocess
 import threading
 
 import pytest
@@ -111,3 +112,28 @@ def test_a_kernel_with_missing_modules_is_one_error(tmp_path):
 
     with pytest.raises(LabError, match=r"modules .*: no such folder"):
         own_kernel(tmp_path / "vmlinux", tmp_path / "nothing")
+
+
+@pytest.mark.lab
+def test_a_kernel_of_one_s_own_is_compared_as_what_it_is(tmp_path, capsys):
+    """Debian's 6.1 with its modules in a folder, for a scenario that is silent about releases."""
+    from altmap.lab import fetch
+
+    kernel = fetch("6.1")
+    unpack = ["dpkg-deb", "-x", str(kernel.modules_deb), str(tmp_path)]
+    subprocess.run(unpack, check=True)
+    image, modules = next(tmp_path.glob("boot/vmlinuz-6.1*")), next(tmp_path.glob("lib/modules"))
+    scenario = tmp_path / "veto.toml"
+    scenario.write_text(
+        '[[steps]]\ndo = "veto"\non = "going_offline"\n'
+        '[[steps]]\ndo = "plug"\nid = "d"\nsize = "128MiB"\n'
+    )
+    own = ["--kernel", str(image), "--modules", str(modules)]
+    assert cli.main(["compare", str(scenario), *own]) == cli.EQUAL
+    assert "model 6.1 against lab 6.1" in capsys.readouterr().out
+
+
+def test_modules_or_a_recording_without_use_for_a_kernel_are_one_error(capsys):
+    assert cli.main(["compare", "x.toml", "--modules", "m"]) == cli.FAILED
+    assert cli.main(["compare", "--kernel", "k"]) == cli.FAILED
+    assert capsys.readouterr().err.count("altmap: ") == 2

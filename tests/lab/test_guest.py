@@ -71,8 +71,8 @@ def test_no_command_is_cut_while_orphans_die(guest):
 def test_hanging_command_ends_at_its_time_limit_and_the_guest_stays_usable(guest):
     started = time.monotonic()
     with pytest.raises(LabError, match="not done within 1 s"):
-        guest.run("end=$(($(date +%s) + 3)); while [ $(date +%s) -lt $end ]; do :; done", 1)
-    assert time.monotonic() - started < 3
+        guest.run("end=$(($(date +%s) + 9)); while [ $(date +%s) -lt $end ]; do :; done", 1)
+    assert time.monotonic() - started < 8  # before the command is done
     assert guest.run("echo alive").output == b"alive\n"
 
 

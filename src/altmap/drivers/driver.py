@@ -235,6 +235,15 @@ class Driver(ABC):
         driver = self.devices.get(id_).driver
         raise InputError(f"resize {id_!r} to {size_bytes:#x}: a {driver!r} device keeps its size")
 
+    def sizes(self, id_: str) -> tuple[int, int]:
+        """Return what a device is asked to have of its memory, and the most that it can, in bytes.
+
+        By default a device has what it came with.
+        """
+        page = self.kernel.arch.page_size_bytes
+        size_bytes = sum(map(len, self.devices.get(id_).ranges)) * page
+        return size_bytes, size_bytes
+
     def work(self) -> None:  # noqa: B027
         """Do the work that a step has left to be done; few drivers work by themselves."""
 

@@ -81,6 +81,11 @@ class VirtioMem(Driver):
             self.work()
         return self._reached(host)
 
+    def sizes(self, id_: str) -> tuple[int, int]:
+        """Return the size that is requested of a device, and that of its region."""
+        host = self.hosts[id_]
+        return host.requested_bytes, host.size_bytes
+
     def work(self) -> None:
         """Let every driver instance do the work that waits."""
         for guest in self.guests.values():

@@ -19,7 +19,7 @@ _WORDS = re.compile(
 _NUMBERS = re.compile(r"[0-9]+\.[0-9]+(?:\.[0-9]+)?")
 _RULES = re.compile(r"((?:etc|lib|run|usr/lib)/udev/rules\.d)/([0-9]*)([^/]*)")
 _DISTRIBUTION = ("lib/", "usr/lib/")
-_DROPPED = ("sys/devices/virtual/dmi/",)
+_DROPPED = ("sys/devices/virtual/dmi/", "proc/kpagecgroup.names")
 
 
 def anonymous(sysroot: Sysroot) -> Sysroot:

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from altmap.host.devices import Device, devices_of
-from altmap.host.kinds import FREE, KINDS, MOVES, Kind, pages_by_kind
+from altmap.host.kinds import BLANK, FREE, KINDS, MOVES, Kind, pages_by_kind
+from altmap.host.uses import Owner, Uses
 from altmap.linux.kpageflags import is_memmap
 from altmap.linux.observation import Block, Observation, page_size_bytes
 from altmap.pfn import PfnRange, PfnSet
@@ -35,6 +36,8 @@ class Blocker:
     nr_pages : int
         0 where no pages are meant.
     first_pfn : int or None
+    owners : tuple of Owner
+        Cgroups that are charged for the pages, the largest share first.
     """
 
     name: str
@@ -45,6 +48,7 @@ class Blocker:
     function: str
     nr_pages: int = 0
     first_pfn: int | None = None
+    owners: tuple[Owner, ...] = ()
 
 
 class Blocks:
@@ -58,6 +62,7 @@ class Blocks:
     ----------
     devices : list of Device
     page_size_bytes : int or None
+    uses : Uses
     """
 
     def __init__(self, seen: Observation) -> None:
@@ -67,11 +72,21 @@ class Blocks:
         self.page_size_bytes = page_size_bytes(seen)
         self._device_of = {nr: device for device in self.devices for nr in device.blocks}
         self._pages = pages_by_kind(seen.kpageflags) if seen.kpageflags else None
+        self.uses = Uses(seen)
         self._starts = [run.start_pfn for run in seen.kpageflags or ()]
+        self._blank = self._blank_by_zone()
         self._waiting = {
             zone.key: sum(pageset.get("count", 0) for pageset in zone.pagesets)
             for zone in seen.zoneinfo or ()
         }
+        vmstat = seen.vmstat or {}
+        self._zspages = vmstat.get("nr_zspages", 0)
+        self._nr_balloon = (
+            max(0, vmstat.get("balloon_inflate", 0) - vmstat.get("balloon_deflate", 0))
+            if "balloon_migrate" in vmstat
+            else 0
+        )
+        self._cma = {zone.key: zone.pages.get("cma", 0) for zone in seen.zoneinfo or ()}
         self._ram = self._system_ram()
         self._self_hosting = {
             device.name
@@ -114,13 +129,13 @@ class Blocks:
     def blockers(self, nr: int) -> list[Blocker]:
         """Return what keeps an online block from going offline, first what the kernel meets first.
 
-        None found means that nothing *visible* is in the way: pins of pages that could move, and
-        whether there is room for them elsewhere, are in no file.
+        None found means that nothing *visible* is in the way: which pages of files are pinned is
+        in no file.
         """
         block = self._block(nr)
         if not self.is_online(nr):
             return []
-        return [*self._shape(nr, block), *self._kinds(nr, block)]
+        return [*self._shape(nr, block), *self._kinds(nr, block), *self._held(nr)]
 
     def zones(self, nr: int) -> tuple[str, ...]:
         """Return a block's ``valid_zones``."""
@@ -139,12 +154,64 @@ class Blocks:
     def nr_moving(self, nr: int) -> int:
         """Return how many pages of a block are in use and would move; its pages must be seen."""
         assert self._pages is not None
+        return len(self._moving(nr))
+
+    def nr_mapped(self, nr: int) -> int | None:
+        """Return how many pages that would move processes map, ``None`` if no file tells."""
+        return self.uses.nr_mapped(self._moving(nr))
+
+    def moving_owners(self, nr: int) -> tuple[Owner, ...]:
+        """Return the cgroups that are charged for the pages that would move."""
+        return self.uses.owners(self._moving(nr))
+
+    def nr_waiting(self, nr: int) -> int:
+        """Return how many pages of a block are free on per-CPU lists, as far as that is certain.
+
+        They are when the zone has no more pages without any flag than its lists hold. Offlining
+        empties the lists first (``mm/memory_hotplug.c: offline_pages, zone_pcp_disable``).
+        """
+        if self._pages is None or self.page_size_bytes is None:
+            return 0
+        in_zone = self._blank.get(self._zone(nr))
+        if in_zone is None or in_zone > self._nr_excused(nr):
+            return 0  # of several zones, or more than wait
+        return self._pages[BLANK].count(self.pfns(nr))
+
+    # --- details ---------------------------------------------------------------------------
+
+    def _moving(self, nr: int) -> PfnSet:
+        assert self._pages is not None
         names = [MOVES]
         if self.zones(nr) == (_MOVABLE,):
             names += [name for name, kind in KINDS.items() if not kind.in_movable]
-        return sum(self._pages[name].count(self.pfns(nr)) for name in names)
+        return PfnSet.of(*(self._pages[name] & self.pfns(nr) for name in names))
 
-    # --- details ---------------------------------------------------------------------------
+    def _zone(self, nr: int) -> tuple[int, str]:
+        return self.node(nr), (self.zones(nr) or ("",))[0]
+
+    def _blank_by_zone(self) -> dict[tuple[int, str], int]:
+        """Count the pages without any flag, by zone; a block of several zones by their spans."""
+        found: dict[tuple[int, str], int] = {}
+        if self._pages is None or self.page_size_bytes is None or self._memory is None:
+            return found
+        left = self._pages[BLANK].copy()
+        for nr, block in self._memory.blocks.items():
+            if block.state != "offline" and block.valid_zones not in (None, (), (_NONE,)):
+                found[self._zone(nr)] = found.get(self._zone(nr), 0) + left.count(self.pfns(nr))
+                left -= self.pfns(nr)
+        for zone in self._seen.zoneinfo or ():
+            if zone.start_pfn is not None and (spanned := zone.pages.get("spanned", 0)):
+                span = PfnRange(zone.start_pfn, zone.start_pfn + spanned)
+                found[zone.key] = found.get(zone.key, 0) + left.count(span)
+        return found
+
+    def _nr_excused(self, nr: int) -> int:
+        """Return how many pages without any flag may be in nobody's way.
+
+        Those on the zone's per-CPU lists have no reference; those of zsmalloc can move
+        (``page_has_movable_ops``), and no flag tells them.
+        """
+        return self._waiting.get(self._zone(nr), 0) + self._zspages
 
     def _block(self, nr: int) -> Block:
         assert self._memory is not None
@@ -207,9 +274,10 @@ class Blocks:
         movable = block.valid_zones == (_MOVABLE,)
         device = self._device_of.get(nr)
         for name, kind in KINDS.items():
-            pages = self._pages[name]
-            nr_pages = pages.count(pfns)
-            if not nr_pages or (movable and not kind.in_movable):
+            pages = self._pages[name] & pfns
+            if name == "kernel" and self.nr_waiting(nr):
+                pages -= self._pages[BLANK]
+            if not pages or (movable and not kind.in_movable):
                 continue
             if name == "withheld" and device is not None and device.driver == "virtio_mem":
                 continue  # it lets go of them itself: virtio_mem_sbm_notify_going_offline
@@ -217,16 +285,59 @@ class Blocks:
                 name,
                 kind.what,
                 kind.cure,
-                self._certainty(kind, nr_pages, nr, block),
+                self._certainty(kind, pages, nr),
                 "EBUSY",
                 kind.function,
-                nr_pages,
-                (pages & pfns).min(),
+                len(pages),
+                pages.min(),
+                self.uses.owners(pages),
             )
 
-    def _certainty(self, kind: Kind, nr_pages: int, nr: int, block: Block) -> str:
-        """Say ``certain`` also of untyped pages that are more than what per-CPU lists hold."""
-        if kind.name != "kernel" or not block.valid_zones:
-            return kind.certainty
-        waiting = self._waiting.get((self.node(nr), block.valid_zones[0]))
-        return "certain" if waiting is not None and nr_pages > waiting else kind.certainty
+    def _certainty(self, kind: Kind, pages: PfnSet, nr: int) -> str:
+        """Say how sure it is that pages of a kind are in the way.
+
+        Of untyped pages it is certain if one has a flag, or if they are more than the zone's
+        per-CPU lists hold; likely if most of the zone's are not on the lists. Pages of a balloon
+        that uses balloon compaction (virtio, VMware, POWER's CMM) can move, those of others
+        (Hyper-V, Xen) cannot, and no flag tells them apart (``mm/balloon_compaction.c``).
+        """
+        assert self._pages is not None
+        if kind.name == "withheld" and self._nr_balloon:
+            return "unknown"
+        most = kind.certainty
+        if kind.name != "kernel":
+            return most
+        blank, excused = self._pages[BLANK].count(self.pfns(nr)), self._nr_excused(nr)
+        if len(pages) > blank or blank > excused:
+            return most
+        return "likely" if self._blank.get(self._zone(nr), 0) >= 2 * excused else "unknown"
+
+    def _held(self, nr: int) -> Iterator[Blocker]:
+        """Yield what is found only when pages are to move: their number, and CMA before that."""
+        if not self.sees_pages:
+            return
+        pages = self.uses.held & self.pfns(nr)
+        if pages:
+            yield Blocker(
+                "held",
+                "anonymous pages that no process maps: a pipe (vmsplice) or a pin (O_DIRECT, RDMA, "
+                "VFIO) holds them, so that offlining retries without end; or, on a busy machine, "
+                "they were freed while the files were read",
+                "look again: pages that stay are held; end who holds them; use a time limit",
+                "unknown",
+                "EINTR",
+                "offline_pages",
+                len(pages),
+                pages.min(),
+                self.uses.owners(pages),
+            )
+        nr_pages = self._cma.get(self._zone(nr), 0)
+        if nr_pages and self.zones(nr) != (_MOVABLE,):
+            yield Blocker(
+                "cma",
+                f"{nr_pages} pages of this zone are set aside for CMA, no file says where",
+                "boot without cma= or hugetlb_cma=",
+                "unknown",
+                "EBUSY",
+                "has_unmovable_pages",
+            )

@@ -33,7 +33,8 @@ class Reason:
 _NOTHING = "nothing: the firmware's memory map makes it so"
 
 #: In the order in which the kernel comes to them. Sources: ``mm/memory_hotplug.c``,
-#: ``drivers/base/memory.c``, ``mm/page_isolation.c``, ``drivers/acpi/scan.c`` (6.1, 6.12, 7.3).
+#: ``drivers/base/memory.c``, ``mm/page_isolation.c``, ``drivers/acpi/scan.c``,
+#: ``drivers/dax/kmem.c`` (6.1, 6.12, 7.3).
 REASONS = (
     Reason(
         "EINVAL",
@@ -138,6 +139,13 @@ REASONS = (
         "check_hotplug_memory_range",
         "start or size are not multiples of the memory block size (block_size_bytes)",
         "align the device to memory blocks; large machines use blocks of up to 2 GiB",
+    ),
+    Reason(
+        "EINVAL",
+        "add",
+        "dev_dax_kmem_probe",
+        "of the dax device nothing is left after its ends are cut to whole memory blocks",
+        "make the device larger than two memory blocks, or align it to them (block_size_bytes)",
     ),
     Reason(
         "EINVAL",

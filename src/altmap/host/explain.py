@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 
 from altmap.errors import InputError
 from altmap.host.blockers import Blocker, Blocks
+from altmap.host.kinds import KINDS
+from altmap.host.uses import Owner
 from altmap.linux.node import render_list
 from altmap.linux.observation import Observation
 
@@ -37,6 +39,10 @@ class BlockExplanation:
         Of the block: free ones, and those that would have to move; ``None`` if it showed no pages.
     room_nr_pages : int or None
         Free pages elsewhere that the moving ones may go to.
+    mapped_nr_pages : int or None
+        Of those that would move, how many processes map; ``None`` where no file tells.
+    owners : tuple of Owner
+        Cgroups that are charged for those that would move, the largest share first.
     verdict : str
         ``offline already``, ``refused``, ``likely refused``, ``no room``, ``unknown``, or
         ``nothing visible in the way``.
@@ -57,6 +63,8 @@ class BlockExplanation:
     moving_nr_pages: int | None
     room_nr_pages: int | None
     verdict: str
+    mapped_nr_pages: int | None = None
+    owners: tuple[Owner, ...] = ()
     notes: list[str] = field(default_factory=list)
 
 
@@ -84,11 +92,13 @@ def explain_block(seen: Observation, nr: int) -> BlockExplanation:
     blocks, block = Blocks(seen), seen.memory.blocks[nr]
     size, device = seen.memory.block_size_bytes, blocks.device(nr)
     found = blocks.blockers(nr)
-    free = moving = room = None
+    free = moving = room = mapped = None
+    owners: tuple[Owner, ...] = ()
     if blocks.sees_pages and blocks.is_online(nr):
         free = blocks.nr_free(nr)
         moving = blocks.nr_moving(nr)
         room = _room(seen, blocks, nr)
+        mapped, owners = blocks.nr_mapped(nr), blocks.moving_owners(nr)
     return BlockExplanation(
         nr,
         block.state,
@@ -104,7 +114,9 @@ def explain_block(seen: Observation, nr: int) -> BlockExplanation:
         moving,
         room,
         _verdict(blocks, nr, found, moving, room),
-        list(_notes(blocks, nr, found)),
+        mapped,
+        owners,
+        list(_notes(blocks, nr, found, moving)),
     )
 
 
@@ -142,13 +154,24 @@ def _verdict(
     return "nothing visible in the way"
 
 
-def _notes(blocks: Blocks, nr: int, found: list[Blocker]) -> Iterable[str]:
+def _notes(blocks: Blocks, nr: int, found: list[Blocker], moving: int | None) -> Iterable[str]:
     if not blocks.is_online(nr):
         return
     if not blocks.sees_pages:
         yield "proc/kpageflags could not be read: which pages are in the way is not known"
-    elif not found:
-        yield "pins of pages that could move (VFIO, RDMA, O_DIRECT) are in no file"
+    yield from _pins(blocks, moving)
+    if waiting := blocks.nr_waiting(nr):
+        yield f"{waiting} pages are free on per-CPU lists, which offlining empties first"
+    if any(each.name in KINDS and not KINDS[each.name].in_movable for each in found):
+        yield (
+            "the kernel allocates here because the zone is not Movable: "
+            + (
+                "online the block with online_movable when it comes back"
+                if blocks.device(nr) is not None
+                else "boot memory stays out of its reach only with movablecore=, kernelcore= or "
+                "movable_node on the command line"
+            )
+        )
     if any(each.name == "kernel" for each in found):
         for device in blocks.devices:
             if nr not in device.blocks and any(
@@ -158,6 +181,23 @@ def _notes(blocks: Blocks, nr: int, found: list[Blocker]) -> Iterable[str]:
                     f"the memmap of {device.name} lies in existing memory, perhaps in this block: "
                     "remove that device first"
                 )
+
+
+def _pins(blocks: Blocks, moving: int | None) -> Iterable[str]:
+    """Say what is known of pins: files tell how many there are, not where."""
+    nr_pinned = blocks.uses.nr_pinned
+    if not moving:
+        return
+    if nr_pinned:
+        yield (
+            f"{nr_pinned} pages of this machine are pinned (nr_foll_pin_acquired less "
+            "nr_foll_pin_released in /proc/vmstat), no file says which: if one is here, offlining "
+            "retries without end"
+        )
+    elif nr_pinned is None:
+        yield "pins of pages that could move (VFIO, RDMA, O_DIRECT) are in no file"
+    else:
+        yield "no page is pinned now (nr_foll_pin in /proc/vmstat); what a pipe holds is in no file"
 
 
 def refused_now(seen: Observation, errno: str) -> dict[str, str]:

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 
 from altmap.linux.iomem import addresses_hidden
 from altmap.linux.observation import Observation
-from altmap.linux.paths import KPAGEFLAGS, KPAGEFLAGS_RUNS
 from altmap.linux.sysroot import Sysroot
 
 __all__ = ("gaps",)
@@ -19,6 +18,5 @@ def gaps(sysroot: Sysroot, seen: Observation) -> Iterator[str]:
     if addresses_hidden(seen.iomem or ()):
         yield "proc/iomem shows no addresses: only root sees them"
     for path in seen.missing:
-        plain = KPAGEFLAGS if path == KPAGEFLAGS_RUNS else path
-        if plain not in sysroot.unreadable:
-            yield f"{plain} is missing"
+        if path not in sysroot.unreadable:
+            yield f"{path} is missing"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from altmap.linux.kpageflags import PageRun, is_memmap
 from altmap.pfn import PfnRange, PfnSet
 
-__all__ = ("FREE", "KINDS", "MOVES", "Kind", "kind_of", "pages_by_kind")
+__all__ = ("BLANK", "FREE", "KINDS", "MOVES", "Kind", "kind_of", "pages_by_kind")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ KINDS: dict[str, Kind] = {
             "certain",
             False,
             "has_unmovable_pages",
-            "end the processes; online blocks that must come back with online_movable",
+            "end the processes that they belong to",
         ),
         Kind(
             "slab",
@@ -66,8 +66,7 @@ KINDS: dict[str, Kind] = {
             "certain",
             False,
             "has_unmovable_pages",
-            "echo 2 >/proc/sys/vm/drop_caches frees some; online blocks that must come back with "
-            "online_movable",
+            "echo 2 >/proc/sys/vm/drop_caches frees some",
         ),
         Kind(
             "compound",
@@ -75,18 +74,23 @@ KINDS: dict[str, Kind] = {
             "certain",
             False,
             "has_unmovable_pages",
-            "unload or stop the driver that holds them; online blocks that must come back with "
-            "online_movable",
+            "unload or stop the driver that holds them",
+        ),
+        Kind(
+            "mapped",
+            "pages of a driver that a process maps: rings of packet sockets, perf, graphics",
+            "certain",
+            False,
+            "has_unmovable_pages",
+            "end the process that maps them",
         ),
         Kind(
             "kernel",
-            "pages without a type: kernel stacks, vmalloc, drivers, the memmap of added memory; or "
-            "free pages on per-CPU lists, which do not count",
-            "likely",
+            "pages without a type: kernel stacks, vmalloc, drivers, the memmap of added memory",
+            "certain",
             False,
             "has_unmovable_pages",
-            "remove first whatever was added later, if its memmap lies here; online blocks that "
-            "must come back with online_movable",
+            "remove first whatever was added later, if its memmap lies here",
         ),
         Kind(
             "withheld",
@@ -107,14 +111,15 @@ KINDS: dict[str, Kind] = {
         ),
     )
 }
-_LRU, _SLAB, _BUDDY, _ANON, _SWAPBACKED = (1 << bit for bit in (5, 7, 10, 12, 14))
+_LRU, _SLAB, _BUDDY, _MMAP, _ANON, _SWAPBACKED = (1 << bit for bit in (5, 7, 10, 11, 12, 14))
 _HEAD, _TAIL, _HUGE, _HWPOISON, _NOPAGE = (1 << bit for bit in (15, 16, 17, 19, 20))
 _THP, _OFFLINE, _PGTABLE, _RESERVED = (1 << bit for bit in (22, 23, 26, 32))
 #: On an LRU list, or on the way there; the way is emptied first (``lru_cache_disable``).
 _MOVES = _LRU | _ANON | _SWAPBACKED | _THP
 
 
-FREE, MOVES = "free", "moves"
+#: Pages without any flag: of kind ``kernel``, or free on a per-CPU list.
+FREE, MOVES, BLANK = "free", "moves", "blank"
 
 
 def kind_of(flags: int) -> str | None:
@@ -133,6 +138,7 @@ def kind_of(flags: int) -> str | None:
         (_SLAB, "slab"),
         (_PGTABLE, "page-tables"),
         (_HEAD | _TAIL, "compound"),
+        (_MMAP, "mapped"),
     ):
         if flags & bits:
             return kind
@@ -140,8 +146,8 @@ def kind_of(flags: int) -> str | None:
 
 
 def pages_by_kind(runs: Iterable[PageRun]) -> dict[str, PfnSet]:
-    """Return the page frames of each kind, in the kernel's order, then those free and moving."""
-    pages = {name: PfnSet() for name in (*KINDS, FREE, MOVES)}
+    """Return the page frames of each kind, then those free, moving, and without any flag."""
+    pages = {name: PfnSet() for name in (*KINDS, FREE, MOVES, BLANK)}
     known: dict[int, str | None] = {}
     for start, nr_pages, flags in runs:
         if flags not in known:
@@ -149,4 +155,6 @@ def pages_by_kind(runs: Iterable[PageRun]) -> dict[str, PfnSet]:
         kind = known[flags]
         if kind is not None:
             pages[kind] |= PfnRange(start, start + nr_pages)
+        if not flags:
+            pages[BLANK] |= PfnRange(start, start + nr_pages)
     return pages

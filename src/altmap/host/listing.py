@@ -100,11 +100,16 @@ def listing(
     keys = [name for name in (columns if split is None else split) if name in _KEYS]
     wanted = list(dict.fromkeys([*keys, *(name for name in columns if name in _KEYS)]))
     makers = [(name, _maker(name, blocks)) for name in wanted]
+    alike = not any(name in _OF_NUMBER for name in wanted)
+    made: dict[Block, dict[str, Any]] = {}  # of blocks that are alike, if nothing else counts
     each = split is not None and "BLOCK" in split
     rows: list[list[Any]] = []
     reached, key = -1, None
     for nr, block in memory.blocks.items():
-        values = {name: make(nr, block) for name, make in makers}
+        values = made.get(block) if alike else None
+        if values is None:
+            values = {name: make(nr, block) for name, make in makers}
+            made[block] = values
         mine = [values[name] for name in keys]
         if not each and rows and nr == reached + 1 and mine == key:
             rows[-1][1] = nr

@@ -21,7 +21,7 @@ METRICS: dict[str, tuple[tuple[str, ...], str]] = {
     "altmap_memory_block_size_bytes": ((), "Size of a memory block."),
     "altmap_memory_blocks": (
         ("state", "zone", "node"),
-        "Memory blocks by state, current zone (empty while offline) and node.",
+        "Memory blocks by state, current zone (empty unless online) and node.",
     ),
     "altmap_memmap_bytes": (
         ("placement",),
@@ -66,7 +66,7 @@ def samples(sysroot: Sysroot) -> Iterator[Sample]:
     counts = Counter(
         (
             block.state,
-            block.valid_zones[0] if block.state != "offline" and block.valid_zones else "",
+            block.valid_zones[0] if block.state == "online" and block.valid_zones else "",
             str(block.nodes[0]) if block.nodes else "",
         )
         for block in seen.memory.blocks.values()

@@ -54,6 +54,8 @@ class PlanStep(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=
         ``kernel``: a word written to a file of this machine; ``platform``: something that the
         hypervisor or firmware is asked for, which no file of the machine can do.
     title : str
+    who : str
+        Of a platform step: who does it, and how.
     path, value, undo : str or None
         Of a kernel step: the file below ``/``, the word, and the word that takes it back.
     prediction : Prediction or None
@@ -63,6 +65,7 @@ class PlanStep(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=
 
     by: Literal["kernel", "platform"]
     title: str
+    who: str = ""
     path: str | None = None
     value: str | None = None
     undo: str | None = None

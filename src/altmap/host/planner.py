@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import count
 from typing import cast
 
 from altmap.errors import InputError
 from altmap.host.blockers import Blocks
-from altmap.host.explain import worst
+from altmap.host.explain import CERTAINTIES, worst
 from altmap.host.onliners import onliners_of
 from altmap.host.plan import (
     Assumptions,
@@ -20,6 +21,7 @@ from altmap.host.plan import (
     Risk,
 )
 from altmap.host.risks import kdump_risks, onliner_risks, ratio_risks
+from altmap.host.ways import WAYS, PlugWish, Way, way_of, way_of_device
 from altmap.linux import version
 from altmap.linux.observation import Observation
 from altmap.linux.sysroot import Sysroot
@@ -32,14 +34,22 @@ from altmap.scenario import (
     Online,
     OnlineType,
     Plug,
+    Resize,
     SetTunables,
     Size,
     Step,
-    Unplug,
 )
 from altmap.trace import Outcome
 
-__all__ = ("PlugWish", "assumptions_of", "plan_add", "plan_free", "plan_grow", "plan_remove")
+__all__ = (
+    "PlugWish",
+    "assumptions_of",
+    "plan_add",
+    "plan_free",
+    "plan_grow",
+    "plan_remove",
+    "plan_resize",
+)
 
 _MEMORY = "sys/devices/system/memory"
 _GIB = 1 << 30
@@ -47,28 +57,6 @@ _MOVABLE = "Movable"
 #: Pieces into which an add is cut at most, when the memmap of the whole does not fit.
 _MOST_PIECES = 16
 _MOST_STEPS = 1 << 16
-
-
-@dataclass(frozen=True, slots=True)
-class PlugWish:
-    """What is to be added.
-
-    Attributes
-    ----------
-    size_bytes : int
-    driver : str
-        As a scenario names it.
-    node, address : int or None
-    to : str or None
-        Word for the new blocks; ``None`` leaves it to the kernel's default, or to ``online`` if
-        that is ``offline``.
-    """
-
-    size_bytes: int
-    driver: str = "dimm"
-    node: int | None = None
-    address: int | None = None
-    to: OnlineType | None = None
 
 
 @dataclass(slots=True)
@@ -101,6 +89,12 @@ class _Planner:
             self.notes.append(f"the record of {release.name} was never compared with a real kernel")
 
     # --- the model -------------------------------------------------------------------------
+
+    @property
+    def obstacle(self) -> bool:
+        """Whether the latest step is predicted to be refused."""
+        made = self.steps[-1].prediction if self.steps else None
+        return made is not None and made.status != "ok"
 
     @property
     def block_bytes(self) -> int:
@@ -136,7 +130,7 @@ class _Planner:
             outcome.status,
             outcome.errno,
             outcome.function,
-            outcome.why,
+            "; ".join(filter(None, (outcome.why, outcome.doubt))),
             total,
             total - before,
             free,
@@ -187,7 +181,8 @@ class _Planner:
         deciding = worst(self.blocks.blockers(nr)) if self.blocks.is_online(nr) else None
         if outcome:
             return "likely" if deciding is None else "unknown"
-        return cast("Certainty", deciding.certainty) if deciding is not None else "likely"
+        seen = cast("Certainty", deciding.certainty) if deciding is not None else "likely"
+        return max(seen, outcome.certainty, key=CERTAINTIES.index)
 
     def set_default(self, word: str) -> None:
         """Plan a write to ``auto_online_blocks``, if it says something else now."""
@@ -208,23 +203,47 @@ class _Planner:
             )
         )
 
-    def plug(self, wish: PlugWish, size_bytes: int, id_: str) -> list[int]:
-        """Plan that the platform plugs something; return the new blocks, none if refused."""
+    def ask(self, step: Step, title: str, who: str, blocks: Sequence[int] = ()) -> list[int]:
+        """Plan a step of the platform; return the blocks that it brings, none if refused.
+
+        What it predicts is told of these, and of *blocks*.
+        """
         before = self.machine.kernel.added_blocks.copy()
-        outcome = self.perform(_plug(wish, size_bytes, id_))
+        outcome = self.perform(step)
         new = list(self.machine.kernel.added_blocks - before)
-        where = f" at {new[0] * self.block_bytes:#x}" if new else ""
+        where = f" at {new[0] * self.block_bytes:#x}" if new and isinstance(step, Plug) else ""
         self.steps.append(
             PlanStep(
                 by="platform",
-                title=f"plug {format_size(size_bytes)} ({wish.driver} {id_}){where}",
-                prediction=self.prediction(outcome, new),
+                title=title + where,
+                who=who,
+                prediction=self.prediction(outcome, new or blocks),
                 certainty="likely",
             )
         )
         return new if outcome else []
 
-    def largest_add(self, wish: PlugWish, size_bytes: int) -> int:
+    def bring(self, way: Way, wish: PlugWish, size_bytes: int) -> list[int]:
+        """Plan that memory arrives; return the new blocks, none if refused."""
+        step = self.wished(way, wish, size_bytes)
+        size = format_size(size_bytes)
+        if isinstance(step, Resize):
+            title = f"{size} more of {step.id}: {format_size(step.size)} requested"
+        else:
+            title = f"plug {size} ({way.driver} {step.id})"
+        return self.ask(step, title, way.by)
+
+    def wished(self, way: Way, wish: PlugWish, size_bytes: int) -> Plug | Resize:
+        """Return the step that brings memory, under an id that no device has."""
+        known = {device.name for device in self.blocks.devices}
+        known |= {step.id for step in self._done if isinstance(step, Plug)}
+        prefix = "dimm" if way.driver == "dimm" else way.driver
+        id_ = next(name for n in count(1) if (name := f"{prefix}{n}") not in known)
+        step = way.adds(self.machine, wish, size_bytes, id_)
+        assert isinstance(step, Plug | Resize)
+        return step
+
+    def largest_add(self, way: Way, wish: PlugWish, size_bytes: int) -> int:
         """Return the most bytes, in whole blocks, that can safely be added now; 0 if none.
 
         Their memmap takes half of what kernel zones can give, so that the machine lives on: one to
@@ -235,15 +254,14 @@ class _Planner:
         fits = kernel.available_nr_pages() // 2 // per_block
         start = min(fits, size_bytes // self.block_bytes)
         for nr_blocks in range(start, max(0, start - 64), -1):
-            trial = self._restarted(self._done)
-            plug = _plug(wish, nr_blocks * self.block_bytes, "altmap-trial")
-            if trial.perform(plug).outcome:
+            if self.fits(way, wish, nr_blocks * self.block_bytes):
                 return nr_blocks * self.block_bytes
         return 0
 
-    def fits(self, wish: PlugWish, size_bytes: int) -> Outcome:
+    def fits(self, way: Way, wish: PlugWish, size_bytes: int) -> Outcome:
         """Return how an add would end, without planning it."""
-        return self._restarted(self._done).perform(_plug(wish, size_bytes, "altmap-trial")).outcome
+        step = self.wished(way, wish, size_bytes)
+        return self._restarted(self._done).perform(step).outcome
 
     def result(self) -> Plan:
         self.risks += self._ratio_risks()
@@ -273,14 +291,6 @@ class _Planner:
         page = self.machine.kernel.arch.page_size_bytes
         if self.steps:
             yield from ratio_risks(self.seen, movable * page, kernel * page)
-
-
-def _plug(wish: PlugWish, size_bytes: int, id_: str) -> Plug:
-    plug = Plug(size=Size(size_bytes), id=id_, node=wish.node)
-    plug.driver = wish.driver  # type: ignore[assignment]  # checked by the command line
-    if wish.address is not None:
-        plug.address = wish.address  # type: ignore[assignment]  # bytes
-    return plug
 
 
 def _ranges(blocks: Iterator[tuple[int, str, str | None]]) -> list[BlockRange]:
@@ -322,7 +332,7 @@ def plan_add(sysroot: Sysroot, wish: PlugWish) -> Plan:
     InputError
         If the platform would not plug it, or the files lack what a prediction needs.
     """
-    planner = _Planner(sysroot, f"add {format_size(wish.size_bytes)} ({wish.driver})")
+    planner = _Planner(sysroot, f"add {format_size(wish.size_bytes)}")
     _add(planner, wish, wish.size_bytes)
     return planner.result()
 
@@ -371,22 +381,36 @@ def plan_remove(sysroot: Sysroot, name: str) -> Plan:
         known = ", ".join(devices) or "no file names one"
         raise InputError(f"plan remove: device {name!r}: no such device ({known})")
     device = devices[name]
-    if not _offline(planner, device.blocks):
+    way = way_of_device(device.driver)
+    if (way is None or way.offlines_first) and not _offline(planner, device.blocks):
         return planner.result()
     title = f"take {name} back ({format_size(device.ram_bytes)} of {device.driver})"
-    if device.driver == "acpi":
-        outcome = planner.perform(Unplug(id=name))
-        planner.steps.append(
-            PlanStep(
-                by="platform",
-                title=title,
-                prediction=planner.prediction(outcome, device.blocks),
-                certainty="likely",
-            )
-        )
-    else:
+    if way is None or way.removes is None:
         planner.notes.append(f"the removal itself is {device.driver}'s: no prediction")
         planner.steps.append(PlanStep(by="platform", title=title))
+    else:
+        planner.ask(way.removes(name), title, way.removed_by, device.blocks)
+    return planner.result()
+
+
+def plan_resize(sysroot: Sysroot, name: str, size_bytes: int) -> Plan:
+    """Return the plan that has the platform ask a device, or the balloon, for another size.
+
+    Raises
+    ------
+    InputError
+        If there is no such device, or it keeps its size.
+    """
+    planner = _Planner(sysroot, f"resize {name} to {format_size(size_bytes)}")
+    now, _ = planner.machine.device_sizes(name)
+    if now == size_bytes:
+        return planner.result()
+    devices = {device.name: device for device in planner.blocks.devices}
+    device = devices.get(name)
+    way = WAYS["xen"] if device is None else way_of_device(device.driver)
+    title = f"{name}: {format_size(now)} → {format_size(size_bytes)} requested"
+    step, who = Resize(id=name, size=Size(size_bytes)), "" if way is None else way.by
+    planner.ask(step, title, who, () if device is None else device.blocks)
     return planner.result()
 
 
@@ -406,40 +430,45 @@ def _offline(planner: _Planner, ids: Sequence[int]) -> bool:
 
 def _add(planner: _Planner, wish: PlugWish, size_bytes: int) -> None:
     assert planner.seen.memory is not None
+    way = way_of(planner.machine, wish.driver)
+    if way.needs_address and wish.address is None:
+        raise InputError(f"--driver {way.driver}: needs --address, only who asks knows it")
     default = planner.machine.kernel.tunables.auto_online_blocks
     word = wish.to or (default if default != "offline" else "online")
     planner.risks += onliner_risks(onliners_of(planner.sysroot, planner.seen), word)
-    if default not in ("offline", word):
+    keeps = default == word or (default == "offline" and not way.onlines_itself)
+    if not keeps:
         planner.set_default(word)
-    left, piece = size_bytes, 0
-    while left:
-        now = left
-        outcome = planner.fits(wish, left)
-        if outcome.errno == "ENOMEM":
-            now = planner.largest_add(wish, left)
-            planner.risks.append(_does_not_fit(left, now, outcome))
-            piece += 1
-            if not now or piece > _MOST_PIECES:
-                planner.plug(wish, left, _free_id(planner))
-                break
-        new = planner.plug(wish, now, _free_id(planner))
-        if not new:
-            break
-        planner.risks += _gigantic(planner, new)
-        for nr in new:
-            if planner.block_state(nr)[0] == "offline" and not planner.write_state(nr, word):
-                return
-        left -= now
-    if default not in ("offline", word):
+    if _bring(planner, way, wish, size_bytes, word) and not keeps:
         planner.set_default(default)
 
 
-def _free_id(planner: _Planner) -> str:
-    number = sum(step.by == "platform" for step in planner.steps) + 1
-    known = {device.name for device in planner.blocks.devices}
-    while f"dimm{number}" in known:
-        number += 1
-    return f"dimm{number}"
+def _bring(planner: _Planner, way: Way, wish: PlugWish, size_bytes: int, word: str) -> bool:
+    """Plan memory in as few pieces as fit, each online before the next; false if one is refused."""
+    left, piece = size_bytes, 0
+    while left:
+        now = min(left, planner.block_bytes) if way.by_block else left
+        outcome = planner.fits(way, wish, now)
+        if outcome.errno == "ENOMEM":
+            now = planner.largest_add(way, wish, left)
+            planner.risks.append(_does_not_fit(left, now, outcome))
+            piece += 1
+            if not now or piece > _MOST_PIECES:
+                planner.bring(way, wish, left)
+                return False
+        before = planner.machine.kernel.free_nr_pages()
+        new = planner.bring(way, wish, now)
+        if planner.obstacle:
+            return False
+        planner.risks += _memmap(planner, new, before, way.driver)
+        planner.risks += _gigantic(planner, new)
+        for nr in new:
+            if planner.block_state(nr)[0] == "offline" and not planner.write_state(nr, word):
+                return False
+        left -= now
+        if wish.address is not None:
+            wish = replace(wish, address=wish.address + now)
+    return True
 
 
 def _does_not_fit(size_bytes: int, fits_bytes: int, outcome: Outcome) -> Risk:
@@ -447,14 +476,43 @@ def _does_not_fit(size_bytes: int, fits_bytes: int, outcome: Outcome) -> Risk:
     return Risk(
         "certain",
         f"the memmap of {format_size(size_bytes)} does not fit ({outcome.errno} by "
-        f"{outcome.function}): {first}; an add that fails loses the pages it took",
+        f"{outcome.function}): {first}; an add that fails keeps the pages it took, and "
+        "the kernel may kill processes or stop for lack of memory",
         "add it in steps and online each with online_kernel, or boot with "
         "memory_hotplug.memmap_on_memory=1",
     )
 
 
+def _memmap(planner: _Planner, new: Sequence[int], before: int, driver: str) -> Iterator[Risk]:
+    """Yield what the memmap takes of existing memory, if that is much or should not be."""
+    if not new:
+        return
+    kernel = planner.machine.kernel
+    pfns = PfnRange(kernel.block_pfns(new[0]).start, kernel.block_pfns(new[-1]).end)
+    if kernel.self_hosted.count(pfns):
+        return
+    nr_pages = kernel.arch.memmap_nr_pages(len(new) * kernel.block_nr_pages)
+    size = format_size(nr_pages * kernel.arch.page_size_bytes)
+    if kernel.memmap_mode() != "off":
+        yield Risk(
+            "certain",
+            f"memmap_on_memory is {kernel.memmap_mode()}, and the memmap still takes {size} of "
+            f"existing memory: the driver ({driver}) does not ask for it, or sizes or release "
+            "forbid it",
+        )
+    if nr_pages * 4 > before:
+        free = format_size(before * kernel.arch.page_size_bytes)
+        yield Risk(
+            "certain",
+            f"the memmap takes {size} of existing memory, of {free} that are free",
+            "online the new memory at once, so that what was taken can be had there",
+        )
+
+
 def _gigantic(planner: _Planner, new: Sequence[int]) -> Iterator[Risk]:
     """Yield what a self-hosted memmap costs in 1 GiB pages: every GiB holds a memmap page."""
+    if not new:
+        return
     kernel = planner.machine.kernel
     page = kernel.arch.page_size_bytes
     if planner.block_bytes >= _GIB or kernel.arch.family not in ("x86_64", "aarch64"):

@@ -75,5 +75,5 @@ def kdump_risks(seen: Observation, crash_hotplug: str | None, nr_blocks: int) ->
         yield Risk(
             "likely",
             f"{nr_blocks} memory uevents keep udev busy for minutes",
-            "larger memory blocks (memory_hotplug is told by the firmware), or steps with pauses",
+            "add it in steps, with pauses between them",
         )

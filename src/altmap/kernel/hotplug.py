@@ -346,6 +346,8 @@ def memory_block_online(kernel: Kernel, pfns: PfnRange, online_type: str) -> Out
     present, first_of_zone = _present_part(kernel, pfns), not zone.present
     first_of_node = not kernel.has_pages(node)
     zone.present |= present
+    if first_of_zone:
+        kernel.build_all_zonelists()
     kernel.online_blocks |= kernel.blocks(pfns)
     kernel.changed_blocks |= kernel.blocks(pfns)
     released = _give_to_buddy(kernel, present, kernel.self_hosted.count(pfns))
@@ -642,6 +644,8 @@ def memory_block_offline(kernel: Kernel, pfns: PfnRange) -> Outcome:
     init_per_zone_wmark_min(kernel)
     ids = kernel.block_ids(pfns)
     kernel.note("offlined", f"{_blocks(ids)} offline", pfns, "offline_pages")
+    if not zone.present:
+        kernel.build_all_zonelists()
     if last_of_node:
         kernel.notify("NODE_REMOVED_LAST_MEMORY", pfns, zone.node)
     kernel.notify("MEM_OFFLINE", pfns, zone.node)
@@ -708,6 +712,7 @@ def _move_out(kernel: Kernel, zone: Zone, pfns: PfnRange) -> Outcome | None:
     kernel.never_onlined -= pfns
     kernel.unreferenced -= pfns
     kernel.settled -= pfns
+    kernel.percpu -= pfns
     return None
 
 

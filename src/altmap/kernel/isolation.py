@@ -46,6 +46,10 @@ def start_isolate_page_range(kernel: Kernel, pfns: PfnRange, zone: Zone) -> Outc
 
 
 def _doubt_settled(kernel: Kernel, refusal: Outcome, stuck: PfnSet) -> Outcome:
+    if stuck.issubset(kernel.doubtful):
+        return refusal.doubted(
+            "likely", "they may be free pages on per-CPU lists, which offlining empties first"
+        )
     if not stuck.issubset(kernel.settled):
         return refusal
     return refusal.doubted(

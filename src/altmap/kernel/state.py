@@ -6,7 +6,7 @@ disagree with the pages.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from altmap.arch import Arch
@@ -206,6 +206,10 @@ class Kernel:
         Withdrawn pages that the kernel still counts but no longer marks.
     settled : PfnSet
         Used pages that stand for what the kernel allocates by chance.
+    percpu : PfnSet
+        Used pages that are free, on per-CPU lists: offlining empties these first.
+    doubtful : PfnSet
+        Unmovable pages that may lie there instead.
     shown_pages : PfnSet
         Pages outside of changed blocks whose flags have changed.
     page_tables : PfnSet
@@ -237,6 +241,8 @@ class Kernel:
         Nodes that were online at boot, and those that have CPUs.
     notifier : Chain
         Who is told of changes and may veto them.
+    fallback : dict of int to list of int
+        For each node the nodes with memory that serve it, as its zonelist was last built.
     changed_blocks : PfnSet
         Ids of blocks that were onlined, offlined, added or removed since the start.
     computes_watermarks : bool
@@ -271,6 +277,8 @@ class Kernel:
     poisoned: PfnSet = field(default_factory=PfnSet)
     nr_forgotten_poison: int = 0
     settled: PfnSet = field(default_factory=PfnSet)
+    percpu: PfnSet = field(default_factory=PfnSet)
+    doubtful: PfnSet = field(default_factory=PfnSet)
     shown_pages: PfnSet = field(default_factory=PfnSet)
     notifier: Chain = field(default_factory=Chain)
     page_tables: PfnSet = field(default_factory=PfnSet)
@@ -287,6 +295,7 @@ class Kernel:
     boot_node_pages: dict[int, PfnSet] = field(default_factory=dict)
     boot_nodes: frozenset[int] = frozenset()
     cpu_nodes: frozenset[int] = frozenset({0})
+    fallback: dict[int, list[int]] = field(default_factory=dict)
     changed_blocks: PfnSet = field(default_factory=PfnSet)
     computes_watermarks: bool = True
     events: list[Event] = field(default_factory=list)
@@ -326,10 +335,13 @@ class Kernel:
     def unmovable(self, pfns: PfnRange | None = None) -> PfnSet:
         """Return the used pages, of a range or all, that nothing moves.
 
-        They are neither movable, nor huge, nor withdrawn.
+        They are neither movable, nor huge, nor withdrawn. Those that are free on per-CPU lists
+        have no reference, and the lists are emptied first.
+        Source: ``mm/memory_hotplug.c: offline_pages`` (``zone_pcp_disable``),
+        ``mm/page_isolation.c: has_unmovable_pages``.
         """
         used = self.used if pfns is None else self.used & pfns
-        return used - self.movable - self.hugetlb_pages() - self.poisoned
+        return used - self.movable - self.hugetlb_pages() - self.poisoned - self.percpu
 
     def kind_of(self, pfn: int) -> str:
         """Return what a page frame is, in a word."""
@@ -605,14 +617,12 @@ class Kernel:
 
         Pages that are pinned for long are moved out of ZONE_MOVABLE first (``mm/gup.c:
         check_and_migrate_movable_pages``) and so end in kernel zones. Other user pages come from
-        the movable zone first, then from kernel zones, the CPUs' nodes before others
+        the movable zone first, then from kernel zones, the first CPU's node before others
         (``include/linux/gfp.h: GFP_HIGHUSER_MOVABLE``).
         """
-        others = {zone.node for zone in self.zones.values()} - self.cpu_nodes
-        nodes = [*sorted(self.cpu_nodes), *sorted(others)]
         zones = [
             zone
-            for node in nodes
+            for node in self.node_order(min(self.cpu_nodes))
             for zone in reversed(self.node_zones(node))
             if not (long_term and zone.name == MOVABLE)
         ]
@@ -663,9 +673,55 @@ class Kernel:
         self.pinned -= pages
 
     def _zonelist(self, node: int) -> Iterator[Zone]:
-        yield from reversed(self.kernel_zones(node))
-        for other in sorted({zone.node for zone in self.zones.values()} - {node}):
-            yield from reversed(self.kernel_zones(other))
+        for each in self.node_order(node):
+            yield from reversed(self.kernel_zones(each))
+
+    def node_order(self, node: int) -> list[int]:
+        """Return the nodes that serve an allocation for a node: itself, then its fallback list.
+
+        Lists are built at boot, before the masks of CPUs are; that of a node which comes later when
+        it comes; all again when a zone gets its first memory or loses its last.
+        Source: ``mm/page_alloc.c: __build_all_zonelists``; ``mm/memory_hotplug.c:
+        hotadd_init_pgdat, online_pages, offline_pages``.
+        """
+        if not self.fallback:
+            boot = [zone.node for zone in self.zones.values() if zone.node in self.boot_nodes]
+            self.fallback = zonelists([*boot, *self.boot_nodes], self._nodes_with_memory(), ())
+        if node not in self.fallback:
+            self.fallback |= zonelists([node], self._nodes_with_memory(), self.cpu_nodes)
+        return self.fallback[node]
+
+    def build_all_zonelists(self) -> None:
+        """Let every node see which nodes have memory now."""
+        with_memory = self._nodes_with_memory()
+        nodes = {*self.boot_nodes, *self.fallback, *with_memory}
+        self.fallback = zonelists(nodes, with_memory, self.cpu_nodes)
+
+    def _nodes_with_memory(self) -> set[int]:
+        return {zone.node for zone in self.zones.values() if zone.present}
+
+
+def zonelists(
+    nodes: Iterable[int], with_memory: Iterable[int], cpu_nodes: Collection[int]
+) -> dict[int, list[int]]:
+    """Return for each node the nodes that serve it, in order.
+
+    All remote nodes are equally far. Nodes without a CPU come first, then those above the node,
+    then those that fewer of the other nodes fall back to first.
+    Source: ``mm/page_alloc.c: find_next_best_node, build_zonelists`` (6.1 to 7.3).
+    """
+    load = dict.fromkeys(with_memory, 0)
+    orders: dict[int, list[int]] = {}
+    for node in sorted(set(nodes)):
+        order = [node] if node in load else []
+        nr_local = len(order)
+        while left := load.keys() - order:
+            cost = {n: ((n < node) + (n in cpu_nodes), load[n], n) for n in left}
+            best = min(left, key=cost.__getitem__)
+            load[best] += len(order) == nr_local  # all but the first are as far as the one before
+            order.append(best)
+        orders[node] = order
+    return orders
 
 
 def _aligned_units(pages: PfnSet, unit_nr_pages: int) -> PfnSet:

@@ -56,6 +56,10 @@ class GuestArch:
         A guest that has booted can be copied (:mod:`altmap.lab.snapshot`).
     virtio_mem : str
         QEMU's virtio-mem device for the machine, empty if it has none.
+    port_machines : tuple of str
+        QEMU's machines whose root bus takes no device while they run: one needs a port of its own.
+    no_device_node : str
+        Why the kernel is not told the node of a virtio-mem device; empty if it is.
     boot_factor : float
         How much longer than an x86_64 guest it may take to boot.
     """
@@ -80,6 +84,8 @@ class GuestArch:
     memory_devices: bool = True
     snapshots: bool = True
     virtio_mem: str = ""
+    port_machines: tuple[str, ...] = ()
+    no_device_node: str = ""
     boot_factor: float = 1.0
 
     @property
@@ -109,6 +115,7 @@ _X86_64 = GuestArch(
     dimm_config=("ACPI_HOTPLUG_MEMORY",),
     dimm="acpi",
     virtio_mem="virtio-mem-pci",
+    port_machines=("q35",),
 )
 _PPC64LE = GuestArch(
     name="ppc64le",
@@ -144,6 +151,9 @@ _ARM64 = GuestArch(
     port_config=("SERIAL_AMBA_PL011_CONSOLE", "SERIAL_8250_PCI"),
     no_dimm="Debian's arm64 kernels leave CONFIG_ACPI_HOTPLUG_MEMORY unset",
     virtio_mem="virtio-mem-pci",
+    port_machines=("virt",),
+    # drivers/virtio/virtio_mem.c: virtio_mem_translate_node_id.
+    no_device_node="without ACPI, which needs firmware, an arm64 kernel is told no device's node",
     boot_factor=2.0,
 )
 

@@ -5,7 +5,11 @@ from __future__ import annotations
 import base64
 import gzip
 import re
+import zlib
 from collections.abc import Iterable, Iterator
+from functools import partial
+from itertools import takewhile
+from operator import ne
 
 from altmap.errors import LabError
 from altmap.lab.guest import Guest
@@ -18,37 +22,33 @@ _ENTRY_BYTES = 8  # of /proc/kpageflags: one u64 per page
 _LINK = re.compile(r"'(?P<path>.+)' -> '(?P<target>.+)'")
 
 
-def capture(guest: Guest, limit_seconds: float = 120.0) -> Sysroot:
+def capture(guest: Guest, limit_seconds: float = 120.0, *, uses: bool = False) -> Sysroot:
     """Return the files of a guest that describe its memory.
 
     Counters are made exact before (``/proc/sys/vm/stat_refresh``); nothing else is disturbed.
-    ``/proc/kpageflags`` is run-length encoded as ``proc/kpageflags.runs``.
+    ``/proc/kpageflags`` is run-length encoded as ``proc/kpageflags.runs``; with *uses* so are
+    ``/proc/kpagecount`` and ``/proc/kpagecgroup``.
 
     Raises
     ------
     LabError
         If the guest is dead or does not answer in time.
     """
-    # Each byte costs a trap of a Xen domain, so that packing them pays.
-    packed = guest.hypervisor is not None
-    result = guest.run(_PACKED if packed else ". /lab/capture", limit_seconds)
+    script = f"uses={'yes' if uses else ''}; . /lab/capture"
+    # Each byte costs a trap of the guest and a wakeup of ours, far more than packing it.
+    command = f"({script}) | gzip -c"
+    # Xen's console is no channel for any bytes.
+    as_text = guest.hypervisor is not None
+    result = guest.run(f"{command} | base64" if as_text else command, limit_seconds)
     if result.status:
         raise LabError(f"capture failed in the guest: {result.text[-200:]}", guest.console())
     try:
-        output = _unpacked(result.output) if packed else result.output
-    except (ValueError, OSError, EOFError) as error:
-        raise LabError(f"capture failed in the guest: {error}", guest.console()) from error
-    try:
-        return parse_capture(output.decode(errors="surrogateescape"))
-    except ValueError as error:  # something in the guest wrote to the shell's port
+        packed = base64.b64decode(result.output) if as_text else result.output
+        text = gzip.decompress(packed).decode(errors="surrogateescape")
+        return parse_capture(text)
+    # Something in the guest wrote to the shell's port, or a program of it failed.
+    except (ValueError, OSError, EOFError, zlib.error) as error:
         raise LabError("capture: the guest garbles its answers", guest.console()) from error
-
-
-_PACKED = "(. /lab/capture) | gzip -c | base64"
-
-
-def _unpacked(output: bytes) -> bytes:
-    return gzip.decompress(base64.b64decode(output))
 
 
 def parse_capture(text: str) -> Sysroot:
@@ -60,7 +60,10 @@ def parse_capture(text: str) -> Sysroot:
         files.setdefault(path, []).append(content)
     matches = (_LINK.fullmatch(line) for line in iter(lines.__next__, "pages"))
     links = {match["path"]: match["target"] for match in matches if match}
-    files["proc/kpageflags.runs"] = [RUNS_HEADER, *page_runs(lines)]
+    for name, end in (("kpageflags", "counts"), ("kpagecount", "charges"), ("kpagecgroup", "")):
+        runs = list(page_runs(takewhile(partial(ne, end), lines)))
+        if runs:
+            files[f"proc/{name}.runs"] = [RUNS_HEADER, *runs]
     return Sysroot({path: _content(of) for path, of in files.items()}, links)
 
 
@@ -74,15 +77,30 @@ def page_runs(dump: Iterable[str]) -> Iterator[str]:
     Parameters
     ----------
     dump : iterable of str
-        ``od -A x -t x8 -w8 /proc/kpageflags``: byte offset and flags where the flags change, the
-        file's size at the end.
+        What ``od -A x -t x8`` prints of /proc/kpageflags, with any number of entries in a row:
+        rows with their byte offset, a star where rows repeat, the size at the
+        end.
     """
     start_pfn, flags = 0, ""
+    for pfn, value in _changes(dump):
+        if value != flags:
+            if flags:
+                yield f"{start_pfn:#x} {pfn - start_pfn} {int(flags, 16):#x}"
+            start_pfn, flags = pfn, value
+
+
+def _changes(dump: Iterable[str]) -> Iterator[tuple[int, str]]:
+    """Yield pfns at which flags may change, with the flags from there on; none at the end."""
+    row: list[str] = []
+    row_pfn, starred = 0, False
     for line in dump:
         if line == "*":
+            starred = True
             continue
-        offset, *entry = line.split()
+        offset, *entries = line.split()
         pfn = int(offset, 16) // _ENTRY_BYTES
-        if flags:
-            yield f"{start_pfn:#x} {pfn - start_pfn} {int(flags, 16):#x}"
-        start_pfn, flags = pfn, "".join(entry)
+        if starred and len(set(row)) > 1:
+            for again in range(row_pfn + len(row), pfn, len(row)):
+                yield from enumerate(row, again)
+        yield from enumerate(entries or [""], pfn)
+        row, row_pfn, starred = entries, pfn, False

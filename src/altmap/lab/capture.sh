@@ -26,5 +26,11 @@ echo links
 stat -c %N $memory/memory[0-9]*/node[0-9]* $memory/memory[0-9]*/firmware_node \
     $node/node[0-9]*/memory[0-9]*
 echo pages
-# One line where the flags change, a star for lines left out, the size at the end.
-od -A x -t x8 -w8 proc/kpageflags
+# A row where entries change, a star for rows like the one before, the size at the end. Rows of
+# eight pages: od takes time for each row, and prints each that differs.
+od -A x -t x8 -w64 proc/kpageflags
+[ -n "$uses" ] || return 0
+echo counts
+od -A x -t x8 -w64 proc/kpagecount
+echo charges
+od -A x -t x8 -w64 proc/kpagecgroup

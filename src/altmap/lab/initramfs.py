@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from importlib import resources
 from pathlib import Path
 
-__all__ = ("build_initramfs", "newc_entry")
+__all__ = ("archive", "build_initramfs", "newc_entry")
 
 _FOLDERS = ("bin", "dev", "lab", "lab/modules", "proc", "sys", "tmp")
 _SCRIPTS = {"init": "init.sh", "lab/capture": "capture.sh"}
@@ -43,7 +43,17 @@ def _padded(part: bytes) -> bytes:
 def build_initramfs(
     busybox: Path, modules: Mapping[str, bytes] | None = None, tree: Path | None = None
 ) -> bytes:
-    """Return a gzip-compressed cpio archive that boots into the lab's command loop.
+    """Return what :func:`archive` returns, compressed for the kernel.
+
+    Little and quickly: most of it is busybox, which no level makes much smaller.
+    """
+    return gzip.compress(archive(busybox, modules, tree), compresslevel=1, mtime=0)
+
+
+def archive(
+    busybox: Path, modules: Mapping[str, bytes] | None = None, tree: Path | None = None
+) -> bytes:
+    """Return a cpio archive that boots into the lab's command loop.
 
     Parameters
     ----------
@@ -65,7 +75,7 @@ def build_initramfs(
     if tree is not None:
         entries.extend(_modules(tree))
     entries.append(newc_entry("TRAILER!!!", 0))
-    return gzip.compress(b"".join(entries), compresslevel=6, mtime=0)
+    return b"".join(entries)
 
 
 def _modules(folder: Path) -> Iterator[bytes]:

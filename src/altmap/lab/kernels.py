@@ -6,6 +6,7 @@ import contextlib
 import errno
 import fcntl
 import gzip
+import hashlib
 import json
 import os
 import re
@@ -58,6 +59,8 @@ class KernelFiles:
     modules_deb : Path
         Debian package with the kernel's modules; of a user's own kernel the folder that holds them,
         ``/dev/null`` if there is none.
+    tree : Path or None
+        A folder that the guest gets as ``/lib/modules``, whole.
     versions : dict of str to str
         Version of each Debian package used, by its name.
     arch : str
@@ -73,6 +76,7 @@ class KernelFiles:
     versions: dict[str, str]
     arch: str = "x86_64"
     modules: tuple[str, ...] = ()
+    tree: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,9 +196,15 @@ def own_kernel(
         raise LabError(f"modules {modules}: no such folder")
     lacks = check_config(image, guest_arch(arch))
     debian = fetch(release, cache, arch=arch)
-    versions = {str(image): "a kernel of one's own"}
+    digest = hashlib.sha256(image.read_bytes()).hexdigest()
     kernel = KernelFiles(
-        release, image.absolute(), debian.busybox, modules or Path(os.devnull), versions, arch
+        release,
+        image.absolute(),
+        debian.busybox,
+        modules or Path(os.devnull),
+        {image.name: f"a kernel of one's own, sha256 {digest}"},
+        arch,
+        tree=modules,
     )
     return kernel, lacks
 

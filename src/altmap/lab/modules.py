@@ -1,12 +1,13 @@
-"""Kernel modules: taken from the kernel's package, in the order in which they load.
+"""Kernel modules: taken from the kernel's package or folder, in the order in which they load.
 
-A module says itself which others it needs (``depends=`` in its section ``.modinfo``). What the
-package has no module of is built into the kernel.
+A module says itself which others it needs (``depends=`` in its section ``.modinfo``). What there is
+no module of is built into the kernel, or nowhere.
 """
 
 from __future__ import annotations
 
 import contextlib
+import gzip
 import lzma
 import re
 import subprocess
@@ -27,7 +28,7 @@ _DEPENDS = re.compile(rb"(?:^|\0)depends=([A-Za-z0-9_,-]*)\0")
 def module_files(kernel: KernelFiles) -> dict[str, bytes]:
     """Return the kernel's modules that a guest is to have, dependencies first.
 
-    They are kept in the cache, beside the package that they came from.
+    Those of a package are kept in the cache, beside it.
 
     Raises
     ------
@@ -37,7 +38,7 @@ def module_files(kernel: KernelFiles) -> dict[str, bytes]:
     known: dict[str, bytes | None] = {}
     missing = {_plain(name) for name in kernel.modules}
     while missing:
-        known |= _from_package(kernel, missing)
+        known |= _from_folder(kernel.modules_deb, missing) or _from_package(kernel, missing)
         needed = {other for content in known.values() for other in _dependencies(content)}
         missing = needed - set(known)
     ordered: dict[str, bytes] = {}
@@ -69,6 +70,19 @@ def _with_dependencies(name: str, known: dict[str, bytes | None]) -> dict[str, b
     for other in _dependencies(content):
         ordered |= _with_dependencies(other, known)
     return ordered | {name: content}
+
+
+def _from_folder(folder: Path, names: Iterable[str]) -> dict[str, bytes | None]:
+    """Return modules of a user's folder by name; nothing if it is a package."""
+    if folder.is_file():
+        return {}
+    found: dict[str, bytes | None] = dict.fromkeys(names)
+    for path in sorted(folder.rglob("*.ko*")) if folder.is_dir() else ():
+        stem, _, suffix = path.name.partition(".ko")
+        name = _plain(stem)
+        if name in found and path.is_file():
+            found[name] = _decompressed(str(path), suffix, path.read_bytes())
+    return found
 
 
 def _from_package(kernel: KernelFiles, names: Iterable[str]) -> dict[str, bytes | None]:
@@ -117,6 +131,8 @@ def _decompressed(path: str, suffix: str, content: bytes) -> bytes:
         return content
     if suffix == ".xz":
         return lzma.decompress(content)
+    if suffix == ".gz":
+        return gzip.decompress(content)
     raise LabError(f"module {path}: cannot undo the compression {suffix!r}")
 
 

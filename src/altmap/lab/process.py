@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import re
 import shutil
 import socket
 import subprocess
 import tempfile
-from pathlib import Path
 from typing import IO
 
 from altmap.errors import LabError
@@ -19,7 +19,14 @@ from altmap.lab.kernels import HypervisorFiles, KernelFiles
 from altmap.lab.modules import module_files
 from altmap.lab.qemu import Hardware, Payload, Ram, qemu_arguments
 
-__all__ = ("QemuProcess", "check_programs", "missing_programs", "qemu_version")
+__all__ = (
+    "QemuProcess",
+    "check_device",
+    "check_programs",
+    "has_device",
+    "missing_programs",
+    "qemu_version",
+)
 
 _CONSOLE_LINES = 15
 _CONSOLE_BYTES = 1 << 16
@@ -48,10 +55,34 @@ def check_programs(guest: GuestArch) -> None:
 
 def qemu_version(guest: GuestArch) -> str:
     """Return QEMU's own word on its version."""
-    result = subprocess.run(
-        [guest.program, "--version"], capture_output=True, text=True, check=False
-    )
+    return _version(shutil.which(guest.program) or guest.program)
+
+
+@functools.lru_cache
+def _version(program: str) -> str:
+    """Ask once: it does not change, unlike the folders that programs are looked for in."""
+    result = subprocess.run([program, "--version"], capture_output=True, text=True, check=False)
     return result.stdout.partition("\n")[0]
+
+
+def has_device(guest: GuestArch, device: str) -> bool:
+    """Tell whether this QEMU has a device; asked of it, since versions differ."""
+    result = subprocess.run(
+        [guest.program, "-device", "help"], capture_output=True, text=True, check=False
+    )
+    return f'name "{device}"' in result.stdout
+
+
+def check_device(guest: GuestArch, device: str) -> None:
+    """Check that this QEMU has a device.
+
+    Raises
+    ------
+    LabError
+        Naming the device and QEMU's version.
+    """
+    if not has_device(guest, device):
+        raise LabError(f"{qemu_version(guest)} has no {device} for {guest.name}: need a newer one")
 
 
 class QemuProcess:
@@ -87,9 +118,8 @@ class QemuProcess:
         with contextlib.ExitStack() as stack:
             self._console = _anonymous(stack)
             self._complaints = _anonymous(stack)
-            initrd = _anonymous(
-                stack, build_initramfs(kernel.busybox, module_files(kernel), _modules(kernel))
-            )
+            # A guest that has booted elsewhere never reads it; QEMU wants a file all the same.
+            initrd = _anonymous(stack, b"" if incoming else _initramfs(kernel))
             self.shell, guest_shell = _socket_pair(stack)
             self.qmp, guest_qmp = _socket_pair(stack)
             arguments = qemu_arguments(
@@ -167,9 +197,8 @@ class QemuProcess:
             raise LabError(f"guest: {message}", "\n".join(lines[at : at + _CONSOLE_LINES]))
 
 
-def _modules(kernel: KernelFiles) -> Path | None:
-    """Return the folder of a user's own modules; Debian's stay in their package."""
-    return kernel.modules_deb if kernel.modules_deb.is_dir() else None
+def _initramfs(kernel: KernelFiles) -> bytes:
+    return build_initramfs(kernel.busybox, module_files(kernel), kernel.tree)
 
 
 def _anonymous(stack: contextlib.ExitStack, content: bytes = b"") -> IO[bytes]:

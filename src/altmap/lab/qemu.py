@@ -32,7 +32,7 @@ class Hardware:
     node_bytes : tuple of int
         Boot memory of each NUMA node, 0 for a node without; empty for a guest without NUMA.
     ports : int
-        PCI Express ports for devices that are plugged while the guest runs; only q35 needs them.
+        PCI Express ports for devices that are plugged while the guest runs; see ``port_machines``.
     dom0_bytes, dom0_max_bytes : int
         Under Xen, what the first domain has at boot, and its limit or 0; *memory_bytes* is then
         the host's. 0 without Xen.
@@ -144,7 +144,7 @@ def qemu_arguments(
 
 
 def _port(number: int) -> tuple[str, str]:
-    """Return a port of q35 that takes a device while the guest runs."""
+    """Return a port that takes a device while the guest runs."""
     return "-device", f"pcie-root-port,id=port{number},chassis={number},addr={0x10 + number:#x}"
 
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from altmap.errors import LabError
 from altmap.lab.accelerator import remembered_accelerator
 from altmap.lab.guest import CMDLINE, Guest
-from altmap.lab.initramfs import build_initramfs
+from altmap.lab.initramfs import archive
 from altmap.lab.kernels import KernelFiles, cache_folder, disk_errors, locked
 from altmap.lab.modules import module_files
 from altmap.lab.process import qemu_version
@@ -88,7 +88,7 @@ def _key(kernel: KernelFiles, hardware: Hardware, cmdline: str, accelerator: str
         cmdline,
         accelerator,
         qemu_version(hardware.guest),
-        hashlib.sha256(build_initramfs(kernel.busybox, module_files(kernel))).hexdigest(),
+        hashlib.sha256(archive(kernel.busybox, module_files(kernel))).hexdigest(),
     ]
     return hashlib.sha256(json.dumps(what).encode()).hexdigest()[:24]
 

@@ -12,23 +12,25 @@ from typing import Any
 import msgspec
 
 from altmap.errors import InputError, LabError
-from altmap.lab.arches import GuestArch, guest_arch
+from altmap.lab.arches import guest_arch
 from altmap.lab.balloon import Rest, set_balloon_target, wait_for_balloon
 from altmap.lab.capture import capture
 from altmap.lab.dimm import plug_dimm, unplug_dimm
 from altmap.lab.dlpar import plug_by_dlpar, unplug_by_dlpar
 from altmap.lab.guest import Guest
 from altmap.lab.insmod import load_module
-from altmap.lab.kernels import fetch, fetch_xen
-from altmap.lab.process import check_programs, qemu_version
+from altmap.lab.kernels import KernelFiles, fetch, fetch_xen
+from altmap.lab.process import check_device, check_programs, qemu_version
 from altmap.lab.qemu import Hardware
 from altmap.lab.qmp import QemuRefusedError
 from altmap.lab.snapshot import booted
 from altmap.lab.state import write_block_state, write_file
 from altmap.lab.usage import GuestUsage
+from altmap.lab.veto import VETO_MODULE, Vetoes, check_veto
 from altmap.lab.virtio_mem import (
     MODULES,
     VirtioMemState,
+    check_driver,
     plug_virtio_mem,
     resize_virtio_mem,
     wait_until_idle,
@@ -150,7 +152,11 @@ def cmdline_of(machine: Machine) -> str:
 
 
 def run_in_guest(
-    scenario: Scenario, progress: Callable[[str], None], *, watch_writes: bool = False
+    scenario: Scenario,
+    progress: Callable[[str], None],
+    *,
+    watch_writes: bool = False,
+    own: KernelFiles | None = None,
 ) -> tuple[Trace, list[Sysroot]]:
     """Boot a guest for a scenario and run the scenario in it.
 
@@ -166,6 +172,8 @@ def run_in_guest(
         Told what happens next.
     watch_writes : bool
         Note after each step what was written in the first block of each DIMM (x86_64).
+    own : KernelFiles, optional
+        A user's own kernel, instead of Debian's.
 
     Raises
     ------
@@ -176,20 +184,30 @@ def run_in_guest(
     """
     machine = scenario.machine
     release = DEFAULT_RELEASE if machine.release is None else machine.release
-    hardware = replace(hardware_of(machine), ports=_nr_ports(scenario))
+    hardware = hardware_of(machine)
+    hardware = replace(hardware, ports=_nr_ports(scenario, hardware))
     cmdline = cmdline_of(machine)
-    _check_steps(scenario, hardware.guest)
+    _check_steps(scenario, hardware)
     check_programs(hardware.guest)
-    kernel = replace(fetch(release, arch=hardware.arch), modules=modules_of(scenario))
-    progress(f"{scenario.name}: Linux {release} ({hardware.arch}) boots in QEMU")
+    if _plugs(scenario, "virtio-mem"):
+        check_device(hardware.guest, hardware.guest.virtio_mem)
+    kernel = fetch(release, arch=hardware.arch) if own is None else replace(own, tree=None)
+    kernel = replace(kernel, modules=modules_of(scenario))
+    called = f"Linux {release}" if own is None else str(own.vmlinuz)
+    progress(f"{scenario.name}: {called} ({hardware.arch}) boots in QEMU")
     started = (
         Guest(kernel, hardware, cmdline, hypervisor=fetch_xen())
         if machine.platform == "xen"
         else booted(kernel, hardware, cmdline)
     )
     with started as guest:
+        if own is not None:
+            guest.kernel = replace(guest.kernel, release=_running_release(guest))
         for module in kernel.modules:
-            load_module(guest, module, module_parameters(module, machine))
+            if module != VETO_MODULE:
+                load_module(guest, module, module_parameters(module, machine))
+        if _plugs(scenario, "virtio-mem"):
+            check_driver(guest)
         target = LabMachine(guest, watch_writes=watch_writes)
         target.set_tunables(
             SetTunables(
@@ -202,16 +220,31 @@ def run_in_guest(
         return run_scenario(scenario, target, progress), target.sysroots
 
 
-def _nr_ports(scenario: Scenario) -> int:
+def _running_release(guest: Guest) -> str:
+    """Return major and minor number of the kernel that runs, whatever its file is called."""
+    said = guest.run("uname -r").text.strip()
+    match = re.match(r"\d+\.\d+", said)
+    if match is None:
+        raise LabError(f"uname -r: {shorten(ascii(said), 40)}: no release", guest.console())
+    return match[0]
+
+
+def _nr_ports(scenario: Scenario, hardware: Hardware) -> int:
     """Return how many PCI Express ports the guest needs, one for each device that it is to get."""
-    devices = [s for s in scenario.steps if isinstance(s, Plug) and s.driver == "virtio-mem"]
-    return len(devices) if scenario.machine.platform == "q35" else 0
+    needed = hardware.qemu_machine in hardware.guest.port_machines
+    return len(_plugs(scenario, "virtio-mem")) if needed else 0
+
+
+def _plugs(scenario: Scenario, driver: str) -> list[Plug]:
+    """Return the steps that plug such a device."""
+    return [s for s in scenario.steps if isinstance(s, Plug) and s.driver == driver]
 
 
 def modules_of(scenario: Scenario) -> tuple[str, ...]:
-    """Return the modules that the scenario's devices need."""
-    drivers = {step.driver for step in scenario.steps if isinstance(step, Plug)}
-    return MODULES if "virtio-mem" in drivers else ()
+    """Return the modules that the scenario's devices and vetoes need."""
+    vetoes = any(isinstance(step, Veto) for step in scenario.steps)
+    devices = MODULES if _plugs(scenario, "virtio-mem") else ()
+    return (*devices, VETO_MODULE) if vetoes else devices
 
 
 def module_parameters(module: str, machine: Machine) -> str:
@@ -231,9 +264,16 @@ def module_parameters(module: str, machine: Machine) -> str:
     return " ".join(["dyndbg=+p", *(f"{key}={word}" for key, word in words.items() if word)])
 
 
-def _check_steps(scenario: Scenario, guest: GuestArch) -> None:
+def _check_steps(scenario: Scenario, hardware: Hardware) -> None:
     """Refuse before the boot what would be refused after it."""
+    guest = hardware.guest
+    if guest.no_device_node and len(hardware.node_bytes) > 1 and _plugs(scenario, "virtio-mem"):
+        raise InputError(
+            f"virtio-mem with {len(hardware.node_bytes)} nodes: {guest.no_device_node}"
+        )
     for step in scenario.steps:
+        if isinstance(step, Veto):
+            check_veto(step)
         if isinstance(step, Plug) and step.driver == "dimm" and not guest.dimm:
             raise InputError(f"plug {step.id!r}: no DIMM on {guest.name}: {guest.no_dimm}")
         if isinstance(step, Plug) and step.driver == "virtio-mem" and not guest.virtio_mem:
@@ -255,6 +295,7 @@ class LabMachine:
         self._watch_writes = watch_writes
         self._devices: dict[str, tuple[int, int]] = {}
         self._usage = GuestUsage(guest)
+        self._vetoes = Vetoes(guest)
         self._virtio_mem: set[str] = set()
         self.sysroots: list[Sysroot] = []
         self._dimms = guest.hardware.guest.dimm
@@ -303,6 +344,8 @@ class LabMachine:
             If the guest dies or does not answer.
         """
         record = StepRecord(step_name(step), msgspec.to_builtins(step, enc_hook=int), OK)
+        if isinstance(step, Plug | Unplug | Resize):
+            self._vetoes.check_no_partial(step_name(step))
         match step:
             case Plug(driver="dimm"):
                 record.outcome = self._plug(step)
@@ -328,7 +371,7 @@ class LabMachine:
                 number = write_file(self._guest, _SOFT_OFFLINE, hex(step.address))
                 record.outcome = OK if not number else Outcome.refused(number, "", "")
             case Veto():
-                raise InputError("veto: no listener in a guest says no when it is told to")
+                self._vetoes.set(step)
             case Dump():
                 raise InputError("dump: no lab reads one; every page of a guest here is backed")
             case SetTunables():
@@ -465,7 +508,8 @@ class LabMachine:
 
     def _write_states(self, step: Online | Offline, word: str) -> Outcome:
         for block in self._blocks(step):
-            number = write_block_state(self._guest, block, word)
+            with self._vetoes.around(block):
+                number = write_block_state(self._guest, block, word)
             if number == errno.ENOENT:
                 verb = type(step).__name__.lower()
                 raise InputError(f"{verb} memory{block}: there is no such memory block")

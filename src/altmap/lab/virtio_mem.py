@@ -16,6 +16,7 @@ from altmap.lab.qmp import QemuRefusedError
 __all__ = (
     "MODULES",
     "VirtioMemState",
+    "check_driver",
     "plug_virtio_mem",
     "resize_virtio_mem",
     "virtio_mem_state",
@@ -47,6 +48,20 @@ class VirtioMemState:
     size_bytes: int
     plugged_bytes: int
     requested_bytes: int
+
+
+def check_driver(guest: Guest) -> None:
+    """Check that the guest's kernel has the driver, once modules are loaded.
+
+    Raises
+    ------
+    LabError
+        If it has none.
+    """
+    if guest.run("test -d /sys/bus/virtio/drivers/virtio_mem").status:
+        raise LabError(
+            f"this kernel has no virtio-mem driver for {guest.hardware.arch} (CONFIG_VIRTIO_MEM)"
+        )
 
 
 def plug_virtio_mem(
@@ -176,7 +191,7 @@ def _nr_heard(guest: Guest) -> int:
 
 
 def _bus(guest: Guest) -> dict[str, str]:
-    """Return where the next device goes: q35 plugs into ports that were there at boot."""
+    """Return where the next device goes: some machines plug into ports that were there at boot."""
     if not guest.hardware.ports:
         return {}
     devices = guest.qmp.execute("query-memory-devices")

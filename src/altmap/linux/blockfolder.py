@@ -6,10 +6,11 @@ several times as long as to read what is shown.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
@@ -20,7 +21,7 @@ from altmap.linux import memory
 from altmap.linux.memory import Block, MemoryFolder
 from altmap.linux.paths import text_of
 
-__all__ = ("read_blocks",)
+__all__ = ("has_blocks", "read_blocks", "read_total_kib")
 
 T = TypeVar("T")
 
@@ -28,6 +29,7 @@ _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _BLOCK = re.compile("memory(0|[1-9][0-9]{0,14})")
 _NODE = re.compile("node(0|[1-9][0-9]{0,9})")
+_TOTAL = re.compile(rb"MemTotal: +([0-9]{1,20}) kB\n")
 _MOST_BYTES = 4096  # sysfs gives a page at most
 
 
@@ -48,9 +50,12 @@ def read_blocks(root: Path, *, nodes: bool = True, zones: bool = True) -> Memory
     """
     with _opened(root) as folder:
         blocks: dict[int, Block] = {}
+        same: dict[Block, Block] = {}  # most blocks are alike, and one object is enough for them
+        known = _nodes_by_block(folder) if nodes else {}
         for nr in _block_ids(root, folder):
             try:
-                blocks[nr] = _read_block(root, folder, nr, nodes=nodes, zones=zones)
+                block = _read_block(root, folder, nr, known, nodes=nodes, zones=zones)
+                blocks[nr] = same.setdefault(block, block)
             except FileNotFoundError:
                 # Blocks come and go; one without a state that is still there is no block.
                 if os.access(f"memory{nr}", os.F_OK, dir_fd=folder):
@@ -59,6 +64,30 @@ def read_blocks(root: Path, *, nodes: bool = True, zones: bool = True) -> Memory
                     ) from None
         size = _value(root, folder, "block_size_bytes", memory.parse_block_size)
         return MemoryFolder(size, None, blocks)
+
+
+def has_blocks(root: Path) -> bool:
+    """Tell whether :func:`read_blocks` finds the folder below *root*; sos archives have none."""
+    try:
+        with _opened(root):
+            return True
+    except InputError:
+        return False
+
+
+def read_total_kib(root: Path) -> int | None:
+    """Return MemTotal below *root*, ``None`` if there is no ``proc/meminfo``."""
+    try:
+        file = os.open(root / "proc/meminfo", _FILE)
+    except OSError:
+        return None
+    try:
+        if not stat.S_ISREG(os.fstat(file).st_mode):
+            return None
+        match = _TOTAL.match(os.read(file, _MOST_BYTES))
+    finally:
+        os.close(file)
+    return int(match[1]) if match else None
 
 
 @contextmanager
@@ -108,24 +137,52 @@ def _block_ids(root: Path, folder: int) -> list[int]:
     return sorted(ids)
 
 
-def _read_block(root: Path, folder: int, nr: int, *, nodes: bool, zones: bool) -> Block:
+def _read_block(
+    root: Path,
+    folder: int,
+    nr: int,
+    known: Mapping[int, tuple[int, ...]],
+    *,
+    nodes: bool,
+    zones: bool,
+) -> Block:
     name = f"memory{nr}"
     return Block(
         _value(root, folder, f"{name}/state", memory.parse_state),
         None,
         _optional(root, folder, f"{name}/removable", memory.parse_removable),
         _optional(root, folder, f"{name}/valid_zones", memory.parse_zones) if zones else None,
-        _nodes(folder, name) if nodes else (),
+        (known.get(nr) or _nodes(folder, name)) if nodes else (),
     )
 
 
-def _nodes(folder: int, name: str) -> tuple[int, ...]:
-    inner = os.open(name, _FOLDER, dir_fd=folder)
+def _nodes_by_block(folder: int) -> dict[int, tuple[int, ...]]:
+    """Return the nodes that link to a block, from the nodes' folders: a few lists, not one each."""
+    found: dict[int, tuple[int, ...]] = {}
+    with contextlib.suppress(OSError), _folder("../node", folder) as above:
+        matches = map(_NODE.fullmatch, os.listdir(above))  # noqa: PTH208  # a descriptor
+        for node in sorted(int(match[1]) for match in matches if match):
+            with _folder(f"node{node}", above) as inner:
+                for name in os.listdir(inner):  # noqa: PTH208
+                    if match := _BLOCK.fullmatch(name):
+                        nr = int(match[1])
+                        found[nr] = (*found.get(nr, ()), node)
+    return found
+
+
+@contextmanager
+def _folder(name: str, above: int) -> Iterator[int]:
+    folder = os.open(name, _FOLDER, dir_fd=above)
     try:
+        yield folder
+    finally:
+        os.close(folder)
+
+
+def _nodes(folder: int, name: str) -> tuple[int, ...]:
+    with _folder(name, folder) as inner:
         matches = map(_NODE.fullmatch, os.listdir(inner))  # noqa: PTH208  # a descriptor
         return tuple(sorted(int(match[1]) for match in matches if match))
-    finally:
-        os.close(inner)
 
 
 def _optional(root: Path, folder: int, path: str, parse: Callable[[str], T]) -> T | None:

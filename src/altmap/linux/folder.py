@@ -6,14 +6,19 @@ import errno
 import os
 import stat
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from altmap.errors import AltmapError, InputError
 from altmap.linux.intake import Intake
 from altmap.linux.paths import check_tree, is_configuration, leads_on, matters
 
-__all__ = ("read", "write")
+__all__ = ("find_cgroups", "read", "write")
+
+_MOST_CGROUPS = 1 << 20
+_CGROUP_FOLDERS = ("sys/fs/cgroup", "sys/fs/cgroup/memory")
+#: Of kernfs; a folder that was copied has another.
+_ROOT_INODE = 1
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -21,18 +26,18 @@ _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _GONE = (errno.ENOENT, errno.ENODEV, errno.ENXIO)
 
 
-def read(source: Path) -> Intake:
+def read(source: Path, skips: frozenset[str] = frozenset()) -> Intake:
     """Return what matters of the folder, which may be ``/`` of this machine.
 
     Only real folders are entered, so no link is ever followed. What may not be read is listed in
-    ``unreadable``.
+    ``unreadable``; files that *skips* names are left out.
 
     Raises
     ------
     InputError
         If a link leaves the folder, or something else than files, folders and links is there.
     """
-    intake = Intake(str(source))
+    intake = Intake(str(source), skips)
     try:
         root = os.open(source, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
@@ -83,7 +88,7 @@ def _read_folder(intake: Intake, folder: int, prefix: str) -> None:
         names = sorted(entry.name for entry in entries)
     for name in names:
         path = prefix + name
-        if not (matters(path) or leads_on(path)):
+        if not (matters(path) or leads_on(path)) or path in intake.skips:
             continue
         intake.count(path)
         try:
@@ -164,3 +169,38 @@ def _fill(files: Mapping[str, bytes], links: Mapping[str, str], draft: Path) -> 
             file.write(content)
     for path, destination in links.items():
         os.symlink(destination, f"{base}/{path}")  # noqa: PTH211  # as above
+
+
+def find_cgroups(root: Path) -> list[tuple[int, str]]:
+    """Return inode and path of each cgroup that accounts memory, below a machine's root.
+
+    No link is followed. A copy of the folders has other inodes, so that it says nothing.
+
+    Raises
+    ------
+    InputError
+        If there are more than a million.
+    """
+    for name in reversed(_CGROUP_FOLDERS):
+        top = root / name
+        try:
+            if top.is_symlink() or top.stat().st_ino != _ROOT_INODE:
+                continue
+            if not (top / "cgroup.procs").is_file():
+                continue
+        except OSError:
+            continue
+        return list(_walk(top))
+    return []
+
+
+def _walk(top: Path) -> Iterator[tuple[int, str]]:
+    base = str(top)
+    for number, (folder, _, _) in enumerate(os.walk(base)):
+        if number == _MOST_CGROUPS:
+            raise InputError(f"{top}: need at most {_MOST_CGROUPS} cgroups")
+        try:
+            inode = os.stat(folder, follow_symlinks=False).st_ino  # noqa: PTH116
+        except OSError:
+            continue  # ended meanwhile
+        yield inode, folder[len(base) :] or "/"

@@ -7,8 +7,7 @@ from collections.abc import Callable, Iterator
 from altmap.errors import InputError
 from altmap.linux import kpageflags
 from altmap.linux.paths import (
-    KPAGEFLAGS,
-    KPAGEFLAGS_RUNS,
+    PAGE_RUNS,
     check_link,
     check_tree,
     is_configuration,
@@ -40,10 +39,13 @@ class Intake:
         As in :class:`altmap.linux.sysroot.Sysroot`.
     unreadable : list of str
         Paths that are there but could not be read.
+    skips : frozenset of str
+        Paths that are not asked for.
     """
 
-    def __init__(self, source: str) -> None:
+    def __init__(self, source: str, skips: frozenset[str] = frozenset()) -> None:
         self.source = source
+        self.skips = skips
         self.files: dict[str, bytes] = {}
         self.links: dict[str, str] = {}
         self.unreadable: list[str] = []
@@ -75,8 +77,8 @@ class Intake:
 
     def file(self, path: str, read: Callable[[int], bytes]) -> None:
         """Take in a file's content; *read* returns the next bytes, empty at the end."""
-        if path == KPAGEFLAGS:
-            path, content = KPAGEFLAGS_RUNS, self._read_runs(read)
+        if path in PAGE_RUNS:
+            path, content = PAGE_RUNS[path], self._read_runs(path, read)
         else:
             content = b"".join(self._chunks(path, read, _CHUNK, MAX_FILE_BYTES))
         self._require_new(path)
@@ -92,14 +94,14 @@ class Intake:
         except InputError as error:
             raise InputError(f"{self.source}: member {error}") from error
 
-    def _read_runs(self, read: Callable[[int], bytes]) -> bytes:
-        chunks = self._chunks(KPAGEFLAGS, read, _RAW_CHUNK, MAX_RAW_BYTES)
+    def _read_runs(self, path: str, read: Callable[[int], bytes]) -> bytes:
+        chunks = self._chunks(path, read, _RAW_CHUNK, MAX_RAW_BYTES)
         try:
             return kpageflags.render(kpageflags.parse_raw(chunks)).encode()
         except InputError as error:
             if str(error).startswith(self.source):
                 raise
-            raise self.error(KPAGEFLAGS, str(error)) from error
+            raise self.error(path, str(error)) from error
 
     def _chunks(
         self, path: str, read: Callable[[int], bytes], nr_bytes: int, limit: int

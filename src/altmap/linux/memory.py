@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from functools import partial
 
 from altmap.errors import InputError
+from altmap.linux import lsmem
 from altmap.linux.lines import Line
+from altmap.linux.paths import is_lsmem
 from altmap.linux.sysroot import Sysroot
 
 __all__ = (
@@ -64,19 +66,40 @@ class MemoryFolder:
 
 
 def parse(sysroot: Sysroot) -> MemoryFolder | None:
-    """Return what the folder says, ``None`` if the sysroot has no memory blocks at all."""
+    """Return what the folder says, ``None`` if the sysroot has no memory blocks at all.
+
+    Without the folder, what lsmem printed stands for it, as in an archive of sos.
+    """
     ids = _block_ids(sysroot)
     size_bytes = sysroot.parse(f"{ROOT}/block_size_bytes", parse_block_size)
     if size_bytes is None:
         if ids:
             raise InputError(f"{ROOT}/block_size_bytes: need this file beside memory blocks")
-        return None
+        return _parse_lsmem(sysroot)
     nodes = _nodes_by_block(sysroot)
     return MemoryFolder(
         size_bytes,
         sysroot.parse(f"{ROOT}/auto_online_blocks", _parse_word),
         {nr: _parse_block(sysroot, nr, nodes.get(nr, set())) for nr in ids},
     )
+
+
+def _parse_lsmem(sysroot: Sysroot) -> MemoryFolder | None:
+    path = next(filter(is_lsmem, sysroot.files), None)
+    rows = sysroot.parse(path, lsmem.parse) if path is not None else None
+    if path is None or not rows:
+        return None
+    size = rows[0].block_size_bytes
+    if size & (size - 1):
+        raise InputError(f"{path}: blocks of {size} bytes: need a power of two")
+    blocks: dict[int, Block] = {}
+    for row in rows:
+        if row.state not in _STATES:
+            raise InputError(f"{path}: {row.state[:80]!r}: need one of {', '.join(_STATES)}")
+        nodes = () if row.node is None else (row.node,)
+        block = Block(row.state, None, row.removable, row.zones, nodes)
+        blocks |= dict.fromkeys(range(row.first, row.last + 1), block)
+    return MemoryFolder(size, None, blocks)
 
 
 def render(folder: MemoryFolder) -> Sysroot:
@@ -104,7 +127,7 @@ def owns(path: str, folder: MemoryFolder) -> bool:
     """
     if path in (f"{ROOT}/block_size_bytes", f"{ROOT}/auto_online_blocks"):
         return path.endswith("size_bytes") or folder.auto_online_blocks is not None
-    if _BACK_LINK.fullmatch(path):
+    if _BACK_LINK.fullmatch(path) or is_lsmem(path):
         return True
     match = _BLOCK_PATH.fullmatch(path)
     if match is None:

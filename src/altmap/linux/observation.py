@@ -17,6 +17,7 @@ from altmap.linux import (
     meminfo,
     memory,
     node,
+    pageuse,
     parameters,
     version,
     vmstat,
@@ -27,7 +28,7 @@ from altmap.linux.iomem import Resource
 from altmap.linux.kpageflags import PageRun
 from altmap.linux.memory import Block, MemoryFolder
 from altmap.linux.node import NodeFolder
-from altmap.linux.paths import KPAGEFLAGS, KPAGEFLAGS_RUNS
+from altmap.linux.paths import KPAGEFLAGS, PAGE_RUNS, PAGE_USES
 from altmap.linux.sysroot import Sysroot
 from altmap.linux.xen import BalloonFolder
 from altmap.linux.zoneinfo import ZoneInfo
@@ -66,6 +67,11 @@ class Observation:
         In file order; nesting by depth.
     kpageflags : tuple of PageRun or None
         Ascending, without gaps from pfn 0 to the end of the file.
+    kpagecount, kpagecgroup : tuple of PageRun or None
+        How often processes map a page, and the inode of the cgroup it is charged to, in the place
+        of the flags.
+    cgroups : dict
+        Paths of cgroups by inode.
     memory : MemoryFolder or None
     nodes : NodeFolder or None
     parameters : dict
@@ -83,6 +89,9 @@ class Observation:
     buddyinfo: dict[tuple[int, str], tuple[int, ...]] | None = None
     iomem: tuple[Resource, ...] | None = None
     kpageflags: tuple[PageRun, ...] | None = None
+    kpagecount: tuple[PageRun, ...] | None = None
+    kpagecgroup: tuple[PageRun, ...] | None = None
+    cgroups: dict[int, str] = field(default_factory=dict)
     memory: MemoryFolder | None = None
     nodes: NodeFolder | None = None
     parameters: dict[str, str] = field(default_factory=dict)
@@ -106,7 +115,10 @@ class Observation:
             zoneinfo=sysroot.parse("proc/zoneinfo", zoneinfo.parse),
             buddyinfo=sysroot.parse("proc/buddyinfo", buddyinfo.parse),
             iomem=sysroot.parse("proc/iomem", iomem.parse),
-            kpageflags=_read_kpageflags(sysroot),
+            kpageflags=_read_runs(sysroot, KPAGEFLAGS),
+            kpagecount=_read_runs(sysroot, PAGE_USES[0]),
+            kpagecgroup=_read_runs(sysroot, PAGE_USES[1]),
+            cgroups=sysroot.parse("proc/kpagecgroup.names", pageuse.parse_cgroups) or {},
             memory=memory.parse(sysroot),
             nodes=node.parse(sysroot),
             parameters=parameters.parse(sysroot),
@@ -139,6 +151,7 @@ class Observation:
         )
 
 
+_PAGE_FILES = frozenset((*PAGE_RUNS, *PAGE_RUNS.values(), "proc/kpagecgroup.names"))
 _PATHS = {
     "version": "proc/version",
     "cmdline": "proc/cmdline",
@@ -158,11 +171,11 @@ def _parse_line(text: str) -> str:
     return text.removesuffix("\n")
 
 
-def _read_kpageflags(sysroot: Sysroot) -> tuple[PageRun, ...] | None:
-    raw = sysroot.files.get(KPAGEFLAGS)
-    if KPAGEFLAGS_RUNS in sysroot.files or raw is None:
-        return sysroot.parse(KPAGEFLAGS_RUNS, kpageflags.parse)
-    return sysroot.parse(KPAGEFLAGS, lambda _: kpageflags.parse_raw([raw]))
+def _read_runs(sysroot: Sysroot, path: str) -> tuple[PageRun, ...] | None:
+    raw = sysroot.files.get(path)
+    if PAGE_RUNS[path] in sysroot.files or raw is None:
+        return sysroot.parse(PAGE_RUNS[path], kpageflags.parse)
+    return sysroot.parse(path, lambda _: kpageflags.parse_raw([raw]))
 
 
 def _rendered_files(seen: Observation) -> Iterator[tuple[str, str]]:
@@ -181,7 +194,7 @@ def _rendered_files(seen: Observation) -> Iterator[tuple[str, str]]:
     if seen.iomem is not None:
         yield "proc/iomem", iomem.render(seen.iomem)
     if seen.kpageflags is not None:
-        yield KPAGEFLAGS_RUNS, kpageflags.render(seen.kpageflags)
+        yield PAGE_RUNS[KPAGEFLAGS], kpageflags.render(seen.kpageflags)
 
 
 def _rendered_folders(seen: Observation) -> Iterator[Sysroot]:
@@ -196,8 +209,8 @@ def _rendered_folders(seen: Observation) -> Iterator[Sysroot]:
 
 def _owns(seen: Observation, path: str) -> bool:
     """Tell whether the observation replaces what a base has at *path*."""
-    if path in (KPAGEFLAGS, KPAGEFLAGS_RUNS):
-        return seen.kpageflags is not None
+    if path in _PAGE_FILES:
+        return seen.kpageflags is not None  # who uses pages is dropped: it would no longer be true
     return bool(
         (seen.memory is not None and memory.owns(path, seen.memory))
         or (seen.nodes is not None and node.owns(path, seen.nodes))

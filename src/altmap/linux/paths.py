@@ -10,9 +10,12 @@ from altmap.errors import InputError
 __all__ = (
     "KPAGEFLAGS",
     "KPAGEFLAGS_RUNS",
+    "PAGE_RUNS",
+    "PAGE_USES",
     "check_link",
     "check_tree",
     "is_configuration",
+    "is_lsmem",
     "leads_on",
     "matters",
     "normalise",
@@ -21,14 +24,19 @@ __all__ = (
 
 KPAGEFLAGS = "proc/kpageflags"
 KPAGEFLAGS_RUNS = "proc/kpageflags.runs"
+#: Files that say who uses each page; few questions need them.
+PAGE_USES = ("proc/kpagecount", "proc/kpagecgroup")
+#: The kernel's files with a word for each page frame, and what they are kept as.
+PAGE_RUNS = {path: f"{path}.runs" for path in (KPAGEFLAGS, *PAGE_USES)}
 
 _FILES = frozenset(
     {
         "proc/buddyinfo",
         "proc/cmdline",
         "proc/iomem",
-        "proc/kpageflags",
-        "proc/kpageflags.runs",
+        "proc/kpagecgroup.names",
+        *PAGE_RUNS,
+        *PAGE_RUNS.values(),
         "proc/meminfo",
         "proc/pagetypeinfo",
         "proc/sys/kernel/arch",
@@ -62,6 +70,9 @@ _RULES_FOLDERS = (
 )
 _RULES = re.compile(f"(?:{'|'.join(_RULES_FOLDERS)})/[^/]*(?:mem|hotadd|redhat)[^/]*[.]rules")
 _CONFIGURATION = re.compile("(?:etc|lib|run|usr)(?:/|$)")
+#: What sos has instead of the folder of memory blocks: a command's output, named after it.
+_LSMEM_FOLDER = "sos_commands/memory"
+_LSMEM = re.compile(rf"{_LSMEM_FOLDER}/lsmem_-a_[A-Za-z0-9_.,+-]*")
 _INSIDE = re.compile(f"(?:{'|'.join(_FOLDERS)})/.")
 # Of every device in sysfs; they say nothing about memory.
 _NEVER = re.compile(r"/(?:driver|power|subsystem|uevent)(?:/|$)")
@@ -72,8 +83,8 @@ def _parents(path: str) -> list[str]:
     return ["/".join(parts[:n]) for n in range(1, len(parts))]
 
 
-_ABOVE = frozenset((*_FOLDERS, *_RULES_FOLDERS)).union(
-    *map(_parents, (*_FILES, *_FOLDERS, *_RULES_FOLDERS))
+_ABOVE = frozenset((*_FOLDERS, *_RULES_FOLDERS, _LSMEM_FOLDER)).union(
+    *map(_parents, (*_FILES, *_FOLDERS, *_RULES_FOLDERS, _LSMEM_FOLDER))
 )
 
 
@@ -81,7 +92,12 @@ def matters(path: str) -> bool:
     """Tell whether a sysroot keeps the file or symbolic link at *path*."""
     if path in _FILES or (_INSIDE.match(path) and not _NEVER.search(path)):
         return True
-    return bool(_RULES.fullmatch(path))
+    return bool(_RULES.fullmatch(path)) or is_lsmem(path)
+
+
+def is_lsmem(path: str) -> bool:
+    """Tell whether *path* is what lsmem printed, as an archive of sos holds it."""
+    return bool(_LSMEM.fullmatch(path))
 
 
 def is_configuration(path: str) -> bool:

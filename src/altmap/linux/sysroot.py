@@ -9,11 +9,13 @@ from typing import TypeVar
 
 from altmap.errors import InputError
 from altmap.linux import archive, folder
-from altmap.linux.paths import text_of
+from altmap.linux.pageuse import render_cgroups
+from altmap.linux.paths import PAGE_USES, text_of
 
 __all__ = ("Sysroot",)
 
 T = TypeVar("T")
+_CGROUPS = "proc/kpagecgroup.names"
 
 
 @dataclass(slots=True)
@@ -35,11 +37,18 @@ class Sysroot:
     unreadable: tuple[str, ...] = ()
 
     @classmethod
-    def read(cls, source: Path) -> Sysroot:
+    def read(cls, source: Path, *, uses: bool = False) -> Sysroot:
         """Return the sysroot in a folder (``/`` is this machine) or a tar archive.
 
         Files that say nothing about memory are left out. Everything may lie below one leading
         folder. ``proc/kpageflags`` is kept as ``proc/kpageflags.runs``.
+
+        Parameters
+        ----------
+        source : Path
+        uses : bool
+            Read from a machine also who uses each page (``proc/kpagecount``,
+            ``proc/kpagecgroup``), which takes as long again.
 
         Raises
         ------
@@ -51,7 +60,12 @@ class Sysroot:
             is_folder = source.is_dir()
         except OSError as error:
             raise InputError(f"{source}: {error.strerror}") from error
-        taken = folder.read(source) if is_folder else archive.read(source)
+        if not is_folder:
+            taken = archive.read(source)
+        else:
+            taken = folder.read(source, frozenset() if uses else frozenset(PAGE_USES))
+            if uses and (found := folder.find_cgroups(source)):
+                taken.files[_CGROUPS] = render_cgroups(found).encode()
         return cls(taken.files, taken.links, tuple(taken.unreadable))
 
     def write(self, target: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -17,6 +18,7 @@ _LEFT = ("RANGE",)
 _WIDTH_HINTS = {"SIZE": 5}
 
 
+@lru_cache(maxsize=256)
 def human_size(size_bytes: int) -> str:
     """Return a size as lsmem does: one letter, rounded to one decimal.
 
@@ -84,13 +86,14 @@ def rows_json(
 ) -> str:
     """Return rows as lsmem's object ``memory``, with schema and sums beside it."""
     block, online, offline = _sums(memory)
+    keys = {name.lower(): name for name in columns}
     made = {
         "schema": "altmap-ls",
         "version": 1,
         "block_size_bytes": block,
         "online_bytes": online,
         "offline_bytes": offline,
-        "memory": [{name.lower(): _json(row, name, exact) for name in columns} for row in rows],
+        "memory": [{key: _json(row, name, exact) for key, name in keys.items()} for row in rows],
     }
     return msgspec.json.format(msgspec.json.encode(made), indent=2).decode() + "\n"
 

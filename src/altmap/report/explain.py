@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from altmap.host.errnos import Reason
 from altmap.host.explain import BlockExplanation, worst
+from altmap.host.uses import Owner
 from altmap.report.text import printable
 
 __all__ = ("block_text", "errno_text")
+
+_MOST_OWNERS = 4
 
 
 def block_text(found: BlockExplanation, width: int = 100) -> str:
@@ -23,13 +26,28 @@ def block_text(found: BlockExplanation, width: int = 100) -> str:
             _wrap(f"{blocker.certainty:8} {blocker.name}: {pages}{blocker.what}", width, "  ")
         )
         lines.extend(_wrap(f"rule: {blocker.errno} by {blocker.function}", width, "           "))
+        if blocker.owners:
+            lines.extend(_wrap(f"charged to: {_owners(blocker.owners)}", width, "           "))
         lines.extend(_wrap(f"helps: {blocker.cure}", width, "           "))
     if found.free_nr_pages is not None:
         text = f"{found.free_nr_pages} pages are free, {found.moving_nr_pages} in use would move"
-        lines.append(f"  {text}, {found.room_nr_pages} are free elsewhere for them")
+        lines.extend(
+            _wrap(f"{text}, {found.room_nr_pages} are free elsewhere for them", width, "  ")
+        )
+    if found.moving_nr_pages and found.mapped_nr_pages is not None:
+        text = f"of those that would move, processes map {found.mapped_nr_pages}"
+        owners = f"; charged to: {_owners(found.owners)}" if found.owners else ""
+        lines.extend(_wrap(text + owners, width, "  "))
     for note in found.notes:
         lines.extend(_wrap(f"note: {note}", width, "  "))
     return "\n".join(map(str.rstrip, lines)) + "\n"
+
+
+def _owners(owners: Sequence[Owner]) -> str:
+    shown = [f"{owner.cgroup} ({owner.nr_pages} pages)" for owner in owners[:_MOST_OWNERS]]
+    if len(owners) > _MOST_OWNERS:
+        shown.append(f"{len(owners) - _MOST_OWNERS} more")
+    return printable(", ".join(shown))
 
 
 def _heading(found: BlockExplanation) -> str:
@@ -61,6 +79,8 @@ def _verdict(found: BlockExplanation) -> str:
             )
         case "offline already":
             return "offline already"
+        case "unknown" if deciding is not None and deciding.errno == "EINTR":
+            return "offline may never end: EINTR by offline_pages on a signal"
         case "unknown":
             return "offline may be refused: what is known does not decide it"
     return "offline meets nothing that the files show"

@@ -55,7 +55,7 @@ def _kind(step: PlanStep) -> tuple[str, str | None, str | None, str]:
 
 def _prediction(step: PlanStep, width: int) -> Iterator[str]:
     if step.by == "platform":
-        yield "    by the platform: no file of this machine does it"
+        yield from _wrap(f"by {step.who or 'the platform'}", width, "    ")
     made = step.prediction
     if made is None:
         yield "    no prediction"
