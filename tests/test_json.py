@@ -27,6 +27,7 @@ PRINTED = {
     "claims C13 --json": "altmap-claims",
     "bugs B8 --json": "altmap-bugs",
     "sweep GRID -o OUT/swept --limit 2 -j 1 --no-charts --json": "altmap-sweep-summary",
+    "explore books --json": "altmap-exploration-result",
 }
 
 

@@ -90,10 +90,8 @@ class Footprints(Generic[T]):
     def _put(self, touched: frozenset[int], state: tuple[int, ...], result: T) -> None:
         cells = tuple(sorted(touched & self._varying.cells))
         pick = picker(cells)
-        for known, _, found in self._tables:
-            if known == cells:
-                break
-        else:
+        found = next((table for known, _, table in self._tables if known == cells), None)
+        if found is None:
             found = {}
             self._tables.append((cells, pick, found))
             self._touched[cells] = []
