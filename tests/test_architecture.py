@@ -147,7 +147,7 @@ def test_the_page_names_the_rooms_with_effects():
         | HOST_EDGES
         | SWEEP_EDGES
         | (EXPLORE_EDGES - {"__init__"})
-        | {"linux", "report", "host", "sweep"}
+        | {"linux", "report", "host", "sweep", "explore"}
     )
 
 

@@ -90,7 +90,8 @@ def _explore(args: argparse.Namespace) -> int:
     result = _search(args, space, [rule.name for rule in rules])
     for found in result.found:
         confirm(exploration, rules, found)
-    files = _write(args.output, exploration, result)
+    written = _write(args.output, exploration, result)
+    files = {rule: str(path) for rule, path in written.items()}
     if args.json:
         print(json.dumps(result_json(exploration, rules, result, files), indent=1))
     else:

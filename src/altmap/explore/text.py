@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -32,7 +31,7 @@ def exploration_text(
     exploration: Exploration,
     rules: Sequence[Rule],
     result: Result,
-    files: dict[str, Path],
+    files: Mapping[str, str],
 ) -> str:
     """Return the broken rules with their shortest sequences, and how far the search went."""
     lines = [exploration.description or exploration.name, ""]
@@ -91,7 +90,7 @@ def step_words(step: Step) -> str:
 
 
 def result_json(
-    exploration: Exploration, rules: Sequence[Rule], result: Result, files: dict[str, Path]
+    exploration: Exploration, rules: Sequence[Rule], result: Result, files: Mapping[str, str]
 ) -> dict[str, Any]:
     """Return the result as plain tables."""
     broken, bounds = {found.rule for found in result.found}, exploration.bounds
@@ -106,7 +105,7 @@ def result_json(
                 "rule": found.rule,
                 "why": found.why,
                 "steps": [msgspec.to_builtins(step, enc_hook=_plain) for step in found.steps],
-                "file": None if found.rule not in files else str(files[found.rule]),
+                "file": files.get(found.rule),
             }
             for found in result.found
         ],
