@@ -172,6 +172,15 @@ class PfnSet:
         return made
 
     @classmethod
+    def of_runs(cls, runs: Iterable[tuple[int, int]]) -> PfnSet:
+        """Return the union of many runs, each its first pfn and its number of pages."""
+        made = cls()
+        add_range = made._bits.add_range
+        for start, nr_pages in runs:
+            add_range(start, start + nr_pages)
+        return made
+
+    @classmethod
     def _wrap(cls, bits: BitMap64) -> PfnSet:
         made = cls.__new__(cls)
         made._bits = bits

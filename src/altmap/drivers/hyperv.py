@@ -217,7 +217,7 @@ class HypervBalloon:
                 BalloonResponse(
                     trans_id=self._next_id(),
                     more_pages=self.state is State.BALLOON_UP,
-                    ranges=tuple(PageRange(start, unit) for start in units),
+                    ranges=tuple([PageRange(start, unit) for start in units]),
                 )
             )
 

@@ -310,7 +310,7 @@ class HypervHost(Driver):
         pages = PfnSet()
         for answer in self._tell(BalloonRequest(trans_id=self._next_id(), num_pages=num_pages)):
             assert isinstance(answer, BalloonResponse)
-            pages |= PfnSet(PfnRange(r.start_page, r.end_page) for r in answer.ranges)
+            pages |= PfnSet.of_runs(answer.ranges)
         self.removed |= pages
         self.devices.backing.backed -= pages
         return len(pages)

@@ -11,7 +11,7 @@ import struct
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from enum import IntEnum
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 from altmap.errors import InputError
 
@@ -70,9 +70,11 @@ class MessageType(IntEnum):
     INFO_MESSAGE = 12
 
 
-@dataclass(frozen=True, slots=True)
-class PageRange:
-    """``union dm_mem_page_range``: 40 bits of the first page, 24 bits of their number."""
+class PageRange(NamedTuple):
+    """``union dm_mem_page_range``: 40 bits of the first page, 24 bits of their number.
+
+    A tuple, since a balloon's answer has hundreds.
+    """
 
     start_page: int
     page_cnt: int
@@ -481,6 +483,8 @@ def _field(name: str, value: object) -> str:
             return ""
         case bool():
             return f"{name}={int(value)}"
+        case PageRange():
+            return f"{name}={value}"
         case tuple():
             nr_pages = sum(item.page_cnt for item in value)
             few = " ".join(map(str, value[:2])) + (" …" if len(value) > 2 else "")
@@ -530,21 +534,22 @@ def _check_range(item: PageRange) -> None:
 
 
 def _pack_ranges(ranges: tuple[PageRange, ...]) -> bytes:
-    words = []
-    for item in ranges:
-        start = _bits("start_page", item.start_page, _START_BITS)
-        words.append(start | _bits("page_cnt", item.page_cnt, _COUNT_BITS) << _START_BITS)
-        _check_range(item)
+    for start, count in ranges:
+        if start < 0 or not 0 <= count < 1 << _COUNT_BITS or start + count > 1 << _START_BITS:
+            _bits("start_page", start, _START_BITS)
+            _bits("page_cnt", count, _COUNT_BITS)
+            _check_range(PageRange(start, count))
+    words = [start | count << _START_BITS for start, count in ranges]
     return struct.pack(f"<{len(words)}Q", *words)
 
 
 def _unpack_ranges(name: str, count: int, body: bytes) -> tuple[PageRange, ...]:
     if count * 8 != len(body):
         raise MessageError(f"{name}: range_count {count}: there are {len(body)} bytes of ranges")
-    ranges = tuple(
-        PageRange(word & (1 << _START_BITS) - 1, word >> _START_BITS)
-        for word in struct.unpack(f"<{count}Q", body)
-    )
-    for item in ranges:
-        _check_range(item)
+    most, mask = 1 << _START_BITS, (1 << _START_BITS) - 1
+    words = struct.unpack(f"<{count}Q", body)
+    ranges = tuple([PageRange(word & mask, word >> _START_BITS) for word in words])
+    for start, nr_pages in ranges:
+        if start + nr_pages > most:
+            _check_range(PageRange(start, nr_pages))
     return ranges

@@ -77,6 +77,7 @@ def processes(nr_workers: int) -> Pool:
 def _begin() -> None:
     """Leave an interrupt to the parent, and end with it whichever way it ends."""
     gc.freeze()  # what is imported by now stays; no collection need look at it
+    gc.set_threshold(100_000, 50, 50)  # machines are trees, which go without the collector
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
     assert parent is not None  # a worker has one
