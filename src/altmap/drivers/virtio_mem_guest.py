@@ -26,6 +26,10 @@ _RETRY_SECONDS, _MOST_RETRY_SECONDS = 50, 300
 #: The main loop tries again at once on EAGAIN, which a config change causes; more is a device that
 #: says no for ever.
 _MOST_ROUNDS = 64
+_FUNCTIONS = {
+    RequestType.PLUG: "virtio_mem_send_plug_request",
+    RequestType.UNPLUG: "virtio_mem_send_unplug_request",
+}
 #: What each response to a request is to the driver, by the type of both; else ENOMEM.
 _ERRNO = {
     (RequestType.PLUG, ResponseType.NACK): "EAGAIN",
@@ -220,7 +224,7 @@ class VirtioMemGuest:
         return self._send_change(RequestType.UNPLUG, pfns)
 
     def _send_change(self, kind: RequestType, pfns: PfnRange) -> Outcome:
-        function = f"virtio_mem_send_{kind.name.lower()}_request"
+        function = _FUNCTIONS[kind]
         if self.config_changed:
             return refused("EAGAIN", function, "the config changed")
         address, size = (number * self.page_size_bytes for number in (pfns.start, len(pfns)))
@@ -240,23 +244,24 @@ class VirtioMemGuest:
         return outcome
 
     def _send(self, request: Request, pfns: PfnRange, function: str) -> Outcome:
-        raw = request.encode()
-        page = self.page_size_bytes
-        asked = f"{request.type.name} {pfns.start * page:#x} - {pfns.end * page - 1:#x}"
-        self.kernel.note("driver", GUEST_TO_HOST + asked, pfns, function, raw)
+        raw, kernel = request.encode(), self.kernel
+        if kernel.tells:
+            asked = self._asked(request, pfns)
+            kernel.note("driver", GUEST_TO_HOST + asked, pfns, function, raw)
         answer = self.device.handle(raw)
         response = Response.decode(answer)
-        self.kernel.note(
-            "driver",
-            HOST_TO_GUEST + response.type.name,
-            None,
-            "virtio_mem_handle_response",
-            answer,
-        )
+        if kernel.tells:
+            answered = HOST_TO_GUEST + response.type.name
+            kernel.note("driver", answered, None, "virtio_mem_handle_response", answer)
         if response.type is ResponseType.ACK:
             return OK
+        asked = self._asked(request, pfns)
         errno = _ERRNO.get((request.type, response.type), "ENOMEM")
         return refused(errno, function, f"{asked} was answered with {response.type.name}")
+
+    def _asked(self, request: Request, pfns: PfnRange) -> str:
+        page = self.page_size_bytes
+        return f"{request.type.name} {pfns.start * page:#x} - {pfns.end * page - 1:#x}"
 
     # --- what modes share ------------------------------------------------------------------
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 from enum import IntEnum, IntFlag
+from functools import lru_cache
 
 from altmap.errors import InputError
 
@@ -214,8 +215,8 @@ class Response:
         """Return the 10 bytes."""
         return _RESPONSE.pack(self.type, self.state)
 
-    @classmethod
-    def decode(cls, raw: bytes) -> Response:
+    @staticmethod
+    def decode(raw: bytes) -> Response:
         """Return the response that 10 bytes hold.
 
         Raises
@@ -223,13 +224,18 @@ class Response:
         InputError
             If there are more or fewer, or the type or state is unknown.
         """
-        number, state = _RESPONSE.unpack(_of_size("response", raw, _RESPONSE))
-        kind, plugged = _RESPONSE_TYPES.get(number), _STATES.get(state)
-        if kind is None:
-            raise InputError(f"response type {number}: need one of {_names(ResponseType)}")
-        if plugged is None:
-            raise InputError(f"response state {state}: need one of {_names(State)}")
-        return cls(kind, plugged)
+        return _response_of(raw)
+
+
+@lru_cache(maxsize=64)  # there are a dozen, and they come by the million
+def _response_of(raw: bytes) -> Response:
+    number, state = _RESPONSE.unpack(_of_size("response", raw, _RESPONSE))
+    kind, plugged = _RESPONSE_TYPES.get(number), _STATES.get(state)
+    if kind is None:
+        raise InputError(f"response type {number}: need one of {_names(ResponseType)}")
+    if plugged is None:
+        raise InputError(f"response state {state}: need one of {_names(State)}")
+    return Response(kind, plugged)
 
 
 def _of_size(what: str, raw: bytes, layout: struct.Struct) -> bytes:

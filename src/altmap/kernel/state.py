@@ -249,6 +249,8 @@ class Kernel:
         Watermarks follow the rule; off for a machine whose own start shows that it has others.
     events : list of Event
         What happened since the list was last taken.
+    tells : bool
+        Events are recorded; off where only the end counts.
     """
 
     arch: Arch
@@ -299,6 +301,7 @@ class Kernel:
     changed_blocks: PfnSet = field(default_factory=PfnSet)
     computes_watermarks: bool = True
     events: list[Event] = field(default_factory=list)
+    tells: bool = True
 
     # --- what is derived -------------------------------------------------------------------
 
@@ -501,7 +504,9 @@ class Kernel:
         *,
         doubt: str = "",
     ) -> None:
-        """Record an event; with a doubt it is likely rather than certain."""
+        """Record an event, if somebody wants to know; with a doubt it is likely, not certain."""
+        if not self.tells:
+            return
         certainty: Certainty = "likely" if doubt else "certain"
         self.events.append(Event(kind, text, pfns, function, certainty, doubt, message))
 
@@ -518,7 +523,8 @@ class Kernel:
         ):
             return None
         function = "node_notify" if action.startswith("NODE_") else "memory_notify"
-        self.note("notified", f"{action} for {pfns}", pfns, function)
+        if self.tells:
+            self.note("notified", f"{action} for {pfns}", pfns, function)
         hosted = self.self_hosted.count(pfns)
         veto = self.notifier.call(Notification(action, pfns, node, hosted))
         if veto is not None:
@@ -541,7 +547,8 @@ class Kernel:
         if not len(pfns):
             return
         fault: Fault | None = self.judge(Touch(access, pfns, function, what))
-        self.note(access, f"{function} {access}s {what}", pfns, function)
+        if self.tells:
+            self.note(access, f"{function} {access}s {what}", pfns, function)
         if fault is not None:
             raise KernelFault(fault)
 

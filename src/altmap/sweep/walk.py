@@ -51,6 +51,7 @@ class _Run:
     @classmethod
     def boot(cls, scenario: Scenario) -> _Run:
         machine = ModelMachine.start(scenario.machine, pages=False)
+        machine.kernel.tells = False  # no row tells what happened on the way
         return cls(machine, Look.of(machine.kernel))
 
     def perform(self, scenario: Scenario, depth: int) -> None:
@@ -61,7 +62,6 @@ class _Run:
             except InputError as error:
                 at = len(self.records)
                 raise InputError(f"steps[{at}] {step_name(step)}: {error}") from error
-            record.events = []  # no row tells them, and they would be put away with the machine
             self.records.append(record)
 
 
