@@ -81,10 +81,8 @@ class Cells:
             if not _hangs_alone(getattr(first[index], attribute), first)
         ]
         self.is_woven = frozenset(self.woven)
-        self._devices = self.names.index("devices.by_id")
+        self.devices = self.names.index("devices.by_id")
         self.additions = self.names.index("kernel.additions")
-        #: Cells that count as touched when one is.
-        self.along = {self._devices: self.additions}
         self._digests: dict[Any, int] = {}
         self._frozen: dict[int, tuple[Any, bytes]] = {}
         self.origin = self.snapshot(machine)
@@ -100,7 +98,7 @@ class Cells:
         """
         told: dict[int, Any] = {}
         numbers = [self._number(copy.look(place), told) for place in self.places]
-        numbers[self._devices] = self._number_of_devices(copy)
+        numbers[self.devices] = self._number_of_devices(copy)
         return tuple(numbers)
 
     def changes(self, copy: WorkingCopy, values: tuple[int, ...]) -> dict[int, int]:
@@ -120,12 +118,10 @@ class Cells:
         for cell in cells:
             place = self.places[cell]
             was, now = base.look(place), copy.look(place)
-            if now is was or not (now or was):
-                continue  # the same, or both empty
-            if type(now) is PfnSet and type(was) is PfnSet and now.is_copy_of(was):
+            if now is was or _plainly_equal(now, was):
                 continue
             number = (
-                self._number_of_devices(copy) if cell == self._devices else self._number(now, told)
+                self._number_of_devices(copy) if cell == self.devices else self._number(now, told)
             )
             if number != values[cell]:
                 found[cell] = number
@@ -141,7 +137,7 @@ class Cells:
         """
         additions = copy.look(self.places[self.additions])
         told: dict[int, Any] = {id(add): ("add", add.pfns.start) for add in additions}
-        return self._number(copy.look(self.places[self._devices]), told)
+        return self._number(copy.look(self.places[self.devices]), told)
 
     def _number(self, value: Any, told: dict[int, Any]) -> int:
         content = self._token(value, told)
@@ -198,6 +194,15 @@ class Cells:
         else:
             told[id(value)] = made
         return made
+
+
+def _plainly_equal(now: Any, was: Any) -> bool:
+    """Tell quickly whether two contents are equal; false also where that takes a closer look."""
+    if type(now) is not type(was):
+        return False
+    if type(now) is PfnSet:
+        return now.is_copy_of(was)
+    return type(now) in (dict, list) and not now and not was
 
 
 def _lasting(machine: ModelMachine) -> list[tuple[str, Any]]:
@@ -293,8 +298,8 @@ class WorkingCopy:
         if cell is None:
             return [] if type(found) is list else found.copy() if type(found) is PfnSet else found
         self.touched.add(cell)
-        if cell in self.cells.along:
-            self.touched.add(self.cells.along[cell])
+        if cell == self.cells.devices:
+            self.touched.add(self.cells.additions)  # see Cells._number_of_devices
         if type(found) in _CONSTANT:
             return found
         if cell not in self.cells.is_woven:

@@ -122,9 +122,16 @@ class Share:
         for values, key, pairs in states:
             if key not in self._seen:
                 self._seen[key] = self.owner(values)
-                state = State(values, key, _way(pairs))
-                self.space.meet(state)
-                self._add(state, report)
+                self._add(self._met(values, key, pairs), report)
+
+    def _met(self, values: tuple[int, ...], key: int, pairs: Iterable[tuple[int, int]]) -> State:
+        """Return a state that comes from elsewhere."""
+        state = State(values, key, _way(pairs))
+        self.space.meet(state)
+        return state
+
+    def _is_mine(self, owner: int) -> bool:
+        return owner % self._nr_processes == self._index
 
     def _add(self, state: State, report: Report) -> None:
         self._waiting.append(state)
@@ -139,7 +146,7 @@ class Share:
     def expand(self, limits: Limits, report: Report) -> None:
         """Try every step in every waiting state; what is new waits for the next level."""
         space, seen = self.space, self._seen
-        mine, nr_processes = self._index, self._nr_processes
+        nr_processes = self._nr_processes
         level, self._waiting = self._waiting, []
         outgoing: list[dict[int, State]] = [{} for _ in range(nr_processes)]
         for position, state in enumerate(level):
@@ -161,7 +168,7 @@ class Share:
                 new = space.after(state, number, effect)
                 owner = self.owner(new.values)
                 seen[key] = owner
-                if owner % nr_processes == mine:
+                if self._is_mine(owner):
                     self._add(new, report)
                 else:
                     outgoing[owner % nr_processes][key] = new
@@ -184,20 +191,17 @@ class Share:
 
     def keep(self) -> Kept:
         """Return what another run needs to go on from here."""
-        mine = self._nr_processes
-        seen = {k: o for k, o in self._seen.items() if o % mine == self._index}
+        seen = {key: owner for key, owner in self._seen.items() if self._is_mine(owner)}
         return Kept(seen, [carried(state) for state in self._waiting], self.space.steps)
 
     def go_on(self, kept: Kept) -> None:
         """Take one's share of what an earlier run has left."""
         self.space.know(kept.steps)
         self._seen.update(kept.seen)
-        self._nr_owned = sum(o % self._nr_processes == self._index for o in kept.seen.values())
+        self._nr_owned = sum(map(self._is_mine, kept.seen.values()))
         for values, key, pairs in kept.waiting:
-            if self.owner(values) % self._nr_processes == self._index:
-                state = State(values, key, _way(pairs))
-                self.space.meet(state)
-                self._waiting.append(state)
+            if self._is_mine(self.owner(values)):
+                self._waiting.append(self._met(values, key, pairs))
 
 
 def carried(state: State) -> Carried:
