@@ -153,3 +153,10 @@ def test_what_differs_once_is_told_and_what_differs_twice_is_different(monkeypat
     assert once.why.startswith("the first of two runs: different, 02-unplug-dimm1 proc/meminfo")
     assert twice.verdict == "different"
     assert twice.why.startswith("a known cause (its source): 02-unplug-dimm1")
+
+
+def test_cases_nested_beyond_all_limits_are_one_line(tmp_path):
+    path = tmp_path / "deep.toml"
+    path.write_text("a = " + "[" * 100_000)
+    with pytest.raises(InputError, match=r"^cases .*deep\.toml: not TOML: "):
+        read_cases(path)

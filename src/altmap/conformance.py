@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import threading
-import tomllib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -19,7 +18,7 @@ from altmap.errors import AltmapError, InputError, LabError
 from altmap.lab.target import run_in_guest
 from altmap.release import DEFAULT_RELEASE
 from altmap.runner import scenario_sha256
-from altmap.scenario import Plug, Scenario, load_scenario
+from altmap.scenario import Plug, Scenario, load_scenario, read_toml
 from altmap.verify import compare_with_trace
 
 __all__ = ("Case", "Row", "conform", "conformance_page", "read_cases")
@@ -97,11 +96,8 @@ def read_cases(path: Path) -> list[Case]:
         Naming the file, the place in it and the rule.
     """
     try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
-        return msgspec.convert(data, _Cases).case
-    except OSError as error:
-        raise InputError(f"cases {path}: {error.strerror}") from error
-    except (ValueError, msgspec.ValidationError) as error:
+        return msgspec.convert(read_toml(path), _Cases).case
+    except (InputError, msgspec.ValidationError) as error:
         raise InputError(f"cases {path}: {error}") from error
 
 

@@ -48,6 +48,7 @@ __all__ = (
     "load_scenario",
     "parse_scenario",
     "part_of",
+    "read_toml",
     "scenario_toml",
     "selected_blocks",
     "set_machine_keys",
@@ -313,13 +314,7 @@ def load_scenario(path: Path, settings: Sequence[str] = ()) -> Scenario:
         Naming the file, the place in it, and the rule.
     """
     try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"scenario {path}: {error.strerror or error}") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"scenario {path}: not UTF-8 text") from error
-    try:
-        return parse_scenario(text, path.stem, settings)
+        return parse_scenario(_read_text(path), path.stem, settings)
     except InputError as error:
         raise InputError(f"scenario {path}: {error}") from error
 
@@ -340,14 +335,38 @@ def parse_scenario(text: str, name: str, settings: Sequence[str] = ()) -> Scenar
     InputError
         Naming the place in the text, and the rule.
     """
-    try:
-        data = tomllib.loads(text)
-    except (ValueError, RecursionError) as error:
-        # tomllib lets Python's own limits (digits of a number, nesting) through.
-        raise InputError(f"not TOML: {error}") from error
+    data = _parse_toml(text)
     data.setdefault("name", name)
     set_machine_keys(data, settings)
     return build_scenario(data)
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Return the tables of a TOML file, a scenario's or another.
+
+    Raises
+    ------
+    InputError
+        Why it cannot be read, without its name: the caller knows what the file is to be.
+    """
+    return _parse_toml(_read_text(path))
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise InputError(str(error.strerror or error)) from error
+    except UnicodeDecodeError as error:
+        raise InputError("not UTF-8 text") from error
+
+
+def _parse_toml(text: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text)
+    except (ValueError, RecursionError) as error:
+        # tomllib lets Python's own limits (digits of a number, nesting) through.
+        raise InputError(f"not TOML: {error}") from error
 
 
 def build_scenario(data: dict[str, Any]) -> Scenario:

@@ -535,3 +535,10 @@ def test_every_column_is_documented():
     )
     rows = [line.split("|")[1].strip(" `") for line in page.splitlines() if line.startswith("| `")]
     assert [name for name in rows if name in COLUMNS] == list(COLUMNS)
+
+
+def test_a_trace_nested_beyond_all_limits_is_one_line(tmp_path):
+    path = tmp_path / "deep.toml"
+    path.write_text("a = " + "[" * 100_000)
+    with pytest.raises(InputError, match=r"^trace .*deep\.toml: not TOML: "):
+        read_trace(path)

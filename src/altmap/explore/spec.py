@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from altmap.scenario import (
     build_scenario,
     check_machine,
     decode_value,
+    read_toml,
     set_machine_keys,
 )
 
@@ -128,13 +128,8 @@ def load_exploration(path: Path, settings: Sequence[str] = ()) -> Exploration:
         Naming the file, the place in it, and the rule.
     """
     try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"exploration {path}: {error.strerror or error}") from error
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"exploration {path}: not TOML: {error}") from error
-    data.setdefault("name", path.stem)
-    try:
+        data = read_toml(path)
+        data.setdefault("name", path.stem)
         set_machine_keys(data, settings)
         made: Exploration = msgspec.convert(data, Exploration, dec_hook=decode_value)
         _check(made)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import datetime
 import io
-import tomllib
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -17,6 +16,7 @@ from altmap.arch import arch_named
 from altmap.errors import InputError
 from altmap.pfn import format_size, parse_size
 from altmap.release import release_for
+from altmap.scenario import read_toml
 from altmap.sweep.requests import DRIVERS
 
 __all__ = ("Member", "Resize", "csv_text", "members", "read_trace")
@@ -154,7 +154,10 @@ def _parquet(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def _toml(path: Path) -> Iterator[dict[str, Any]]:
-    data = tomllib.loads(path.read_text(encoding="utf-8"))
+    try:
+        data = read_toml(path)
+    except InputError as error:
+        raise ValueError(str(error)) from error
     lines = data.pop("requests", None)
     if data or not isinstance(lines, list) or not all(isinstance(each, dict) for each in lines):
         raise ValueError("need tables [[requests]] and nothing else")

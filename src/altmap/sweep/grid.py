@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import prod
@@ -18,7 +17,7 @@ from altmap.kernel.accounting import policy_named
 from altmap.pfn import parse_size
 from altmap.policies import load_policy
 from altmap.release import release_for
-from altmap.scenario import Machine, build_scenario, decode_value
+from altmap.scenario import Machine, build_scenario, decode_value, read_toml
 from altmap.sweep.example import example_fleet
 from altmap.sweep.fleet import Member, Resize, members, read_trace
 from altmap.sweep.requests import BACKINGS, DRIVERS, Requests, boot_bytes, fulfil
@@ -280,15 +279,14 @@ def load_grid(path: Path, *, seed: int | None = None, policies: Sequence[str] = 
         Naming the file, the place in it, and the rule.
     """
     try:
-        text = path.read_text(encoding="utf-8")
-        file = msgspec.convert(tomllib.loads(text), _File)
+        file = msgspec.convert(read_toml(path), _File)
         if policies:
             file.machine["policy"] = [load_policy(name).name for name in policies]
         modules = tuple(name for name in policies if ":" in name)
         return replace(_grid(file, path, seed), modules=modules)
     except OSError as error:
         raise InputError(f"grid {path}: {error.strerror or error}") from error
-    except (ValueError, RecursionError, InputError) as error:
+    except (ValueError, InputError) as error:
         raise InputError(f"grid {path}: {error}") from error
 
 
