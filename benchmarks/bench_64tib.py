@@ -31,7 +31,7 @@ import time
 from pathlib import Path
 
 from altmap.errors import AltmapError
-from altmap.machine import ModelMachine
+from altmap.model.machine import ModelMachine
 from altmap.scenario import Machine, Plug, Size
 
 RUNS = 5

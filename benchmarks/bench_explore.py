@@ -33,7 +33,7 @@ from altmap.explore.search import Result, search
 from altmap.explore.space import Space
 from altmap.explore.spec import Exploration, load_exploration
 from altmap.explore.workers import workers
-from altmap.machine import ModelMachine
+from altmap.model.machine import ModelMachine
 
 TARGET_RATE, TARGET_HYPOTHESIS, TARGET_TWO = 20_000, 10, 1.8
 EXAMPLES, STEPS = 40, 50

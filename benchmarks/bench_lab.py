@@ -32,7 +32,6 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from altmap.conformance import read_cases
 from altmap.errors import AltmapError, LabError
 from altmap.lab import Guest, Hardware, capture, fetch
 from altmap.lab.accelerator import TCG
@@ -40,6 +39,7 @@ from altmap.lab.kernels import KernelFiles
 from altmap.lab.snapshot import booted
 from altmap.lab.target import run_in_guest
 from altmap.scenario import Scenario, load_scenario
+from altmap.verify.conformance import read_cases
 
 RELEASE, RUNS, NR_SCENARIOS, GUESTS = "6.12", 3, 20, 2
 HERE = Path(__file__).parents[1]

@@ -23,7 +23,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from altmap.machine import predict
+from altmap.model.machine import predict
 from altmap.scenario import load_scenario
 
 RUNS = 9

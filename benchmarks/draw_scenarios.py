@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from altmap.errors import InputError
-from altmap.machine import ModelMachine
+from altmap.model.machine import ModelMachine
 from altmap.scenario import Scenario, parse_scenario
 
 RELEASES = {"x86_64": ("6.1", "6.12", "7.3"), "ppc64le": ("6.12",), "ppc64le-64k": ("6.1", "6.12")}

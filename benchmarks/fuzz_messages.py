@@ -13,7 +13,7 @@ import sys
 import time
 from collections import Counter
 
-from altmap.drivers.hyperv_messages import (
+from altmap.model.drivers.hyperv_messages import (
     BalloonRequest,
     BalloonResponse,
     CapabilitiesReport,

@@ -16,18 +16,19 @@ from collections.abc import Iterable, Iterator
 from itertools import groupby
 from pathlib import Path
 
-from altmap import bugs, claims, drivers
-from altmap.bugs.text import bugs_page
-from altmap.claims.matrix import matrix, matrix_page
-from altmap.claims.text import claims_page
-from altmap.cli import command_line
-from altmap.drivers.record import DriverRecord
+from altmap.cli.main import command_line
 from altmap.linux.kpageflags import flag_names
-from altmap.machine import predict
-from altmap.release import RELEASES, Release
+from altmap.model import drivers
+from altmap.model.drivers.facts import DriverRecord
+from altmap.model.machine import predict
+from altmap.model.releases import RELEASES, Release
 from altmap.report.page import groups
 from altmap.report.picture import svg
 from altmap.scenario import load_scenario
+from altmap.studies import bugs, claims
+from altmap.studies.bugs.text import bugs_page
+from altmap.studies.claims.matrix import matrix, matrix_page
+from altmap.studies.claims.text import claims_page
 
 PAGE = Path(__file__).with_name("releases.md")
 CLAIMS_PAGE = Path(__file__).with_name("claims.md")
@@ -53,8 +54,8 @@ _ABOUT = ("name", "confirmed", "sources")
 _HEAD = """\
 # Releases
 
-What each release does, as the model has it: the records of `src/altmap/release.py`. This page is
-made from them by `python docs/generate.py`, so change the records, not the page.
+What each release does, as the model has it: the records of `src/altmap/model/releases.py`. This
+page is made from them by `python docs/generate.py`, so change the records, not the page.
 [architecture.md](architecture.md) says how rules use them, and
 [CONTRIBUTING.md](../CONTRIBUTING.md#adding-a-release) how to add one.
 
@@ -185,7 +186,7 @@ def drivers_page() -> str:
 def driver_records() -> list[DriverRecord]:
     """Return the record of every driver's module, by name."""
     modules = [
-        importlib.import_module(f"altmap.drivers.{info.name}")
+        importlib.import_module(f"altmap.model.drivers.{info.name}")
         for info in pkgutil.iter_modules(drivers.__path__)
     ]
     found = [module.RECORD for module in modules if hasattr(module, "RECORD")]

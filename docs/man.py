@@ -16,7 +16,7 @@ from pathlib import Path
 import shtab
 
 from altmap import __version__
-from altmap.cli import command_line
+from altmap.cli.main import command_line
 
 #: Commands that change a machine.
 ACTING = ("altmap apply",)

@@ -6,9 +6,9 @@ Run it beside the rule as merged::
            --policy opt-in --policy examples.every_driver:EveryDriver
 """
 
-from altmap.arch import Arch
-from altmap.kernel.memmap import AddRequest, Memmap, memmap_on_memory_nr_pages
-from altmap.release import Release
+from altmap.model.arch import Arch
+from altmap.model.kernel.memmap import AddRequest, Memmap, memmap_on_memory_nr_pages
+from altmap.model.releases import Release
 
 
 class EveryDriver:

@@ -1,4 +1,4 @@
-"""The import rules that ``docs/architecture.md`` states, read off the code."""
+"""The rules that ``docs/architecture.md`` states, read off the code."""
 
 import ast
 import re
@@ -12,34 +12,40 @@ PAGE = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
 MODULES = sorted(SOURCE.rglob("*.py"))
 TREES = {path: ast.parse(path.read_text(encoding="utf-8")) for path in MODULES}
 
-#: Where effects live, as the page says: rooms, and modules of ``linux``.
-EDGES = {
-    *("lab", "export", "saved", "sources", "output", "progress", "cli", "cli_host", "cli_sweep"),
-    *("cli_explore", "cli_watch", "scenario", "policies", "recording", "verify", "conformance"),
-}
-LINUX_EDGES = {"sysroot", "folder", "blockfolder", "archive", "shapes"}
-REPORT_EDGES = {"assets"}
-HOST_EDGES = {"journal", "prometheus", "transport", "uevents", "watch"}
-EXPLORE_EDGES = {"__init__", "checkpoint", "rules", "search", "share", "spec", "workers"}
-SWEEP_EDGES = {"fleet", "grid", "pool", "store", "files", "walk"}
-MODEL = {"machine", "kernel", "adopt", "boot", "observe", "platform", "drivers"}
-
-#: Modules of the standard library through which a program reaches the world outside.
+#: Modules of the standard library with effects, by the word that a docstring declares them with.
 EFFECTS = {
-    *("asyncio", "ctypes", "fcntl", "multiprocessing", "signal", "subprocess", "threading"),
-    *("bz2", "gzip", "lzma", "tarfile", "zipfile", "zlib"),
-    *("glob", "importlib", "io", "os", "pathlib", "shutil", "sys", "tempfile"),
-    *("datetime", "locale", "logging", "platform", "random", "secrets", "select", "time", "uuid"),
-    *("getpass", "http", "socket", "urllib"),
+    "archives": {"bz2", "gzip", "lzma", "tarfile", "zipfile", "zlib"},
+    "clock": {"datetime", "time"},
+    "environment": {"getpass", "locale", "os", "platform"},
+    "files": {"fcntl", "glob", "io", "os", "pathlib", "resources", "shutil", "tempfile"},
+    "imports": {"importlib"},
+    "network": {"http", "select", "socket", "urllib"},
+    "processes": {
+        "asyncio",
+        "ctypes",
+        "multiprocessing",
+        "os",
+        "signal",
+        "subprocess",
+        "threading",
+    },
+    "randomness": {"random", "secrets", "uuid"},
+    "terminal": {"logging", "sys"},
 }
-CALLS = {"open", "print", "input", "exec", "eval", "breakpoint", "__import__"}
-METHODS = {"read_text", "read_bytes", "write_text", "write_bytes", "mkdir", "unlink", "getenv"}
+CALLS = {
+    "files": {"open"},
+    "imports": {"exec", "eval", "__import__"},
+    "terminal": {"print", "input", "breakpoint"},
+}
+METHODS = {
+    "environment": {"getenv"},
+    "files": {"read_text", "read_bytes", "write_text", "write_bytes", "mkdir", "unlink"},
+}
 
 
-def room(path):
-    """Return the room of a module: its folder, or its name at the top."""
-    parts = path.relative_to(SOURCE).with_suffix("").parts
-    return parts[0]
+def package(path):
+    """Return the row of a module: its folder, or its name at the top."""
+    return path.relative_to(SOURCE).with_suffix("").parts[0]
 
 
 def imported(tree):
@@ -53,107 +59,147 @@ def imported(tree):
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-def ours(path):
-    """Return the other rooms that a module imports from."""
+def ours(path, below=()):
+    """Return the names that a module imports below a package of ours, each without its own.
+
+    *below* is the package, such as ``("model",)``; names are those of its folders and modules.
+    """
+    home = SOURCE.joinpath(*below)
+    depth = len(below)
     found = set()
     for name in imported(TREES[path]):
-        top, _, rest = name.partition(".")
-        if top != "altmap":
+        parts = name.split(".")
+        if parts[: depth + 1] != ["altmap", *below] or len(parts) < depth + 2:
             continue
-        first = rest.split(".")[0]
-        known = (SOURCE / first).is_dir() or (SOURCE / f"{first}.py").is_file()
-        if first and known:
-            found.add(first)
-        elif first:
-            found.add("__init__")  # a name of the package itself
-    return found - {room(path)}
+        first = parts[depth + 1]
+        known = (home / first).is_dir() or (home / f"{first}.py").is_file()
+        found.add(first if known else "__init__")
+    own = path.relative_to(SOURCE).with_suffix("").parts
+    return found - {own[depth]} if own[:depth] == below else found
 
 
 def stated():
-    """Return the page's table: room to the rooms it imports, in the page's order."""
-    table = re.search(r"\| room \|.*\n\|[-|]+\n((?:\|.*\n)+)", PAGE)[1]
+    """Return the page's table: package to the packages it imports, in the page's order."""
+    table = re.search(r"\| package \|.*\n\|[-|]+\n((?:\|.*\n)+)", PAGE)[1]
     rows = [[cell.strip() for cell in row.strip("|").split("|")] for row in table.splitlines()]
     return {name.strip("`"): set(re.findall(r"`(\w+)`", imports)) for name, _, imports in rows}
 
 
-ROOMS = stated()
-ACTUAL = {name: set().union(*(ours(p) for p in MODULES if room(p) == name)) for name in ROOMS}
+STATED = stated()
+ACTUAL = {
+    name: set().union(*(ours(p) for p in MODULES if package(p) == name)) - {"__init__"}
+    for name in STATED
+}
+
+#: The parts of ``model``, each importing only from those before it.
+MODEL = (
+    *("arch", "releases", "kernel", "policies", "platform", "boot", "adopt", "observe"),
+    *("drivers", "workload", "machine"),
+)
 
 
 def test_every_module_has_a_row():
-    rooms = {room(path) for path in MODULES}
-    assert rooms == set(ROOMS), "docs/architecture.md: the table of rooms is not the code's"
+    rows = {package(path) for path in MODULES} - {"__init__", "__main__"}
+    assert rows == set(STATED), "docs/architecture.md: the table of packages is not the code's"
 
 
-@pytest.mark.parametrize("name", ROOMS)
-def test_a_room_imports_what_its_row_says(name):
-    assert ACTUAL[name] == ROOMS[name], f"docs/architecture.md: row {name!r}"
+@pytest.mark.parametrize("name", STATED)
+def test_a_package_imports_what_its_row_says(name):
+    assert ACTUAL[name] == STATED[name], f"docs/architecture.md: row {name!r}"
 
 
 def test_imports_go_one_way():
     above = set()
-    for name, imports in ROOMS.items():
-        assert imports <= above, f"{name} imports a room below it"
+    for name, imports in STATED.items():
+        assert imports <= above, f"{name} imports a row below it"
         above.add(name)
 
 
-def test_the_kernel_knows_no_driver_platform_or_lab():
-    assert not ACTUAL["kernel"] & {"drivers", "platform", "lab", "machine", "scenario", "linux"}
+def test_the_model_is_built_from_the_kernel_up():
+    parts = {path.relative_to(SOURCE / "model").with_suffix("").parts[0] for path in model()}
+    assert parts - {"__init__"} == set(MODEL)
+    for path in model():
+        part = path.relative_to(SOURCE / "model").with_suffix("").parts[0]
+        if part != "__init__":
+            later = set(MODEL[MODEL.index(part) + 1 :])
+            assert not ours(path, ("model",)) & later, f"{path} imports a later part"
+
+
+def model():
+    return [path for path in MODULES if package(path) == "model"]
+
+
+def in_kernel():
+    return [path for path in model() if path.is_relative_to(SOURCE / "model/kernel")]
+
+
+def test_the_kernel_knows_no_scenario_and_no_files():
+    for path in in_kernel():
+        assert ours(path) <= {"errors", "model", "pfn", "trace", "units"}, path
+        assert ours(path, ("model",)) <= {"arch", "kernel", "releases"}, path
 
 
 def test_linux_knows_no_kernel():
-    assert ACTUAL["linux"] <= {"errors"}
+    assert ACTUAL["linux"] <= {"errors", "units"}
 
 
-def test_lab_and_model_meet_in_verify_only():
-    assert not ACTUAL["lab"] & MODEL
-    assert not any("lab" in ACTUAL[name] for name in MODEL)
-    both = {name for name in ROOMS if {"lab", "machine"} <= ACTUAL[name]}
+def test_lab_and_model_meet_where_they_are_compared_only():
+    assert "model" not in ACTUAL["lab"]
+    assert "lab" not in ACTUAL["model"]
+    both = {name for name in STATED if {"lab", "model"} <= ACTUAL[name]}
     assert both == {"verify", "cli"}  # the command line runs either
 
 
-def test_nothing_imports_cli_but_main():
-    assert {name for name in ROOMS if "cli" in ACTUAL[name]} == {"__main__"}
+def test_nothing_imports_the_commands():
+    assert not {name for name in STATED if "cli" in ACTUAL[name]}
 
 
-PURE = [
-    path
-    for path in MODULES
-    if room(path) not in {*EDGES, "__main__"}
-    and not (room(path) == "linux" and path.stem in LINUX_EDGES)
-    and not (room(path) == "report" and path.stem in REPORT_EDGES)
-    and not (room(path) == "host" and path.stem in HOST_EDGES)
-    and not (room(path) == "sweep" and path.stem in SWEEP_EDGES)
-    and not (room(path) == "explore" and path.stem in EXPLORE_EDGES)
-]
+def declared(path):
+    """Return the effects that a module's docstring declares in its last line."""
+    doc = ast.get_docstring(TREES[path]) or ""
+    found = re.search(r"^Effects: ([a-z, ]+)\.\Z", doc, re.MULTILINE)
+    return set(found[1].split(", ")) if found else set()
 
 
-@pytest.mark.parametrize("path", PURE, ids=lambda path: str(path.relative_to(SOURCE)))
-def test_the_core_has_no_effects(path):
+def used(path):
+    """Yield, for each use of something with effects, the words that may declare it."""
     tree = TREES[path]
-    # A room of ours may be called platform.
-    assert not {n.split(".")[0] for n in imported(tree)} & EFFECTS
+    modules = {
+        name.replace("importlib.resources", "resources").split(".")[0] for name in imported(tree)
+    }
     calls = [node.func for node in ast.walk(tree) if isinstance(node, ast.Call)]
-    assert not {func.id for func in calls if isinstance(func, ast.Name)} & CALLS
-    assert not {func.attr for func in calls if isinstance(func, ast.Attribute)} & METHODS
+    names = {func.id for func in calls if isinstance(func, ast.Name)}
+    attributes = {func.attr for func in calls if isinstance(func, ast.Attribute)}
+    for found, known in ((modules, EFFECTS), (names, CALLS), (attributes, METHODS)):
+        for one in found:
+            words = {word for word, members in known.items() if one in members}
+            if words:
+                yield one, words
 
 
-def test_the_page_names_the_rooms_with_effects():
-    (sentence,) = re.findall(r"The core has no effects:.*?Time, chance", PAGE, re.DOTALL)
-    assert set(re.findall(r"`(\w+)`", sentence)) == (
-        EDGES
-        | LINUX_EDGES
-        | REPORT_EDGES
-        | HOST_EDGES
-        | SWEEP_EDGES
-        | (EXPLORE_EDGES - {"__init__"})
-        | {"linux", "report", "host", "sweep", "explore"}
-    )
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(SOURCE)))
+def test_a_module_declares_its_effects(path):
+    words = declared(path)
+    assert words <= set(EFFECTS), f"need some of {', '.join(EFFECTS)}"
+    uses = dict(used(path))
+    for what, any_of in uses.items():
+        assert words & any_of, f"{path}: {what} needs 'Effects: ...' in the docstring"
+    unused = words - set().union(*uses.values())
+    assert not unused, f"{path} declares {unused} and has none"
+
+
+@pytest.mark.parametrize("name", ["errors", "pfn", "compare", "trace"])
+def test_the_core_has_no_effects(name):
+    assert not any(declared(path) for path in MODULES if package(path) == name)
+
+
+def test_the_model_has_no_effects_but_the_import_of_a_users_policy():
+    assert {path.stem for path in model() if declared(path)} == {"policies"}
 
 
 @pytest.mark.parametrize(
     "path",
-    [path for path in MODULES if room(path) in ("kernel", "drivers", "platform")],
+    [path for path in model() if path.stem != "releases"],
     ids=lambda path: str(path.relative_to(SOURCE)),
 )
 def test_rules_ask_for_behaviours_and_compare_no_versions(path):

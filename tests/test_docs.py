@@ -16,14 +16,15 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from altmap import cli, scenario
-from altmap.arch import ARCHES
-from altmap.kernel.accounting import ACCOUNTINGS, POLICIES
-from altmap.kernel.defects import DEFECTS
+from altmap import scenario
+from altmap.cli import main as cli
 from altmap.linux.observation import Observation
 from altmap.linux.sysroot import Sysroot
-from altmap.machine import predict
-from altmap.release import RELEASES, Release
+from altmap.model.arch import ARCHES
+from altmap.model.kernel.accounting import ACCOUNTINGS, POLICIES
+from altmap.model.kernel.defects import DEFECTS
+from altmap.model.machine import predict
+from altmap.model.releases import RELEASES, Release
 from altmap.report.states import STATES
 
 ROOT = Path(__file__).parents[1]
@@ -196,7 +197,7 @@ def folder(tmp_path, monkeypatch):
     """A folder with the examples, from which the project's own files are seen."""
     # A policy of a user's own extends the search path and the table of policies.
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr("altmap.policies._OURS", [])
+    monkeypatch.setattr("altmap.model.policies._OURS", [])
     for name, text in EXAMPLES.items():
         (tmp_path / name).write_text(text, encoding="utf-8")
     for name in ("scenarios", "tests", "examples"):

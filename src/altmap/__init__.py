@@ -1,7 +1,7 @@
 """Predict, verify and explain Linux memory hotplug.
 
-Start with :mod:`altmap.scenario` (what to do), :mod:`altmap.machine` (the model that does it) and
-:mod:`altmap.trace` (what happened).
+Start with :mod:`altmap.scenario` (what to do), :mod:`altmap.model.machine` (the model that does it)
+and :mod:`altmap.trace` (what happened).
 """
 
 __all__ = ("__version__",)

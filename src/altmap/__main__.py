@@ -1,5 +1,5 @@
 """``python -m altmap``: the same as the command ``altmap``."""
 
-from altmap.cli import main
+from altmap.cli.main import main
 
 raise SystemExit(main())

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from altmap.compare import compare
-from altmap.machine import predict
+from altmap.model.machine import predict
 from altmap.report.page import page
 from altmap.scenario import load_scenario
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from altmap.cli import main
+from altmap.cli.main import main
 from altmap.explore import built_in, built_in_names
 from altmap.explore.rules import RULES
 from altmap.explore.spec import Bounds, Operations

@@ -8,7 +8,7 @@ from altmap.explore.rules import rules_named
 from altmap.explore.search import search
 from altmap.explore.space import Space
 from altmap.explore.spec import load_exploration
-from altmap.machine import predict
+from altmap.model.machine import predict
 from altmap.scenario import parse_scenario, step_name
 
 

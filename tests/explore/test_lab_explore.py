@@ -2,7 +2,7 @@
 
 import pytest
 
-from altmap.cli import main
+from altmap.cli.main import main
 
 
 @pytest.mark.lab

@@ -12,7 +12,7 @@ from altmap.explore.search import Local, search
 from altmap.explore.share import Share
 from altmap.explore.space import Space, State, numbers_of
 from altmap.explore.spec import load_exploration
-from altmap.machine import ModelMachine
+from altmap.model.machine import ModelMachine
 from altmap.scenario import Machine, Offline, Online, Plug, SetTunables, Size, Unplug, Veto
 
 CASES = [

@@ -1,7 +1,7 @@
 """A machine to apply plans to: the model behind a transport, where tests can interfere."""
 
 from altmap.linux.observation import Observation
-from altmap.machine import ModelMachine
+from altmap.model.machine import ModelMachine
 from altmap.scenario import Machine, Offline, Online, SetTunables
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from modelled import Crash, ModelledFiles
 
-from altmap.cli import main
+from altmap.cli.main import main
 from altmap.errors import InputError
 from altmap.host.apply import Result, apply_plan, differences_from, resume, roll_back
 from altmap.host.guard import hypervisor_of

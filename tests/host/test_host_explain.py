@@ -8,16 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from altmap.cli import main
+from altmap.cli.main import main
 from altmap.host.anonymous import anonymous
 from altmap.host.blockers import Blocks
+from altmap.host.blocking_pages import BLANK, KINDS, kind_of, pages_by_kind
 from altmap.host.errnos import REASONS, reasons_of
 from altmap.host.explain import block_named, explain_block
-from altmap.host.kinds import BLANK, KINDS, kind_of, pages_by_kind
+from altmap.host.text.explanation import block_text
 from altmap.linux.observation import Observation, PageRun
 from altmap.linux.sysroot import Sysroot
-from altmap.machine import ModelMachine
-from altmap.report.explain import block_text
+from altmap.model.machine import ModelMachine
 from altmap.scenario import Machine, Offline
 
 RECORDINGS = Path(__file__).parents[1] / "recordings/files"

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from altmap.cli import main
+from altmap.cli.main import main
 from altmap.errors import AltmapError, InputError
 from altmap.host.metrics import METRICS, samples
 from altmap.host.prometheus import listen

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from altmap.cli import main
+from altmap.cli.main import main
 from altmap.linux.sysroot import Sysroot
 
 DIMM = Path(__file__).parents[1] / "recordings/files/linux-6.12-dimm.tar.xz"

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from altmap.cli import main
+from altmap.cli.main import main
+from altmap.host.text.blocks import human_size
 from altmap.linux import memory
 from altmap.linux.blockfolder import read_blocks
 from altmap.linux.sysroot import Sysroot
-from altmap.report.blocks import human_size
 
 LSMEM = shutil.which("lsmem")
 RECORDINGS = Path(__file__).parents[1] / "recordings" / "files"

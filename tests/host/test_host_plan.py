@@ -7,9 +7,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from altmap.cli import main
-from altmap.cli_host import _DRIVERS
+from altmap.cli.host import _DRIVERS
+from altmap.cli.main import main
 from altmap.errors import InputError
+from altmap.host.mechanisms import WAYS
 from altmap.host.onliners import onliners_of
 from altmap.host.plan import decode_plan, encode_plan, is_plan_path
 from altmap.host.planner import (
@@ -20,10 +21,9 @@ from altmap.host.planner import (
     plan_remove,
     plan_resize,
 )
-from altmap.host.ways import WAYS
 from altmap.linux.observation import Observation
 from altmap.linux.sysroot import Sysroot
-from altmap.machine import DRIVERS, predict
+from altmap.model.machine import DRIVERS, predict
 from altmap.scenario import Machine, Online, Plug, Scenario, Size
 
 RECORDINGS = Path(__file__).parents[1] / "recordings" / "files"

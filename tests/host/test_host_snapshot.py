@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from altmap.cli import main
+from altmap.cli.main import main
 from altmap.errors import InputError
 from altmap.host.anonymous import anonymous
-from altmap.host.gaps import gaps
+from altmap.host.missing import gaps
 from altmap.linux.observation import Observation
 from altmap.linux.sysroot import Sysroot
-from altmap.machine import predict
+from altmap.model.machine import predict
 from altmap.scenario import load_scenario
 
 RECORDINGS = Path(__file__).parents[1] / "recordings" / "files"

@@ -16,14 +16,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from altmap.cli import main
+from altmap.cli.main import main
 from altmap.host.changes import Look, changes, ranges
+from altmap.host.text.watch import news_builtins, news_lines, watch_table
 from altmap.host.uevents import Heard
 from altmap.host.watch import watch
 from altmap.linux.memory import Block, MemoryFolder
 from altmap.linux.sysroot import Sysroot
 from altmap.linux.uevent import Uevent
-from altmap.report.watch import news_builtins, news_lines, watch_table
 
 DIMM = Path(__file__).parents[1] / "recordings/files/linux-6.12-dimm.tar.xz"
 MIB = 1 << 20

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 from exporter import fetch_exporter, scraped
 
-from altmap.export import export
 from altmap.host.metrics import samples
 from altmap.linux.observation import Observation
 from altmap.linux.sysroot import Sysroot
-from altmap.machine import predict
+from altmap.model.machine import predict
 from altmap.scenario import load_scenario
+from altmap.storage.export import export
 
 pytestmark = [
     pytest.mark.lab,

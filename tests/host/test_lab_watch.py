@@ -3,6 +3,7 @@
 import pytest
 
 from altmap.host.changes import Look
+from altmap.host.text.watch import news_lines
 from altmap.host.uevents import Heard
 from altmap.host.watch import watch
 from altmap.lab import Guest, Hardware, fetch
@@ -10,7 +11,6 @@ from altmap.lab.capture import capture
 from altmap.lab.dimm import plug_dimm, unplug_dimm
 from altmap.linux import uevent
 from altmap.linux.observation import Observation
-from altmap.report.watch import news_lines
 
 pytestmark = pytest.mark.lab
 

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from altmap.arch import ARCHES
 from altmap.errors import InputError
 from altmap.lab import accelerator
 from altmap.lab.arches import GUESTS, guest_arch
 from altmap.lab.kernels import kernel_folder
 from altmap.lab.qemu import Hardware, Payload, qemu_arguments
-from altmap.platform.qemu import platforms_of
+from altmap.model.arch import ARCHES
+from altmap.model.platform.qemu import platforms_of
 
 
 @pytest.mark.parametrize("name", GUESTS)

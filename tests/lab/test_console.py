@@ -9,7 +9,7 @@ import threading
 
 import pytest
 
-from altmap import cli
+from altmap.cli import main as cli
 from altmap.errors import LabError
 from altmap.lab.arches import GUESTS
 from altmap.lab.inventory import inventory
@@ -59,7 +59,7 @@ def cache(tmp_path):
 
 
 def test_guests_are_listed_with_what_is_cached(cache):
-    kernels = {(each.arch, each.release): each.kernel for each in inventory(cache)}
+    kernels = {(each.arch, each.release): each.kernel for each in inventory(["6.12"], cache)}
     assert {arch for arch, _ in kernels} == set(GUESTS)
     assert {at: kernel for at, kernel in kernels.items() if kernel} == {
         ("x86_64", "6.12"): "linux-image-x 1-2",
@@ -69,7 +69,7 @@ def test_guests_are_listed_with_what_is_cached(cache):
 
 def test_guests_are_listed_with_what_is_missing(cache, monkeypatch):
     monkeypatch.setenv("PATH", "/nonexistent")
-    missing = {each.arch: each.missing for each in inventory(cache)}
+    missing = {each.arch: each.missing for each in inventory(["6.12"], cache)}
     assert missing["ppc64le"][0] == "qemu-system-ppc64: apt install qemu-system-ppc"
 
 

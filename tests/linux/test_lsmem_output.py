@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from altmap.cli import main
+from altmap.cli.main import main
 from altmap.errors import InputError
 from altmap.linux import lsmem, memory
 from altmap.linux.sysroot import Sysroot

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from altmap.machine import predict
+from altmap.model.machine import predict
 from altmap.scenario import load_scenario
 
 ROOT = Path(__file__).parents[2]

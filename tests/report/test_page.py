@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from altmap.compare import Comparison, Difference, FileVerdict, Verdict, compare
-from altmap.machine import predict
+from altmap.model.machine import predict
 from altmap.report import story
 from altmap.report.page import groups, page
 from altmap.report.picture import svg
@@ -179,7 +179,7 @@ def test_a_comparison_without_differences_says_so(dimm):
 MAKE = """
 import hashlib, sys
 from pathlib import Path
-from altmap.machine import predict
+from altmap.model.machine import predict
 from altmap.report.page import groups, page
 from altmap.report.picture import png, svg
 from altmap.scenario import load_scenario

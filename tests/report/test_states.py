@@ -7,11 +7,11 @@ import pytest
 from altmap.linux.kpageflags import is_memmap
 from altmap.linux.observation import Observation
 from altmap.linux.sysroot import Sysroot
-from altmap.machine import predict
+from altmap.model.machine import predict
 from altmap.pfn import PfnRange, PfnSet
-from altmap.recording import read_recording
 from altmap.report.states import State, looks
 from altmap.scenario import load_scenario
+from altmap.storage.recording import read_recording
 from altmap.trace import OK, StepRecord, Trace
 
 ROOT = Path(__file__).parents[2]

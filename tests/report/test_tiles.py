@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from altmap.machine import predict
+from altmap.model.machine import predict
 from altmap.pfn import PfnRange, PfnSet
 from altmap.report import tiles
 from altmap.report.states import BlockFacts, Look, State, looks

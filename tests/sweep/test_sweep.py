@@ -18,10 +18,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from altmap.cli import main
+from altmap.cli.main import main
 from altmap.errors import InputError
-from altmap.kernel.hugetlb import pool_of, set_max_huge_pages
-from altmap.machine import ModelMachine, predict
+from altmap.model.kernel.hugetlb import pool_of, set_max_huge_pages
+from altmap.model.machine import ModelMachine, predict
 from altmap.scenario import build_scenario, parse_scenario, scenario_toml
 from altmap.sweep.charts import _CHARTS, chart_svgs
 from altmap.sweep.fleet import csv_text, members, read_trace

@@ -2,6 +2,8 @@
 
 Read :mod:`.search` first, then :mod:`.space` (what a step comes to), :mod:`.footprint` (why most
 steps need no model) and :mod:`.cells` (how that is known).
+
+Effects: files.
 """
 
 from __future__ import annotations

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from altmap.kernel.state import Kernel
-from altmap.machine import ModelMachine
+from altmap.model.kernel.state import Kernel
+from altmap.model.machine import ModelMachine
 from altmap.pfn import PfnSet
 
 __all__ = ("SYMMETRIES", "Symmetry")

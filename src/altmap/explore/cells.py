@@ -15,7 +15,7 @@ from enum import Enum
 from operator import attrgetter
 from typing import Any
 
-from altmap.machine import ModelMachine
+from altmap.model.machine import ModelMachine
 from altmap.pfn import PfnSet
 
 __all__ = ("Cell", "Cells", "WorkingCopy")

@@ -1,4 +1,7 @@
-"""A search that ended early, as one file that a later run goes on from."""
+"""A search that ended early, as one file that a later run goes on from.
+
+Effects: files.
+"""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from altmap.explore.cells import Cells
 from altmap.explore.rules import Change, Rule
 from altmap.explore.search import Found
 from altmap.explore.spec import Exploration
-from altmap.machine import ModelMachine
+from altmap.model.machine import ModelMachine
 from altmap.pfn import format_size
 from altmap.scenario import Address, Size, scenario_toml
 from altmap.trace import OK, StepRecord

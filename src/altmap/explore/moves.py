@@ -11,8 +11,8 @@ import msgspec
 
 from altmap.errors import InputError
 from altmap.explore.spec import Exploration, Operations
-from altmap.machine import ModelMachine
-from altmap.platform.qemu import dimm_space, place_dimm
+from altmap.model.machine import ModelMachine
+from altmap.model.platform.qemu import dimm_space, place_dimm
 from altmap.scenario import (
     Address,
     Dump,

@@ -2,6 +2,8 @@
 
 A rule about a *state* is given the machine, and the machine as it started. A rule about a *step* is
 given what changed. Each returns why it is broken, or ``None``.
+
+Effects: files, imports, terminal.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from altmap.errors import InputError
-from altmap.machine import ModelMachine
+from altmap.model.machine import ModelMachine
 from altmap.pfn import PfnSet
 from altmap.scenario import Plug, Step, Unplug
 from altmap.trace import UNBACKED, StepRecord

@@ -1,4 +1,7 @@
-"""Breadth-first search, level by level: the shortest sequence of steps that breaks each rule."""
+"""Breadth-first search, level by level: the shortest sequence of steps that breaks each rule.
+
+Effects: clock.
+"""
 
 from __future__ import annotations
 

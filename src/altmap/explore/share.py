@@ -2,6 +2,8 @@
 
 Which process owns a state hangs on which memory is there and online, not on parameters and vetoes:
 so what a step comes to is worked out by one process, and most neighbours of a state stay with it.
+
+Effects: clock, files.
 """
 
 from __future__ import annotations

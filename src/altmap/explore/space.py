@@ -20,7 +20,7 @@ from altmap.explore.footprint import Footprints, Varying
 from altmap.explore.moves import KINDS, Kind
 from altmap.explore.rules import Change, Rule
 from altmap.explore.spec import Exploration
-from altmap.machine import ModelMachine
+from altmap.model.machine import ModelMachine
 from altmap.pfn import PfnSet
 from altmap.scenario import Step
 

@@ -1,4 +1,7 @@
-"""What is explored, as a TOML file says it: a machine, operations in any order, and bounds."""
+"""What is explored, as a TOML file says it: a machine, operations in any order, and bounds.
+
+Effects: files.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Shares of a search in processes of their own, joined by pipes."""
+"""Shares of a search in processes of their own, joined by pipes.
+
+Effects: files, processes.
+"""
 
 from __future__ import annotations
 

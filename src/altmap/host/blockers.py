@@ -6,9 +6,9 @@ from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from altmap.host.blocking_pages import BLANK, FREE, KINDS, MOVES, Kind, pages_by_kind
 from altmap.host.devices import Device, devices_of
-from altmap.host.kinds import BLANK, FREE, KINDS, MOVES, Kind, pages_by_kind
-from altmap.host.uses import Owner, Uses
+from altmap.host.page_owners import Owner, Uses
 from altmap.linux.kpageflags import is_memmap
 from altmap.linux.observation import Block, Observation, page_size_bytes
 from altmap.pfn import PfnRange, PfnSet

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 
 from altmap.errors import InputError
 from altmap.host.blockers import Blocker, Blocks
-from altmap.host.kinds import KINDS
-from altmap.host.uses import Owner
+from altmap.host.blocking_pages import KINDS
+from altmap.host.page_owners import Owner
 from altmap.linux.node import render_list
 from altmap.linux.observation import Observation
 

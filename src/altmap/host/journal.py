@@ -2,6 +2,8 @@
 
 This module has effects: it writes one file. Each line is JSON; a line that was cut off by a crash
 is the last one, and counts as not written.
+
+Effects: files.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ from typing import cast
 from altmap.errors import InputError
 from altmap.host.blockers import Blocks
 from altmap.host.explain import CERTAINTIES, worst
+from altmap.host.mechanisms import WAYS, PlugWish, Way, way_of, way_of_device
 from altmap.host.onliners import onliners_of
 from altmap.host.plan import (
     Assumptions,
@@ -21,11 +22,10 @@ from altmap.host.plan import (
     Risk,
 )
 from altmap.host.risks import kdump_risks, onliner_risks, ratio_risks
-from altmap.host.ways import WAYS, PlugWish, Way, way_of, way_of_device
 from altmap.linux import version
 from altmap.linux.observation import Observation
 from altmap.linux.sysroot import Sysroot
-from altmap.machine import ModelMachine
+from altmap.model.machine import ModelMachine
 from altmap.pfn import PfnRange, format_size
 from altmap.scenario import (
     AutoOnline,

@@ -1,6 +1,8 @@
 """The seam through which a machine is read and written: this one here; guests have their own.
 
 This module has effects: it reads files, and it alone writes to a machine.
+
+Effects: files, processes.
 """
 
 from __future__ import annotations

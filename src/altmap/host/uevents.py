@@ -1,6 +1,8 @@
 """Hearing the kernel's uevents, on this machine.
 
 This module has effects: it opens a netlink socket, for which no privilege is needed.
+
+Effects: clock, files, network.
 """
 
 from __future__ import annotations

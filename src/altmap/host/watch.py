@@ -1,6 +1,8 @@
 """Following a machine's memory blocks: a look after each event, and one now and then.
 
 This module has effects: it tells the time, and waits.
+
+Effects: clock.
 """
 
 from __future__ import annotations

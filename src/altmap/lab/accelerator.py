@@ -1,4 +1,7 @@
-"""Whether KVM works here: a device that opens may still not run a guest, so it is tried once."""
+"""Whether KVM works here: a device that opens may still not run a guest, so it is tried once.
+
+Effects: environment, files.
+"""
 
 from __future__ import annotations
 

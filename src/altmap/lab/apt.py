@@ -3,6 +3,8 @@
 The machine's own sources say which mirror and which keys to use; only the suites are replaced.
 Everything apt writes lies below one folder, so neither root nor a change of the system is needed,
 and apt verifies every signature as it always does.
+
+Effects: files.
 """
 
 from __future__ import annotations

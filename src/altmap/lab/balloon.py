@@ -1,4 +1,7 @@
-"""The Xen balloon of a guest: told a target, and waited for until its driver has come to rest."""
+"""The Xen balloon of a guest: told a target, and waited for until its driver has come to rest.
+
+Effects: clock.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""A guest's memory as its kernel's own files tell it, read in one command."""
+"""A guest's memory as its kernel's own files tell it, read in one command.
+
+Effects: archives.
+"""
 
 from __future__ import annotations
 

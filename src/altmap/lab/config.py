@@ -1,4 +1,7 @@
-"""What a kernel's configuration lacks: read out of the image itself, or from the file beside it."""
+"""What a kernel's configuration lacks: read out of the image itself, or from the file beside it.
+
+Effects: archives, files.
+"""
 
 from __future__ import annotations
 

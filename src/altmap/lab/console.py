@@ -1,4 +1,7 @@
-"""A person, or a script, at a guest's shell."""
+"""A person, or a script, at a guest's shell.
+
+Effects: terminal.
+"""
 
 from __future__ import annotations
 

@@ -3,6 +3,8 @@
 The kernel answers the hypervisor only where it releases a block. That it has begun, and why it
 failed, its log says; that it is done is known when the lock that a request holds can be had.
 Source: ``arch/powerpc/platforms/pseries/hotplug-memory.c: dlpar_memory`` (6.1, 6.12).
+
+Effects: clock.
 """
 
 from __future__ import annotations

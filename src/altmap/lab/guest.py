@@ -1,4 +1,7 @@
-"""One guest's life: a kernel booted, commands answered, nothing left behind."""
+"""One guest's life: a kernel booted, commands answered, nothing left behind.
+
+Effects: files.
+"""
 
 from __future__ import annotations
 

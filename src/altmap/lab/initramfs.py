@@ -1,11 +1,14 @@
-"""The guest's whole file system: busybox, an init and the scripts that the lab runs."""
+"""The guest's whole file system: busybox, an init and the scripts that the lab runs.
+
+Effects: archives, files.
+"""
 
 from __future__ import annotations
 
 import gzip
+import importlib.resources as resources
 import stat
 from collections.abc import Iterator, Mapping
-from importlib import resources
 from pathlib import Path
 
 __all__ = ("archive", "build_initramfs", "newc_entry")

@@ -1,17 +1,19 @@
-"""What guests can be had here: architectures, releases, what is cached, what is missing."""
+"""What guests can be had here: architectures, releases, what is cached, what is missing.
+
+Effects: files.
+"""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from altmap.lab.arches import GUESTS, GuestArch
 from altmap.lab.kernels import cache_folder, kernel_folder
 from altmap.lab.process import missing_programs
-from altmap.release import RELEASES
 
 __all__ = ("Available", "inventory")
 
@@ -35,8 +37,8 @@ class Available:
     missing: tuple[str, ...]
 
 
-def inventory(cache: Path | None = None) -> list[Available]:
-    """Return every architecture with the releases that are cached, or recorded and confirmed.
+def inventory(confirmed: Sequence[str], cache: Path | None = None) -> list[Available]:
+    """Return every architecture with the releases that are cached, or *confirmed*.
 
     Nothing is asked of any archive: whether Debian still has a kernel shows when it is fetched.
     """
@@ -44,16 +46,15 @@ def inventory(cache: Path | None = None) -> list[Available]:
     return [
         Available(guest.name, release, _cached(release, guest, cache), _missing(guest))
         for guest in GUESTS.values()
-        for release in _releases(guest, cache)
+        for release in _releases(guest, confirmed, cache)
     ]
 
 
-def _releases(guest: GuestArch, cache: Path) -> Iterator[str]:
-    yield from (name for name, release in RELEASES.items() if release.confirmed)
+def _releases(guest: GuestArch, confirmed: Sequence[str], cache: Path) -> Iterator[str]:
+    yield from confirmed
     folder = kernel_folder("x", guest.name, cache).parent
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
-        known = path.name in RELEASES and RELEASES[path.name].confirmed
-        if re.fullmatch(r"[0-9.]+", path.name) and path.is_dir() and not known:
+        if re.fullmatch(r"[0-9.]+", path.name) and path.is_dir() and path.name not in confirmed:
             yield path.name
 
 

@@ -1,4 +1,7 @@
-"""Kernels to boot: Debian's own packages, unpacked once into a cache folder."""
+"""Kernels to boot: Debian's own packages, unpacked once into a cache folder.
+
+Effects: archives, files.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,7 @@ from altmap.lab.apt import Archive
 from altmap.lab.arches import GuestArch, guest_arch
 from altmap.lab.config import check_config
 from altmap.lab.tools import extract_first
-from altmap.release import DEFAULT_RELEASE
+from altmap.scenario import DEFAULT_RELEASE
 
 __all__ = (
     "HypervisorFiles",

@@ -2,6 +2,8 @@
 
 A module says itself which others it needs (``depends=`` in its section ``.modinfo``). What there is
 no module of is built into the kernel, or nowhere.
+
+Effects: archives, files, processes.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""QEMU as a process of ours: it leaves no files, and does not outlive us."""
+"""QEMU as a process of ours: it leaves no files, and does not outlive us.
+
+Effects: files, network, processes.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""QEMU's command line for a guest of given hardware."""
+"""QEMU's command line for a guest of given hardware.
+
+Effects: files.
+"""
 
 from __future__ import annotations
 

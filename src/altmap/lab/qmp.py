@@ -1,4 +1,7 @@
-"""QEMU's control socket: a synchronous front for the ``qemu.qmp`` library."""
+"""QEMU's control socket: a synchronous front for the ``qemu.qmp`` library.
+
+Effects: clock, network, processes.
+"""
 
 from __future__ import annotations
 

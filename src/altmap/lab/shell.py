@@ -4,6 +4,8 @@ Every command carries a random token, so that its output may hold any bytes::
 
     host    TOKEN command\n          newline and backslash escaped as for printf %b
     guest   TOKEN\n output TOKEN status\n
+
+Effects: clock, files, network, randomness.
 """
 
 from __future__ import annotations

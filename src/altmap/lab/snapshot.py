@@ -3,6 +3,8 @@
 A guest's memory lives in files that it shares with the snapshot's folder while it boots. Stopped,
 all but its memory is written beside them (``x-ignore-shared``). A copy maps the same files
 privately, so that it starts at once, shares what it does not change, and changes nothing.
+
+Effects: clock, files.
 """
 
 from __future__ import annotations

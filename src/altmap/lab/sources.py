@@ -1,4 +1,7 @@
-"""Where this machine takes its packages from: apt's source lists, as values."""
+"""Where this machine takes its packages from: apt's source lists, as values.
+
+Effects: files, network.
+"""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ from altmap.lab.qemu import Hardware
 from altmap.lab.qmp import QemuRefusedError
 from altmap.lab.snapshot import booted
 from altmap.lab.state import write_block_state, write_file
-from altmap.lab.usage import GuestUsage
+from altmap.lab.touched import written_pages
 from altmap.lab.veto import VETO_MODULE, Vetoes, check_veto
 from altmap.lab.virtio_mem import (
     MODULES,
@@ -35,13 +35,12 @@ from altmap.lab.virtio_mem import (
     resize_virtio_mem,
     wait_until_idle,
 )
-from altmap.lab.written import written_pages
+from altmap.lab.workload import GuestUsage
 from altmap.linux.observation import Observation
 from altmap.linux.sysroot import Sysroot
 from altmap.pfn import PfnRange
-from altmap.release import DEFAULT_RELEASE
-from altmap.runner import run_scenario
 from altmap.scenario import (
+    DEFAULT_RELEASE,
     XEN_HOST_BYTES,
     Configure,
     Dump,
@@ -63,6 +62,7 @@ from altmap.scenario import (
     step_name,
 )
 from altmap.trace import GUEST_TO_HOST, OK, Event, Outcome, StepRecord, Trace
+from altmap.trace.run import run_scenario
 
 __all__ = (
     "LabMachine",

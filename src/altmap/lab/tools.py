@@ -1,4 +1,7 @@
-"""Debian's package tools, run as programs, their failures in one line."""
+"""Debian's package tools, run as programs, their failures in one line.
+
+Effects: archives, files, processes.
+"""
 
 from __future__ import annotations
 

@@ -2,6 +2,8 @@
 
 The driver works in a kernel thread. That it has heard of a size shows in the kernel's log; that it
 has done what it could, in the name of the thread, which tells the work queue whose work it is at.
+
+Effects: clock.
 """
 
 from __future__ import annotations

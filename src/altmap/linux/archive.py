@@ -1,4 +1,7 @@
-"""A sysroot in a tar archive, plain or compressed: read in one pass, never unpacked."""
+"""A sysroot in a tar archive, plain or compressed: read in one pass, never unpacked.
+
+Effects: archives, files.
+"""
 
 from __future__ import annotations
 

@@ -2,6 +2,8 @@
 
 A machine of 16 TiB has a million files in ``sys/devices/system/memory``; to read them all takes
 several times as long as to read what is shown.
+
+Effects: files.
 """
 
 from __future__ import annotations

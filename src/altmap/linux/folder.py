@@ -1,4 +1,7 @@
-"""A sysroot in a folder: read without leaving it, and written whole or not at all."""
+"""A sysroot in a folder: read without leaving it, and written whole or not at all.
+
+Effects: files.
+"""
 
 from __future__ import annotations
 

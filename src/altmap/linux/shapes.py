@@ -1,6 +1,8 @@
 """The shapes of Linux's files: which lines each release writes, with every number zero.
 
-Names and their order were read from Debian's kernels; ``data/shapes.json`` holds them.
+Names and their order were read from Debian's kernels; ``linux/shapes.json`` holds them.
+
+Effects: files.
 """
 
 from __future__ import annotations
@@ -30,7 +32,7 @@ class _Shape(msgspec.Struct, forbid_unknown_fields=True):
 
 @cache
 def _shapes() -> dict[str, _Shape]:
-    data = files("altmap").joinpath("data/shapes.json").read_bytes()
+    data = files("altmap.linux").joinpath("shapes.json").read_bytes()
     return msgspec.json.decode(data, type=dict[str, _Shape])
 
 

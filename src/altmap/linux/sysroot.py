@@ -1,4 +1,7 @@
-"""The files of one machine, as they lie under its root: the input and the output of everything."""
+"""The files of one machine, as they lie under its root: the input and the output of everything.
+
+Effects: files.
+"""
 
 from __future__ import annotations
 

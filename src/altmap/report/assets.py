@@ -1,4 +1,7 @@
-"""The page's style and script, which lie beside this module."""
+"""The page's style and script, which lie beside this module.
+
+Effects: files.
+"""
 
 from __future__ import annotations
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from altmap.account import Level
 from altmap.errors import InputError
+from altmap.report.account import Level
 
 __all__ = ("require_charts", "waterfall_svg")
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from altmap.account import Level, account_step, bought_bytes
 from altmap.errors import InputError
 from altmap.pfn import Pages, PfnRange, PfnSet, PfnStride, format_size
+from altmap.report.account import Level, account_step, bought_bytes
 from altmap.trace import HOST_TO_GUEST, UNBACKED, Event, Fault, StepRecord, Trace
 
 __all__ = ("Line", "Verdict", "by_scenario", "conversation", "ledger", "telling_step", "verdict")

@@ -6,9 +6,9 @@ import textwrap
 from collections.abc import Iterator, Sequence
 from itertools import zip_longest
 
-from altmap.account import Level, bought_bytes
 from altmap.compare import Comparison, FileVerdict, Verdict
 from altmap.pfn import Pages, PfnRange, PfnSet, PfnStride, format_size
+from altmap.report.account import Level, bought_bytes
 from altmap.trace import HOST_TO_GUEST, Event, Outcome, StepRecord, Trace
 
 __all__ = ("account_text", "comparison_text", "pages_text", "printable", "side_by_side")

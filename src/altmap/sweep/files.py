@@ -1,4 +1,7 @@
-"""Summary and charts of a sweep, written beside its rows."""
+"""Summary and charts of a sweep, written beside its rows.
+
+Effects: files.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""A fleet: which machines there are, and what each was asked to be over time."""
+"""A fleet: which machines there are, and what each was asked to be over time.
+
+Effects: clock, files.
+"""
 
 from __future__ import annotations
 
@@ -12,10 +15,10 @@ from typing import Any
 
 import msgspec
 
-from altmap.arch import arch_named
 from altmap.errors import InputError
+from altmap.model.arch import arch_named
+from altmap.model.releases import release_for
 from altmap.pfn import format_size, parse_size
-from altmap.release import release_for
 from altmap.scenario import read_toml
 from altmap.sweep.requests import DRIVERS
 

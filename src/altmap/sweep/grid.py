@@ -1,4 +1,7 @@
-"""A grid: the product of what varies, as data; each number below its length is one scenario."""
+"""A grid: the product of what varies, as data; each number below its length is one scenario.
+
+Effects: files.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +14,12 @@ from typing import Any
 
 import msgspec
 
-from altmap.arch import ARCHES, arch_named
 from altmap.errors import InputError
-from altmap.kernel.accounting import policy_named
+from altmap.model.arch import ARCHES, arch_named
+from altmap.model.kernel.accounting import policy_named
+from altmap.model.policies import load_policy
+from altmap.model.releases import release_for
 from altmap.pfn import parse_size
-from altmap.policies import load_policy
-from altmap.release import release_for
 from altmap.scenario import Machine, build_scenario, decode_value, read_toml
 from altmap.sweep.example import example_fleet
 from altmap.sweep.fleet import Member, Resize, members, read_trace

@@ -2,6 +2,8 @@
 
 Both are a ``concurrent.futures.Executor``; beside it stands what an executor does not tell: how
 many pieces of work it takes at a time, and which exceptions mean that a worker died.
+
+Effects: processes.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from multiprocessing.connection import wait
 from typing import Any
 
 from altmap.errors import InputError
-from altmap.policies import load_policy
+from altmap.model.policies import load_policy
 from altmap.sweep.grid import Slice
 from altmap.sweep.store import parquet
 from altmap.sweep.walk import rows_of

@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from altmap.arch import arch_named
 from altmap.errors import InputError
+from altmap.model.arch import arch_named
+from altmap.model.platform.qemu import boot_ram, dimm_space, platforms_of
+from altmap.model.releases import release_for
 from altmap.pfn import format_size, parse_size
-from altmap.platform.qemu import boot_ram, dimm_space, platforms_of
-from altmap.release import DEFAULT_RELEASE, release_for
-from altmap.scenario import XEN_HOST_BYTES
+from altmap.scenario import DEFAULT_RELEASE, XEN_HOST_BYTES
 
 __all__ = ("BACKINGS", "DRIVERS", "Requests", "Step", "boot_bytes", "fulfil")
 

@@ -10,12 +10,12 @@ from typing import Any, Literal, get_args, get_type_hints
 import msgspec
 
 from altmap.errors import InputError
-from altmap.kernel.accounting import ACCOUNTINGS
-from altmap.kernel.hugetlb import hugepage_sizes_bytes
-from altmap.kernel.pool import aligned_chunks
-from altmap.kernel.state import Kernel
-from altmap.kernel.zone import MOVABLE, Zone
-from altmap.machine import ModelMachine
+from altmap.model.kernel.accounting import ACCOUNTINGS
+from altmap.model.kernel.hugetlb import hugepage_sizes_bytes
+from altmap.model.kernel.pool import aligned_chunks
+from altmap.model.kernel.state import Kernel
+from altmap.model.kernel.zone import MOVABLE, Zone
+from altmap.model.machine import ModelMachine
 from altmap.pfn import PfnSet, format_size
 from altmap.scenario import Plug, Scenario
 from altmap.sweep.grid import Point

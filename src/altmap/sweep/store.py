@@ -1,4 +1,7 @@
-"""What is done: a folder with one Parquet file for each chunk, whole or not at all."""
+"""What is done: a folder with one Parquet file for each chunk, whole or not at all.
+
+Effects: files.
+"""
 
 from __future__ import annotations
 

@@ -3,6 +3,8 @@
 Scenarios that begin alike (the same machine, then the same steps) are a tree. They are visited in
 such an order that each branching is met once: there the machine is put away as bytes, from which
 every branch gets a machine of its own.
+
+Effects: clock.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from typing import Any
 import msgspec
 
 from altmap.errors import InputError
-from altmap.machine import ModelMachine
+from altmap.model.machine import ModelMachine
 from altmap.scenario import Scenario, build_scenario, step_name
 from altmap.sweep.grid import Point
 from altmap.sweep.row import Look, Row, columns_of, row_of_error, row_of_run

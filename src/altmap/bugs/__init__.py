@@ -1,9 +1,0 @@
-"""Known bugs of the kernel and of the patches of 2018, each shown where it is and where it is not.
-
-:data:`BUGS` is the data, :func:`find` runs it on the model, :mod:`altmap.bugs.text` shows it.
-"""
-
-from altmap.bugs.bug import Bug, Shown, bugs_named, find
-from altmap.bugs.catalogue import BUGS
-
-__all__ = ("BUGS", "Bug", "Shown", "bugs_named", "find")

@@ -1,0 +1,1 @@
+"""The commands: arguments, progress and exit codes."""

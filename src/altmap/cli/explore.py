@@ -1,0 +1,214 @@
+"""The command ``explore``: argument handling, and nothing else.
+
+Exit codes: 0 no rule was broken within the bounds, 1 one was, 2 it could not be done.
+
+Effects: files, terminal.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from altmap.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from altmap.explore.search import Process, Result
+    from altmap.explore.space import Space
+    from altmap.explore.spec import Exploration
+
+__all__ = ("add_explore",)
+
+HELD, BROKEN = 0, 1
+_MOST_JOBS = 256
+
+
+def add_explore(verbs: Any) -> None:
+    """Add the command to the parser's."""
+    explore = verbs.add_parser(
+        "explore", help="find the shortest sequence of operations that breaks a rule"
+    )
+    explore.add_argument(
+        "exploration", metavar="EXPLORATION", nargs="?",
+        help="a TOML file, or the name of one that comes with altmap",
+    )  # fmt: skip
+    explore.add_argument(
+        "--list", action="store_true", help="list the explorations that come with altmap, and rules"
+    )
+    explore.add_argument("--show", action="store_true", help="print the exploration's file")
+    explore.add_argument(
+        "--set", metavar="KEY=VALUE", action="append", default=[], dest="settings",
+        help="set a key of the file's [machine], such as release=6.12 or policy=rfc-2018",
+    )  # fmt: skip
+    explore.add_argument(
+        "--rule", metavar="NAME", action="append", default=[], help="only this rule; repeatable"
+    )
+    explore.add_argument(
+        "--rules", metavar="FILE", type=Path, action="append", default=[],
+        help="a Python file with rules of your own",
+    )  # fmt: skip
+    explore.add_argument("--depth", metavar="N", type=int, help="steps of a sequence at most")
+    explore.add_argument("--states", metavar="N", type=int, help="different states at most")
+    explore.add_argument("--time", metavar="SECONDS", type=float, help="end after this time")
+    explore.add_argument("--memory", metavar="SIZE", help="end at this much memory, such as 2GiB")
+    explore.add_argument("--first", action="store_true", help="end with the first broken rule")
+    explore.add_argument(
+        "-j", "--jobs", metavar="N", type=int, default=1, help="processes; default: 1"
+    )
+    explore.add_argument(
+        "-o", "--output", metavar="DIR", type=Path,
+        help="write a scenario for each broken rule into this folder",
+    )  # fmt: skip
+    explore.add_argument(
+        "--keep", metavar="FILE", type=Path,
+        help="keep what is left of the search in a file, and go on from it if it is there",
+    )  # fmt: skip
+    explore.add_argument("--json", action="store_true", help="print the result as JSON")
+    explore.set_defaults(verb=_explore)
+
+
+def _explore(args: argparse.Namespace) -> int:
+    from altmap.explore.counterexample import confirm
+    from altmap.explore.rules import load_rules, rules_named
+    from altmap.explore.space import Space
+    from altmap.explore.text import exploration_text, result_json
+
+    if args.list:
+        _list()
+        return HELD
+    path = _path(args)
+    if args.show:
+        print(path.read_text(encoding="utf-8"), end="")
+        return HELD
+    exploration = _bounded(args, path)
+    more = [rule for file in args.rules for rule in load_rules(file)]
+    rules = rules_named(args.rule or exploration.rules, more)
+    space = Space(exploration, rules)
+    result = _search(args, space, [rule.name for rule in rules])
+    for found in result.found:
+        confirm(exploration, rules, found)
+    written = _write(args.output, exploration, result)
+    files = {rule: str(path) for rule, path in written.items()}
+    if args.json:
+        print(json.dumps(result_json(exploration, rules, result, files), indent=1))
+    else:
+        print(exploration_text(exploration, rules, result, files))
+    return BROKEN if result.found else HELD
+
+
+def _path(args: argparse.Namespace) -> Path:
+    from altmap.explore import built_in
+
+    if args.exploration is None:
+        raise InputError("explore: name an exploration, or see --list")
+    path = Path(args.exploration)
+    return path if path.suffix == ".toml" or path.is_file() else built_in(args.exploration)
+
+
+def _list() -> None:
+    from altmap.explore import built_in, built_in_names
+    from altmap.explore.rules import RULES
+    from altmap.explore.spec import load_exploration
+
+    names = built_in_names()
+    width = max(map(len, (*names, *(rule.name for rule in RULES))))
+    print("explorations:")
+    for name in names:
+        print(f"  {name:<{width}}  {load_exploration(built_in(name)).description}")
+    print("rules:")
+    for rule in RULES:
+        print(f"  {rule.name:<{width}}  {rule.text}")
+
+
+def _bounded(args: argparse.Namespace, path: Path) -> Exploration:
+    """Return the exploration with the bounds of the command line."""
+    from altmap.explore.spec import check_bounds, load_exploration
+
+    exploration = load_exploration(path, args.settings)
+    for name in ("depth", "states"):
+        value = getattr(args, name)
+        if value is not None:
+            setattr(exploration.bounds, name, value)
+    check_bounds(exploration.bounds)
+    if not 1 <= args.jobs <= _MOST_JOBS:
+        raise InputError(f"--jobs {args.jobs}: need 1 to {_MOST_JOBS}")
+    if args.time is not None and not args.time > 0:
+        raise InputError(f"--time {args.time}: need more than 0 seconds")
+    return exploration
+
+
+def _search(args: argparse.Namespace, space: Space, rules: list[str]) -> Result:
+    from altmap.explore.checkpoint import read_checkpoint, write_checkpoint
+    from altmap.explore.search import search
+    from altmap.pfn import parse_size
+
+    begun = None
+    if args.keep is not None and args.keep.exists():
+        begun, kept = read_checkpoint(args.keep, space)
+    with _processes(args, space, rules) as processes, _progress(space) as look:
+        if begun is not None:
+            for process in processes:
+                process.go_on(kept)
+        result = search(
+            space,
+            processes,
+            seconds=args.time,
+            most_bytes=None if args.memory is None else parse_size(args.memory),
+            first_only=args.first,
+            result=begun,
+            look=look,
+        )
+        if args.keep is not None:
+            write_checkpoint(args.keep, space, result, [each.keep() for each in processes])
+    return result
+
+
+@contextlib.contextmanager
+def _processes(args: argparse.Namespace, space: Space, rules: list[str]) -> Iterator[list[Process]]:
+    from altmap.explore.search import Local
+    from altmap.explore.share import Share
+    from altmap.explore.workers import workers
+
+    if args.jobs == 1:
+        yield [Local(Share(space))]
+        return
+    with workers(space.exploration, rules, args.rules, args.jobs) as started:
+        yield list(started)
+
+
+@contextlib.contextmanager
+def _progress(space: Space) -> Iterator[Callable[[Result, int], None]]:
+    from altmap.cli.progress import progress
+
+    with progress(space.exploration.bounds.depth, lines=False) as (say, done):
+
+        def look(result: Result, nr_waiting: int) -> None:
+            done()
+            say(
+                f"{result.depth} steps: {result.nr_states:,} states, "
+                f"{result.nr_transitions:,} transitions, {nr_waiting:,} to go on from"
+            )
+
+        yield look
+
+
+def _write(folder: Path | None, exploration: Exploration, result: Result) -> dict[str, Path]:
+    """Write the counterexamples as scenarios; return their files by rule."""
+    from altmap.explore.counterexample import counterexample_toml
+
+    if folder is None:
+        return {}
+    files = {found.rule: folder / f"{exploration.name}-{found.rule}.toml" for found in result.found}
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for found in result.found:
+            text = counterexample_toml(exploration, found)
+            files[found.rule].write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"{folder}: {error.strerror or error}") from error
+    return files

@@ -1,0 +1,59 @@
+"""How far long work is: a bar where somebody looks at standard error, else a line for each thing.
+
+Nothing of it reaches standard output, so that results can be piped.
+
+Effects: terminal.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterator
+
+__all__ = ("progress",)
+
+
+@contextlib.contextmanager
+def progress(
+    total: int, *, lines: bool = True
+) -> Iterator[tuple[Callable[[str], None], Callable[..., None]]]:
+    """Yield two functions: one is told what happens now, the other that a part is done, or several.
+
+    Parameters
+    ----------
+    total : int
+        Parts of the work.
+    lines : bool
+        Print a line for each thing where there is no terminal.
+    """
+    if not sys.stderr.isatty():
+        yield (_line if lines else lambda _: None), (lambda _=1: None)
+        return
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        SpinnerColumn,
+        TextColumn,
+        TimeElapsedColumn,
+    )
+
+    columns = (
+        SpinnerColumn(),
+        BarColumn(bar_width=20),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("{task.description}", markup=False),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("", total=total)
+        yield (
+            lambda text: bar.update(task, description=text),
+            lambda nr=1: bar.advance(task, nr),
+        )
+
+
+def _line(text: str) -> None:
+    print(f"altmap: {text}", file=sys.stderr)

@@ -1,0 +1,194 @@
+"""``altmap watch``: its arguments, and what it shows them on.
+
+Effects: clock, files, processes, terminal.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import signal
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING
+
+from altmap.errors import InputError
+
+if TYPE_CHECKING:
+    from altmap.host.changes import Look
+    from altmap.host.uevents import Ears
+    from altmap.host.watch import News
+
+__all__ = ("add_watch",)
+
+#: As documented: what was waited for came, or the end was asked for; it did not come in time.
+DONE, NOTHING = 0, 1
+_RECENT = 200
+
+
+def add_watch(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command to the others."""
+    watch = verbs.add_parser(
+        "watch",
+        help="follow memory blocks: uevents and what has changed, as a live table or as lines",
+        description="On a terminal a live table, else a line for each thing that happens. Ctrl-C "
+        "ends it. Exit code: 0 ended by Ctrl-C or by --for, 1 with --once nothing has happened in "
+        "that time, 2 the machine cannot be watched.",
+    )
+    watch.add_argument(
+        "-s",
+        "--sysroot",
+        metavar="FOLDER",
+        type=Path,
+        help="where another machine's sys and proc are, such as a host's below a container's "
+        "folder: looked at, without uevents; default: this machine",
+    )
+    watch.add_argument("--once", action="store_true", help="end after the first thing that happens")
+    watch.add_argument(
+        "--interval",
+        metavar="SECONDS",
+        type=float,
+        default=2.0,
+        help="look at least that often; an event is followed by a look at once; default: 2",
+    )
+    watch.add_argument(
+        "--for", metavar="SECONDS", type=float, dest="limit", help="end after that time"
+    )
+    form = watch.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="print a JSON object in each line")
+    form.add_argument("--lines", action="store_true", help="print lines on a terminal too")
+    watch.set_defaults(verb=_watch)
+
+
+def _watch(args: argparse.Namespace) -> int:
+    from altmap.host.watch import watch
+
+    _check_seconds("--interval", args.interval, 0.05)
+    if args.limit is not None:
+        _check_seconds("--for", args.limit, 0.0)
+    try:
+        with _ended_by_sigterm(), _ears(args.sysroot) as (ears, deaf):
+            found = watch(_look(args.sysroot or Path("/")), ears, args.interval, args.limit)
+            return _show(args, found, deaf)
+    except KeyboardInterrupt:
+        return DONE
+
+
+def _check_seconds(name: str, value: float, least: float) -> None:
+    if not least <= value <= 10**9:
+        raise InputError(f"{name} {value}: need seconds, at least {least:g}")
+
+
+@contextlib.contextmanager
+def _ended_by_sigterm() -> Iterator[None]:
+    """End as by Ctrl-C, so that a terminal is left as it was."""
+
+    def end(number: int, frame: FrameType | None) -> None:
+        del number, frame
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextlib.contextmanager
+def _ears(sysroot: Path | None) -> Iterator[tuple[Ears, str | None]]:
+    """Yield what hears events, and why it hears none."""
+    from altmap.host.uevents import Deaf, listening
+
+    if sysroot is not None:
+        yield Deaf(), "they are not of this machine"
+        return
+    with listening() as ears:
+        if isinstance(ears, str):
+            yield Deaf(), ears
+        else:
+            yield ears, None
+
+
+def _look(root: Path) -> Callable[[], Look]:
+    from altmap.host.changes import Look
+    from altmap.linux.blockfolder import read_blocks, read_total_kib
+
+    return lambda: Look(read_blocks(root), read_total_kib(root))
+
+
+def _show(args: argparse.Namespace, found: Iterator[News], deaf: str | None) -> int:
+    from altmap.host.text.watch import start_text
+
+    start = next(found)
+    heard = "uevents are heard" if deaf is None else f"no uevents: {deaf}"
+    what = start_text(start.look, "this machine" if args.sysroot is None else str(args.sysroot))
+    how = f"{what}\n{heard}; a look every {args.interval:g} s at least"
+    happened = _until_first(found) if args.once else found
+    if args.json:
+        nr = _json_lines(args, start, happened, deaf)
+    elif args.lines or not sys.stdout.isatty():
+        nr = _text_lines(how, happened)
+    else:
+        nr = _live(how, start, happened)
+    return NOTHING if args.once and not nr else DONE
+
+
+def _until_first(found: Iterator[News]) -> Iterator[News]:
+    yield from (news for news, _ in zip(found, (None,), strict=False))
+
+
+def _json_lines(
+    args: argparse.Namespace, start: News, found: Iterable[News], deaf: str | None
+) -> int:
+    from altmap.host.text.watch import news_builtins, start_builtins
+
+    _print_json(start_builtins(start, deaf, args.interval))
+    nr = 0
+    for news in found:
+        nr += 1
+        for each in news_builtins(news):
+            _print_json(each)
+    return nr
+
+
+def _print_json(made: dict[str, object]) -> None:
+    import msgspec
+
+    print(msgspec.json.encode(made).decode(), flush=True)
+
+
+def _stamp(news: News) -> str:
+    from datetime import datetime
+
+    return datetime.fromtimestamp(news.time_seconds).strftime("%H:%M:%S.%f")[:-3]
+
+
+def _text_lines(how: str, found: Iterable[News]) -> int:
+    from altmap.host.text.watch import news_lines
+
+    print(how, flush=True)
+    nr = 0
+    for news in found:
+        nr += 1
+        print("\n".join(news_lines(news, _stamp(news))), flush=True)
+    return nr
+
+
+def _live(how: str, start: News, found: Iterable[News]) -> int:
+    from rich.console import Console
+    from rich.live import Live
+
+    from altmap.host.text.watch import news_lines, watch_table
+
+    console = Console()
+    recent: list[str] = []
+    shown = watch_table(start.look, how, recent, console.height)
+    nr = 0
+    with Live(shown, console=console, auto_refresh=False) as live:
+        for news in found:
+            nr += 1
+            recent = [*recent, *news_lines(news, _stamp(news))][-_RECENT:]
+            live.update(watch_table(news.look, how, recent, console.height), refresh=True)
+    return nr

@@ -1,0 +1,203 @@
+"""dax/kmem: memory of CXL, PMEM and soft-reserved ranges as system RAM, ``drivers/dax/kmem.c``.
+
+A dax device is any number of ranges. Each is cut to whole memory blocks at both ends, and what is
+left is added by itself, all of them as one static memory group.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from altmap.errors import InputError
+from altmap.model.drivers.driver import Device, Driver
+from altmap.model.drivers.facts import DriverRecord
+from altmap.model.kernel.hotplug import (
+    add_memory_resource,
+    memory_block_offline,
+    memory_block_online,
+    try_remove_memory,
+)
+from altmap.model.kernel.memmap import memmap_on_memory_nr_pages
+from altmap.model.kernel.state import Addition, Group
+from altmap.model.kernel.zone import MOVABLE
+from altmap.model.platform.qemu import dimm_space, place_dimm
+from altmap.pfn import PfnRange, PfnSet, format_size
+from altmap.scenario import Address, Plug
+from altmap.trace import OK, Outcome
+
+__all__ = ("RECORD", "DaxKmem")
+
+RECORD = DriverRecord(
+    name="dax/kmem: CXL, PMEM, soft-reserved",
+    scenario='`driver = "kmem"`',
+    adds="each range of the dax device, cut to whole blocks at both ends",
+    partly_backed="no",
+    touches_offline="anyone",
+    opts_in="since 6.8, by a file of the device; CXL by default, others not",
+    gives_back="the whole device; since 7.3 the kernel offlines its blocks itself",
+    group="static, of the device (since 5.15)",
+    resource="`System RAM (kmem)` below the device's line; no image of kexec goes there",
+    lab="no: something must make the dax device first; recordings of real kernels stand in",
+    sources="drivers/dax/kmem.c, bus.c, cxl.c, pmem.c",
+)
+
+
+_RESOURCE = "System RAM (kmem)"
+
+
+class DaxKmem(Driver):
+    """dax devices that are bound to kmem."""
+
+    def plug(self, plug: Plug) -> Outcome:
+        """Let a dax device appear, set its switch, and bind it (``dev_dax_kmem_probe``)."""
+        device = self._appear(plug)
+        asks = self._asks(plug)
+        if isinstance(asks, Outcome):
+            return asks
+        node = plug.node or 0
+        ranges = [pfns for pfns in map(self._aligned, device.ranges) if pfns is not None]
+        if not ranges:
+            return Outcome.refused(
+                "EINVAL", "dev_dax_kmem_probe", "no memory is left after alignment to blocks"
+            )
+        self._note_truncation(device, ranges)
+        group = Group(max_nr_pages=sum(map(len, ranges)))
+        nr_mapped = 0
+        for pfns in ranges:
+            outcome = add_memory_resource(
+                self.kernel, pfns, node, asks=asks, group=group, resource_name=_RESOURCE
+            )
+            if outcome:
+                nr_mapped += 1
+                continue
+            self._say(f"mapping {pfns}: memory add failed, {outcome.errno}", pfns)
+            if not nr_mapped:
+                return outcome
+        if not device.more and nr_mapped:
+            device.addition = self.kernel.additions[-1]
+        return OK
+
+    def unplug(self, id_: str) -> Outcome:
+        """Take the memory back: all or nothing where the release can, else by unbinding."""
+        device = self.devices.get(id_)
+        additions = self.devices.additions(id_)
+        if self.kernel.release.kmem_state_file:
+            outcome = self._unplug_by_state(additions)
+        elif device.unbound:
+            outcome = Outcome.refused(
+                "ENODEV", "dev_dax_kmem_remove", "the device is unbound; its memory stays"
+            )
+        else:
+            outcome = self._unbind(additions)
+        if outcome:
+            self.devices.remove(id_)
+        else:
+            device.kept = outcome.why
+            device.unbound = not self.kernel.release.kmem_state_file
+        return outcome
+
+    # --- how it comes ----------------------------------------------------------------------
+
+    def _appear(self, plug: Plug) -> Device:
+        devices, kernel = self.devices, self.kernel
+        devices.check_new(plug.id)
+        address = plug.address
+        if address is None:
+            boot_end = (kernel.boot_ram.max() + 1) * kernel.arch.page_size_bytes
+            space = replace(
+                dimm_space(kernel.arch.family, boot_end), align=kernel.arch.page_size_bytes
+            )
+            address = Address(place_dimm(space, devices.addresses(), plug.size, None))
+        pfns, more = devices.pfns(address, plug.size), devices.further_ranges(plug)
+        taken = PfnSet.of(devices.backing.backed)
+        if taken.count(pfns) or any(pfns.overlaps(other) for other in more):
+            raise InputError(f"plug {plug.id!r}: {pfns} overlaps memory that is there")
+        node = plug.node or 0
+        if not kernel.node_zones(node):
+            raise InputError(f"plug {plug.id!r}: node {node} does not exist on this machine")
+        return devices.add(plug.id, Device(plug.driver, pfns, more=more))
+
+    def _asks(self, plug: Plug) -> bool | Outcome:
+        """Return whether the device's memory is to host its memmap, by file or by default."""
+        wanted, function = plug.memmap_on_memory, "memmap_on_memory_store"
+        kernel = self.kernel
+        if not kernel.release.kmem_memmap_file:
+            if wanted is None:
+                return False
+            return Outcome.refused(
+                "ENOENT", function, "dax devices have no file memmap_on_memory on this release"
+            )
+        if wanted is None:
+            return plug.dax in (None, "cxl")
+        if wanted and not self._supported:
+            return Outcome.refused(
+                "EOPNOTSUPP", function, "memory_hotplug.memmap_on_memory or the sizes forbid it"
+            )
+        return wanted
+
+    @property
+    def _supported(self) -> bool:
+        kernel = self.kernel
+        mode = kernel.tunables.memmap_on_memory
+        return bool(
+            memmap_on_memory_nr_pages(kernel.arch, kernel.release, kernel.block_nr_pages, mode)
+        )
+
+    def _aligned(self, pfns: PfnRange) -> PfnRange | None:
+        """Cut a range to whole memory blocks, ``None`` if nothing is left."""
+        block = self.kernel.block_nr_pages
+        start, end = -(-pfns.start // block) * block, pfns.end // block * block
+        if start < end:
+            return PfnRange(start, end)
+        self._say(f"mapping {pfns}: too small after alignment", pfns)
+        return None
+
+    def _note_truncation(self, device: Device, ranges: list[PfnRange]) -> None:
+        lost = PfnSet(device.ranges) - PfnSet(ranges)
+        if lost:
+            size = format_size(len(lost) * self.kernel.arch.page_size_bytes)
+            self.kernel.note(
+                "driver", f"{size} of the device are cut off by alignment to blocks", lost, "kmem"
+            )
+
+    # --- how it goes -----------------------------------------------------------------------
+
+    def _unbind(self, additions: list[Addition]) -> Outcome:
+        """Remove each range whose blocks are offline; others stay until the next reboot."""
+        stuck = []
+        for addition in additions:
+            outcome = try_remove_memory(self.kernel, addition)
+            if not outcome:
+                stuck.append(addition.pfns)
+                self._say(f"mapping {addition.pfns}: cannot be hotremoved until the next reboot")
+        if not stuck:
+            return OK
+        return Outcome.refused(
+            "EBUSY",
+            "dev_dax_kmem_remove",
+            f"{stuck[0]} has online blocks; the device is unbound, its memory stays until reboot",
+        )
+
+    def _unplug_by_state(self, additions: list[Addition]) -> Outcome:
+        """Offline every block and remove all ranges; on a refusal online those that went.
+
+        They come back to the kind of zone that they were in.
+        Source: ``mm/memory_hotplug.c: offline_and_remove_memory_ranges``.
+        """
+        kernel = self.kernel
+        ids = [id_ for addition in additions for id_ in kernel.block_ids(addition.pfns)]
+        done: list[tuple[PfnRange, str]] = []
+        for pfns in (kernel.block_pfns(id_) for id_ in ids if id_ in kernel.online_blocks):
+            movable = any(zone.name == MOVABLE for zone in kernel.zones_of(pfns))
+            outcome = memory_block_offline(kernel, pfns)
+            if not outcome:
+                for other, online_type in done:
+                    memory_block_online(kernel, other, online_type)
+                return outcome
+            done.append((pfns, "online_movable" if movable else "online_kernel"))
+        for addition in additions:
+            try_remove_memory(kernel, addition)
+        return OK
+
+    def _say(self, text: str, pfns: PfnRange | None = None) -> None:
+        self.kernel.note("driver", text, pfns, "dev_dax_kmem_probe")

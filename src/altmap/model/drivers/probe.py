@@ -1,0 +1,66 @@
+"""The file ``/sys/devices/system/memory/probe``: ``drivers/base/memory.c: probe_store``.
+
+Whoever writes an address promises that memory is there. One block is added, whatever is backed.
+"""
+
+from __future__ import annotations
+
+from altmap.errors import InputError
+from altmap.model.drivers.driver import Device, Driver
+from altmap.model.drivers.facts import DriverRecord
+from altmap.model.kernel.hotplug import add_memory_resource
+from altmap.pfn import PfnRange, format_size
+from altmap.scenario import Plug
+from altmap.trace import Outcome
+
+__all__ = ("RECORD", "ProbeFile")
+
+RECORD = DriverRecord(
+    name="the file probe",
+    scenario='`driver = "probe"` on x86_64',
+    adds="one block",
+    partly_backed="nobody checks",
+    touches_offline="whoever wrote the address must know",
+    opts_in="never",
+    gives_back="never",
+    group="none",
+    resource="`System RAM`",
+    lab="no: Debian's kernels lack CONFIG_ARCH_MEMORY_PROBE",
+    sources="drivers/base/memory.c",
+)
+
+
+class ProbeFile(Driver):
+    """Addresses that somebody writes; needs a kernel with CONFIG_ARCH_MEMORY_PROBE."""
+
+    def plug(self, plug: Plug) -> Outcome:
+        """Back ``size`` bytes, and write their address: the kernel adds the block."""
+        kernel = self.kernel
+        self.devices.check_new(plug.id)
+        assert plug.address is not None  # checked with the scenario
+        pfns = self.devices.pfns(plug.address, plug.size)
+        block_bytes = kernel.block_nr_pages * kernel.arch.page_size_bytes
+        if plug.size > block_bytes:
+            raise InputError(
+                f"plug {plug.id!r}: size {plug.size:#x}: a write adds one memory block, "
+                f"{format_size(block_bytes)}"
+            )
+        taken = self.devices.backing.backed
+        if taken.count(pfns):
+            raise InputError(f"plug {plug.id!r}: {pfns} overlaps memory that is there")
+        node = plug.node or 0
+        if not kernel.node_zones(node):
+            raise InputError(f"plug {plug.id!r}: node {node} does not exist on this machine")
+        block = PfnRange(pfns.start, pfns.start + kernel.block_nr_pages)
+        device = self.devices.add(plug.id, Device(plug.driver, pfns))
+        if plug.address % block_bytes:
+            return Outcome.refused(
+                "EINVAL",
+                "probe_store",
+                f"{plug.address:#x} is not aligned to memory blocks of {block_bytes:#x} bytes",
+            )
+        kernel.note("driver", f"{plug.address:#x} is written to probe", block, "probe_store")
+        outcome = add_memory_resource(kernel, block, node, asks=False)
+        if outcome:
+            device.addition = kernel.additions[-1]
+        return outcome

@@ -1,0 +1,302 @@
+"""hugetlb pages: the pool grows and shrinks by what is written to a node's ``nr_hugepages``.
+
+Functions have the names of the kernel's (``mm/hugetlb.c``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from altmap.model.arch import Arch
+from altmap.model.kernel.pool import HugePool, aligned_chunks, whole_chunks
+from altmap.model.kernel.state import Kernel
+from altmap.model.kernel.zone import MOVABLE, Zone
+from altmap.pfn import PfnRange, PfnSet
+
+__all__ = (
+    "dissolve_free_hugetlb_folios",
+    "free_of_file",
+    "gigantic_across",
+    "hugepage_sizes_bytes",
+    "migrate_hugetlb",
+    "nr_huge",
+    "pool_of",
+    "set_max_huge_pages",
+    "take_for_file",
+)
+
+_GIB = 1 << 30
+
+
+def hugepage_sizes_bytes(arch: Arch) -> tuple[int, ...]:
+    """Return the sizes of huge pages that are modelled: a PMD's, and 1 GiB with pages of 4 KiB."""
+    return (arch.pmd_size_bytes, _GIB) if arch.page_size_bytes == 4096 else (arch.pmd_size_bytes,)
+
+
+def pool_of(kernel: Kernel, size_bytes: int) -> HugePool:
+    """Return the pool of a size; a new one is empty."""
+    nr_pages = size_bytes // kernel.arch.page_size_bytes
+    return kernel.hugetlb.setdefault(nr_pages, HugePool(nr_pages))
+
+
+def nr_huge(kernel: Kernel, pool: HugePool, pages: PfnSet, node: int | None = None) -> int:
+    """Return how many huge pages page frames make, of one node or of all."""
+    if node is not None:
+        pages = pages & kernel.node_pages(node)
+    return len(pages) // pool.nr_pages
+
+
+def set_max_huge_pages(kernel: Kernel, pool: HugePool, node: int, wanted: int) -> None:
+    """Write a number to ``nr_hugepages`` of a node; the kernel allocates as many as it can get."""
+    surplus = pool.surplus.get(node, 0)
+    persistent = nr_huge(kernel, pool, pool.pages, node) - surplus
+    reused = min(surplus, max(0, wanted - persistent))
+    pool.surplus[node] = surplus - reused
+    persistent += reused
+    if wanted > persistent:
+        _grow(kernel, pool, node, wanted - persistent)
+        return
+    freed = pool.take(
+        persistent - wanted,
+        kernel.node_pages(node),
+        ascending=kernel.release.hugetlb_first_in_first_out,
+    )
+    _give_back(kernel, pool, freed, "update_and_free_pages_bulk")
+    # What is in use goes when its file lets go of it.
+    pool.surplus[node] += persistent - wanted - len(freed) // pool.nr_pages
+
+
+def _grow(kernel: Kernel, pool: HugePool, node: int, wanted: int) -> None:
+    zones = list(reversed(kernel.node_zones(node)))
+    if _is_gigantic(kernel, pool):
+        got = [_alloc_gigantic(kernel, pool, zones, wanted)]
+    else:
+        got = _alloc_buddy(kernel, pool, zones, wanted)
+    taken = PfnSet.of(*got)
+    kernel.used |= taken
+    kernel.shown_pages |= taken
+    batches = reversed(got) if kernel.release.hugetlb_first_in_first_out else got
+    for batch in batches:
+        pool.put(batch)
+    nr_got = len(taken) // pool.nr_pages
+    kernel.note(
+        "hugetlb",
+        f"{nr_got} of {wanted} huge pages of {_mib(kernel, pool)} MiB on node {node}",
+        taken,
+        "alloc_pool_huge_folio",
+        doubt=""
+        if nr_got == wanted or _is_gigantic(kernel, pool)
+        else "reclaim and compaction might find more",
+    )
+
+
+def _is_gigantic(kernel: Kernel, pool: HugePool) -> bool:
+    return pool.nr_pages > 1 << kernel.arch.max_page_order
+
+
+def _mib(kernel: Kernel, pool: HugePool) -> int:
+    return pool.nr_pages * kernel.arch.page_size_bytes >> 20
+
+
+def _alloc_buddy(
+    kernel: Kernel, pool: HugePool, zones: Iterable[Zone], wanted: int
+) -> list[PfnSet]:
+    """Take chunks from the buddy as it does: the smallest free chunk that suffices comes first.
+
+    Returns batches in the order in which they were taken; a zone gives down to its watermark.
+    Source: ``mm/page_alloc.c: __rmqueue_smallest``; hugetlb pages of this size are movable
+    (``hugepage_movable_supported``).
+    """
+    zones, got = list(zones), list[PfnSet]()
+    for mark in ("low", "min"):
+        for zone in zones:
+            spare = kernel.available(zone, zones, mark) - sum(b.count(zone.present) for b in got)
+            nr_got = sum(len(batch) for batch in got) // pool.nr_pages
+            left = min(wanted - nr_got, spare // pool.nr_pages)
+            for batch in _smallest_first(kernel, pool.nr_pages, kernel.free(zone), got):
+                if left <= 0:
+                    break
+                early = (batch & kernel.boot_ram).highest(left * pool.nr_pages)
+                late = (batch - kernel.boot_ram).lowest(left * pool.nr_pages - len(early))
+                got.extend(part for part in (early, late) if part)
+                left -= (len(early) + len(late)) // pool.nr_pages
+    return got
+
+
+def _smallest_first(
+    kernel: Kernel, nr_pages: int, free: PfnSet, taken: list[PfnSet]
+) -> list[PfnSet]:
+    """Return free chunks by the order of the buddy's chunk that they belong to."""
+    free = free - PfnSet.of(*taken)
+    batches, size = [], nr_pages
+    chunks = aligned_chunks(free, size)
+    while size < 1 << kernel.arch.max_page_order:
+        larger = aligned_chunks(chunks, 2 * size)
+        batches.append(chunks - larger)
+        chunks, size = larger, 2 * size
+    return [*batches, chunks]
+
+
+def _alloc_gigantic(kernel: Kernel, pool: HugePool, zones: Iterable[Zone], wanted: int) -> PfnSet:
+    """Take whole naturally aligned ranges of kernel zones, after moving what can be moved.
+
+    Nothing in the range may be unmovable: pages that hold their own block's memmap are, so with a
+    memmap in each block no range of 1 GiB qualifies.
+    Source: ``mm/page_alloc.c: alloc_contig_pages, pfn_range_valid_contig``; such pages are not
+    allocated from ZONE_MOVABLE (``hugepage_movable_supported``).
+    """
+    taken = PfnSet()
+    for zone in zones:
+        if zone.name == MOVABLE:
+            continue
+        fixed = (kernel.used - kernel.movable) | kernel.pinned
+        suitable = aligned_chunks(kernel.managed(zone) - fixed, pool.nr_pages)
+        for run in suitable.ranges():
+            for start in range(run.start, run.end, pool.nr_pages):
+                if len(taken) == wanted * pool.nr_pages:
+                    return taken
+                chunk = PfnRange(start, start + pool.nr_pages)
+                if _make_room(kernel, zone.node, chunk):
+                    taken |= chunk
+    return taken
+
+
+def _make_room(kernel: Kernel, node: int, chunk: PfnRange) -> bool:
+    """Move the pages in use out of a range that is then taken; false if they find no place."""
+    moving = kernel.movable & chunk
+    kernel.used |= chunk
+    nodes = [node, *sorted({zone.node for zone in kernel.zones.values()} - {node})]
+    zones = [zone for each in nodes for zone in reversed(kernel.node_zones(each))]
+    targets = kernel.find_free(zones, len(moving))
+    if targets is None:
+        kernel.used = (kernel.used - chunk) | moving
+        return False
+    kernel.migrate(moving, targets)
+    kernel.used |= chunk
+    return True
+
+
+def _give_back(kernel: Kernel, pool: HugePool, pages: PfnSet, function: str) -> None:
+    if not pages:
+        return
+    kernel.used -= pages
+    kernel.shown_pages |= pages
+    kernel.note(
+        "hugetlb",
+        f"{len(pages) // pool.nr_pages} free huge pages of {_mib(kernel, pool)} MiB given back "
+        "to the buddy",
+        pages,
+        function,
+    )
+
+
+def take_for_file(kernel: Kernel, pool: HugePool, nr_wanted: int) -> PfnSet | None:
+    """Let a file hold huge pages; ``None``, and nothing taken, if too few are free.
+
+    Source: ``fs/hugetlbfs/inode.c: hugetlbfs_fallocate``.
+    """
+    everywhere = pool.free_pages
+    if len(everywhere) < nr_wanted * pool.nr_pages:
+        return None
+    ascending = kernel.release.hugetlb_first_in_first_out
+    taken = pool.take(nr_wanted, everywhere, ascending=ascending)
+    pool.in_use |= taken
+    return taken
+
+
+def free_of_file(kernel: Kernel, pool: HugePool, pages: PfnSet) -> None:
+    """Return a file's huge pages to the pool; surplus ones go to the buddy.
+
+    Source: ``mm/hugetlb.c: free_huge_folio``.
+    """
+    pool.in_use -= pages
+    for node in sorted({zone.node for zone in kernel.zones.values()}):
+        mine = pages & kernel.node_pages(node)
+        surplus = mine.highest(pool.surplus.get(node, 0) * pool.nr_pages)
+        if surplus:
+            pool.surplus[node] -= len(surplus) // pool.nr_pages
+            _give_back(kernel, pool, surplus, "free_huge_folio")
+        pool.put(mine - surplus)
+
+
+def gigantic_across(kernel: Kernel, pfns: PfnRange) -> PfnRange | None:
+    """Return a huge page of which only a part lies in the block and that reaches beyond its end."""
+    for pool in kernel.pools():
+        pages = pool.pages
+        last = pfns.end - 1
+        if last in pages and pfns.end % pool.nr_pages and pool.nr_pages > 1:
+            start = last // pool.nr_pages * pool.nr_pages
+            return PfnRange(start, start + pool.nr_pages)
+    return None
+
+
+def migrate_hugetlb(
+    kernel: Kernel, pfns: PfnRange, nodes: Iterable[int], *, doubt: str = ""
+) -> PfnSet:
+    """Move huge pages in use out of a range; return those that find no place.
+
+    Each moves to a free huge page of the pool on the nodes, else to a new one; a gigantic one only
+    to one of the pool. Source: ``mm/migrate.c: alloc_migration_target``; ``mm/hugetlb.c:
+    alloc_hugetlb_folio_nodemask``.
+    """
+    stuck = PfnSet()
+    if not kernel.hugetlb:
+        return stuck
+    nodes = list(nodes)
+    allowed = PfnSet.of(*(kernel.node_pages(node) for node in nodes)) - pfns
+    zones = [zone for node in nodes for zone in reversed(kernel.node_zones(node))]
+    for pool in kernel.pools():
+        moving = whole_chunks(pool.in_use & pfns, pool.nr_pages)
+        wanted = len(moving) // pool.nr_pages
+        if not wanted:
+            continue
+        pooled = pool.take(wanted, allowed, ascending=kernel.release.hugetlb_first_in_first_out)
+        missing = wanted - len(pooled) // pool.nr_pages
+        fresh = PfnSet()
+        if missing and not _is_gigantic(kernel, pool):
+            fresh = PfnSet.of(*_alloc_buddy(kernel, pool, zones, missing))
+        if len(pooled) + len(fresh) < len(moving):
+            pool.put(pooled)
+            stuck |= moving
+            continue
+        kernel.used |= fresh
+        kernel.shown_pages |= fresh | moving
+        targets = pooled | fresh
+        for name, (size, pages) in kernel.huge_files.items():
+            if size == pool.nr_pages and (part := pages & moving):
+                to = targets.lowest(len(part))
+                targets -= to
+                kernel.huge_files[name] = (size, (pages - part) | to)
+        pool.in_use = (pool.in_use - moving) | pooled | fresh
+        # For a pooled target the old one goes to the pool; for a new one, to the buddy.
+        old = moving.lowest(len(pooled))
+        pool.put(old)
+        kernel.used -= moving - old
+        kernel.note(
+            "migrated",
+            f"{wanted} huge pages in use migrated",
+            moving,
+            "do_migrate_range",
+            doubt=doubt,
+        )
+    return stuck
+
+
+def dissolve_free_hugetlb_folios(kernel: Kernel, pfns: PfnRange) -> None:
+    """Give free huge pages that touch a range back to the buddy: the pool shrinks by them."""
+    for pool in kernel.pools():
+        pages = whole_chunks(pool.free_pages & pfns, pool.nr_pages)
+        if not pages:
+            continue
+        for node in pool.surplus:
+            mine = nr_huge(kernel, pool, pages, node)
+            pool.surplus[node] = max(0, pool.surplus[node] - mine)
+        pool.drop(pages)
+        kernel.used -= pages
+        kernel.shown_pages |= pages
+        kernel.note(
+            "hugetlb",
+            f"{len(pages) // pool.nr_pages} free huge pages of {_mib(kernel, pool)} MiB dissolved",
+            pages,
+            "dissolve_free_hugetlb_folios",
+        )

@@ -1,0 +1,83 @@
+"""Pages that are withdrawn for their errors (HWPoison), as ``soft_offline_page`` does it.
+
+Source: ``mm/memory-failure.c: soft_offline_page, get_any_page, page_handle_poison``.
+"""
+
+from __future__ import annotations
+
+import errno
+
+from altmap.model.kernel.hugetlb import dissolve_free_hugetlb_folios, migrate_hugetlb
+from altmap.model.kernel.state import Kernel
+from altmap.pfn import PfnRange, PfnSet
+from altmap.trace import OK, Outcome
+
+__all__ = ("soft_offline_page",)
+
+
+def soft_offline_page(kernel: Kernel, pfn: int) -> Outcome:
+    """Move what a page holds elsewhere and never use the page again."""
+    page = PfnSet([PfnRange(pfn, pfn + 1)])
+    block = pfn // kernel.block_nr_pages
+    if block not in kernel.added_blocks:
+        return Outcome.refused(
+            errno.ENXIO, "soft_offline_page", f"pfn {pfn:#x} has no struct page", pfns=page
+        )
+    if block not in kernel.online_blocks:
+        return Outcome.refused(
+            errno.EIO, "soft_offline_page", f"pfn {pfn:#x} is offline", pfns=page, kind="offline"
+        )
+    if pfn in kernel.poisoned:
+        return OK
+    refusal = _clear(kernel, pfn, page)
+    if refusal is not None:
+        return refusal
+    kernel.used |= page
+    kernel.poisoned |= page
+    kernel.shown_pages |= page
+    kernel.note("poison", f"pfn {pfn:#x} is withdrawn (HWPoison)", page, "page_handle_poison")
+    return OK
+
+
+def _clear(kernel: Kernel, pfn: int, page: PfnSet) -> Outcome | None:
+    """Make the page free, whatever it holds."""
+    at = PfnRange(pfn, pfn + 1)
+    nodes = sorted({zone.node for zone in kernel.zones.values() if zone.present})
+    if pfn in kernel.hugetlb_pages():
+        stuck = migrate_hugetlb(kernel, at, nodes)
+        if stuck:
+            return Outcome.refused(
+                errno.EBUSY,
+                "soft_offline_in_use_page",
+                f"the huge page of pfn {pfn:#x} finds no place",
+                pfns=stuck,
+                kind="hugetlb",
+            )
+        dissolve_free_hugetlb_folios(kernel, at)
+        return None
+    if pfn in kernel.pinned:
+        return Outcome.refused(
+            errno.EBUSY,
+            "soft_offline_in_use_page",
+            f"pfn {pfn:#x} is pinned",
+            pfns=page,
+            kind="pinned",
+        )
+    if pfn in kernel.movable:
+        zones = [zone for node in nodes for zone in reversed(kernel.node_zones(node))]
+        targets = kernel.find_free(zones, 1)
+        if targets is None:
+            return Outcome.refused(
+                errno.EBUSY, "soft_offline_in_use_page", "there is no free page to move to"
+            )
+        kernel.migrate(page, targets)
+        return None
+    if any(pfn in kernel.free(zone) for zone in kernel.zones_of(at)):
+        return None
+    return Outcome.refused(
+        errno.EIO,
+        "get_any_page",
+        f"pfn {pfn:#x} is neither free nor can it be moved: an unhandlable page",
+        pfns=page,
+        kind=kernel.kind_of(pfn),
+    )

@@ -1,0 +1,433 @@
+"""The modelled machine: platform, kernel and drivers together, one step at a time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import msgspec
+
+from altmap.errors import InputError
+from altmap.linux.observation import BalloonFolder, Observation
+from altmap.model.adopt import adopt
+from altmap.model.boot import boot, parameters_shown
+from altmap.model.drivers.acpi import AcpiDimms
+from altmap.model.drivers.dlpar import DlparDimms
+from altmap.model.drivers.driver import Device, Devices, Driver
+from altmap.model.drivers.hyperv_host import HypervHost
+from altmap.model.drivers.kmem import DaxKmem
+from altmap.model.drivers.probe import ProbeFile
+from altmap.model.drivers.standby import StandbyMemory
+from altmap.model.drivers.virtio_mem import VirtioMem
+from altmap.model.drivers.xen import XenBalloon
+from altmap.model.kernel.hotplug import (
+    memory_block_offline,
+    memory_block_online,
+    online_blocks,
+    read_dump,
+)
+from altmap.model.kernel.notifier import NamedVeto
+from altmap.model.kernel.poison import soft_offline_page
+from altmap.model.kernel.state import Addition, Kernel
+from altmap.model.kernel.touch import KernelFault
+from altmap.model.observe import Observer
+from altmap.model.platform.backing import Backing
+from altmap.model.platform.xen import XenDomain
+from altmap.model.workload import Usage
+from altmap.pfn import PfnRange, PfnSet
+from altmap.scenario import (
+    XEN_HOST_BYTES,
+    Configure,
+    Dump,
+    Fill,
+    Free,
+    Machine,
+    Offline,
+    Online,
+    Plug,
+    Poison,
+    Resize,
+    Scenario,
+    SetTunables,
+    Size,
+    Step,
+    Unplug,
+    Veto,
+    part_of,
+    selected_blocks,
+    step_name,
+)
+from altmap.trace import OK, UNBACKED, Fault, Outcome, StepRecord, Trace
+from altmap.trace.run import run_scenario
+
+__all__ = ("DRIVERS", "ModelMachine", "predict")
+
+
+#: A scenario's name for a driver, and what it is on an architecture; ``""`` is every other one.
+DRIVERS: dict[str, dict[str, type[Driver]]] = {
+    "dimm": {"ppc64le": DlparDimms, "": AcpiDimms},
+    "hyperv": {"": HypervHost},
+    "kmem": {"": DaxKmem},
+    "probe": {"x86_64": ProbeFile},
+    "standby": {"s390x": StandbyMemory},
+    "virtio-mem": {"": VirtioMem},
+}
+
+
+#: Failures that a step ``set`` asks for, and where the kernel keeps them.
+_INJECTED = {"fail_block_devices": "fails_block_devices", "fail_allocation": "fails_allocation"}
+
+
+@dataclass(slots=True)
+class ModelMachine:
+    """A machine on which steps are predicted.
+
+    Attributes
+    ----------
+    kernel : Kernel
+    backing : Backing
+    notes : list of str
+        Assumptions made at the start.
+    crashed : bool
+        A fault ended the kernel; further steps are not reached.
+    """
+
+    kernel: Kernel
+    backing: Backing
+    _observer: Observer
+    _base_parameters: dict[str, str]
+    notes: list[str] = field(default_factory=list)
+    crashed: bool = False
+    _drivers: dict[str, Driver] = field(default_factory=dict)
+    _balloon: XenBalloon | None = None
+    _devices: Devices = field(init=False)
+    _usage: Usage = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._devices = Devices(self.kernel, self.backing)
+        self._usage = Usage(self.kernel)
+
+    @classmethod
+    def start(
+        cls, machine: Machine, seen: Observation | None = None, *, pages: bool = True
+    ) -> ModelMachine:
+        """Return a machine booted on paper, or one that carries on from captured files.
+
+        Parameters
+        ----------
+        machine : Machine
+            The scenario's machine; what it sets overrides the files.
+        seen : Observation, optional
+            The files of a real machine.
+        pages : bool
+            Also predict the per-page files.
+        """
+        if seen is None:
+            kernel, backing, blank = boot(machine)
+            observer = Observer(kernel, blank, blank=True, pages=pages)
+            made = cls(kernel, backing, observer, blank.parameters)
+            made._take_devices(machine, {}, {})
+            made._take_balloon(blank, machine)
+            return made
+        adopted = adopt(seen, machine)
+        observer = Observer(adopted.kernel, seen, pages=pages)
+        made = cls(adopted.kernel, adopted.backing, observer, seen.parameters, list(adopted.notes))
+        made._take_devices(machine, adopted.devices, adopted.drivers)
+        if adopted.regions:
+            driver = made._driver("virtio-mem")
+            assert isinstance(driver, VirtioMem)
+            for region in adopted.regions:
+                driver.take_region(region)
+            # The driver cuts its memory up as it has added it; only what comes now is a change.
+            made._observer = Observer(adopted.kernel, seen, pages=pages)
+        made._take_balloon(seen, machine)
+        return made
+
+    def _take_devices(
+        self, machine: Machine, additions: dict[str, Addition], drivers: dict[str, str]
+    ) -> None:
+        """Give the devices that were there before the first step to their drivers."""
+        if machine.balloon is not None:
+            self._driver(machine.balloon)
+        for id_, addition in additions.items():
+            device = Device(drivers[id_], addition.pfns, addition)
+            self._devices.by_id[id_] = device
+            self._driver(device.driver).take_over(device)
+
+    def _take_balloon(self, seen: Observation, machine: Machine) -> None:
+        """Let a Xen domain have its balloon."""
+        if seen.balloon is None:
+            return
+        kib = self.kernel.arch.page_size_bytes // 1024
+        limits = [machine.xen_max_memory, machine.xen_host_memory]
+        if machine.platform == "xen" and machine.xen_host_memory is None:
+            limits.append(Size(XEN_HOST_BYTES))
+        most = min((int(limit) for limit in limits if limit is not None), default=None)
+        domain = XenDomain(
+            self.backing,
+            seen.balloon.current_kb // kib,
+            None if most is None else most // 1024 // kib,
+        )
+        self._balloon = self._drivers["xen"] = XenBalloon.of_domain(
+            self._devices,
+            domain,
+            [(line.start, line.end) for line in seen.iomem or () if not line.depth],
+            seen.balloon.target_kb // kib,
+        )
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """The trace's heading: release, policy and the parameters in force."""
+        kernel = self.kernel
+        return {
+            "target": "model",
+            "release": kernel.release.name,
+            "policy": kernel.policy.name,
+            "machine": {
+                "arch": kernel.arch.name,
+                "block_size_bytes": kernel.block_nr_pages * kernel.arch.page_size_bytes,
+                **parameters_shown(kernel.tunables),
+                "movable_node": kernel.tunables.movable_node,
+                "debug_vm": kernel.tunables.debug_vm,
+                "auto_online_blocks": kernel.tunables.auto_online_blocks,
+            },
+        }
+
+    @property
+    def devices(self) -> Devices:
+        """What was plugged, by whichever driver."""
+        return self._devices
+
+    @property
+    def usage(self) -> Usage:
+        """Who uses which pages, by the names that steps ``fill`` gave."""
+        return self._usage
+
+    def parameter(self, name: str) -> object:
+        """Return what a key of the step ``set`` is now."""
+        if name in _INJECTED:
+            return getattr(self.kernel, _INJECTED[name])
+        return getattr(self.kernel.tunables, name)
+
+    @property
+    def backed(self) -> PfnSet:
+        """The page frames that the platform backs now."""
+        return self.backing.backed.copy()
+
+    def observe(self) -> Observation:
+        """Return what the machine's files show now."""
+        shown = parameters_shown(self.kernel.tunables)
+        parameters = {name: shown.get(name, text) for name, text in self._base_parameters.items()}
+        look = replace(self._observer.look(), parameters=parameters)
+        folder = self._balloon_folder()
+        return look if folder is None else _with_balloon(look, folder)
+
+    def _balloon_folder(self) -> BalloonFolder | None:
+        balloon = self._balloon
+        if balloon is None:
+            return None
+        kib = self.kernel.arch.page_size_bytes // 1024
+        return BalloonFolder(
+            balloon.target * kib, balloon.current * kib, len(balloon.ballooned) * kib
+        )
+
+    def perform(self, step: Step) -> StepRecord:
+        """Perform one step.
+
+        Raises
+        ------
+        InputError
+            If the step cannot be asked of any kernel: no such block or device, or the platform
+            refuses the device.
+        """
+        record = StepRecord(step_name(step), msgspec.to_builtins(step, enc_hook=int), OK)
+        if self.crashed:
+            record.outcome = Outcome("not_reached", why="an earlier fault ended the kernel")
+            return record
+        try:
+            record.outcome = self._dispatch(step)
+            for driver in self._drivers.values():
+                driver.work()
+        except KernelFault as trap:
+            self.crashed = True
+            fault = trap.fault
+            record.faults.append(fault)
+            record.outcome = Outcome(
+                "fault",
+                function=fault.function,
+                why=f"{fault.kind}: {_where(fault)}",
+            )
+        record.events = self.kernel.take_events()
+        return record
+
+    def _dispatch(self, step: Step) -> Outcome:
+        match step:
+            case Plug():
+                return (self._balloon or self._driver(step.driver)).plug(step)
+            case Unplug():
+                return self._driver_of(step.id).unplug(step.id)
+            case Resize():
+                return self._driver_of(step.id).resize(step.id, step.size)
+            case Online():
+                return self._online(step)
+            case Offline():
+                return self._offline(step)
+            case Configure():
+                return self._configure(step)
+            case Fill():
+                return self._usage.fill(step)
+            case Free():
+                return self._usage.free(step.id)
+            case Poison():
+                page = self.kernel.arch.page_size_bytes
+                return soft_offline_page(self.kernel, step.address // page)
+            case Veto():
+                return self._veto(step)
+            case Dump():
+                return read_dump(self.kernel, exclude_offline=step.exclude_offline)
+            case SetTunables():
+                return self._set(step)
+
+    # --- devices ---------------------------------------------------------------------------
+
+    def _driver(self, name: str) -> Driver:
+        if name not in self._drivers:
+            families = DRIVERS[name]
+            make = families.get(self.kernel.arch.family, families.get(""))
+            if make is None:
+                known = ", ".join(families)
+                raise InputError(f"driver {name!r}: on {known} only, not {self.kernel.arch.name}")
+            self._drivers[name] = make(self._devices)
+        return self._drivers[name]
+
+    def _driver_of(self, id_: str) -> Driver:
+        return self._driver(self._devices.get(id_).driver)
+
+    def device_ids(self, driver: str) -> list[str]:
+        """Return the devices of a driver, by their ids."""
+        return [id_ for id_, device in self._devices.by_id.items() if device.driver == driver]
+
+    def device_sizes(self, id_: str) -> tuple[int, int]:
+        """Return what a device is asked to have of its memory, and the most, in bytes.
+
+        Raises
+        ------
+        InputError
+            If there is none of that id.
+        """
+        return self._driver_of(id_).sizes(id_)
+
+    # --- online and offline ----------------------------------------------------------------
+
+    def blocks_of(self, step: Online | Offline) -> list[int]:
+        """Return the memory blocks that a step selects.
+
+        Raises
+        ------
+        InputError
+            If one of them does not exist.
+        """
+        ids = selected_blocks(step)
+        if ids is None:
+            assert step.id is not None  # checked with the scenario
+            ids = part_of(self._devices.blocks(step.id), step.part)
+            if not ids:
+                verb = type(step).__name__.lower()
+                raise InputError(f"{verb} {step.id!r}: the device has no memory blocks")
+        absent = [id_ for id_ in ids if id_ not in self.kernel.added_blocks]
+        if absent:
+            verb = type(step).__name__.lower()
+            raise InputError(f"{verb} memory{absent[0]}: there is no such memory block")
+        return ids
+
+    def _online(self, step: Online) -> Outcome:
+        ids = self.blocks_of(step)
+        if self._balloon is None and ids == list(range(ids[0], ids[-1] + 1)):
+            outcome, block = online_blocks(self.kernel, range(ids[0], ids[-1] + 1), step.to)
+            return _about(outcome, block)
+        for block in ids:
+            pfns = self.kernel.block_pfns(block)
+            outcome = memory_block_online(self.kernel, pfns, step.to)
+            if not outcome:
+                return _about(outcome, block)
+            if self._balloon is not None:
+                self._balloon.work()  # its thread looks each second
+        return OK
+
+    def _offline(self, step: Offline) -> Outcome:
+        for block in self.blocks_of(step):
+            outcome = memory_block_offline(self.kernel, self.kernel.block_pfns(block))
+            if not outcome:
+                return _about(outcome, block)
+        return OK
+
+    def _veto(self, step: Veto) -> Outcome:
+        chosen = selected_blocks(step)
+        veto = None
+        if step.errno != "none":
+            blocks = None if chosen is None else PfnSet(PfnRange(b, b + 1) for b in chosen)
+            action = f"MEM_{step.on.upper()}"
+            veto = NamedVeto(action, step.errno, blocks, self.kernel.block_nr_pages)
+        setattr(self.kernel.notifier, step.on, veto)
+        return OK
+
+    def _configure(self, step: Configure) -> Outcome:
+        driver = self._driver("standby")
+        assert isinstance(driver, StandbyMemory)
+        ids = selected_blocks(step)
+        if ids is None:
+            device = self._devices.get(step.id or "")
+            mine = self.kernel.block_ids(device.pfns)
+            ids = part_of([id_ for id_ in mine if id_ in driver.usable_blocks], step.part)
+        return driver.configure(ids, config=step.config, self_hosted=step.memmap_on_memory)
+
+    def _set(self, step: SetTunables) -> Outcome:
+        for name in step.__struct_fields__:
+            value = getattr(step, name)
+            if name in _INJECTED and value is not None:
+                setattr(self.kernel, _INJECTED[name], value)
+            elif name != "name" and value is not None:
+                setattr(self.kernel.tunables, name, value)
+        return OK
+
+
+def _where(fault: Fault) -> str:
+    if fault.what == UNBACKED:
+        return f"{fault.access} to unbacked pfn {fault.pfn:#x}"
+    return f"{fault.what}, the first is pfn {fault.pfn:#x}"
+
+
+def _about(outcome: Outcome, block: int) -> Outcome:
+    return outcome if outcome else replace(outcome, why=f"memory{block}: {outcome.why}")
+
+
+_XEN_PAGE_KIB = 4  # include/xen/page.h: XEN_PAGE_SIZE, which is Linux's on x86
+
+
+def _with_balloon(look: Observation, folder: BalloonFolder) -> Observation:
+    """Return the files with the balloon's counters; since 7.3 two other files have them too."""
+    meminfo, vmstat = look.meminfo, look.vmstat
+    if meminfo is not None and "Balloon" in meminfo:
+        meminfo = meminfo | {"Balloon": folder.low_kb}
+    if vmstat is not None and "nr_balloon_pages" in vmstat:
+        vmstat = vmstat | {"nr_balloon_pages": folder.low_kb // _XEN_PAGE_KIB}
+    return replace(look, meminfo=meminfo, vmstat=vmstat, balloon=folder)
+
+
+def predict(scenario: Scenario, seen: Observation | None = None, *, pages: bool = True) -> Trace:
+    """Return the trace of a scenario on the model.
+
+    Parameters
+    ----------
+    scenario : Scenario
+    seen : Observation, optional
+        The files of a real machine to start from; without them the machine boots on paper.
+    pages : bool
+        Also predict the per-page files.
+
+    Raises
+    ------
+    InputError
+        If the scenario asks for what cannot be asked.
+    """
+    return run_scenario(scenario, ModelMachine.start(scenario.machine, seen, pages=pages))

@@ -1,0 +1,506 @@
+"""Kernel releases as data: what each one does differently, and where that is written.
+
+A rule asks for a behaviour by name and never compares versions; a distribution's kernel that
+differs is another record.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field, replace
+
+from altmap.errors import InputError
+from altmap.linux.kpageflags import PageFlag
+
+__all__ = ("RELEASES", "Release", "release_for")
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """One kernel release as a record of named behaviours.
+
+    Attributes
+    ----------
+    name : str
+        ``major.minor``.
+    memmap_scope : str
+        What one altmap may serve: ``none`` (no memmap_on_memory), ``one_block`` (the whole request
+        must be exactly one memory block), ``per_block`` (any request, an altmap for each block).
+    self_hosting : tuple of str
+        Architectures that select ARCH_MHP_MEMMAP_ON_MEMORY_ENABLE, by ``uname -m``.
+    refuses_unsupported_memmap : bool
+        A driver that asks for a self-hosted memmap where it is not supported gets EINVAL; else the
+        memmap silently comes from existing memory.
+    memmap_force : bool
+        ``memmap_on_memory=force`` pads a memmap to whole pageblocks.
+    memmap_page_flags : int
+        ``/proc/kpageflags`` of a self-hosted memmap page in an online block.
+    nopage_flags : int
+        ``/proc/kpageflags`` of a pfn without an online memmap.
+    lowmem_includes_movable : bool
+        ZONE_MOVABLE takes its share of ``min_free_kbytes`` like a kernel zone.
+    reserves_follow_managed : bool
+        The lowmem reserves are set anew at every change of managed pages, such as by drivers that
+        take pages out of online memory; else only with the watermarks.
+    acpi_asks_only_if_supported : bool
+        The ACPI driver passes MHP_MEMMAP_ON_MEMORY only for a size that supports it; else always.
+    dlpar_asks : bool
+        ppc64 DLPAR passes MHP_MEMMAP_ON_MEMORY for each logical memory block.
+    hyperv_chunk : str
+        Unit of Hyper-V's hot-add: ``128MiB`` or ``block``.
+    prepare_notifier : bool
+        MEM_PREPARE_ONLINE before the memmap is initialised, MEM_FINISH_OFFLINE at the very end.
+    standby_added : str
+        When s390x adds its standby memory: at ``boot``, or when a block is ``configured``.
+    standby_asks : bool
+        The s390x driver passes MHP_MEMMAP_ON_MEMORY for standby memory that it adds at boot.
+    kmem_memmap_file : bool
+        A dax device says by its own file whether its memory hosts its memmap.
+    kmem_state_file : bool
+        A dax device's file ``state`` offlines and removes all of its memory, or nothing.
+    hyperv_versions : tuple of str
+        Versions of the dynamic memory protocol that hv_balloon asks for, one after the other.
+    balloon_lowers_managed : bool
+        Pages that a balloon takes are marked PageOffline and leave their zone's managed pages and
+        MemTotal; else they stay in both, in use.
+    hyperv_foreign_pages : str
+        What hv_balloon's callback does with a page of no region: ``dropped`` or ``generic``.
+    hyperv_onlines_offline_tail : bool
+        hv_balloon brings late pages online although their block is offline, its memmap unwritten.
+    frees_altmap_of_failed_add : bool
+        An add that cannot create its memory blocks forgets where its memmap lies, and frees it.
+    uncounts_failed_memmap : bool
+        ``nr_memmap_pages`` loses a section's memmap that could not be had.
+    node_notifier : bool
+        A chain of its own tells of a node's first memory and of its last.
+    keeps_poison_offline : bool
+        A block with withdrawn (HWPoison) pages is not onlined again; else it is, and they are used.
+    hugetlb_first_in_first_out : bool
+        Huge pages that one write added to a pool are handed out in the order of their allocation;
+        else the last one first.
+    hugetlb_dequeues_isolated : bool
+        A huge page that leaves a block may be moved to a free one of the pool in the same block.
+    isolation_splits_gigantic : bool
+        A gigantic page that reaches beyond the end of a memory block keeps it from going offline.
+    hvo_excludes_memmap_on_memory : bool
+        With hugetlb_free_vmemmap=on no memmap is self-hosted.
+    virtio_mem : tuple of str
+        Architectures with the driver virtio-mem, by ``uname -m``.
+    virtio_mem_sub_block : str
+        Least size of a sub-block: a ``pageblock``, or the largest chunk of the buddy
+        (``max_order``).
+    virtio_mem_prefers_movable : bool
+        virtio-mem unplugs from ZONE_MOVABLE before kernel zones.
+    virtio_mem_bbm_safe_unplug : bool
+        The parameter ``bbm_safe_unplug`` exists and can be switched off; else big blocks are always
+        fake-offlined first.
+    virtio_mem_retries_removal : bool
+        virtio-mem tries again to remove an unplugged memory block that refused to go, and stops
+        unplugging at once when the host changes its mind.
+    xen_extra_memory : str
+        Where RAM of a Xen domain without backing is at boot: ``ballooned`` (on the balloon's list)
+        or ``unpopulated`` (set aside for other drivers).
+    xen_keeps_ibft : bool
+        A Xen domain's RAM leaves out 512 KiB to 1 MiB, where an iBFT may lie.
+    has_auto_movable : bool
+        ``memory_hotplug.online_policy=auto-movable`` and memory groups.
+    shape : str
+        The release whose files' shape stands for this one's when a machine is booted on paper.
+    confirmed : bool
+        Predictions were compared with a real kernel of this release. Else the record rests on the
+        kernel's history alone.
+    boot_reserved_bytes, boot_used_bytes : int
+        What Debian's kernel keeps for itself at boot beside the memmap, and what is in use when it
+        has come up with nothing but a shell. Measured on a 1 GiB guest; estimates elsewhere.
+    section_size_bytes : dict of str to int
+        Size of a section by architecture family, where it is not the usual one.
+    debian_default_online : dict of str to str
+        ``auto_online_blocks`` after boot of Debian's kernel, by architecture family.
+    sources : dict of str to str
+        Where each behaviour is written: attribute to kernel file and function, or commit.
+    """
+
+    name: str
+    memmap_scope: str
+    memmap_force: bool
+    memmap_page_flags: int
+    shape: str
+    self_hosting: tuple[str, ...] = ()
+    confirmed: bool = True
+    refuses_unsupported_memmap: bool = False
+    nopage_flags: int = PageFlag.NOPAGE
+    lowmem_includes_movable: bool = True
+    reserves_follow_managed: bool = False
+    acpi_asks_only_if_supported: bool = True
+    dlpar_asks: bool = False
+    hyperv_chunk: str = "128MiB"
+    hyperv_foreign_pages: str = "dropped"
+    hyperv_onlines_offline_tail: bool = False
+    frees_altmap_of_failed_add: bool = False
+    uncounts_failed_memmap: bool = False
+    prepare_notifier: bool = False
+    node_notifier: bool = False
+    keeps_poison_offline: bool = False
+    hugetlb_first_in_first_out: bool = False
+    hugetlb_dequeues_isolated: bool = True
+    isolation_splits_gigantic: bool = True
+    hvo_excludes_memmap_on_memory: bool = False
+    hyperv_versions: tuple[str, ...] = ("2.0", "1.0", "0.3")
+    balloon_lowers_managed: bool = True
+    standby_added: str = "boot"
+    standby_asks: bool = False
+    kmem_memmap_file: bool = False
+    kmem_state_file: bool = False
+    virtio_mem: tuple[str, ...] = ()
+    virtio_mem_sub_block: str = "pageblock"
+    virtio_mem_prefers_movable: bool = True
+    virtio_mem_bbm_safe_unplug: bool = True
+    virtio_mem_retries_removal: bool = False
+    xen_extra_memory: str = "ballooned"
+    xen_keeps_ibft: bool = False
+    has_auto_movable: bool = True
+    boot_reserved_bytes: int = 118394880
+    boot_used_bytes: int = 38240 << 10
+    section_size_bytes: dict[str, int] = field(default_factory=dict)
+    debian_default_online: dict[str, str] = field(default_factory=dict)
+    sources: dict[str, str] = field(default_factory=dict)
+
+
+_6_1 = Release(
+    name="6.1",
+    memmap_scope="one_block",
+    memmap_force=False,
+    self_hosting=("x86_64", "aarch64"),
+    refuses_unsupported_memmap=True,
+    memmap_page_flags=PageFlag.RESERVED | PageFlag.OWNER_PRIVATE,
+    shape="6.1",
+    debian_default_online={"x86_64": "offline"},
+    virtio_mem=("x86_64", "aarch64"),
+    sources={
+        "memmap_scope": "mm/memory_hotplug.c: mhp_supports_memmap_on_memory (v6.1)",
+        "self_hosting": "arch/*/Kconfig (v6.1)",
+        "refuses_unsupported_memmap": "mm/memory_hotplug.c: add_memory_resource (v6.1)",
+        "memmap_force": "mm/memory_hotplug.c: memmap_on_memory is a bool (v6.1)",
+        "memmap_page_flags": "mm/memory_hotplug.c: mhp_init_memmap_on_memory (v6.1)",
+        "nopage_flags": "fs/proc/page.c: stable_page_flags (v6.1)",
+        "lowmem_includes_movable": "mm/page_alloc.c: __setup_per_zone_wmarks (v6.1)",
+        "acpi_asks_only_if_supported": (
+            "drivers/acpi/acpi_memhotplug.c: acpi_memory_enable_device (v6.1)"
+        ),
+        "dlpar_asks": "arch/powerpc/platforms/pseries/hotplug-memory.c: dlpar_add_lmb (v6.1)",
+        "hyperv_chunk": "drivers/hv/hv_balloon.c: HA_CHUNK (v6.1)",
+        "hyperv_foreign_pages": "drivers/hv/hv_balloon.c: hv_online_page (v6.1)",
+        "hyperv_onlines_offline_tail": "drivers/hv/hv_balloon.c: handle_pg_range (v6.1)",
+        "frees_altmap_of_failed_add": "mm/memory_hotplug.c: add_memory_resource (v6.1.192)",
+        "uncounts_failed_memmap": "no such counter (v6.1)",
+        "prepare_notifier": "include/linux/memory.h (v6.1)",
+        "node_notifier": "include/linux/node.h (v6.1)",
+        "keeps_poison_offline": "drivers/base/memory.c: memory_block_online (v6.1)",
+        "hugetlb_first_in_first_out": "mm/hugetlb.c: alloc_pool_huge_page (v6.1)",
+        "hugetlb_dequeues_isolated": "mm/hugetlb.c: dequeue_huge_page_node_exact (v6.1)",
+        "isolation_splits_gigantic": "mm/page_isolation.c: isolate_single_pageblock (v6.1)",
+        "hvo_excludes_memmap_on_memory": (
+            "mm/memory_hotplug.c: mhp_supports_memmap_on_memory (v6.1)"
+        ),
+        "has_auto_movable": "mm/memory_hotplug.c: auto_movable_zone_for_pfn (v6.1)",
+        "debian_default_online": "CONFIG_MEMORY_HOTPLUG_DEFAULT_ONLINE in Debian's kernel package",
+        "section_size_bytes": "arch/s390/include/asm/sparsemem.h: SECTION_SIZE_BITS (v6.1)",
+        "hyperv_versions": "drivers/hv/hv_balloon.c: balloon_connect_vsp, version_resp (v6.1)",
+        "balloon_lowers_managed": "drivers/hv/hv_balloon.c: alloc_balloon_pages (v6.1)",
+        "standby_added": "drivers/s390/char/sclp_cmd.c: add_memory_merged (v6.1)",
+        "standby_asks": "drivers/s390/char/sclp_cmd.c: add_memory_merged (v6.1)",
+        "kmem_memmap_file": "drivers/dax/kmem.c: dev_dax_kmem_probe (v6.1)",
+        "kmem_state_file": "drivers/dax/kmem.c: dev_dax_kmem_remove (v6.1)",
+        "reserves_follow_managed": "mm/page_alloc.c: adjust_managed_page_count (v6.1)",
+        "virtio_mem": "drivers/virtio/Kconfig (v6.1)",
+        "virtio_mem_sub_block": "drivers/virtio/virtio_mem.c: virtio_mem_init_hotplug (v6.1)",
+        "virtio_mem_prefers_movable": (
+            "drivers/virtio/virtio_mem.c: virtio_mem_sbm_unplug_request (v6.1)"
+        ),
+        "virtio_mem_bbm_safe_unplug": "drivers/virtio/virtio_mem.c: bbm_safe_unplug (v6.1)",
+        "virtio_mem_retries_removal": (
+            "drivers/virtio/virtio_mem.c: virtio_mem_sbm_unplug_any_sb_online (v6.1)"
+        ),
+        "xen_extra_memory": "drivers/xen/balloon.c: balloon_add_regions (v6.1)",
+        "xen_keeps_ibft": "arch/x86/xen/setup.c: xen_memory_setup (v6.1)",
+    },
+)
+
+_6_12 = replace(
+    _6_1,
+    name="6.12",
+    memmap_scope="per_block",
+    self_hosting=("x86_64", "aarch64", "ppc64le", "s390x", "riscv64"),
+    refuses_unsupported_memmap=False,
+    memmap_force=True,
+    memmap_page_flags=PageFlag.OWNER_PRIVATE,
+    shape="6.12",
+    lowmem_includes_movable=False,
+    acpi_asks_only_if_supported=False,
+    dlpar_asks=True,
+    hyperv_chunk="block",
+    prepare_notifier=True,
+    keeps_poison_offline=True,
+    hugetlb_first_in_first_out=True,
+    isolation_splits_gigantic=False,
+    boot_reserved_bytes=111181824,
+    boot_used_bytes=33600 << 10,
+    debian_default_online={"x86_64": "online", "aarch64": "online"},
+    standby_asks=True,
+    kmem_memmap_file=True,
+    virtio_mem=("x86_64", "aarch64", "riscv64"),
+    virtio_mem_bbm_safe_unplug=False,
+    virtio_mem_retries_removal=True,
+    xen_extra_memory="unpopulated",
+    xen_keeps_ibft=True,
+    sources={
+        "section_size_bytes": "arch/s390/include/asm/sparsemem.h: SECTION_SIZE_BITS (v6.12)",
+        "memmap_scope": "mm/memory_hotplug.c: create_altmaps_and_memory_blocks (v6.12)",
+        "self_hosting": "arch/*/Kconfig (v6.12)",
+        "refuses_unsupported_memmap": "mm/memory_hotplug.c: add_memory_resource (v6.12)",
+        "memmap_force": "mm/memory_hotplug.c: memory_block_memmap_on_memory_pages (v6.12)",
+        "memmap_page_flags": "mm/memory_hotplug.c: mhp_init_memmap_on_memory (v6.12)",
+        "nopage_flags": "fs/proc/page.c: stable_page_flags (v6.12)",
+        "lowmem_includes_movable": "mm/page_alloc.c: __setup_per_zone_wmarks (v6.12)",
+        "acpi_asks_only_if_supported": (
+            "drivers/acpi/acpi_memhotplug.c: acpi_memory_enable_device (v6.12)"
+        ),
+        "dlpar_asks": "arch/powerpc/platforms/pseries/hotplug-memory.c: dlpar_add_lmb (v6.12)",
+        "hyperv_chunk": "drivers/hv/hv_balloon.c: ha_pages_in_chunk (v6.12)",
+        "hyperv_foreign_pages": "drivers/hv/hv_balloon.c: hv_online_page (v6.12)",
+        "hyperv_onlines_offline_tail": "drivers/hv/hv_balloon.c: handle_pg_range (v6.12)",
+        "frees_altmap_of_failed_add": (
+            "mm/memory_hotplug.c: create_altmaps_and_memory_blocks (v6.12.117)"
+        ),
+        "uncounts_failed_memmap": "mm/sparse-vmemmap.c: populate_section_memmap (v6.12.117)",
+        "prepare_notifier": "drivers/base/memory.c: memory_block_online (v6.12)",
+        "node_notifier": "include/linux/node.h (v6.12)",
+        "keeps_poison_offline": "drivers/base/memory.c: memory_block_online (v6.12)",
+        "hugetlb_first_in_first_out": "mm/hugetlb.c: prep_and_add_allocated_folios (v6.12)",
+        "hugetlb_dequeues_isolated": "mm/hugetlb.c: dequeue_hugetlb_folio_node_exact (v6.12)",
+        "isolation_splits_gigantic": "mm/page_isolation.c: isolate_single_pageblock (v6.12)",
+        "hvo_excludes_memmap_on_memory": (
+            "mm/memory_hotplug.c: mhp_supports_memmap_on_memory (v6.12)"
+        ),
+        "has_auto_movable": "mm/memory_hotplug.c: auto_movable_zone_for_pfn (v6.12)",
+        "debian_default_online": (
+            "CONFIG_MEMORY_HOTPLUG_DEFAULT_ONLINE or, once backported, "
+            "CONFIG_MHP_DEFAULT_ONLINE_TYPE_ONLINE_AUTO in Debian's kernel package"
+        ),
+        "hyperv_versions": "drivers/hv/hv_balloon.c: balloon_connect_vsp, version_resp (v6.12)",
+        "balloon_lowers_managed": "drivers/hv/hv_balloon.c: alloc_balloon_pages (v6.12)",
+        "standby_added": "drivers/s390/char/sclp_cmd.c: add_memory_merged (v6.12)",
+        "standby_asks": "drivers/s390/char/sclp_cmd.c: add_memory_merged (v6.12)",
+        "kmem_memmap_file": "drivers/dax/bus.c: memmap_on_memory_store (v6.12)",
+        "kmem_state_file": "drivers/dax/kmem.c: dev_dax_kmem_remove (v6.12)",
+        "reserves_follow_managed": "mm/page_alloc.c: adjust_managed_page_count (v6.12)",
+        "virtio_mem": "drivers/virtio/Kconfig (v6.12)",
+        "virtio_mem_sub_block": "drivers/virtio/virtio_mem.c: virtio_mem_init_hotplug (v6.12)",
+        "virtio_mem_prefers_movable": (
+            "drivers/virtio/virtio_mem.c: virtio_mem_sbm_unplug_request (v6.12)"
+        ),
+        "virtio_mem_bbm_safe_unplug": (
+            "drivers/virtio/virtio_mem.c: virtio_mem_bbm_offline_remove_and_unplug_bb (v6.12)"
+        ),
+        "virtio_mem_retries_removal": (
+            "drivers/virtio/virtio_mem.c: virtio_mem_cleanup_pending_mb (v6.12)"
+        ),
+        "xen_extra_memory": "arch/x86/xen/enlighten.c: arch_xen_unpopulated_init (v6.12)",
+        "xen_keeps_ibft": "arch/x86/xen/setup.c: xen_memory_setup (v6.12)",
+    },
+)
+
+_4_20 = replace(
+    _6_1,
+    name="4.20",
+    memmap_scope="none",
+    self_hosting=(),
+    refuses_unsupported_memmap=False,
+    memmap_page_flags=0,
+    confirmed=False,
+    has_auto_movable=False,
+    hyperv_onlines_offline_tail=True,
+    isolation_splits_gigantic=False,
+    balloon_lowers_managed=False,
+    virtio_mem=(),
+    sources={
+        **_6_1.sources,
+        "memmap_scope": "the feature came with v5.13: a08a2ae34613",
+        "hyperv_onlines_offline_tail": (
+            '"hv_balloon: avoid touching uninitialized struct page during tail '
+            'onlining", after v4.20'
+        ),
+        "isolation_splits_gigantic": "isolate_single_pageblock came with v5.19: b2c9e2fbba32",
+        "balloon_lowers_managed": "d1df458cbfdb (v5.11)",
+        "virtio_mem": "the driver came with v5.8",
+    },
+)
+
+_5_13 = replace(
+    _6_1,
+    name="5.13",
+    memmap_page_flags=PageFlag.RESERVED,
+    confirmed=False,
+    has_auto_movable=False,
+    frees_altmap_of_failed_add=True,
+    isolation_splits_gigantic=False,
+    virtio_mem=("x86_64",),
+    virtio_mem_sub_block="max_order",
+    virtio_mem_prefers_movable=False,
+    sources={
+        **_6_1.sources,
+        "frees_altmap_of_failed_add": '"fix error handling in add_memory_resource()", after v6.6',
+        "memmap_scope": "a08a2ae34613 (v5.13)",
+        "isolation_splits_gigantic": "isolate_single_pageblock came with v5.19: b2c9e2fbba32",
+        "memmap_page_flags": "PageVmemmapSelfHosted came with v6.0: 66361095129b",
+        "has_auto_movable": "memory groups came with v5.15",
+        "virtio_mem": "arm64 came between v5.15 and v6.1",
+        "virtio_mem_sub_block": '"use pageblock size as the minimum virtio_mem size", v5.19',
+        "virtio_mem_prefers_movable": '"prioritize unplug from ZONE_MOVABLE", v5.14',
+    },
+)
+
+_5_15 = replace(
+    _5_13,
+    name="5.15",
+    has_auto_movable=True,
+    hvo_excludes_memmap_on_memory=True,
+    virtio_mem_prefers_movable=True,
+    sources={
+        **_5_13.sources,
+        "hvo_excludes_memmap_on_memory": "v5.14, until 66361095129b (v6.0)",
+    },
+)
+
+_6_6 = replace(
+    _6_1,
+    name="6.6",
+    dlpar_asks=True,
+    self_hosting=("x86_64", "aarch64", "ppc64le"),
+    refuses_unsupported_memmap=False,
+    memmap_force=True,
+    acpi_asks_only_if_supported=False,
+    lowmem_includes_movable=False,
+    keeps_poison_offline=True,
+    confirmed=False,
+    frees_altmap_of_failed_add=True,
+    debian_default_online={"x86_64": "online"},
+    virtio_mem_bbm_safe_unplug=False,
+    virtio_mem_retries_removal=True,
+    sources={
+        **_6_1.sources,
+        "self_hosting": "603fd64dfa45 (v6.6)",
+        "dlpar_asks": "603fd64dfa45 (v6.6)",
+        "frees_altmap_of_failed_add": '"fix error handling in add_memory_resource()", after v6.6',
+        "refuses_unsupported_memmap": "e3c2bfdd33a3 (v6.6)",
+        "memmap_force": "2d1f649c7c08 (v6.6)",
+        "acpi_asks_only_if_supported": "e3c2bfdd33a3 (v6.6)",
+        "keeps_poison_offline": "5033091de814 (v6.2)",
+        "lowmem_includes_movable": '"cap zone movable\'s min wmark", between v6.1 and v6.12',
+        "debian_default_online": "changelog of Debian's kernel package, 6.5",
+        "virtio_mem_bbm_safe_unplug": '"remove unsafe unplug in Big Block Mode", v6.6',
+        "virtio_mem_retries_removal": '"keep retrying on offline_and_remove_memory()", v6.6',
+    },
+)
+
+_6_8 = replace(
+    _6_6,
+    name="6.8",
+    memmap_scope="per_block",
+    self_hosting=("x86_64", "aarch64", "ppc64le", "s390x"),
+    prepare_notifier=True,
+    hugetlb_first_in_first_out=True,
+    standby_asks=True,
+    kmem_memmap_file=True,
+    sources={
+        **_6_6.sources,
+        "prepare_notifier": "c5f1e2d18909 (v6.8)",
+        "hugetlb_first_in_first_out": "d67e32f26713 (v6.7)",
+        "memmap_scope": "6b8f0798b85a (v6.8)",
+        "self_hosting": "c5f1e2d18909 (v6.8)",
+        "frees_altmap_of_failed_add": '"fix incorrect altmap passing in error path", of 2026',
+        "standby_asks": '"s390: enable MHP_MEMMAP_ON_MEMORY" (v6.8)',
+        "kmem_memmap_file": "73954d379efd (v6.8)",
+    },
+)
+
+_6_18 = replace(
+    _6_12,
+    name="6.18",
+    confirmed=False,
+    frees_altmap_of_failed_add=True,
+    uncounts_failed_memmap=True,
+    sources={
+        **_6_12.sources,
+        "frees_altmap_of_failed_add": '"fix incorrect altmap passing in error path", of 2026',
+        "uncounts_failed_memmap": (
+            '"fix accounting of memmap pages" of 2025, c3576889d87b; "fix vmemmap '
+            'accounting underflow" of 2026'
+        ),
+    },
+)
+
+_7_3 = replace(
+    _6_12,
+    name="7.3",
+    section_size_bytes={"s390x": 128 << 20},
+    nopage_flags=0,
+    hyperv_foreign_pages="generic",
+    prepare_notifier=False,
+    node_notifier=True,
+    hugetlb_dequeues_isolated=False,
+    shape="7.3",
+    boot_reserved_bytes=117882880,
+    boot_used_bytes=37740 << 10,
+    hyperv_versions=("2.0",),
+    standby_added="configured",
+    standby_asks=False,
+    kmem_state_file=True,
+    reserves_follow_managed=True,
+    virtio_mem=("x86_64", "aarch64", "riscv64", "s390x"),
+    sources={
+        **_6_12.sources,
+        "nopage_flags": "fs/proc/page.c: stable_page_flags (v7.3)",
+        "section_size_bytes": "arch/s390/include/asm/sparsemem.h: SECTION_SIZE_BITS (v7.3)",
+        "prepare_notifier": "drivers/base/memory.c: memory_block_online (v7.3)",
+        "node_notifier": "mm/memory_hotplug.c: online_pages (v7.3)",
+        "hugetlb_dequeues_isolated": "mm/hugetlb.c: dequeue_hugetlb_folio_node_exact (v7.3)",
+        "hyperv_foreign_pages": "drivers/hv/hv_balloon.c: hv_online_page (v7.3)",
+        "hyperv_versions": "drivers/hv/hv_balloon.c: balloon_connect_vsp, version_resp (v7.3)",
+        "standby_added": "drivers/s390/char/sclp_mem.c: sclp_config_mem_store (v7.3)",
+        "standby_asks": "drivers/s390/char/sclp_mem.c: nothing is added at boot (v7.3)",
+        "kmem_state_file": "drivers/dax/kmem.c: state_store, dax_kmem_do_hotremove (v7.3)",
+        "reserves_follow_managed": "mm/page_alloc.c: adjust_managed_page_count (v7.3)",
+        "virtio_mem": "drivers/virtio/Kconfig (v7.3)",
+    },
+)
+
+#: Every release with a record, by name, oldest first.
+RELEASES: dict[str, Release] = {
+    release.name: release for release in (_4_20, _5_13, _5_15, _6_1, _6_6, _6_8, _6_12, _6_18, _7_3)
+}
+
+
+def _version(name: str) -> tuple[int, int]:
+    match = re.match(r"([0-9]{1,4})\.([0-9]{1,4})(?![0-9])", name)
+    if match is None:
+        raise InputError(f"release {name!r}: need 'major.minor', such as '6.12'")
+    return int(match[1]), int(match[2])
+
+
+def release_for(name: str) -> Release:
+    """Return the record of a release, or of the newest recorded one that is not newer.
+
+    ``6.12.95+deb12-amd64`` is 6.12. A release between two records behaves like the older one,
+    unless its own record says otherwise.
+
+    Raises
+    ------
+    InputError
+        If the text is no release, or is older than every record.
+    """
+    wanted = _version(name)
+    older = [release for release in RELEASES.values() if _version(release.name) <= wanted]
+    if not older:
+        raise InputError(f"release {name!r}: the oldest release with a record is 4.20")
+    return max(older, key=lambda release: _version(release.name))

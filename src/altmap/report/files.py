@@ -1,0 +1,174 @@
+"""Reports as files: which format a name asks for, and written whole or not at all.
+
+Effects: files.
+"""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from altmap import __version__
+from altmap.compare import Comparison
+from altmap.errors import InputError
+from altmap.report.page import Group, groups, map_builtins, page
+from altmap.report.text import comparison_text
+from altmap.storage.saved import Saved
+from altmap.trace import Trace
+
+__all__ = ("FORMATS", "Look", "check_output", "report_on", "write_comparisons", "write_report")
+
+FORMATS = (".html", ".svg", ".png", ".txt", ".json")
+_CHARTS = (".html", ".png")
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What of the traces is to be seen.
+
+    Attributes
+    ----------
+    title : str or None
+    step : int or None
+        For a picture.
+    blocks : range or None
+        Ids of the memory blocks to map.
+    """
+
+    title: str | None = None
+    step: int | None = None
+    blocks: range | None = None
+
+    @classmethod
+    def parse(cls, title: str | None, step: int | None, blocks: str | None) -> Look:
+        """Return the look that the command line's words ask for.
+
+        Raises
+        ------
+        InputError
+            If the blocks are no range.
+        """
+        if blocks is None:
+            return cls(title, step)
+        match = re.fullmatch(r"(?:memory)?(\d{1,15})(?:-(?:memory)?(\d{1,15}))?", blocks, re.ASCII)
+        first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
+        if last < first:
+            raise InputError(f"--blocks {blocks!r}: need A-B, such as 32-39")
+        return cls(title, step, range(first, last + 1))
+
+
+def check_output(path: Path, formats: Sequence[str] = FORMATS) -> None:
+    """Check that a report can be written, before the work is done.
+
+    Raises
+    ------
+    InputError
+        If the format is unknown, the folder is not there, or what draws is not installed.
+    """
+    if path.suffix not in formats:
+        raise InputError(f"output {path}: need a name that ends with {', '.join(formats)}")
+    if not path.parent.is_dir():
+        raise InputError(f"output {path}: there is no folder {path.parent}")
+    if path.is_dir():
+        raise InputError(f"output {path}: is a folder")
+    if path.suffix in _CHARTS:
+        from altmap.report.ledger import require_charts
+
+        require_charts()
+
+
+def write_report(found: Saved, look: Look, path: Path) -> None:
+    """Write the report in the format that the path's ending names.
+
+    Raises
+    ------
+    InputError
+        If the traces do not have what was asked for, or the file cannot be written.
+    """
+    _write(path, _made(found, look, path.suffix))
+
+
+def _made(found: Saved, look: Look, suffix: str) -> bytes:
+    if suffix == ".txt":
+        return report_on(found, look).encode()
+    if suffix == ".json":
+        return _json(found, look)
+    if suffix == ".html":
+        title = look.title or _title(found.traces, found.comparisons)
+        made = page(found.traces, title, __version__, found.comparisons, look.blocks)
+        return made.encode()
+    from altmap.report.picture import png, svg
+
+    group = _only_group(found, look)
+    picture = svg(group, look.title or _title(found.traces, ()), look.step)
+    return png(picture) if suffix == ".png" else picture.encode()
+
+
+def report_on(found: Saved, look: Look) -> str:
+    """Return the report as text, for 80 columns."""
+    from altmap.report.tables import report_text
+
+    parts = [comparison_text(comparison, name) for name, comparison in found.comparisons]
+    if found.traces:
+        parts.append(report_text(groups(found.traces, look.blocks)))
+    return "\n".join(parts)
+
+
+def write_comparisons(found: Sequence[tuple[str, Comparison]], path: Path) -> None:
+    """Write comparisons: a page with the maps of both sides, or JSON or text of the findings."""
+    traces = [trace for _, comparison in found for trace in comparison.traces]
+    if path.suffix != ".html":
+        traces = []
+    write_report(Saved(traces, list(found)), Look(), path)
+
+
+def _title(traces: Sequence[Trace], comparisons: Sequence[tuple[str, Comparison]]) -> str:
+    titles = [name for name, _ in comparisons] or [t.description or t.scenario for t in traces]
+    return ", ".join(dict.fromkeys(titles))
+
+
+def _only_group(found: Saved, look: Look) -> Group:
+    made = groups(found.traces, look.blocks)
+    if len(made) != 1:
+        raise InputError(f"a picture shows one scenario, and {len(made)} were given")
+    steps = len(made[0].traces[0].steps)
+    if look.step is not None and not 0 <= look.step < steps:
+        raise InputError(f"--step {look.step}: need 0 to {steps - 1}")
+    if made[0].tiles is None:
+        raise InputError("a picture needs files with memory blocks: sys/devices/system/memory")
+    return made[0]
+
+
+def _json(found: Saved, look: Look) -> bytes:
+    """Return comparisons as they are read back, or the maps and traces of a report."""
+    if found.comparisons and not found.traces:
+        items: list[Any] = [comparison.to_builtins(name) for name, comparison in found.comparisons]
+        raw = msgspec.json.encode(items[0] if len(items) == 1 else items)
+    else:
+        made = {
+            "schema": "altmap-report",
+            "version": 1,
+            "traces": [trace.to_builtins() for trace in found.traces],
+            "maps": [
+                map_builtins(group, index)
+                for index, group in enumerate(groups(found.traces, look.blocks))
+            ],
+        }
+        raw = msgspec.json.encode(made)
+    return msgspec.json.format(raw, indent=2) + b"\n"
+
+
+def _write(path: Path, content: bytes) -> None:
+    try:
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".altmap-") as name:
+            draft = Path(name, path.name)
+            draft.write_bytes(content)
+            draft.replace(path)
+    except OSError as error:
+        raise InputError(f"output {path}: {error.strerror or error}") from error

@@ -1,0 +1,208 @@
+"""Drivers against memmap policies: which pairs are safe, and what the simplest fault is."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from altmap.model.arch import arch_named
+from altmap.model.kernel.placements import PLACEMENTS
+from altmap.model.machine import predict
+from altmap.scenario import Scenario, parse_scenario, scenario_toml
+from altmap.studies.claims.partial import PARTIAL, Partial, Steps
+from altmap.trace import StepRecord, Trace
+
+__all__ = ("Cell", "matrix", "matrix_builtins", "matrix_page", "matrix_text", "scenario_files")
+
+#: What every machine of the matrix is, beside what a driver needs.
+_MACHINE = {
+    "release": "6.12",
+    "memory": "4GiB",
+    "memmap_on_memory": "on",
+    "auto_online_blocks": "online_movable",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One driver with one policy on one architecture.
+
+    Attributes
+    ----------
+    driver, policy, arch : str
+    case : str
+        What was done: the simplest case that faults, or of a safe cell the first.
+    verdict : str
+        ``safe``, or the step that ends in a fault: ``add``, ``online`` or the step's verb.
+    fault : str
+        The fault in one line, empty if it is safe.
+    scenario : str
+        The case as a scenario's TOML.
+    """
+
+    driver: str
+    policy: str
+    arch: str
+    case: str
+    verdict: str
+    fault: str
+    scenario: str
+
+    @property
+    def name(self) -> str:
+        """The name of its scenario's file."""
+        return f"{self.driver}-{self.policy}-{self.arch}.toml"
+
+
+def matrix(drivers: Mapping[str, Partial] = PARTIAL) -> list[Cell]:
+    """Return every cell: drivers, then policies, then architectures; each is run on the model."""
+    return [
+        _cell(partial, policy, arch)
+        for partial in drivers.values()
+        for policy in PLACEMENTS
+        for arch in partial.arches
+    ]
+
+
+def _cell(partial: Partial, policy: str, arch_name: str) -> Cell:
+    arch = arch_named(arch_name)
+    found: list[Cell] = []
+    for case, steps in partial.cases:
+        text = _toml(partial, policy, arch_name, case, Steps(steps(arch, _block_bytes(arch_name))))
+        verdict, fault = _judge(predict(_read(text), pages=False))
+        cell = Cell(partial.driver, policy, arch_name, case, verdict, fault, text)
+        if fault:
+            return cell
+        found.append(cell)
+    return found[0]
+
+
+def _block_bytes(arch_name: str) -> int:
+    """Return the block size of the matrix's machines, which is the architecture's smallest."""
+    return (
+        256 << 20 if arch_name.startswith("ppc64le") else arch_named(arch_name).section_size_bytes
+    )
+
+
+def _read(text: str) -> Scenario:
+    return parse_scenario(text, "matrix")
+
+
+def _judge(trace: Trace) -> tuple[str, str]:
+    for step in trace.steps:
+        if step.faults:
+            return _moment(step), _fault(step)
+    refused = [step for step in trace.steps if not step.outcome]
+    if refused:  # a cell whose steps do not even run would prove nothing
+        outcome = refused[0].outcome
+        return f"refused {outcome.errno}", ""
+    return "safe", ""
+
+
+def _moment(step: StepRecord) -> str:
+    """Return when the fault came: before the blocks were there, or later."""
+    added = any(event.kind == "added" for event in step.events)
+    verb = str(step.action["do"])
+    return ("online" if added else "add") if verb == "plug" else verb
+
+
+def _fault(step: StepRecord) -> str:
+    fault = step.faults[0]
+    return (
+        f"{fault.access} of pfn {fault.pfn:#x} by {fault.function}, "
+        f"{len(fault.pfns)} frames not backed"
+    )
+
+
+# --- scenarios -------------------------------------------------------------------------------
+
+
+def scenario_files(cells: Sequence[Cell]) -> dict[str, str]:
+    """Return the scenario of every cell: file name to TOML."""
+    return {cell.name: cell.scenario for cell in cells}
+
+
+def _toml(partial: Partial, policy: str, arch: str, case: str, steps: Steps) -> str:
+    machine = {"arch": arch, "policy": policy, **_MACHINE, **(partial.machine or {})}
+    title = f"{partial.driver}, {policy}, {arch}: {case}"
+    return scenario_toml({"description": title, "machine": machine, "steps": steps})
+
+
+# --- as text ---------------------------------------------------------------------------------
+
+
+def matrix_text(cells: Sequence[Cell], folder: str = "DIR") -> str:
+    """Return a table of verdicts, and each fault below it."""
+    policies = list(dict.fromkeys(cell.policy for cell in cells))
+    width = max(len(cell.verdict) for cell in cells)
+    width = max(width, *map(len, policies)) + 1
+    rows = [_columns("", "", policies, width)]
+    for driver, arch in dict.fromkeys((cell.driver, cell.arch) for cell in cells):
+        verdicts = [cell.verdict for cell in cells if (cell.driver, cell.arch) == (driver, arch)]
+        rows.append(_columns(driver, arch, verdicts, width))
+    faults = [
+        f"{cell.driver}, {cell.policy}, {cell.arch}: {cell.case}\n  {cell.fault}"
+        for cell in cells
+        if cell.fault
+    ]
+    shown = "\n".join([*rows, "", "Simplest faults:", *faults])
+    return f"{shown}\n\naltmap run {folder}/DRIVER-POLICY-ARCH.toml runs a cell.\n"
+
+
+def _columns(driver: str, arch: str, cells: Sequence[str], width: int) -> str:
+    return f"{driver:11}{arch:12}{''.join(f'{cell:{width}}' for cell in cells)}".rstrip()
+
+
+def matrix_builtins(cells: Sequence[Cell]) -> dict[str, Any]:
+    """Return the cells as JSON's types."""
+    made = [
+        {
+            "driver": cell.driver,
+            "policy": cell.policy,
+            "arch": cell.arch,
+            "verdict": cell.verdict,
+            "case": cell.case,
+            "fault": cell.fault,
+            "scenario": cell.name,
+        }
+        for cell in cells
+    ]
+    return {"schema": "altmap-matrix", "version": 1, "cells": made}
+
+
+_HEAD = """\
+# Drivers against policies
+
+Each driver brings memory that is backed only in part, as far as it can; each policy places the
+memmap. *safe* means that none of the driver's cases ends in a fault; *add* and *online* say at what
+the simplest that does ends. `altmap claims --matrix` runs every cell anew; this page is what it
+finds, written by `python docs/generate.py`. `--write DIR` gives the scenario behind every cell.
+
+The machines run 6.12 with memmap_on_memory on and blocks as small as the architecture has them. A
+row is a driver's record in `src/altmap/studies/claims/partial.py`.
+"""
+
+
+def matrix_page(cells: Sequence[Cell]) -> str:
+    """Return the text of ``docs/matrix.md``."""
+    policies = list(dict.fromkeys(cell.policy for cell in cells))
+    lines = [_HEAD, f"| driver | architecture | {' | '.join(policies)} |"]
+    lines.append("|---" * (2 + len(policies)) + "|")
+    for driver, arch in dict.fromkeys((cell.driver, cell.arch) for cell in cells):
+        verdicts = [cell.verdict for cell in cells if (cell.driver, cell.arch) == (driver, arch)]
+        lines.append(f"| {driver} | {arch} | {' | '.join(verdicts)} |")
+    lines += [
+        "",
+        "## The simplest faults",
+        "",
+        "| cell | what was backed | fault |",
+        "|---|---|---|",
+    ]
+    lines += [
+        f"| {cell.driver}, {cell.policy}, {cell.arch} | {cell.case} | {cell.fault} |"
+        for cell in cells
+        if cell.fault
+    ]
+    return re.sub(r"[ \t]+\n", "\n", "\n".join(lines)) + "\n"

@@ -1,0 +1,208 @@
+"""Findings as text for a terminal, as JSON's types, and as the page ``docs/claims.md``."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from typing import Any
+
+from altmap.studies.claims.claim import Claim, Experiment, Finding, Measured
+
+__all__ = ("claims_builtins", "claims_page", "claims_text", "command")
+
+_WIDTH = 80
+_INDENT = 6
+
+
+def command(experiment: Experiment, folder: str = "DIR") -> str:
+    """Return the command that runs an experiment, its files being in a folder."""
+    settings = "".join(f" --set {setting}" for setting in experiment.settings)
+    return f"altmap run {folder}/{experiment.scenario}.toml{settings}"
+
+
+def claims_text(findings: Sequence[Finding], folder: str = "DIR") -> str:
+    """Return a paragraph for each claim and a summary, 80 columns wide.
+
+    Parameters
+    ----------
+    findings : sequence of Finding
+    folder : str
+        Where the scenarios are, for the commands shown.
+    """
+    paragraphs = ["\n".join(_paragraph(finding, folder)) for finding in findings]
+    return "\n\n".join([*paragraphs, "\n".join(_summary(findings))]) + "\n"
+
+
+def _paragraph(finding: Finding, folder: str) -> list[str]:
+    claim = finding.claim
+    return [
+        *_wrapped(f"{claim.id:<{_INDENT}}", finding.verdict),
+        *([] if finding.as_expected else _field("NOT as known", claim.expected)),
+        *_field(f"The {claim.who}", claim.statement),
+        *_field("Asked", claim.question),
+        *(line for item in finding.measured for line in _measured(item)),
+        *_field("Settled", claim.settled),
+        *(_field("Note", claim.note) if claim.note else []),
+        *(_field("Run", command(claim.experiment, folder)) if claim.experiment else []),
+    ]
+
+
+def _wrapped(first: str, text: str) -> list[str]:
+    return textwrap.wrap(
+        text,
+        _WIDTH,
+        initial_indent=first,
+        subsequent_indent=" " * len(first),
+        break_on_hyphens=False,
+        break_long_words=False,
+    )
+
+
+def _field(label: str, text: str) -> list[str]:
+    return _wrapped(f"{'':{_INDENT}}{label + ':':<14}", text)
+
+
+def _measured(item: Measured) -> list[str]:
+    mark = {True: "=", False: "!", None: " "}[item.agrees]
+    return _wrapped(
+        f"{'':{_INDENT}}{mark} {_value(item):>15}  ", f"{item.case.label}{_claim(item)}"
+    )
+
+
+def _value(item: Measured) -> str:
+    return f"{item.value} {item.case.unit}".strip()
+
+
+def _claim(item: Measured) -> str:
+    if item.agrees is None:
+        return " (for comparison)"
+    return "" if item.agrees else f" (the claim: {_claimed(item)})"
+
+
+def _claimed(item: Measured) -> str:
+    claimed = item.case.claimed
+    if isinstance(claimed, range):
+        return f"{claimed.start} to {claimed.stop - 1} {item.case.unit}".strip()
+    return f"{claimed} {item.case.unit}".strip() if claimed is not None else ""
+
+
+def _summary(findings: Sequence[Finding]) -> list[str]:
+    kinds = ("holds only when", "holds", "refuted", "not testable here")
+    counts = dict.fromkeys(kinds, 0)
+    for finding in findings:
+        counts[next(kind for kind in kinds if finding.verdict.startswith(kind))] += 1
+    differing = [finding.claim.id for finding in findings if not finding.as_expected]
+    return [
+        f"{len(findings)} claims: {counts['holds']} hold, {counts['holds only when']} hold only "
+        f"when ..., {counts['refuted']} refuted,",
+        f"{counts['not testable here']} not testable here. Verdicts that differ from those known: "
+        f"{', '.join(differing) or 'none'}.",
+        "= agrees with the claim, ! does not; --write DIR gives you the scenarios.",
+    ]
+
+
+def claims_builtins(findings: Sequence[Finding]) -> dict[str, Any]:
+    """Return the findings as JSON's types."""
+    return {
+        "schema": "altmap-claims",
+        "version": 1,
+        "claims": [_builtins(finding) for finding in findings],
+    }
+
+
+def _builtins(finding: Finding) -> dict[str, Any]:
+    claim = finding.claim
+    return {
+        "id": claim.id,
+        "verdict": finding.verdict,
+        "expected": claim.expected,
+        "as_expected": finding.as_expected,
+        "who": claim.who,
+        "statement": claim.statement,
+        "question": claim.question,
+        "measured": [
+            {
+                "label": item.case.label,
+                "value": item.value,
+                "unit": item.case.unit,
+                "claimed": _claimed_builtins(item),
+                "agrees": item.agrees,
+                "when": item.case.when,
+                "nr_runs": len(item.case.experiments),
+            }
+            for item in finding.measured
+        ],
+        "settled": claim.settled,
+        "note": claim.note,
+        "run": _run_builtins(claim),
+    }
+
+
+def _claimed_builtins(item: Measured) -> int | str | list[int] | None:
+    claimed = item.case.claimed
+    return [claimed.start, claimed.stop - 1] if isinstance(claimed, range) else claimed
+
+
+def _run_builtins(claim: Claim) -> dict[str, Any] | None:
+    run = claim.experiment
+    if run is None:
+        return None
+    return {"scenario": f"{run.scenario}.toml", "settings": list(run.settings)}
+
+
+# --- the page --------------------------------------------------------------------------------
+
+_HEAD = """\
+# The claims of 2018
+
+In November 2018 a series proposed to take the memmap of hot-added memory from that memory itself,
+for every driver. One reply made or quoted 24 claims about it. Each is an experiment here: a
+scenario, policies, a number read off the traces, and a verdict computed from the numbers.
+`altmap claims` makes them anew; this page is what it finds, written by `python docs/generate.py`.
+
+- `altmap claims C7 C15` shows some of them, `--json` says it to a program.
+- `altmap claims --write DIR` copies the scenarios, to run and to change them.
+- The exit code is 0 when every verdict is the known one, 1 when one is not.
+
+*Holds only when* names the conditions under which what was measured is what was claimed. A number
+marked *comparison* judges nothing. Everything on this page is the model's word. What a real kernel
+can show of C1 to C5, C12, C13 and C15, `altmap claims --on lab` measures there and compares (C15
+with `--slow`). Hyper-V was compared with no real kernel. Where the kernel's release is not the
+question, the scenarios use 6.12 with the policy in question, also for the design of 2018.
+"""
+
+
+def claims_page(findings: Sequence[Finding]) -> str:
+    """Return the text of ``docs/claims.md``."""
+    rows = [
+        f"| [{f.claim.id}](#{f.claim.id.lower()}) | {f.claim.statement} | {f.verdict} |"
+        for f in findings
+    ]
+    table = "\n".join(["| | claim | verdict |", "|---|---|---|", *rows])
+    return "\n".join([_HEAD, table, "", *(_section(finding) for finding in findings)])
+
+
+def _section(finding: Finding) -> str:
+    claim = finding.claim
+    lines = [
+        f"## {claim.id}",
+        "",
+        f"The {claim.who}: {claim.statement}",
+        "",
+        f"*{claim.question}*",
+        "",
+    ]
+    if finding.measured:
+        lines += ["| measured | | the claim |", "|---|---|---|"]
+        lines += [_page_row(item) for item in finding.measured]
+        lines += [""]
+    lines += [f"**Verdict:** {finding.verdict}.  ", f"**Settled:** {claim.settled}.  "]
+    lines += [f"**Note:** {claim.note}  "] if claim.note else []
+    lines += [f"**Run:** `{command(claim.experiment)}`  "] if claim.experiment else []
+    return "\n".join([*lines[:-1], lines[-1].rstrip()]) + "\n"
+
+
+def _page_row(item: Measured) -> str:
+    said = "comparison" if item.agrees is None else _claimed(item)
+    said += ": no" if item.agrees is False else ""
+    return f"| {item.case.label} | {_value(item)} | {said} |"

@@ -1,0 +1,1 @@
+"""Scenarios on the model and on a real kernel, compared."""

@@ -1,0 +1,126 @@
+"""A scenario on the model and on a real kernel: the one place where the two meet.
+
+Effects: files.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from altmap.compare import Comparison, compare, compare_layout
+from altmap.errors import InputError
+from altmap.lab.kernels import KernelFiles
+from altmap.lab.target import run_in_guest
+from altmap.model.machine import ModelMachine, predict
+from altmap.scenario import Scenario, load_scenario
+from altmap.storage.recording import Recording, read_recording, write_recording
+from altmap.trace import Trace
+
+__all__ = ("compare_with_lab", "compare_with_trace", "record_in_lab", "run_on_both")
+
+
+def compare_with_lab(
+    scenario: Scenario,
+    release: str | None,
+    progress: Callable[[str], None],
+    own: KernelFiles | None = None,
+) -> Comparison:
+    """Run a scenario on a real kernel and on the model, and compare.
+
+    The prediction starts from what the guest showed when it had booted, so only changes are
+    predicted; a machine booted on paper is compared with that start as well, by its layout.
+
+    A user's *own* kernel says itself which release it is; *release* then only names the record of
+    the model, for a kernel that has another release's behaviours.
+    """
+    scenario = copy.deepcopy(scenario)
+    if release is not None:
+        scenario.machine.release = release
+    observed, _ = run_in_guest(scenario, progress, own=own)
+    if own is not None and release is None:
+        scenario.machine.release = observed.release
+    return compare_with_trace(scenario, observed)
+
+
+def record_in_lab(
+    path: Path,
+    settings: Sequence[str],
+    target: Path,
+    progress: Callable[[str], None],
+    own: KernelFiles | None = None,
+) -> Recording:
+    """Run a scenario on a real kernel, write what it did, and return it read again.
+
+    Parameters
+    ----------
+    path : Path
+        The scenario file.
+    settings : sequence of str
+        ``key=value`` for its machine; the release among them, if it is not the scenario's.
+    target : Path
+        The recording, a file that does not exist.
+    progress : callable
+        Told each step.
+    own : KernelFiles, optional
+        A user's own kernel, instead of Debian's.
+
+    Raises
+    ------
+    InputError, LabError
+        If the scenario is wrong, the guest fails, or the file cannot be written.
+    """
+    scenario = load_scenario(path, settings)
+    if target.exists():
+        raise InputError(f"recording {target}: is there already")
+    if not target.name.endswith(".tar.xz"):
+        raise InputError(f"recording {target}: need a name that ends in .tar.xz")
+    trace, sysroots = run_in_guest(scenario, progress, own=own)
+    text = path.read_text(encoding="utf-8")
+    write_recording(target, text, [*settings, f"release={trace.release}"], trace, sysroots)
+    return read_recording(target)
+
+
+def compare_with_trace(scenario: Scenario, observed: Trace) -> Comparison:
+    """Predict what a real kernel was seen to do, from what it showed at the start, and compare."""
+    start = observed.steps[0].observation
+    if start is None:
+        raise InputError(f"recording of {scenario.name!r}: has no files of its start")
+    predicted = predict(scenario, start)
+    comparison = compare(predicted, observed)
+    comparison.traces = predicted, observed
+    comparison.provenance = {
+        "scenario": scenario.name,
+        "scenario, sha256": observed.scenario_sha256,
+        "release in the lab": observed.release,
+        "record of the model": predicted.release,
+        "kernel": start.version or "",
+        "command line": start.cmdline or "",
+        **{name: _told(value) for name, value in observed.machine.items()},
+    }
+    on_paper = ModelMachine.start(scenario.machine).observe()
+    comparison.files[:0] = compare_layout(on_paper, start, "boot")
+    return comparison
+
+
+def run_on_both(
+    scenario: Scenario, progress: Callable[[str], None], *, watch_writes: bool = False
+) -> tuple[Trace, Trace]:
+    """Run a scenario on a real kernel, and on the model that starts where it had booted.
+
+    With *watch_writes* the real trace says which page frames were written.
+
+    Returns
+    -------
+    tuple of Trace
+        Observed, predicted.
+    """
+    observed, _ = run_in_guest(scenario, progress, watch_writes=watch_writes)
+    return observed, predict(scenario, observed.steps[0].observation)
+
+
+def _told(value: object) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {version}" for name, version in value.items())
+    return str(value)

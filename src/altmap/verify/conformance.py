@@ -1,0 +1,310 @@
+"""Conformance: many scenarios on real kernels, one table of how far the model agrees.
+
+Effects: files, processes.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from altmap import __version__
+from altmap.compare import Comparison, Verdict
+from altmap.errors import AltmapError, InputError, LabError
+from altmap.lab.target import run_in_guest
+from altmap.scenario import DEFAULT_RELEASE, Plug, Scenario, load_scenario, read_toml
+from altmap.trace.run import scenario_sha256
+from altmap.verify.both_sides import compare_with_trace
+
+__all__ = ("Case", "Row", "conform", "conformance_page", "read_cases")
+
+EQUAL, TOLERATED, DIFFERENT, CANNOT = "equal", "equal within tolerance", "different", "cannot run"
+
+
+class Case(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """Scenarios and the kernels that they run on.
+
+    Attributes
+    ----------
+    scenarios : list of str
+        File names without ``.toml``, beside each other in one folder.
+    settings : list of list of str
+        Keys of ``[machine]`` that are set, once for each list.
+    releases : list of str
+    cannot : str
+        Why no real kernel here can be asked.
+    slow : bool
+        Left out of quick runs.
+    differs : str
+        Why the model may differ here, and the source that says so.
+    """
+
+    scenarios: list[str]
+    settings: list[list[str]] = msgspec.field(default_factory=lambda: [[]])
+    releases: list[str] = msgspec.field(default_factory=lambda: [DEFAULT_RELEASE])
+    cannot: str = ""
+    slow: bool = False
+    differs: str = ""
+
+
+class _Cases(msgspec.Struct, forbid_unknown_fields=True):
+    case: list[Case]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """How one scenario compares on one kernel.
+
+    Attributes
+    ----------
+    scenario, arch, release, drivers : str
+    verdict : str
+        ``equal``, ``equal within tolerance``, ``different`` or ``cannot run``.
+    nr_exact, nr_tolerated : int
+        Fields that are equal, and those that are within a stated tolerance.
+    why : str
+        What differs, or why it cannot run.
+    machine : dict
+        The real kernel and its machine.
+    sha256 : str
+        Of the scenario that was run.
+    """
+
+    scenario: str
+    arch: str
+    release: str
+    drivers: str
+    verdict: str
+    nr_exact: int = 0
+    nr_tolerated: int = 0
+    why: str = ""
+    machine: dict[str, Any] = field(default_factory=dict)
+    sha256: str = ""
+
+
+def read_cases(path: Path) -> list[Case]:
+    """Read a file of cases.
+
+    Raises
+    ------
+    InputError
+        Naming the file, the place in it and the rule.
+    """
+    try:
+        return msgspec.convert(read_toml(path), _Cases).case
+    except (InputError, msgspec.ValidationError) as error:
+        raise InputError(f"cases {path}: {error}") from error
+
+
+def conform(
+    cases: Iterable[Case],
+    folder: Path,
+    nr_guests: int,
+    progress: Callable[[str], None],
+    kept: Path | None = None,
+) -> list[Row]:
+    """Run every case and return its rows, in the order of the cases.
+
+    A running kernel allocates as it likes, so what differs is run once more, and has to differ
+    twice; a row says so if it did not.
+
+    Parameters
+    ----------
+    cases : iterable of Case
+    folder : Path
+        Where the scenarios are.
+    nr_guests : int
+        Guests that run side by side.
+    progress : callable
+        Told each row when it is there.
+    kept : Path, optional
+        Rows as they come, one JSON object a line. Those that it holds already are not run again,
+        so that a run which was interrupted goes on where it was.
+
+    Raises
+    ------
+    InputError
+        If a scenario is missing or wrong, or *kept* cannot be written; nothing runs then.
+    """
+    jobs = [
+        (load_scenario(folder / f"{name}.toml", [*settings, f"release={release}"]), settings, case)
+        for case in cases
+        for name in case.scenarios
+        for settings in case.settings
+        for release in case.releases
+    ]
+
+    rows = _Kept(kept)
+
+    def run(job: tuple[Scenario, Sequence[str], Case]) -> Row:
+        row = rows.find(job[0], job[1])
+        if row is None:
+            row = _row(*job)
+            rows.add(row)
+        differs = job[2].differs
+        if differs and row.verdict in (EQUAL, TOLERATED) and not row.why:
+            row = replace(row, why=f"may differ: {differs}")
+        progress(f"{row.scenario} {row.arch} {row.release}: {row.verdict} {row.why}".rstrip())
+        return row
+
+    with ThreadPoolExecutor(nr_guests) as pool:
+        return list(pool.map(run, jobs))
+
+
+class _Kept:
+    """The rows of a file; where several tell of one scenario, the last."""
+
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+        self._lock = threading.Lock()
+        self._rows: dict[tuple[str, str], Row] = {}
+        if path is None:
+            return
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+            whole = path.read_bytes()
+            # A run that was killed may leave the beginning of a line.
+            whole = whole[: whole.rfind(b"\n") + 1]
+            os.truncate(path, len(whole))
+        except OSError as error:
+            raise InputError(f"rows {path}: {error.strerror}") from error
+        for number, line in enumerate(whole.splitlines(), start=1):
+            try:
+                row = msgspec.json.decode(line, type=Row)
+            except msgspec.DecodeError as error:
+                raise InputError(f"rows {path}, line {number}: {error}") from error
+            self._rows[row.scenario, row.release] = row
+
+    def find(self, scenario: Scenario, settings: Sequence[str]) -> Row | None:
+        """Return the row of a scenario that ran, and has not changed since."""
+        row = self._rows.get((_name(scenario, settings), scenario.machine.release or ""))
+        if row is None or row.verdict == CANNOT or row.sha256 != scenario_sha256(scenario):
+            return None
+        return row
+
+    def add(self, row: Row) -> None:
+        """Write a row at the end of the file."""
+        if self._path is None:
+            return
+        with self._lock, self._path.open("ab") as file:
+            file.write(msgspec.json.encode(row) + b"\n")
+
+
+def _name(scenario: Scenario, settings: Sequence[str]) -> str:
+    return " ".join([scenario.name, *settings])
+
+
+def _row(scenario: Scenario, settings: Sequence[str], case: Case) -> Row:
+    machine = scenario.machine
+    drivers: list[str] = sorted({step.driver for step in scenario.steps if isinstance(step, Plug)})
+    if machine.platform == "xen":
+        drivers.append("balloon")
+    row = Row(
+        _name(scenario, settings),
+        machine.arch or "x86_64",
+        machine.release or "",
+        ", ".join(drivers) or "-",
+        CANNOT,
+        why=case.cannot,
+        sha256=scenario_sha256(scenario),
+    )
+    if case.cannot:
+        return row
+    try:
+        first = _compared(row, scenario)
+        if first.verdict in (EQUAL, TOLERATED):
+            return first
+        again = _compared(row, scenario)
+    except InputError as error:
+        return replace(row, why=_line(error))
+    if again.verdict == DIFFERENT and case.differs:
+        again = replace(again, why=f"{case.differs}: {again.why}")
+    if again.verdict == first.verdict:
+        return again
+    told = f"the first of two runs: {first.verdict}, {first.why}"
+    return replace(again, why="; ".join(filter(None, (told, again.why))))
+
+
+def _line(error: AltmapError) -> str:
+    return str(error).splitlines()[0]
+
+
+def _compared(row: Row, scenario: Scenario) -> Row:
+    try:
+        observed, _ = run_in_guest(scenario, lambda _: None)
+    except LabError as error:
+        return replace(row, why=_line(error))
+    comparison = compare_with_trace(scenario, observed)
+    differences = [each for file in comparison.files for each in file.differences]
+    tolerated = sum(each.within for each in differences)
+    verdict = EQUAL if not differences else TOLERATED if comparison.equal else DIFFERENT
+    return replace(
+        row,
+        verdict=verdict,
+        nr_exact=sum(file.nr_fields for file in comparison.files) - len(differences),
+        nr_tolerated=tolerated,
+        why="; ".join(_differences(comparison)),
+        machine=observed.machine,
+    )
+
+
+def _differences(comparison: Comparison) -> Iterator[str]:
+    for file in comparison.files:
+        if file.verdict is Verdict.DIFFERENT:
+            fields = [d.field for d in file.differences if not d.within]
+            yield f"{file.step} {file.file}: {', '.join(fields)}"
+
+
+_WORDS = (EQUAL, TOLERATED, DIFFERENT, CANNOT)
+_HEAD = """\
+# Conformance
+
+Each scenario on the model and on a real kernel, file by file: altmap {version}, {date}.
+`make conformance` makes this page again; a run that was interrupted goes on where it was.
+
+{nr_runs} runs on real kernels: {asked}. {nr_cannot} could not be asked here.
+
+*equal within tolerance*: every exact field is equal, and free memory, which moves by itself, is
+within a derived tolerance. [architecture.md](architecture.md) lists what is compared.
+"""
+
+
+def conformance_page(rows: Sequence[Row], date: str) -> str:
+    """Return the table as a Markdown page."""
+    counts = {word: sum(row.verdict == word for row in rows) for word in _WORDS}
+    kernels = {
+        f"{name} {version}"
+        for row in rows
+        for name, version in row.machine.get("packages", {}).items()
+        if name.startswith(("linux-", "xen-"))
+    }
+    emulators = {str(row.machine["qemu"]) for row in rows if "qemu" in row.machine}
+    asked = ", ".join(f"{counts[word]} {word}" for word in _WORDS if word != CANNOT)
+    lines = [
+        _HEAD.format(
+            version=__version__,
+            date=date,
+            nr_runs=len(rows) - counts[CANNOT],
+            asked=asked,
+            nr_cannot=counts[CANNOT],
+        ),
+        *(f"- {text}" for text in [*sorted(emulators), *sorted(kernels)]),
+        "",
+        "| scenario | architecture | release | driver | result | exact fields | tolerated | |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        cells = (
+            *(row.scenario, row.arch, row.release, row.drivers, row.verdict),
+            *(row.nr_exact or "", row.nr_tolerated or "", row.why.replace("|", "\\|")),
+        )
+        lines.append("| " + " | ".join(map(str, cells)) + " |")
+    return "\n".join(lines) + "\n"

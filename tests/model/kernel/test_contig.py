@@ -1,0 +1,83 @@
+"""Pages that a driver takes out of online memory, and gives back."""
+
+import pytest
+
+from altmap.model.kernel.contig import fake_offline, fake_online
+from altmap.model.machine import ModelMachine
+from altmap.pfn import PfnRange, PfnSet
+from altmap.scenario import Machine, Plug, Size
+
+MIB, GIB = 1 << 20, 1 << 30
+BASE = 0x100000
+RANGE = PfnRange(BASE + 512, BASE + 1024)
+
+
+@pytest.fixture(params=["6.1", "6.12", "7.3"])
+def kernel(request):
+    """A kernel with a DIMM of 256 MiB in ZONE_MOVABLE."""
+    machine = Machine(memory=Size(GIB), release=request.param, auto_online_blocks="online_movable")
+    model = ModelMachine.start(machine)
+    assert model.perform(Plug(id="d", size=Size(256 * MIB))).outcome
+    return model.kernel
+
+
+def marks(kernel):
+    return {key: zone.watermarks for key, zone in kernel.zones.items()}
+
+
+def test_taken_pages_are_present_and_not_managed_and_come_back(kernel):
+    zone = kernel.movable_zone(0)
+    before = kernel.nr_managed(zone), kernel.nr_free(zone), marks(kernel)
+    assert fake_offline(kernel, RANGE)
+    assert kernel.nr_present(zone) == 256 * 256
+    assert (kernel.nr_managed(zone), kernel.nr_free(zone)) == (before[0] - 512, before[1] - 512)
+    fake_online(kernel, RANGE)
+    assert (kernel.nr_managed(zone), kernel.nr_free(zone), marks(kernel)) == before
+
+
+def test_watermarks_stay_and_only_7_3_sets_the_reserves_anew(kernel):
+    before = marks(kernel)
+    assert fake_offline(kernel, RANGE)
+    after = marks(kernel)
+    for key, mark in after.items():
+        assert (mark.min, mark.low, mark.high) == (
+            before[key].min,
+            before[key].low,
+            before[key].high,
+        )
+    # ZONE_DMA32 keeps one page of 256 managed pages above it.
+    kept = after[0, "DMA32"].protection[-1]
+    assert before[0, "DMA32"].protection[-1] == 256
+    assert kept == (254 if kernel.release.name == "7.3" else 256)
+
+
+def test_movable_pages_move_within_their_node_first(kernel):
+    kernel.write_file("file", 1000)
+    assert kernel.files["file"] == PfnSet([PfnRange(BASE, BASE + 1000)])
+    assert fake_offline(kernel, RANGE)
+    assert kernel.files["file"] == PfnSet(
+        [PfnRange(BASE, BASE + 512), PfnRange(BASE + 1024, BASE + 1024 + 488)]
+    )
+    assert kernel.movable == kernel.files["file"]
+
+
+@pytest.mark.parametrize("what", ["used", "reserved", "fake_offline"])
+def test_a_page_that_cannot_move_refuses_and_nothing_changes(kernel, what):
+    getattr(kernel, what).__ior__(PfnRange(BASE + 700, BASE + 701))
+    before = kernel.total_ram_nr_pages(), kernel.used.copy()
+    outcome = fake_offline(kernel, RANGE)
+    assert (outcome.errno, outcome.function) == ("EBUSY", "alloc_contig_range")
+    assert "pfn 0x1002bc" in outcome.why
+    assert (kernel.total_ram_nr_pages(), kernel.used) == before
+
+
+def test_no_page_to_move_to_is_enomem_and_nothing_changes(kernel):
+    kernel.write_file("file", 400)
+    pages = PfnRange(BASE, BASE + 512)
+    for zone in kernel.zones.values():
+        kernel.used |= kernel.free(zone) - pages
+    before = kernel.total_ram_nr_pages(), kernel.files["file"].copy()
+    outcome = fake_offline(kernel, pages)
+    assert (outcome.errno, outcome.function) == ("ENOMEM", "alloc_contig_range")
+    assert (kernel.total_ram_nr_pages(), kernel.files["file"]) == before
+    assert not kernel.fake_offline

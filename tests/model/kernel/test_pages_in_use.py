@@ -1,0 +1,446 @@
+"""Pages in use by kind: what comes of each when its memory block goes offline."""
+
+import pytest
+
+from altmap.errors import InputError
+from altmap.model.kernel.pool import HugePool, aligned_chunks, whole_chunks
+from altmap.model.machine import ModelMachine
+from altmap.pfn import PfnRange, PfnSet
+from altmap.scenario import (
+    Address,
+    Device,
+    Fill,
+    Free,
+    Machine,
+    Node,
+    Offline,
+    Online,
+    Plug,
+    Poison,
+    Size,
+    Unplug,
+)
+from altmap.trace import OK
+
+MIB, GIB = 1 << 20, 1 << 30
+HUGE = 512  # pages of a huge page
+B = 0x8000  # pages of a block
+
+
+def guest(mib=512, to="online_movable", **changes):
+    """Return a guest with a DIMM at 4 GiB."""
+    machine = Machine(
+        **{"memory": Size(GIB), "auto_online_blocks": to, "memmap_on_memory": "on"} | changes
+    )
+    model = ModelMachine.start(machine)
+    if mib:
+        do(model, Plug(id="d", size=Size(mib * MIB)))
+    return model
+
+
+def do(model, step):
+    outcome = model.perform(step).outcome
+    assert outcome, outcome
+
+
+def fill(model, id_, mib, kind, **more):
+    outcome = model.perform(Fill(id=id_, size=Size(mib * MIB), kind=kind, **more)).outcome
+    assert outcome, outcome
+
+
+def pool(model, size=HUGE):
+    return model.kernel.hugetlb[size]
+
+
+def meminfo(model, *names):
+    return tuple(model.observe().meminfo[name] for name in names)
+
+
+HUGE_NAMES = ("HugePages_Total", "HugePages_Free", "HugePages_Surp", "Hugetlb")
+
+
+# --- huge pages of 2 MiB -------------------------------------------------------------------------
+
+
+def test_small_chunks_become_huge_pages_first():
+    """As seen on 6.12: 512 MiB of four blocks with a memmap of 2 MiB each."""
+    model = guest()
+    fill(model, "p", 64, "hugetlb")
+    pages = pool(model).pages
+    # What the memmap leaves of a chunk of 4 MiB is a huge page in each block.
+    assert all(pages.covers(PfnRange(s + HUGE, s + 2 * HUGE)) for s in range(0x100000, 0x120000, B))
+    assert pages.count(PfnRange(0x100000, 0x108000)) == 29 * HUGE
+    assert meminfo(model, *HUGE_NAMES) == (32, 32, 0, 32 * 2048)
+
+
+def test_free_huge_pages_are_dissolved_with_their_block():
+    model = guest()
+    before = meminfo(model, "CommitLimit")[0]
+    fill(model, "p", 64, "hugetlb")
+    assert meminfo(model, "CommitLimit")[0] == before - 32 * 2048 // 2
+    do(model, Offline(id="d", part="first"))
+    assert meminfo(model, *HUGE_NAMES) == (3, 3, 0, 3 * 2048)
+    do(model, Free(id="p"))
+    assert meminfo(model, *HUGE_NAMES) == (0, 0, 0, 0)
+    assert not model.kernel.used & PfnRange(0x108000, 0x120000)
+
+
+def test_huge_pages_of_a_file_move_and_the_pool_keeps_its_size():
+    model = guest()
+    fill(model, "f", 32, "hugetlb-file")
+    do(model, Offline(id="d", part="first"))
+    assert meminfo(model, *HUGE_NAMES) == (16, 0, 0, 16 * 2048)
+    size, pages = model.kernel.huge_files["f"]
+    assert (size, pages) == (HUGE, pool(model).in_use)
+    assert not pages.count(PfnRange(0x100000, 0x108000))
+    do(model, Unplug(id="d"))
+    assert len(pool(model).pages) == 16 * HUGE
+    do(model, Free(id="f"))
+    assert not model.kernel.hugetlb_pages()
+
+
+def test_huge_pages_move_to_another_node_that_has_memory():
+    nodes = [Node(memory=Size(GIB)), Node(memory=Size(GIB))]
+    model = guest(0, nodes=nodes, memory=Size(2 * GIB))
+    do(model, Plug(id="d", size=Size(128 * MIB), node=1))
+    fill(model, "f", 16, "hugetlb-file", node=1)
+    do(model, Offline(id="d"))
+    numbers = model.observe().nodes.meminfo
+    assert [numbers[node]["HugePages_Total"] for node in (0, 1)] == [8, 0]
+
+
+def test_huge_pages_in_use_beside_free_ones_never_leave_the_block_on_6_1():
+    outcomes = {}
+    for release in ("6.1", "6.12", "7.3"):
+        model = guest(release=release)
+        fill(model, "f", 16, "hugetlb-file")
+        # On 6.12 and 7.3 small chunks of other blocks come first; one file of 16 MiB is enough.
+        fill(model, "p", 16, "hugetlb")
+        record = model.perform(Offline(blocks=32))
+        migrated = next((e for e in record.events if e.kind == "migrated"), None)
+        outcomes[release] = record.outcome
+        if release == "6.1":
+            assert (record.outcome.errno, record.outcome.certainty) == ("EINTR", "likely")
+            assert record.outcome.kind == "hugetlb"
+        else:
+            assert record.outcome
+            assert migrated.certainty == ("likely" if release == "6.12" else "certain")
+
+
+def test_a_pool_gets_as_many_huge_pages_as_there_are_and_the_kernel_says_ok():
+    model = guest()
+    record = model.perform(Fill(id="p", size=Size(8 * GIB), kind="hugetlb"))
+    assert record.outcome
+    (event,) = (event for event in record.events if event.kind == "hugetlb")
+    got = meminfo(model, "HugePages_Total")[0]
+    assert 0 < got < 4096
+    assert event.text.startswith(f"{got} of 4096 ")
+    assert event.certainty == "likely"
+    assert all(model.kernel.nr_free(z) > 0 for z in model.kernel.zones.values() if z.present)
+
+
+def test_a_file_of_too_many_huge_pages_is_refused_and_leaves_nothing():
+    model = guest()
+    outcome = model.perform(Fill(id="f", size=Size(8 * GIB), kind="hugetlb-file")).outcome
+    assert (outcome.errno, outcome.function) == ("ENOSPC", "hugetlbfs_fallocate")
+    assert meminfo(model, *HUGE_NAMES) == (0, 0, 0, 0)
+    with pytest.raises(InputError, match="no such file"):
+        model.perform(Free(id="f"))
+
+
+def test_huge_pages_in_use_become_surplus_when_their_pool_shrinks():
+    model = guest()
+    fill(model, "p", 8, "hugetlb")
+    fill(model, "f", 8, "hugetlb-file")
+    do(model, Free(id="p"))
+    assert meminfo(model, *HUGE_NAMES)[:3] == (4, 0, 0)
+    fill(model, "q", 4, "hugetlb")
+    do(model, Offline(blocks="32-35"))  # dissolves what is free
+    do(model, Free(id="q"))
+    total, free, surplus, _ = meminfo(model, *HUGE_NAMES)
+    assert (total, free) == (4, 0)
+    assert surplus == 2
+    do(model, Free(id="f"))
+    assert meminfo(model, *HUGE_NAMES) == (0, 0, 0, 0)
+
+
+# --- huge pages of 1 GiB -------------------------------------------------------------------------
+
+
+def gigantic(release, memmap="off", size=3 * GIB):
+    model = guest(0, "online_kernel", release=release, memmap_on_memory=memmap)
+    do(model, Plug(id="d", size=Size(size), address=Address(8 * GIB)))
+    fill(model, "g", 1024, "hugetlb", page_size=Size(GIB))
+    return model
+
+
+def test_no_huge_page_of_1_gib_where_each_block_holds_its_own_memmap():
+    """Found on 6.12, where Hugetlb stayed 0 kB."""
+    assert meminfo(gigantic("6.12", "on"), "Hugetlb") == (0,)
+    assert meminfo(gigantic("6.12", "off"), "Hugetlb") == (1 << 20,)
+
+
+def test_a_gigantic_page_avoids_unmovable_pages_and_the_movable_zone():
+    model = gigantic("6.12")
+    (taken,) = pool(model, GIB >> 12).pages.ranges()
+    # The kernel's own pages have settled in the first block.
+    assert taken == PfnRange(0x240000, 0x280000)
+    model = guest(0)
+    do(model, Plug(id="d", size=Size(3 * GIB), address=Address(8 * GIB)))
+    fill(model, "g", 1024, "hugetlb", page_size=Size(GIB))
+    assert meminfo(model, "Hugetlb") == (0,)
+
+
+def test_a_gigantic_page_moves_movable_pages_out_of_its_way():
+    model = guest(0, "online_kernel", memmap_on_memory="off")
+    do(model, Plug(id="d", size=Size(2 * GIB), address=Address(8 * GIB)))
+    there = PfnRange(0x240000, 0x240010)
+    model.kernel.used |= there
+    model.kernel.movable |= there
+    fill(model, "g", 1024, "hugetlb", page_size=Size(GIB))
+    assert meminfo(model, "Hugetlb") == (1 << 20,)
+    assert len(model.kernel.movable) == 16
+    assert not model.kernel.movable.count(PfnRange(0x240000, 0x280000))
+
+
+@pytest.mark.parametrize("release", ["5.15", "6.1", "6.12", "7.3"])
+def test_a_gigantic_page_beyond_the_end_keeps_a_block_online_on_6_1_only(release):
+    model = gigantic(release)
+    outcome = model.perform(Offline(blocks=76)).outcome
+    if release == "6.1":
+        assert (outcome.errno, outcome.function) == ("EBUSY", "isolate_single_pageblock")
+        assert outcome.pfns == PfnRange(0x240000, 0x280000)
+        # The last block of it has nothing beyond its end.
+        do(model, Offline(blocks=79))
+    else:
+        assert outcome
+    assert meminfo(model, "Hugetlb") == (0,)
+
+
+def test_a_gigantic_page_in_use_moves_only_to_a_free_one():
+    for more, answer in ((0, "EINTR"), (1024, None)):
+        model = guest(0, "online_kernel", memmap_on_memory="off")
+        do(model, Plug(id="d", size=Size(4 * GIB), address=Address(8 * GIB)))
+        fill(model, "g", 1024, "hugetlb-file", page_size=Size(GIB))
+        if more:
+            fill(model, "h", more, "hugetlb", page_size=Size(GIB))
+        block = pool(model, GIB >> 12).in_use.min() // B
+        outcome = model.perform(Offline(blocks=block)).outcome
+        assert outcome.errno == answer
+        assert bool(outcome) == (answer is None)
+
+
+# --- pinned, held, the kernel's ------------------------------------------------------------------
+
+
+def test_held_pages_make_an_offline_endless_and_the_rest_has_moved():
+    model = guest(128)
+    fill(model, "f", 16, "held")
+    before = model.kernel.files["f"].copy()
+    outcome = model.perform(Offline(id="d")).outcome
+    assert (outcome.errno, outcome.function, outcome.kind) == ("EINTR", "offline_pages", "pinned")
+    assert outcome.pfns == before.lowest(16)
+    assert model.kernel.files["f"] & PfnRange(0x100000, 0x108000) == before.lowest(16)
+    assert len(model.kernel.files["f"]) == len(before)
+    do(model, Free(id="f"))
+    do(model, Offline(id="d"))
+
+
+def test_pages_that_are_pinned_for_long_are_in_no_movable_zone():
+    model = guest()
+    fill(model, "f", 16, "pinned")
+    movable = model.kernel.movable_zone(0).present
+    assert len(model.kernel.pinned) == 4096
+    assert not model.kernel.pinned.count(movable)
+    do(model, Unplug(id="d"))
+
+
+def test_pages_of_the_kernel_refuse_by_function_and_frames():
+    model = guest(128, "online_kernel")
+    fill(model, "k", 16, "kernel")
+    outcome = model.perform(Offline(id="d")).outcome
+    assert (outcome.errno, outcome.function) == ("EBUSY", "has_unmovable_pages")
+    assert (outcome.kind, outcome.certainty) == ("unmovable", "certain")
+    assert len(outcome.pfns) == 4097  # one more settled there
+    do(model, Free(id="k"))
+    outcome = model.perform(Offline(id="d")).outcome
+    assert (outcome.errno, outcome.certainty) == ("EBUSY", "likely")
+    assert outcome.doubt
+    assert model.perform(Unplug(id="d")).outcome.certainty == "likely"
+
+
+def test_a_reserved_page_is_named_as_such():
+    model = guest(128)
+    model.kernel.reserved |= PfnRange(0x100400, 0x100401)
+    outcome = model.perform(Offline(id="d")).outcome
+    assert (outcome.kind, outcome.function) == ("reserved", "has_unmovable_pages")
+
+
+def test_a_fake_offline_page_that_its_driver_let_go_does_not_keep_a_block_online():
+    model = guest(128)
+    pages = PfnRange(0x100400, 0x100410)
+    model.kernel.fake_offline |= pages
+    outcome = model.perform(Offline(id="d")).outcome
+    assert (outcome.kind, outcome.function) == ("fake-offline", "scan_movable_pages")
+    model.kernel.notifier.listeners.append(
+        lambda told: (
+            model.kernel.unreferenced.__ior__(pages) and None
+            if told.action == "MEM_GOING_OFFLINE"
+            else None
+        )
+    )
+    do(model, Offline(id="d"))
+    assert not model.kernel.fake_offline
+
+
+# --- poisoned pages ------------------------------------------------------------------------------
+
+
+def poisoned(release, **changes):
+    model = guest(256, release=release, **changes)
+    do(model, Poison(address=Address(0x10F000000)))
+    return model
+
+
+@pytest.mark.parametrize("release", ["6.1", "6.12", "7.3"])
+def test_a_poisoned_page_lets_its_block_go_and_back_only_before_6_2(release):
+    model = poisoned(release)
+    before = meminfo(model, "MemTotal")
+    do(model, Offline(blocks=33))
+    outcome = model.perform(Online(blocks=33, to="online_movable")).outcome
+    if release == "6.1":
+        assert outcome
+        assert meminfo(model, "MemTotal") == before
+        assert not model.kernel.poisoned  # the page is in use again
+    else:
+        assert (outcome.errno, outcome.function) == ("EHWPOISON", "memory_block_online")
+        assert outcome.pfns == PfnSet([PfnRange(0x10F000, 0x10F001)])
+    assert meminfo(model, "HardwareCorrupted") == (4,)
+    do(model, Unplug(id="d"))
+    # 6.1 counts for ever what it has forgotten.
+    assert meminfo(model, "HardwareCorrupted") == (4 if release == "6.1" else 0,)
+
+
+def test_a_poisoned_page_shows_in_kpageflags_and_is_not_free():
+    model = poisoned("6.12")
+    flags = {
+        run.flags
+        for run in model.observe().kpageflags
+        if run.start_pfn <= 0x10F000 and run.start_pfn + run.nr_pages > 0x10F000
+    }
+    assert flags == {1 << 19}
+    assert 0x10F000 not in model.kernel.free(model.kernel.movable_zone(0))
+
+
+def test_what_is_in_a_page_moves_before_the_page_is_withdrawn():
+    model = guest(128)
+    fill(model, "f", 16, "file")
+    pfn = model.kernel.files["f"].min()
+    do(model, Poison(address=Address(pfn << 12)))
+    assert pfn not in model.kernel.files["f"]
+    assert len(model.kernel.files["f"]) == 4096
+    do(model, Poison(address=Address(pfn << 12)))  # again: nothing happens
+    assert len(model.kernel.poisoned) == 1
+    do(model, Free(id="f"))
+    do(model, Unplug(id="d"))
+
+
+@pytest.mark.parametrize("kind", ["hugetlb", "hugetlb-file"])
+def test_a_page_of_a_huge_page_is_withdrawn_and_the_rest_of_it_is_free(kind):
+    model = guest(256)
+    fill(model, "h", 8, kind)
+    pfn = pool(model).pages.min() + 3
+    do(model, Poison(address=Address(pfn << 12)))
+    total = 3 if kind == "hugetlb" else 4
+    assert meminfo(model, "HugePages_Total") == (total,)
+    huge = PfnRange(pfn - 3, pfn - 3 + HUGE)
+    assert model.kernel.used & huge == PfnSet([PfnRange(pfn, pfn + 1)])
+
+
+@pytest.mark.parametrize(
+    ("pfn", "errno", "kind"),
+    [
+        (0x100000, "EIO", "self-hosted memmap"),
+        (0x1, "EIO", "reserved"),
+        (0x900000, "ENXIO", None),
+    ],
+)
+def test_a_page_that_cannot_be_withdrawn_is_refused(pfn, errno, kind):
+    model = guest(128)
+    outcome = model.perform(Poison(address=Address(pfn << 12))).outcome
+    assert (outcome.errno, outcome.kind) == (errno, kind)
+
+
+def test_a_page_that_is_offline_or_pinned_cannot_be_withdrawn():
+    model = guest(128, "offline")
+    assert model.perform(Poison(address=Address(4 * GIB))).outcome.errno == "EIO"
+    model = guest(128)
+    fill(model, "f", 1, "held")
+    pfn = model.kernel.pinned.min()
+    assert model.perform(Poison(address=Address(pfn << 12))).outcome.errno == "EBUSY"
+
+
+# --- HVO, bad input, sets ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("release", "hosted"), [("5.15", 0), ("6.1", 512), ("6.12", 512)])
+def test_hugetlb_free_vmemmap_switched_memmap_on_memory_off_before_6_0(release, hosted):
+    model = guest(128, release=release, hugetlb_free_vmemmap=True)
+    assert len(model.kernel.self_hosted) == hosted
+    model = guest(128, release=release)
+    assert len(model.kernel.self_hosted) == 512
+
+
+@pytest.mark.parametrize(
+    ("step", "match"),
+    [
+        (Fill(id="h", size=Size(MIB), kind="hugetlb"), "need a multiple of a size that there is"),
+        (
+            Fill(id="h", size=Size(8 * MIB), kind="hugetlb", page_size=Size(4 * MIB)),
+            "2 MiB, 1 GiB",
+        ),
+        (Fill(id="h", size=Size(2 * MIB), kind="hugetlb", node=3), "node 3 is not online"),
+        (Fill(id="f", size=Size(MIB)), "there already"),
+        (Free(id="x"), "no such file"),
+    ],
+)
+def test_what_no_kernel_can_be_asked_is_an_error(step, match):
+    model = guest(128)
+    fill(model, "f", 1, "file")
+    with pytest.raises(InputError, match=match):
+        model.perform(step)
+
+
+def test_a_pool_hands_out_the_last_that_came_first():
+    made = HugePool(4)
+    made.put(PfnSet([PfnRange(0, 8)]))
+    made.put(PfnSet([PfnRange(16, 24)]))
+    everywhere = PfnSet([PfnRange(0, 100)])
+    assert made.take(1, everywhere, ascending=True) == PfnSet([PfnRange(16, 20)])
+    assert made.take(2, everywhere, ascending=False) == PfnSet([PfnRange(20, 24), PfnRange(4, 8)])
+    assert made.pages == PfnSet([PfnRange(0, 4)])
+
+
+def test_chunks_lie_wholly_in_a_set_or_touch_it():
+    pages = PfnSet([PfnRange(3, 13), PfnRange(17, 18)])
+    assert aligned_chunks(pages, 4) == PfnSet([PfnRange(4, 12)])
+    assert whole_chunks(pages, 4) == PfnSet([PfnRange(0, 20)])
+
+
+def test_ok_is_certain():
+    assert OK.certainty == "certain"
+
+
+def test_a_machine_with_huge_and_poisoned_pages_is_carried_on_from_its_files():
+    model = guest(256)
+    fill(model, "p", 16, "hugetlb")
+    do(model, Poison(address=Address(0x10F000000)))
+    seen = model.observe()
+    device = Device(id="d", address=Address(4 * GIB), size=Size(256 * MIB))
+    again = ModelMachine.start(Machine(release="6.12", devices=[device]), seen)
+    assert pool(again).free_pages == pool(model).free_pages
+    assert again.kernel.poisoned == model.kernel.poisoned
+    do(again, Offline(blocks=32))
+    do(again, Offline(blocks=33))
+    assert meminfo(again, *HUGE_NAMES) == (0, 0, 0, 0)
+    assert meminfo(again, "HardwareCorrupted") == (4,)

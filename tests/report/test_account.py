@@ -1,0 +1,121 @@
+"""Where the memory went: on real kernels' files, and on predictions."""
+
+import itertools
+import json
+from pathlib import Path
+
+import pytest
+
+from altmap.cli import main as cli
+from altmap.errors import InputError
+from altmap.linux.observation import Observation, page_size_bytes
+from altmap.linux.sysroot import Sysroot
+from altmap.model.machine import predict
+from altmap.report.account import account, account_trace
+from altmap.scenario import Machine, Plug, Scenario, Size, load_scenario
+
+ROOT = Path(__file__).parents[2]
+RECORDINGS = sorted((ROOT / "tests/recordings/files").glob("*.tar.xz"))
+SCENARIOS = sorted((ROOT / "scenarios").glob("*.toml"))
+MIB = 1 << 20
+
+
+def seen(name):
+    return Observation.read(Sysroot.read(ROOT / f"tests/recordings/files/{name}.tar.xz"))
+
+
+def by_name(levels):
+    return {level.name: level for level in levels}
+
+
+def losses(level):
+    return {loss.cause: loss.size_bytes for loss in level.losses}
+
+
+@pytest.mark.parametrize("path", RECORDINGS, ids=lambda path: path.name)
+def test_every_byte_is_on_a_level_or_lost_with_a_cause(path):
+    look = Observation.read(Sysroot.read(path))
+    levels = account(look)
+    for level, below in itertools.pairwise(levels):
+        assert level.size_bytes - sum(loss.size_bytes for loss in level.losses) == below.size_bytes
+    assert levels[0].size_bytes == len(look.memory.blocks) * look.memory.block_size_bytes
+    assert levels[-1].size_bytes == look.meminfo["MemFree"] * 1024
+    assert all(loss.size_bytes >= 0 for level in levels for loss in level.losses)
+
+
+@pytest.mark.parametrize("path", SCENARIOS, ids=lambda path: path.stem)
+def test_predictions_balance_too(path):
+    levels = account_trace(predict(load_scenario(path)))
+    for level, below in itertools.pairwise(levels):
+        assert level.size_bytes - sum(loss.size_bytes for loss in level.losses) == below.size_bytes
+
+
+def test_a_half_online_dimm_on_6_12():
+    # Of four blocks of 128 MiB two are online, each with 512 pages of memmap.
+    levels = by_name(account(seen("linux-6.12-dimm")))
+    assert losses(levels["memory blocks"]) == {"blocks that are offline": 256 * MIB}
+    assert losses(levels["present"])["memmap of added memory, in that memory itself"] == 4 * MIB
+
+
+def test_the_same_dimm_on_6_1_pays_from_existing_memory():
+    # One DIMM of four blocks is not self-hosted there, and no counter tells what it cost.
+    levels = by_name(account(seen("linux-6.1-dimm")))
+    assert "memmap of added memory, in that memory itself" not in losses(levels["present"])
+
+
+def test_hyperv_leaves_half_a_block_withheld_and_a_memmap_elsewhere():
+    levels = by_name(
+        account_trace(predict(load_scenario(ROOT / "scenarios/hyperv-64MiB-second-half.toml")))
+    )
+    assert losses(levels["present"])["fake-offline: withheld by a driver"] == 64 * MIB
+    assert losses(levels["MemTotal"])["memmap of added memory, in existing memory"] == 2 * MIB
+
+
+def test_a_refused_dimm_is_bought_but_in_no_block():
+    levels = by_name(account_trace(predict(load_scenario(ROOT / "scenarios/misaligned-dimm.toml"))))
+    assert losses(levels["bought"]) == {"plugged, but in no memory block": 128 * MIB}
+
+
+def test_without_page_flags_the_loss_is_named_as_unknown():
+    sysroot = Sysroot.read(ROOT / "tests/recordings/files/linux-6.12-dimm.tar.xz")
+    del sysroot.files["proc/kpageflags.runs"]
+    levels = by_name(account(Observation.read(sysroot)))
+    assert [loss.cause for loss in levels["present"].losses] == [
+        "memmap, kernel image, fake-offline pages (kpageflags would tell)"
+    ]
+
+
+def test_a_machine_that_shows_no_zones_is_refused():
+    with pytest.raises(InputError, match="proc/zoneinfo"):
+        account(Observation())
+
+
+@pytest.mark.parametrize("path", RECORDINGS, ids=lambda path: path.name)
+def test_the_page_size_of_x86_is_found(path):
+    assert page_size_bytes(Observation.read(Sysroot.read(path))) == 4096
+
+
+@pytest.mark.parametrize("boot_gib", [1, 2, 4])
+def test_offline_memory_does_not_change_the_page_size(boot_gib):
+    """With much of System RAM offline, its ratio to present pages was taken for 16 KiB pages."""
+    plug = Plug(id="d", size=Size(4096 * MIB))
+    machine = Machine(memory=Size(boot_gib << 30), auto_online_blocks="offline")
+    trace = predict(Scenario(name="s", machine=machine, steps=[plug]))
+    assert page_size_bytes(trace.steps[-1].observation) == 4096
+
+
+def test_the_command_prints_levels_and_json(capsys):
+    source = str(ROOT / "tests/recordings/files/linux-6.12-dimm.tar.xz")
+    assert cli.main(["account", source]) == cli.EQUAL
+    text = capsys.readouterr().out
+    assert "memory blocks       1,536.000 MiB" in text
+    assert "  blocks that are offline" in text
+    assert cli.main(["account", source, "--json"]) == cli.EQUAL
+    made = json.loads(capsys.readouterr().out)
+    assert (made["schema"], made["version"]) == ("altmap-account", 1)
+    assert made["levels"][0]["size_bytes"] == 1536 * MIB
+
+
+def test_a_source_that_is_not_there_is_one_line(capsys):
+    assert cli.main(["account", "nowhere"]) == cli.FAILED
+    assert capsys.readouterr().err.count("\n") == 1

@@ -1,0 +1,125 @@
+"""Recordings of real kernels: the model against each, and what is not a recording."""
+
+import io
+import json
+import lzma
+import re
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from altmap.cli import main as cli
+from altmap.errors import InputError
+from altmap.report.text import comparison_text
+from altmap.storage.recording import read_recording
+from altmap.verify.both_sides import compare_with_trace, record_in_lab
+
+RECORDINGS = sorted((Path(__file__).parents[1] / "recordings/traces").glob("*.tar.xz"))
+
+
+@pytest.mark.parametrize("path", RECORDINGS, ids=lambda path: path.name.removesuffix(".tar.xz"))
+def test_prediction_equals_the_recorded_kernel(path):
+    recording = read_recording(path)
+    comparison = compare_with_trace(recording.scenario, recording.trace)
+    assert comparison.equal, comparison_text(comparison, recording.scenario.name)
+
+
+def test_there_are_recordings_of_each_release():
+    releases = {read_recording(path).trace.release for path in RECORDINGS}
+    assert {"6.1", "6.12", "7.3"} <= releases
+
+
+def test_a_recording_tells_where_it_comes_from():
+    machine = read_recording(RECORDINGS[0]).trace.machine
+    assert any(name.startswith("linux-image-") for name in machine["packages"])
+    assert machine["qemu"].startswith("QEMU emulator version")
+
+
+def members(path):
+    with tarfile.open(path) as tar:
+        return {m.name: tar.extractfile(m).read() for m in tar if m.isreg()}
+
+
+def write(path, files):
+    with tarfile.open(path, "w:xz") as tar:
+        for name, raw in files.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(raw)
+            tar.addfile(info, io.BytesIO(raw))
+    return path
+
+
+def without_trace(files):
+    return {name: raw for name, raw in files.items() if name != "trace.json"}
+
+
+def another_version(files):
+    head = json.loads(files["trace.json"]) | {"version": 2}
+    return files | {"trace.json": json.dumps(head).encode()}
+
+
+def no_start(files):
+    return {name: raw for name, raw in files.items() if not name.startswith("00-start/")}
+
+
+DAMAGE = {
+    "has no trace.json": without_trace,
+    "version 2: need": another_version,
+    "malformed|trunc|byte": lambda files: files | {"trace.json": b"{"},
+    "not TOML": lambda files: files | {"scenario.toml": b"= 1"},
+    "need a number|meminfo": lambda files: files | {"00-start/proc/meminfo": b"MemTotal: x kB\n"},
+    r"\.\.": lambda files: files | {"../00-start/proc/meminfo": b""},
+    "has no files of its start": no_start,
+}
+
+
+@pytest.mark.parametrize("rule", DAMAGE)
+def test_what_is_not_a_recording_is_refused_in_one_line(rule, tmp_path, capsys):
+    path = write(tmp_path / "r.tar.xz", DAMAGE[rule](members(RECORDINGS[0])))
+    assert cli.main(["compare", "--recording", str(path)]) == cli.FAILED
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert re.search(rule, error)
+
+
+def test_a_truncated_recording_is_refused(tmp_path):
+    path = tmp_path / "r.tar.xz"
+    path.write_bytes(RECORDINGS[0].read_bytes()[:5000])
+    with pytest.raises(InputError, match=r"r\.tar\.xz: need a whole tar archive"):
+        read_recording(path)
+
+
+def test_a_changed_number_is_a_difference(tmp_path, capsys):
+    """The replay is no mere reading: what the kernel did not do shows."""
+    files = members(RECORDINGS[0])
+    last = max(name for name in files if name.endswith("/proc/zoneinfo"))
+    text = files[last].decode()
+    changed = files | {last: text.replace("present  ", "present  1", 1).encode()}
+    path = write(tmp_path / "r.tar.xz", changed)
+    assert cli.main(["compare", "--recording", str(path)]) == cli.DIFFERENT
+    assert "present" in capsys.readouterr().out
+
+
+def test_nothing_is_recorded_over_a_file_or_under_another_name(tmp_path):
+    scenario = Path(__file__).parents[2] / "scenarios/dimm-1GiB.toml"
+    there = tmp_path / "r.tar.xz"
+    there.write_bytes(lzma.compress(b""))
+    with pytest.raises(InputError, match="is there already"):
+        record_in_lab(scenario, (), there, print)
+    with pytest.raises(InputError, match=r"ends in \.tar\.xz"):
+        record_in_lab(scenario, (), tmp_path / "r.zip", print)
+
+
+def test_compare_needs_something_to_compare(capsys):
+    assert cli.main(["compare"]) == cli.FAILED
+    assert "SCENARIO or a --recording" in capsys.readouterr().err
+
+
+@pytest.mark.lab
+def test_a_scenario_is_recorded_and_compared_again(tmp_path, capsys):
+    scenario = Path(__file__).parents[2] / "scenarios/dimm-1GiB.toml"
+    path = tmp_path / "r.tar.xz"
+    assert cli.main(["record", str(scenario), "-o", str(path), "--release", "6.12"]) == cli.EQUAL
+    assert [p.name for p in tmp_path.iterdir()] == ["r.tar.xz"]
+    assert cli.main(["compare", "--recording", str(path)]) == cli.EQUAL

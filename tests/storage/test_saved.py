@@ -1,0 +1,107 @@
+"""What was exported is read back: the same page, map by map."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from altmap.compare import compare
+from altmap.errors import InputError
+from altmap.model.machine import predict
+from altmap.report.page import groups, map_builtins
+from altmap.scenario import load_scenario
+from altmap.storage.export import export, trace_json
+from altmap.storage.saved import is_saved, read_saved
+from altmap.trace import Event
+
+ROOT = Path(__file__).parents[2]
+
+
+def predicted(name, policy):
+    return predict(load_scenario(ROOT / f"scenarios/{name}.toml", [f"policy={policy}"]))
+
+
+@pytest.mark.parametrize("name", ["hyperv-64MiB-second-half", "dimm-1GiB"])
+def test_maps_of_an_export_are_those_of_the_run(name, tmp_path):
+    traces = {policy: predicted(name, policy) for policy in ("opt-in", "rfc-2018")}
+    export(traces, tmp_path / "out")
+    assert is_saved(tmp_path / "out")
+    read = read_saved(tmp_path / "out").traces
+    before, after = (
+        [map_builtins(group) for group in groups(some)] for some in (list(traces.values()), read)
+    )
+    assert before == after
+    assert [t.scenario_sha256 for t in read] == [t.scenario_sha256 for t in traces.values()]
+    assert all(t.scenario_sha256 for t in read)
+
+
+def test_a_trace_read_back_says_the_same(tmp_path):
+    trace = predicted("zone-holes", "opt-in")
+    export({"": trace}, tmp_path / "out")
+    (read,) = read_saved(tmp_path / "out").traces
+    assert trace_json(read) == trace_json(trace)
+
+
+def test_messages_are_read_back(tmp_path):
+    trace = predicted("dimm-1GiB", "opt-in")
+    trace.steps[1].events.append(Event("driver", "says", message=b"\x00\xff"))
+    path = tmp_path / "t.json"
+    path.write_text(trace_json(trace))
+    (read,) = read_saved(path).traces
+    assert read.steps[1].events[-1].message == b"\x00\xff"
+    path.write_text(trace_json(trace).replace('"00ff"', '"0x"'))
+    with pytest.raises(InputError, match=r"t\.json: non-hexadecimal"):
+        read_saved(path)
+
+
+def test_json_alone_has_traces_without_files(tmp_path):
+    path = tmp_path / "traces.json"
+    path.write_text(
+        trace_json(predicted("dimm-1GiB", "opt-in"), predicted("dimm-1GiB", "existing"))
+    )
+    read = read_saved(path).traces
+    assert [trace.policy for trace in read] == ["opt-in", "existing"]
+    assert all(step.observation is None for trace in read for step in trace.steps)
+
+
+def test_a_comparison_read_back_says_the_same(tmp_path):
+    one, two = predicted("dimm-1GiB", "opt-in"), predicted("dimm-1GiB", "existing")
+    made = compare(one, two)
+    made.provenance = {"kernel": "6.12"}
+    path = tmp_path / "c.json"
+    path.write_bytes(msgspec.json.encode(made.to_builtins("dimm")))
+    ((name, read),) = read_saved(path).comparisons
+    assert name == "dimm"
+    assert not read.equal
+    assert dataclasses.asdict(read) == dataclasses.asdict(made)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "x.json: Input data was truncated"),
+        ("[1]", "x.json: schema None: need altmap-trace or altmap-comparison"),
+        ('{"schema": "altmap-account"}', "x.json: schema 'altmap-account': need"),
+        ('{"schema": "altmap-trace"}', "x.json: Object missing required field `scenario`"),
+    ],
+)
+def test_what_is_not_ours_is_refused_in_one_line(text, message, tmp_path):
+    path = tmp_path / "x.json"
+    path.write_text(text)
+    with pytest.raises(InputError) as caught:
+        read_saved(path)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_folder_outside_of_the_export_is_not_read(tmp_path):
+    """A trace.json must not lead to files elsewhere."""
+    export({"": predicted("dimm-1GiB", "opt-in")}, tmp_path / "out")
+    path = tmp_path / "out/trace.json"
+    made = json.loads(path.read_text())
+    made["steps"][0]["folder"] = "../elsewhere"
+    path.write_text(json.dumps(made))
+    with pytest.raises(InputError, match="need a name in its folder"):
+        read_saved(tmp_path / "out")

@@ -1,0 +1,106 @@
+"""Drivers against policies: each cell is a run, and each driver has a row."""
+
+import json
+import re
+
+import pytest
+
+from altmap.cli import main as cli
+from altmap.model.arch import ARCHES
+from altmap.model.kernel.placements import PLACEMENTS
+from altmap.model.machine import DRIVERS, predict
+from altmap.scenario import parse_scenario
+from altmap.studies.claims.matrix import matrix, matrix_text, scenario_files
+from altmap.studies.claims.partial import PARTIAL, Partial
+
+
+@pytest.fixture(scope="module")
+def cells():
+    return {(c.driver, c.policy, c.arch): c for c in matrix()}
+
+
+def test_every_driver_has_a_row():
+    # A Xen domain's balloon is there from the start, nothing is plugged.
+    assert set(PARTIAL) == {*DRIVERS, "xen"}, (
+        "give the driver a record in altmap/studies/claims/partial.py"
+    )
+
+
+def test_every_driver_meets_every_policy_on_each_of_its_architectures(cells):
+    assert set(cells) == {
+        (partial.driver, policy, arch)
+        for partial in PARTIAL.values()
+        for policy in PLACEMENTS
+        for arch in partial.arches
+    }
+    assert {arch for partial in PARTIAL.values() for arch in partial.arches} <= set(ARCHES)
+
+
+def test_nobody_faults_who_was_asked(cells):
+    for policy in ("opt-in", "existing", "hinted", "shared-host"):
+        assert {c.verdict for key, c in cells.items() if key[1] == policy} == {"safe"}, policy
+
+
+@pytest.mark.parametrize(
+    ("policy", "arch", "verdict"),
+    [
+        ("rfc-2018", "x86_64", "add"),
+        ("per-block", "x86_64", "online"),
+    ],
+)
+def test_hyperv_with_one_page(cells, policy, arch, verdict):
+    assert cells["hyperv", policy, arch].verdict == verdict
+
+
+def test_a_dimm_is_backed_and_safe(cells):
+    assert {c.verdict for key, c in cells.items() if key[0] == "dimm"} == {"safe"}
+
+
+def test_the_scenario_behind_a_cell_runs_to_its_verdict(cells):
+    for name, text in scenario_files(list(cells.values())).items():
+        trace = predict(parse_scenario(text, "cell"), pages=False)
+        cell = next(c for c in cells.values() if c.name == name)
+        faulted = any(step.faults for step in trace.steps)
+        assert faulted is (cell.verdict != "safe"), name
+        assert (
+            any(event.kind == "added" for step in trace.steps for event in step.events) or faulted
+        )
+
+
+def test_a_driver_appears_by_its_record():
+    partial = PARTIAL["hyperv"]
+    mine = Partial("hyperv", ("x86_64",), partial.cases[1:2], {"release": "6.1"})
+    found = {c.policy: c for c in matrix({"hyperv": mine})}
+    assert found["rfc-2018"].case == "the second half of a block"
+    assert 'release = "6.1"' in found["rfc-2018"].scenario
+    assert found["hinted"].verdict == "safe"
+
+
+# --- the command -------------------------------------------------------------------------------
+
+
+def test_the_command_prints_writes_and_its_scenarios_run(tmp_path, capsys):
+    folder = tmp_path / "cells"
+    assert cli.main(["claims", "--matrix", "--write", str(folder)]) == 0
+    out = capsys.readouterr().out
+    assert re.search(r"^hyperv +x86_64 +safe +add +safe +online +safe +safe$", out, re.MULTILINE)
+    assert len(list(folder.iterdir())) == out.count("safe") + out.count("  write of pfn")
+    assert cli.main(["run", str(folder / "hyperv-rfc-2018-x86_64.toml")]) == 0
+    assert "the kernel is dead" in capsys.readouterr().out
+
+
+def test_the_text_fits_100_columns(cells):
+    assert max(map(len, matrix_text(list(cells.values())).splitlines())) <= 100
+
+
+def test_json_says_the_same(capsys, cells):
+    assert cli.main(["claims", "--matrix", "--json"]) == 0
+    made = json.loads(capsys.readouterr().out)
+    assert (made["schema"], made["version"]) == ("altmap-matrix", 1)
+    said = {(c["driver"], c["policy"], c["arch"]): c["verdict"] for c in made["cells"]}
+    assert said == {key: cell.verdict for key, cell in cells.items()}
+
+
+def test_the_matrix_takes_no_claim(capsys):
+    assert cli.main(["claims", "C7", "--matrix"]) == 2
+    assert "claims --matrix C7" in capsys.readouterr().err

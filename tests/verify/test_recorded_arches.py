@@ -1,0 +1,44 @@
+"""Recorded guests of other architectures, looked at by the model without being told what they are.
+
+That each step is predicted, ``test_recording.py`` shows for every recording.
+"""
+
+from pathlib import Path
+
+import pytest
+
+from altmap.model.arch import ARCHES
+from altmap.model.machine import ModelMachine
+from altmap.scenario import Machine
+from altmap.storage.recording import read_recording
+
+RECORDINGS = [
+    path
+    for path in sorted((Path(__file__).parents[1] / "recordings/traces").glob("*.tar.xz"))
+    if not path.name.startswith("x86_64")
+]
+
+
+@pytest.fixture(scope="module", params=RECORDINGS, ids=lambda path: path.name.partition(".tar")[0])
+def recording(request):
+    return read_recording(request.param)
+
+
+def test_there_are_recordings_of_each_architecture():
+    arches = {read_recording(path).scenario.machine.arch for path in RECORDINGS}
+    assert arches == {"ppc64le", "ppc64le-64k", "aarch64", "aarch64-16k", "s390x"}
+
+
+def test_the_files_alone_tell_the_architecture_and_its_mmu(recording):
+    told = recording.scenario.machine
+    model = ModelMachine.start(Machine(), recording.trace.steps[0].observation)
+    assert (model.kernel.arch.name, model.notes) == (told.arch, [])
+    as_by_default = model.kernel.arch.memmap_rule == ARCHES[told.arch].memmap_rule
+    assert as_by_default == (told.mmu != "hash")
+
+
+def test_looking_at_an_adopted_machine_shows_what_was_adopted(recording):
+    for step in recording.trace.steps:
+        shown = ModelMachine.start(Machine(), step.observation).observe()
+        for name in ("meminfo", "vmstat", "zoneinfo", "iomem", "memory", "nodes"):
+            assert getattr(shown, name) == getattr(step.observation, name), (step.name, name)
