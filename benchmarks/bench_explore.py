@@ -29,7 +29,7 @@ from altmap.explore import built_in
 from altmap.explore.cells import Cells
 from altmap.explore.moves import KINDS
 from altmap.explore.rules import RULES, Change
-from altmap.explore.search import Result, search
+from altmap.explore.search import SearchResult, search
 from altmap.explore.space import Space
 from altmap.explore.spec import Exploration, load_exploration
 from altmap.explore.workers import workers
@@ -43,7 +43,7 @@ def four_blocks() -> Exploration:
     return load_exploration(built_in("four-blocks"))
 
 
-def alone(seconds: float) -> tuple[Result, float, float]:
+def alone(seconds: float) -> tuple[SearchResult, float, float]:
     """Return what a search found, and how long it took: of the processor, and elapsed."""
     space = Space(four_blocks(), RULES)
     used, started = time.process_time(), time.monotonic()
@@ -51,7 +51,7 @@ def alone(seconds: float) -> tuple[Result, float, float]:
     return result, time.process_time() - used, time.monotonic() - started
 
 
-def together(seconds: float) -> tuple[Result, float]:
+def together(seconds: float) -> tuple[SearchResult, float]:
     space = Space(four_blocks(), RULES)
     with workers(space.exploration, [], [], 2) as two:
         search(space, two, seconds=0.001)  # both are up

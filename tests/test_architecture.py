@@ -207,3 +207,13 @@ def test_rules_ask_for_behaviours_and_compare_no_versions(path):
         if isinstance(node, ast.Compare):
             text = ast.unparse(node)
             assert not re.search(r"release\.name|_version\(|\(\d+, \d+\)", text), text
+
+
+def test_class_names_are_unique_across_packages():
+    where = {}
+    for path in MODULES:
+        for node in ast.walk(TREES[path]):
+            if isinstance(node, ast.ClassDef):
+                where.setdefault(node.name, []).append(str(path.relative_to(SOURCE)))
+    twice = {name: paths for name, paths in where.items() if len(paths) > 1}
+    assert not twice

@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from altmap.errors import InputError
-from altmap.pfn import PfnRange, PfnSet, PfnStride, format_size, parse_address, parse_size
+from altmap.pfn import PfnRange, PfnSet, PfnStride
+from altmap.units import format_size, parse_address, parse_size
 
 #: Small pfns beside large ones: the bitmap changes its container at 2**16 and its map at 2**32.
 BASES = (0, 65500, (1 << 32) - 40)

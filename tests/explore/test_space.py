@@ -10,7 +10,7 @@ from altmap.explore.cells import Cells, WorkingCopy
 from altmap.explore.rules import rules_named
 from altmap.explore.search import Local, search
 from altmap.explore.share import Share
-from altmap.explore.space import Space, State, numbers_of
+from altmap.explore.space import MachineState, Space, numbers_of
 from altmap.explore.spec import load_exploration
 from altmap.model.machine import ModelMachine
 from altmap.scenario import Machine, Offline, Online, Plug, SetTunables, Size, Unplug, Veto
@@ -97,7 +97,7 @@ def test_the_key_is_that_of_the_values():
 
     assert state.key == key
     assert len(numbers_of(state.way)) == 3
-    assert isinstance(state, State)
+    assert isinstance(state, MachineState)
 
 
 # --- working copies ------------------------------------------------------------------------

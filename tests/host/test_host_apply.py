@@ -11,7 +11,7 @@ from modelled import Crash, ModelledFiles
 
 from altmap.cli.main import main
 from altmap.errors import InputError
-from altmap.host.apply import Result, apply_plan, differences_from, resume, roll_back
+from altmap.host.apply import ApplyResult, apply_plan, differences_from, resume, roll_back
 from altmap.host.guard import hypervisor_of
 from altmap.host.journal import Journal
 from altmap.host.plan import encode_plan
@@ -58,7 +58,7 @@ def plan_of_four(sysroot):
 def test_a_plan_is_carried_out_as_predicted(files, plan, tmp_path):
     said = []
     with Journal(tmp_path / "j", new=True) as journal:
-        assert apply_plan(plan, files, journal, said.append) is Result.DONE
+        assert apply_plan(plan, files, journal, said.append) is ApplyResult.DONE
     assert files.writes == [(step.path, step.value) for step in plan.steps]
     assert all(line.endswith("as predicted") for line in said)
     events = [json.loads(line)["event"] for line in (tmp_path / "j").read_text().splitlines()]
@@ -84,7 +84,7 @@ def test_a_surprise_takes_everything_back(files, plan, tmp_path, nr, kind):
 
         files.after_write = other
     with Journal(tmp_path / "j", new=True) as journal:
-        assert apply_plan(plan, files, journal, say) is Result.ROLLED_BACK
+        assert apply_plan(plan, files, journal, say) is ApplyResult.ROLLED_BACK
     after = files.states()
     if kind == "someone-else":
         # What another one did is not ours to undo.
@@ -96,7 +96,7 @@ def test_a_surprise_takes_everything_back(files, plan, tmp_path, nr, kind):
 def test_kept_is_what_was_done_before_the_surprise(files, plan, tmp_path):
     files.answers[plan.steps[2].path, plan.steps[2].value] = "EBUSY"
     with Journal(tmp_path / "j", new=True) as journal:
-        assert apply_plan(plan, files, journal, say, keep=True) is Result.KEPT
+        assert apply_plan(plan, files, journal, say, keep=True) is ApplyResult.KEPT
     states = files.states()[1]
     assert (states[34][0], states[35][0], states[32][0]) == ("online", "online", "online")
 
@@ -105,8 +105,8 @@ def test_what_cannot_be_taken_back_is_said(files, plan, tmp_path):
     files.answers[plan.steps[2].path, plan.steps[2].value] = "EBUSY"
     files.answers[plan.steps[0].path, plan.steps[0].undo] = "EBUSY"
     with Journal(tmp_path / "j", new=True) as journal:
-        assert apply_plan(plan, files, journal, say) is Result.STUCK
-        assert journal.entries[-1].found == Result.STUCK
+        assert apply_plan(plan, files, journal, say) is ApplyResult.STUCK
+        assert journal.entries[-1].found == ApplyResult.STUCK
     states = files.states()[1]
     assert (states[34][0], states[35][0]) == ("online", "offline")
 
@@ -130,9 +130,9 @@ def test_a_killed_apply_carries_on_or_goes_back(files, plan, tmp_path, nr, when,
     setattr(files, when, lambda at: None)
     with Journal(tmp_path / "j", new=False) as journal:
         if then == "resume":
-            assert resume(plan, files, journal, say) is Result.DONE
+            assert resume(plan, files, journal, say) is ApplyResult.DONE
         else:
-            assert roll_back(plan, files, journal, say) is Result.ROLLED_BACK
+            assert roll_back(plan, files, journal, say) is ApplyResult.ROLLED_BACK
     if then == "rollback":
         assert files.states() == before
     else:
@@ -153,7 +153,7 @@ def test_a_rollback_that_was_killed_is_carried_on(files, plan, tmp_path, nr):
         apply_plan(plan, files, journal, say)
     files.before_write = lambda at: None
     with Journal(tmp_path / "j", new=False) as journal:
-        assert resume(plan, files, journal, say) is Result.ROLLED_BACK
+        assert resume(plan, files, journal, say) is ApplyResult.ROLLED_BACK
     assert files.states() == before
 
 
@@ -167,7 +167,7 @@ def test_a_line_that_was_cut_off_counts_as_not_written(files, plan, tmp_path, cu
     (tmp_path / "j").write_bytes(raw[:-cut])
     files.before_write = lambda at: None
     with Journal(tmp_path / "j", new=False) as journal:
-        assert resume(plan, files, journal, say) is Result.DONE
+        assert resume(plan, files, journal, say) is ApplyResult.DONE
     lines = (tmp_path / "j").read_text().splitlines()
     assert [json.loads(line)["event"] for line in lines] == [
         "begin",
@@ -184,7 +184,7 @@ def test_after_a_reboot_what_was_done_is_gone_and_resume_says_so(files, plan, tm
     with Journal(tmp_path / "j", new=False) as journal:
         with pytest.raises(InputError, match="memory34 is offline, not online"):
             resume(plan, rebooted, journal, say)
-        assert roll_back(plan, rebooted, journal, say) is Result.ROLLED_BACK
+        assert roll_back(plan, rebooted, journal, say) is ApplyResult.ROLLED_BACK
     assert rebooted.states() == ModelledFiles(sysroot).states()
 
 
@@ -192,26 +192,28 @@ def test_the_platform_s_step_is_waited_for(sysroot, tmp_path):
     files = ModelledFiles(sysroot)
     plan = plan_add(sysroot, PlugWish(256 * MIB, to="online_movable"))
     with Journal(tmp_path / "j", new=True) as journal:
-        assert apply_plan(plan, files, journal, say) is Result.WAITS
+        assert apply_plan(plan, files, journal, say) is ApplyResult.WAITS
     assert files.writes == []
     files.perform(Plug(id="d", size=Size(256 * MIB)))
     with Journal(tmp_path / "j", new=False) as journal:
-        assert resume(plan, files, journal, say) is Result.DONE
+        assert resume(plan, files, journal, say) is ApplyResult.DONE
     assert files.states()[1][37] == ("online", "Movable")
 
 
-@pytest.mark.parametrize(("size", "result"), [(64, Result.DONE), (62, Result.ROLLED_BACK)])
+@pytest.mark.parametrize(
+    ("size", "result"), [(64, ApplyResult.DONE), (62, ApplyResult.ROLLED_BACK)]
+)
 def test_memory_that_comes_within_blocks_is_waited_for_and_checked(tmp_path, size, result):
     path = RECORDINGS.parent / "virtio-mem/linux-6.12-virtio-mem-after.tar.xz"
     sysroot = Sysroot.read(path)
     files, said = ModelledFiles(sysroot), []
     plan = plan_resize(sysroot, "virtio0", 64 * MIB)
     with Journal(tmp_path / "j", new=True) as journal:
-        assert apply_plan(plan, files, journal, say) is Result.WAITS
+        assert apply_plan(plan, files, journal, say) is ApplyResult.WAITS
     files.perform(Resize(id="virtio0", size=Size(size * MIB)))
     with Journal(tmp_path / "j", new=False) as journal:
         assert resume(plan, files, journal, said.append) is result
-    assert said[0].endswith("as predicted") == (result is Result.DONE)
+    assert said[0].endswith("as predicted") == (result is ApplyResult.DONE)
 
 
 def test_a_device_that_the_platform_took_back_is_gone_and_not_lost(tmp_path):
@@ -222,10 +224,10 @@ def test_a_device_that_the_platform_took_back_is_gone_and_not_lost(tmp_path):
     files = ModelledFiles(sysroot)
     plan = plan_remove(sysroot, "PNP0C80:00")
     with Journal(tmp_path / "j", new=True) as journal:
-        assert apply_plan(plan, files, journal, say) is Result.WAITS
+        assert apply_plan(plan, files, journal, say) is ApplyResult.WAITS
     files.perform(Unplug(id="PNP0C80:00"))
     with Journal(tmp_path / "j", new=False) as journal:
-        assert resume(plan, files, journal, say) is Result.DONE
+        assert resume(plan, files, journal, say) is ApplyResult.DONE
 
 
 def test_another_onliner_that_is_first_is_a_surprise(sysroot, tmp_path):
@@ -235,7 +237,7 @@ def test_another_onliner_that_is_first_is_a_surprise(sysroot, tmp_path):
     files.perform(files._step(STATE.format(37), "online"))
     said = []
     with Journal(tmp_path / "j", new=True) as journal:
-        assert apply_plan(plan, files, journal, said.append) is Result.ROLLED_BACK
+        assert apply_plan(plan, files, journal, said.append) is ApplyResult.ROLLED_BACK
     assert said[0].endswith("memory37 is online, not offline")
     assert files.writes == []
 

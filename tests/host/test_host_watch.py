@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from altmap.cli.main import main
-from altmap.host.changes import Look, changes, ranges
+from altmap.host.changes import MemoryView, changes, ranges
 from altmap.host.text.watch import news_builtins, news_lines, watch_table
 from altmap.host.uevents import Heard
 from altmap.host.watch import watch
@@ -49,7 +49,7 @@ def standing_of(blocks):
 @given(BLOCKS, BLOCKS)
 def test_changes_lead_from_one_look_to_the_other(before, after):
     standing = standing_of(before)
-    for change in changes(Look(folder(before)), Look(folder(after))):
+    for change in changes(MemoryView(folder(before)), MemoryView(folder(after))):
         for nr in range(change.first, change.last + 1):
             assert standing.pop(nr, None) == change.before
             if change.after is not None:
@@ -59,16 +59,16 @@ def test_changes_lead_from_one_look_to_the_other(before, after):
 
 @given(BLOCKS)
 def test_nothing_changed_is_no_change(blocks):
-    assert changes(Look(folder(blocks)), Look(folder(blocks))) == []
+    assert changes(MemoryView(folder(blocks)), MemoryView(folder(blocks))) == []
 
 
 def test_an_event_and_its_change_are_told_together_and_silence_is_not():
     add = Uevent("online", "/devices/system/memory/memory34", {"SEQNUM": "7"})
     looks = [
-        Look(folder({34: OFFLINE, 35: OFFLINE}), 1000),
-        Look(folder({34: OFFLINE, 35: OFFLINE}), 1000),
-        Look(folder({34: MOVABLE, 35: OFFLINE}), 1128),
-        Look(folder({34: MOVABLE}), 1128),
+        MemoryView(folder({34: OFFLINE, 35: OFFLINE}), 1000),
+        MemoryView(folder({34: OFFLINE, 35: OFFLINE}), 1000),
+        MemoryView(folder({34: MOVABLE, 35: OFFLINE}), 1128),
+        MemoryView(folder({34: MOVABLE}), 1128),
     ]
     ears = iter([Heard(), Heard((add,)), Heard((), lost=True)])
     shown = iter(looks)
@@ -95,7 +95,7 @@ def test_an_event_and_its_change_are_told_together_and_silence_is_not():
 
 def test_consecutive_blocks_are_one_line():
     added = folder(dict.fromkeys(range(32, 48), OFFLINE))
-    (change,) = changes(Look(folder({})), Look(added))
+    (change,) = changes(MemoryView(folder({})), MemoryView(added))
     assert (change.first, change.last, change.before) == (32, 47, None)
 
 
@@ -103,7 +103,7 @@ def test_consecutive_blocks_are_one_line():
 def test_the_table_fits_the_terminal(nr_lines):
     blocks = {nr: (OFFLINE, MOVABLE)[nr % 2] for nr in range(200)}
     table = watch_table(
-        Look(folder(blocks)), "one\ntwo", [f"line {n}" for n in range(99)], nr_lines
+        MemoryView(folder(blocks)), "one\ntwo", [f"line {n}" for n in range(99)], nr_lines
     )
     console = Console(width=80, height=nr_lines, file=open(os.devnull, "w"))  # noqa: PTH123, SIM115
     with console.file, console.capture() as shown:

@@ -7,7 +7,7 @@ import pytest
 from holder import hold_pages
 
 from altmap.errors import InputError
-from altmap.host.apply import Result, apply_plan, resume, roll_back
+from altmap.host.apply import ApplyResult, apply_plan, resume, roll_back
 from altmap.host.journal import Journal
 from altmap.host.planner import PlugWish, plan_free, plan_grow
 from altmap.lab import Hardware, fetch
@@ -111,10 +111,10 @@ def test_an_apply_that_is_killed_at_any_point_is_carried_on_or_taken_back(
                 resume(plan, files, journal, say)
         elif then == "resume":
             with Journal(path, new=False) as journal:
-                assert resume(plan, files, journal, say) is Result.DONE
+                assert resume(plan, files, journal, say) is ApplyResult.DONE
         else:
             with Journal(path, new=False) as journal:
-                assert roll_back(plan, files, journal, say) is Result.ROLLED_BACK
+                assert roll_back(plan, files, journal, say) is ApplyResult.ROLLED_BACK
             assert states(guest) == before
             continue
         assert [state for state, _ in states(guest)] == ["offline", "online", "offline"]
@@ -143,7 +143,7 @@ def test_a_rollback_that_is_killed_at_any_point_is_carried_on(guest, plan, tmp_p
         killed(path, begin)
         killed(path, go_back)
         with Journal(path, new=False) as journal:
-            assert roll_back(plan, files, journal, say) is Result.ROLLED_BACK
+            assert roll_back(plan, files, journal, say) is ApplyResult.ROLLED_BACK
         assert states(guest) == before
 
 
@@ -163,7 +163,7 @@ def test_after_a_reboot_an_apply_is_not_carried_on_but_taken_back(guest, plan, t
         with Journal(path, new=False) as journal:
             with pytest.raises(InputError, match="memory33 is offline, not online"):
                 resume(plan, files, journal, say)
-            assert roll_back(plan, files, journal, say) is Result.ROLLED_BACK
+            assert roll_back(plan, files, journal, say) is ApplyResult.ROLLED_BACK
         assert [files.read(STATE.format(nr)) for nr in (33, 34)] == ["offline\n"] * 2
     # The first machine stands for one that goes on: it is put back by hand.
     assert GuestFiles(guest).write(STATE.format(33), "offline") is None
@@ -180,7 +180,7 @@ def test_a_block_that_refuses_stops_the_apply(guest, plan, tmp_path, keep):
     guest.run("kill $(cat /tmp/holder.pid)")
     assert said[0].endswith("as predicted")
     assert said[1].endswith("EINTR, predicted was that it is taken")
-    assert result is (Result.KEPT if keep else Result.ROLLED_BACK)
+    assert result is (ApplyResult.KEPT if keep else ApplyResult.ROLLED_BACK)
     after = states(guest)
     if keep:
         assert after == [before[0], ("online", "Movable"), before[2]]

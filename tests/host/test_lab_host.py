@@ -2,7 +2,7 @@
 
 import pytest
 
-from altmap.host.apply import Result, apply_plan, differences_from, resume
+from altmap.host.apply import ApplyResult, apply_plan, differences_from, resume
 from altmap.host.explain import explain_block
 from altmap.host.guard import hypervisor_of
 from altmap.host.journal import Journal
@@ -54,11 +54,11 @@ def test_what_is_planned_happens_and_is_checked_step_by_step(guest, files, tmp_p
     grown = plan_grow(sysroot, 1664 * MIB, PlugWish(0, to="online_movable"))
     assert list(differences_from(grown.assumes, files)) == []
     with Journal(tmp_path / "grow", new=True) as journal:
-        assert apply_plan(grown, files, journal, say) is Result.DONE
+        assert apply_plan(grown, files, journal, say) is ApplyResult.DONE
     freed = plan_free(capture(guest), [35, 36])
     assert list(differences_from(grown.assumes, files)) != []
     with Journal(tmp_path / "free", new=True) as journal:
-        assert apply_plan(freed, files, journal, say) is Result.DONE
+        assert apply_plan(freed, files, journal, say) is ApplyResult.DONE
     _, after = seen(guest)
     assert {nr: block.state for nr, block in after.memory.blocks.items()} == before
 
@@ -79,7 +79,7 @@ def test_a_surprise_in_a_guest_is_taken_back(guest, files, tmp_path):
         result = apply_plan(plan, files, journal, onliner)
     assert said[0].endswith("as predicted")
     assert "EINVAL, predicted was that it is taken" in said[1]
-    assert result is Result.ROLLED_BACK
+    assert result is ApplyResult.ROLLED_BACK
     assert files.read(STATE.format(35)).strip() == "offline"
     assert files.write(STATE.format(36), "offline") is None
 
@@ -94,7 +94,7 @@ def test_a_device_whose_removal_was_planned_goes(guest, files, tmp_path):
     plan = plan_remove(sysroot, name)
     assert [step.by for step in plan.steps] == ["kernel", "platform"]
     with Journal(tmp_path / "j", new=True) as journal:
-        assert apply_plan(plan, files, journal, say) is Result.WAITS
+        assert apply_plan(plan, files, journal, say) is ApplyResult.WAITS
     assert unplug_dimm(guest, "d4").removed
     with Journal(tmp_path / "j", new=False) as journal:
-        assert resume(plan, files, journal, say) is Result.DONE
+        assert resume(plan, files, journal, say) is ApplyResult.DONE

@@ -11,7 +11,7 @@ import pytest
 from holder import NR_PAGES, hold_pages
 
 from altmap.errors import LabError
-from altmap.host.apply import Result, apply_plan, resume
+from altmap.host.apply import ApplyResult, apply_plan, resume
 from altmap.host.devices import devices_of
 from altmap.host.explain import explain_block, worst
 from altmap.host.journal import Journal
@@ -145,11 +145,11 @@ def competing_onliner(on):
     racing = f"until test -e {state}; do :; done; echo online_kernel >{state}"
     on.guest.run(f"sh -c '{racing}' >/dev/null 2>&1 &")
     with Journal(on.folder / "j", new=True) as journal:
-        assert apply_plan(plan, on.files(), journal, on.said.append) is Result.WAITS
+        assert apply_plan(plan, on.files(), journal, on.said.append) is ApplyResult.WAITS
     plug_dimm(on.guest, "d3", BLOCK)
     on.guest.run(f"until grep -q online {state}; do :; done")
     with Journal(on.folder / "j", new=False) as journal:
-        assert resume(plan, on.files(), journal, on.said.append) is Result.ROLLED_BACK
+        assert resume(plan, on.files(), journal, on.said.append) is ApplyResult.ROLLED_BACK
     assert any(line.endswith(f"memory{part.first} is online, not offline") for line in on.said)
     assert on.files().read(STATE.format(part.first)) == "online\n"  # not ours to take back
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from altmap.host.changes import Look
+from altmap.host.changes import MemoryView
 from altmap.host.text.watch import news_lines
 from altmap.host.uevents import Heard
 from altmap.host.watch import watch
@@ -49,7 +49,7 @@ def test_events_and_changes_of_a_dimm_are_told_as_they_happen():
 
         def look():
             seen = Observation.read(capture(guest))
-            return Look(seen.memory, seen.meminfo["MemTotal"])
+            return MemoryView(seen.memory, seen.meminfo["MemTotal"])
 
         def write(nr, word):
             assert (

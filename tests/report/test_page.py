@@ -18,7 +18,7 @@ from altmap.model.machine import predict
 from altmap.report import story
 from altmap.report.page import groups, page
 from altmap.report.picture import svg
-from altmap.report.states import STATES, State
+from altmap.report.states import STATES, PageState
 from altmap.scenario import load_scenario
 from altmap.trace import GUEST_TO_HOST, HOST_TO_GUEST, OK, Event, StepRecord, Trace
 
@@ -247,7 +247,7 @@ def test_every_state_is_told_apart_without_colour():
     plain = [
         state for state, info in STATES.items() if (info.pattern, info.letter) == ("plain", "")
     ]
-    assert plain == [State.HOLE, State.FREE]
+    assert plain == [PageState.HOLE, PageState.FREE]
     assert len(set(marks)) == len(marks) - 1
     assert len({info.colour for info in STATES.values()}) == len(STATES) - 1  # two are white
 

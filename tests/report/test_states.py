@@ -9,7 +9,7 @@ from altmap.linux.observation import Observation
 from altmap.linux.sysroot import Sysroot
 from altmap.model.machine import predict
 from altmap.pfn import PfnRange, PfnSet
-from altmap.report.states import State, looks
+from altmap.report.states import PageState, looks
 from altmap.scenario import load_scenario
 from altmap.storage.recording import read_recording
 from altmap.trace import OK, StepRecord, Trace
@@ -42,38 +42,38 @@ def test_every_page_of_a_recording_has_one_state_and_it_is_that_of_its_flags(pat
     assert sum(map(len, look.pages.values())) == len(blocks)
     assert PfnSet.of(*look.pages.values()) == blocks
     online = PfnSet(pages_of(seen, i) for i, b in seen.memory.blocks.items() if b.state == "online")
-    assert look.pages[State.OFFLINE] == blocks - online
+    assert look.pages[PageState.OFFLINE] == blocks - online
     ram = PfnSet(
         PfnRange(r.start // 4096, r.end // 4096) for r in seen.iomem if r.name == "System RAM"
     )
     for start, nr, flags in seen.kpageflags:
         run = PfnRange(start, start + nr)
         if not flags & (1 << 20) and flags & (1 << 10):
-            assert look.pages[State.FREE].count(run) == online.count(run)
+            assert look.pages[PageState.FREE].count(run) == online.count(run)
         elif is_memmap(flags):
-            assert look.pages[State.MEMMAP].count(run) == online.count(run)
+            assert look.pages[PageState.MEMMAP].count(run) == online.count(run)
         elif not flags:
             in_ram = PfnSet.of(run) & ram & online
-            assert look.pages[State.UNMOVABLE].count(run) == len(in_ram)
+            assert look.pages[PageState.UNMOVABLE].count(run) == len(in_ram)
     # As the kernel counts them: what is present is online and no hole.
     present = sum(zone.pages["present"] for zone in seen.zoneinfo)
-    assert len(online - look.pages[State.HOLE]) == pytest.approx(present, abs=512)
+    assert len(online - look.pages[PageState.HOLE]) == pytest.approx(present, abs=512)
 
 
 def test_no_backing_is_invented_for_a_real_machine():
     _, look = files_look(RECORDINGS[0])
     assert not look.unbacked
-    assert not look.pages[State.UNBACKED]
+    assert not look.pages[PageState.UNBACKED]
 
 
 def test_a_fault_is_shown_with_what_is_backed_and_what_is_not():
     trace, (_, dead, after) = scenario_looks("hyperv-64MiB-second-half", "policy=rfc-2018")
     fault = trace.steps[1].faults[0]
-    assert dead.pages[State.FAULT] == fault.pfns == PfnSet([PfnRange(0x100000, 0x100008)])
-    assert dead.pages[State.PLUGGED] == PfnSet([PfnRange(0x104000, 0x108000)])
-    assert PfnSet.of(dead.pages[State.UNBACKED], dead.pages[State.MEMMAP], fault.pfns) == PfnSet(
-        [PfnRange(0x100000, 0x104000)]
-    )
+    assert dead.pages[PageState.FAULT] == fault.pfns == PfnSet([PfnRange(0x100000, 0x100008)])
+    assert dead.pages[PageState.PLUGGED] == PfnSet([PfnRange(0x104000, 0x108000)])
+    assert PfnSet.of(
+        dead.pages[PageState.UNBACKED], dead.pages[PageState.MEMMAP], fault.pfns
+    ) == PfnSet([PfnRange(0x100000, 0x104000)])
     assert dead.dead
     assert dead.blocks[32].state == "absent"
     assert (after.pages, after.blocks) == (dead.pages, dead.blocks)  # nothing happens to the dead
@@ -83,8 +83,8 @@ def test_what_the_driver_withholds_is_not_backed_until_the_host_gives_it():
     _, (start, half, whole) = scenario_looks("hyperv-64MiB-second-half", "policy=opt-in")
     assert 32 not in start.blocks
     first = PfnSet([PfnRange(0x100000, 0x104000)])
-    assert half.pages[State.FAKE_OFFLINE] == first == half.unbacked
-    assert whole.pages[State.FAKE_OFFLINE] == first
+    assert half.pages[PageState.FAKE_OFFLINE] == first == half.unbacked
+    assert whole.pages[PageState.FAKE_OFFLINE] == first
     assert not whole.unbacked
     assert (half.blocks[32].zones, half.blocks[32].owner) == ("Normal", "hv1")
     assert whole.blocks[32].owner == "hv1, hv2"
@@ -93,16 +93,16 @@ def test_what_the_driver_withholds_is_not_backed_until_the_host_gives_it():
 def test_the_memmap_of_an_offline_block_is_where_it_was_placed():
     _, shown = scenario_looks("dimm-1GiB", "auto_online_blocks=offline")
     stride = PfnSet(PfnRange(s, s + 512) for s in range(0x100000, 0x140000, 0x8000))
-    assert shown[1].pages[State.MEMMAP] == stride
-    assert len(shown[1].pages[State.OFFLINE]) == 0x40000 - len(stride)
-    assert not shown[2].pages[State.MEMMAP]  # gone with the DIMM
+    assert shown[1].pages[PageState.MEMMAP] == stride
+    assert len(shown[1].pages[PageState.OFFLINE]) == 0x40000 - len(stride)
+    assert not shown[2].pages[PageState.MEMMAP]  # gone with the DIMM
 
 
 def test_a_memmap_in_existing_memory_is_shown_while_it_is_needed():
     _, shown = scenario_looks("dimm-1GiB", "policy=existing")
-    assert len(shown[1].pages[State.MEMMAP]) == 4096
-    assert shown[1].pages[State.MEMMAP].max() < 0x100000
-    assert not shown[2].pages[State.MEMMAP]
+    assert len(shown[1].pages[PageState.MEMMAP]) == 4096
+    assert shown[1].pages[PageState.MEMMAP].max() < 0x100000
+    assert not shown[2].pages[PageState.MEMMAP]
 
 
 @pytest.mark.parametrize("name", ["zone-holes", "q35-6GiB", "policy-changes", "file-migrated"])
@@ -114,7 +114,7 @@ def test_states_are_disjoint_and_cover_the_blocks_of_every_step(name):
         assert sum(map(len, look.pages.values())) == len(PfnSet.of(*look.pages.values()))
         assert PfnSet.of(*look.pages.values()) == blocks
         free = sum(zone.pages["free"] for zone in seen.zoneinfo)
-        assert len(look.pages[State.FREE]) == free
+        assert len(look.pages[PageState.FREE]) == free
         assert set(look.blocks) == set(seen.memory.blocks)
 
 
@@ -162,10 +162,10 @@ def test_added_memory_is_mapped_as_the_real_kernel_showed_it(path):
             )
             - anywhere
         )
-        for state in (State.MEMMAP, State.FAKE_OFFLINE, State.HOLE):
+        for state in (PageState.MEMMAP, PageState.FAKE_OFFLINE, PageState.HOLE):
             assert mine.pages[state] & added == other.pages[state] & added
         # The running kernel takes some of it for itself, and keeps some on per-CPU lists.
-        elsewhere = (mine.pages[State.FREE] & added) ^ (other.pages[State.FREE] & added)
+        elsewhere = (mine.pages[PageState.FREE] & added) ^ (other.pages[PageState.FREE] & added)
         compared += len(added)
         assert len(elsewhere) <= max(4096, len(added) // 8)
     assert compared

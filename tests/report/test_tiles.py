@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from altmap.model.machine import predict
 from altmap.pfn import PfnRange, PfnSet
 from altmap.report import tiles
-from altmap.report.states import BlockFacts, Look, State, looks
-from altmap.report.tiles import COLUMNS, Row, Tile, tile_map
+from altmap.report.states import BlockFacts, PageState, PageView, looks
+from altmap.report.tiles import COLUMNS, Tile, TileRow, tile_map
 from altmap.scenario import load_scenario
 
 ROOT = Path(__file__).parents[2]
@@ -41,11 +41,11 @@ def check(made, traces):
 def check_tile(tile, look, pfns):
     counts = {
         state: look.pages[state].count(pfns)
-        for state in State
-        if state is not State.HOLE and look.pages[state].count(pfns)
+        for state in PageState
+        if state is not PageState.HOLE and look.pages[state].count(pfns)
     }
     rest = len(pfns) - sum(counts.values())
-    assert dict(tile.pages) == counts | ({State.HOLE: rest} if rest else {})
+    assert dict(tile.pages) == counts | ({PageState.HOLE: rest} if rest else {})
     assert tile.nr_unbacked == look.unbacked.count(pfns)
 
 
@@ -59,7 +59,7 @@ def two_policies():
 def test_every_tile_counts_its_pages(two_policies):
     made = tile_map(two_policies, BLOCK)
     assert [row.first for row in made.rows] == [0, 1, 6, 7, 32]
-    assert made.rows[1] == Row(1, 1, 5)  # five blocks that are free throughout
+    assert made.rows[1] == TileRow(1, 1, 5)  # five blocks that are free throughout
     check(made, two_policies)
 
 
@@ -71,7 +71,7 @@ def test_coarse_tiles_count_their_pages_too(two_policies, monkeypatch):
     check(made, two_policies)
     # The eight pages of the fault are a small part of their tile, and still what it shows.
     first = next(t for row, t, _ in expand(made, 0, 1) if row.first == 32)[0]
-    assert made.tiles[first].shown is State.FAULT
+    assert made.tiles[first].shown is PageState.FAULT
 
 
 def test_only_the_blocks_asked_for_are_shown(two_policies):
@@ -87,8 +87,8 @@ def test_rows_are_those_of_all_steps_and_traces(two_policies):
 
 
 def look_of(pages, unbacked, ids):
-    full = dict.fromkeys(State, PfnSet()) | pages
-    return Look(full, unbacked, {id_: BlockFacts("online", "Normal", 0, "") for id_ in ids})
+    full = dict.fromkeys(PageState, PfnSet()) | pages
+    return PageView(full, unbacked, {id_: BlockFacts("online", "Normal", 0, "") for id_ in ids})
 
 
 RANGES = st.lists(
@@ -103,7 +103,7 @@ RANGES = st.lists(
 @given(RANGES, RANGES, RANGES, st.integers(1, 12))
 def test_any_sets_are_counted_tile_by_tile(free, used, missing, most):
     free, used = PfnSet(free), PfnSet(used)
-    pages = {State.FREE: free - used, State.UNMOVABLE: used}
+    pages = {PageState.FREE: free - used, PageState.UNMOVABLE: used}
     look = look_of(pages, PfnSet(missing), range(12))
     before = tiles.MOST_ROWS
     tiles.MOST_ROWS = most
@@ -121,20 +121,20 @@ def test_16_tib_of_blocks_that_are_alike_are_one_row():
     for start in range(0, nr * BLOCK, BLOCK):
         stride |= PfnRange(start, start + 512)
     all_pages = PfnSet([PfnRange(0, nr * BLOCK)])
-    pages = {State.MEMMAP: stride, State.FREE: all_pages - stride}
+    pages = {PageState.MEMMAP: stride, PageState.FREE: all_pages - stride}
     made = tile_map([[look_of(pages, PfnSet(), range(nr))]], BLOCK)
-    assert made.rows == [Row(0, 1, nr)]
-    assert made.tiles[0].pages == ((State.MEMMAP, 512),)
+    assert made.rows == [TileRow(0, 1, nr)]
+    assert made.tiles[0].pages == ((PageState.MEMMAP, 512),)
 
 
 def test_blocks_of_many_kinds_become_rows_of_many_blocks():
     nr = 20_000
     odd = PfnSet(PfnRange(id_ * BLOCK, id_ * BLOCK + id_ % 97) for id_ in range(nr))
-    look = look_of({State.MOVABLE: odd}, PfnSet(), range(nr))
+    look = look_of({PageState.MOVABLE: odd}, PfnSet(), range(nr))
     made = tile_map([[look]], BLOCK)
     assert len(made.rows) <= tiles.MOST_ROWS
     total = sum(
-        dict(made.tiles[t].pages).get(State.MOVABLE, 0)
+        dict(made.tiles[t].pages).get(PageState.MOVABLE, 0)
         for _, shown, _ in expand(made, 0, 0)
         for t in shown
     )
@@ -152,11 +152,11 @@ def test_blocks_that_differ_in_facts_alone_are_rows_of_their_own():
 @pytest.mark.parametrize(
     ("pages", "shown"),
     [
-        (((State.FREE, 500), (State.FAULT, 12)), State.FAULT),
-        (((State.FREE, 10), (State.MOVABLE, 502)), State.MOVABLE),
-        (((State.FREE, 256), (State.MOVABLE, 256)), State.MOVABLE),
-        (((State.FREE, 300), (State.MEMMAP, 212)), State.FREE),
-        (((State.FREE, 1), (State.UNBACKED, 1)), State.UNBACKED),
+        (((PageState.FREE, 500), (PageState.FAULT, 12)), PageState.FAULT),
+        (((PageState.FREE, 10), (PageState.MOVABLE, 502)), PageState.MOVABLE),
+        (((PageState.FREE, 256), (PageState.MOVABLE, 256)), PageState.MOVABLE),
+        (((PageState.FREE, 300), (PageState.MEMMAP, 212)), PageState.FREE),
+        (((PageState.FREE, 1), (PageState.UNBACKED, 1)), PageState.UNBACKED),
     ],
 )
 def test_a_tile_shows_the_gravest_state_or_that_of_most_pages(pages, shown):

@@ -11,7 +11,7 @@ from altmap.cli import main as cli
 from altmap.errors import InputError
 from altmap.scenario import load_scenario
 from altmap.studies import claims
-from altmap.studies.claims.claim import Case, Claim, Experiment, Finding, Measured
+from altmap.studies.claims.claim import Claim, ClaimCase, Experiment, Finding, Measured
 from altmap.studies.claims.lab_cases import REAL
 from altmap.studies.claims.text import claims_builtins, claims_text
 
@@ -224,7 +224,9 @@ def test_writes_at_add_move_the_fault():
 
 def finding_of(*cases):
     """Return a finding of ``(value, claimed, when)``."""
-    made = [Measured(Case("", (), len, "", claimed, when), value) for value, claimed, when in cases]
+    made = [
+        Measured(ClaimCase("", (), len, "", claimed, when), value) for value, claimed, when in cases
+    ]
     return Finding(Claim("C1", "author", "", "", (), "", ""), tuple(made))
 
 

@@ -27,7 +27,7 @@ from altmap.sweep.charts import _CHARTS, chart_svgs
 from altmap.sweep.fleet import csv_text, members, read_trace
 from altmap.sweep.grid import load_grid
 from altmap.sweep.pool import cluster, processes, run_slice
-from altmap.sweep.row import COLUMNS, Look
+from altmap.sweep.row import COLUMNS, MachineNumbers
 from altmap.sweep.runner import run
 from altmap.sweep.store import open_store
 from altmap.sweep.summary import Summary, summarise
@@ -154,7 +154,7 @@ def test_gigantic_pages_are_those_that_the_pool_gets():
     )
     machine = ModelMachine.start(scenario.machine)
     machine.perform(scenario.steps[0])
-    expected = Look.of(machine.kernel).gigantic
+    expected = MachineNumbers.of(machine.kernel).gigantic
     pool = pool_of(machine.kernel, 1 << 30)
     set_max_huge_pages(machine.kernel, pool, 0, 100)
     assert expected == len(pool.pages) >> 18

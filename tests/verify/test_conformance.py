@@ -8,7 +8,7 @@ from altmap.cli import main as cli
 from altmap.errors import InputError, LabError
 from altmap.model.machine import predict
 from altmap.verify import conformance
-from altmap.verify.conformance import Case, conform, conformance_page, read_cases
+from altmap.verify.conformance import ConformanceCase, conform, conformance_page, read_cases
 
 HERE = Path(__file__).parents[1]
 SCENARIOS = HERE.parent / "scenarios"
@@ -35,7 +35,7 @@ def test_a_kernel_that_cannot_run_is_a_row_and_the_next_case_runs(monkeypatch):
         return predict(scenario), []
 
     monkeypatch.setattr(conformance, "run_in_guest", guest)
-    case = Case(scenarios=["dimm-1GiB"], releases=["6.1", "6.12"])
+    case = ConformanceCase(scenarios=["dimm-1GiB"], releases=["6.1", "6.12"])
     rows = conform([case], SCENARIOS, 2, lambda _: None)
     assert [(row.release, row.verdict) for row in rows] == [
         ("6.1", "cannot run"),
@@ -53,7 +53,7 @@ def test_a_difference_is_named_in_the_table(monkeypatch):
         return other, []
 
     monkeypatch.setattr(conformance, "run_in_guest", guest)
-    (row,) = conform([Case(scenarios=["dimm-1GiB"])], SCENARIOS, 1, lambda _: None)
+    (row,) = conform([ConformanceCase(scenarios=["dimm-1GiB"])], SCENARIOS, 1, lambda _: None)
     assert (row.verdict, row.why) == ("different", "02-unplug-dimm1 proc/meminfo: MemTotal")
 
 
@@ -79,7 +79,7 @@ def test_malformed_cases_are_refused_in_one_line(text, rule, tmp_path, capsys):
 
 def test_a_missing_scenario_is_refused_before_anything_runs(tmp_path):
     with pytest.raises(InputError, match="absent"):
-        conform([Case(scenarios=["absent"])], tmp_path, 1, lambda _: None)
+        conform([ConformanceCase(scenarios=["absent"])], tmp_path, 1, lambda _: None)
 
 
 def test_a_run_that_was_interrupted_goes_on_where_it_was(monkeypatch, tmp_path):
@@ -91,8 +91,10 @@ def test_a_run_that_was_interrupted_goes_on_where_it_was(monkeypatch, tmp_path):
 
     monkeypatch.setattr(conformance, "run_in_guest", guest)
     kept = tmp_path / "build" / "rows.jsonl"
-    both = [Case(scenarios=["dimm-1GiB"], releases=["6.1", "6.12"])]
-    first = conform([Case(scenarios=["dimm-1GiB"], releases=["6.1"])], SCENARIOS, 1, print, kept)
+    both = [ConformanceCase(scenarios=["dimm-1GiB"], releases=["6.1", "6.12"])]
+    first = conform(
+        [ConformanceCase(scenarios=["dimm-1GiB"], releases=["6.1"])], SCENARIOS, 1, print, kept
+    )
     with kept.open("ab") as file:  # killed in the middle of a line
         file.write(b'{"scenario": "dimm-1')
     rows = conform(both, SCENARIOS, 1, print, kept)
@@ -115,7 +117,7 @@ def test_a_kept_row_of_another_scenario_or_of_a_guest_that_failed_is_run_again(
     monkeypatch.setattr(conformance, "run_in_guest", guest)
     kept = tmp_path / "rows.jsonl"
     (tmp_path / "s.toml").write_text("[[steps]]\ndo = 'plug'\nid = 'd'\nsize = '128MiB'\n")
-    cases = [Case(scenarios=["s"])]
+    cases = [ConformanceCase(scenarios=["s"])]
     assert conform(cases, tmp_path, 1, print, kept)[0].verdict == "cannot run"
     failing = False
     assert conform(cases, tmp_path, 1, print, kept)[0].verdict == "equal"
@@ -145,7 +147,7 @@ def test_what_differs_once_is_told_and_what_differs_twice_is_different(monkeypat
         return other, []
 
     monkeypatch.setattr(conformance, "run_in_guest", guest)
-    case = Case(scenarios=["dimm-1GiB"], differs="a known cause (its source)")
+    case = ConformanceCase(scenarios=["dimm-1GiB"], differs="a known cause (its source)")
     (once,) = conform([case], SCENARIOS, 1, lambda _: None)
     (twice,) = conform([case], SCENARIOS, 1, lambda _: None)
     (never,) = conform([case], SCENARIOS, 1, lambda _: None)

@@ -18,7 +18,7 @@ from altmap.errors import InputError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from altmap.explore.search import Process, Result
+    from altmap.explore.search import Process, SearchResult
     from altmap.explore.space import Space
     from altmap.explore.spec import Exploration
 
@@ -142,10 +142,10 @@ def _bounded(args: argparse.Namespace, path: Path) -> Exploration:
     return exploration
 
 
-def _search(args: argparse.Namespace, space: Space, rules: list[str]) -> Result:
+def _search(args: argparse.Namespace, space: Space, rules: list[str]) -> SearchResult:
     from altmap.explore.checkpoint import read_checkpoint, write_checkpoint
     from altmap.explore.search import search
-    from altmap.pfn import parse_size
+    from altmap.units import parse_size
 
     begun = None
     if args.keep is not None and args.keep.exists():
@@ -182,12 +182,12 @@ def _processes(args: argparse.Namespace, space: Space, rules: list[str]) -> Iter
 
 
 @contextlib.contextmanager
-def _progress(space: Space) -> Iterator[Callable[[Result, int], None]]:
+def _progress(space: Space) -> Iterator[Callable[[SearchResult, int], None]]:
     from altmap.cli.progress import progress
 
     with progress(space.exploration.bounds.depth, lines=False) as (say, done):
 
-        def look(result: Result, nr_waiting: int) -> None:
+        def look(result: SearchResult, nr_waiting: int) -> None:
             done()
             say(
                 f"{result.depth} steps: {result.nr_states:,} states, "
@@ -197,7 +197,7 @@ def _progress(space: Space) -> Iterator[Callable[[Result, int], None]]:
         yield look
 
 
-def _write(folder: Path | None, exploration: Exploration, result: Result) -> dict[str, Path]:
+def _write(folder: Path | None, exploration: Exploration, result: SearchResult) -> dict[str, Path]:
     """Write the counterexamples as scenarios; return their files by rule."""
     from altmap.explore.counterexample import counterexample_toml
 

@@ -328,8 +328,8 @@ def _plan(args: argparse.Namespace) -> int:
 
 def _planned(args: argparse.Namespace) -> Plan:
     from altmap.host import planner
-    from altmap.pfn import parse_address, parse_size
     from altmap.scenario import Offline, selected_blocks
+    from altmap.units import parse_address, parse_size
 
     sysroot = _read(_source(args), uses=args.goal in ("free", "remove"))
     if args.goal == "remove":
@@ -434,7 +434,7 @@ def _apply(args: argparse.Namespace) -> int:
 
 
 def _carried_out(args: argparse.Namespace, plan: Plan, files: LocalFiles, journal: Journal) -> int:
-    from altmap.host.apply import Result, apply_plan, resume, roll_back
+    from altmap.host.apply import ApplyResult, apply_plan, resume, roll_back
 
     if args.rollback:
         result = roll_back(plan, files, journal, _say)
@@ -443,9 +443,9 @@ def _carried_out(args: argparse.Namespace, plan: Plan, files: LocalFiles, journa
     else:
         result = apply_plan(plan, files, journal, _say, keep=args.keep)
     _say(f"{plan.goal}: {result}")
-    if result is Result.DONE or (result is Result.ROLLED_BACK and args.rollback):
+    if result is ApplyResult.DONE or (result is ApplyResult.ROLLED_BACK and args.rollback):
         return DONE
-    return TAKEN_BACK if result is Result.ROLLED_BACK else PARTLY
+    return TAKEN_BACK if result is ApplyResult.ROLLED_BACK else PARTLY
 
 
 def _check_obstacle(plan: Plan, *, attempt: bool) -> None:

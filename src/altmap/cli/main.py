@@ -569,11 +569,11 @@ def _compare(args: argparse.Namespace) -> int:
 
 def _report(args: argparse.Namespace) -> int:
     from altmap.cli.sources import gather
-    from altmap.report.files import Look, check_output, report_on, write_report
+    from altmap.report.files import ReportOptions, check_output, report_on, write_report
 
     if args.output is not None:
         check_output(args.output)
-    look = Look.parse(args.title, args.step, args.blocks)
+    look = ReportOptions.parse(args.title, args.step, args.blocks)
     found = gather(args.source, args.policy, args.release, args.settings)
     if args.output is None:
         print(report_on(found, look), end="")
@@ -643,8 +643,8 @@ def _list(args: argparse.Namespace) -> int:
 
 def _guest(args: argparse.Namespace) -> Guest:
     from altmap.lab import Guest, Hardware, fetch, guest_arch
-    from altmap.pfn import parse_size
     from altmap.scenario import DEFAULT_RELEASE
+    from altmap.units import parse_size
 
     guest_arch(args.arch)
     release = DEFAULT_RELEASE if args.release is None else args.release

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from altmap.errors import InputError
 
 if TYPE_CHECKING:
-    from altmap.host.changes import Look
+    from altmap.host.changes import MemoryView
     from altmap.host.uevents import Ears
     from altmap.host.watch import News
 
@@ -111,11 +111,11 @@ def _ears(sysroot: Path | None) -> Iterator[tuple[Ears, str | None]]:
             yield ears, None
 
 
-def _look(root: Path) -> Callable[[], Look]:
-    from altmap.host.changes import Look
+def _look(root: Path) -> Callable[[], MemoryView]:
+    from altmap.host.changes import MemoryView
     from altmap.linux.blockfolder import read_blocks, read_total_kib
 
-    return lambda: Look(read_blocks(root), read_total_kib(root))
+    return lambda: MemoryView(read_blocks(root), read_total_kib(root))
 
 
 def _show(args: argparse.Namespace, found: Iterator[News], deaf: str | None) -> int:

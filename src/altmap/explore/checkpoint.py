@@ -15,7 +15,7 @@ import msgspec
 
 from altmap import __version__
 from altmap.errors import InputError
-from altmap.explore.search import Found, Result
+from altmap.explore.search import Found, SearchResult
 from altmap.explore.share import Kept
 from altmap.explore.space import Space
 from altmap.scenario import Step
@@ -38,7 +38,7 @@ class _State(msgspec.Struct, array_like=True):
     way: list[tuple[int, bytes]]
 
 
-class _File(msgspec.Struct):
+class _CheckpointFile(msgspec.Struct):
     schema: str
     version: int
     digest: str
@@ -77,7 +77,7 @@ def _without_reach(space: Space) -> str:
     return repr(built)
 
 
-def write_checkpoint(path: Path, space: Space, result: Result, kept: list[Kept]) -> None:
+def write_checkpoint(path: Path, space: Space, result: SearchResult, kept: list[Kept]) -> None:
     """Write what another run needs, whole or not at all.
 
     Raises
@@ -101,7 +101,7 @@ def write_checkpoint(path: Path, space: Space, result: Result, kept: list[Kept])
     ]
     steps = {number: step for part in kept for number, step in part.steps.items()}
     found = [_Found(item.rule, item.why, list(item.steps)) for item in result.found]
-    content = _File(
+    content = _CheckpointFile(
         _SCHEMA,
         _VERSION,
         _digest(space),
@@ -121,7 +121,7 @@ def write_checkpoint(path: Path, space: Space, result: Result, kept: list[Kept])
         raise InputError(f"{path}: {error.strerror or error}") from error
 
 
-def read_checkpoint(path: Path, space: Space) -> tuple[Result, Kept]:
+def read_checkpoint(path: Path, space: Space) -> tuple[SearchResult, Kept]:
     """Return the result so far and what to go on from.
 
     Raises
@@ -130,7 +130,7 @@ def read_checkpoint(path: Path, space: Space) -> tuple[Result, Kept]:
         If the file is none, or of another exploration.
     """
     try:
-        content = msgspec.msgpack.decode(path.read_bytes(), type=_File, dec_hook=_decode)
+        content = msgspec.msgpack.decode(path.read_bytes(), type=_CheckpointFile, dec_hook=_decode)
     except OSError as error:
         raise InputError(f"{path}: {error.strerror or error}") from error
     except (msgspec.DecodeError, ValueError) as error:
@@ -142,7 +142,7 @@ def read_checkpoint(path: Path, space: Space) -> tuple[Result, Kept]:
             f"{path}: of another exploration: file, settings, rules and version must be the same"
         )
     found = [Found(item.rule, item.why, tuple(item.steps)) for item in content.found]
-    result = Result(found, depth=content.depth, nr_transitions=content.nr_transitions)
+    result = SearchResult(found, depth=content.depth, nr_transitions=content.nr_transitions)
     size = _KEY_BYTES + _OWNER_BYTES
     seen = {
         int.from_bytes(content.seen[i : i + _KEY_BYTES]): int.from_bytes(

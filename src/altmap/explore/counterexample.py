@@ -12,9 +12,9 @@ from altmap.explore.rules import Change, Rule
 from altmap.explore.search import Found
 from altmap.explore.spec import Exploration
 from altmap.model.machine import ModelMachine
-from altmap.pfn import format_size
 from altmap.scenario import Address, Size, scenario_toml
 from altmap.trace import OK, StepRecord
+from altmap.units import format_size
 
 __all__ = ("confirm", "counterexample_toml")
 

@@ -31,13 +31,13 @@ from altmap.scenario import (
     Veto,
 )
 
-__all__ = ("KINDS", "Kind")
+__all__ = ("KINDS", "MoveKind")
 
 _MIB, _GIB = 1 << 20, 1 << 30
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
+class MoveKind:
     """One kind of step that may come next, apart from the others by what it depends on."""
 
     name: str
@@ -182,12 +182,12 @@ def _dumps(_machine: ModelMachine, exploration: Exploration) -> Iterator[Step]:
 
 
 #: Every kind of step, in the order in which they are tried.
-KINDS: tuple[Kind, ...] = (
-    Kind("plug", _plugs),
-    Kind("online and offline", _blocks),
-    Kind("unplug and resize", _devices),
-    Kind("fill and free", _uses),
-    Kind("veto", _vetoes),
-    Kind("set", _settings),
-    Kind("dump", _dumps),
+KINDS: tuple[MoveKind, ...] = (
+    MoveKind("plug", _plugs),
+    MoveKind("online and offline", _blocks),
+    MoveKind("unplug and resize", _devices),
+    MoveKind("fill and free", _uses),
+    MoveKind("veto", _vetoes),
+    MoveKind("set", _settings),
+    MoveKind("dump", _dumps),
 )

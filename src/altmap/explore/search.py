@@ -14,7 +14,7 @@ from altmap.explore.share import Carried, Kept, Limits, Report, Share
 from altmap.explore.space import Space
 from altmap.scenario import Step
 
-__all__ = ("Found", "Local", "Process", "Result", "search")
+__all__ = ("Found", "Local", "Process", "SearchResult", "search")
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,7 @@ class Found:
 
 
 @dataclass(slots=True)
-class Result:
+class SearchResult:
     """What a search came to.
 
     Attributes
@@ -108,9 +108,9 @@ def search(
     seconds: float | None = None,
     most_bytes: int | None = None,
     first_only: bool = False,
-    result: Result | None = None,
-    look: Callable[[Result, int], None] | None = None,
-) -> Result:
+    result: SearchResult | None = None,
+    look: Callable[[SearchResult, int], None] | None = None,
+) -> SearchResult:
     """Search a space within its bounds.
 
     Parameters
@@ -124,7 +124,7 @@ def search(
         Memory of all processes together.
     first_only : bool
         The first broken rule is enough.
-    result : Result, optional
+    result : SearchResult, optional
         Of an earlier run that the processes go on from.
     look : callable, optional
         Called after each level with the result so far and the states that wait.
@@ -138,7 +138,7 @@ def search(
     )
     incoming: list[list[Carried]] = [[] for _ in parts]
     if result is None:
-        result = Result()
+        result = SearchResult()
         start = space.start
         incoming[Share(space, 0, nr_parts).owner(start.values) % nr_parts].append(
             (start.values, start.key, [])
@@ -173,7 +173,9 @@ def search(
     return result
 
 
-def _take_in(result: Result, reports: Sequence[Report], open_rules: set[str], space: Space) -> None:
+def _take_in(
+    result: SearchResult, reports: Sequence[Report], open_rules: set[str], space: Space
+) -> None:
     """Add up what became of a level, and keep the first way in which each rule was broken."""
     for report in reports:
         space.know(report.steps)

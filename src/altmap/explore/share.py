@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from altmap.explore.space import Space, State, Way, numbers_of
+from altmap.explore.space import MachineState, Space, Way, numbers_of
 from altmap.scenario import Step
 
 __all__ = ("Carried", "Kept", "Limits", "Report", "Share", "carried")
@@ -110,7 +110,7 @@ class Share:
         names = space.cell_names
         self._owning = [i for i, name in enumerate(names) if name in _OWNING]
         self._seen: dict[int, int] = {}
-        self._waiting: list[State] = []
+        self._waiting: list[MachineState] = []
         self._nr_owned = 0
         self._nr_reported = 0
 
@@ -126,16 +126,18 @@ class Share:
                 self._seen[key] = self.owner(values)
                 self._add(self._met(values, key, pairs), report)
 
-    def _met(self, values: tuple[int, ...], key: int, pairs: Iterable[tuple[int, int]]) -> State:
+    def _met(
+        self, values: tuple[int, ...], key: int, pairs: Iterable[tuple[int, int]]
+    ) -> MachineState:
         """Return a state that comes from elsewhere."""
-        state = State(values, key, _way(pairs))
+        state = MachineState(values, key, _way(pairs))
         self.space.meet(state)
         return state
 
     def _is_mine(self, owner: int) -> bool:
         return owner % self._nr_processes == self._index
 
-    def _add(self, state: State, report: Report) -> None:
+    def _add(self, state: MachineState, report: Report) -> None:
         self._waiting.append(state)
         self._nr_owned += 1
         for rule, why in self.space.broken(state):
@@ -150,7 +152,7 @@ class Share:
         space, seen = self.space, self._seen
         nr_processes = self._nr_processes
         level, self._waiting = self._waiting, []
-        outgoing: list[dict[int, State]] = [{} for _ in range(nr_processes)]
+        outgoing: list[dict[int, MachineState]] = [{} for _ in range(nr_processes)]
         for position, state in enumerate(level):
             if not position % _CHECK_EVERY:
                 report.ended_by = self._ended(limits)
@@ -206,7 +208,7 @@ class Share:
                 self._waiting.append(self._met(values, key, pairs))
 
 
-def carried(state: State) -> Carried:
+def carried(state: MachineState) -> Carried:
     """Return a state as it goes to another process or into a file."""
     pairs = []
     way = state.way

@@ -17,14 +17,14 @@ from altmap.errors import InputError
 from altmap.explore.canonical import SYMMETRIES, Symmetry
 from altmap.explore.cells import Cell, Cells, WorkingCopy
 from altmap.explore.footprint import Footprints, Varying
-from altmap.explore.moves import KINDS, Kind
+from altmap.explore.moves import KINDS, MoveKind
 from altmap.explore.rules import Change, Rule
 from altmap.explore.spec import Exploration
 from altmap.model.machine import ModelMachine
 from altmap.pfn import PfnSet
 from altmap.scenario import Step
 
-__all__ = ("Broken", "Effect", "Space", "State", "Way")
+__all__ = ("Broken", "Effect", "MachineState", "Space", "Way")
 
 #: The way to a state: the way to the one before, the step's number, the state's key.
 Way = tuple["Way | None", int, int]
@@ -37,7 +37,7 @@ _KEPT_MACHINES = 512
 
 
 @dataclass(slots=True)
-class State:
+class MachineState:
     """One state.
 
     Attributes
@@ -100,12 +100,12 @@ class Space:
     remembers: bool = True
     nr_recalled: int = 0
     nr_worked_out: int = 0
-    start: State = field(init=False)
+    start: MachineState = field(init=False)
     _varying: Varying = field(init=False)
     _origin: ModelMachine = field(init=False)
     _cells: Cells = field(init=False)
     _steps: dict[int, Step] = field(default_factory=dict)
-    _moves: list[tuple[Kind, Footprints[tuple[int, ...]]]] = field(init=False)
+    _moves: list[tuple[MoveKind, Footprints[tuple[int, ...]]]] = field(init=False)
     _effects: dict[int, Footprints[Effect]] = field(default_factory=dict)
     _judged: dict[str, Footprints[str]] = field(default_factory=dict)
     _bases: OrderedDict[int, WorkingCopy] = field(default_factory=OrderedDict)
@@ -123,7 +123,7 @@ class Space:
         key = 0
         for item in enumerate(values):
             key ^= self._mark(item)
-        self.start = State(values, key)
+        self.start = MachineState(values, key)
         self._varying = Varying(values)
         names = self._cells.names
         self._symmetries = [
@@ -152,7 +152,7 @@ class Space:
         for number, step in steps.items():
             self._steps.setdefault(number, step)
 
-    def moves(self, state: State) -> list[int]:
+    def moves(self, state: MachineState) -> list[int]:
         """Return the numbers of the steps that may be tried in a state that is alive."""
         found: list[int] = []
         for kind, footprints in self._moves:
@@ -165,7 +165,7 @@ class Space:
             found.extend(known)
         return found
 
-    def effect(self, state: State, number: int) -> Effect:
+    def effect(self, state: MachineState, number: int) -> Effect:
         """Return what a step comes to in a state."""
         footprints = self._effects.get(number)
         if footprints is None:
@@ -179,19 +179,19 @@ class Space:
         footprints.learn(state.values, touched, effect)
         return effect
 
-    def after(self, state: State, number: int, effect: Effect) -> State:
+    def after(self, state: MachineState, number: int, effect: Effect) -> MachineState:
         """Return the state that a step leads to."""
         values = list(state.values)
         for cell, value in effect.changes:
             values[cell] = value
         key = state.key ^ effect.difference
-        return State(tuple(values), key, (state.way, number, key))
+        return MachineState(tuple(values), key, (state.way, number, key))
 
-    def meet(self, state: State) -> None:
+    def meet(self, state: MachineState) -> None:
         """Take notice of a state that another process has found."""
         self._varying.meet(state.values)
 
-    def broken(self, state: State) -> list[Broken]:
+    def broken(self, state: MachineState) -> list[Broken]:
         """Return the rules about states that a state breaks."""
         found = []
         for rule in self.rules:
@@ -209,7 +209,7 @@ class Space:
 
     # --- work on the model -----------------------------------------------------------------
 
-    def _copy(self, state: State) -> WorkingCopy:
+    def _copy(self, state: MachineState) -> WorkingCopy:
         """Return a machine in a state, to work on."""
         return WorkingCopy(self._cells, self._base(state.way, state.key))
 
@@ -233,7 +233,7 @@ class Space:
         if len(self._bases) > _KEPT_MACHINES:
             self._bases.popitem(last=False)
 
-    def _work_out(self, state: State, number: int) -> tuple[Effect, set[int]]:
+    def _work_out(self, state: MachineState, number: int) -> tuple[Effect, set[int]]:
         """Run a step on the model; return what it came to and the cells that it touched."""
         step, cells = self._steps[number], self._cells
         before, after = self._copy(state), self._copy(state)

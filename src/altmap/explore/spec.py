@@ -30,11 +30,13 @@ from altmap.scenario import (
 __all__ = ("Bounds", "Exploration", "Filling", "Operations", "check_bounds", "load_exploration")
 
 
-class _Strict(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
+class _ExplorationTable(
+    msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True, kw_only=True
+):
     pass
 
 
-class Filling(_Strict):
+class Filling(_ExplorationTable):
     """Pages that may come into use, and go again."""
 
     size: Size
@@ -42,7 +44,7 @@ class Filling(_Strict):
     page_size: Size | None = None
 
 
-class Operations(_Strict):
+class Operations(_ExplorationTable):
     """What may happen, in any order; what is left out does not happen.
 
     Attributes
@@ -86,7 +88,7 @@ class Operations(_Strict):
     set: dict[str, list[str | int | bool]] = {}
 
 
-class Bounds(_Strict):
+class Bounds(_ExplorationTable):
     """How far the search goes.
 
     Attributes
@@ -105,7 +107,7 @@ class Bounds(_Strict):
     states: int = 1_000_000
 
 
-class Exploration(_Strict):
+class Exploration(_ExplorationTable):
     """A machine, what may happen to it, how far, and which rules must hold."""
 
     name: str

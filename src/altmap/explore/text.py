@@ -8,9 +8,8 @@ from typing import Any
 import msgspec
 
 from altmap.explore.rules import Rule
-from altmap.explore.search import Result
+from altmap.explore.search import SearchResult
 from altmap.explore.spec import Exploration
-from altmap.pfn import format_size
 from altmap.scenario import (
     Address,
     Offline,
@@ -23,6 +22,7 @@ from altmap.scenario import (
     selected_blocks,
     step_name,
 )
+from altmap.units import format_size
 
 __all__ = ("exploration_text", "result_json", "step_words")
 
@@ -30,7 +30,7 @@ __all__ = ("exploration_text", "result_json", "step_words")
 def exploration_text(
     exploration: Exploration,
     rules: Sequence[Rule],
-    result: Result,
+    result: SearchResult,
     files: Mapping[str, str],
 ) -> str:
     """Return the broken rules with their shortest sequences, and how far the search went."""
@@ -51,7 +51,7 @@ def exploration_text(
     return "\n".join(lines)
 
 
-def _bounds(exploration: Exploration, result: Result) -> list[str]:
+def _bounds(exploration: Exploration, result: SearchResult) -> list[str]:
     bounds = exploration.bounds
     steps = "step" if result.depth == 1 else "steps"
     reach = (
@@ -90,7 +90,7 @@ def step_words(step: Step) -> str:
 
 
 def result_json(
-    exploration: Exploration, rules: Sequence[Rule], result: Result, files: Mapping[str, str]
+    exploration: Exploration, rules: Sequence[Rule], result: SearchResult, files: Mapping[str, str]
 ) -> dict[str, Any]:
     """Return the result as plain tables."""
     broken, bounds = {found.rule for found in result.found}, exploration.bounds

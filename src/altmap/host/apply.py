@@ -16,14 +16,14 @@ from altmap.host.plan import Assumptions, BlockRange, Plan, PlanStep, encode_pla
 from altmap.host.transport import Transport
 from altmap.linux import version
 
-__all__ = ("Result", "apply_plan", "differences_from", "plan_hash", "resume", "roll_back")
+__all__ = ("ApplyResult", "apply_plan", "differences_from", "plan_hash", "resume", "roll_back")
 
 _MEMORY = "sys/devices/system/memory"
 _BOOT_ID = "proc/sys/kernel/random/boot_id"
 Progress = Callable[[str], None]
 
 
-class Result(StrEnum):
+class ApplyResult(StrEnum):
     """How an apply ended."""
 
     DONE = "done"
@@ -64,7 +64,7 @@ def differences_from(assumed: Assumptions, files: Transport) -> Iterator[str]:
 
 def apply_plan(
     plan: Plan, files: Transport, journal: Journal, progress: Progress, *, keep: bool = False
-) -> Result:
+) -> ApplyResult:
     """Carry out a plan from its first step on.
 
     Parameters
@@ -85,7 +85,7 @@ def apply_plan(
 
 def resume(
     plan: Plan, files: Transport, journal: Journal, progress: Progress, *, keep: bool = False
-) -> Result:
+) -> ApplyResult:
     """Carry on where a journal ends: what was intended and not confirmed is looked at first.
 
     Raises
@@ -110,7 +110,7 @@ def resume(
     return _carry_on(plan, files, journal, progress, max(done, default=0) + 1, keep=keep)
 
 
-def roll_back(plan: Plan, files: Transport, journal: Journal, progress: Progress) -> Result:
+def roll_back(plan: Plan, files: Transport, journal: Journal, progress: Progress) -> ApplyResult:
     """Take back, last first, what a journal says was done or may have been.
 
     Raises
@@ -127,7 +127,7 @@ def roll_back(plan: Plan, files: Transport, journal: Journal, progress: Progress
         step = plan.steps[nr - 1]
         if step.by == "kernel" and not _take_back(nr, step, files, journal, progress):
             stuck = True
-    result = Result.STUCK if stuck else Result.ROLLED_BACK
+    result = ApplyResult.STUCK if stuck else ApplyResult.ROLLED_BACK
     journal.add(Entry(event="end", found=result.value))
     return result
 
@@ -143,28 +143,28 @@ def _carry_on(
     start: int,
     *,
     keep: bool,
-) -> Result:
+) -> ApplyResult:
     for nr, step in enumerate(plan.steps[start - 1 :], start=start):
         if step.by == "platform":
             if _is_awaited(step, files):
                 progress(f"[{nr}] {step.title}: is the platform's to do; then --resume")
-                return Result.WAITS
+                return ApplyResult.WAITS
             surprise = _note_platform(nr, step, files, journal)
         else:
             surprise = _perform(nr, step, files, journal)
         progress(f"[{nr}] {step.title}: {surprise or 'as predicted'}")
         if surprise:
             return _stop(plan, files, journal, progress, keep=keep)
-    journal.add(Entry(event="end", found=Result.DONE.value))
-    return Result.DONE
+    journal.add(Entry(event="end", found=ApplyResult.DONE.value))
+    return ApplyResult.DONE
 
 
 def _stop(
     plan: Plan, files: Transport, journal: Journal, progress: Progress, *, keep: bool
-) -> Result:
+) -> ApplyResult:
     if keep:
-        journal.add(Entry(event="end", found=Result.KEPT.value))
-        return Result.KEPT
+        journal.add(Entry(event="end", found=ApplyResult.KEPT.value))
+        return ApplyResult.KEPT
     progress("taking back what was done")
     return roll_back(plan, files, journal, progress)
 

@@ -6,8 +6,8 @@ from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from altmap.host.blocking_pages import BLANK, FREE, KINDS, MOVES, Kind, pages_by_kind
-from altmap.host.devices import Device, devices_of
+from altmap.host.blocking_pages import BLANK, FREE, KINDS, MOVES, BlockingKind, pages_by_kind
+from altmap.host.devices import BlockDevice, devices_of
 from altmap.host.page_owners import Owner, Uses
 from altmap.linux.kpageflags import is_memmap
 from altmap.linux.observation import Block, Observation, page_size_bytes
@@ -60,7 +60,7 @@ class Blocks:
 
     Attributes
     ----------
-    devices : list of Device
+    devices : list of BlockDevice
     page_size_bytes : int or None
     uses : Uses
     """
@@ -103,7 +103,7 @@ class Blocks:
         """Tell whether a block is online (or on its way out)."""
         return self._block(nr).state != "offline"
 
-    def device(self, nr: int) -> Device | None:
+    def device(self, nr: int) -> BlockDevice | None:
         """Return the device that brought a block, ``None`` if no file names one."""
         return self._device_of.get(nr)
 
@@ -293,7 +293,7 @@ class Blocks:
                 self.uses.owners(pages),
             )
 
-    def _certainty(self, kind: Kind, pages: PfnSet, nr: int) -> str:
+    def _certainty(self, kind: BlockingKind, pages: PfnSet, nr: int) -> str:
         """Say how sure it is that pages of a kind are in the way.
 
         Of untyped pages it is certain if one has a flag, or if they are more than the zone's

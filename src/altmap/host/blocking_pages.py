@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from altmap.linux.kpageflags import PageRun, is_memmap
 from altmap.pfn import PfnRange, PfnSet
 
-__all__ = ("BLANK", "FREE", "KINDS", "MOVES", "Kind", "kind_of", "pages_by_kind")
+__all__ = ("BLANK", "FREE", "KINDS", "MOVES", "BlockingKind", "kind_of", "pages_by_kind")
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
+class BlockingKind:
     """Pages that offlining does not move away, or may not.
 
     Attributes
@@ -41,10 +41,10 @@ class Kind:
 #: In the order in which the kernel meets them; source: ``mm/page_isolation.c:
 #: has_unmovable_pages`` (7.3: ``page_is_unmovable``), ``mm/memory_hotplug.c: scan_movable_pages``
 #: and ``do_migrate_range``, ``mm/hugetlb.c: dissolve_free_hugetlb_folios``.
-KINDS: dict[str, Kind] = {
+KINDS: dict[str, BlockingKind] = {
     kind.name: kind
     for kind in (
-        Kind(
+        BlockingKind(
             "reserved",
             "reserved pages: kernel image, boot allocations, memory map holes",
             "certain",
@@ -52,7 +52,7 @@ KINDS: dict[str, Kind] = {
             "has_unmovable_pages",
             "nothing until the next boot: boot memory keeps them",
         ),
-        Kind(
+        BlockingKind(
             "page-tables",
             "page tables of processes or of the kernel",
             "certain",
@@ -60,7 +60,7 @@ KINDS: dict[str, Kind] = {
             "has_unmovable_pages",
             "end the processes that they belong to",
         ),
-        Kind(
+        BlockingKind(
             "slab",
             "slab objects of the kernel",
             "certain",
@@ -68,7 +68,7 @@ KINDS: dict[str, Kind] = {
             "has_unmovable_pages",
             "echo 2 >/proc/sys/vm/drop_caches frees some",
         ),
-        Kind(
+        BlockingKind(
             "compound",
             "large kernel allocations (compound pages that are not on an LRU list)",
             "certain",
@@ -76,7 +76,7 @@ KINDS: dict[str, Kind] = {
             "has_unmovable_pages",
             "unload or stop the driver that holds them",
         ),
-        Kind(
+        BlockingKind(
             "mapped",
             "pages of a driver that a process maps: rings of packet sockets, perf, graphics",
             "certain",
@@ -84,7 +84,7 @@ KINDS: dict[str, Kind] = {
             "has_unmovable_pages",
             "end the process that maps them",
         ),
-        Kind(
+        BlockingKind(
             "kernel",
             "pages without a type: kernel stacks, vmalloc, drivers, the memmap of added memory",
             "certain",
@@ -92,7 +92,7 @@ KINDS: dict[str, Kind] = {
             "has_unmovable_pages",
             "remove first whatever was added later, if its memmap lies here",
         ),
-        Kind(
+        BlockingKind(
             "withheld",
             "pages that a driver withholds (PageOffline), such as a balloon's",
             "certain",
@@ -100,7 +100,7 @@ KINDS: dict[str, Kind] = {
             "scan_movable_pages",
             "deflate the balloon",
         ),
-        Kind(
+        BlockingKind(
             "hugetlb",
             "hugetlb pages: they move only where a free one of the same size is found or can be "
             "made",

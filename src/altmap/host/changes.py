@@ -8,13 +8,13 @@ from typing import TypeVar
 
 from altmap.linux.observation import Block, MemoryFolder
 
-__all__ = ("BlockRange", "Change", "Look", "Standing", "changes", "ranges")
+__all__ = ("BlockChange", "MemoryView", "Standing", "StandingRange", "changes", "ranges")
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class MemoryView:
     """One look at a machine.
 
     Attributes
@@ -46,7 +46,7 @@ class Standing:
 
 
 @dataclass(frozen=True, slots=True)
-class BlockRange:
+class StandingRange:
     """Consecutive memory blocks that stand alike; both ids included."""
 
     first: int
@@ -55,7 +55,7 @@ class BlockRange:
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class BlockChange:
     """What happened to consecutive memory blocks.
 
     Attributes
@@ -72,13 +72,13 @@ class Change:
     after: Standing | None
 
 
-def ranges(memory: MemoryFolder) -> list[BlockRange]:
+def ranges(memory: MemoryFolder) -> list[StandingRange]:
     """Return the blocks, consecutive ones that stand alike together."""
     each = ((nr, _standing_of(block)) for nr, block in memory.blocks.items())
-    return [BlockRange(first, last, standing) for first, last, standing in _joined(each)]
+    return [StandingRange(first, last, standing) for first, last, standing in _joined(each)]
 
 
-def changes(before: Look, after: Look) -> list[Change]:
+def changes(before: MemoryView, after: MemoryView) -> list[BlockChange]:
     """Return what happened to blocks in between, by block; no more can be told from two looks."""
     old, new = before.memory.blocks, after.memory.blocks
     each = (
@@ -86,7 +86,9 @@ def changes(before: Look, after: Look) -> list[Change]:
         for nr in sorted(old.keys() | new.keys())
         if old.get(nr) != new.get(nr)
     )
-    return [Change(first, last, *pair) for first, last, pair in _joined(each) if pair[0] != pair[1]]
+    return [
+        BlockChange(first, last, *pair) for first, last, pair in _joined(each) if pair[0] != pair[1]
+    ]
 
 
 def _standing(block: Block | None) -> Standing | None:

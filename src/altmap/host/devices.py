@@ -8,13 +8,13 @@ from dataclasses import dataclass
 
 from altmap.linux.observation import Observation, Resource
 
-__all__ = ("Device", "devices_of")
+__all__ = ("BlockDevice", "devices_of")
 
 _DRIVER = re.compile(r"System RAM \((.+)\)")
 
 
 @dataclass(frozen=True, slots=True)
-class Device:
+class BlockDevice:
     """What brought some memory blocks.
 
     Attributes
@@ -38,7 +38,7 @@ class Device:
     ram_bytes: int
 
 
-def devices_of(seen: Observation) -> list[Device]:
+def devices_of(seen: Observation) -> list[BlockDevice]:
     """Return the devices that the files name, by their first block.
 
     Memory of hv_balloon and of ppc64's DLPAR carries no name in any file.
@@ -49,7 +49,7 @@ def devices_of(seen: Observation) -> list[Device]:
     return sorted(made, key=lambda device: (device.blocks[:1], device.name))
 
 
-def _acpi(seen: Observation) -> Iterator[Device]:
+def _acpi(seen: Observation) -> Iterator[BlockDevice]:
     assert seen.memory is not None
     by_name: dict[str, list[int]] = {}
     for nr, block in seen.memory.blocks.items():
@@ -57,10 +57,10 @@ def _acpi(seen: Observation) -> Iterator[Device]:
             by_name.setdefault(block.firmware_node.rsplit("/", 1)[-1], []).append(nr)
     for name, ids in by_name.items():
         size = len(ids) * seen.memory.block_size_bytes
-        yield Device(name, "acpi", tuple(ids), size, size)
+        yield BlockDevice(name, "acpi", tuple(ids), size, size)
 
 
-def _driver_managed(seen: Observation) -> Iterator[Device]:
+def _driver_managed(seen: Observation) -> Iterator[BlockDevice]:
     assert seen.memory is not None
     found: dict[tuple[str, str], tuple[int, list[Resource]]] = {}
     above: list[Resource] = []
@@ -78,4 +78,4 @@ def _driver_managed(seen: Observation) -> Iterator[Device]:
         ids = {nr for part in parts for nr in range(part.start // size, -(-part.end // size))}
         ram = sum(part.end - part.start for part in parts)
         blocks = tuple(sorted(ids & seen.memory.blocks.keys()))
-        yield Device(name, driver, blocks, region_bytes, ram)
+        yield BlockDevice(name, driver, blocks, region_bytes, ram)

@@ -10,7 +10,7 @@ from altmap.errors import InputError
 from altmap.host.blockers import Blocks
 from altmap.linux.observation import Block, MemoryFolder
 
-__all__ = ("COLUMNS", "DEFAULT_COLUMNS", "Row", "columns_named", "listing", "split_columns")
+__all__ = ("COLUMNS", "DEFAULT_COLUMNS", "BlockRow", "columns_named", "listing", "split_columns")
 
 #: Column to what it shows; the first seven are lsmem's.
 COLUMNS: dict[str, str] = {
@@ -34,7 +34,7 @@ _ZONES = {"none": "None", "HighMem": "Highmem"}
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class BlockRow:
     """Consecutive memory blocks that are equal in what keeps ranges apart.
 
     Attributes
@@ -83,7 +83,7 @@ def listing(
     columns: Sequence[str],
     split: Sequence[str] | None = None,
     blocks: Blocks | None = None,
-) -> list[Row]:
+) -> list[BlockRow]:
     """Return the rows of the table.
 
     Parameters
@@ -116,7 +116,7 @@ def listing(
         else:
             rows.append([nr, nr, values])
         reached, key = nr, mine
-    return [Row(first, last, memory.block_size_bytes, values) for first, last, values in rows]
+    return [BlockRow(first, last, memory.block_size_bytes, values) for first, last, values in rows]
 
 
 def _maker(name: str, blocks: Blocks | None) -> Callable[[int, Block], Any]:

@@ -50,7 +50,7 @@ class Way:
         ``(id)`` to the step that takes a device back, ``None`` if the driver never gives back.
     removed_by : str
     in_sysfs : str
-        What names such a device: the driver as :class:`altmap.host.devices.Device` has it.
+        What names such a device: the driver as :class:`altmap.host.devices.BlockDevice` has it.
     offlines_first : bool
         Its blocks must be offline before it is taken back.
     onlines_itself : bool

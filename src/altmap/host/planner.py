@@ -26,7 +26,7 @@ from altmap.linux import version
 from altmap.linux.observation import Observation
 from altmap.linux.sysroot import Sysroot
 from altmap.model.machine import ModelMachine
-from altmap.pfn import PfnRange, format_size
+from altmap.pfn import PfnRange
 from altmap.scenario import (
     AutoOnline,
     Machine,
@@ -40,6 +40,7 @@ from altmap.scenario import (
     Step,
 )
 from altmap.trace import Outcome
+from altmap.units import format_size
 
 __all__ = (
     "PlugWish",

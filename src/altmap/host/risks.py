@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from altmap.host.onliners import Onliner
 from altmap.host.plan import Risk
 from altmap.linux.observation import Observation
-from altmap.pfn import format_size
+from altmap.units import format_size
 
 __all__ = ("kdump_risks", "onliner_risks", "ratio_risks")
 

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from altmap.host.changes import Change, Look, changes
+from altmap.host.changes import BlockChange, MemoryView, changes
 from altmap.host.uevents import Ears
 from altmap.linux.uevent import Uevent
 
@@ -29,26 +29,26 @@ class News:
     events : tuple of Uevent
     lost : bool
         Events were lost, since too many came at once; the changes are whole nevertheless.
-    changes : tuple of Change
+    changes : tuple of BlockChange
     mem_total_kib : tuple of int or None
         MemTotal before and after, ``None`` if it has not changed.
-    look : Look
+    look : MemoryView
         The machine afterwards.
     """
 
     time_seconds: float
     events: tuple[Uevent, ...]
     lost: bool
-    changes: tuple[Change, ...]
+    changes: tuple[BlockChange, ...]
     mem_total_kib: tuple[int, int] | None
-    look: Look
+    look: MemoryView
 
     def __bool__(self) -> bool:
         return bool(self.events or self.lost or self.changes or self.mem_total_kib)
 
 
 def watch(
-    look: Callable[[], Look], ears: Ears, interval_seconds: float, limit_seconds: float | None
+    look: Callable[[], MemoryView], ears: Ears, interval_seconds: float, limit_seconds: float | None
 ) -> Iterator[News]:
     """Yield what happens, first the machine as it is; nothing is yielded while nothing happens.
 

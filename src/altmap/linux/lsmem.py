@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from altmap.errors import InputError
 from altmap.linux.lines import Line, lines
 
-__all__ = ("Row", "parse")
+__all__ = ("LsmemRow", "parse")
 
 _RANGE = re.compile(r"0x([0-9a-f]{1,16})-0x([0-9a-f]{1,16})")
 _BLOCK = re.compile(r"([0-9]{1,15})(?:-([0-9]{1,15}))?")
@@ -24,7 +24,7 @@ _REMOVABLE = {"yes": True, "no": False, "": None}
 _MOST_BLOCKS = 1 << 19
 
 
-class Row:
+class LsmemRow:
     """Consecutive memory blocks of one row; both ids included.
 
     Attributes
@@ -60,7 +60,7 @@ class Row:
         self.node = line.number(node) if node else None
 
 
-def parse(text: str) -> list[Row]:
+def parse(text: str) -> list[LsmemRow]:
     """Return the table's rows.
 
     Raises
@@ -82,7 +82,7 @@ def parse(text: str) -> list[Row]:
     return rows
 
 
-def _rows(every: list[Line]) -> Iterator[Row]:
+def _rows(every: list[Line]) -> Iterator[LsmemRow]:
     # All columns but RANGE are aligned to the right, so they end where their heading ends.
     heads = list(re.finditer(r"\S+", every[0].text))
     if heads[0][0] != "RANGE":
@@ -95,4 +95,4 @@ def _rows(every: list[Line]) -> Iterator[Row]:
         for head in heads[1:]:
             cells[head[0]] = line.text[start : head.end()].strip()
             start = max(start, head.end())
-        yield Row(line, cells)
+        yield LsmemRow(line, cells)

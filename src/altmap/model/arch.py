@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from altmap.errors import InputError
-from altmap.pfn import format_size
+from altmap.units import format_size
 
 __all__ = (
     "ARCHES",

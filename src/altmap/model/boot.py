@@ -16,7 +16,7 @@ from altmap.model.arch import (
     with_sections,
 )
 from altmap.model.kernel.accounting import policy_named
-from altmap.model.kernel.state import Kernel, Tunables, VirtioMemParameters
+from altmap.model.kernel.state import Kernel, Tunables, VirtioMemTunables
 from altmap.model.kernel.watermarks import init_per_zone_wmark_min
 from altmap.model.kernel.zone import MOVABLE, Zone
 from altmap.model.platform.backing import Backing, write_fault_of
@@ -57,7 +57,7 @@ def default_tunables(machine: Machine, arch: Arch, release: Release) -> Tunables
         if value is not None:
             setattr(defaults, name, value)
     given = machine.virtio_mem
-    defaults.virtio_mem = VirtioMemParameters(
+    defaults.virtio_mem = VirtioMemTunables(
         given.unplug_online, given.force_bbm, given.bbm_block_size or 0, given.bbm_safe_unplug
     )
     if not release.has_auto_movable:

@@ -13,7 +13,7 @@ from altmap.model.adopt import adopt
 from altmap.model.boot import boot, parameters_shown
 from altmap.model.drivers.acpi import AcpiDimms
 from altmap.model.drivers.dlpar import DlparDimms
-from altmap.model.drivers.driver import Device, Devices, Driver
+from altmap.model.drivers.driver import Devices, Driver, MemoryDevice
 from altmap.model.drivers.hyperv_host import HypervHost
 from altmap.model.drivers.kmem import DaxKmem
 from altmap.model.drivers.probe import ProbeFile
@@ -150,7 +150,7 @@ class ModelMachine:
         if machine.balloon is not None:
             self._driver(machine.balloon)
         for id_, addition in additions.items():
-            device = Device(drivers[id_], addition.pfns, addition)
+            device = MemoryDevice(drivers[id_], addition.pfns, addition)
             self._devices.by_id[id_] = device
             self._driver(device.driver).take_over(device)
 

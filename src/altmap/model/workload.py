@@ -13,9 +13,9 @@ from altmap.model.kernel.hugetlb import (
 )
 from altmap.model.kernel.pool import HugePool
 from altmap.model.kernel.state import Kernel
-from altmap.pfn import format_size
 from altmap.scenario import Fill
 from altmap.trace import OK, Outcome
+from altmap.units import format_size
 
 __all__ = ("Usage",)
 

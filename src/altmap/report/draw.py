@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from html import escape
 
-from altmap.report.states import STATES, State
+from altmap.report.states import STATES, PageState
 
 __all__ = ("INKS", "PATTERNS", "box", "swatch", "text")
 
 #: Colour of a letter on a state's colour, where black would be hard to read.
-INKS = {State.UNMOVABLE: "#fff", State.FAULT: "#fff", State.FREE: "#fff"}
+INKS = {PageState.UNMOVABLE: "#fff", PageState.FAULT: "#fff", PageState.FREE: "#fff"}
 
 PATTERNS = (
     '<pattern id="hatch" width="6" height="6" patternUnits="userSpaceOnUse" '
@@ -22,7 +22,7 @@ PATTERNS = (
 )
 
 
-def box(x: float, y: float, width: float, height: float, state: State, border: str = "") -> str:
+def box(x: float, y: float, width: float, height: float, state: PageState, border: str = "") -> str:
     """Return a rectangle in a state's colour and pattern."""
     info = STATES[state]
     place = f'x="{x:g}" y="{y:g}" width="{width:g}" height="{height:g}"'
@@ -37,7 +37,7 @@ def text(x: float, y: float, words: str, size: float = 12, more: str = "") -> st
     return f'<text x="{x:g}" y="{y:g}" font-size="{size:g}"{more}>{escape(words)}</text>'
 
 
-def swatch(state: State) -> str:
+def swatch(state: PageState) -> str:
     """Return a small drawing of a state for a legend."""
     info = STATES[state]
     border = ' stroke="#777"' if info.colour in ("#fff", "#e4e4e4") else ""

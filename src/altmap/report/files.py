@@ -17,19 +17,26 @@ import msgspec
 from altmap import __version__
 from altmap.compare import Comparison
 from altmap.errors import InputError
-from altmap.report.page import Group, groups, map_builtins, page
+from altmap.report.page import TraceGroup, groups, map_builtins, page
 from altmap.report.text import comparison_text
 from altmap.storage.saved import Saved
 from altmap.trace import Trace
 
-__all__ = ("FORMATS", "Look", "check_output", "report_on", "write_comparisons", "write_report")
+__all__ = (
+    "FORMATS",
+    "ReportOptions",
+    "check_output",
+    "report_on",
+    "write_comparisons",
+    "write_report",
+)
 
 FORMATS = (".html", ".svg", ".png", ".txt", ".json")
 _CHARTS = (".html", ".png")
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class ReportOptions:
     """What of the traces is to be seen.
 
     Attributes
@@ -46,7 +53,7 @@ class Look:
     blocks: range | None = None
 
     @classmethod
-    def parse(cls, title: str | None, step: int | None, blocks: str | None) -> Look:
+    def parse(cls, title: str | None, step: int | None, blocks: str | None) -> ReportOptions:
         """Return the look that the command line's words ask for.
 
         Raises
@@ -83,7 +90,7 @@ def check_output(path: Path, formats: Sequence[str] = FORMATS) -> None:
         require_charts()
 
 
-def write_report(found: Saved, look: Look, path: Path) -> None:
+def write_report(found: Saved, look: ReportOptions, path: Path) -> None:
     """Write the report in the format that the path's ending names.
 
     Raises
@@ -94,7 +101,7 @@ def write_report(found: Saved, look: Look, path: Path) -> None:
     _write(path, _made(found, look, path.suffix))
 
 
-def _made(found: Saved, look: Look, suffix: str) -> bytes:
+def _made(found: Saved, look: ReportOptions, suffix: str) -> bytes:
     if suffix == ".txt":
         return report_on(found, look).encode()
     if suffix == ".json":
@@ -110,7 +117,7 @@ def _made(found: Saved, look: Look, suffix: str) -> bytes:
     return png(picture) if suffix == ".png" else picture.encode()
 
 
-def report_on(found: Saved, look: Look) -> str:
+def report_on(found: Saved, look: ReportOptions) -> str:
     """Return the report as text, for 80 columns."""
     from altmap.report.tables import report_text
 
@@ -125,7 +132,7 @@ def write_comparisons(found: Sequence[tuple[str, Comparison]], path: Path) -> No
     traces = [trace for _, comparison in found for trace in comparison.traces]
     if path.suffix != ".html":
         traces = []
-    write_report(Saved(traces, list(found)), Look(), path)
+    write_report(Saved(traces, list(found)), ReportOptions(), path)
 
 
 def _title(traces: Sequence[Trace], comparisons: Sequence[tuple[str, Comparison]]) -> str:
@@ -133,7 +140,7 @@ def _title(traces: Sequence[Trace], comparisons: Sequence[tuple[str, Comparison]
     return ", ".join(dict.fromkeys(titles))
 
 
-def _only_group(found: Saved, look: Look) -> Group:
+def _only_group(found: Saved, look: ReportOptions) -> TraceGroup:
     made = groups(found.traces, look.blocks)
     if len(made) != 1:
         raise InputError(f"a picture shows one scenario, and {len(made)} were given")
@@ -145,7 +152,7 @@ def _only_group(found: Saved, look: Look) -> Group:
     return made[0]
 
 
-def _json(found: Saved, look: Look) -> bytes:
+def _json(found: Saved, look: ReportOptions) -> bytes:
     """Return comparisons as they are read back, or the maps and traces of a report."""
     if found.comparisons and not found.traces:
         items: list[Any] = [comparison.to_builtins(name) for name, comparison in found.comparisons]

@@ -14,19 +14,19 @@ from typing import Any
 
 from altmap.compare import Comparison, Difference, FileVerdict, Verdict
 from altmap.linux.observation import page_size_bytes
-from altmap.pfn import format_size
 from altmap.report import assets, story
 from altmap.report.draw import INKS, PATTERNS, swatch
 from altmap.report.ledger import waterfall_svg
-from altmap.report.states import STATES, Look, State, looks
+from altmap.report.states import STATES, PageState, PageView, looks
 from altmap.report.tiles import TileMap, tile_map
 from altmap.trace import StepRecord, Trace
+from altmap.units import format_size
 
-__all__ = ("Group", "groups", "map_builtins", "page")
+__all__ = ("TraceGroup", "groups", "map_builtins", "page")
 
 
 @dataclass(slots=True)
-class Group:
+class TraceGroup:
     """Traces that took the same steps, and their maps.
 
     Attributes
@@ -42,7 +42,7 @@ class Group:
     page_size_bytes: int
 
 
-def groups(traces: Sequence[Trace], only: range | None = None) -> list[Group]:
+def groups(traces: Sequence[Trace], only: range | None = None) -> list[TraceGroup]:
     """Return traces grouped by scenario and steps, with their maps.
 
     Parameters
@@ -54,18 +54,18 @@ def groups(traces: Sequence[Trace], only: range | None = None) -> list[Group]:
     return [_group(some, only) for some in story.by_scenario(traces)]
 
 
-def _group(traces: list[Trace], only: range | None) -> Group:
-    found: list[list[Look]] = []
+def _group(traces: list[Trace], only: range | None) -> TraceGroup:
+    found: list[list[PageView]] = []
     for trace in traces:
         look = looks(trace)
         if look is not None:
             found.append(look)
     start = traces[0].steps[0].observation
     if len(found) != len(traces) or start is None or start.memory is None:
-        return Group(traces, None, 4096)
+        return TraceGroup(traces, None, 4096)
     page_size = page_size_bytes(start) or 4096
     tiles = tile_map(found, start.memory.block_size_bytes // page_size, only)
-    return Group(traces, tiles if tiles.rows else None, page_size)
+    return TraceGroup(traces, tiles if tiles.rows else None, page_size)
 
 
 def page(
@@ -90,17 +90,17 @@ def page(
     """
     made = groups(traces, only)
     data = {
-        "grave": int(State.UNBACKED),
+        "grave": int(PageState.UNBACKED),
         "states": [
             {
                 "name": STATES[state].name,
                 "meaning": STATES[state].meaning,
                 "letter": STATES[state].letter,
-                "colour": "var(--hole)" if state is State.HOLE else STATES[state].colour,
+                "colour": "var(--hole)" if state is PageState.HOLE else STATES[state].colour,
                 "pattern": STATES[state].pattern,
                 "ink": INKS.get(state, "#111"),
             }
-            for state in State
+            for state in PageState
         ],
         "groups": [map_builtins(group, index) for index, group in enumerate(made)],
     }
@@ -146,7 +146,7 @@ style-src 'unsafe-inline'; script-src 'unsafe-inline'">
 # --- data of the map -----------------------------------------------------------------------
 
 
-def map_builtins(group: Group, index: int = 0) -> dict[str, Any]:
+def map_builtins(group: TraceGroup, index: int = 0) -> dict[str, Any]:
     """Return a group's maps as JSON's types; tiles, patterns and facts are numbered once."""
     tiles, traces = group.tiles, group.traces
     made: dict[str, Any] = {
@@ -195,7 +195,7 @@ def _id(group: int, trace: int, step: int, line: int) -> str:
 # --- sections ------------------------------------------------------------------------------
 
 
-def _section(index: int, group: Group) -> Iterator[str]:
+def _section(index: int, group: TraceGroup) -> Iterator[str]:
     traces = group.traces
     last = len(traces[0].steps) - 1
     first_shown = story.telling_step(traces)
@@ -270,7 +270,7 @@ def _legend() -> str:
     items = "".join(
         f"<li>{swatch(state)}{escape(STATES[state].name)}"
         f'<span class="soft"> – {escape(STATES[state].meaning)}</span></li>'
-        for state in State
+        for state in PageState
     )
     line = (
         '<li><svg width="22" height="16" aria-hidden="true"><line x1="0" x2="22" y1="11" y2="11" '
@@ -327,7 +327,7 @@ def _badge(step: StepRecord) -> str:
     return f'<span class="badge {status}">{escape(status.replace("_", " ") + errno)}</span>'
 
 
-def _line(line: story.Line, id_: str) -> str:
+def _line(line: story.StoryLine, id_: str) -> str:
     function = f" <code>{escape(line.function)}</code>" if line.function else ""
     message = f'<br><code class="mono">{line.message.hex(" ", -4)}</code>' if line.message else ""
     return (

@@ -11,13 +11,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from html import escape
 
-from altmap.pfn import format_size
 from altmap.report import story
 from altmap.report.draw import INKS, PATTERNS, box, text
-from altmap.report.page import Group
-from altmap.report.states import STATES, State
-from altmap.report.tiles import COLUMNS, Row, Tile, TileMap
+from altmap.report.page import TraceGroup
+from altmap.report.states import STATES, PageState
+from altmap.report.tiles import COLUMNS, Tile, TileMap, TileRow
 from altmap.trace import Trace
+from altmap.units import format_size
 
 __all__ = ("png", "svg")
 
@@ -30,27 +30,27 @@ _BORDER = ' stroke="#777" stroke-width="1"'
 _TOLD = {"fault": ("#d55e00", "✖"), "refused": ("#b87a00", "⊘"), "ok": ("#00704f", "✔")}
 #: What is written on a stretch of tiles, shorter than the legend's words.
 _WORDS = {
-    State.HOLE: "",
-    State.PLUGGED: "backed by the host",
-    State.OFFLINE: "offline",
-    State.ONLINE: "online",
-    State.FREE: "free",
-    State.MOVABLE: "in use, movable",
-    State.UNMOVABLE: "in use, unmovable",
-    State.MEMMAP: "memmap",
-    State.FAKE_OFFLINE: "withheld by the driver",
-    State.UNBACKED: "nothing behind it",
-    State.POISONED: "poisoned",
-    State.FAULT: "fault",
+    PageState.HOLE: "",
+    PageState.PLUGGED: "backed by the host",
+    PageState.OFFLINE: "offline",
+    PageState.ONLINE: "online",
+    PageState.FREE: "free",
+    PageState.MOVABLE: "in use, movable",
+    PageState.UNMOVABLE: "in use, unmovable",
+    PageState.MEMMAP: "memmap",
+    PageState.FAKE_OFFLINE: "withheld by the driver",
+    PageState.UNBACKED: "nothing behind it",
+    PageState.POISONED: "poisoned",
+    PageState.FAULT: "fault",
 }
 
 
-def svg(group: Group, title: str, step: int | None = None) -> str:
+def svg(group: TraceGroup, title: str, step: int | None = None) -> str:
     """Return a picture of one step of a group's traces, a panel for each.
 
     Parameters
     ----------
-    group : Group
+    group : TraceGroup
     title : str
     step : int, optional
         By default the first step with a fault, else the last.
@@ -87,7 +87,7 @@ def png(picture: str) -> bytes:
 class _Stretch:
     """Tiles side by side that show the same state."""
 
-    state: State
+    state: PageState
     column: int
     nr: int
     nr_pages: int
@@ -98,7 +98,7 @@ class _Stretch:
 class _Panel:
     """One trace's part of the picture, drawn downwards from *y*."""
 
-    group: Group
+    group: TraceGroup
     number: int
     step: int
     y: float
@@ -135,7 +135,7 @@ class _Panel:
             yield text(20, self.y + 44 + 18 * number, line, 13.5, ' fill="#fff"')
         self.y += tall + 12
 
-    def _row(self, index: int, row: Row) -> Iterator[str]:
+    def _row(self, index: int, row: TileRow) -> Iterator[str]:
         large = self._changed(index)
         height = _TALL if large else _SMALL
         yield from self._labels(index, row, height)
@@ -144,14 +144,14 @@ class _Panel:
         for stretch in stretches:
             x, width = _LEFT + stretch.column * _UNIT, stretch.nr * _UNIT
             yield box(x, self.y, width, height, stretch.state)
-            if stretch.nr_unbacked and stretch.state < State.UNBACKED:
+            if stretch.nr_unbacked and stretch.state < PageState.UNBACKED:
                 yield (
                     f'<line x1="{x:g}" x2="{x + width:g}" y1="{self.y + height - 2:g}" '
                     f'y2="{self.y + height - 2:g}" stroke="#d55e00" stroke-width="4" '
                     'stroke-dasharray="7 3"/>'
                 )
             if not large or not self._say(stretch):
-                if stretch.state in (State.FAULT, State.MEMMAP, State.POISONED):
+                if stretch.state in (PageState.FAULT, PageState.MEMMAP, PageState.POISONED):
                     unsaid.append(stretch)
                 continue
             yield from self._words(stretch, x, width, height)
@@ -164,7 +164,7 @@ class _Panel:
             yield from self._callout(stretch, index)
         self.y += 4
 
-    def _labels(self, index: int, row: Row, height: int) -> Iterator[str]:
+    def _labels(self, index: int, row: TileRow, height: int) -> Iterator[str]:
         last = row.first + row.nr_blocks * row.nr_alike - 1
         name = f"memory{row.first}" + (f"–{last}" if last != row.first else "")
         middle = self.y + height / 2 + 4
@@ -207,9 +207,9 @@ class _Panel:
         x = _LEFT + (s.column + s.nr / 2) * _UNIT
         total = self._bytes(self._nr_pages(index, s.state))
         said, colour = f"{STATES[s.state].name} of added memory: {total}, here", "#8a5a00"
-        if s.state is State.POISONED:
+        if s.state is PageState.POISONED:
             said = f"poisoned: {total}, here"
-        if s.state is State.FAULT:
+        if s.state is PageState.FAULT:
             step = self.group.traces[self.number].steps[: self.step + 1]
             fault = next(fault for record in step for fault in record.faults)
             said = f"✖ {fault.function} {fault.access}s here: {fault.kind}"
@@ -244,7 +244,7 @@ class _Panel:
         """Tell whether a row is what the steps are about: other facts than at the start."""
         return any(trace[self.step][index][1] != trace[0][index][1] for trace in self.tiles.cells)
 
-    def _nr_pages(self, index: int, state: State) -> int:
+    def _nr_pages(self, index: int, state: PageState) -> int:
         """Return how many pages of a state a row has, those in tiles that show another too."""
         runs = self.tiles.patterns[self._cell(index)[0]]
         return sum(nr * dict(self.tiles.tiles[n].pages).get(state, 0) for nr, n in runs)
@@ -266,7 +266,7 @@ class _Panel:
         return made
 
 
-def _legend(group: Group, step: int, y: float) -> Iterator[str]:
+def _legend(group: TraceGroup, step: int, y: float) -> Iterator[str]:
     if group.tiles is None:
         return
     tiles = group.tiles
@@ -279,7 +279,7 @@ def _legend(group: Group, step: int, y: float) -> Iterator[str]:
         yield text(x + 28, top + 12, name, 12)
         x += 46 + len(name) * _CHARACTER
     hidden = [tile for runs in patterns for _, n in runs if (tile := _tile(tiles, n)).nr_unbacked]
-    if any(tile.shown < State.UNBACKED for tile in hidden):
+    if any(tile.shown < PageState.UNBACKED for tile in hidden):
         yield (
             f'<path d="M{x:g},{top + 9:g}h22" stroke="#d55e00" stroke-width="4" '
             'stroke-dasharray="7 3"/>'

@@ -16,10 +16,10 @@ from altmap.linux.observation import Observation, PageRun, page_size_bytes
 from altmap.pfn import PfnRange, PfnSet
 from altmap.trace import StepRecord, Trace
 
-__all__ = ("STATES", "BlockFacts", "Look", "State", "StateInfo", "looks")
+__all__ = ("STATES", "BlockFacts", "PageState", "PageView", "StateInfo", "looks")
 
 
-class State(IntEnum):
+class PageState(IntEnum):
     """What a page frame is; of two that meet in one tile, the higher number is shown."""
 
     HOLE = 0
@@ -58,25 +58,31 @@ class StateInfo:
     pattern: str = "plain"
 
 
-STATES: dict[State, StateInfo] = {
-    State.HOLE: StateInfo("hole", "no memory that the kernel knows", "", "#e4e4e4"),
-    State.PLUGGED: StateInfo("plugged", "backed by the host, not added by the kernel", "+", "#fff"),
-    State.OFFLINE: StateInfo("offline", "in an offline memory block", "o", "#9a9a9a"),
-    State.ONLINE: StateInfo("online", "online; the files do not show its pages", "?", "#8fb8a8"),
-    State.FREE: StateInfo("free", "free, in the buddy", "", "#009e73"),
-    State.MOVABLE: StateInfo("movable", "in use, can be migrated", "m", "#56b4e9"),
-    State.UNMOVABLE: StateInfo(
+STATES: dict[PageState, StateInfo] = {
+    PageState.HOLE: StateInfo("hole", "no memory that the kernel knows", "", "#e4e4e4"),
+    PageState.PLUGGED: StateInfo(
+        "plugged", "backed by the host, not added by the kernel", "+", "#fff"
+    ),
+    PageState.OFFLINE: StateInfo("offline", "in an offline memory block", "o", "#9a9a9a"),
+    PageState.ONLINE: StateInfo(
+        "online", "online; the files do not show its pages", "?", "#8fb8a8"
+    ),
+    PageState.FREE: StateInfo("free", "free, in the buddy", "", "#009e73"),
+    PageState.MOVABLE: StateInfo("movable", "in use, can be migrated", "m", "#56b4e9"),
+    PageState.UNMOVABLE: StateInfo(
         "unmovable", "in use and cannot move, or on a per-CPU list", "u", "#0072b2"
     ),
-    State.MEMMAP: StateInfo("memmap", "struct pages of added memory", "M", "#e69f00", "dots"),
-    State.FAKE_OFFLINE: StateInfo(
+    PageState.MEMMAP: StateInfo("memmap", "struct pages of added memory", "M", "#e69f00", "dots"),
+    PageState.FAKE_OFFLINE: StateInfo(
         "fake-offline", "withheld by the driver (PageOffline)", "w", "#f0e442", "hatch"
     ),
-    State.UNBACKED: StateInfo(
+    PageState.UNBACKED: StateInfo(
         "unbacked", "nothing behind it: the host backs no page", "×", "#fff", "hatch"
     ),
-    State.POISONED: StateInfo("poisoned", "hardware poison (HWPOISON)", "P", "#cc79a7", "cross"),
-    State.FAULT: StateInfo(
+    PageState.POISONED: StateInfo(
+        "poisoned", "hardware poison (HWPOISON)", "P", "#cc79a7", "cross"
+    ),
+    PageState.FAULT: StateInfo(
         "fault", "the kernel touched it, and nothing is there", "!", "#d55e00", "cross"
     ),
 }
@@ -104,12 +110,12 @@ class BlockFacts:
 
 
 @dataclass(slots=True)
-class Look:
+class PageView:
     """All page frames and blocks after one step.
 
     Attributes
     ----------
-    pages : dict of State to PfnSet
+    pages : dict of PageState to PfnSet
         Disjoint. What is in none of them is a hole.
     unbacked : PfnSet
         Page frames that a memory block holds and nobody backs, whatever their state.
@@ -118,7 +124,7 @@ class Look:
         A fault ended the kernel in this step or before; the rest is as it was before that.
     """
 
-    pages: dict[State, PfnSet]
+    pages: dict[PageState, PfnSet]
     unbacked: PfnSet
     blocks: dict[int, BlockFacts]
     dead: bool = False
@@ -139,7 +145,7 @@ class _Past:
     dead: bool = False
 
 
-def looks(trace: Trace) -> list[Look] | None:
+def looks(trace: Trace) -> list[PageView] | None:
     """Return a look for each step of a trace, ``None`` if its files have no memory blocks."""
     start = trace.steps[0].observation
     page = start and page_size_bytes(start)
@@ -150,7 +156,7 @@ def looks(trace: Trace) -> list[Look] | None:
     return [_look(past, step) for step in trace.steps]
 
 
-def _look(past: _Past, step: StepRecord) -> Look:
+def _look(past: _Past, step: StepRecord) -> PageView:
     _remember(past, step)
     seen = past.last
     assert seen.memory is not None
@@ -158,19 +164,19 @@ def _look(past: _Past, step: StepRecord) -> Look:
     online = _block_pages(
         past, (id_ for id_, block in seen.memory.blocks.items() if block.state == "online")
     )
-    pages = dict.fromkeys(State, PfnSet()) | _flagged(seen, online)
-    pages[State.OFFLINE] = known - online
+    pages = dict.fromkeys(PageState, PfnSet()) | _flagged(seen, online)
+    pages[PageState.OFFLINE] = known - online
     if not past.dead:
-        settled = pages[State.FREE] | pages[State.MOVABLE] | pages[State.HOLE]
+        settled = pages[PageState.FREE] | pages[PageState.MOVABLE] | pages[PageState.HOLE]
         past.memmaps = (past.memmaps & known) - settled
     _strange_blocks(past, pages, known)
-    _put(pages, State.MEMMAP, past.memmaps)
-    believed = known - pages[State.HOLE] | past.memmaps
+    _put(pages, PageState.MEMMAP, past.memmaps)
+    believed = known - pages[PageState.HOLE] | past.memmaps
     unbacked = PfnSet() if past.backed is None else believed - past.backed
-    _put(pages, State.UNBACKED, pages[State.OFFLINE] & unbacked)
-    _put(pages, State.FAULT, past.faults)
+    _put(pages, PageState.UNBACKED, pages[PageState.OFFLINE] & unbacked)
+    _put(pages, PageState.FAULT, past.faults)
     ids = sorted({*seen.memory.blocks, *_strange_ids(past, known)})
-    return Look(pages, unbacked, {id_: _facts(past, id_) for id_ in ids}, past.dead)
+    return PageView(pages, unbacked, {id_: _facts(past, id_) for id_ in ids}, past.dead)
 
 
 def _remember(past: _Past, step: StepRecord) -> None:
@@ -228,18 +234,18 @@ def _strange_ids(past: _Past, known: PfnSet) -> list[int]:
     return sorted(ids)
 
 
-def _strange_blocks(past: _Past, pages: dict[State, PfnSet], known: PfnSet) -> None:
+def _strange_blocks(past: _Past, pages: dict[PageState, PfnSet], known: PfnSet) -> None:
     strange = _block_pages(past, _strange_ids(past, known)) - known
     backed = past.backed or PfnSet()
-    _put(pages, State.PLUGGED, strange & backed)
-    _put(pages, State.UNBACKED, strange - backed)
+    _put(pages, PageState.PLUGGED, strange & backed)
+    _put(pages, PageState.UNBACKED, strange - backed)
 
 
-def _put(pages: dict[State, PfnSet], state: State, pfns: PfnSet) -> None:
+def _put(pages: dict[PageState, PfnSet], state: PageState, pfns: PfnSet) -> None:
     """Give page frames a state, and take them out of every other."""
     if not pfns:
         return
-    for other in State:
+    for other in PageState:
         if other is not state and not pages[other].isdisjoint(pfns):
             pages[other] = pages[other] - pfns
     pages[state] = pages[state] | pfns
@@ -281,40 +287,40 @@ _LRU, _SLAB, _BUDDY, _ANON, _HUGE = (1 << bit for bit in (5, 7, 10, 12, 17))
 _HWPOISON, _NOPAGE, _OFFLINE = (1 << bit for bit in (19, 20, 23))
 
 
-def _state_of(flags: int) -> State:
+def _state_of(flags: int) -> PageState:
     """Return what a page's flags make of it, if it is online."""
     for mask, state in (
-        (_NOPAGE, State.HOLE),
-        (_HWPOISON, State.POISONED),
-        (_OFFLINE, State.FAKE_OFFLINE),
-        (_BUDDY, State.FREE),
-        (_SLAB, State.UNMOVABLE),
-        (_LRU | _ANON | _HUGE, State.MOVABLE),
+        (_NOPAGE, PageState.HOLE),
+        (_HWPOISON, PageState.POISONED),
+        (_OFFLINE, PageState.FAKE_OFFLINE),
+        (_BUDDY, PageState.FREE),
+        (_SLAB, PageState.UNMOVABLE),
+        (_LRU | _ANON | _HUGE, PageState.MOVABLE),
     ):
         if flags & mask:
             return state
-    return State.MEMMAP if is_memmap(flags) else State.UNMOVABLE
+    return PageState.MEMMAP if is_memmap(flags) else PageState.UNMOVABLE
 
 
-def _flagged(seen: Observation, online: PfnSet) -> dict[State, PfnSet]:
+def _flagged(seen: Observation, online: PfnSet) -> dict[PageState, PfnSet]:
     """Return the online page frames by state."""
     if seen.kpageflags is None:
-        return {State.ONLINE: online}
+        return {PageState.ONLINE: online}
     by_flags: dict[int, list[PageRun]] = {}
     for run in seen.kpageflags:
         by_flags.setdefault(run.flags, []).append(run)
-    made: dict[State, PfnSet] = {state: PfnSet() for state in State}
+    made: dict[PageState, PfnSet] = {state: PfnSet() for state in PageState}
     ram = _ram(seen)
     for flags, runs in by_flags.items():
         pages = PfnSet(PfnRange(start, start + nr) for start, nr, _ in runs) & online
         if not flags and ram is not None:  # some releases have no flag for what is no page
-            made[State.HOLE] |= pages - ram
+            made[PageState.HOLE] |= pages - ram
             pages = pages & ram
         state = _state_of(flags)
-        if state is State.MEMMAP and seen.balloon is not None:
-            state = State.UNMOVABLE  # in a Xen domain the flag marks page tables
+        if state is PageState.MEMMAP and seen.balloon is not None:
+            state = PageState.UNMOVABLE  # in a Xen domain the flag marks page tables
         made[state] |= pages
-    made[State.ONLINE] = online - PfnSet.of(*made.values())
+    made[PageState.ONLINE] = online - PfnSet.of(*made.values())
     return made
 
 

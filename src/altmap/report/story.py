@@ -6,11 +6,20 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from altmap.errors import InputError
-from altmap.pfn import Pages, PfnRange, PfnSet, PfnStride, format_size
+from altmap.pfn import Pages, PfnRange, PfnSet, PfnStride
 from altmap.report.account import Level, account_step, bought_bytes
 from altmap.trace import HOST_TO_GUEST, UNBACKED, Event, Fault, StepRecord, Trace
+from altmap.units import format_size
 
-__all__ = ("Line", "Verdict", "by_scenario", "conversation", "ledger", "telling_step", "verdict")
+__all__ = (
+    "Conclusion",
+    "StoryLine",
+    "by_scenario",
+    "conversation",
+    "ledger",
+    "telling_step",
+    "verdict",
+)
 
 #: Events told of one step; the rest is counted.
 _MOST_EVENTS = 200
@@ -20,7 +29,7 @@ _MOST_LISTED = 8
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class Conclusion:
     """How a trace stands after a step.
 
     Attributes
@@ -36,7 +45,7 @@ class Verdict:
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class StoryLine:
     """One thing said or done in a step.
 
     Attributes
@@ -75,7 +84,7 @@ def telling_step(traces: Sequence[Trace]) -> int:
     return min(faults) if faults else len(traces[0].steps) - 1
 
 
-def verdict(trace: Trace, index: int) -> Verdict:
+def verdict(trace: Trace, index: int) -> Conclusion:
     """Return how a trace stands after a step."""
     for number, step in enumerate(trace.steps[: index + 1]):
         if step.faults:
@@ -84,15 +93,15 @@ def verdict(trace: Trace, index: int) -> Verdict:
     if step.outcome.status == "refused":
         outcome = step.outcome
         said = f"{outcome.errno} by {outcome.function or 'the kernel'}: {outcome.why}"
-        return Verdict("refused", f"step {index} is refused", f"{step.name}: {said}")
+        return Conclusion("refused", f"step {index} is refused", f"{step.name}: {said}")
     if not index:
-        return Verdict("ok", "as it was found", _found(trace))
-    return Verdict("ok", "the kernel lives", _gains(trace, index))
+        return Conclusion("ok", "as it was found", _found(trace))
+    return Conclusion("ok", "the kernel lives", _gains(trace, index))
 
 
-def _fault_verdict(number: int, step: StepRecord) -> Verdict:
+def _fault_verdict(number: int, step: StepRecord) -> Conclusion:
     fault = step.faults[0]
-    return Verdict("fault", "the kernel is dead", f"step {number}, {step.name}: {_said(fault)}")
+    return Conclusion("fault", "the kernel is dead", f"step {number}, {step.name}: {_said(fault)}")
 
 
 def _said(fault: Fault) -> str:
@@ -134,21 +143,21 @@ def ledger(trace: Trace, index: int) -> list[Level]:
     return levels
 
 
-def conversation(step: StepRecord) -> list[Line]:
+def conversation(step: StepRecord) -> list[StoryLine]:
     """Return what was asked, said and done in a step, in order."""
     lines = []
     if step.action:
-        lines.append(Line("host", _asked(step.action)))
+        lines.append(StoryLine("host", _asked(step.action)))
     lines.extend(_line(event) for event in step.events[:_MOST_EVENTS])
     if len(step.events) > _MOST_EVENTS:
-        lines.append(Line("kernel", f"… {len(step.events) - _MOST_EVENTS} more events …"))
+        lines.append(StoryLine("kernel", f"… {len(step.events) - _MOST_EVENTS} more events …"))
     lines.extend(
-        Line("fault", _said(fault), fault.function, _first_runs(fault.pfns))
+        StoryLine("fault", _said(fault), fault.function, _first_runs(fault.pfns))
         for fault in step.faults
     )
     if step.outcome.status == "refused":
         lines.append(
-            Line(
+            StoryLine(
                 "refusal",
                 f"refused with {step.outcome.errno}: {step.outcome.why}",
                 step.outcome.function or "",
@@ -157,12 +166,12 @@ def conversation(step: StepRecord) -> list[Line]:
     return lines
 
 
-def _line(event: Event) -> Line:
+def _line(event: Event) -> StoryLine:
     lane = "driver" if event.kind == "driver" else "kernel"
     if event.text.startswith(HOST_TO_GUEST):
         lane = "host"
     runs = [] if event.pfns is None else _first_runs(event.pfns)
-    return Line(lane, event.text, event.function or "", runs, event.message)
+    return StoryLine(lane, event.text, event.function or "", runs, event.message)
 
 
 def _first_runs(pages: Pages) -> list[PfnRange]:

@@ -8,24 +8,24 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from altmap.pfn import format_size
 from altmap.report import story
-from altmap.report.page import Group
-from altmap.report.states import STATES, State
+from altmap.report.page import TraceGroup
+from altmap.report.states import STATES, PageState
 from altmap.report.text import printable, side_by_side
 from altmap.report.tiles import TileMap
+from altmap.units import format_size
 
 __all__ = ("plain_table", "report_text")
 
 _MIB = 1 << 20
 
 
-def report_text(groups: Sequence[Group], width: int = 80) -> str:
+def report_text(groups: Sequence[TraceGroup], width: int = 80) -> str:
     """Return each group's steps side by side, its pages by state, and its ledger.
 
     Parameters
     ----------
-    groups : sequence of Group
+    groups : sequence of TraceGroup
     width : int
         Columns.
     """
@@ -50,7 +50,7 @@ def plain_table(table: Table, width: int) -> str:
     return "".join(f"{line.rstrip()}\n" for line in capture.get().splitlines())
 
 
-def _table(group: Group, title: str, first: str) -> Table:
+def _table(group: TraceGroup, title: str, first: str) -> Table:
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, title_style="")
     table.add_column(first)
     for trace in group.traces:
@@ -59,11 +59,11 @@ def _table(group: Group, title: str, first: str) -> Table:
     return table
 
 
-def _states(group: Group, tiles: TileMap, step: int) -> Table:
+def _states(group: TraceGroup, tiles: TileMap, step: int) -> Table:
     name = printable(group.traces[0].steps[step].name)
     table = _table(group, f"Pages in memory blocks after step {step}, {name}", "state")
     counts = [_counts(tiles, number, step) for number in range(len(group.traces))]
-    for state in State:
+    for state in PageState:
         pages = [each.get(state, 0) for each in counts]
         if any(pages):
             size = group.page_size_bytes
@@ -72,8 +72,8 @@ def _states(group: Group, tiles: TileMap, step: int) -> Table:
     return table
 
 
-def _counts(tiles: TileMap, number: int, step: int) -> dict[State, int]:
-    made: dict[State, int] = {}
+def _counts(tiles: TileMap, number: int, step: int) -> dict[PageState, int]:
+    made: dict[PageState, int] = {}
     for row, (pattern, _) in zip(tiles.rows, tiles.cells[number][step], strict=True):
         for nr, tile in tiles.patterns[pattern]:
             for state, pages in tiles.tiles[tile].pages:
@@ -81,7 +81,7 @@ def _counts(tiles: TileMap, number: int, step: int) -> dict[State, int]:
     return made
 
 
-def _ledger(group: Group, step: int) -> Table:
+def _ledger(group: TraceGroup, step: int) -> Table:
     table = _table(group, "Where the memory went, MiB (since the start)", "level")
     columns = []
     for trace in group.traces:

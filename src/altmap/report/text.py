@@ -7,9 +7,10 @@ from collections.abc import Iterator, Sequence
 from itertools import zip_longest
 
 from altmap.compare import Comparison, FileVerdict, Verdict
-from altmap.pfn import Pages, PfnRange, PfnSet, PfnStride, format_size
+from altmap.pfn import Pages, PfnRange, PfnSet, PfnStride
 from altmap.report.account import Level, bought_bytes
 from altmap.trace import HOST_TO_GUEST, Event, Outcome, StepRecord, Trace
+from altmap.units import format_size
 
 __all__ = ("account_text", "comparison_text", "pages_text", "printable", "side_by_side")
 

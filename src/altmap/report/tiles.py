@@ -16,9 +16,9 @@ import numpy as np
 import numpy.typing as npt
 
 from altmap.pfn import PfnSet
-from altmap.report.states import BlockFacts, Look, State
+from altmap.report.states import BlockFacts, PageState, PageView
 
-__all__ = ("COLUMNS", "Facts", "Row", "Tile", "TileMap", "tile_map")
+__all__ = ("COLUMNS", "Facts", "Tile", "TileMap", "TileRow", "tile_map")
 
 #: Tiles in a row. On x86_64 a block of 128 MiB has 64 pageblocks.
 COLUMNS = 64
@@ -32,7 +32,7 @@ Ints = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class TileRow:
     """Memory blocks that one row shows.
 
     Attributes
@@ -52,16 +52,16 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Tile:
-    """What one tile holds: pages by state, in the order of :class:`State`, and the unbacked."""
+    """What one tile holds: pages by state, in the order of :class:`PageState`, and the unbacked."""
 
-    pages: tuple[tuple[State, int], ...]
+    pages: tuple[tuple[PageState, int], ...]
     nr_unbacked: int
 
     @property
-    def shown(self) -> State:
+    def shown(self) -> PageState:
         """The state that the tile must show: the gravest, else the one of most pages."""
         gravest = self.pages[-1][0]
-        if gravest >= State.UNBACKED:
+        if gravest >= PageState.UNBACKED:
             return gravest
         return max(self.pages, key=lambda item: (item[1], item[0]))[0]
 
@@ -83,7 +83,7 @@ class TileMap:
     Attributes
     ----------
     block_nr_pages, tile_nr_pages : int
-    rows : list of Row
+    rows : list of TileRow
     tiles : list of Tile
         Every different tile.
     patterns : list of tuple
@@ -95,7 +95,7 @@ class TileMap:
 
     block_nr_pages: int
     tile_nr_pages: int
-    rows: list[Row]
+    rows: list[TileRow]
     tiles: list[Tile] = field(default_factory=list)
     patterns: list[tuple[tuple[int, int], ...]] = field(default_factory=list)
     facts: list[Facts] = field(default_factory=list)
@@ -103,13 +103,13 @@ class TileMap:
 
 
 def tile_map(
-    traces: Sequence[Sequence[Look]], block_nr_pages: int, only: range | None = None
+    traces: Sequence[Sequence[PageView]], block_nr_pages: int, only: range | None = None
 ) -> TileMap:
     """Return the maps of several traces' looks.
 
     Parameters
     ----------
-    traces : sequence of sequences of Look
+    traces : sequence of sequences of PageView
         Traces of one machine.
     block_nr_pages : int
     only : range, optional
@@ -125,7 +125,7 @@ def tile_map(
     while len(rows) > MOST_ROWS or len(rows) * len(looks) * COLUMNS > _MOST_TILES * 16:
         nr_blocks *= 2
         firsts = sorted({id_ - id_ % nr_blocks for id_ in ids})
-        rows = [Row(first, nr_blocks, 1) for first in firsts]
+        rows = [TileRow(first, nr_blocks, 1) for first in firsts]
         if len(rows) == 1:
             break
     made = TileMap(block_nr_pages, max(1, block_nr_pages * nr_blocks // COLUMNS), rows)
@@ -167,15 +167,15 @@ class _Runs:
 class _Numbered:
     """A look's sets as runs."""
 
-    states: dict[State, _Runs]
+    states: dict[PageState, _Runs]
     unbacked: _Runs
 
     @classmethod
-    def of(cls, look: Look) -> _Numbered:
-        states: dict[State, _Runs] = {
+    def of(cls, look: PageView) -> _Numbered:
+        states: dict[PageState, _Runs] = {
             state: _Runs.of(look.pages[state])
-            for state in State
-            if state is not State.HOLE and look.pages[state]
+            for state in PageState
+            if state is not PageState.HOLE and look.pages[state]
         }
         return cls(states, _Runs.of(look.unbacked))
 
@@ -184,8 +184,8 @@ class _Numbered:
 
 
 def _alike(
-    ids: list[int], looks: Sequence[Look], numbered: Sequence[_Numbered], block_nr_pages: int
-) -> list[Row]:
+    ids: list[int], looks: Sequence[PageView], numbered: Sequence[_Numbered], block_nr_pages: int
+) -> list[TileRow]:
     """Return a row for each stretch of neighbouring blocks that always look the same."""
     signatures = np.array(
         [_signatures(ids, *pair, block_nr_pages) for pair in zip(looks, numbered, strict=True)]
@@ -193,10 +193,14 @@ def _alike(
     array = np.array(ids, np.int64)
     breaks = (np.diff(signatures, axis=1) != 0).any(axis=0) | (np.diff(array) != 1)
     starts = np.concatenate(([0], np.flatnonzero(breaks) + 1, [len(ids)]))
-    return [Row(ids[start], 1, int(end - start)) for start, end in pairwise(starts) if end > start]
+    return [
+        TileRow(ids[start], 1, int(end - start)) for start, end in pairwise(starts) if end > start
+    ]
 
 
-def _signatures(ids: list[int], look: Look, numbered: _Numbered, block_nr_pages: int) -> list[int]:
+def _signatures(
+    ids: list[int], look: PageView, numbered: _Numbered, block_nr_pages: int
+) -> list[int]:
     """Return a number for each block; equal numbers mean equal facts and equal pages."""
     layouts = _layouts(numbered, block_nr_pages)
     known: dict[tuple[BlockFacts | None, tuple[int, ...]], int] = {}
@@ -240,7 +244,7 @@ class _Maker:
     _patterns: dict[tuple[tuple[int, int], ...], int] = field(default_factory=dict)
     _facts: dict[Facts, int] = field(default_factory=dict)
 
-    def look(self, look: Look, numbered: _Numbered) -> list[tuple[int, int]]:
+    def look(self, look: PageView, numbered: _Numbered) -> list[tuple[int, int]]:
         """Return the index of the pattern and of the facts of each row."""
         edges = self._edges()
         counts = {
@@ -260,13 +264,13 @@ class _Maker:
         steps = np.arange(COLUMNS + 1, dtype=np.int64) * span // COLUMNS
         return firsts[:, None] * self.made.block_nr_pages + steps[None, :]
 
-    def _pattern(self, counts: dict[State, list[int]], unbacked: list[int], at: int) -> int:
+    def _pattern(self, counts: dict[PageState, list[int]], unbacked: list[int], at: int) -> int:
         runs: list[tuple[int, int]] = []
         for column in range(at, at + COLUMNS):
             pages = [(state, nr[column]) for state, nr in counts.items() if nr[column]]
             rest = self.made.tile_nr_pages - sum(nr for _, nr in pages)
             if rest:
-                pages.insert(0, (State.HOLE, rest))
+                pages.insert(0, (PageState.HOLE, rest))
             tile = Tile(tuple(pages), unbacked[column])
             number = self._number(self._tiles, self.made.tiles, tile)
             if runs and runs[-1][1] == number:
@@ -283,7 +287,7 @@ class _Maker:
         return known[item]
 
 
-def _facts(look: Look, row: Row) -> Facts:
+def _facts(look: PageView, row: TileRow) -> Facts:
     blocks = [
         look.blocks[id_]
         for id_ in range(row.first, row.first + row.nr_blocks)

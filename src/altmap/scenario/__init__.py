@@ -18,7 +18,7 @@ from typing import Any, Literal
 import msgspec
 
 from altmap.errors import InputError
-from altmap.pfn import parse_address, parse_size
+from altmap.units import parse_address, parse_size
 
 __all__ = (
     "XEN_HOST_BYTES",

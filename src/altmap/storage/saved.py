@@ -73,7 +73,7 @@ class _Fault(msgspec.Struct):
     what: str = UNBACKED
 
 
-class _Step(msgspec.Struct):
+class _SavedStep(msgspec.Struct):
     folder: str
     name: str
     action: dict[str, Any]
@@ -90,7 +90,7 @@ class _Trace(msgspec.Struct):
     policy: str
     machine: dict[str, Any]
     notes: list[str]
-    steps: list[_Step]
+    steps: list[_SavedStep]
     scenario_sha256: str = ""
     description: str = ""
 
@@ -162,7 +162,7 @@ def _trace(read: _Trace, folder: Path) -> Trace:
     )
 
 
-def _step(read: _Step, folder: Path) -> StepRecord:
+def _step(read: _SavedStep, folder: Path) -> StepRecord:
     where = folder / read.folder
     if where.parent != folder:
         raise InputError(f"{folder / _NAME}: folder {read.folder!r}: need a name in its folder")

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from altmap.pfn import format_size
 from altmap.sweep.summary import Summary
+from altmap.units import format_size
 
 __all__ = ("chart_svgs", "varying", "word")
 

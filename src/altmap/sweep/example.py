@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from typing import TypeVar
 
-from altmap.sweep.fleet import Resize
+from altmap.sweep.fleet import FleetRequest
 
 __all__ = ("example_fleet",)
 
@@ -22,7 +22,7 @@ _MOST_PARTS, _PARTS = 4, 2
 _SECONDS_BETWEEN = 6 * 3600
 
 
-def example_fleet(nr_machines: int, seed: int) -> Iterator[Resize]:
+def example_fleet(nr_machines: int, seed: int) -> Iterator[FleetRequest]:
     """Yield the requests of a made-up fleet in a day, machine by machine.
 
     Each choice depends on the seed, the machine's number and what is chosen, and on nothing else.
@@ -32,7 +32,7 @@ def example_fleet(nr_machines: int, seed: int) -> Iterator[Resize]:
         yield from _machine(_Dice(f"{seed}:{number}"), f"vm{number:06d}")
 
 
-def _machine(dice: _Dice, name: str) -> Iterator[Resize]:
+def _machine(dice: _Dice, name: str) -> Iterator[FleetRequest]:
     boot_mib = 1024 * dice.weighted("flavour", _FLAVOURS)
     driver = dice.weighted("driver", _DRIVERS)
     seconds, parts = 0, 0
@@ -40,7 +40,7 @@ def _machine(dice: _Dice, name: str) -> Iterator[Resize]:
         seconds += 600 + dice.below(f"time {request}", _SECONDS_BETWEEN)
         others = [nr for nr in range(_MOST_PARTS + 1) if nr != parts]
         parts = others[dice.below(f"size {request}", len(others))]
-        yield Resize(
+        yield FleetRequest(
             time=str(seconds),
             machine=name,
             driver=driver,

@@ -18,14 +18,14 @@ import msgspec
 from altmap.errors import InputError
 from altmap.model.arch import arch_named
 from altmap.model.releases import release_for
-from altmap.pfn import format_size, parse_size
 from altmap.scenario import read_toml
 from altmap.sweep.requests import DRIVERS
+from altmap.units import format_size, parse_size
 
-__all__ = ("Member", "Resize", "csv_text", "members", "read_trace")
+__all__ = ("FleetRequest", "Member", "csv_text", "members", "read_trace")
 
 
-class Resize(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, omit_defaults=True):
+class FleetRequest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, omit_defaults=True):
     """One request: a line of a trace.
 
     Attributes
@@ -74,7 +74,7 @@ class Member(msgspec.Struct, frozen=True, kw_only=True):
     times: tuple[str, ...]
 
 
-def read_trace(path: Path) -> list[Resize]:
+def read_trace(path: Path) -> list[FleetRequest]:
     """Read a trace: CSV with a heading, Parquet, or TOML with tables ``[[requests]]``.
 
     Raises
@@ -92,11 +92,11 @@ def read_trace(path: Path) -> list[Resize]:
         raise InputError(f"trace {path}: {error}") from error
 
 
-def _lines(path: Path, lines: Iterable[dict[str, Any]]) -> Iterator[Resize]:
+def _lines(path: Path, lines: Iterable[dict[str, Any]]) -> Iterator[FleetRequest]:
     for number, line in enumerate(lines, start=1):
         given = {key: _text(value) for key, value in line.items() if value not in (None, "")}
         try:
-            made = msgspec.convert(given, Resize)
+            made = msgspec.convert(given, FleetRequest)
             _check(made)
         except (msgspec.ValidationError, InputError) as error:
             raise InputError(f"trace {path}, request {number}: {error}") from error
@@ -107,7 +107,7 @@ def _text(value: object) -> str:
     return value.isoformat() if isinstance(value, datetime.datetime) else str(value)
 
 
-def _check(line: Resize) -> None:
+def _check(line: FleetRequest) -> None:
     if line.driver not in DRIVERS:
         raise InputError(f"driver {line.driver!r}: need one of {', '.join(DRIVERS)}")
     for text in filter(None, (line.memory, line.requested, line.block_size)):
@@ -170,7 +170,7 @@ def _toml(path: Path) -> Iterator[dict[str, Any]]:
 _READERS = {".csv": _csv, ".parquet": _parquet, ".toml": _toml}
 
 
-def members(lines: Iterable[Resize]) -> list[Member]:
+def members(lines: Iterable[FleetRequest]) -> list[Member]:
     """Return the machines of a trace, alike ones beside each other.
 
     Raises
@@ -178,7 +178,7 @@ def members(lines: Iterable[Resize]) -> list[Member]:
     InputError
         If a machine changes what it is, or its times are of two kinds.
     """
-    by_name: dict[str, list[Resize]] = {}
+    by_name: dict[str, list[FleetRequest]] = {}
     for line in lines:
         by_name.setdefault(line.machine, []).append(line)
     made = [_member(name, mine) for name, mine in by_name.items()]
@@ -186,7 +186,7 @@ def members(lines: Iterable[Resize]) -> list[Member]:
                                           each.requested_bytes, each.name))  # fmt: skip
 
 
-def _member(name: str, lines: list[Resize]) -> Member:
+def _member(name: str, lines: list[FleetRequest]) -> Member:
     whens = [_when(line.time) for line in lines]
     if len({kind for kind, _ in whens}) > 1:
         raise InputError(f"machine {name!r}: times are numbers here and dates there")

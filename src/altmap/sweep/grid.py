@@ -19,22 +19,22 @@ from altmap.model.arch import ARCHES, arch_named
 from altmap.model.kernel.accounting import policy_named
 from altmap.model.policies import load_policy
 from altmap.model.releases import release_for
-from altmap.pfn import parse_size
 from altmap.scenario import Machine, build_scenario, decode_value, read_toml
 from altmap.sweep.example import example_fleet
-from altmap.sweep.fleet import Member, Resize, members, read_trace
+from altmap.sweep.fleet import FleetRequest, Member, members, read_trace
 from altmap.sweep.requests import BACKINGS, DRIVERS, Requests, boot_bytes, fulfil
+from altmap.units import parse_size
 
 __all__ = ("Dimension", "Grid", "Point", "Slice", "load_grid")
 
 _MOST_MEMBERS = 1_000_000
 
 
-class _Strict(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+class _GridTable(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     pass
 
 
-class _Asked(_Strict, kw_only=True):
+class _Asked(_GridTable, kw_only=True):
     """``[requests]``: each key one value, or a list of values."""
 
     driver: str | list[str] = "dimm"
@@ -44,7 +44,7 @@ class _Asked(_Strict, kw_only=True):
     node: int | list[int] = []
 
 
-class _Fleet(_Strict, kw_only=True):
+class _Fleet(_GridTable, kw_only=True):
     """``[fleet]``: a trace, or the example fleet of so many machines."""
 
     trace: str = ""
@@ -52,7 +52,7 @@ class _Fleet(_Strict, kw_only=True):
     seed: int = 1
 
 
-class _File(_Strict, kw_only=True):
+class _GridFile(_GridTable, kw_only=True):
     name: str = ""
     description: str = ""
     machine: dict[str, Any] = {}
@@ -282,7 +282,7 @@ def load_grid(path: Path, *, seed: int | None = None, policies: Sequence[str] = 
         Naming the file, the place in it, and the rule.
     """
     try:
-        file = msgspec.convert(read_toml(path), _File)
+        file = msgspec.convert(read_toml(path), _GridFile)
         if policies:
             file.machine["policy"] = [load_policy(name).name for name in policies]
         modules = tuple(name for name in policies if ":" in name)
@@ -293,7 +293,7 @@ def load_grid(path: Path, *, seed: int | None = None, policies: Sequence[str] = 
         raise InputError(f"grid {path}: {error}") from error
 
 
-def _grid(file: _File, path: Path, seed: int | None) -> Grid:
+def _grid(file: _GridFile, path: Path, seed: int | None) -> Grid:
     machine, dimensions = _machine(file.machine)
     if file.requests is not None and file.fleet is not None:
         if file.requests.driver != "dimm":
@@ -388,11 +388,11 @@ def _bytes(text: str) -> int:
     return -parse_size(text[1:]) if text.startswith("-") else parse_size(text.removeprefix("+"))
 
 
-def _trace(fleet: _Fleet, path: Path, seed: int | None) -> Sequence[Resize]:
+def _trace(fleet: _Fleet, path: Path, seed: int | None) -> Sequence[FleetRequest]:
     if bool(fleet.trace) == bool(fleet.machines):
         raise InputError("fleet: need either a trace or a number of machines")
     if fleet.trace:
-        lines: Sequence[Resize] = read_trace(path.parent / fleet.trace)
+        lines: Sequence[FleetRequest] = read_trace(path.parent / fleet.trace)
         if not lines:
             raise InputError(f"trace {fleet.trace}: has no requests")
         return lines

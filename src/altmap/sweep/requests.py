@@ -10,8 +10,8 @@ from altmap.errors import InputError
 from altmap.model.arch import arch_named
 from altmap.model.platform.qemu import boot_ram, dimm_space, platforms_of
 from altmap.model.releases import release_for
-from altmap.pfn import format_size, parse_size
 from altmap.scenario import DEFAULT_RELEASE, XEN_HOST_BYTES
+from altmap.units import format_size, parse_size
 
 __all__ = ("BACKINGS", "DRIVERS", "Requests", "Step", "boot_bytes", "fulfil")
 

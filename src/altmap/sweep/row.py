@@ -16,19 +16,28 @@ from altmap.model.kernel.pool import aligned_chunks
 from altmap.model.kernel.state import Kernel
 from altmap.model.kernel.zone import MOVABLE, Zone
 from altmap.model.machine import ModelMachine
-from altmap.pfn import PfnSet, format_size
+from altmap.pfn import PfnSet
 from altmap.scenario import Plug, Scenario
 from altmap.sweep.grid import Point
 from altmap.sweep.requests import boot_bytes
 from altmap.trace import StepRecord
+from altmap.units import format_size
 
-__all__ = ("COLUMNS", "Look", "Row", "columns_of", "lost_row", "row_of_error", "row_of_run")
+__all__ = (
+    "COLUMNS",
+    "MachineNumbers",
+    "SweepRow",
+    "columns_of",
+    "lost_row",
+    "row_of_error",
+    "row_of_run",
+)
 
 #: How a scenario ended.
 Result = Literal["ok", "refused", "fault", "invalid", "crashed", "lost"]
 
 
-class Row(msgspec.Struct, kw_only=True):
+class SweepRow(msgspec.Struct, kw_only=True):
     """A scenario's parameters, outcome and memory.
 
     What cannot be known is null: of a kernel that is dead nothing is left to be counted, and what
@@ -214,7 +223,7 @@ def _kind(hint: Any) -> type:
 
 
 #: Every column: its name and what it holds.
-COLUMNS: dict[str, type] = {name: _kind(hint) for name, hint in get_type_hints(Row).items()}
+COLUMNS: dict[str, type] = {name: _kind(hint) for name, hint in get_type_hints(SweepRow).items()}
 #: Keys of a machine that are columns by their own name, and those that are columns by another.
 _LABELS = (
     *("arch", "release", "policy"),
@@ -224,7 +233,7 @@ _OTHER_LABELS = ("memory", "nodes", "block_size")
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class MachineNumbers:
     """Numbers of a machine at one moment, in pages.
 
     Attributes
@@ -240,7 +249,7 @@ class Look:
     gigantic: int
 
     @classmethod
-    def of(cls, kernel: Kernel) -> Look:
+    def of(cls, kernel: Kernel) -> MachineNumbers:
         """Look at a machine's kernel."""
         gigantic = len(_gigantic(kernel, _available(kernel))) // _gigantic_nr_pages(kernel)
         return cls(kernel.total_ram_nr_pages(), kernel.free_nr_pages(), gigantic)
@@ -274,14 +283,14 @@ def _kernel_zones(kernel: Kernel) -> list[Zone]:
 # --- rows ------------------------------------------------------------------------------------
 
 
-def columns_of(machine: ModelMachine, start: Look) -> dict[str, Any]:
+def columns_of(machine: ModelMachine, start: MachineNumbers) -> dict[str, Any]:
     """Return the columns that the machine alone decides, whoever asked for its steps.
 
     Parameters
     ----------
     machine : ModelMachine
         After the last step.
-    start : Look
+    start : MachineNumbers
         Before the first one.
     """
     kernel = machine.kernel
@@ -299,7 +308,7 @@ def columns_of(machine: ModelMachine, start: Look) -> dict[str, Any]:
 
 def row_of_run(
     point: Point, scenario: Scenario, records: Sequence[StepRecord], columns: dict[str, Any]
-) -> Row:
+) -> SweepRow:
     """Return the row of a scenario that was run.
 
     Parameters
@@ -312,7 +321,7 @@ def row_of_run(
         :func:`columns_of` says.
     """
     statuses = [record.outcome.status for record in records]
-    row = Row(
+    row = SweepRow(
         **_labels(point) | columns,
         steps=len(records),
         steps_refused=statuses.count("refused"),
@@ -327,9 +336,9 @@ def row_of_run(
     return row
 
 
-def row_of_error(point: Point, error: Exception, *, invalid: bool) -> Row:
+def row_of_error(point: Point, error: Exception, *, invalid: bool) -> SweepRow:
     """Return the row of what is no scenario, or of one on which the model itself fails."""
-    row = Row(**_labels(point), result="invalid" if invalid else "crashed", why=str(error))
+    row = SweepRow(**_labels(point), result="invalid" if invalid else "crashed", why=str(error))
     if not invalid:
         row.why = f"{type(error).__name__}: {error}"
         frames = traceback.extract_tb(error.__traceback__)
@@ -337,9 +346,9 @@ def row_of_error(point: Point, error: Exception, *, invalid: bool) -> Row:
     return row
 
 
-def lost_row(point: Point, why: str) -> Row:
+def lost_row(point: Point, why: str) -> SweepRow:
     """Return the row of a scenario on which every worker died."""
-    return Row(**_labels(point), result="lost", why=why)
+    return SweepRow(**_labels(point), result="lost", why=why)
 
 
 def _labels(point: Point) -> dict[str, Any]:
@@ -410,7 +419,7 @@ def _described(kernel: Kernel) -> dict[str, Any]:
     }
 
 
-def _blame(row: Row, point: Point, at: int, record: StepRecord) -> None:
+def _blame(row: SweepRow, point: Point, at: int, record: StepRecord) -> None:
     """Fill in the first step that failed."""
     outcome = record.outcome
     if row.result == "ok":
@@ -427,9 +436,9 @@ def _blame(row: Row, point: Point, at: int, record: StepRecord) -> None:
         left -= nr_steps
 
 
-def _measured(kernel: Kernel, start: Look) -> dict[str, Any]:
+def _measured(kernel: Kernel, start: MachineNumbers) -> dict[str, Any]:
     """Return the memory of a machine that lives."""
-    now, page = Look.of(kernel), kernel.arch.page_size_bytes
+    now, page = MachineNumbers.of(kernel), kernel.arch.page_size_bytes
     added = PfnSet(add.pfns for add in kernel.additions)
     online = added & kernel.pages_of(kernel.online_blocks)
     hosts = sum(len(add.host_pages) for add in kernel.additions if add.memmap.host is not None)

@@ -58,11 +58,11 @@ def run(
         If rows cannot be kept, or nobody is left to do the work.
     """
     slices = (grid.slice(start, stop) for start, stop in list(store.missing(end, chunk)))
-    _Run(store, pool, slices, advance, work).finish()
+    _SweepRun(store, pool, slices, advance, work).finish()
 
 
 @dataclass(slots=True)
-class _Run:
+class _SweepRun:
     store: Store
     pool: Pool
     slices: Iterator[Slice]

@@ -20,7 +20,7 @@ import msgspec
 from altmap import __version__
 from altmap.errors import InputError
 from altmap.sweep.grid import Grid
-from altmap.sweep.row import COLUMNS, Row
+from altmap.sweep.row import COLUMNS, SweepRow
 
 if TYPE_CHECKING:
     import polars as pl
@@ -59,7 +59,7 @@ def require_polars() -> None:
         ) from error
 
 
-def parquet(rows: Sequence[Row]) -> bytes:
+def parquet(rows: Sequence[SweepRow]) -> bytes:
     """Return rows as a Parquet file; every file has the same columns and types."""
     import polars as pl
 

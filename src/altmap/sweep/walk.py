@@ -23,7 +23,7 @@ from altmap.errors import InputError
 from altmap.model.machine import ModelMachine
 from altmap.scenario import Scenario, build_scenario, step_name
 from altmap.sweep.grid import Point
-from altmap.sweep.row import Look, Row, columns_of, row_of_error, row_of_run
+from altmap.sweep.row import MachineNumbers, SweepRow, columns_of, row_of_error, row_of_run
 from altmap.trace import StepRecord
 
 __all__ = ("rows_of",)
@@ -32,13 +32,13 @@ _DIGEST_LETTERS = 32
 
 
 @dataclass(slots=True)
-class _Run:
+class _ScenarioRun:
     """A scenario under way.
 
     Attributes
     ----------
     machine : ModelMachine
-    start : Look
+    start : MachineNumbers
     records : list of StepRecord
         Of the steps so far.
     end : dict of str to object
@@ -46,15 +46,15 @@ class _Run:
     """
 
     machine: ModelMachine
-    start: Look
+    start: MachineNumbers
     records: list[StepRecord] = field(default_factory=list)
     end: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def boot(cls, scenario: Scenario) -> _Run:
+    def boot(cls, scenario: Scenario) -> _ScenarioRun:
         machine = ModelMachine.start(scenario.machine, pages=False)
         machine.kernel.tells = False  # no row tells what happened on the way
-        return cls(machine, Look.of(machine.kernel))
+        return cls(machine, MachineNumbers.of(machine.kernel))
 
     def perform(self, scenario: Scenario, depth: int) -> None:
         """Go on until so many steps are done."""
@@ -84,9 +84,9 @@ class _Task:
     path: tuple[bytes, ...]
 
 
-def rows_of(points: Sequence[Point]) -> list[Row]:
+def rows_of(points: Sequence[Point]) -> list[SweepRow]:
     """Return the row of each point, in their order."""
-    rows: list[Row] = []
+    rows: list[SweepRow] = []
     tasks: list[_Task] = []
     for point in points:
         try:
@@ -107,11 +107,11 @@ def _task(point: Point) -> _Task:
     return _Task(point, scenario, tuple(msgspec.json.encode(part, enc_hook=int) for part in parts))
 
 
-def _visit(tasks: Sequence[_Task]) -> Iterator[Row]:
+def _visit(tasks: Sequence[_Task]) -> Iterator[SweepRow]:
     """Yield rows of tasks that are in the order of their paths."""
     put_away: list[tuple[int, bytes]] = []
     before: _Task | None = None
-    run: _Run | None = None
+    run: _ScenarioRun | None = None
     for task, following in pairwise((*tasks, None)):
         assert task is not None  # only the last one is
         started = time.process_time()
@@ -142,7 +142,7 @@ def _common(one: _Task | None, other: _Task | None) -> int:
     return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs)) - 1
 
 
-def _run(scenario: Scenario, ahead: int, put_away: list[tuple[int, bytes]]) -> _Run:
+def _run(scenario: Scenario, ahead: int, put_away: list[tuple[int, bytes]]) -> _ScenarioRun:
     """Run one scenario from where its like was put away; put it away where the next one turns off.
 
     Parameters
@@ -154,7 +154,7 @@ def _run(scenario: Scenario, ahead: int, put_away: list[tuple[int, bytes]]) -> _
         Steps done and the run, deepest last.
     """
     done, kept = put_away[-1] if put_away else (-1, b"")
-    run: _Run = pickle.loads(kept) if kept else _Run.boot(scenario)
+    run: _ScenarioRun = pickle.loads(kept) if kept else _ScenarioRun.boot(scenario)
     if done < ahead < len(scenario.steps):
         run.perform(scenario, ahead)
         put_away.append((ahead, pickle.dumps(run, pickle.HIGHEST_PROTOCOL)))

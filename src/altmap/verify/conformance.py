@@ -23,12 +23,12 @@ from altmap.scenario import DEFAULT_RELEASE, Plug, Scenario, load_scenario, read
 from altmap.trace.run import scenario_sha256
 from altmap.verify.both_sides import compare_with_trace
 
-__all__ = ("Case", "Row", "conform", "conformance_page", "read_cases")
+__all__ = ("ConformanceCase", "ConformanceRow", "conform", "conformance_page", "read_cases")
 
 EQUAL, TOLERATED, DIFFERENT, CANNOT = "equal", "equal within tolerance", "different", "cannot run"
 
 
-class Case(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+class ConformanceCase(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """Scenarios and the kernels that they run on.
 
     Attributes
@@ -55,11 +55,11 @@ class Case(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 
 
 class _Cases(msgspec.Struct, forbid_unknown_fields=True):
-    case: list[Case]
+    case: list[ConformanceCase]
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class ConformanceRow:
     """How one scenario compares on one kernel.
 
     Attributes
@@ -89,7 +89,7 @@ class Row:
     sha256: str = ""
 
 
-def read_cases(path: Path) -> list[Case]:
+def read_cases(path: Path) -> list[ConformanceCase]:
     """Read a file of cases.
 
     Raises
@@ -104,12 +104,12 @@ def read_cases(path: Path) -> list[Case]:
 
 
 def conform(
-    cases: Iterable[Case],
+    cases: Iterable[ConformanceCase],
     folder: Path,
     nr_guests: int,
     progress: Callable[[str], None],
     kept: Path | None = None,
-) -> list[Row]:
+) -> list[ConformanceRow]:
     """Run every case and return its rows, in the order of the cases.
 
     A running kernel allocates as it likes, so what differs is run once more, and has to differ
@@ -117,7 +117,7 @@ def conform(
 
     Parameters
     ----------
-    cases : iterable of Case
+    cases : iterable of ConformanceCase
     folder : Path
         Where the scenarios are.
     nr_guests : int
@@ -143,7 +143,7 @@ def conform(
 
     rows = _Kept(kept)
 
-    def run(job: tuple[Scenario, Sequence[str], Case]) -> Row:
+    def run(job: tuple[Scenario, Sequence[str], ConformanceCase]) -> ConformanceRow:
         row = rows.find(job[0], job[1])
         if row is None:
             row = _row(*job)
@@ -164,7 +164,7 @@ class _Kept:
     def __init__(self, path: Path | None) -> None:
         self._path = path
         self._lock = threading.Lock()
-        self._rows: dict[tuple[str, str], Row] = {}
+        self._rows: dict[tuple[str, str], ConformanceRow] = {}
         if path is None:
             return
         try:
@@ -178,19 +178,19 @@ class _Kept:
             raise InputError(f"rows {path}: {error.strerror}") from error
         for number, line in enumerate(whole.splitlines(), start=1):
             try:
-                row = msgspec.json.decode(line, type=Row)
+                row = msgspec.json.decode(line, type=ConformanceRow)
             except msgspec.DecodeError as error:
                 raise InputError(f"rows {path}, line {number}: {error}") from error
             self._rows[row.scenario, row.release] = row
 
-    def find(self, scenario: Scenario, settings: Sequence[str]) -> Row | None:
+    def find(self, scenario: Scenario, settings: Sequence[str]) -> ConformanceRow | None:
         """Return the row of a scenario that ran, and has not changed since."""
         row = self._rows.get((_name(scenario, settings), scenario.machine.release or ""))
         if row is None or row.verdict == CANNOT or row.sha256 != scenario_sha256(scenario):
             return None
         return row
 
-    def add(self, row: Row) -> None:
+    def add(self, row: ConformanceRow) -> None:
         """Write a row at the end of the file."""
         if self._path is None:
             return
@@ -202,12 +202,12 @@ def _name(scenario: Scenario, settings: Sequence[str]) -> str:
     return " ".join([scenario.name, *settings])
 
 
-def _row(scenario: Scenario, settings: Sequence[str], case: Case) -> Row:
+def _row(scenario: Scenario, settings: Sequence[str], case: ConformanceCase) -> ConformanceRow:
     machine = scenario.machine
     drivers: list[str] = sorted({step.driver for step in scenario.steps if isinstance(step, Plug)})
     if machine.platform == "xen":
         drivers.append("balloon")
-    row = Row(
+    row = ConformanceRow(
         _name(scenario, settings),
         machine.arch or "x86_64",
         machine.release or "",
@@ -237,7 +237,7 @@ def _line(error: AltmapError) -> str:
     return str(error).splitlines()[0]
 
 
-def _compared(row: Row, scenario: Scenario) -> Row:
+def _compared(row: ConformanceRow, scenario: Scenario) -> ConformanceRow:
     try:
         observed, _ = run_in_guest(scenario, lambda _: None)
     except LabError as error:
@@ -277,7 +277,7 @@ within a derived tolerance. [architecture.md](architecture.md) lists what is com
 """
 
 
-def conformance_page(rows: Sequence[Row], date: str) -> str:
+def conformance_page(rows: Sequence[ConformanceRow], date: str) -> str:
     """Return the table as a Markdown page."""
     counts = {word: sum(row.verdict == word for row in rows) for word in _WORDS}
     kernels = {

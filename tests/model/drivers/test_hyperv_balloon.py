@@ -5,7 +5,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from altmap.errors import InputError
-from altmap.model.drivers.hyperv import HypervBalloon, State, balloon_floor_nr_pages
+from altmap.model.drivers.hyperv import DriverState, HypervBalloon, balloon_floor_nr_pages
 from altmap.model.drivers.hyperv_host import HypervHost
 from altmap.model.drivers.hyperv_messages import (
     BalloonRequest,
@@ -100,7 +100,7 @@ def test_versions_are_asked_for_until_the_host_accepts(release, accepted, asked,
     ]
     assert [f"{m.major}.{m.minor}" for m in requests] == asked == [*asked[:-1], host.guest.version]
     assert requests[-1].is_last_attempt is last
-    assert host.guest.state is State.INITIALIZED
+    assert host.guest.state is DriverState.INITIALIZED
 
 
 def test_a_host_that_is_too_old_for_the_release_gets_no_driver():
@@ -109,7 +109,7 @@ def test_a_host_that_is_too_old_for_the_release_gets_no_driver():
     for _ in range(2):
         outcome = host.resize("balloon", 2 * GIB)
         assert (outcome.errno, outcome.function) == ("EPROTO", "balloon_probe")
-    assert host.guest.state is State.INIT_ERROR
+    assert host.guest.state is DriverState.INIT_ERROR
     # The probe takes its callback back, so memory of others is onlined as ever.
     assert model.kernel.online_callback is None
     assert list(host.guest.receive(encode(BalloonRequest(trans_id=1, num_pages=9)))) == []
@@ -333,25 +333,25 @@ def test_the_most_there_will_ever_be_is_kept():
 
 def test_states_follow_the_messages():
     balloon = HypervBalloon(start(balloon=None).kernel)
-    assert balloon.state is State.INITIALIZING
+    assert balloon.state is DriverState.INITIALIZING
     balloon.probe()
     for message in (
         VersionResponse(trans_id=1, is_accepted=True),
         CapabilitiesResponse(trans_id=2, is_accepted=True),
     ):
         list(balloon.receive(encode(message)))
-    assert balloon.state is State.INITIALIZED
+    assert balloon.state is DriverState.INITIALIZED
     seen = []
     request = encode(BalloonRequest(trans_id=3, num_pages=600 * 512))
     for raw in balloon.receive(request):
         seen.append((balloon.state, decode(raw)))
-    assert [state for state, _ in seen] == [State.BALLOON_UP, State.INITIALIZED]
+    assert [state for state, _ in seen] == [DriverState.BALLOON_UP, DriverState.INITIALIZED]
     ranges = seen[0][1].ranges
     list(balloon.receive(encode(UnballoonRequest(trans_id=4, more_pages=True, ranges=ranges))))
-    assert balloon.state is State.BALLOON_DOWN
+    assert balloon.state is DriverState.BALLOON_DOWN
     ranges = seen[1][1].ranges
     list(balloon.receive(encode(UnballoonRequest(trans_id=5, more_pages=False, ranges=ranges))))
-    assert balloon.state is State.INITIALIZED
+    assert balloon.state is DriverState.INITIALIZED
 
 
 def test_pages_that_were_not_given_are_not_taken_back():

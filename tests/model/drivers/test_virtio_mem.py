@@ -6,7 +6,7 @@ from altmap.errors import InputError
 from altmap.model.drivers.virtio_mem_bbm import BigBlockMode, BigBlockState
 from altmap.model.drivers.virtio_mem_sbm import BlockState, SubBlockMode
 from altmap.model.drivers.virtio_mem_wire import Request, RequestType
-from altmap.model.kernel.notifier import Veto
+from altmap.model.kernel.notifier import NotifierVeto
 from altmap.model.machine import ModelMachine
 from altmap.pfn import PfnRange, PfnSet
 from altmap.scenario import (
@@ -359,7 +359,7 @@ def test_a_block_that_could_not_be_removed_is_tried_again_since_6_6(release, lef
 
         def hear(self, notification):
             if notification.action == "MEM_GOING_OFFLINE" and self.says_no:
-                return Veto("EPERM", "another_notifier", "no")
+                return NotifierVeto("EPERM", "another_notifier", "no")
             return None
 
     other = Stubborn()

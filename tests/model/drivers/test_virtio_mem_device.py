@@ -8,11 +8,11 @@ from altmap.errors import InputError
 from altmap.model.drivers.virtio_mem_device import VirtioMemDevice, check_device
 from altmap.model.drivers.virtio_mem_wire import (
     Config,
+    PlugState,
     Request,
     RequestType,
     Response,
     ResponseType,
-    State,
 )
 from altmap.pfn import PfnRange, PfnSet
 
@@ -84,7 +84,7 @@ def test_states_of_blocks():
     host = Host()
     host.ask(PLUG, 0, 16)
     asked = [host.ask(STATE, 0, 16), host.ask(STATE, 32, 16), host.ask(STATE, 16, 16)]
-    assert [a.state for a in asked] == [State.PLUGGED, State.UNPLUGGED, State.MIXED]
+    assert [a.state for a in asked] == [PlugState.PLUGGED, PlugState.UNPLUGGED, PlugState.MIXED]
     assert host.ask(STATE, 600, 1).type is ResponseType.ERROR
 
 

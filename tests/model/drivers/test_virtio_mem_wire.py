@@ -11,11 +11,11 @@ from altmap.errors import InputError
 from altmap.model.drivers.virtio_mem_wire import (
     Config,
     Feature,
+    PlugState,
     Request,
     RequestType,
     Response,
     ResponseType,
-    State,
 )
 
 MIB = 1 << 20
@@ -81,7 +81,7 @@ requests = st.builds(
     st.integers(0, (1 << 64) - 1),
     st.integers(0, 0xFFFF),
 ) | st.just(Request(RequestType.UNPLUG_ALL))
-responses = st.builds(Response, st.sampled_from(ResponseType), st.sampled_from(State))
+responses = st.builds(Response, st.sampled_from(ResponseType), st.sampled_from(PlugState))
 
 
 def test_the_structs_have_the_kernel_s_sizes():
@@ -95,7 +95,8 @@ def test_a_plug_request_by_hand():
 
 def test_a_mixed_state_by_hand():
     assert (
-        Response(ResponseType.ACK, State.MIXED).encode().hex() == "0000" + "000000000000" + "0200"
+        Response(ResponseType.ACK, PlugState.MIXED).encode().hex()
+        == "0000" + "000000000000" + "0200"
     )
 
 

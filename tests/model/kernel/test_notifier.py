@@ -2,11 +2,10 @@
 
 import pytest
 
-from altmap.model.kernel.notifier import Chain, NamedVeto, Notification, Veto
+from altmap.model.kernel.notifier import Chain, NamedVeto, Notification, NotifierVeto
 from altmap.model.machine import ModelMachine
 from altmap.pfn import PfnRange, PfnSet
-from altmap.scenario import Machine, Node, Offline, Online, Plug, Size, Unplug
-from altmap.scenario import Veto as VetoStep
+from altmap.scenario import Machine, Node, Offline, Online, Plug, Size, Unplug, Veto
 
 MIB, GIB = 1 << 20, 1 << 30
 
@@ -78,7 +77,7 @@ def test_a_nodes_first_and_last_memory_have_a_chain_of_their_own_on_7_3():
 def test_a_veto_of_going_online_is_undone(release):
     model = guest(release)
     before = state(model.kernel)
-    assert model.perform(VetoStep(on="going_online", errno="EBUSY")).outcome
+    assert model.perform(Veto(on="going_online", errno="EBUSY")).outcome
     record = model.perform(Online(id="d", to="online_movable"))
     assert (record.outcome.errno, record.outcome.kind) == ("EBUSY", "veto")
     start = ["MEM_PREPARE_ONLINE"] if release in PREPARED else []
@@ -87,13 +86,13 @@ def test_a_veto_of_going_online_is_undone(release):
     assert state(model.kernel) == before
     # The memmap was written by then, which an unbacked frame would not survive.
     assert any(event.kind == "write" for event in record.events)
-    model.perform(VetoStep(on="going_online", errno="none"))
+    model.perform(Veto(on="going_online", errno="none"))
     assert model.perform(Online(id="d", to="online_movable")).outcome
 
 
 def test_a_veto_of_prepare_online_comes_before_the_memmap_is_written():
     model = guest("6.12")
-    model.perform(VetoStep(on="prepare_online"))
+    model.perform(Veto(on="prepare_online"))
     record = model.perform(Online(id="d", to="online_movable"))
     assert record.outcome.errno == "EPERM"
     assert told(record) == ["MEM_PREPARE_ONLINE"]
@@ -102,7 +101,7 @@ def test_a_veto_of_prepare_online_comes_before_the_memmap_is_written():
 
 def test_a_release_without_prepare_online_asks_nobody():
     model = guest("7.3")
-    model.perform(VetoStep(on="prepare_online"))
+    model.perform(Veto(on="prepare_online"))
     assert model.perform(Online(id="d", to="online_movable")).outcome
 
 
@@ -110,7 +109,7 @@ def test_a_veto_of_going_offline_moves_nothing():
     model = guest("6.12")
     model.perform(Online(id="d", to="online_movable"))
     before = state(model.kernel)
-    model.perform(VetoStep(on="going_offline"))
+    model.perform(Veto(on="going_offline"))
     record = model.perform(Offline(id="d"))
     assert record.outcome.errno == "EPERM"
     assert told(record) == ["MEM_GOING_OFFLINE", "MEM_CANCEL_OFFLINE"]
@@ -130,7 +129,7 @@ def test_an_unmovable_page_refuses_before_any_listener_is_told():
 def test_a_veto_for_some_blocks_leaves_the_others_alone():
     model = guest("6.12")
     assert model.perform(Plug(id="e", size=Size(384 * MIB))).outcome
-    model.perform(VetoStep(on="going_online", blocks=34))
+    model.perform(Veto(on="going_online", blocks=34))
     record = model.perform(Online(id="e", to="online_movable"))
     assert "memory34" in record.outcome.why
     assert list(model.kernel.online_blocks)[-1] == 33
@@ -143,7 +142,7 @@ def test_a_veto_rounds_a_span_with_a_hole_at_its_edge_as_the_kernel_does():
     model.perform(Online(id="d", to="online_kernel"))
     normal.span = PfnRange(0xF8000, 0x108000)  # a hole at the start, as of memory that booted
     assert model.perform(Plug(id="e", size=Size(128 * MIB))).outcome
-    model.perform(VetoStep(on="going_online"))
+    model.perform(Veto(on="going_online"))
     assert not model.perform(Online(id="e", to="online_kernel")).outcome
     assert normal.span == PfnRange(0xF8000, 0x108000)  # removed at the end: the start stays
 
@@ -158,7 +157,7 @@ def test_only_questions_take_a_no_and_the_first_no_ends_the_round():
 
         return hear
 
-    no = Veto("EBUSY", "somebody", "because")
+    no = NotifierVeto("EBUSY", "somebody", "because")
     chain = Chain([listener("a", no), listener("b", None)])
     assert chain.call(Notification("MEM_ONLINE", PfnRange(0, 8), 0)) is None
     assert chain.call(Notification("MEM_GOING_OFFLINE", PfnRange(0, 8), 0)) is no

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from altmap.host.listing import Row
+from altmap.host.listing import BlockRow
 from altmap.linux.observation import MemoryFolder
 
 __all__ = ("human_size", "rows_json", "rows_pairs", "rows_raw", "rows_table", "summary_text")
@@ -31,12 +31,14 @@ def human_size(size_bytes: int) -> str:
     return f"{whole}.{tenths}{_LETTERS[power]}" if tenths else f"{whole}{_LETTERS[power]}"
 
 
-def rows_table(rows: Sequence[Row], columns: Sequence[str], *, exact: bool, heads: bool) -> str:
+def rows_table(
+    rows: Sequence[BlockRow], columns: Sequence[str], *, exact: bool, heads: bool
+) -> str:
     """Return rows below their headings, in columns.
 
     Parameters
     ----------
-    rows : sequence of Row
+    rows : sequence of BlockRow
     columns : sequence of str
     exact : bool
         Print sizes in bytes.
@@ -66,14 +68,14 @@ def _width(name: str, widest: int) -> int:
     return len(name) if widest < len(name) else max(widest, _WIDTH_HINTS.get(name, 0))
 
 
-def rows_raw(rows: Sequence[Row], columns: Sequence[str], *, exact: bool, heads: bool) -> str:
+def rows_raw(rows: Sequence[BlockRow], columns: Sequence[str], *, exact: bool, heads: bool) -> str:
     """Return rows with one blank between cells; blanks inside are escaped."""
     table = [list(columns)] if heads else []
     table += [[_escaped(_text(row, name, exact), " \\") for name in columns] for row in rows]
     return "".join(" ".join(line) + "\n" for line in table)
 
 
-def rows_pairs(rows: Sequence[Row], columns: Sequence[str], *, exact: bool) -> str:
+def rows_pairs(rows: Sequence[BlockRow], columns: Sequence[str], *, exact: bool) -> str:
     """Return rows as ``NAME="value"``."""
     return "".join(
         " ".join(f'{name}="{_escaped(_text(row, name, exact), _SHELL)}"' for name in columns) + "\n"
@@ -82,7 +84,7 @@ def rows_pairs(rows: Sequence[Row], columns: Sequence[str], *, exact: bool) -> s
 
 
 def rows_json(
-    rows: Sequence[Row], columns: Sequence[str], memory: MemoryFolder, *, exact: bool
+    rows: Sequence[BlockRow], columns: Sequence[str], memory: MemoryFolder, *, exact: bool
 ) -> str:
     """Return rows as lsmem's object ``memory``, with schema and sums beside it."""
     block, online, offline = _sums(memory)
@@ -115,7 +117,7 @@ def _sums(memory: MemoryFolder) -> tuple[int, int, int]:
     return block, online * block, offline * block
 
 
-def _text(row: Row, name: str, exact: bool) -> str:
+def _text(row: BlockRow, name: str, exact: bool) -> str:
     """Return a cell; ``removable`` counts only while the block is online, as in lsmem."""
     value = _json(row, name, exact)
     if name == "REMOVABLE":
@@ -127,7 +129,7 @@ def _text(row: Row, name: str, exact: bool) -> str:
     return text if text.isprintable() else _escaped_all(text)
 
 
-def _json(row: Row, name: str, exact: bool) -> Any:
+def _json(row: BlockRow, name: str, exact: bool) -> Any:
     block = row.block_size_bytes
     match name:
         case "RANGE":

@@ -10,7 +10,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from altmap.host.changes import Change, Look, Standing, ranges
+from altmap.host.changes import BlockChange, MemoryView, Standing, ranges
 from altmap.host.text.blocks import human_size
 from altmap.host.watch import News
 from altmap.linux.uevent import Uevent
@@ -21,7 +21,7 @@ __all__ = ("news_builtins", "news_lines", "start_builtins", "start_text", "watch
 _HEAD = {"schema": "altmap-watch", "version": 1}
 
 
-def start_text(look: Look, source: str) -> str:
+def start_text(look: MemoryView, source: str) -> str:
     """Return what is watched."""
     block = look.memory.block_size_bytes
     states = [each.state for each in look.memory.blocks.values()]
@@ -62,7 +62,7 @@ def _extra(event: Uevent) -> str:
     return "" if event.seqnum is None else f" (number {event.seqnum})"
 
 
-def _change(change: Change) -> str:
+def _change(change: BlockChange) -> str:
     name = _blocks(change.first, change.last)
     if change.before is None:
         return f"{name} appeared: {_standing(change.after, node=True)}"
@@ -134,12 +134,12 @@ def _builtins(standing: Standing) -> dict[str, Any]:
     return {"state": standing.state, "zone": standing.zone, "nodes": list(standing.nodes)}
 
 
-def watch_table(look: Look, how: str, recent: Sequence[str], nr_lines: int) -> Group:
+def watch_table(look: MemoryView, how: str, recent: Sequence[str], nr_lines: int) -> Group:
     """Return what a terminal shows: the blocks as they are, and the last things that happened.
 
     Parameters
     ----------
-    look : Look
+    look : MemoryView
     how : str
         What is watched and how, in lines.
     recent : sequence of str

@@ -26,7 +26,7 @@ from altmap.model.kernel.accounting import policy_named
 from altmap.model.kernel.memmap import AddRequest, Memmap, memmap_on_memory_nr_pages
 from altmap.model.kernel.pagetables import page_table_nr_pages
 from altmap.model.kernel.pool import HugePool
-from altmap.model.kernel.state import Addition, Group, Kernel, Tunables
+from altmap.model.kernel.state import Addition, Kernel, MemoryGroup, Tunables
 from altmap.model.kernel.watermarks import init_per_zone_wmark_min
 from altmap.model.kernel.zone import MOVABLE, Watermarks, Zone
 from altmap.model.platform.backing import Backing, write_fault_of
@@ -391,7 +391,7 @@ def _region_pfns(kernel: Kernel, device: Device) -> PfnRange:
 def _take_region(kernel: Kernel, device: Device) -> None:
     """Take the memory blocks in a virtio-mem device's region, each as an add of its own."""
     region = _region_pfns(kernel, device)
-    group = Group(unit_nr_pages=kernel.block_nr_pages, node=device.node)
+    group = MemoryGroup(unit_nr_pages=kernel.block_nr_pages, node=device.node)
     blocks = kernel.added_blocks & kernel.blocks(region)
     for block in blocks:
         pfns = kernel.block_pfns(block)
@@ -434,7 +434,7 @@ def _take_device(kernel: Kernel, seen: Observation, device: Device) -> Addition:
             f"{device.address + device.size:#x}) has no memory blocks in the sysroot"
         )
     memmap = _memmap_of(kernel, seen, device, pfns)
-    addition = Addition(pfns, device.node, memmap, Group(max_nr_pages=len(pfns)))
+    addition = Addition(pfns, device.node, memmap, MemoryGroup(max_nr_pages=len(pfns)))
     if device.driver not in ("dimm", "kmem"):
         addition.group = None
     addition.merges = device.driver == "hyperv"

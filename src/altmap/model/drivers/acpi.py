@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from altmap.errors import InputError
-from altmap.model.drivers.driver import Device, Driver, to_guest, to_host
+from altmap.model.drivers.driver import Driver, MemoryDevice, to_guest, to_host
 from altmap.model.drivers.facts import DriverRecord
 from altmap.model.kernel.hotplug import (
     add_memory_resource,
@@ -15,7 +15,7 @@ from altmap.model.kernel.hotplug import (
     try_remove_memory,
 )
 from altmap.model.kernel.memmap import memmap_on_memory_nr_pages
-from altmap.model.kernel.state import Addition, Group, Kernel
+from altmap.model.kernel.state import Addition, Kernel, MemoryGroup
 from altmap.model.platform.qemu import dimm_space, place_dimm
 from altmap.pfn import PfnRange
 from altmap.scenario import Plug
@@ -84,7 +84,7 @@ def _ost(kernel: Kernel, event: int, status: int) -> None:
     to_host(kernel, text, "acpi_evaluate_ost")
 
 
-def plug_dimm(driver: Driver, plug: Plug) -> tuple[Device, int]:
+def plug_dimm(driver: Driver, plug: Plug) -> tuple[MemoryDevice, int]:
     """Let QEMU plug a DIMM, which the kernel does not know of yet.
 
     Returns
@@ -108,7 +108,7 @@ def plug_dimm(driver: Driver, plug: Plug) -> tuple[Device, int]:
     node = plug.node or 0
     if not kernel.node_zones(node):
         raise InputError(f"plug {plug.id!r}: node {node} does not exist on this machine")
-    return devices.add(plug.id, Device(plug.driver, pfns, more=more)), node
+    return devices.add(plug.id, MemoryDevice(plug.driver, pfns, more=more)), node
 
 
 def insert(kernel: Kernel, ranges: Sequence[PfnRange], node: int) -> Outcome:
@@ -120,7 +120,7 @@ def insert(kernel: Kernel, ranges: Sequence[PfnRange], node: int) -> Outcome:
     group since 5.15.
     """
     merged = _merged(ranges)
-    group = Group(max_nr_pages=sum(len(pfns) for pfns in merged))
+    group = MemoryGroup(max_nr_pages=sum(len(pfns) for pfns in merged))
     refusals: list[Outcome] = []
     asks = False
     for pfns in merged:

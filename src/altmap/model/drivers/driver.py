@@ -12,7 +12,7 @@ from altmap.pfn import PfnRange, PfnSet
 from altmap.scenario import Plug
 from altmap.trace import GUEST_TO_HOST, HOST_TO_GUEST, Outcome
 
-__all__ = ("Device", "Devices", "Driver", "to_guest", "to_host")
+__all__ = ("Devices", "Driver", "MemoryDevice", "to_guest", "to_host")
 
 
 def to_guest(kernel: Kernel, text: str, function: str, message: bytes | None = None) -> None:
@@ -38,7 +38,7 @@ def to_host(kernel: Kernel, text: str, function: str, message: bytes | None = No
 
 
 @dataclass(slots=True)
-class Device:
+class MemoryDevice:
     """Something that brought memory.
 
     Attributes
@@ -79,9 +79,9 @@ class Devices:
 
     kernel: Kernel
     backing: Backing
-    by_id: dict[str, Device] = field(default_factory=dict)
+    by_id: dict[str, MemoryDevice] = field(default_factory=dict)
 
-    def get(self, id_: str) -> Device:
+    def get(self, id_: str) -> MemoryDevice:
         """Return a device.
 
         Raises
@@ -94,7 +94,7 @@ class Devices:
             raise InputError(f"device {id_!r}: no such device ({known})")
         return self.by_id[id_]
 
-    def add(self, id_: str, device: Device) -> Device:
+    def add(self, id_: str, device: MemoryDevice) -> MemoryDevice:
         """Put in a device and back its memory, unless it lies where nothing can be mapped."""
         self.by_id[id_] = device
         page = self.kernel.arch.page_size_bytes
@@ -247,5 +247,5 @@ class Driver(ABC):
     def work(self) -> None:  # noqa: B027
         """Do the work that a step has left to be done; few drivers work by themselves."""
 
-    def take_over(self, device: Device) -> None:  # noqa: B027
+    def take_over(self, device: MemoryDevice) -> None:  # noqa: B027
         """Carry on with a device that was there before the start; few drivers keep books."""

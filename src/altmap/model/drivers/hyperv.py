@@ -34,7 +34,7 @@ from altmap.model.kernel.state import Kernel
 from altmap.model.kernel.watermarks import si_mem_available_nr_pages
 from altmap.pfn import PfnRange, PfnSet
 
-__all__ = ("HYPERV_PAGE_BYTES", "HypervBalloon", "State", "balloon_floor_nr_pages")
+__all__ = ("HYPERV_PAGE_BYTES", "DriverState", "HypervBalloon", "balloon_floor_nr_pages")
 
 HYPERV_PAGE_BYTES = 4096
 _MIB = 1 << 20
@@ -43,7 +43,7 @@ _FLOOR = ((128, 8, 1), (512, 40, 2), (2048, 104, 3), (8192, 232, 4))
 _FLOOR_ABOVE = (488, 5)
 
 
-class State(IntEnum):
+class DriverState(IntEnum):
     """``enum hv_dm_state``."""
 
     INITIALIZING = 0
@@ -73,7 +73,7 @@ class HypervBalloon:
     kernel : Kernel
     hot_add : HotAdd
         Its regions.
-    state : State
+    state : DriverState
         What it is doing; nothing is ever refused for it.
     num_pages_added : int
         What its answers to hot-add requests sum up to, pages.
@@ -83,7 +83,7 @@ class HypervBalloon:
 
     kernel: Kernel
     hot_add: HotAdd = field(init=False)
-    state: State = State.INITIALIZING
+    state: DriverState = DriverState.INITIALIZING
     num_pages_added: int = 0
     max_dynamic_page_count: int | None = None
     _versions: list[str] = field(init=False)
@@ -127,13 +127,13 @@ class HypervBalloon:
         MessageError
             If the bytes are no message that a host sends.
         """
-        if self.state is State.INIT_ERROR:
+        if self.state is DriverState.INIT_ERROR:
             return  # the channel is closed
         match decode(raw):
             case VersionResponse() as message:
                 yield from self._version_response(message)
             case CapabilitiesResponse() as message:
-                self.state = State.INITIALIZED if message.is_accepted else self._init_error()
+                self.state = DriverState.INITIALIZED if message.is_accepted else self._init_error()
             case BalloonRequest() as message:
                 yield from self._balloon_up(message)
             case UnballoonRequest() as message:
@@ -179,12 +179,12 @@ class HypervBalloon:
         else:
             self.state = self._init_error()
 
-    def _init_error(self) -> State:
+    def _init_error(self) -> DriverState:
         """Fail the probe: ``-EPROTO``, and the callback is taken back."""
         if self.kernel.online_callback == self.hot_add.online_pages:
             self.kernel.online_callback = None
         self.kernel.note("driver", "hv_balloon gives up: EPROTO", function="balloon_probe")
-        return State.INIT_ERROR
+        return DriverState.INIT_ERROR
 
     def _capabilities(self) -> CapabilitiesReport:
         arch = self.kernel.arch
@@ -201,22 +201,22 @@ class HypervBalloon:
 
     def _balloon_up(self, message: BalloonRequest) -> Iterator[bytes]:
         """Give pages in units of 2 MiB, then one by one, down to the floor (``balloon_up``)."""
-        self.state = State.BALLOON_UP
+        self.state = DriverState.BALLOON_UP
         left = self._above_floor(message.num_pages)
         unit = 2 * _MIB // self.kernel.arch.page_size_bytes
-        while self.state is State.BALLOON_UP:
+        while self.state is DriverState.BALLOON_UP:
             units = self._alloc_balloon_pages(unit, min(left // unit, MAX_RANGES))
             if unit > 1 and not units:
                 unit = 1
                 continue
             nr_pages = len(units) * unit
             if nr_pages in (0, left):
-                self.state = State.INITIALIZED
+                self.state = DriverState.INITIALIZED
             left -= nr_pages
             yield encode(
                 BalloonResponse(
                     trans_id=self._next_id(),
-                    more_pages=self.state is State.BALLOON_UP,
+                    more_pages=self.state is DriverState.BALLOON_UP,
                     ranges=tuple([PageRange(start, unit) for start in units]),
                 )
             )
@@ -248,7 +248,7 @@ class HypervBalloon:
 
     def _balloon_down(self, message: UnballoonRequest) -> Iterator[bytes]:
         """Give pages that the host hands back to the buddy (``balloon_down``)."""
-        self.state = State.BALLOON_DOWN
+        self.state = DriverState.BALLOON_DOWN
         pages = PfnSet(PfnRange(item.start_page, item.end_page) for item in message.ranges)
         if pages - self.kernel.ballooned or len(pages) != sum(r.page_cnt for r in message.ranges):
             raise MessageError("UNBALLOON_REQUEST: names pages that the guest has not given away")
@@ -259,7 +259,7 @@ class HypervBalloon:
             self.kernel.note("deflated", f"{len(pages)} pages freed", pages, "free_balloon_pages")
         if not message.more_pages:
             yield encode(UnballoonResponse(trans_id=self._next_id()))
-            self.state = State.INITIALIZED
+            self.state = DriverState.INITIALIZED
 
     # --- hot-add ---------------------------------------------------------------------------
 
@@ -268,12 +268,12 @@ class HypervBalloon:
 
         A result of 1 with no pages tells the host to stop for good, 0 to try again later.
         """
-        self.state = State.HOT_ADD
+        self.state = DriverState.HOT_ADD
         region = None if message.region is None else _pfns(message.region)
         page_count = self.hot_add.request(_pfns(message.pages), region)
         self.num_pages_added += page_count
         result = 1 if page_count > 0 or not self.hot_add.do_hot_add else 0
-        self.state = State.INITIALIZED
+        self.state = DriverState.INITIALIZED
         self.kernel.note(
             "driver",
             f"hv_balloon answers page_count={page_count} result={result}",

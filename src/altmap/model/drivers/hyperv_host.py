@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from altmap.errors import InputError
-from altmap.model.drivers.driver import Device, Devices, Driver, to_guest, to_host
+from altmap.model.drivers.driver import Devices, Driver, MemoryDevice, to_guest, to_host
 from altmap.model.drivers.facts import DriverRecord
-from altmap.model.drivers.hyperv import HYPERV_PAGE_BYTES, HypervBalloon, State
+from altmap.model.drivers.hyperv import HYPERV_PAGE_BYTES, DriverState, HypervBalloon
 from altmap.model.drivers.hyperv_messages import (
     MAX_RANGES,
     BalloonRequest,
@@ -31,9 +31,10 @@ from altmap.model.drivers.hyperv_messages import (
     encode,
 )
 from altmap.model.platform.qemu import dimm_space
-from altmap.pfn import PfnRange, PfnSet, format_size
+from altmap.pfn import PfnRange, PfnSet
 from altmap.scenario import Plug
 from altmap.trace import OK, Outcome
+from altmap.units import format_size
 
 __all__ = ("BALLOON", "RECORD", "HypervHost")
 
@@ -93,7 +94,7 @@ class HypervHost(Driver):
         page = devices.kernel.arch.page_size_bytes
         backed = len(devices.backing.backed) * page
         self._unlisted_nr_pages = -backed % (2 * _MIB) // page
-        devices.by_id.setdefault(BALLOON, Device("hyperv", PfnRange(0, 0)))
+        devices.by_id.setdefault(BALLOON, MemoryDevice("hyperv", PfnRange(0, 0)))
 
     @property
     def assigned_nr_pages(self) -> int:
@@ -120,11 +121,11 @@ class HypervHost(Driver):
                     f"{_MOST_RANGE_PAGES} at most"
                 )
         outcome = self._hot_add(plug.id, pfns, region)
-        if self.guest.state is not State.INIT_ERROR:
+        if self.guest.state is not DriverState.INIT_ERROR:
             self._hear(self.guest.post_status())
         return outcome
 
-    def take_over(self, device: Device) -> None:
+    def take_over(self, device: MemoryDevice) -> None:
         """Take over a region that Linux added before the start."""
         self.guest.hot_add.take_over(device.pfns)
 
@@ -172,11 +173,11 @@ class HypervHost(Driver):
 
     def _connect(self) -> Outcome | None:
         """Agree on a version and take the guest's capabilities, once."""
-        if self.guest.state is State.INITIALIZING:
+        if self.guest.state is DriverState.INITIALIZING:
             waiting = [self._hear(self.guest.probe())]
             while waiting:
                 waiting.extend(self._answer_handshake(waiting.pop(0)))
-        if self.guest.state is not State.INIT_ERROR:
+        if self.guest.state is not DriverState.INIT_ERROR:
             return None
         return Outcome.refused(
             "EPROTO", "balloon_probe", "host and guest have no version of the protocol in common"
@@ -209,7 +210,7 @@ class HypervHost(Driver):
             )
         if refusal is not None:
             return refusal
-        self.devices.add(id_, Device("hyperv", pfns))
+        self.devices.add(id_, MemoryDevice("hyperv", pfns))
         request = HotAddRequest(
             trans_id=self._next_id(),
             pages=_range(pfns),

@@ -15,13 +15,13 @@ from altmap.model.kernel.watermarks import adjust_managed_page_count
 from altmap.pfn import PfnRange, PfnSet
 from altmap.trace import Outcome
 
-__all__ = ("HotAdd", "Region")
+__all__ = ("HotAdd", "HotAddRegion")
 
 _CHUNK_BYTES_6_1 = 128 << 20
 
 
 @dataclass(slots=True)
-class Region:
+class HotAddRegion:
     """``struct hv_hotadd_state``: what the host offered, what it gave, what Linux added.
 
     Attributes
@@ -61,7 +61,7 @@ class HotAdd:
     Attributes
     ----------
     kernel : Kernel
-    regions : list of Region
+    regions : list of HotAddRegion
         In the order of their requests; the first match wins everywhere.
     do_hot_add : bool
         Cleared for good when an add finds the range taken.
@@ -70,7 +70,7 @@ class HotAdd:
     """
 
     kernel: Kernel
-    regions: list[Region] = field(default_factory=list)
+    regions: list[HotAddRegion] = field(default_factory=list)
     do_hot_add: bool = True
     refusals: list[Outcome] = field(default_factory=list)
 
@@ -96,7 +96,7 @@ class HotAdd:
         covered = backed.span()
         gaps = PfnSet.of(covered) - backed
         self.regions.append(
-            Region(
+            HotAddRegion(
                 pages.start,
                 pages.end,
                 covered.start,
@@ -152,11 +152,11 @@ class HotAdd:
         known = not host_specified and self._pfn_covered(pages)
         if not known and region:
             self.regions.append(
-                Region(region.start, region.end, pages.start, pages.start, region.start)
+                HotAddRegion(region.start, region.end, pages.start, pages.start, region.start)
             )
         return self._handle_page_range(pages)
 
-    def _find(self, pfn: int) -> Region | None:
+    def _find(self, pfn: int) -> HotAddRegion | None:
         return next((r for r in self.regions if r.start <= pfn < r.end), None)
 
     def _pfn_covered(self, pages: PfnRange) -> bool:
@@ -200,7 +200,7 @@ class HotAdd:
             self._add_chunks(region, nr_add // chunk, min(missing, available))
         return region.covered_end - before
 
-    def _bring_online(self, region: Region, pages: PfnRange) -> None:
+    def _bring_online(self, region: HotAddRegion, pages: PfnRange) -> None:
         """Give pages of online blocks to the buddy that were withheld before."""
         released = self.kernel.fake_offline & region.backed() & pages
         self.kernel.fake_offline -= released
@@ -231,7 +231,7 @@ class HotAdd:
             "handle_pg_range",
         )
 
-    def _add_chunks(self, region: Region, nr_chunks: int, missing: int) -> None:
+    def _add_chunks(self, region: HotAddRegion, nr_chunks: int, missing: int) -> None:
         for _ in range(nr_chunks):
             chunk = PfnRange(region.added_end, region.added_end + self.chunk_nr_pages)
             processed = min(missing, self.chunk_nr_pages)

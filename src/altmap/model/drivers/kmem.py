@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from altmap.errors import InputError
-from altmap.model.drivers.driver import Device, Driver
+from altmap.model.drivers.driver import Driver, MemoryDevice
 from altmap.model.drivers.facts import DriverRecord
 from altmap.model.kernel.hotplug import (
     add_memory_resource,
@@ -18,12 +18,13 @@ from altmap.model.kernel.hotplug import (
     try_remove_memory,
 )
 from altmap.model.kernel.memmap import memmap_on_memory_nr_pages
-from altmap.model.kernel.state import Addition, Group
+from altmap.model.kernel.state import Addition, MemoryGroup
 from altmap.model.kernel.zone import MOVABLE
 from altmap.model.platform.qemu import dimm_space, place_dimm
-from altmap.pfn import PfnRange, PfnSet, format_size
+from altmap.pfn import PfnRange, PfnSet
 from altmap.scenario import Address, Plug
 from altmap.trace import OK, Outcome
+from altmap.units import format_size
 
 __all__ = ("RECORD", "DaxKmem")
 
@@ -61,7 +62,7 @@ class DaxKmem(Driver):
                 "EINVAL", "dev_dax_kmem_probe", "no memory is left after alignment to blocks"
             )
         self._note_truncation(device, ranges)
-        group = Group(max_nr_pages=sum(map(len, ranges)))
+        group = MemoryGroup(max_nr_pages=sum(map(len, ranges)))
         nr_mapped = 0
         for pfns in ranges:
             outcome = add_memory_resource(
@@ -98,7 +99,7 @@ class DaxKmem(Driver):
 
     # --- how it comes ----------------------------------------------------------------------
 
-    def _appear(self, plug: Plug) -> Device:
+    def _appear(self, plug: Plug) -> MemoryDevice:
         devices, kernel = self.devices, self.kernel
         devices.check_new(plug.id)
         address = plug.address
@@ -115,7 +116,7 @@ class DaxKmem(Driver):
         node = plug.node or 0
         if not kernel.node_zones(node):
             raise InputError(f"plug {plug.id!r}: node {node} does not exist on this machine")
-        return devices.add(plug.id, Device(plug.driver, pfns, more=more))
+        return devices.add(plug.id, MemoryDevice(plug.driver, pfns, more=more))
 
     def _asks(self, plug: Plug) -> bool | Outcome:
         """Return whether the device's memory is to host its memmap, by file or by default."""
@@ -152,7 +153,7 @@ class DaxKmem(Driver):
         self._say(f"mapping {pfns}: too small after alignment", pfns)
         return None
 
-    def _note_truncation(self, device: Device, ranges: list[PfnRange]) -> None:
+    def _note_truncation(self, device: MemoryDevice, ranges: list[PfnRange]) -> None:
         lost = PfnSet(device.ranges) - PfnSet(ranges)
         if lost:
             size = format_size(len(lost) * self.kernel.arch.page_size_bytes)

@@ -6,12 +6,13 @@ Whoever writes an address promises that memory is there. One block is added, wha
 from __future__ import annotations
 
 from altmap.errors import InputError
-from altmap.model.drivers.driver import Device, Driver
+from altmap.model.drivers.driver import Driver, MemoryDevice
 from altmap.model.drivers.facts import DriverRecord
 from altmap.model.kernel.hotplug import add_memory_resource
-from altmap.pfn import PfnRange, format_size
+from altmap.pfn import PfnRange
 from altmap.scenario import Plug
 from altmap.trace import Outcome
+from altmap.units import format_size
 
 __all__ = ("RECORD", "ProbeFile")
 
@@ -52,7 +53,7 @@ class ProbeFile(Driver):
         if not kernel.node_zones(node):
             raise InputError(f"plug {plug.id!r}: node {node} does not exist on this machine")
         block = PfnRange(pfns.start, pfns.start + kernel.block_nr_pages)
-        device = self.devices.add(plug.id, Device(plug.driver, pfns))
+        device = self.devices.add(plug.id, MemoryDevice(plug.driver, pfns))
         if plug.address % block_bytes:
             return Outcome.refused(
                 "EINVAL",

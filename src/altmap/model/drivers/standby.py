@@ -10,14 +10,15 @@ from __future__ import annotations
 import struct
 
 from altmap.errors import InputError
-from altmap.model.drivers.driver import Device, Devices, Driver, to_guest, to_host
+from altmap.model.drivers.driver import Devices, Driver, MemoryDevice, to_guest, to_host
 from altmap.model.drivers.facts import DriverRecord
 from altmap.model.kernel.hotplug import add_memory_resource, try_remove_memory
 from altmap.model.kernel.memmap import memmap_on_memory_nr_pages
-from altmap.model.kernel.notifier import Notification, Veto
-from altmap.pfn import PfnRange, PfnSet, format_size
+from altmap.model.kernel.notifier import Notification, NotifierVeto
+from altmap.pfn import PfnRange, PfnSet
 from altmap.scenario import Address, Plug
 from altmap.trace import OK, Outcome
+from altmap.units import format_size
 
 __all__ = ("RECORD", "StandbyMemory", "assign_storage_sccb")
 
@@ -86,7 +87,7 @@ class StandbyMemory(Driver):
                 )
         if self.devices.backing.backed.count(pfns) or self.standby.count(pfns):
             raise InputError(f"plug {plug.id!r}: {pfns} overlaps memory that is there")
-        self.devices.by_id[plug.id] = Device(plug.driver, pfns)
+        self.devices.by_id[plug.id] = MemoryDevice(plug.driver, pfns)
         self.standby |= pfns
         return self._detect(pfns)
 
@@ -122,7 +123,7 @@ class StandbyMemory(Driver):
                 return outcome
         return OK
 
-    def take_over(self, device: Device) -> None:
+    def take_over(self, device: MemoryDevice) -> None:
         """Take over standby memory that was there at the start: what is offline is on standby."""
         added = self.kernel.release.standby_added == "boot"
         for block in self.kernel.block_ids(device.pfns):
@@ -159,14 +160,14 @@ class StandbyMemory(Driver):
                 return outcome
         return OK
 
-    def hear(self, notification: Notification) -> Veto | None:
+    def hear(self, notification: Notification) -> NotifierVeto | None:
         """Take and give back storage as blocks come and go (``sclp_mem_notifier``).
 
         Blocks of boot memory are made of increments too.
         """
         pfns, prepared = notification.pfns, self.kernel.release.prepare_notifier
         if notification.action == "MEM_GOING_OFFLINE" and self.standby.count(pfns):
-            return Veto("EPERM", "sclp_mem_notifier", f"{pfns} contains standby memory")
+            return NotifierVeto("EPERM", "sclp_mem_notifier", f"{pfns} contains standby memory")
         mine = any(device.pfns.overlaps(pfns) for device in self._mine())
         if not mine and not self.kernel.boot_ram.count(pfns):
             return None
@@ -178,7 +179,7 @@ class StandbyMemory(Driver):
             self._change_state(pfns, online=False)
         return None
 
-    def _mine(self) -> list[Device]:
+    def _mine(self) -> list[MemoryDevice]:
         return [d for d in self.devices.by_id.values() if d.driver == "standby"]
 
     def _change_state(self, pfns: PfnRange, *, online: bool) -> None:

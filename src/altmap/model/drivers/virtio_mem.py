@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from altmap.errors import InputError
-from altmap.model.drivers.driver import Device, Driver
+from altmap.model.drivers.driver import Driver, MemoryDevice
 from altmap.model.drivers.virtio_mem_bbm import BigBlockMode
 from altmap.model.drivers.virtio_mem_device import (
     DEFAULT_BLOCK_BYTES,
@@ -20,12 +20,12 @@ from altmap.model.drivers.virtio_mem_device import (
 from altmap.model.drivers.virtio_mem_guest import Mode, VirtioMemGuest
 from altmap.model.drivers.virtio_mem_sbm import SubBlockMode
 from altmap.model.drivers.virtio_mem_wire import Config
-from altmap.model.kernel.state import Group
+from altmap.model.kernel.state import MemoryGroup
 from altmap.model.platform.qemu import dimm_space, place_dimm
-from altmap.pfn import PfnRange, PfnSet, format_size
-from altmap.scenario import Device as ScenarioDevice
-from altmap.scenario import Plug
+from altmap.pfn import PfnRange, PfnSet
+from altmap.scenario import Device, Plug
 from altmap.trace import HOST_TO_GUEST, OK, Outcome
+from altmap.units import format_size
 
 __all__ = ("VirtioMem", "chosen_mode", "probe")
 
@@ -64,7 +64,7 @@ class VirtioMem(Driver):
         if not kernel.node_zones(node):
             raise InputError(f"plug {plug.id!r}: node {node} does not exist on this machine")
         pfns = devices.pfns(address, plug.size)
-        devices.by_id[plug.id] = Device("virtio-mem", pfns, sparse=True)
+        devices.by_id[plug.id] = MemoryDevice("virtio-mem", pfns, sparse=True)
         host = self.hosts[plug.id] = self._host(plug.id, block, node, address, plug.size)
         host.request_size(requested)
         outcome = self._probe(host)
@@ -95,7 +95,7 @@ class VirtioMem(Driver):
         for guest in self.guests.values():
             guest.run()
 
-    def take_region(self, given: ScenarioDevice) -> None:
+    def take_region(self, given: Device) -> None:
         """Carry on with a device that was there before the start, and with what it has plugged.
 
         Raises
@@ -113,7 +113,7 @@ class VirtioMem(Driver):
                 f"{where}: address {given.address:#x}: need a multiple of the block {block:#x}"
             )
         region = devices.pfns(given.address, given.size)
-        devices.by_id[given.id] = Device("virtio-mem", region, sparse=True)
+        devices.by_id[given.id] = MemoryDevice("virtio-mem", region, sparse=True)
         host = self._host(given.id, block, given.node, given.address, given.size)
         self.hosts[given.id] = host
         host.request_size(requested)
@@ -202,7 +202,7 @@ def probe(driver: VirtioMem, host: VirtioMemDevice) -> VirtioMemGuest:
     name = f"virtio{len(driver.guests)}"
     raw = host.config()
     config = Config.decode(raw)
-    guest = VirtioMemGuest(kernel, host, name, config, Group(node=config.node_id))
+    guest = VirtioMemGuest(kernel, host, name, config, MemoryGroup(node=config.node_id))
     guest.mode = chosen_mode(guest)
     guest.group.unit_nr_pages = guest.mode.unit_nr_pages
     guest.plugged_nr_pages = config.plugged_size // guest.page_size_bytes

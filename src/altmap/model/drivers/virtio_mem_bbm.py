@@ -13,11 +13,12 @@ from enum import IntEnum
 from altmap.errors import InputError
 from altmap.model.drivers.virtio_mem_guest import VirtioMemGuest, refused
 from altmap.model.kernel.contig import fake_offline, fake_online
-from altmap.model.kernel.notifier import Veto
+from altmap.model.kernel.notifier import NotifierVeto
 from altmap.model.kernel.state import Addition
 from altmap.model.kernel.zone import MOVABLE
-from altmap.pfn import PfnRange, PfnSet, format_size
+from altmap.pfn import PfnRange, PfnSet
 from altmap.trace import OK, Outcome
+from altmap.units import format_size
 
 __all__ = ("BigBlockMode", "BigBlockState")
 
@@ -205,11 +206,13 @@ class BigBlockMode:
 
     # --- what the kernel tells -------------------------------------------------------------
 
-    def hear(self, action: str, pfns: PfnRange) -> Veto | None:
+    def hear(self, action: str, pfns: PfnRange) -> NotifierVeto | None:
         """Drop references to what is fake-offline, so that its blocks can go offline."""
         big = pfns.start // self.big_nr_pages
         if (pfns.end - 1) // self.big_nr_pages != big:
-            return Veto(errno.EPERM, "virtio_mem_memory_notifier_cb", f"{pfns}: two big blocks")
+            return NotifierVeto(
+                errno.EPERM, "virtio_mem_memory_notifier_cb", f"{pfns}: two big blocks"
+            )
         if self.states.get(big) is BigBlockState.FAKE_OFFLINE:
             if action == "MEM_GOING_OFFLINE":
                 self.guest.kernel.unreferenced |= pfns

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from altmap.errors import InputError
 from altmap.model.drivers.virtio_mem_wire import (
     Config,
+    PlugState,
     Request,
     RequestType,
     Response,
     ResponseType,
-    State,
 )
 from altmap.pfn import PfnRange, PfnSet
 
@@ -198,5 +198,5 @@ class VirtioMemDevice:
             return Response(ResponseType.ERROR)
         nr_plugged = self.plugged.count(pfns)
         if nr_plugged == len(pfns):
-            return Response(ResponseType.ACK, State.PLUGGED)
-        return Response(ResponseType.ACK, State.MIXED if nr_plugged else State.UNPLUGGED)
+            return Response(ResponseType.ACK, PlugState.PLUGGED)
+        return Response(ResponseType.ACK, PlugState.MIXED if nr_plugged else PlugState.UNPLUGGED)

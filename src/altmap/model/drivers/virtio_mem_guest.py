@@ -22,13 +22,14 @@ from altmap.model.kernel.hotplug import (
     offline_and_remove_memory,
     try_remove_memory,
 )
-from altmap.model.kernel.notifier import Notification, Veto
-from altmap.model.kernel.state import Addition, Group, Kernel
+from altmap.model.kernel.notifier import Notification, NotifierVeto
+from altmap.model.kernel.state import Addition, Kernel, MemoryGroup
 from altmap.model.kernel.zone import MOVABLE
-from altmap.pfn import PfnRange, PfnSet, format_size
+from altmap.pfn import PfnRange, PfnSet
 from altmap.trace import GUEST_TO_HOST, HOST_TO_GUEST, OK, Outcome
+from altmap.units import format_size
 
-__all__ = ("RESOURCE_NAME", "Mode", "Transport", "VirtioMemGuest", "refused")
+__all__ = ("RESOURCE_NAME", "DeviceChannel", "Mode", "VirtioMemGuest", "refused")
 
 RESOURCE_NAME = "System RAM (virtio_mem)"
 _OFFLINE_THRESHOLD_BYTES = 1 << 30
@@ -51,7 +52,7 @@ _ERRNO = {
 }
 
 
-class Transport(Protocol):
+class DeviceChannel(Protocol):
     """The device as the driver reaches it."""
 
     def config(self) -> bytes:
@@ -102,7 +103,7 @@ class Mode(Protocol):
         """Tell whether something is left to clean up."""
         ...
 
-    def hear(self, action: str, pfns: PfnRange) -> Veto | None:
+    def hear(self, action: str, pfns: PfnRange) -> NotifierVeto | None:
         """Hear of a change of memory blocks of the region."""
         ...
 
@@ -127,12 +128,12 @@ class VirtioMemGuest:
     Attributes
     ----------
     kernel : Kernel
-    device : Transport
+    device : DeviceChannel
     name : str
         As in ``/proc/iomem``: ``virtio0``.
     config : Config
         As last read.
-    group : Group
+    group : MemoryGroup
         The dynamic memory group of everything that it adds.
     mode : Mode
     plugged_nr_pages : int
@@ -150,10 +151,10 @@ class VirtioMemGuest:
     """
 
     kernel: Kernel
-    device: Transport
+    device: DeviceChannel
     name: str
     config: Config
-    group: Group
+    group: MemoryGroup
     mode: Mode = field(init=False)
     plugged_nr_pages: int = 0
     offline_nr_pages: int = 0
@@ -317,7 +318,7 @@ class VirtioMemGuest:
 
     # --- notifier --------------------------------------------------------------------------
 
-    def hear(self, notification: Notification) -> Veto | None:
+    def hear(self, notification: Notification) -> NotifierVeto | None:
         """Hear of a change of memory blocks (``virtio_mem_memory_notifier_cb``)."""
         action, pfns = notification.action, notification.pfns
         if action.startswith("NODE_") or not pfns.overlaps(self.pfns):

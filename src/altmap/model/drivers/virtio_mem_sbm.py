@@ -12,11 +12,12 @@ from enum import IntEnum
 
 from altmap.model.drivers.virtio_mem_guest import VirtioMemGuest, refused
 from altmap.model.kernel.contig import fake_offline, fake_online
-from altmap.model.kernel.notifier import Veto
+from altmap.model.kernel.notifier import NotifierVeto
 from altmap.model.kernel.state import Addition
 from altmap.model.kernel.zone import MOVABLE
-from altmap.pfn import PfnRange, PfnSet, format_size
+from altmap.pfn import PfnRange, PfnSet
 from altmap.trace import OK, Outcome
+from altmap.units import format_size
 
 __all__ = ("BlockState", "SubBlockMode")
 
@@ -354,15 +355,17 @@ class SubBlockMode:
 
     # --- what the kernel tells -------------------------------------------------------------
 
-    def hear(self, action: str, pfns: PfnRange) -> Veto | None:
+    def hear(self, action: str, pfns: PfnRange) -> NotifierVeto | None:
         """Follow the state of a memory block; drop references so that it can go offline."""
         block = pfns.start // self.unit_nr_pages
         if pfns != self._pfns(block):
-            return Veto(errno.EPERM, "virtio_mem_memory_notifier_cb", f"{pfns} is not one block")
+            return NotifierVeto(
+                errno.EPERM, "virtio_mem_memory_notifier_cb", f"{pfns} is not one block"
+            )
         kernel, state = self.guest.kernel, self.states.get(block, BlockState.UNUSED)
         match action:
             case "MEM_GOING_ONLINE" if state not in _OFFLINE:
-                return Veto(
+                return NotifierVeto(
                     errno.EPERM, "virtio_mem_sbm_notify_going_online", f"memory{block} is unplugged"
                 )
             case "MEM_ONLINE":

@@ -16,11 +16,11 @@ from altmap.errors import InputError
 __all__ = (
     "Config",
     "Feature",
+    "PlugState",
     "Request",
     "RequestType",
     "Response",
     "ResponseType",
-    "State",
 )
 
 _CONFIG = struct.Struct("<QH6xQQQQQ")
@@ -55,7 +55,7 @@ class ResponseType(IntEnum):
     ERROR = 3
 
 
-class State(IntEnum):
+class PlugState(IntEnum):
     """What the blocks of a STATE request are (``VIRTIO_MEM_STATE_*``)."""
 
     PLUGGED = 0
@@ -65,7 +65,7 @@ class State(IntEnum):
 
 _REQUEST_TYPES = {each.value: each for each in RequestType}
 _RESPONSE_TYPES = {each.value: each for each in ResponseType}
-_STATES = {each.value: each for each in State}
+_STATES = {each.value: each for each in PlugState}
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,12 +204,12 @@ class Response:
     Attributes
     ----------
     type : ResponseType
-    state : State
+    state : PlugState
         Means something after a STATE request only.
     """
 
     type: ResponseType
-    state: State = State.PLUGGED
+    state: PlugState = PlugState.PLUGGED
 
     def encode(self) -> bytes:
         """Return the 10 bytes."""
@@ -234,7 +234,7 @@ def _response_of(raw: bytes) -> Response:
     if kind is None:
         raise InputError(f"response type {number}: need one of {_names(ResponseType)}")
     if plugged is None:
-        raise InputError(f"response state {state}: need one of {_names(State)}")
+        raise InputError(f"response state {state}: need one of {_names(PlugState)}")
     return Response(kind, plugged)
 
 

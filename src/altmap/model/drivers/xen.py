@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from altmap.errors import InputError
-from altmap.model.drivers.driver import Device, Devices, Driver
+from altmap.model.drivers.driver import Devices, Driver, MemoryDevice
 from altmap.model.kernel.hotplug import add_memory_resource, settle
 from altmap.model.kernel.watermarks import adjust_managed_page_count, totalreserve_nr_pages
 from altmap.model.platform.xen import XenDomain
@@ -101,7 +101,7 @@ class XenBalloon(Driver):
         total = domain.tot_pages + len(ballooned) + offline
         made = cls(devices, domain, resources, target, domain.tot_pages, total, ballooned)
         kernel.online_callback = made.online_pages
-        devices.by_id[BALLOON] = Device("xen", PfnRange(0, 0))
+        devices.by_id[BALLOON] = MemoryDevice("xen", PfnRange(0, 0))
         return made
 
     def plug(self, plug: Plug) -> Outcome:

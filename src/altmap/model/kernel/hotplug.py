@@ -17,9 +17,9 @@ from altmap.model.kernel.isolation import (
     start_isolate_page_range,
 )
 from altmap.model.kernel.memmap import AddRequest, Memmap
-from altmap.model.kernel.notifier import Veto
+from altmap.model.kernel.notifier import NotifierVeto
 from altmap.model.kernel.pagetables import page_table_nr_pages
-from altmap.model.kernel.state import Addition, Group, Kernel
+from altmap.model.kernel.state import Addition, Kernel, MemoryGroup
 from altmap.model.kernel.touch import Touch
 from altmap.model.kernel.watermarks import init_per_zone_wmark_min
 from altmap.model.kernel.zone import (
@@ -60,7 +60,7 @@ def add_memory_resource(
     *,
     asks: bool,
     usable: PfnRange | None = None,
-    group: Group | None = None,
+    group: MemoryGroup | None = None,
     resource_name: str = "System RAM",
     merges: bool = False,
     inaccessible: bool = False,
@@ -76,7 +76,7 @@ def add_memory_resource(
         The driver passes MHP_MEMMAP_ON_MEMORY.
     usable : PfnRange, optional
         The part that the driver knows to be readable and writable by now, for placements that ask.
-    group : Group, optional
+    group : MemoryGroup, optional
         The device's memory group.
     resource_name : str
     merges : bool
@@ -419,7 +419,7 @@ def _going_online(kernel: Kernel, zone: Zone, pfns: PfnRange) -> Outcome | None:
     return None
 
 
-def _vetoed(veto: Veto, action: str) -> Outcome:
+def _vetoed(veto: NotifierVeto, action: str) -> Outcome:
     return Outcome.refused(veto.errno, veto.function, f"{action}: {veto.why}", kind="veto")
 
 
@@ -594,7 +594,7 @@ def _first_kernel_section(kernel: Kernel, unit: PfnRange) -> int | None:
 
 
 def _ratio_allows(
-    kernel: Kernel, zones: list[Zone], node: int | None, group: Group | None, nr_pages: int
+    kernel: Kernel, zones: list[Zone], node: int | None, group: MemoryGroup | None, nr_pages: int
 ) -> bool:
     """Source: ``mm/memory_hotplug.c: auto_movable_can_online_movable``."""
     early = movable = 0

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from altmap.pfn import PfnRange, PfnSet
 
-__all__ = ("VETOABLE", "Chain", "Listener", "NamedVeto", "Notification", "Veto")
+__all__ = ("VETOABLE", "Chain", "Listener", "NamedVeto", "Notification", "NotifierVeto")
 
 #: Actions whose listeners may say no; every other one only tells them.
 VETOABLE = (
@@ -45,7 +45,7 @@ class Notification:
 
 
 @dataclass(frozen=True, slots=True)
-class Veto:
+class NotifierVeto:
     """A listener's no.
 
     Attributes
@@ -71,7 +71,7 @@ _NAMED = {
 }
 
 #: Hears a notification; may change the kernel's state as a driver's callback does.
-Listener = Callable[[Notification], Veto | None]
+Listener = Callable[[Notification], NotifierVeto | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,14 +93,14 @@ class NamedVeto:
     blocks: PfnSet | None
     block_nr_pages: int
 
-    def __call__(self, notification: Notification) -> Veto | None:
+    def __call__(self, notification: Notification) -> NotifierVeto | None:
         """Answer a notification."""
         block = notification.pfns.start // self.block_nr_pages
         if notification.action != self.action:
             return None
         if self.blocks is not None and block not in self.blocks:
             return None
-        return Veto(self.errno, "notifier_err_inject_callback", "a listener vetoes it")
+        return NotifierVeto(self.errno, "notifier_err_inject_callback", "a listener vetoes it")
 
 
 @dataclass(slots=True)
@@ -122,7 +122,7 @@ class Chain:
     def __bool__(self) -> bool:
         return bool(self.listeners or self.prepare_online or self.going_online)
 
-    def call(self, notification: Notification) -> Veto | None:
+    def call(self, notification: Notification) -> NotifierVeto | None:
         """Tell the listeners, up to the first no where one counts."""
         action = notification.action
         for listener in self.listeners:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from altmap.model.arch import Arch
 from altmap.model.kernel.accounting import Policy
 from altmap.model.kernel.memmap import Memmap
-from altmap.model.kernel.notifier import Chain, Notification, Veto
+from altmap.model.kernel.notifier import Chain, Notification, NotifierVeto
 from altmap.model.kernel.pool import HugePool
 from altmap.model.kernel.touch import Judge, KernelFault, Touch
 from altmap.model.kernel.zone import MOVABLE, Zone
@@ -22,11 +22,11 @@ from altmap.trace import Certainty, Event, Fault
 
 __all__ = (
     "Addition",
-    "Group",
     "Kernel",
+    "MemoryGroup",
     "OnlineCallback",
     "Tunables",
-    "VirtioMemParameters",
+    "VirtioMemTunables",
 )
 
 #: Of pages that go online, says which reach the buddy; the rest stay fake-offline.
@@ -34,7 +34,7 @@ OnlineCallback = Callable[[PfnSet], PfnSet]
 
 
 @dataclass(frozen=True, slots=True)
-class VirtioMemParameters:
+class VirtioMemTunables:
     """Parameters of the module ``virtio_mem``.
 
     Attributes
@@ -84,7 +84,7 @@ class Tunables:
         ``hugetlb_free_vmemmap=on``: most of a huge page's struct pages are given back (HVO).
     acpi_memory_hotplug : bool
         ``/sys/firmware/acpi/hotplug/memory/enabled``: DIMMs may be ejected.
-    virtio_mem : VirtioMemParameters
+    virtio_mem : VirtioMemTunables
     """
 
     memmap_on_memory: str = "off"
@@ -99,14 +99,14 @@ class Tunables:
     khugepaged: bool = True
     hugetlb_free_vmemmap: bool = False
     acpi_memory_hotplug: bool = True
-    virtio_mem: VirtioMemParameters = VirtioMemParameters()
+    virtio_mem: VirtioMemTunables = VirtioMemTunables()
 
 
 _NOWHERE = PfnRange(0, 0)
 
 
 @dataclass(slots=True, eq=False)
-class Group:
+class MemoryGroup:
     """A memory group: the blocks of one device (``drivers/base/memory.c``).
 
     Attributes
@@ -136,7 +136,7 @@ class Addition:
     pfns : PfnRange
     node : int
     memmap : Memmap
-    group : Group or None
+    group : MemoryGroup or None
     resource_name : str
         As shown in ``/proc/iomem``.
     merges : bool
@@ -150,7 +150,7 @@ class Addition:
     pfns: PfnRange
     node: int
     memmap: Memmap
-    group: Group | None = None
+    group: MemoryGroup | None = None
     resource_name: str = "System RAM"
     merges: bool = False
     host_pages: PfnSet = field(default_factory=PfnSet)
@@ -233,7 +233,7 @@ class Kernel:
         Node to the RAM that it had at boot.
     online_callback : OnlineCallback or None
         A driver's ``set_online_page_callback``; ``None`` is ``generic_online_page``.
-    groups : list of Group
+    groups : list of MemoryGroup
         Dynamic memory groups (``memory_group_register_dynamic``).
     regions : list of (PfnRange, str)
         Resources that drivers reserved as parents of what they add, with their names.
@@ -292,7 +292,7 @@ class Kernel:
     fails_allocation: int = 0
     max_pfn: int = 0
     online_callback: OnlineCallback | None = None
-    groups: list[Group] = field(default_factory=list)
+    groups: list[MemoryGroup] = field(default_factory=list)
     regions: list[tuple[PfnRange, str]] = field(default_factory=list)
     boot_node_pages: dict[int, PfnSet] = field(default_factory=dict)
     boot_nodes: frozenset[int] = frozenset()
@@ -510,7 +510,7 @@ class Kernel:
         certainty: Certainty = "likely" if doubt else "certain"
         self.events.append(Event(kind, text, pfns, function, certainty, doubt, message))
 
-    def notify(self, action: str, pfns: PfnRange, node: int) -> Veto | None:
+    def notify(self, action: str, pfns: PfnRange, node: int) -> NotifierVeto | None:
         """Tell the notifier chain, record it, and return the veto of a listener.
 
         Actions that the release does not have are passed over.

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from altmap.errors import InputError
-from altmap.pfn import format_size
+from altmap.units import format_size
 
 __all__ = ("DimmSpace", "boot_ram", "dimm_space", "place_dimm", "platforms_of")
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from altmap.errors import InputError
-from altmap.studies.claims.claim import Case, Load, Measured, run_cases
+from altmap.studies.claims.claim import ClaimCase, Load, Measured, run_cases
 
 __all__ = ("Bug", "Shown", "bugs_named", "find")
 
@@ -25,7 +25,7 @@ class Bug:
         The first release with it, and what repaired it.
     trigger : str
         What has to be done.
-    affected, sound : tuple of Case
+    affected, sound : tuple of ClaimCase
         The same experiment where the bug is and where it is not; ``claimed`` is what must come out.
     sources : tuple of str
         What the kernels of the lab have, read in their sources.
@@ -38,8 +38,8 @@ class Bug:
     since: str
     fixed: str
     trigger: str
-    affected: tuple[Case, ...] = ()
-    sound: tuple[Case, ...] = ()
+    affected: tuple[ClaimCase, ...] = ()
+    sound: tuple[ClaimCase, ...] = ()
     sources: tuple[str, ...] = ()
     reason: str = ""
 

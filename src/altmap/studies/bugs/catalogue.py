@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from altmap.model.kernel.defects import DEFECTS
 from altmap.studies.bugs.bug import Bug
-from altmap.studies.claims.claim import Case, Experiment, Measure, Value
+from altmap.studies.claims.claim import ClaimCase, Experiment, Measure, Value
 from altmap.studies.claims.measure import (
     counter_at,
     fault_at,
@@ -28,8 +28,8 @@ def _case(
     measure: Measure,
     unit: str,
     claimed: Value,
-) -> Case:
-    return Case(where, (Experiment(scenario, settings),), measure, unit, claimed)
+) -> ClaimCase:
+    return ClaimCase(where, (Experiment(scenario, settings),), measure, unit, claimed)
 
 
 def _by_release(
@@ -40,7 +40,7 @@ def _by_release(
     releases: tuple[str, ...],
     note: str = "",
     *settings: str,
-) -> tuple[Case, ...]:
+) -> tuple[ClaimCase, ...]:
     return tuple(
         _case(f"{r}{note}", scenario, (*settings, f"release={r}"), measure, unit, expected)
         for r in releases
@@ -49,14 +49,14 @@ def _by_release(
 
 def _by_switch(
     id_: str, scenario: str, measure: Measure, unit: str, on: Value, off: Value, *settings: str
-) -> tuple[tuple[Case, ...], tuple[Case, ...]]:
+) -> tuple[tuple[ClaimCase, ...], tuple[ClaimCase, ...]]:
     return (
         (_case(f"{id_} on", scenario, (_ON.format(id_), *settings), measure, unit, on),),
         (_case(f"{id_} off", scenario, (_OFF, *settings), measure, unit, off),),
     )
 
 
-def _failed_add(pages: int, *releases: str, note: str = "") -> tuple[Case, ...]:
+def _failed_add(pages: int, *releases: str, note: str = "") -> tuple[ClaimCase, ...]:
     return _by_release("add-fails", marked_pages, "frames freed wrongly", pages, releases, note)
 
 
@@ -75,7 +75,9 @@ _D6 = _by_switch("D6", "at-16TiB", gained_kb("MemTotal"), "kB gained", 1024 * 10
 _F1 = _by_switch("F1", "two-sections-leave", fault_at, "", "fault at unplug", "no fault")
 
 
-def _of_2018(id_: str, cases: tuple[tuple[Case, ...], tuple[Case, ...]], trigger: str) -> Bug:
+def _of_2018(
+    id_: str, cases: tuple[tuple[ClaimCase, ...], tuple[ClaimCase, ...]], trigger: str
+) -> Bug:
     defect = DEFECTS[id_]
     since = "patches of 2017" if id_ == "F1" else "patches of 2018"
     affected, sound = cases

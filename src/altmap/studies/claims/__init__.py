@@ -7,8 +7,8 @@ shows what came out. A verdict is computed from what the traces say, never state
 
 from altmap.studies.claims.catalogue import CLAIMS
 from altmap.studies.claims.claim import (
-    Case,
     Claim,
+    ClaimCase,
     Experiment,
     Finding,
     Measured,
@@ -18,8 +18,8 @@ from altmap.studies.claims.claim import (
 
 __all__ = (
     "CLAIMS",
-    "Case",
     "Claim",
+    "ClaimCase",
     "Experiment",
     "Finding",
     "Measured",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import product
 
-from altmap.studies.claims.claim import HOLDS, Case, Claim, Experiment
+from altmap.studies.claims.claim import HOLDS, Claim, ClaimCase, Experiment
 from altmap.studies.claims.measure import (
     fault_at,
     hosted_pages,
@@ -60,7 +60,7 @@ CLAIMS = (
         question="Of three callers (ACPI, Hyper-V, ppc64 DLPAR), how many can keep the memmap out "
         "of what they add while the others do not?",
         cases=tuple(
-            Case(
+            ClaimCase(
                 f"{policy}: callers that keep it out",
                 _callers(f"policy={policy}"),
                 nr_unmoved_callers,
@@ -81,7 +81,7 @@ CLAIMS = (
         "not.",
         question="How many pages of 1 GiB hold its memmap, by architecture?",
         cases=tuple(
-            Case(
+            ClaimCase(
                 f"{arch}: memmap in the range",
                 (Experiment("any-architecture", ("policy=rfc-2018", f"arch={arch}")),),
                 hosted_pages,
@@ -101,21 +101,21 @@ CLAIMS = (
         statement="A flag handed down with each add can keep a driver out of it.",
         question="Can Hyper-V add 1 MiB without a fault, while a DIMM still holds its own memmap?",
         cases=(
-            Case(
+            ClaimCase(
                 "flag (opt-in): Hyper-V backs 1 MiB",
                 (Experiment("hyperv-first-half", ("policy=opt-in",), ("size=1MiB",)),),
                 fault_at,
                 "",
                 claimed="no fault",
             ),
-            Case(
+            ClaimCase(
                 "flag (opt-in): memmap in a DIMM of 1 GiB",
                 (Experiment("dimm-1GiB", ("policy=opt-in",)),),
                 hosted_pages,
                 "pages",
                 claimed=4096,
             ),
-            Case(
+            ClaimCase(
                 "no flag (rfc-2018): Hyper-V backs 1 MiB",
                 (Experiment("hyperv-first-half", ("policy=rfc-2018",), ("size=1MiB",)),),
                 fault_at,
@@ -134,14 +134,14 @@ CLAIMS = (
         "read and written at add.",
         question="Can a driver that does not ask fault, whatever part of a section is backed?",
         cases=(
-            Case(
+            ClaimCase(
                 "opt-in: Hyper-V adds of 4 KiB to 64 MiB that fault",
                 _hyperv_sweep("opt-in"),
                 nr_faults,
                 "of 32",
                 claimed=0,
             ),
-            Case(
+            ClaimCase(
                 "rfc-2018: the same adds",
                 _hyperv_sweep("rfc-2018"),
                 nr_faults,
@@ -159,20 +159,20 @@ CLAIMS = (
         question="Of three callers (ACPI, Hyper-V, ppc64 DLPAR), how many find part of what they "
         "add taken, although they asked for nothing?",
         cases=(
-            Case(
+            ClaimCase(
                 "rfc-2018: callers concerned",
                 _callers("policy=rfc-2018"),
                 nr_changed_callers,
                 "of 3",
                 claimed=3,
             ),
-            Case(
+            ClaimCase(
                 "opt-in, parameter on: callers that ask",
                 _callers("policy=opt-in"),
                 nr_changed_callers,
                 "of 3",
             ),
-            Case(
+            ClaimCase(
                 "opt-in, parameter off (default)",
                 _callers("policy=opt-in", "memmap_on_memory=off"),
                 nr_changed_callers,

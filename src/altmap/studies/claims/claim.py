@@ -10,16 +10,16 @@ import msgspec
 
 from altmap.errors import InputError
 from altmap.model.machine import predict
-from altmap.pfn import parse_address, parse_size
 from altmap.scenario import Address, Plug, Scenario, Size
 from altmap.trace import Trace
+from altmap.units import parse_address, parse_size
 
 __all__ = (
     "HOLDS",
     "NOT_TESTABLE",
     "REFUTED",
-    "Case",
     "Claim",
+    "ClaimCase",
     "Experiment",
     "Finding",
     "Load",
@@ -60,7 +60,7 @@ class Experiment:
 
 
 @dataclass(frozen=True, slots=True)
-class Case:
+class ClaimCase:
     """One measurement, and what it must be if the claim is right.
 
     Attributes
@@ -97,7 +97,7 @@ class Claim:
         The role of who said or asked it: ``author`` or ``reviewer``.
     statement, question : str
         What was said, and what an experiment has to answer.
-    cases : tuple of Case
+    cases : tuple of ClaimCase
     expected : str
         The verdict that is known to come out.
     settled : str
@@ -110,7 +110,7 @@ class Claim:
     who: str
     statement: str
     question: str
-    cases: tuple[Case, ...]
+    cases: tuple[ClaimCase, ...]
     expected: str
     settled: str
     note: str = ""
@@ -128,7 +128,7 @@ class Claim:
 class Measured:
     """What a case came to; ``agrees`` is ``None`` where nothing was claimed."""
 
-    case: Case
+    case: ClaimCase
     value: Value
 
     @property
@@ -200,7 +200,9 @@ def judge(claims: Sequence[Claim], load: Load, settings: Sequence[str] = ()) -> 
     return [Finding(claim, tuple(next(measured) for _ in claim.cases)) for claim in claims]
 
 
-def run_cases(cases: Sequence[Case], load: Load, settings: Sequence[str] = ()) -> list[Measured]:
+def run_cases(
+    cases: Sequence[ClaimCase], load: Load, settings: Sequence[str] = ()
+) -> list[Measured]:
     """Run the experiments of cases on the model, each once, and measure each case."""
     traces: dict[Experiment, Trace] = {}
 

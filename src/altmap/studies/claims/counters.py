@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from altmap.studies.claims.claim import HOLDS, Case, Claim, Experiment
+from altmap.studies.claims.claim import HOLDS, Claim, ClaimCase, Experiment
 from altmap.studies.claims.measure import counter_at, gained_kb, spread_of_free_kb, used_kb
 
 __all__ = ("CLAIMS",)
@@ -27,7 +27,7 @@ CLAIMS = (
         question="Under which policy does 1 GiB give 1 GiB of MemTotal, its memmap in use?",
         cases=(
             *(
-                Case(
+                ClaimCase(
                     f"{policy}: MemTotal gains",
                     (_dimm(policy),),
                     gained_kb("MemTotal"),
@@ -38,7 +38,7 @@ CLAIMS = (
                 for policy in _POLICIES
             ),
             *(
-                Case(
+                ClaimCase(
                     f"{policy}: in use",
                     (_dimm(policy),),
                     used_kb,
@@ -48,7 +48,7 @@ CLAIMS = (
                 )
                 for policy in _POLICIES
             ),
-            Case(
+            ClaimCase(
                 "MemFree, furthest apart between the four",
                 tuple(_dimm(policy) for policy in _POLICIES),
                 spread_of_free_kb,
@@ -68,7 +68,7 @@ CLAIMS = (
             case
             for policy in ("rfc-2018", "opt-in")
             for case in (
-                Case(
+                ClaimCase(
                     f"{policy}: MemTotal gains",
                     (_dimm(policy),),
                     gained_kb("MemTotal"),
@@ -76,7 +76,7 @@ CLAIMS = (
                     claimed=_GIB_KB - _MEMMAP_KB,
                     when=f"the policy is {policy}",
                 ),
-                Case(
+                ClaimCase(
                     f"{policy}: in use",
                     (_dimm(policy),),
                     used_kb,
@@ -97,7 +97,7 @@ CLAIMS = (
         "to its start when the memory leaves?",
         cases=(
             *(
-                Case(
+                ClaimCase(
                     f"{policy}: nr_memmap_pages gains at add",
                     (_dimm(policy, "dimm-round-trip"),),
                     counter_at(1),
@@ -107,7 +107,7 @@ CLAIMS = (
                 for policy in ("existing", "rfc-2018", "opt-in")
             ),
             *(
-                Case(
+                ClaimCase(
                     f"{policy}: left after removal",
                     (_dimm(policy, "dimm-round-trip"),),
                     counter_at(-1),
@@ -128,7 +128,7 @@ CLAIMS = (
         question="What does MemTotal gain from 64 GiB, before the change and with it?",
         cases=(
             *(
-                Case(
+                ClaimCase(
                     f"{policy}: MemTotal gains",
                     (_dimm(policy, "dimm-64GiB"),),
                     gained_kb("MemTotal"),
@@ -138,7 +138,7 @@ CLAIMS = (
                 for policy in ("rfc-2018", "opt-in")
             ),
             *(
-                Case(
+                ClaimCase(
                     f"{policy}: MemTotal gains",
                     (_dimm(policy, "dimm-64GiB"),),
                     gained_kb("MemTotal"),

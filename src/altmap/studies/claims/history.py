@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from altmap.studies.claims.claim import NOT_TESTABLE, Case, Claim, Experiment
+from altmap.studies.claims.claim import NOT_TESTABLE, Claim, ClaimCase, Experiment
 from altmap.studies.claims.measure import nr_faults
 
 __all__ = ("CLAIMS",)
@@ -16,7 +16,7 @@ CLAIMS = (
         statement="It was tested with QEMU, simulating large machines; a test on Xen is planned.",
         question="Who tested what is history. Could those tests have shown the faults?",
         cases=(
-            Case(
+            ClaimCase(
                 "rfc-2018, DIMMs of 512 MiB to 60 GiB that fault",
                 tuple(
                     Experiment("dimm-64GiB", _RFC, (f"size={size}",))
@@ -25,7 +25,7 @@ CLAIMS = (
                 nr_faults,
                 "of 4",
             ),
-            Case(
+            ClaimCase(
                 "rfc-2018, Hyper-V and half a section that fault",
                 (Experiment("hyperv-first-half", _RFC), Experiment("hyperv-second-half", _RFC)),
                 nr_faults,

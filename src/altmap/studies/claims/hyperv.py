@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from altmap.studies.claims.claim import HOLDS, REFUTED, Case, Claim, Experiment
+from altmap.studies.claims.claim import HOLDS, REFUTED, Claim, ClaimCase, Experiment
 from altmap.studies.claims.measure import (
     brought_online_pages,
     fault_at,
@@ -32,11 +32,11 @@ CLAIMS = (
         question="The host gives 64 MiB: how much does Hyper-V's driver let the kernel use, and "
         "how much does it withhold?",
         cases=(
-            Case(
+            ClaimCase(
                 "existing: MemTotal gains", _first("64MiB"), gained_kb("MemTotal"), "kB", 64 << 10
             ),
-            Case("existing: withheld", _first("64MiB"), withheld_pages, "pages", 64 << 8),
-            Case(
+            ClaimCase("existing: withheld", _first("64MiB"), withheld_pages, "pages", 64 << 8),
+            ClaimCase(
                 "rfc-2018: MemTotal gains",
                 (Experiment("hyperv-first-half", ("policy=rfc-2018",)),),
                 gained_kb("MemTotal"),
@@ -57,8 +57,10 @@ CLAIMS = (
             case
             for size, ratio in (("64MiB", 32), ("128MiB", 64), ("32MiB", 16))
             for case in (
-                Case(f"existing, {size} there: memmap", _first(size), memmap_pages, "pages", 512),
-                Case(
+                ClaimCase(
+                    f"existing, {size} there: memmap", _first(size), memmap_pages, "pages", 512
+                ),
+                ClaimCase(
                     f"existing, {size} there: usable pages per memmap page",
                     _first(size),
                     usable_per_memmap_page,
@@ -77,21 +79,21 @@ CLAIMS = (
         "did not know).",
         question="The host gives the second half: does the driver take it, and can it be used?",
         cases=(
-            Case(
+            ClaimCase(
                 "existing, second half: can be used",
                 (Experiment("hyperv-second-half", (_OLD,)),),
                 gained_kb("MemTotal"),
                 "kB",
                 claimed=0,
             ),
-            Case(
+            ClaimCase(
                 "existing, 4.20, second half: can be used",
                 (Experiment("hyperv-second-half", (_OLD, "release=4.20")),),
                 gained_kb("MemTotal"),
                 "kB",
                 claimed=0,
             ),
-            Case(
+            ClaimCase(
                 "rfc-2018, second half",
                 (Experiment("hyperv-second-half", ("policy=rfc-2018",)),),
                 fault_at,
@@ -111,7 +113,7 @@ CLAIMS = (
         question="Are 64 MiB withheld and brought online later, the memmap paid for once? In "
         "either order of the halves?",
         cases=(
-            Case(
+            ClaimCase(
                 "first half, then second: withheld",
                 (Experiment("hyperv-halves-in-order", (_OLD,)),),
                 withheld_pages,
@@ -119,7 +121,7 @@ CLAIMS = (
                 claimed=64 << 8,
                 when="the first half comes first",
             ),
-            Case(
+            ClaimCase(
                 "first half, then second: brought online",
                 (Experiment("hyperv-halves-in-order", (_OLD,)),),
                 brought_online_pages,
@@ -127,7 +129,7 @@ CLAIMS = (
                 claimed=64 << 8,
                 when="the first half comes first",
             ),
-            Case(
+            ClaimCase(
                 "first half, then second: MemTotal gains",
                 (Experiment("hyperv-halves-in-order", (_OLD,)),),
                 gained_kb("MemTotal"),
@@ -135,7 +137,7 @@ CLAIMS = (
                 claimed=128 << 10,
                 when="the first half comes first",
             ),
-            Case(
+            ClaimCase(
                 "first half, then second: memmap",
                 (Experiment("hyperv-halves-in-order", (_OLD,)),),
                 memmap_pages,
@@ -143,7 +145,7 @@ CLAIMS = (
                 claimed=512,
                 when="the first half comes first",
             ),
-            Case(
+            ClaimCase(
                 "second half, then first: brought online",
                 (Experiment("hyperv-halves-reversed", (_OLD,)),),
                 brought_online_pages,
@@ -162,7 +164,7 @@ CLAIMS = (
         statement="The half that is not backed must not be written, but may be read, for a dump.",
         question="What becomes of a write to it, and of a dump that reads it?",
         cases=(
-            Case(
+            ClaimCase(
                 "a dump of all pages, reads allowed",
                 (Experiment("hyperv-dump", (_OLD, "unbacked_reads=allowed")),),
                 outcome_of("dump-everything"),
@@ -170,7 +172,7 @@ CLAIMS = (
                 claimed="ok",
                 when="the platform answers such reads",
             ),
-            Case(
+            ClaimCase(
                 "a dump of all pages, reads fault",
                 (Experiment("hyperv-dump", (_OLD,)),),
                 outcome_of("dump-everything"),
@@ -178,7 +180,7 @@ CLAIMS = (
                 claimed="ok",
                 when="the platform answers no such reads",
             ),
-            Case(
+            ClaimCase(
                 "a dump without offline pages, reads fault",
                 (Experiment("hyperv-dump", (_OLD,)),),
                 outcome_of("dump-without-offline"),
@@ -186,7 +188,7 @@ CLAIMS = (
                 claimed="ok",
                 when="the dump leaves offline pages out",
             ),
-            Case(
+            ClaimCase(
                 "rfc-2018 writes it, reads allowed",
                 (Experiment("hyperv-second-half", ("policy=rfc-2018", "unbacked_reads=allowed")),),
                 fault_at,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import product
 
-from altmap.studies.claims.claim import HOLDS, Case, Claim, Experiment
+from altmap.studies.claims.claim import HOLDS, Claim, ClaimCase, Experiment
 from altmap.studies.claims.measure import (
     fault_at,
     hosted_pages,
@@ -45,8 +45,8 @@ def _section_sweep(*settings: str) -> tuple[Experiment, ...]:
     )
 
 
-def _touched(policy: str, size: str, claimed: int, when: str, nr: str) -> Case:
-    return Case(
+def _touched(policy: str, size: str, claimed: int, when: str, nr: str) -> ClaimCase:
+    return ClaimCase(
         f"{policy}, {nr}: touched",
         (Experiment("dimm-one-section", (f"policy={policy}",), (f"size={size}",)),),
         touched_pages(),
@@ -73,14 +73,14 @@ CLAIMS = (
         question="How much must the host back at the start of a 128 MiB block, so that no add and "
         "no online faults?",
         cases=(
-            Case(
+            ClaimCase(
                 "rfc-2018: least that is safe",
                 _backed_sweep("128MiB", 128 * _KIB, _RFC),
                 least_safe_kib,
                 "KiB",
                 claimed=2048,
             ),
-            Case(
+            ClaimCase(
                 "opt-in: least that is safe",
                 _backed_sweep("128MiB", 128 * _KIB, "policy=opt-in"),
                 least_safe_kib,
@@ -97,7 +97,7 @@ CLAIMS = (
         statement="They break as well if memory blocks are bigger.",
         question="Does what the host must back grow with the block, as 1/64 of it?",
         cases=tuple(
-            Case(
+            ClaimCase(
                 f"rfc-2018, blocks of {block}: least that is safe",
                 _backed_sweep(block, kib, _RFC),
                 least_safe_kib,
@@ -120,27 +120,27 @@ CLAIMS = (
         question="Is the new memory touched before the step that calls the driver's online "
         "callback?",
         cases=(
-            Case(
+            ClaimCase(
                 "rfc-2018, first half backed: touched before online",
                 (Experiment("hyperv-first-half", (_RFC,)),),
                 touched_pages(before_online=True),
                 "pages",
                 claimed=range(1, 32768),
             ),
-            Case(
+            ClaimCase(
                 "rfc-2018, second half backed",
                 (Experiment("hyperv-second-half", (_RFC,)),),
                 fault_at,
                 "",
                 claimed="fault at add",
             ),
-            Case(
+            ClaimCase(
                 "opt-in, first half backed: touched before online",
                 (Experiment("hyperv-first-half", ("policy=opt-in",)),),
                 touched_pages(before_online=True),
                 "pages",
             ),
-            Case(
+            ClaimCase(
                 "opt-in, second half backed",
                 (Experiment("hyperv-second-half", ("policy=opt-in",)),),
                 fault_at,
@@ -157,7 +157,7 @@ CLAIMS = (
         statement="Memory that is not online is neither read nor written.",
         question="How many pages of a new DIMM are touched before it is onlined?",
         cases=tuple(
-            Case(
+            ClaimCase(
                 f"{policy}{', CONFIG_DEBUG_VM' if debug_vm else ''}: touched before online",
                 (
                     Experiment(
@@ -191,7 +191,7 @@ CLAIMS = (
         question="Which pages does the kernel itself touch, for one section and for several?",
         cases=(
             _touched("rfc-2018", "128MiB", 512, _ONE_SECTION, "1 section"),
-            Case(
+            ClaimCase(
                 "rfc-2018, 1 section: left alone",
                 (Experiment("dimm-one-section", (_RFC,)),),
                 untouched_pages,
@@ -201,7 +201,7 @@ CLAIMS = (
             ),
             _touched("rfc-2018", "256MiB", 512, "two sections are added at once", "2 sections"),
             _touched("rfc-2018", "1GiB", 512, "eight sections are added at once", "8 sections"),
-            Case(
+            ClaimCase(
                 "opt-in, 8 blocks: most touched in one",
                 (Experiment("dimm-one-section", ("policy=opt-in",), ("size=1GiB",)),),
                 most_touched_in_a_block,
@@ -209,7 +209,7 @@ CLAIMS = (
                 claimed=512,
                 when="each block of one section holds its own memmap",
             ),
-            Case(
+            ClaimCase(
                 "rfc-2018, 1 section: of these at add",
                 (Experiment("dimm-one-section", (_RFC,)),),
                 touched_pages(before_online=True),
@@ -228,14 +228,14 @@ CLAIMS = (
         question="Is the rule enough, and needed? Over backed parts of any size and place, does a "
         "fault come exactly where it is broken?",
         cases=(
-            Case(
+            ClaimCase(
                 "rfc-2018: runs that the rule judges wrongly",
                 _section_sweep(_RFC),
                 nr_misjudged,
                 "of 12",
                 claimed=0,
             ),
-            Case(
+            ClaimCase(
                 "rfc-2018: runs that fault",
                 _section_sweep(_RFC),
                 nr_faults,
@@ -253,28 +253,28 @@ CLAIMS = (
         question="Hyper-V backs 16 MiB of a 2 GiB block: how large is its memmap, and when does "
         "the fault come?",
         cases=(
-            Case(
+            ClaimCase(
                 "rfc-2018: memmap of the block",
                 (Experiment("hyperv-big-block", (_RFC,)),),
                 hosted_pages,
                 "pages",
                 claimed=8192,
             ),
-            Case(
+            ClaimCase(
                 "rfc-2018",
                 (Experiment("hyperv-big-block", (_RFC,)),),
                 fault_at,
                 "",
                 claimed="fault at online",
             ),
-            Case(
+            ClaimCase(
                 "rfc-2018, CONFIG_DEBUG_VM",
                 (Experiment("hyperv-big-block", (_RFC, "debug_vm=true")),),
                 fault_at,
                 "",
                 claimed="fault at add",
             ),
-            Case(
+            ClaimCase(
                 "opt-in",
                 (Experiment("hyperv-big-block", ("policy=opt-in",)),),
                 fault_at,
@@ -290,7 +290,7 @@ CLAIMS = (
         statement="Other architectures need other sizes, s390x 4 MiB for its 256 MiB.",
         question="How much memmap does one memory block need, by architecture?",
         cases=tuple(
-            Case(
+            ClaimCase(
                 f"{arch}, block of {block}: memmap",
                 (Experiment("any-architecture", ("policy=existing", f"arch={arch}")),),
                 memmap_kib_per_block,
