@@ -157,10 +157,10 @@ def test_an_errno_is_flagged_where_none_is_predicted(pairs):
         assert set(differing(compared(start, mine, other))) == {("result", "errno")}
 
 
-def test_an_errno_that_the_kernel_does_not_tell_is_not_compared(pairs):
+def test_an_errno_that_the_kernel_does_not_report_is_not_compared(pairs):
     start, last = pairs["x86_64"]
-    for told in ("EBUSY", None):
-        mine = replace(last, outcome=Outcome("refused", told, "f", "why"))
+    for errno in ("EBUSY", None):
+        mine = replace(last, outcome=Outcome("refused", errno, "f", "why"))
         other = replace(last, outcome=Outcome("refused", "?", "", "the last line of the log"))
         assert not differing(compared(start, mine, other))
 

@@ -68,7 +68,7 @@ def pages_without_memmap(side: Side) -> _Pairs:
 
 
 def hwpoison_pages(side: Side) -> _Pairs:
-    """Yield the frames with an error in hardware, or said to have one."""
+    """Yield the frames with a memory error, real or injected."""
     yield (), _pages(side, _PageClass.HWPOISON)
 
 

@@ -47,12 +47,12 @@ def errno(side: Side) -> _Pairs:
 
 def requests(side: Side) -> _Pairs:
     """Yield what a virtio-mem driver requests of its device, in order."""
-    asked = [
+    texts = [
         event.text
         for event in side.step.events
         if event.kind == "driver" and _REQUEST.fullmatch(event.text)
     ]
-    for number, text in enumerate(asked, start=1):
+    for number, text in enumerate(texts, start=1):
         yield (number,), text
 
 
