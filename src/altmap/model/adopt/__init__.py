@@ -594,9 +594,8 @@ def _take_pages(kernel: Kernel, seen: Observation, notes: list[str]) -> None:
         movable_here = in_use if zone.name == MOVABLE else in_use & movable
         kernel.movable |= movable_here - kernel.poisoned - kernel.hugetlb_pages()
     _take_percpu_lists(kernel, seen, blank)
-    files = (seen.kpageflags, seen.kpagecount or (), seen.kpagecgroup or ())
-    for start, nr_pages in unmapped_anonymous(*files):
-        kernel.pinned |= kernel.movable & PfnRange(start, start + nr_pages)
+    held = unmapped_anonymous(seen.kpageflags, seen.kpagecount, seen.kpagecgroup)
+    kernel.pinned |= kernel.movable & held
 
 
 def _take_percpu_lists(kernel: Kernel, seen: Observation, blank: PfnSet) -> None:

@@ -20,6 +20,7 @@ from altmap.linux.observation import (
     Resource,
     ZoneInfo,
 )
+from altmap.linux.pagewords import PageWords
 from altmap.model.kernel.hotplug import zone_for_pfn_range
 from altmap.model.kernel.hugetlb import nr_huge
 from altmap.model.kernel.pagetables import direct_map_leaves
@@ -254,14 +255,14 @@ class Observer:
     def _chunks(self, zone: Zone) -> list[int]:
         return free_chunks(self._kernel.free(zone), self._nr_orders)
 
-    def _kpageflags(self) -> tuple[PageRun, ...] | None:
+    def _kpageflags(self) -> PageWords | None:
         if self._base.kpageflags is None or not self._pages:
             return self._base.kpageflags
         kernel, release = self._kernel, self._kernel.release
         section = kernel.arch.section_nr_pages
         end = max(
             -(-kernel.max_pfn // section) * section,
-            sum(run.nr_pages for run in self._base.kpageflags),
+            self._base.kpageflags.nr_pages,
         )
         layers: list[tuple[PfnSet, int]] = []
         changed = kernel.pages_of(kernel.changed_blocks) | kernel.shown_pages
@@ -283,7 +284,7 @@ class Observer:
         ):
             layers.append((pages & present, flags))
             present = present - pages
-        return tuple(_overlay(self._base.kpageflags, changed, layers, end, release))
+        return PageWords.of(_overlay(self._base.kpageflags, changed, layers, end, release))
 
     # --- resources, blocks, nodes ----------------------------------------------------------
 
@@ -552,7 +553,7 @@ def _insert(lines: list[Resource], start: int, end: int, name: str) -> None:
 
 
 def _overlay(
-    base: tuple[PageRun, ...],
+    base: PageWords,
     changed: PfnSet,
     layers: list[tuple[PfnSet, int]],
     end: int,
