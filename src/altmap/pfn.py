@@ -182,6 +182,15 @@ class PfnSet:
         """Return start and end of every run in ascending order: equal for equal sets only."""
         return tuple(self._bits ^ self._bits.shift(1))
 
+    def array(self) -> NDArray[np.int64]:
+        """Return the page frame numbers in ascending order: (nr_pages,)."""
+        return np.array(self._bits.to_array(), np.uint64).astype(np.int64)
+
+    def edge_array(self, within: PfnRange) -> NDArray[np.int64]:
+        """Return start and end of every run inside a range, ascending: (2 * nr_runs,) pfns."""
+        bits = (self & within)._bits
+        return np.array((bits ^ bits.shift(1)).to_array(), np.uint64).astype(np.int64)
+
     def __len__(self) -> int:
         return len(self._bits)
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
 
@@ -202,6 +202,34 @@ class PageWords:
             seen |= int(np.bitwise_or.reduce(piece.distinct(), initial=np.uint64(0)))
         return seen >> 48 != 0 and seen & 0xFFFF == 0
 
+    def changed(
+        self, hidden: PfnSet, layers: Sequence[tuple[PfnSet, int]], end: int, fill: int
+    ) -> PageWords:
+        """Return the words with some page frames shown anew; pieces without one are shared.
+
+        Parameters
+        ----------
+        hidden : PfnSet
+            Page frames that no longer have their word; *fill* is what no layer gives a word.
+        layers : sequence of (PfnSet, int)
+            Page frames of *hidden*, and their word; disjoint.
+        end : int
+            Where the file ends, or later if it did.
+        fill : int
+            Also the word of what was behind the end.
+        """
+        pieces: list[_RunPiece | _CodePiece] = list(self._pieces)
+        if end > self.nr_pages:
+            start = self.nr_pages
+            tail = _RunPiece(start, end, np.array([start]), np.array([fill], np.uint64))
+            pieces.append(tail)
+        return PageWords(
+            _overlaid(piece, hidden, layers, fill)
+            if hidden.count(PfnRange(piece.start, piece.end))
+            else piece
+            for piece in pieces
+        )
+
     # --- asked ----------------------------------------------------------------------------------
 
     @property
@@ -306,6 +334,26 @@ class PageWords:
             whole = words.astype(kind)
             for part, length in zip(*_bounded(whole, lengths), strict=True):
                 yield np.repeat(part, length).tobytes()
+
+
+def _overlaid(
+    piece: _RunPiece | _CodePiece,
+    hidden: PfnSet,
+    layers: Sequence[tuple[PfnSet, int]],
+    fill: int,
+) -> _RunPiece:
+    """Return a piece as runs, each cut where a layer begins or ends."""
+    span = PfnRange(piece.start, piece.end)
+    starts, _, words = piece.runs()
+    tops = [(hidden.edge_array(span), fill)]
+    tops += [(pages.edge_array(span), word) for pages, word in layers if pages.count(span)]
+    cuts = np.unique(np.concatenate((starts, *(edges for edges, _ in tops))))
+    cuts = cuts[cuts < piece.end]
+    made = words[np.searchsorted(starts, cuts, "right") - 1]
+    for edges, word in tops:
+        made[np.searchsorted(edges, cuts, "right") % 2 == 1] = word
+    first = np.concatenate(([True], made[1:] != made[:-1]))
+    return _RunPiece(piece.start, piece.end, cuts[first], made[first])
 
 
 def _bounded(words: Words, lengths: Pfns) -> tuple[list[Words], list[Pfns]]:
