@@ -11,7 +11,15 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from altmap.linux.pagewords import MOST_PAGES, PIECE_NR_PAGES, PageWords, Piece, piece_of
+from altmap.linux.pagewords import (
+    MOST_PAGES,
+    PIECE_NR_PAGES,
+    PageWords,
+    Pfns,
+    Piece,
+    Words,
+    piece_of,
+)
 from altmap.pfn import PfnRange
 
 __all__ = ("PageFile",)
@@ -71,6 +79,13 @@ class PageFile(PageWords):
         raw = self._read(pfn, 1)
         order = "little" if self._dtype == "<u8" else "big"
         return int.from_bytes(raw, order) if raw else None  # type: ignore[arg-type]
+
+    def words_at(self, pfns: Pfns) -> Words:
+        """Return the words of single page frames: (n,) ascending pfns, within the file."""
+        raw = b"".join(
+            os.pread(self._file, _WORD_BYTES, pfn * _WORD_BYTES) for pfn in pfns.tolist()
+        )
+        return np.frombuffer(raw, self._dtype).astype("<u8", copy=False)
 
     def raw(self, byteorder: str = "little") -> Iterator[bytes]:
         """Yield the file, piece by piece; *byteorder* is ``little`` or ``big``."""

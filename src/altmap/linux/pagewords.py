@@ -24,7 +24,16 @@ from altmap.errors import InputError
 from altmap.linux.lines import lines
 from altmap.pfn import PfnRange, PfnSet
 
-__all__ = ("MOST_PAGES", "PIECE_NR_PAGES", "PageRun", "PageWords", "Piece", "piece_of")
+__all__ = (
+    "MOST_PAGES",
+    "PIECE_NR_PAGES",
+    "PageRun",
+    "PageWords",
+    "Pfns",
+    "Piece",
+    "Words",
+    "piece_of",
+)
 
 K = TypeVar("K")
 Words = NDArray[np.uint64]
@@ -297,6 +306,16 @@ class PageWords:
             starts, _, words = piece.runs()
             return int(words[np.searchsorted(starts, pfn, "right") - 1])
         return None
+
+    def words_at(self, pfns: Pfns) -> Words:
+        """Return the words of single page frames: (n,) ascending pfns, within the file."""
+        made = np.zeros(len(pfns), np.uint64)
+        for piece in self._pieces:
+            low, high = np.searchsorted(pfns, (piece.start, piece.end))
+            if low < high:
+                starts, _, words = piece.runs()
+                made[low:high] = words[np.searchsorted(starts, pfns[low:high], "right") - 1]
+        return made
 
     def arrays(self) -> Iterator[tuple[Pfns, Pfns, Words]]:
         """Yield start pfns, lengths in pages and words of runs, piece by piece.
