@@ -1,5 +1,6 @@
 """The pages for users: what they show runs, and they leave nothing of the code's data out."""
 
+import ast
 import dataclasses
 import importlib.util
 import os
@@ -186,6 +187,30 @@ def test_every_step_has_the_common_keys_of_the_page():
     assert set(rows("### `[[steps]]`")) == {"do", *COMMON}
     tags = {s.__struct_config__.tag for s in STRUCTS if s.__struct_config__.tag_field == "do"}
     assert all(f"`{tag}`" in rows("### `[[steps]]`")["do"][0] for tag in tags)
+
+
+def event_kinds():
+    """Return the kinds of events that the code makes, as far as they are written as constants."""
+    calls = (
+        node
+        for folder in ("model", "lab")
+        for path in (ROOT / "src/altmap" / folder).rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Constant)
+    )
+    makers = {"note", "Event"}
+    return {
+        call.args[0].value
+        for call in calls
+        if getattr(call.func, "attr", getattr(call.func, "id", "")) in makers
+    }
+
+
+def test_the_page_on_output_has_every_kind_of_event():
+    shown = PAGES["output"].split("| events | meaning |")[1].split("\n\n")[0]
+    kinds = event_kinds()
+    assert len(kinds) > 10
+    assert kinds <= set(re.findall(r"`([a-z-]+)`", shown))
 
 
 # --- what it shows ---------------------------------------------------------------------------
@@ -578,7 +603,7 @@ PLAIN = {
         ("there is nothing behind it", "nothing behind it"),
         ("what there is", "what there is"),
         ("the house, room by room", "room by room"),
-        ("whether the books balance", "books balance"),
+        ("whether the books balance", "the books balance"),
         ("retries without end", "without end"),
         ("withheld by the driver", "withheld"),
         ("maps, and who did what", "who did what"),
