@@ -6,7 +6,7 @@ The alterations are made in what was read of the files, and know nothing of the 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from altmap.linux.observation import PageRun
+from altmap.linux.pagewords import PageRun, PageWords
 from altmap.pfn import PfnRange, PfnSet
 from altmap.trace import Event, Fault
 
@@ -177,7 +177,7 @@ def reflag(step, old, new):
     for at, (start, nr, flags) in enumerate(runs):
         if nr > 1 and old(flags):
             runs[at : at + 1] = [PageRun(start, nr - 1, flags), PageRun(start + nr - 1, 1, new)]
-            return see(step, kpageflags=tuple(runs))
+            return see(step, kpageflags=PageWords.of(runs))
     return None
 
 

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from enum import Enum, auto
-from functools import lru_cache
 from typing import Any
 
 from altmap.compare.side import Key, Side
 from altmap.linux.kpageflags import PageFlag, is_memmap
-from altmap.linux.observation import PageRun
+from altmap.linux.pagewords import PageWords
 from altmap.pfn import PfnSet
 
 __all__ = (
@@ -39,7 +38,6 @@ class _PageClass(Enum):
     MEMMAP = auto()
 
 
-@lru_cache(maxsize=4096)
 def _class_of(flags: int) -> _PageClass | None:
     if flags == PageFlag.NOPAGE:
         return _PageClass.NO_MEMMAP
@@ -74,7 +72,7 @@ def hwpoison_pages(side: Side) -> _Pairs:
 
 def huge_pages(side: Side) -> _Pairs:
     """Yield how many pages the huge pages of pools consist of; which ones they are is chance."""
-    yield (), sum(run.nr_pages for run in _runs(side, _PageClass.HUGE))
+    yield (), len(_pages(side, _PageClass.HUGE))
 
 
 def offline_pages(side: Side) -> _Pairs:
@@ -99,16 +97,14 @@ def predictable_offline_pages(side: Side) -> _Pairs:
         yield (), _pages(side, _PageClass.OFFLINE) - side.chosen
 
 
-def _runs(side: Side, kind: _PageClass) -> Iterator[PageRun]:
-    return (run for run in side.seen.kpageflags or () if _class_of(run.flags) is kind)
-
-
 def _pages(side: Side, kind: _PageClass) -> PfnSet:
-    return PfnSet.of_runs((run.start_pfn, run.nr_pages) for run in _runs(side, kind))
+    return _words(side).select(lambda flags: _class_of(flags) is kind)
 
 
 def _by_flags(side: Side, kind: _PageClass) -> dict[str, PfnSet]:
-    runs: dict[str, list[tuple[int, int]]] = {}
-    for run in _runs(side, kind):
-        runs.setdefault(f"{run.flags:#x}", []).append((run.start_pfn, run.nr_pages))
-    return {flags: PfnSet.of_runs(some) for flags, some in runs.items()}
+    found = _words(side).sets(lambda flags: flags if _class_of(flags) is kind else None)
+    return {f"{flags:#x}": found[flags] for flags in sorted(found)}
+
+
+def _words(side: Side) -> PageWords:
+    return side.seen.kpageflags or PageWords()
