@@ -81,8 +81,8 @@ def _stacks_and_tables(seen: Observation) -> int:
 
 
 _FREE_RULE = (
-    f"{_SLAB_PAGES_PER_BLOCK} pages for each memory block, {_PROCESS_PAGES} pages, and the change of "
-    "KernelStack and PageTables"
+    f"{_SLAB_PAGES_PER_BLOCK} pages for each memory block, {_PROCESS_PAGES} pages, and the change "
+    "of KernelStack and PageTables"
 )
 FREE_PAGES = Tolerance(_FREE_RULE, _free_pages)
 FREE_KIB = Tolerance(f"{_FREE_RULE}; in kB", _free_kib)
