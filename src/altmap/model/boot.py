@@ -16,7 +16,8 @@ from altmap.model.arch import (
     with_sections,
 )
 from altmap.model.kernel.accounting import policy_named
-from altmap.model.kernel.state import Kernel, Tunables, VirtioMemTunables
+from altmap.model.kernel.params import Tunables, VirtioMemTunables
+from altmap.model.kernel.state import Kernel
 from altmap.model.kernel.watermarks import init_per_zone_wmark_min
 from altmap.model.kernel.zone import MOVABLE, Zone
 from altmap.model.platform.backing import Backing, write_fault_of
@@ -108,7 +109,7 @@ def boot(machine: Machine) -> tuple[Kernel, Backing, Observation]:
         policy_named("opt-in" if machine.policy is None else machine.policy),
         default_tunables(machine, arch, release),
         block_bytes // arch.page_size_bytes,
-        backing.judge,
+        backing.check_access,
         zones=_zones(arch, layout),
         boot_ram=layout.ram,
         boot_node_pages=layout.nodes,
@@ -118,7 +119,7 @@ def boot(machine: Machine) -> tuple[Kernel, Backing, Observation]:
     for run in layout.ram.ranges():
         kernel.added_blocks |= kernel.blocks(run)
     kernel.online_blocks = kernel.added_blocks.copy()
-    kernel.changed_blocks = kernel.added_blocks.copy()
+    kernel.changed.blocks = kernel.added_blocks.copy()
     _keep(kernel, layout.backed)
     if machine.platform == "xen":
         _become_domain(kernel, backing, layout)

@@ -296,7 +296,7 @@ def test_what_is_less_than_a_sub_block_is_left_alone():
     guest = Guest(requested=128 * MIB, block=MIB)
     outcome = guest.resize(129)
     assert (outcome.status, outcome.errno, guest.requests) == ("refused", None, [])
-    assert "less than what comes and goes, sub-blocks of 2 MiB" in outcome.why
+    assert "less than one unit (sub-blocks of 2 MiB)" in outcome.why
 
 
 def test_online_memory_stays_if_the_parameter_says_so():
@@ -363,7 +363,7 @@ def test_a_block_that_could_not_be_removed_is_tried_again_since_6_6(release, lef
             return None
 
     other = Stubborn()
-    guest.kernel.notifier.listeners.append(other.hear)
+    guest.kernel.notifier.register(other.hear)
     outcome = guest.resize(0)
     assert (guest.mib, guest.blocks) == (0, [0])
     assert guest.guest.last.errno == ("EBUSY" if left else None)
@@ -414,7 +414,7 @@ def test_what_is_less_than_a_big_block_is_left_alone():
     guest = Guest(requested=128 * MIB, virtio_mem=parameters)
     outcome = guest.resize(200)
     assert (outcome.errno, guest.mib) == (None, 128)
-    assert "less than what comes and goes, big blocks of 128 MiB" in outcome.why
+    assert "less than one unit (big blocks of 128 MiB)" in outcome.why
 
 
 def test_a_big_block_of_65536_device_blocks_breaks_the_device():
@@ -539,7 +539,7 @@ def test_auto_movable_counts_a_device_s_own_kernel_memory():
 def test_another_driver_s_callback_keeps_virtio_mem_from_probing():
     guest = Guest()
     model = ModelMachine.start(Machine(memory=Size(GIB), release="6.12"))
-    model.kernel.online_callback = lambda pages: pages
+    model.kernel.online_page_callback = lambda pages: pages
     outcome = model.perform(
         Plug(id="vm0", driver="virtio-mem", size=Size(GIB), requested=Size(MIB * 128))
     ).outcome

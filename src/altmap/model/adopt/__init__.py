@@ -23,10 +23,12 @@ from altmap.linux.pageuse import unmapped_anonymous
 from altmap.model.arch import ARCHES, Arch, arch_named, check_block_size, with_mmu, with_sections
 from altmap.model.boot import default_tunables
 from altmap.model.kernel.accounting import policy_named
+from altmap.model.kernel.addition import Addition, MemoryGroup
 from altmap.model.kernel.memmap import AddRequest, Memmap, memmap_on_memory_nr_pages
 from altmap.model.kernel.pagetables import page_table_nr_pages
+from altmap.model.kernel.params import Tunables
 from altmap.model.kernel.pool import HugePool
-from altmap.model.kernel.state import Addition, Kernel, MemoryGroup, Tunables
+from altmap.model.kernel.state import Kernel
 from altmap.model.kernel.watermarks import init_per_zone_wmark_min
 from altmap.model.kernel.zone import MOVABLE, Watermarks, Zone
 from altmap.model.platform.backing import Backing, write_fault_of
@@ -109,7 +111,7 @@ def adopt(seen: Observation, machine: Machine) -> Adopted:
         policy_named("opt-in" if machine.policy is None else machine.policy),
         tunables,
         block_bytes // arch.page_size_bytes,
-        backing.judge,
+        backing.check_access,
         zones=_empty_zones(seen, machine),
         boot_nodes=_online_nodes(seen),
         cpu_nodes=_cpu_nodes(seen),
@@ -612,12 +614,12 @@ def _take_percpu_lists(kernel: Kernel, seen: Observation, blank: PfnSet) -> None
         waiting = sum(pageset.get("count", 0) for pageset in info.pagesets)
         mine = blank & kernel.used & zone.present
         if len(mine) <= waiting:
-            kernel.percpu |= mine
+            kernel.pcp |= mine
             continue
         for block in kernel.online_blocks & kernel.blocks(zone.span):
             part = mine & kernel.block_pfns(block)
             if len(part) <= waiting:
-                kernel.doubtful |= part
+                kernel.maybe_pcp |= part
 
 
 def _take_huge_pages(kernel: Kernel, seen: Observation) -> None:

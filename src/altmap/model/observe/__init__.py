@@ -20,11 +20,12 @@ from altmap.linux.observation import (
     Resource,
     ZoneInfo,
 )
-from altmap.model.kernel.hotplug import zone_for_pfn_range
+from altmap.model.kernel.addition import Addition
 from altmap.model.kernel.hugetlb import nr_huge
+from altmap.model.kernel.online import zone_for_pfn_range
 from altmap.model.kernel.pagetables import direct_map_leaves
 from altmap.model.kernel.pool import HugePool
-from altmap.model.kernel.state import Addition, Kernel
+from altmap.model.kernel.state import Kernel
 from altmap.model.kernel.watermarks import totalreserve_nr_pages
 from altmap.model.kernel.zone import MOVABLE, Zone
 from altmap.model.releases import Release
@@ -264,7 +265,7 @@ class Observer:
             sum(run.nr_pages for run in self._base.kpageflags),
         )
         layers: list[tuple[PfnSet, int]] = []
-        changed = kernel.pages_of(kernel.changed_blocks) | kernel.shown_pages
+        changed = kernel.pages_of(kernel.changed.blocks) | kernel.changed.pages
         shown = changed & kernel.pages_of(kernel.online_blocks)
         present = PfnSet()
         for zone in kernel.zones.values():
@@ -328,7 +329,7 @@ class Observer:
         pfns = kernel.block_pfns(id_)
         online = id_ in kernel.online_blocks
         state = "online" if online else "offline"
-        if before is not None and before.state == state and id_ not in kernel.changed_blocks:
+        if before is not None and before.state == state and id_ not in kernel.changed.blocks:
             if online or before.valid_zones is None:
                 return before
             return replace(before, valid_zones=self._valid_zones(pfns, online))
@@ -495,7 +496,7 @@ def _direct_map_kib(kernel: Kernel) -> dict[str, int]:
     if not kernel.arch.name.startswith("x86_64"):
         return {}
     large_kib = total_kib = 0
-    for addition in kernel.additions + kernel.leftovers:
+    for addition in kernel.additions + kernel.failed_additions:
         _, large = direct_map_leaves(kernel, addition)
         large_kib += len(large) << 20
         total_kib += len(addition.pfns) * kernel.arch.page_size_bytes // 1024
