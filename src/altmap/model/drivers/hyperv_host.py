@@ -1,4 +1,4 @@
-"""Hyper-V dynamic memory, the host's half, as QEMU's device does it: ``hw/hyperv/hv-balloon.c``.
+"""Hyper-V dynamic memory, the host's half, as QEMU's device is it: ``hw/hyperv/hv-balloon.c``.
 
 The host backs ranges and names them to the guest. To give the guest more it returns what it had
 taken first, and then adds; to take it asks for pages, of which the guest may have fewer.
@@ -43,7 +43,7 @@ RECORD = DriverRecord(
     scenario='`driver = "hyperv"`, `balloon = "hyperv"`',
     adds="chunks of 128 MiB; since 6.10 one block",
     partly_backed="yes, any page of 4 KiB",
-    touches_offline="none outside of the ranges that the host has named, not even reads",
+    touches_offline="nobody outside of what the host has named, not even to read",
     opts_in="never",
     gives_back="pages, by the balloon; blocks never",
     group="none",
@@ -85,7 +85,7 @@ class HypervHost(Driver):
         Driver.__init__(self, devices)
         self.guest = HypervBalloon(devices.kernel)
         self.capabilities: CapabilitiesReport | None = None
-        #: Pages that the guest has ballooned.
+        #: Pages that the guest gave back.
         self.removed = PfnSet()
         self._versions = versions
         self._trans_id = 0
@@ -98,7 +98,7 @@ class HypervHost(Driver):
 
     @property
     def assigned_nr_pages(self) -> int:
-        """Pages assigned to the guest: boot memory and added memory, less ballooned pages."""
+        """What the guest has from its host: boot memory and what was added, less what was taken."""
         return len(self.devices.backing.backed) + self._unlisted_nr_pages
 
     def plug(self, plug: Plug) -> Outcome:
@@ -122,7 +122,7 @@ class HypervHost(Driver):
                 )
         outcome = self._hot_add(plug.id, pfns, region)
         if self.guest.state is not DriverState.INIT_ERROR:
-            self._receive(self.guest.post_status())
+            self._hear(self.guest.post_status())
         return outcome
 
     def take_over(self, device: MemoryDevice) -> None:
@@ -130,7 +130,7 @@ class HypervHost(Driver):
         self.guest.hot_add.take_over(device.pfns)
 
     def resize(self, id_: str, size_bytes: int) -> Outcome:
-        """Set how much memory the guest has in all.
+        """Let the guest have that much memory in all.
 
         Raises
         ------
@@ -139,7 +139,7 @@ class HypervHost(Driver):
         """
         if id_ != BALLOON:
             raise InputError(
-                f"resize {id_!r}: a range has a fixed size; the guest's memory is {BALLOON!r}"
+                f"resize {id_!r}: a range keeps its size; the guest's memory is {BALLOON!r}"
             )
         if size_bytes % HYPERV_PAGE_BYTES:
             raise InputError(
@@ -150,19 +150,19 @@ class HypervHost(Driver):
             return refusal
         missing = size_bytes // self.kernel.arch.page_size_bytes - self.assigned_nr_pages
         outcome = self._grow(missing) if missing >= 0 else self._shrink(-missing)
-        self._receive(self.guest.post_status())
+        self._hear(self.guest.post_status())
         return outcome
 
     # --- the channel -----------------------------------------------------------------------
 
-    def _send(self, message: Message) -> Iterator[Message]:
+    def _tell(self, message: Message) -> Iterator[Message]:
         """Send a message; yield each answer as it comes."""
         raw = encode(message)
         to_guest(self.kernel, describe(message), "balloon_onchannelcallback", raw)
         for answer in self.guest.receive(raw):
-            yield self._receive(answer)
+            yield self._hear(answer)
 
-    def _receive(self, raw: bytes) -> Message:
+    def _hear(self, raw: bytes) -> Message:
         message = decode(raw)
         to_host(self.kernel, describe(message), _SENDERS[message.TYPE], raw)
         return message
@@ -172,9 +172,9 @@ class HypervHost(Driver):
         return self._trans_id
 
     def _connect(self) -> Outcome | None:
-        """Negotiate a version and read the guest's capabilities, once."""
+        """Agree on a version and take the guest's capabilities, once."""
         if self.guest.state is DriverState.INITIALIZING:
-            waiting = [self._receive(self.guest.probe())]
+            waiting = [self._hear(self.guest.probe())]
             while waiting:
                 waiting.extend(self._answer_handshake(waiting.pop(0)))
         if self.guest.state is not DriverState.INIT_ERROR:
@@ -187,18 +187,18 @@ class HypervHost(Driver):
         match message:
             case VersionRequest():
                 accepted = f"{message.major}.{message.minor}" in self._versions
-                yield from self._send(
+                yield from self._tell(
                     VersionResponse(trans_id=message.trans_id, is_accepted=accepted)
                 )
             case CapabilitiesReport():
                 self.capabilities = message
-                yield from self._send(
+                yield from self._tell(
                     CapabilitiesResponse(trans_id=message.trans_id, is_accepted=True)
                 )
             case _:
                 raise AssertionError(message)
 
-    # --- grow ------------------------------------------------------------------------------
+    # --- more ------------------------------------------------------------------------------
 
     def _hot_add(self, id_: str, pfns: PfnRange, region: PfnRange | None) -> Outcome:
         refusal = self._connect()
@@ -206,7 +206,7 @@ class HypervHost(Driver):
             refusal = Outcome.refused(
                 "EOPNOTSUPP",
                 "hot_add_enabled",
-                "the guest's capabilities exclude hot-add on this architecture",
+                "the guest's capabilities say that it adds no memory on this architecture",
             )
         if refusal is not None:
             return refusal
@@ -216,7 +216,7 @@ class HypervHost(Driver):
             pages=_range(pfns),
             region=None if region is None else _range(region),
         )
-        (answer,) = self._send(request)
+        (answer,) = self._tell(request)
         if isinstance(answer, HotAddResponse) and answer.page_count:
             return OK
         refusals = self.guest.hot_add.refusals
@@ -227,7 +227,7 @@ class HypervHost(Driver):
         )
 
     def _grow(self, nr_pages: int) -> Outcome:
-        """Return ballooned pages; add the rest, as far as the guest's alignment allows."""
+        """Give back what was taken; add the rest, as far as the guest's alignment allows."""
         back = self.removed.lowest(min(nr_pages, len(self.removed)))
         if back:
             self._unballoon(back)
@@ -245,7 +245,7 @@ class HypervHost(Driver):
             self.kernel.log.note(
                 "driver",
                 f"the host adds multiples of {format_size(self._bytes(chunk))} only: "
-                f"the guest has {format_size(self._bytes(left))} less than requested",
+                f"the guest has {format_size(self._bytes(left))} less than it should",
                 function="hot_add_alignment",
             )
         return OK
@@ -259,7 +259,7 @@ class HypervHost(Driver):
         return nr_pages * self.kernel.arch.page_size_bytes
 
     def _place(self, nr_pages: int) -> PfnRange:
-        """Return the next range above all memory."""
+        """Return the next range behind all memory there is."""
         kernel = self.kernel
         page, chunk = kernel.arch.page_size_bytes, self._alignment_nr_pages
         base = dimm_space(kernel.arch.family, (kernel.boot_ram.max() + 1) * page).base // page
@@ -269,7 +269,7 @@ class HypervHost(Driver):
         return PfnRange(start, start + nr_pages)
 
     def _unballoon(self, pages: PfnSet) -> None:
-        """Back pages again, and send them to the guest."""
+        """Back pages again, and tell the guest."""
         self.removed -= pages
         self.devices.backing.backed |= pages
         ranges = [
@@ -283,13 +283,13 @@ class HypervHost(Driver):
                 more_pages=first + MAX_RANGES < len(ranges),
                 ranges=tuple(ranges[first : first + MAX_RANGES]),
             )
-            for _ in self._send(request):
+            for _ in self._tell(request):
                 pass
 
-    # --- shrink ----------------------------------------------------------------------------
+    # --- less ------------------------------------------------------------------------------
 
     def _shrink(self, nr_pages: int) -> Outcome:
-        """Request pages until there are enough, or the guest gives none."""
+        """Ask for pages until there are enough, or the guest gives none."""
         if not (self.capabilities and self.capabilities.balloon):
             return Outcome.refused(
                 "EOPNOTSUPP",
@@ -307,9 +307,9 @@ class HypervHost(Driver):
         return OK
 
     def _balloon(self, num_pages: int) -> int:
-        """Send one balloon request; return how many pages the guest gave."""
+        """Ask once; return how many pages the guest gave, which the host takes."""
         pages = PfnSet()
-        for answer in self._send(BalloonRequest(trans_id=self._next_id(), num_pages=num_pages)):
+        for answer in self._tell(BalloonRequest(trans_id=self._next_id(), num_pages=num_pages)):
             assert isinstance(answer, BalloonResponse)
             pages |= PfnSet.of_runs(answer.ranges)
         self.removed |= pages
