@@ -302,7 +302,7 @@ def test_errors_name_the_value_and_the_rule():
     model = start()
     model.perform(Plug(id="h", driver="hyperv", address=Address(8 * GIB), size=Size(128 * MIB)))
     for step, why in [
-        (Resize(id="h", size=Size(GIB)), "'h'.*has a fixed size"),
+        (Resize(id="h", size=Size(GIB)), "'h'.*keeps its size"),
         (Resize(id="balloon", size=Size(GIB + 1)), "0x40000001: need whole pages"),
         (Unplug(id="balloon"), "never removes"),
         (Online(id="balloon"), "'balloon'.*no memory blocks"),
