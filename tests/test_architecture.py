@@ -323,7 +323,7 @@ def knows_the_model(path):
     ids=lambda path: str(path.relative_to(SOURCE)),
 )
 def test_only_the_kernel_changes_its_state(path):
-    """A driver, adoption or a search calls a function of ``model/kernel`` with the kernel's name."""
+    """Drivers, adoption and searches call the functions of ``model/kernel``."""
     assert not list(changes_of_state(TREES[path]))
 
 
