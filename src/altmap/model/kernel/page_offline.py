@@ -30,9 +30,13 @@ def set_fake_offline(kernel: Kernel, pages: PfnSet | PfnRange) -> None:
 
 
 def clear_fake_offline(kernel: Kernel, pages: PfnSet | PfnRange) -> PfnSet:
-    """Free PageOffline pages to the buddy allocator; return those of *pages* that were."""
+    """Free PageOffline pages to the buddy allocator; return those of *pages* that were.
+
+    Ballooned pages among them, which only a host in error names, leave the balloon.
+    """
     freed = kernel.fake_offline & pages
     kernel.fake_offline -= pages
+    kernel.ballooned -= freed
     kernel.never_onlined -= pages
     kernel.changed.pages |= pages
     adjust_managed_page_count(kernel)
