@@ -1,4 +1,4 @@
-"""Write generated pages: releases, drivers, claims, bugs, matrix, fields, commands, picture.
+"""Write what is generated: pages of records, claims, bugs, fields and commands; the picture.
 
 Run ``python docs/generate.py`` after a change of a release's record, a claim, a bug or a
 prediction; the tests fail until then.

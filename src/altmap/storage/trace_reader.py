@@ -59,7 +59,7 @@ class _Fault(msgspec.Struct):
     what: str = UNBACKED
 
 
-class _Step(msgspec.Struct):
+class _SavedStep(msgspec.Struct):
     folder: str
     name: str
     action: dict[str, Any]
@@ -78,7 +78,7 @@ class TraceJson(msgspec.Struct):
     policy: str
     machine: dict[str, Any]
     notes: list[str]
-    steps: list[_Step]
+    steps: list[_SavedStep]
     scenario_sha256: str = ""
     description: str = ""
     version: Literal[1] = 1
@@ -124,7 +124,7 @@ def _all_pages(read: TraceJson) -> Iterator[_Pages]:
         yield from (fault.pfns for fault in step.faults)
 
 
-def _step(read: _Step, observation: Observation | None) -> StepRecord:
+def _step(read: _SavedStep, observation: Observation | None) -> StepRecord:
     return StepRecord(
         read.name,
         read.action,
