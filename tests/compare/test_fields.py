@@ -259,6 +259,22 @@ def test_pages_on_per_cpu_lists_count_as_free(pairs):
             assert not differing(compared(start, mine, other)), name
 
 
+def test_a_chunk_of_buddyinfo_counts_with_all_its_pages(pairs):
+    """Two chunks of order 2 merge into one of order 3; half of it gone is a difference of 4."""
+    start, last = pairs["x86_64"]
+    key = max(last.observation.zoneinfo, key=lambda zone: zone.pages["free"]).key
+    counts = last.observation.buddyinfo[key]
+
+    def chunks(order_2, order_3):
+        new = (*counts[:2], order_2, order_3, *counts[4:])
+        return see(last, buddyinfo={**last.observation.buddyinfo, key: new})
+
+    split, merged, half = chunks(12, 5), chunks(10, 6), chunks(11, 5)
+    assert not differing(compared(start, split, merged))
+    (item,) = differing(compared(start, split, half)).values()
+    assert int(item.predicted) - int(item.observed) == 4
+
+
 def test_lists_of_another_node_do_not_count_as_free_of_a_node(pairs):
     start, last = pairs["x86_64"]
     zones = last.observation.zoneinfo
