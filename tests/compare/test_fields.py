@@ -3,7 +3,16 @@
 from dataclasses import replace
 
 import pytest
-from alterations import ALTERATIONS, COMPARED, OFFLINE, OWNER_PRIVATE, PREDICTABLE, reflag, see
+from alterations import (
+    ALTERATIONS,
+    COMPARED,
+    HWPOISON,
+    OFFLINE,
+    OWNER_PRIVATE,
+    PREDICTABLE,
+    reflag,
+    see,
+)
 from pairs import PAGE_KIB, all_pairs, compared, differing, layout
 
 from altmap.compare import FIELDS, Verdict
@@ -319,6 +328,15 @@ def test_flags_of_offline_pages_are_compared_but_in_a_xen_domain(pairs):
         )
         found = differing(compared(start, one, other))
         assert {label for _, label in found} == expected
+
+
+def test_a_page_that_is_offline_and_has_a_memory_error_is_compared_as_offline(pairs):
+    """virtio-mem keeps such pages offline."""
+    start, last = pairs["virtio-mem"]
+    both = reflag(last, lambda flags: not flags & COMPARED, OFFLINE | HWPOISON)
+    assert {label for _, label in differing(compared(start, last, both))} == {
+        "PageOffline pages and their flags"
+    }
 
 
 def test_flags_of_pages_in_use_are_not_compared(pairs):
