@@ -8,6 +8,7 @@ from altmap.errors import InputError
 from altmap.linux.observation import BalloonFolder, Observation, Resource
 from altmap.linux.shapes import blank_observation
 from altmap.model.arch import (
+    DEFAULT_ARCH,
     Arch,
     arch_named,
     boot_block_size_bytes,
@@ -19,8 +20,8 @@ from altmap.model.kernel.accounting import policy_named
 from altmap.model.kernel.state import Kernel, Tunables, VirtioMemTunables
 from altmap.model.kernel.watermarks import init_per_zone_wmark_min
 from altmap.model.kernel.zone import MOVABLE, Zone
-from altmap.model.platform.backing import Backing, write_fault_of
-from altmap.model.platform.qemu import boot_ram, platforms_of
+from altmap.model.platform.backing import Backing
+from altmap.model.platform.qemu import boot_ram
 from altmap.model.platform.xen import dom0_memory, host_resources
 from altmap.model.releases import Release, release_for
 from altmap.pfn import PfnRange, PfnSet
@@ -80,14 +81,14 @@ def boot(machine: Machine) -> tuple[Kernel, Backing, Observation]:
     InputError
         If the machine cannot be.
     """
-    arch = with_mmu(arch_named("x86_64" if machine.arch is None else machine.arch), machine.mmu)
+    arch = with_mmu(arch_named(machine.arch or DEFAULT_ARCH), machine.mmu)
     release = release_for(DEFAULT_RELEASE if machine.release is None else machine.release)
     arch = with_sections(arch, release.section_size_bytes.get(arch.family))
     if machine.nodes and not arch.has_nodes:
         raise InputError(f"machine.nodes: Debian's kernel for {arch.name} knows no nodes")
     if machine.devices:
         raise InputError("machine.devices: only a machine from a sysroot has devices already")
-    platforms = platforms_of(arch.family)
+    platforms = arch.board.platforms
     if machine.platform not in (None, *platforms):
         raise InputError(
             f"machine.platform {machine.platform!r}: {arch.name} has {', '.join(platforms)}"
@@ -101,7 +102,7 @@ def boot(machine: Machine) -> tuple[Kernel, Backing, Observation]:
     if machine.block_size is not None:
         block_bytes = machine.block_size
     check_block_size(arch, "machine.block_size", block_bytes)
-    backing = Backing(layout.ram.copy(), machine.unbacked_reads, write_fault_of(arch.family))
+    backing = Backing(layout.ram.copy(), machine.unbacked_reads, arch.write_fault)
     kernel = Kernel(
         arch,
         release,
@@ -154,15 +155,15 @@ def _layout(machine: Machine, arch: Arch, release: Release) -> _Layout:
         return _Layout(domain.ram, {0: domain.ram.copy()}, domain.backed)
     page = arch.page_size_bytes
     ram = PfnSet()
-    for start, end in boot_ram(_platform(machine, arch), memory):
+    for start, end in _boot_ram(machine, arch):
         ram |= PfnRange(-(-start // page), end // page)
-    if arch.family == "x86_64":
-        ram -= PfnRange(0, 1)  # arch/x86/kernel/setup.c: trim_bios_range
+    ram -= PfnRange(0, arch.firmware_nr_pages)
     return _Layout(ram, _split_nodes(machine, arch, memory, ram), ram)
 
 
-def _platform(machine: Machine, arch: Arch) -> str:
-    return machine.platform or platforms_of(arch.family)[0]
+def _boot_ram(machine: Machine, arch: Arch) -> list[tuple[int, int]]:
+    platform = machine.platform or arch.board.platforms[0]
+    return boot_ram(arch.board, platform, _memory_bytes(machine))
 
 
 def _split_nodes(machine: Machine, arch: Arch, memory: int, ram: PfnSet) -> dict[int, PfnSet]:
@@ -170,8 +171,8 @@ def _split_nodes(machine: Machine, arch: Arch, memory: int, ram: PfnSet) -> dict
     if not machine.nodes:
         return {0: ram.copy()}
     page = arch.page_size_bytes
-    ranges = boot_ram(_platform(machine, arch), memory)
-    base = 0 if arch.family == "x86_64" else ranges[0][0]
+    ranges = _boot_ram(machine, arch)
+    base = ranges[0][0]
     low = memory - (ranges[2][1] - ranges[2][0]) if len(ranges) == 3 else memory
     shares, offset = {}, 0
     for node, share in enumerate(machine.nodes):
@@ -242,10 +243,10 @@ def _blank(kernel: Kernel, machine: Machine) -> Observation:
     )
     if machine.platform == "xen":
         return _domain_files(blank, kernel, machine)
-    floor = page if kernel.arch.family == "x86_64" else 0  # page 0 is a PC's firmware's
+    floor = kernel.arch.firmware_nr_pages * page
     lines = [
         Resource(0, max(start, floor), end, "System RAM")
-        for start, end in boot_ram(_platform(machine, kernel.arch), _memory_bytes(machine))
+        for start, end in _boot_ram(machine, kernel.arch)
     ]
     return replace(
         blank,

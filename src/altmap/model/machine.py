@@ -10,6 +10,7 @@ import msgspec
 from altmap.errors import InputError
 from altmap.linux.observation import BalloonFolder, Observation
 from altmap.model.adopt import adopt
+from altmap.model.arch import ARCHES, Arch
 from altmap.model.boot import boot, parameters_shown
 from altmap.model.drivers.acpi import AcpiDimms
 from altmap.model.drivers.dlpar import DlparDimms
@@ -63,14 +64,14 @@ from altmap.trace.run import run_scenario
 __all__ = ("DRIVERS", "ModelMachine", "predict")
 
 
-#: A scenario's name for a driver, and what it is on an architecture; ``""`` is every other one.
+#: A scenario's name for a driver, and its class for each mechanism that an architecture may have.
 DRIVERS: dict[str, dict[str, type[Driver]]] = {
-    "dimm": {"ppc64le": DlparDimms, "": AcpiDimms},
-    "hyperv": {"": HypervHost},
-    "kmem": {"": DaxKmem},
-    "probe": {"x86_64": ProbeFile},
-    "standby": {"s390x": StandbyMemory},
-    "virtio-mem": {"": VirtioMem},
+    "dimm": {"acpi": AcpiDimms, "dlpar": DlparDimms},
+    "hyperv": {"hyperv": HypervHost},
+    "kmem": {"kmem": DaxKmem},
+    "probe": {"probe": ProbeFile},
+    "standby": {"standby": StandbyMemory},
+    "virtio-mem": {"virtio-mem": VirtioMem},
 }
 
 
@@ -292,12 +293,7 @@ class ModelMachine:
 
     def _driver(self, name: str) -> Driver:
         if name not in self._drivers:
-            families = DRIVERS[name]
-            make = families.get(self.kernel.arch.family, families.get(""))
-            if make is None:
-                known = ", ".join(families)
-                raise InputError(f"driver {name!r}: on {known} only, not {self.kernel.arch.name}")
-            self._drivers[name] = make(self._devices)
+            self._drivers[name] = _class_of(name, self.kernel.arch)(self._devices)
         return self._drivers[name]
 
     def _driver_of(self, id_: str) -> Driver:
@@ -389,6 +385,15 @@ class ModelMachine:
             elif name != "name" and value is not None:
                 setattr(self.kernel.tunables, name, value)
         return OK
+
+
+def _class_of(name: str, arch: Arch) -> type[Driver]:
+    """Return the class of a driver on an architecture."""
+    for mechanism, driver in DRIVERS[name].items():
+        if mechanism in arch.mechanisms:
+            return driver
+    families = {a.family: None for a in ARCHES.values() if set(DRIVERS[name]) & set(a.mechanisms)}
+    raise InputError(f"driver {name!r}: on {', '.join(families)} only, not {arch.name}")
 
 
 def _where(fault: Fault) -> str:

@@ -35,7 +35,7 @@ from altmap.model.arch import with_sections
 from altmap.model.kernel.accounting import policy_named
 from altmap.model.kernel.pagetables import page_table_nr_pages
 from altmap.model.kernel.state import Addition, Kernel
-from altmap.model.platform.backing import Backing, write_fault_of
+from altmap.model.platform.backing import Backing
 from altmap.pfn import PfnSet
 from altmap.scenario import Device, Machine
 
@@ -128,7 +128,7 @@ def _without_memory(
     block_bytes = adopted_block_size_bytes(seen, machine, arch)
     tunables = adopted_tunables(seen, machine, arch, release)
     ram = system_ram(seen, arch)
-    backing = Backing(ram, machine.unbacked_reads, write_fault_of(arch.family))
+    backing = Backing(ram, machine.unbacked_reads, arch.write_fault)
     kernel = Kernel(
         arch,
         release,
