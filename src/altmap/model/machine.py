@@ -11,7 +11,8 @@ from altmap.errors import InputError
 from altmap.linux.observation import BalloonFolder, Observation
 from altmap.model.adopt import adopt
 from altmap.model.arch import ARCHES, Arch
-from altmap.model.boot import boot, parameters_shown
+from altmap.model.boot import boot
+from altmap.model.boot.tunables import parameters_shown
 from altmap.model.drivers.acpi import AcpiDimms
 from altmap.model.drivers.dlpar import DlparDimms
 from altmap.model.drivers.driver import Devices, Driver, MemoryDevice
