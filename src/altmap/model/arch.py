@@ -125,7 +125,7 @@ class Arch:
         Memory blocks that were there at boot can go offline (``arch/arm64/mm/mmu.c:
         prevent_bootmem_remove_notifier``).
     knows_node_of_address : bool
-        ``memory_add_physaddr_to_nid`` tells the node of an address; without it Hyper-V does not
+        ``memory_add_physaddr_to_nid`` returns the node of an address; without it Hyper-V does not
         add memory (``drivers/hv/hv_balloon.c: hot_add_enabled``).
     vetoes_rfc_2018 : bool
         The architecture refused the memmap of the design of 2018 in added memory ([RFC PATCH 3/4]
@@ -306,7 +306,7 @@ def arch_of(machine: str, page_size_bytes: int | None = None) -> Arch | None:
 def with_mmu(arch: Arch, mmu: str | None) -> Arch:
     """Return the architecture with the MMU that its kernel uses: ``radix`` or ``hash`` on ppc64.
 
-    With hash no memmap is self-hosted and nothing tells the direct map's leaves.
+    With hash no memmap is self-hosted and no file shows the direct map's leaves.
     Source: ``arch/powerpc/include/asm/pgtable.h: arch_supports_memmap_on_memory`` (6.6 on);
     ``arch/powerpc/mm/book3s64/pgtable.c: arch_report_meminfo``.
 

@@ -113,7 +113,7 @@ class ModelMachine:
     def start(
         cls, machine: Machine, seen: Observation | None = None, *, pages: bool = True
     ) -> ModelMachine:
-        """Return a machine booted on paper, or one that carries on from captured files.
+        """Return a machine in its synthetic boot state, or one that continues from captured files.
 
         Parameters
         ----------
@@ -427,7 +427,8 @@ def predict(scenario: Scenario, seen: Observation | None = None, *, pages: bool 
     ----------
     scenario : Scenario
     seen : Observation, optional
-        The files of a real machine to start from; without them the machine boots on paper.
+        The files of a real machine to start from; without them it has a synthetic boot
+        state.
     pages : bool
         Also predict the per-page files.
 

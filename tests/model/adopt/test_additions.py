@@ -95,25 +95,29 @@ def test_the_scenario_tells_it_before_page_flags():
     assert hosted(device=other("dimm", self_hosted=True), memmap_on_memory="off") == []
 
 
-@pytest.mark.parametrize(
-    ("blocks", "flags"),
-    [({32: replace(BLOCKS[32], state="offline")}, True), ({}, False)],
-)
-def test_the_rule_tells_it_where_no_page_flag_does(blocks, flags):
-    seen = files(blocks=BLOCKS | blocks)
-    seen = seen if flags else replace(seen, kpageflags=None)
+def without_flags():
+    return replace(files(), kpageflags=None)
+
+
+def offline():
+    blocks = BLOCKS | {32: replace(BLOCKS[32], state="offline")}
+    return files(runs=with_runs((FIRST, 512, PageFlag.NOPAGE)), blocks=blocks)
+
+
+@pytest.mark.parametrize("seen", [without_flags(), offline()])
+def test_the_rule_tells_it_where_no_page_flag_does(seen):
     assert hosted(seen) == [(0, 512)]
     assert hosted(seen, memmap_on_memory="off") == []
 
 
 REGION = other("virtio-mem", id="v", size=Size(4 * BLOCK))
-WITHHELD = (FIRST + 1024, 4096, PageFlag.OFFLINE | PageFlag.DIRTY)
+FAKE_OFFLINE = (FIRST + 1024, 4096, PageFlag.OFFLINE | PageFlag.DIRTY)
 
 
 def test_each_block_of_a_region_is_an_add_of_one_group():
     blocks = BLOCKS | {33: BLOCKS[32], 35: BLOCKS[32]}
     ram = [*RAM[:2], (4 * GIB, 4 * GIB + 4 * BLOCK)]
-    made = adopted(files(runs=with_runs(WITHHELD), ram=ram, blocks=blocks), REGION)
+    made = adopted(files(runs=with_runs(FAKE_OFFLINE), ram=ram, blocks=blocks), REGION)
     kernel = made.kernel
     assert [add.pfns.start - FIRST for add in kernel.additions] == [0, 32768, 3 * 32768]
     assert {add.group for add in kernel.additions} == set(kernel.groups)
@@ -126,10 +130,10 @@ def test_each_block_of_a_region_is_an_add_of_one_group():
 
 
 def test_a_region_has_the_requested_size_of_the_scenario_else_what_is_plugged():
-    seen = files(runs=with_runs(WITHHELD))
+    seen = files(runs=with_runs(FAKE_OFFLINE))
     made = adopted(seen, REGION)
     assert [region.requested for region in made.regions] == [BLOCK - 4096 * 4096]
-    assert made.notes == ["device 'v': it is taken to have the size that is requested of it"]
+    assert made.notes == ["device 'v': it is assumed to have its requested size"]
     made = adopted(seen, other("virtio-mem", id="v", requested=Size(BLOCK)))
     assert [region.requested for region in made.regions] == [BLOCK]
     assert made.notes == []
@@ -139,15 +143,15 @@ def test_an_offline_block_of_a_region_is_plugged_with_a_note():
     blocks = BLOCKS | {32: replace(BLOCKS[32], state="offline")}
     made = adopted(files(blocks=blocks), REGION)
     assert [region.requested for region in made.regions] == [BLOCK]
-    assert made.notes[0].startswith("device 'v': memory blocks that are offline are taken")
+    assert made.notes[0].startswith("device 'v': memory blocks that are offline are assumed")
 
 
 @pytest.mark.parametrize(
     ("driver", "is_backed"), [("virtio-mem", False), ("hyperv", False), ("dimm", True)]
 )
-def test_withheld_pages_are_not_backed_where_a_host_withholds_them(driver, is_backed):
-    made = adopted(files(runs=with_runs(WITHHELD)), other(driver))
-    withheld = PfnRange(FIRST + 1024, FIRST + 1024 + 4096)
-    assert made.kernel.fake_offline == PfnSet.of(withheld)
-    assert made.backing.backed.count(withheld) == (4096 if is_backed else 0)
+def test_fake_offline_pages_are_not_backed_where_a_host_plugs_page_by_page(driver, is_backed):
+    made = adopted(files(runs=with_runs(FAKE_OFFLINE)), other(driver))
+    pages = PfnRange(FIRST + 1024, FIRST + 1024 + 4096)
+    assert made.kernel.fake_offline == PfnSet.of(pages)
+    assert made.backing.backed.count(pages) == (4096 if is_backed else 0)
     assert made.backing.backed.count(PfnRange(FIRST, FIRST + 1024)) == 1024

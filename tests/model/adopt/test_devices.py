@@ -61,17 +61,20 @@ def test_the_line_above_memory_of_kmem_names_the_dax_device():
 
 
 def test_a_virtio_mem_region_is_a_device_on_the_node_of_its_blocks():
-    blocks = BLOCKS | {33: replace(BLOCKS[32], nodes=(1,)), 32: BLOCKS[32]}
-    del blocks[32]
+    blocks = {id_: block for id_, block in BLOCKS.items() if id_ < 4}
+    blocks |= {33: replace(BLOCKS[32], nodes=(1,)), 41: replace(BLOCKS[32], nodes=(2,))}
     devices, made = shown(
         (0, FOUR, FOUR + 4 * BLOCK, "virtio0"),
         (1, FOUR + BLOCK, FOUR + 2 * BLOCK, "System RAM (virtio_mem)"),
-        (0, FOUR + 8 * BLOCK, FOUR + 9 * BLOCK, "virtio12"),
+        (0, FOUR + 8 * BLOCK, FOUR + 9 * BLOCK + BLOCK // 2, "virtio12"),
         (0, FOUR + 9 * BLOCK, FOUR + 10 * BLOCK, "virtio0x"),
         blocks=blocks,
     )
     assert devices == {"virtio0": "virtio-mem", "virtio12": "virtio-mem"}
-    assert [(region.size, region.node) for region in made.regions] == [(4 * BLOCK, 1), (BLOCK, 0)]
+    assert [(region.size, region.node) for region in made.regions] == [
+        (4 * BLOCK, 1),
+        (BLOCK + BLOCK // 2, 2),
+    ]
     assert not [note for note in made.notes if "driver-managed" in note]
 
 
@@ -99,7 +102,7 @@ def test_a_virtio_mem_region_is_a_device_on_the_node_of_its_blocks():
 def test_driver_managed_memory_of_no_device_is_boot_memory_with_a_note(lines, noted):
     _, made = shown(*lines)
     assert (
-        any(note.startswith("driver-managed System RAM is taken") for note in made.notes) == noted
+        any(note.startswith("driver-managed System RAM counts as") for note in made.notes) == noted
     )
 
 

@@ -32,9 +32,10 @@ def test_a_file_that_no_assumption_replaces_is_required(name, path):
         adopted(files(**{name: None}))
 
 
-def test_a_zone_protects_against_each_zone_of_its_node():
-    zones = (ZONES[0], replace(ZONES[1], protection=(0, 0)), *ZONES[2:])
-    with pytest.raises(InputError, match=r"node 0 DMA32: protection \(0, 0\): .* of 5 zones"):
+@pytest.mark.parametrize("protection", [(0, 0), (0,) * 4, (0,) * 6])
+def test_a_zone_protects_against_each_zone_of_its_node(protection):
+    zones = (ZONES[0], replace(ZONES[1], protection=protection), *ZONES[2:])
+    with pytest.raises(InputError, match=r"node 0 DMA32: protection \(0, .*\): .* of 5 zones"):
         adopted(files(zoneinfo=zones))
 
 
@@ -90,7 +91,7 @@ def test_the_release_is_the_scenarios_or_that_of_proc_version():
     seen = files(version="Linux version 6.13.2-amd64")
     made = adopted(seen)
     assert made.kernel.release.name == "6.12"
-    assert made.notes == ["release 6.13 has no record of its own and is taken to be 6.12"]
+    assert made.notes == ["release 6.13 has no record, that of 6.12 is used"]
 
 
 @pytest.mark.parametrize(

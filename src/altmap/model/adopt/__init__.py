@@ -61,7 +61,7 @@ class Adopted:
         Devices with a region in which memory is plugged and unplugged (virtio-mem), each with its
         requested size.
     notes : list of str
-        What the files did not say, and what was assumed.
+        Files that are missing, and the assumptions made instead.
     """
 
     kernel: Kernel
@@ -76,7 +76,7 @@ def adopt(seen: Observation, machine: Machine) -> Adopted:
     """Return the kernel that shows these files.
 
     The scenario's machine overrides what the files say. Page sets that the files do not show
-    (without kpageflags) are assumed so that every counter agrees, and a note says so.
+    (without kpageflags) are assumed so that every counter agrees, with a note.
 
     Parameters
     ----------
@@ -122,9 +122,9 @@ def _without_memory(
     release = adopted_release(seen, machine, notes)
     arch = with_sections(arch, release.section_size_bytes.get(arch.family))
     if machine.memory is not None or machine.nodes:
-        notes.append("machine.memory and machine.nodes are ignored: the sysroot says them")
+        notes.append("machine.memory and machine.nodes are ignored: the sysroot has its own")
     if machine.cpus is not None or machine.platform is not None:
-        notes.append("machine.cpus and machine.platform are ignored: the sysroot is as it is")
+        notes.append("machine.cpus and machine.platform are ignored: the sysroot has its own")
     block_bytes = adopted_block_size_bytes(seen, machine, arch)
     tunables = adopted_tunables(seen, machine, arch, release)
     ram = system_ram(seen, arch)
@@ -149,7 +149,7 @@ def _take_boot_ram(kernel: Kernel, ram: PfnSet) -> None:
     for addition in kernel.additions:
         kernel.boot_ram -= addition.pfns
     if not kernel.boot_ram:
-        raise InputError("machine.devices: they cover all RAM, nothing is left that booted")
+        raise InputError("machine.devices: they cover all RAM, no boot memory is left")
 
 
 def _take_metadata(kernel: Kernel) -> None:

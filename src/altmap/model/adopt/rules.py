@@ -107,7 +107,7 @@ def adopted_release(seen: Observation, machine: Machine, notes: list[str]) -> Re
             raise InputError(f"sysroot: proc/version: {error}") from error
     release = release_for(name)
     if not name.startswith(release.name):
-        notes.append(f"release {name} has no record of its own and is taken to be {release.name}")
+        notes.append(f"release {name} has no record, that of {release.name} is used")
     return release
 
 

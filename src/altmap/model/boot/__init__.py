@@ -56,9 +56,9 @@ def boot(machine: Machine) -> tuple[Kernel, Backing, Observation]:
 
 def _check_keys(machine: Machine, arch: Arch) -> None:
     if machine.nodes and not arch.has_nodes:
-        raise InputError(f"machine.nodes: Debian's kernel for {arch.name} knows no nodes")
+        raise InputError(f"machine.nodes: Debian's kernel for {arch.name} has no NUMA nodes")
     if machine.devices:
-        raise InputError("machine.devices: only a machine from a sysroot has devices already")
+        raise InputError("machine.devices: need a sysroot; a booted machine has no devices yet")
     platforms = arch.board.platforms
     if machine.platform not in (None, *platforms):
         raise InputError(

@@ -20,7 +20,7 @@ class Backing:
     backed : PfnSet
         May be read and written.
     unbacked_reads : str
-        ``fault``, or ``allowed`` where the platform answers reads of unbacked frames.
+        ``fault``, or ``allowed`` where the platform completes reads of unbacked frames.
     write_fault : str
         The exception that a write to an unbacked frame raises.
     """

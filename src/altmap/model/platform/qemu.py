@@ -9,12 +9,12 @@ from altmap.errors import InputError
 from altmap.model.arch import Board
 from altmap.units import format_size
 
-__all__ = ("DimmSpace", "boot_ram", "dimm_space", "place_dimm")
+__all__ = ("DimmSpace", "boot_ram", "dimm_space", "low_memory_bytes", "place_dimm")
 
 _MIB, _GIB = 1 << 20, 1 << 30
-#: hw/i386/pc_piix.c, pc_q35.c: low memory ends at the split when RAM reaches the threshold.
+#: Of PCs: low memory ends at the split when RAM reaches the threshold.
 _SPLIT = {"pc": (3584 * _MIB, 3 * _GIB), "q35": (2816 * _MIB, 2 * _GIB)}
-#: SeaBIOS keeps the end of low memory for its ACPI tables.
+#: SeaBIOS reserves the end of low memory for its ACPI tables.
 _FIRMWARE_TAIL = {"pc": 0x20000, "q35": 0x21000}
 
 
@@ -34,7 +34,7 @@ class DimmSpace:
     align: int
 
     def aligned(self, least_bytes: int) -> DimmSpace:
-        """Return the same space for devices that want a coarser alignment."""
+        """Return the same space for devices that need a coarser alignment."""
         return replace(self, align=max(self.align, least_bytes))
 
 
@@ -46,12 +46,17 @@ def boot_ram(board: Board, platform: str, memory_bytes: int) -> list[tuple[int, 
     """
     if platform not in _SPLIT:
         return [(board.ram_base_address, board.ram_base_address + memory_bytes)]
-    threshold, split = _SPLIT[platform]
-    low = memory_bytes if memory_bytes < threshold else min(memory_bytes, split)
+    low = low_memory_bytes(platform, memory_bytes)
     ranges = [(0, 0x9FC00), (0x100000, low - _FIRMWARE_TAIL[platform])]
     if memory_bytes > low:
         ranges.append((4 * _GIB, 4 * _GIB + memory_bytes - low))
     return ranges
+
+
+def low_memory_bytes(platform: str, memory_bytes: int) -> int:
+    """Return how much of a PC's memory lies below 4 GiB (``hw/i386/pc_piix.c, pc_q35.c``)."""
+    threshold, split = _SPLIT[platform]
+    return memory_bytes if memory_bytes < threshold else split
 
 
 def dimm_space(board: Board, boot_end_address: int) -> DimmSpace:
@@ -72,7 +77,7 @@ def place_dimm(
     ----------
     space : DimmSpace
     plugged : iterable of (int, int)
-        Address ranges ``[start, end)`` of the devices there are.
+        Address ranges ``[start, end)`` of the devices that are plugged.
     size_bytes : int
     address : int or None
 
