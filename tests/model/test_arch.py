@@ -160,3 +160,61 @@ def test_a_new_architecture_needs_no_more_than_its_record(monkeypatch):
     assert model.perform(Plug(id="v", driver="virtio-mem", size=Size(GIB))).outcome
     assert list(model.kernel.added_blocks) == [*range(16, 24), 24, 25]
     assert len(model.kernel.self_hosted) == 2 * 512
+
+
+@pytest.mark.parametrize(
+    ("name", "nr_pages", "nr_memmap_pages"),
+    [("x86_64", 32768, 512), ("x86_64", 1, 1), ("aarch64-64k", 128, 1), ("ppc64le-64k", 4096, 4)],
+)
+def test_a_memmap_is_whole_pages_of_64_bytes_for_each_page(name, nr_pages, nr_memmap_pages):
+    assert ARCHES[name].memmap_nr_pages(nr_pages) == nr_memmap_pages
+    assert ARCHES[name].memmap_bytes(nr_pages) == 64 * nr_pages
+
+
+FACTS = [
+    # arch/x86/kernel/setup.c: trim_bios_range
+    ("firmware_nr_pages", 1, ["x86_64", "x86_64-la57"]),
+    # Documentation/arch/arm64/hugetlbpage.rst: with 64 KiB pages 2 MiB, 512 MiB and 16 GiB
+    ("gigantic_page_bytes", GIB, ["x86_64", "x86_64-la57", "aarch64", "aarch64-16k"]),
+    # arch/arm64/mm/mmu.c: prevent_bootmem_remove_notifier
+    ("offlines_boot_memory", False, ["aarch64", "aarch64-16k", "aarch64-64k"]),
+    # drivers/hv/hv_balloon.c: hot_add_enabled
+    ("knows_node_of_address", False, ["aarch64", "aarch64-16k", "aarch64-64k"]),
+    # [RFC PATCH 3/4] of November 2018
+    ("vetoes_rfc_2018", True, ["s390x"]),
+    ("has_nodes", False, ["s390x"]),
+    ("write_fault", "addressing exception", ["s390x"]),
+    ("direct_map", "pud", ["x86_64", "x86_64-la57"]),
+    ("direct_map", "lmb", ["ppc64le", "ppc64le-64k"]),
+    ("mmus", ("radix", "hash"), ["ppc64le", "ppc64le-64k"]),
+    ("probes_block_size", True, ["x86_64", "x86_64-la57"]),
+]
+
+
+@pytest.mark.parametrize(("field", "value", "names"), FACTS)
+def test_what_is_special_to_an_architecture_is_so_in_its_source(field, value, names):
+    assert [name for name, arch in ARCHES.items() if getattr(arch, field) == value] == names
+
+
+@pytest.mark.parametrize(
+    ("mechanism", "families"),
+    [
+        ("acpi", {"x86_64", "aarch64", "s390x"}),
+        ("dlpar", {"ppc64le"}),
+        ("probe", {"x86_64"}),
+        ("standby", {"s390x"}),
+        ("virtio-mem", {"x86_64", "aarch64", "ppc64le", "s390x"}),
+    ],
+)
+def test_a_mechanism_is_one_of_its_architectures(mechanism, families):
+    assert {arch.family for arch in ARCHES.values() if mechanism in arch.mechanisms} == families
+
+
+@pytest.mark.parametrize(
+    ("name", "extent", "align"),
+    [("x86_64", 256, 2), ("aarch64-64k", 1024, 2), ("s390x", 256, 2), ("ppc64le", 256, 256)],
+)
+def test_qemus_machines_differ_in_extent_and_alignment(name, extent, align):
+    board = ARCHES[name].board
+    assert board.virtio_mem_extent_bytes == extent * MIB
+    assert board.dimm_align_bytes == align * MIB

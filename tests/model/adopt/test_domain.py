@@ -14,9 +14,9 @@ RESERVED = (0x10000, 0x4000, F.RESERVED)
 BALLOONED = (0x8000, 0x1000, F.OFFLINE)
 
 
-def backing(*runs, owned, **changes):
+def backing(*runs, owned, ram=RAM[:2], **changes):
     balloon = BalloonFolder(owned * 4, owned * 4, 0)
-    seen = files(runs=with_runs(*runs)[:-2], ram=RAM[:2], balloon=balloon, **changes)
+    seen = files(runs=with_runs(*runs)[:-2], ram=ram, balloon=balloon, **changes)
     made = adopt(seen, Machine())
     assert made.backing.write_fault == "page fault"
     return made.backing.backed
@@ -45,6 +45,14 @@ def test_no_more_than_what_is_reserved_is_taken_to_lack_backing():
     # 256 pages are reserved besides, below 1 MiB the holes of the firmware's map.
     backed = backing(RESERVED, owned=1)
     assert len(backed) == NR_RAM - 0x4000 - 0x100
+
+
+def test_holes_that_are_reserved_are_not_taken_for_ram():
+    ram = [RAM[0], (0x100000, 0x1FF80000 - 0x80000)]
+    hole = (0x1FF00, 0x100, F.RESERVED)
+    backed = backing(RESERVED, hole, owned=NR_RAM + 1 - 0x100 - 0x300, ram=ram)
+    assert not backed.count(PfnRange(0x13D00, 0x14000))
+    assert len(backed) == NR_RAM - 0x100 - 0x300
 
 
 def test_pages_of_offline_blocks_are_not_backed():

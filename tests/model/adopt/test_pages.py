@@ -172,6 +172,16 @@ def test_page_tables_and_memmap_of_added_memory_are_the_highest_unmovable_pages(
     assert not kernel_of().additions[0].host_pages
 
 
+def test_memmaps_of_added_memory_lie_in_boot_memory():
+    zones = (*ZONES[:2], replace(ZONES[3], name="Normal"), replace(ZONES[2], name="Movable"))
+    blocks = BLOCKS | {32: replace(BLOCKS[32], valid_zones=("Normal",))}
+    runs = with_runs((FIRST, 512, F.BUDDY), (FIRST + 30000, 2768, F.SLAB))
+    seen = files(runs=runs, blocks=blocks, zoneinfo=(*zones, ZONES[4]))
+    kernel = kernel_of(seen, memmap_on_memory="off")
+    assert kernel.unmovable().count(PfnRange(FIRST + 30000, FIRST + 32768)) == 2768
+    assert kernel.additions[0].host_pages == PfnSet.of(PfnRange(0x20000 - 512, 0x20000))
+
+
 def test_memmaps_share_no_pages():
     blocks = BLOCKS | {33: BLOCKS[32]}
     runs = with_runs((FIRST, 512, F.BUDDY))

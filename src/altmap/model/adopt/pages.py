@@ -36,7 +36,7 @@ def take_pages(kernel: Kernel, seen: Observation, notes: list[str]) -> None:
     kernel.never_onlined |= found.get("never onlined", PfnSet())
     kernel.fake_offline |= found.get("fake-offline", PfnSet()) | kernel.never_onlined
     _take_huge_pages(kernel, seen)
-    movable |= huge - kernel.hugetlb_pages()
+    movable |= huge
     for zone in kernel.zones.values():
         managed = kernel.managed(zone)
         in_use = managed - free
