@@ -29,11 +29,11 @@ def test_the_machine_has_the_pages_that_its_flags_say():
     assert kernel.self_hosted == PfnSet.of(PfnRange(FIRST, FIRST + 512))
     free = {zone.name: kernel.nr_free(zone) for zone in kernel.zones.values()}
     assert free == {zone.name: zone.pages["free"] for zone in ZONES if zone.name != "Device"}
-    for pages in (kernel.fake_offline, kernel.poisoned, kernel.percpu, kernel.pinned):
+    for pages in (kernel.fake_offline, kernel.poisoned, kernel.pcp, kernel.pinned):
         assert not pages
 
 
-SETS = ("reserved", "used", "movable", "fake_offline", "never_onlined", "poisoned", "percpu")
+SETS = ("reserved", "used", "movable", "fake_offline", "never_onlined", "poisoned", "pcp")
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ def percpu(nr_listed, *blank, zones=ZONES):
     zones = (zones[0], replace(zones[1], pagesets=pagesets), *zones[2:])
     runs = with_runs(*((start, nr, 0) for start, nr in blank))
     kernel = kernel_of(files(runs=runs, zoneinfo=zones))
-    return len(kernel.percpu), [(r.start, len(r)) for r in kernel.doubtful.ranges()]
+    return len(kernel.pcp), [(r.start, len(r)) for r in kernel.maybe_pcp.ranges()]
 
 
 def test_as_many_pages_without_a_flag_as_the_lists_hold_are_free():
@@ -92,8 +92,8 @@ def test_of_more_pages_those_of_a_block_that_the_lists_can_hold_are_in_doubt():
 def test_pages_of_zone_movable_are_of_no_list():
     zones = (*ZONES[:3], replace(ZONES[3], pagesets=({"cpu": 0, "count": 8},)), ZONES[4])
     kernel = kernel_of(files(runs=with_runs((FIRST + 1024, 4, 0)), zoneinfo=zones))
-    assert not kernel.percpu
-    assert not kernel.doubtful
+    assert not kernel.pcp
+    assert not kernel.maybe_pcp
 
 
 HEAD, TAIL = F.COMPOUND_HEAD | F.HUGE, F.COMPOUND_TAIL | F.HUGE

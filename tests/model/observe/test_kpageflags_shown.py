@@ -15,7 +15,7 @@ BLOCK = PfnRange(0x10000, 0x18000)  # block 2 of a machine of 512 MiB
 def kernel_of(*changed):
     kernel = boot(Machine(memory=Size(512 * MIB), release="6.12"))[0]
     kernel.used, kernel.reserved = PfnSet(), PfnSet()
-    kernel.changed_blocks = PfnSet(PfnRange(id_, id_ + 1) for id_ in changed)
+    kernel.changed.blocks = PfnSet(PfnRange(id_, id_ + 1) for id_ in changed)
     return kernel
 
 
@@ -37,7 +37,7 @@ def test_pages_of_other_blocks_stay_as_they_were():
 
 def test_a_changed_page_of_another_block_is_shown_anew():
     kernel = kernel_of()
-    kernel.shown_pages |= PfnRange(BLOCK.start, BLOCK.start + 1)
+    kernel.changed.pages |= PfnRange(BLOCK.start, BLOCK.start + 1)
     assert (at(kernel, 0), at(kernel, 1)) == (F.BUDDY, F.SLAB)
 
 

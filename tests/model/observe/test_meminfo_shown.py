@@ -95,8 +95,8 @@ def test_the_direct_map_of_a_failed_add_stays():
     model.perform(SetTunables(fail_block_devices=True))
     assert not model.perform(Plug(id="d", size=Size(128 * MIB))).outcome
     gained = {name: kib - before[name] for name, kib in model.observe().meminfo.items()}
-    leftover = sum(len(add.pfns) * 4 for add in model.kernel.leftovers)
-    assert gained["DirectMap2M"] == leftover
+    failed = sum(len(add.pfns) * 4 for add in model.kernel.failed_additions)
+    assert gained["DirectMap2M"] == failed
 
 
 @pytest.mark.parametrize(

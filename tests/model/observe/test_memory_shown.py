@@ -20,13 +20,13 @@ def guest(**changes):
 
 def test_a_block_that_did_not_change_stays_as_it_was():
     model = guest()
-    model.kernel.changed_blocks -= model.kernel.changed_blocks
+    model.kernel.changed.blocks -= model.kernel.changed.blocks
     base = model.observe()
     odd = replace(base.memory.blocks[3], phys_device=9, removable=False, valid_zones=("Odd",))
     gone = {id_: block for id_, block in base.memory.blocks.items() if id_ != 33}
     base = replace(base, memory=replace(base.memory, blocks=gone | {3: odd}))
     assert memory_shown(base, model.kernel).blocks[3] == odd
-    model.kernel.changed_blocks |= model.kernel.added_blocks
+    model.kernel.changed.blocks |= model.kernel.added_blocks
     anew = memory_shown(base, model.kernel).blocks
     assert anew[3] == replace(odd, valid_zones=("DMA32",))
     assert anew[33].removable
@@ -38,7 +38,7 @@ def test_an_offline_block_may_go_to_other_zones_after_its_neighbours_changed():
     base = model.observe()
     assert base.memory.blocks[33].valid_zones == ("Normal", "Movable")
     observer = Observer(model.kernel, base)
-    model.kernel.changed_blocks -= model.kernel.changed_blocks
+    model.kernel.changed.blocks -= model.kernel.changed.blocks
     for block in (32, 34):
         assert model.perform(Online(blocks=block, to="online_movable")).outcome
     assert observer.observe().memory.blocks[33].valid_zones == ("Movable", "Normal")

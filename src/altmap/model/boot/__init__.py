@@ -17,6 +17,9 @@ from altmap.model.boot.files import blank_files
 from altmap.model.boot.layout import Layout, boot_zones, layout_of
 from altmap.model.boot.tunables import default_tunables
 from altmap.model.kernel.accounting import policy_named
+from altmap.model.kernel.changes import ChangedMemory
+from altmap.model.kernel.params import Tunables
+from altmap.model.kernel.pool import whole_chunks
 from altmap.model.kernel.state import Kernel
 from altmap.model.kernel.watermarks import init_per_zone_wmark_min
 from altmap.model.platform.backing import Backing
@@ -46,10 +49,13 @@ def boot(machine: Machine) -> tuple[Kernel, Backing, Observation]:
     arch = with_sections(arch, release.section_size_bytes.get(arch.family))
     _check_keys(machine, arch)
     layout = layout_of(machine, arch, release)
-    kernel, backing = _booted(machine, arch, release, layout)
-    _take_boot_pages(kernel, layout.backed)
+    backing = Backing(layout.ram.copy(), machine.unbacked_reads, arch.write_fault)
+    tunables = default_tunables(machine, arch, release)
     if machine.platform == "xen":
-        _become_domain(kernel, backing, layout)
+        # A paravirtual domain maps small pages only.
+        tunables.direct_map_1g = tunables.direct_map_2m = tunables.khugepaged = False
+        backing.write_fault = "page fault"
+    kernel = _kernel(machine, arch, release, tunables, layout, backing)
     init_per_zone_wmark_min(kernel)
     return kernel, backing, blank_files(kernel, machine)
 
@@ -69,58 +75,69 @@ def _check_keys(machine: Machine, arch: Arch) -> None:
             raise InputError(f"machine.{name}: need the platform 'xen'")
 
 
-def _booted(
-    machine: Machine, arch: Arch, release: Release, layout: Layout
-) -> tuple[Kernel, Backing]:
-    """Return a kernel whose boot memory is online and free, and a platform that backs it all."""
-    max_pfn = layout.ram.max() + 1
-    block_bytes = boot_block_size_bytes(arch, max_pfn * arch.page_size_bytes)
+def _block_size_bytes(machine: Machine, arch: Arch, end_address: int) -> int:
+    size_bytes = boot_block_size_bytes(arch, end_address)
     if machine.block_size is not None:
-        block_bytes = machine.block_size
-    check_block_size(arch, "machine.block_size", block_bytes)
-    backing = Backing(layout.ram.copy(), machine.unbacked_reads, arch.write_fault)
-    kernel = Kernel(
+        size_bytes = machine.block_size
+    check_block_size(arch, "machine.block_size", size_bytes)
+    return size_bytes
+
+
+def _kernel(
+    machine: Machine,
+    arch: Arch,
+    release: Release,
+    tunables: Tunables,
+    layout: Layout,
+    backing: Backing,
+) -> Kernel:
+    """Return a kernel whose boot memory is online, with what it reserves and uses."""
+    page, max_pfn = arch.page_size_bytes, layout.ram.max() + 1
+    block_nr_pages = _block_size_bytes(machine, arch, max_pfn * page) // page
+    blocks = whole_chunks(layout.ram, block_nr_pages)
+    ids = PfnSet(
+        PfnRange(run.start // block_nr_pages, run.end // block_nr_pages) for run in blocks.ranges()
+    )
+    reserved, used = _reserved_and_used(
+        arch, release, layout.backed, arch.memmap_nr_pages(len(blocks))
+    )
+    unbacked, fake_offline = layout.ram - layout.backed, PfnSet()
+    if release.xen_extra_memory == "ballooned":
+        fake_offline |= unbacked
+    else:
+        reserved |= unbacked
+    return Kernel(
         arch,
         release,
         policy_named("opt-in" if machine.policy is None else machine.policy),
-        default_tunables(machine, arch, release),
-        block_bytes // arch.page_size_bytes,
-        backing.judge,
+        tunables,
+        block_nr_pages,
+        backing.check_access,
         zones=boot_zones(arch, layout),
+        added_blocks=ids.copy(),
+        online_blocks=ids.copy(),
+        changed=ChangedMemory(blocks=ids),
         boot_ram=layout.ram,
+        reserved=reserved,
+        used=used,
+        fake_offline=fake_offline,
         boot_node_pages=layout.nodes,
         boot_nodes=frozenset(node for node, pages in layout.nodes.items() if pages),
         max_pfn=max_pfn,
     )
-    for run in layout.ram.ranges():
-        kernel.added_blocks |= kernel.blocks(run)
-    kernel.online_blocks = kernel.added_blocks.copy()
-    kernel.changed_blocks = kernel.added_blocks.copy()
-    return kernel, backing
 
 
-def _take_boot_pages(kernel: Kernel, backed: PfnSet) -> None:
-    """Set which pages the kernel reserves at boot, and which are in use once it has booted."""
-    arch, release = kernel.arch, kernel.release
+def _reserved_and_used(
+    arch: Arch, release: Release, backed: PfnSet, memmap_nr_pages: int
+) -> tuple[PfnSet, PfnSet]:
+    """Return the pages that are reserved at boot, and those in use once the kernel runs."""
     page = arch.page_size_bytes
-    memmap = arch.memmap_nr_pages(len(kernel.added_blocks) * kernel.block_nr_pages)
-    keep = min(memmap + release.boot_reserved_bytes // page, len(backed) * 3 // 4)
+    nr_reserved = memmap_nr_pages + release.boot_reserved_bytes // page
+    nr_reserved = min(nr_reserved, len(backed) * 3 // 4)
     dma = backed & PfnRange(0, (16 * _MIB) // page)
-    kernel.reserved = dma & PfnRange(0, 256)
+    reserved = dma & PfnRange(0, 256)
     above = backed - dma
-    kernel.reserved |= above.highest(keep - len(kernel.reserved))
-    left = above - kernel.reserved
-    used = min(release.boot_used_bytes // page, len(left) * 3 // 4)
-    kernel.used = left.highest(used)
-
-
-def _become_domain(kernel: Kernel, backing: Backing, layout: Layout) -> None:
-    """Make the kernel a paravirtual domain of Xen: RAM without backing, and small pages only."""
-    unbacked = layout.ram - layout.backed
-    if kernel.release.xen_extra_memory == "ballooned":
-        kernel.fake_offline |= unbacked
-    else:
-        kernel.reserved |= unbacked
-    kernel.tunables.direct_map_1g = kernel.tunables.direct_map_2m = False
-    kernel.tunables.khugepaged = False
-    backing.write_fault = "page fault"
+    reserved |= above.highest(nr_reserved - len(reserved))
+    left = above - reserved
+    nr_used = min(release.boot_used_bytes // page, len(left) * 3 // 4)
+    return reserved, left.highest(nr_used)

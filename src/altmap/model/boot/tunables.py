@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from altmap.model.arch import Arch
-from altmap.model.kernel.state import Tunables, VirtioMemTunables
+from altmap.model.kernel.params import Tunables, VirtioMemTunables
 from altmap.model.releases import Release
 from altmap.scenario import Machine
 
