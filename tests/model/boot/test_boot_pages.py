@@ -6,7 +6,7 @@ from altmap.linux.kpageflags import PageFlag
 from altmap.model.boot import boot
 from altmap.model.machine import ModelMachine
 from altmap.model.releases import RELEASES
-from altmap.scenario import Machine, Size, VirtioMemParameters
+from altmap.scenario import Machine, Resize, Size, VirtioMemParameters
 
 MIB, GIB = 1 << 20, 1 << 30
 
@@ -72,6 +72,28 @@ def test_parameters_of_virtio_mem_are_the_scenarios():
     tunables = boot(Machine(virtio_mem=given))[0].tunables.virtio_mem
     assert (tunables.unplug_online, tunables.force_bbm) == (False, True)
     assert (tunables.bbm_block_size_bytes, tunables.bbm_safe_unplug) == (GIB, True)
+
+
+@pytest.mark.parametrize("release", ["6.1", "6.12"])
+def test_a_xen_domain_is_backed_by_its_allocation_at_boot(release):
+    kernel, backing, files = boot(
+        Machine(platform="xen", release=release, memory=Size(512 * MIB), xen_max_memory=Size(GIB))
+    )
+    # Page 0 is the domain's, and no RAM.
+    assert len(backing.backed) + 1 == files.balloon.current_kb // 4 == 512 * MIB // 4096
+    assert len(kernel.boot_ram) + 1 == GIB // 4096
+    unbacked = kernel.boot_ram - backing.backed
+    assert (kernel.fake_offline if release == "6.1" else kernel.reserved & unbacked) == unbacked
+
+
+def test_ballooned_pages_of_a_booted_domain_are_populated_for_the_first_time():
+    model = ModelMachine.start(
+        Machine(platform="xen", release="6.1", memory=Size(512 * MIB), xen_max_memory=Size(GIB))
+    )
+    record = model.perform(Resize(id="balloon", size=Size(600 * MIB)))
+    assert record.outcome
+    assert not [event for event in record.events if "backed already" in event.text]
+    assert len(model.backed) + 1 == 600 * MIB // 4096
 
 
 def test_a_xen_domain_maps_small_pages_and_has_no_khugepaged():

@@ -49,7 +49,7 @@ def boot(machine: Machine) -> tuple[Kernel, Backing, Observation]:
     arch = with_sections(arch, release.section_size_bytes.get(arch.family))
     _check_keys(machine, arch)
     layout = layout_of(machine, arch, release)
-    backing = Backing(layout.ram.copy(), machine.unbacked_reads, arch.write_fault)
+    backing = Backing(layout.backed.copy(), machine.unbacked_reads, arch.write_fault)
     tunables = default_tunables(machine, arch, release)
     if machine.platform == "xen":
         # A paravirtual domain maps small pages only.
