@@ -1,7 +1,7 @@
 """Hyper-V's balloon: handshake, what the guest gives and takes, and what it reports."""
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from altmap.errors import InputError
@@ -392,7 +392,6 @@ host_messages = st.one_of(
 
 
 @given(st.lists(host_messages, min_size=1, max_size=8), st.sampled_from(["6.1", "6.12", "7.3"]))
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_no_message_of_a_host_crashes_the_guest_and_every_page_stays_accounted_for(messages, rel):
     model = ModelMachine.start(
         Machine(memory=Size(GIB), release=rel, auto_online_blocks="online"), pages=False

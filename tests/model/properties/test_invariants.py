@@ -538,7 +538,7 @@ def test_a_refused_unplug_leaves_offline_what_a_veto_keeps_from_coming_back(on):
     steps.check_refused_unplug(before, pages)
 
 
-_settings = settings(deadline=None, max_examples=150, stateful_step_count=15, print_blob=True)
+_settings = settings(stateful_step_count=15)
 TestDimms = DimmSteps.TestCase
 TestDimms.settings = _settings
 TestHyperv = HypervSteps.TestCase
