@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, settings
 # One profile for every property: a busy machine is no defect, so neither time limits nor the
 # check for slow generation. HYPOTHESIS_PROFILE=thorough or --hypothesis-profile=thorough draws
 # more; a test states a number of its own only as a fraction of the profile's.
-for _name, _nr_examples in {"fast": 60, "thorough": 600}.items():
+for _name, _nr_examples in {"fast": 60, "thorough": 300}.items():
     settings.register_profile(
         _name,
         max_examples=_nr_examples,

@@ -289,7 +289,7 @@ def test_a_cluster_whose_worker_is_killed_loses_nothing_and_does_nothing_twice(t
         from distributed import Client
 
         with Client(address) as client:
-            client.wait_for_workers(3, timeout=60)
+            client.wait_for_workers(3, timeout=300)
         pool = cluster(address)
         assert pool.nr_workers == 3
         killed = []
@@ -311,7 +311,7 @@ def test_a_cluster_whose_worker_is_killed_loses_nothing_and_does_nothing_twice(t
             each.wait()
 
 
-def wait_for(condition, seconds=60):
+def wait_for(condition, seconds=300):
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end
