@@ -139,7 +139,7 @@ class Steps(RuleBasedStateMachine):
         assert kernel.online_blocks.issubset(online)
         if not (kernel.notifier.prepare_online or kernel.notifier.going_online):
             assert all(kernel.poisoned.count(kernel.block_pfns(block)) for block in left_offline)
-        if kernel.online_callback is None:
+        if kernel.online_page_callback is None:
             lost = pages & kernel.pages_of(left_offline)
             assert kernel.total_ram_nr_pages() == before["MemTotal"] - len(lost)
 
@@ -263,7 +263,7 @@ class Steps(RuleBasedStateMachine):
                 assert run.start % pool.nr_pages == len(run) % pool.nr_pages == 0
         for pages in kernel.files.values():
             assert pages.issubset(kernel.movable)
-        for pages in kernel.kernel_uses.values():
+        for pages in kernel.kernel_allocations.values():
             assert pages.issubset(kernel.unmovable())
         assert kernel.fake_offline.issubset(whole)
         online = kernel.pages_of(kernel.online_blocks)

@@ -1,6 +1,7 @@
-"""A fresh clone: missing programs cost their own tests only, and demanded tests are not skipped."""
+"""How tests are set up: on a fresh clone, with what is missing, and under one profile."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -81,3 +82,12 @@ def test_a_lab_test_that_is_skipped_fails_the_run_only_if_demanded(tmp_path, dem
     )
     assert done.returncode == status, done.stdout
     assert ("1 demanded tests were skipped" in done.stdout) == bool(status)
+
+
+def test_properties_leave_time_and_number_of_examples_to_the_profile():
+    """A number of a test's own is a fraction of the profile's."""
+    for path in (ROOT / "tests").rglob("test_*.py"):
+        text = path.read_text(encoding="utf-8")
+        assert not re.search(r"[(\s]deadline=", text), path
+        for number in re.findall(r"[(\s]max_examples=([^,)]*)", text):
+            assert number.startswith("settings.default.max_examples"), path
