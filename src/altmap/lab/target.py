@@ -108,7 +108,7 @@ def hardware_of(machine: Machine) -> Hardware:
         ("devices", machine.devices or None, (None,)),
         ("debug_vm", machine.debug_vm, (None, False)),
         ("hugetlb_free_vmemmap", machine.hugetlb_free_vmemmap, (None, False)),
-        ("mmu", machine.mmu, (None, "radix", "hash") if guest.family == "ppc64le" else (None,)),
+        ("mmu", machine.mmu, (None, *guest.mmus)),
         ("unbacked_reads", machine.unbacked_reads, ("fault",)),
         ("balloon", machine.balloon, (None,)),
     ):

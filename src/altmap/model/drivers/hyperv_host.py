@@ -262,7 +262,7 @@ class HypervHost(Driver):
         """Return the next range behind all memory there is."""
         kernel = self.kernel
         page, chunk = kernel.arch.page_size_bytes, self._alignment_nr_pages
-        base = dimm_space(kernel.arch.family, (kernel.boot_ram.max() + 1) * page).base // page
+        base = dimm_space(kernel.arch.board, (kernel.boot_ram.max() + 1) * page).base // page
         ends = [region.end for region in self.guest.hot_add.regions]
         end = max([base, *ends, *(device.pfns.end for device in self.devices.by_id.values())])
         start = -(-end // chunk) * chunk
