@@ -7,7 +7,9 @@ from hypothesis import strategies as st
 from altmap.errors import InputError
 from altmap.model.drivers.hyperv import DriverState, HypervBalloon, balloon_floor_nr_pages
 from altmap.model.drivers.hyperv_host import HypervHost
-from altmap.model.drivers.hyperv_messages import (
+from altmap.model.kernel.touch import KernelFault
+from altmap.model.machine import ModelMachine
+from altmap.protocol.hyperv_messages import (
     BalloonRequest,
     BalloonResponse,
     CapabilitiesReport,
@@ -25,8 +27,6 @@ from altmap.model.drivers.hyperv_messages import (
     decode,
     encode,
 )
-from altmap.model.kernel.touch import KernelFault
-from altmap.model.machine import ModelMachine
 from altmap.scenario import (
     Address,
     Dump,
