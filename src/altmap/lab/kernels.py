@@ -31,6 +31,7 @@ __all__ = (
     "cache_folder",
     "disk_errors",
     "fetch",
+    "fetch_headers",
     "fetch_xen",
     "kernel_folder",
     "locked",
@@ -46,6 +47,7 @@ XEN_IMAGE = ("./boot/xen-*-amd64.gz",)
 _RELEASE = re.compile(r"\d+\.\d+")
 # From Linux 7.2 on, Debian splits the image package: kernel and modules are in packages of the
 # same version that the image package depends on.
+_COMMON = re.compile(r"(linux-headers-\S+-common) \(= ")
 _SPLIT = re.compile(r"(linux-(?:binary|modules)-\S+) \(= ")
 
 
@@ -64,6 +66,8 @@ class KernelFiles:
         ``/dev/null`` if there is none.
     tree : Path or None
         A folder that the guest gets as ``/lib/modules``, whole.
+    built : tuple of (str, Path)
+        Names and files of modules that were built here; they stand in for those of the package.
     versions : dict of str to str
         Version of each Debian package used, by its name.
     arch : str
@@ -80,6 +84,7 @@ class KernelFiles:
     arch: str = "x86_64"
     modules: tuple[str, ...] = ()
     tree: Path | None = None
+    built: tuple[tuple[str, Path], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +144,37 @@ def fetch(release: str, cache: Path | None = None, *, arch: str = "x86_64") -> K
     return KernelFiles(
         release, folder / "vmlinuz", folder / "busybox", folder / "modules.deb", versions, arch
     )
+
+
+def fetch_headers(kernel: KernelFiles, cache: Path | None = None) -> tuple[Path, Path]:
+    """Return the packages of a kernel's headers, the architecture's and the common ones.
+
+    They are downloaded if they are not in the cache, and are of the kernel's own version.
+
+    Raises
+    ------
+    LabError
+        As :func:`fetch`, or if Debian's archive has no headers of that version any more.
+    """
+    cache = cache_folder() if cache is None else cache
+    image = next((name for name in kernel.versions if name.startswith("linux-image-")), None)
+    if image is None:
+        raise LabError("modules can be built for Debian's kernels only: this one has no package")
+    folder = cache / "headers" / f"{image.removeprefix('linux-image-')}_{kernel.versions[image]}"
+    guest = guest_arch(kernel.arch)
+    _cached(
+        folder,
+        guest,
+        cache,
+        lambda archive, new: _headers(
+            image,
+            kernel.versions[image],
+            kernel_folder(kernel.release, kernel.arch, cache),
+            archive,
+            new,
+        ),
+    )
+    return folder / "arch.deb", folder / "common.deb"
 
 
 def fetch_xen(cache: Path | None = None) -> HypervisorFiles:
@@ -274,6 +310,22 @@ def _xen(archive: Archive, new: Path) -> dict[str, str]:
     packed.unlink()
     deb.unlink()
     return versions
+
+
+def _headers(image: str, version: str, kernel: Path, archive: Archive, new: Path) -> dict[str, str]:
+    package = image.replace("linux-image-", "linux-headers-")
+    fields = archive.fields(package) if package in archive.names(package) else {}
+    common = _COMMON.search(fields.get("Depends", ""))
+    if fields.get("Version") != version or common is None:
+        raise LabError(
+            f"{package} {version}: Debian's archive has no headers of this kernel any more; "
+            f"remove {kernel} to have a newer one"
+        )
+    archive.download([package, common[1]], new)
+    for name, role in ((package, "arch"), (common[1], "common")):
+        (deb,) = new.glob(f"{name}_*.deb")
+        deb.rename(new / f"{role}.deb")
+    return {package: version, common[1]: version}
 
 
 def _newest_image(release: str, guest: GuestArch, archive: Archive) -> str:
