@@ -159,6 +159,8 @@ class LabHyperv:
 
     def open(self) -> None:
         """Load bus and driver, which asks for a version."""
+        if _RENAMED_BUS in self._guest.kernel.modules:
+            load_module(self._guest, _RENAMED_BUS)
         load_module(self._guest, _DRIVER, _PARAMETERS)
 
     def send(self, message: Message) -> None:
