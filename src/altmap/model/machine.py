@@ -218,7 +218,7 @@ class ModelMachine:
         """Return what the machine's files show now."""
         shown = parameters_shown(self.kernel.tunables)
         parameters = {name: shown.get(name, text) for name, text in self._base_parameters.items()}
-        look = replace(self._observer.look(), parameters=parameters)
+        look = replace(self._observer.observe(), parameters=parameters)
         folder = self._balloon_folder()
         return look if folder is None else _with_balloon(look, folder)
 

@@ -8,7 +8,7 @@ from altmap.model.kernel.hotplug import (
     zone_for_pfn_range,
 )
 from altmap.model.machine import ModelMachine
-from altmap.model.observe import free_chunks
+from altmap.model.observe.buddyinfo import free_chunks
 from altmap.pfn import PfnRange, PfnSet
 from altmap.scenario import Address, Machine, Node, Offline, Online, Plug, SetTunables, Size, Unplug
 
