@@ -37,7 +37,7 @@ _FLAGS = (
     *("-m64", "-mno-sse", "-mno-mmx", "-mno-sse2", "-mno-3dnow", "-mno-avx", "-mno-80387"),
     *("-mno-fp-ret-in-387", "-mpreferred-stack-boundary=3", "-mskip-rax-setup", "-mno-red-zone"),
     *("-mcmodel=kernel", "-mindirect-branch=thunk-extern", "-mindirect-branch-register"),
-    *("-fcf-protection=branch", "-D__KERNEL__", "-DMODULE"),
+    *("-fcf-protection=branch", "-DCC_USING_FENTRY", "-D__KERNEL__", "-DMODULE"),
 )
 _LINK = ("-m", "elf_x86_64", "-r", "-z", "noexecstack", "--build-id=none")
 _COMPLAINT = re.compile(r"(?:fatal )?error: (.*)")

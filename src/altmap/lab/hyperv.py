@@ -81,13 +81,15 @@ def with_hyperv(kernel: KernelFiles) -> KernelFiles:
         raise LabError(f"this kernel has no module {_DRIVER} (CONFIG_HYPERV_BALLOON)")
     if _BUS in packaged:
         bus = build_module(kernel, "vmbus.c", _BUS)
-        return replace(kernel, modules=(*kernel.modules, _DRIVER), built=((_BUS, bus),))
+        return replace(
+            kernel, modules=(*kernel.modules, _DRIVER), built=(*kernel.built, (_BUS, bus))
+        )
     bus = build_module(kernel, "vmbus.c", _RENAMED_BUS, prefix=_PREFIX)
     driver = rename_symbols(packaged[_DRIVER], _EXPORTS, _PREFIX)
     return replace(
         kernel,
         modules=(*kernel.modules, _RENAMED_BUS, _DRIVER),
-        built=((_RENAMED_BUS, bus), (_DRIVER, driver)),
+        built=(*kernel.built, (_RENAMED_BUS, bus), (_DRIVER, driver)),
     )
 
 

@@ -20,6 +20,7 @@ from altmap.lab.build import check_compiler
 from altmap.lab.capture import capture
 from altmap.lab.dimm import plug_dimm, unplug_dimm
 from altmap.lab.dlpar import plug_by_dlpar, unplug_by_dlpar
+from altmap.lab.forced import FORCE_MODULE, FORCED_POLICY, check_forced, with_forced
 from altmap.lab.guest import Guest
 from altmap.lab.hyperv import LabHyperv, with_hyperv
 from altmap.lab.insmod import load_module
@@ -125,7 +126,7 @@ def hardware_of(machine: Machine, *, hidden_dimms: bool = False) -> Hardware:
     guest = guest_arch("x86_64" if machine.arch is None else machine.arch)
     machines = dict(guest.platforms)
     for key, value, allowed in (
-        ("policy", machine.policy, (None, "opt-in")),
+        ("policy", machine.policy, (None, "opt-in", FORCED_POLICY)),
         ("block_size", machine.block_size, (None,)),
         ("devices", machine.devices or None, (None,)),
         ("debug_vm", machine.debug_vm, (None, False)),
@@ -212,6 +213,10 @@ def run_in_guest(
     cmdline = cmdline_of(machine)
     _check_steps(scenario, hardware)
     check_programs(hardware.guest)
+    forced = machine.policy == FORCED_POLICY
+    if forced:
+        check_forced(machine)
+        check_compiler()
     if hyperv:
         cmdline = f"{cmdline} {_HIDDEN_DIMMS}".strip()
         check_compiler()
@@ -220,6 +225,7 @@ def run_in_guest(
     kernel = fetch(release, arch=hardware.arch) if own is None else replace(own, tree=None)
     kernel = replace(kernel, modules=modules_of(scenario))
     kernel = with_hyperv(kernel) if hyperv else kernel
+    kernel = with_forced(kernel) if forced else kernel
     called = f"Linux {release}" if own is None else str(own.vmlinuz)
     progress(f"{scenario.name}: {called} ({hardware.arch}) boots in QEMU")
     started = (
@@ -235,6 +241,8 @@ def run_in_guest(
         for module in modules_of(scenario):
             if module != VETO_MODULE:
                 load_module(guest, module, module_parameters(module, machine))
+        if forced:
+            load_module(guest, FORCE_MODULE)
         if _plugs(scenario, "virtio-mem"):
             check_driver(guest)
         target = stack.enter_context(
@@ -372,10 +380,11 @@ class LabMachine:
     def identity(self) -> dict[str, Any]:
         """The trace's heading: which kernel, in which machine."""
         kernel, xen = self._guest.kernel, self._guest.hypervisor
+        forced = FORCE_MODULE in kernel.modules
         return {
             "target": "lab",
             "release": kernel.release,
-            "policy": "as the kernel has it",
+            "policy": FORCED_POLICY if forced else "as the kernel has it",
             "machine": {
                 "arch": kernel.arch,
                 "packages": kernel.versions | (xen.versions if xen else {}),

@@ -12,7 +12,10 @@ from enum import IntEnum
 
 from altmap.model.drivers.hyperv_regions import HotAdd
 from altmap.model.kernel.state import Kernel
-from altmap.model.kernel.watermarks import si_mem_available_nr_pages
+from altmap.model.kernel.watermarks import (
+    adjust_managed_page_count,
+    si_mem_available_nr_pages,
+)
 from altmap.pfn import PfnRange, PfnSet
 from altmap.protocol.hyperv_host import HYPERV_PAGE_BYTES
 from altmap.protocol.hyperv_messages import (
@@ -240,6 +243,8 @@ class HypervBalloon:
         self.kernel.ballooned |= pages
         if self.kernel.release.balloon_lowers_managed:
             self.kernel.fake_offline |= pages
+            self.kernel.shown_pages |= pages
+            adjust_managed_page_count(self.kernel)
         else:
             self.kernel.used |= pages
         if pages:
@@ -254,7 +259,9 @@ class HypervBalloon:
             raise MessageError("UNBALLOON_REQUEST: names pages that the guest has not given away")
         self.kernel.ballooned -= pages
         self.kernel.fake_offline -= pages
+        self.kernel.shown_pages |= pages
         self.kernel.free_pages(pages)
+        adjust_managed_page_count(self.kernel)
         if pages:
             self.kernel.note("deflated", f"{len(pages)} pages freed", pages, "free_balloon_pages")
         if not message.more_pages:
