@@ -6,7 +6,7 @@ come as binaries that need the C library and the compiler of the kernel's Debian
 would add is written by hand in ``altmap.h``; the rest (tables for unwinding and for patching calls)
 a module can do without.
 
-Effects: archives, files, processes.
+Effects: files, processes.
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ from pathlib import Path
 
 from altmap.errors import LabError
 from altmap.lab.kernels import KernelFiles, cache_folder, disk_errors, fetch_headers
-from altmap.lab.tools import run_tool
 
 __all__ = ("build_module", "check_compiler", "rename_symbols")
 
@@ -90,16 +89,13 @@ def build_module(
     if target.is_file():
         return target
     check_compiler()
-    headers = fetch_headers(kernel, cache)
+    arch, common = fetch_headers(kernel, cache)
     with disk_errors(cache, "a kernel module"):
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=target.parent) as work:
             place = Path(work)
             for file, text in texts.items():
                 (place / file).write_bytes(text)
-            for deb in headers:
-                run_tool("dpkg-deb", "-x", str(deb), work)
-            arch, common = (_sources(place, pattern) for pattern in ("*[!n]", "*-common"))
             words = _words(arch, common, name, prefix)
             _run("gcc", *words, "-c", source, "-o", "module.o", folder=place)
             _run("ld", *_LINK, "module.o", "-o", "module.ko", folder=place)
@@ -136,14 +132,6 @@ def rename_symbols(
 
 def _renaming(name: str, prefix: str) -> tuple[str, str]:
     return "--redefine-sym", f"{name}={prefix}{name}"
-
-
-def _sources(place: Path, pattern: str) -> Path:
-    """Return the folder of one of the unpacked packages."""
-    found = list((place / "usr/src").glob(f"linux-headers-{pattern}"))
-    if len(found) != 1:
-        raise LabError("the packages of a kernel's headers hold no folder linux-headers-*")
-    return found[0]
 
 
 def _words(arch: Path, common: Path, name: str, prefix: str) -> list[str]:

@@ -12,13 +12,13 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 
-from altmap.errors import InputError, LabError
+from altmap.errors import LabError
 from altmap.lab.build import build_module, rename_symbols
 from altmap.lab.guest import Guest
+from altmap.lab.hidden_dimm import back_frames, backable_pages
 from altmap.lab.insmod import load_module
 from altmap.lab.kernels import KernelFiles
 from altmap.lab.modules import module_files
-from altmap.lab.qmp import QemuRefusedError
 from altmap.pfn import PfnRange, PfnSet
 from altmap.protocol.hyperv_host import (
     HYPERV_PAGE_BYTES,
@@ -66,8 +66,6 @@ _RECEIVE = "timeout {seconds:d} dd if={device} bs=4096 count=1 2>/dev/null | xxd
 _ANSWER_SECONDS = 120
 _PROBE_SECONDS = 60.0
 _POLL_SECONDS = 0.1
-#: QEMU maps anonymous memory in such pieces (QEMU_VMALLOC_ALIGN).
-_BACKING_BYTES = 2 << 20
 
 
 def with_hyperv(kernel: KernelFiles) -> KernelFiles:
@@ -133,10 +131,10 @@ class LabHyperv:
             If QEMU cannot back it, or a request cannot name it.
         """
         assert step.address is not None  # checked with the scenario
-        pages = _pages(step.id, step.address, step.size)
+        pages = backable_pages(step.id, step.address, step.size)
         region = None
         if step.region is not None:
-            region = _pages(step.id, step.region.address, step.region.size)
+            region = backable_pages(step.id, step.region.address, step.region.size)
             self._named_end = max(self._named_end, region.end)
         check_hot_add(step.id, pages, region)
         return self.host.hot_add(step.id, pages, region)
@@ -221,17 +219,7 @@ class LabHyperv:
         InputError
             If QEMU cannot.
         """
-        memory = f"{id_}-memory".replace(":", "-")
-        qmp, size_bytes = self._guest.qmp, len(pages) * HYPERV_PAGE_BYTES
-        qmp.execute(
-            "object-add", qom_type="memory-backend-ram", id=memory, size=size_bytes, reserve=False
-        )
-        place = {"memdev": memory, "addr": pages.start * HYPERV_PAGE_BYTES}
-        try:
-            qmp.execute("device_add", driver="pc-dimm", id=f"dimm-{memory}", **place)
-        except QemuRefusedError as error:
-            qmp.execute("object-del", id=memory)
-            raise InputError(str(error.args[0])) from error
+        back_frames(self._guest, id_, pages)
         self._backed[id_] = pages
 
     def back_again(self, pages: PfnSet) -> None:
@@ -259,12 +247,3 @@ class LabHyperv:
 
     def _probe_result(self) -> int:
         return int(self._guest.run("cat /sys/module/*_vmbus/parameters/probe_result").text)
-
-
-def _pages(id_: str, address: int, size_bytes: int) -> PfnRange:
-    if address % _BACKING_BYTES or size_bytes % _BACKING_BYTES:
-        raise InputError(
-            f"plug {id_!r}: [{address:#x}, {address + size_bytes:#x}): QEMU backs multiples of "
-            f"{_BACKING_BYTES:#x} bytes"
-        )
-    return PfnRange(address // HYPERV_PAGE_BYTES, (address + size_bytes) // HYPERV_PAGE_BYTES)

@@ -22,7 +22,7 @@ from altmap.errors import LabError
 from altmap.lab.apt import Archive
 from altmap.lab.arches import GuestArch, guest_arch
 from altmap.lab.config import check_config
-from altmap.lab.tools import extract_first
+from altmap.lab.tools import extract_first, run_tool
 from altmap.scenario import DEFAULT_RELEASE
 
 __all__ = (
@@ -147,7 +147,7 @@ def fetch(release: str, cache: Path | None = None, *, arch: str = "x86_64") -> K
 
 
 def fetch_headers(kernel: KernelFiles, cache: Path | None = None) -> tuple[Path, Path]:
-    """Return the packages of a kernel's headers, the architecture's and the common ones.
+    """Return the folders of a kernel's headers, the architecture's and the common ones.
 
     They are downloaded if they are not in the cache, and are of the kernel's own version.
 
@@ -162,7 +162,7 @@ def fetch_headers(kernel: KernelFiles, cache: Path | None = None) -> tuple[Path,
         raise LabError("modules can be built for Debian's kernels only: this one has no package")
     folder = cache / "headers" / f"{image.removeprefix('linux-image-')}_{kernel.versions[image]}"
     guest = guest_arch(kernel.arch)
-    _cached(
+    versions = _cached(
         folder,
         guest,
         cache,
@@ -174,7 +174,9 @@ def fetch_headers(kernel: KernelFiles, cache: Path | None = None) -> tuple[Path,
             new,
         ),
     )
-    return folder / "arch.deb", folder / "common.deb"
+    package = image.replace("linux-image-", "linux-headers-")
+    common = next(name for name in versions if name != package)
+    return folder / "usr/src" / package, folder / "usr/src" / common
 
 
 def fetch_xen(cache: Path | None = None) -> HypervisorFiles:
@@ -322,9 +324,9 @@ def _headers(image: str, version: str, kernel: Path, archive: Archive, new: Path
             f"remove {kernel} to have a newer one"
         )
     archive.download([package, common[1]], new)
-    for name, role in ((package, "arch"), (common[1], "common")):
-        (deb,) = new.glob(f"{name}_*.deb")
-        deb.rename(new / f"{role}.deb")
+    for deb in list(new.glob("*.deb")):
+        run_tool("dpkg-deb", "-x", str(deb), str(new))
+        deb.unlink()
     return {package: version, common[1]: version}
 
 

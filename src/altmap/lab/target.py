@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from altmap.errors import InputError, LabError
+from altmap.lab.added import plug_by_probe, with_adder
 from altmap.lab.arches import guest_arch
 from altmap.lab.balloon import Rest, set_balloon_target, wait_for_balloon
 from altmap.lab.build import check_compiler
@@ -102,6 +103,8 @@ _DEFAULT_MEMORY = 1 << 30
 #: The id of the balloon that a Xen domain has.
 BALLOON = "balloon"
 _PAGE = 4096
+#: Drivers whose memory are DIMMs of which Linux is not told.
+_HIDDEN = ("hyperv", "probe")
 #: Kernel parameters with which Linux is not told of DIMMs (drivers/acpi/acpi_memhotplug.c).
 _HIDDEN_DIMMS = "acpi_no_memhotplug"
 #: A machine check is taken within milliseconds, a panic told within a second.
@@ -207,8 +210,8 @@ def run_in_guest(
     """
     machine = scenario.machine
     release = DEFAULT_RELEASE if machine.release is None else machine.release
-    hyperv = uses_hyperv(scenario)
-    hardware = hardware_of(machine, hidden_dimms=hyperv)
+    hyperv, probe = uses_hyperv(scenario), bool(_plugs(scenario, "probe"))
+    hardware = hardware_of(machine, hidden_dimms=hyperv or probe)
     hardware = replace(hardware, ports=_nr_ports(scenario, hardware))
     cmdline = cmdline_of(machine)
     _check_steps(scenario, hardware)
@@ -217,7 +220,7 @@ def run_in_guest(
     if forced:
         check_forced(machine)
         check_compiler()
-    if hyperv:
+    if hardware.hidden_dimms:
         cmdline = f"{cmdline} {_HIDDEN_DIMMS}".strip()
         check_compiler()
     if _plugs(scenario, "virtio-mem"):
@@ -225,6 +228,7 @@ def run_in_guest(
     kernel = fetch(release, arch=hardware.arch) if own is None else replace(own, tree=None)
     kernel = replace(kernel, modules=modules_of(scenario))
     kernel = with_hyperv(kernel) if hyperv else kernel
+    kernel = with_adder(kernel) if probe else kernel
     kernel = with_forced(kernel) if forced else kernel
     called = f"Linux {release}" if own is None else str(own.vmlinuz)
     progress(f"{scenario.name}: {called} ({hardware.arch}) boots in QEMU")
@@ -318,10 +322,10 @@ def _check_steps(scenario: Scenario, hardware: Hardware) -> None:
     for step in scenario.steps:
         if isinstance(step, Veto):
             check_veto(step)
-        if isinstance(step, Plug) and step.driver != "hyperv" and hardware.hidden_dimms:
+        if isinstance(step, Plug) and step.driver not in _HIDDEN and hardware.hidden_dimms:
             raise InputError(
-                f"plug {step.id!r}: beside a Hyper-V host, no other driver: Linux is not told of "
-                "memory devices"
+                f"plug {step.id!r}: beside {' and '.join(_HIDDEN)}, no other driver: Linux is not "
+                "told of memory devices"
             )
         if isinstance(step, Plug) and step.driver == "dimm" and not guest.dimm:
             raise InputError(f"plug {step.id!r}: no DIMM on {guest.name}: {guest.no_dimm}")
@@ -444,6 +448,8 @@ class LabMachine:
                 record.outcome = self._plug_virtio_mem(step)
             case Plug(driver="hyperv"):
                 record.outcome = self._plug_hyperv(step)
+            case Plug(driver="probe"):
+                record.outcome = self._plug_probe(step)
             case Plug():
                 raise InputError(f"driver {step.driver!r}: no lab runs it")
             case Unplug():
@@ -542,6 +548,19 @@ class LabMachine:
         if step.id in self._devices:
             raise InputError(f"plug {step.id!r}: a device of that id is plugged already")
         outcome = self._hyperv.plug(step)
+        self._devices[step.id] = (int(step.address), int(step.size))
+        return outcome
+
+    def _plug_probe(self, step: Plug) -> Outcome:
+        assert step.address is not None  # checked with the scenario
+        if step.id in self._devices:
+            raise InputError(f"plug {step.id!r}: a device of that id is plugged already")
+        if step.size > self._block_size:
+            raise InputError(
+                f"plug {step.id!r}: size {step.size:#x}: a write adds one memory block, "
+                f"{self._block_size:#x} bytes"
+            )
+        outcome = plug_by_probe(self._guest, step, self._block_size)
         self._devices[step.id] = (int(step.address), int(step.size))
         return outcome
 
