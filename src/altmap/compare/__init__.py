@@ -15,7 +15,8 @@ from itertools import zip_longest
 from typing import Any
 
 from altmap.linux.kpageflags import PageFlag, is_memmap
-from altmap.linux.observation import Observation, PageRun, ZoneInfo, page_size_bytes
+from altmap.linux.observation import Observation, ZoneInfo, page_size_bytes
+from altmap.linux.pagewords import PageWords
 from altmap.pfn import PfnRange, PfnSet
 from altmap.trace import GUEST_TO_HOST, StepRecord, Trace
 
@@ -523,7 +524,7 @@ _NO_MEMMAP = "pages without an online memmap"
 _WITHHELD = "PageOffline pages and their flags"
 
 
-def _classes(runs: tuple[PageRun, ...]) -> dict[str, Any]:
+def _classes(runs: PageWords) -> dict[str, Any]:
     """Return what must be exact: where memmap pages are, with which flags, and what is no page."""
     memmap: dict[int, PfnSet] = {}
     offline: dict[int, PfnSet] = {}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -72,8 +71,8 @@ class Blocks:
         self.page_size_bytes = page_size_bytes(seen)
         self._device_of = {nr: device for device in self.devices for nr in device.blocks}
         self._pages = pages_by_kind(seen.kpageflags) if seen.kpageflags else None
+        self._memmaps = seen.kpageflags.select(is_memmap) if seen.kpageflags else PfnSet()
         self.uses = Uses(seen)
-        self._starts = [run.start_pfn for run in seen.kpageflags or ()]
         self._blank = self._blank_by_zone()
         self._waiting = {
             zone.key: sum(pageset.get("count", 0) for pageset in zone.pagesets)
@@ -229,11 +228,9 @@ class Blocks:
         return ram or None
 
     def _holds_memmap(self, nr: int) -> bool:
-        runs = self._seen.kpageflags
-        if not runs or self.page_size_bytes is None or not self.is_online(nr):
+        if not self.sees_pages or not self.is_online(nr):
             return False
-        run = runs[bisect_right(self._starts, self.pfns(nr).start) - 1]
-        return is_memmap(run.flags)
+        return self.pfns(nr).start in self._memmaps
 
     def _shape(self, nr: int, block: Block) -> Iterator[Blocker]:
         """Yield what a block is made of that can never go offline."""

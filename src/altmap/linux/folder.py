@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from altmap.errors import AltmapError, InputError
+from altmap.linux.contents import Content, chunks
 from altmap.linux.intake import Intake
 from altmap.linux.paths import check_tree, is_configuration, leads_on, matters
 
@@ -127,7 +128,7 @@ def _read_file(intake: Intake, folder: int, name: str, path: str) -> None:
         os.close(file)
 
 
-def write(files: Mapping[str, bytes], links: Mapping[str, str], target: Path) -> None:
+def write(files: Mapping[str, Content], links: Mapping[str, str], target: Path) -> None:
     """Write files and symbolic links below *target*, which appears complete or not at all.
 
     Raises
@@ -162,14 +163,14 @@ def _require_empty(target: Path) -> None:
         raise InputError(f"{target}: need an empty or new folder, but it holds {names[0]!r}")
 
 
-def _fill(files: Mapping[str, bytes], links: Mapping[str, str], draft: Path) -> None:
+def _fill(files: Mapping[str, Content], links: Mapping[str, str], draft: Path) -> None:
     draft.mkdir()
     for parent in sorted({path.rpartition("/")[0] for path in (*files, *links)}):
         (draft / parent).mkdir(parents=True, exist_ok=True)
     base = str(draft)
     for path, content in files.items():
         with open(f"{base}/{path}", "wb") as file:  # noqa: PTH123  # Path costs more than the file
-            file.write(content)
+            file.writelines(chunks(content))
     for path, destination in links.items():
         os.symlink(destination, f"{base}/{path}")  # noqa: PTH211  # as above
 

@@ -164,7 +164,7 @@ def _withheld(seen: Observation, page: int, missing: int) -> Iterator[Loss]:
         )
         return
     hosted = _self_hosted(seen) * page
-    fake = sum(run.nr_pages * page for run in seen.kpageflags if run.flags & PageFlag.OFFLINE)
+    fake = page * len(seen.kpageflags.select(lambda flags: bool(flags & PageFlag.OFFLINE)))
     # Ballooned pages were managed once; only those that never were can explain the gap.
     fake = min(fake, max(0, missing - hosted))
     yield from _losses(
@@ -214,4 +214,4 @@ def _self_hosted(seen: Observation) -> int:
     """
     if seen.balloon is not None:
         return 0
-    return sum(run.nr_pages for run in seen.kpageflags or () if is_memmap(run.flags))
+    return len(seen.kpageflags.select(is_memmap)) if seen.kpageflags else 0

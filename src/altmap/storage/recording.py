@@ -133,7 +133,7 @@ def read_recording(source: Path) -> Recording:
         head = msgspec.json.decode(beside[_TRACE], type=_Head)
         _check(head)
         observations = {
-            folder: Observation.read(Sysroot(taken.files, taken.links))
+            folder: Observation.read(Sysroot(taken.files, taken.links, pages=taken.pages))
             for folder, taken in several.items()
         }
         trace = _trace(head.trace, observations)

@@ -107,7 +107,7 @@ def adopt(seen: Observation, machine: Machine) -> Adopted:
         if device.driver in _UNBACKED_WHEN_OFFLINE:
             backing.backed -= kernel.fake_offline & device_pfns(kernel, device)
     regions = [with_requested_size(kernel, region, notes) for region in regions]
-    kernel.max_pfn = max(sum(run.nr_pages for run in seen.kpageflags or ()), ram.max() + 1)
+    kernel.max_pfn = max(seen.kpageflags.nr_pages if seen.kpageflags else 0, ram.max() + 1)
     take_watermarks(kernel, seen)
     _take_metadata(kernel)
     drivers: dict[str, str] = {device.id: device.driver for device in devices}

@@ -6,7 +6,7 @@ import copy
 
 from altmap.errors import InputError
 from altmap.linux.kpageflags import is_memmap
-from altmap.linux.observation import Observation, PageRun
+from altmap.linux.observation import Observation
 from altmap.model.kernel.memmap import AddRequest, Memmap, memmap_on_memory_nr_pages
 from altmap.model.kernel.state import Addition, Kernel, MemoryGroup
 from altmap.pfn import PfnRange
@@ -65,7 +65,7 @@ def _memmap_of(kernel: Kernel, seen: Observation, device: Device, pfns: PfnRange
     mode = kernel.memmap_mode()
     self_hosted = device.self_hosted
     if self_hosted is None and seen.kpageflags and kernel.nr_online(pfns):
-        self_hosted = any(is_memmap(run.flags) and _overlaps(run, pfns) for run in seen.kpageflags)
+        self_hosted = bool(seen.kpageflags.select(is_memmap, pfns))
     if self_hosted is None:
         request = AddRequest(pfns, True, block, mode)
         placed = kernel.policy.placement.place(kernel.arch, kernel.release, request)
@@ -74,10 +74,6 @@ def _memmap_of(kernel: Kernel, seen: Observation, device: Device, pfns: PfnRange
     if self_hosted and hosted:
         return Memmap(kernel.arch, pfns, block, hosted)
     return Memmap(kernel.arch, pfns)
-
-
-def _overlaps(run: PageRun, pfns: PfnRange) -> bool:
-    return PfnRange(run.start_pfn, run.start_pfn + run.nr_pages).overlaps(pfns)
 
 
 def take_region(kernel: Kernel, device: Device) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
+import numpy as np
 
 from altmap.linux.kpageflags import PageFlag
 from altmap.linux.observation import Observation
@@ -10,7 +10,7 @@ from altmap.linux.pageuse import unmapped_anonymous
 from altmap.model.kernel.pool import HugePool
 from altmap.model.kernel.state import Kernel
 from altmap.model.kernel.zone import MOVABLE
-from altmap.pfn import PfnRange, PfnSet
+from altmap.pfn import PfnSet
 
 __all__ = ("take_memmaps", "take_pages")
 
@@ -27,25 +27,14 @@ def take_pages(kernel: Kernel, seen: Observation, notes: list[str]) -> None:
         )
         _assume_pages(kernel, seen)
         return
-    free, movable, huge, blank = PfnSet(), PfnSet(), PfnSet(), PfnSet()
-    for run in seen.kpageflags:
-        pfns = PfnRange(run.start_pfn, run.start_pfn + run.nr_pages)
-        if run.flags & PageFlag.BUDDY:
-            free |= pfns
-        elif run.flags & PageFlag.HWPOISON:
-            kernel.poisoned |= pfns
-        elif run.flags & PageFlag.OFFLINE:
-            kernel.fake_offline |= pfns
-            if run.flags & PageFlag.DIRTY:
-                kernel.never_onlined |= pfns
-        elif run.flags & PageFlag.RESERVED and not run.flags & PageFlag.OWNER_PRIVATE:
-            kernel.reserved |= pfns
-        elif run.flags & PageFlag.HUGE:
-            huge |= pfns
-        elif run.flags & PageFlag.LRU:
-            movable |= pfns
-        elif not run.flags:
-            blank |= pfns
+    found = seen.kpageflags.sets(_class_of)
+    free, movable, huge, blank = (
+        found.get(name, PfnSet()) for name in ("free", "movable", "huge", "blank")
+    )
+    kernel.poisoned |= found.get("poisoned", PfnSet())
+    kernel.reserved |= found.get("reserved", PfnSet())
+    kernel.never_onlined |= found.get("never onlined", PfnSet())
+    kernel.fake_offline |= found.get("fake-offline", PfnSet()) | kernel.never_onlined
     _take_huge_pages(kernel, seen)
     movable |= huge - kernel.hugetlb_pages()
     for zone in kernel.zones.values():
@@ -56,9 +45,26 @@ def take_pages(kernel: Kernel, seen: Observation, notes: list[str]) -> None:
         movable_here = in_use if zone.name == MOVABLE else in_use & movable
         kernel.movable |= movable_here - kernel.poisoned - kernel.hugetlb_pages()
     _take_percpu_lists(kernel, seen, blank)
-    files = (seen.kpageflags, seen.kpagecount or (), seen.kpagecgroup or ())
-    for start, nr_pages in unmapped_anonymous(*files):
-        kernel.pinned |= kernel.movable & PfnRange(start, start + nr_pages)
+    held = unmapped_anonymous(seen.kpageflags, seen.kpagecount, seen.kpagecgroup)
+    kernel.pinned |= kernel.movable & held
+
+
+def _class_of(flags: int) -> str | None:
+    """Return what the flags of a page in ``/proc/kpageflags`` say of it, ``None`` for nothing."""
+    if flags & PageFlag.OFFLINE and not flags & (PageFlag.BUDDY | PageFlag.HWPOISON):
+        return "never onlined" if flags & PageFlag.DIRTY else "fake-offline"
+    if flags & PageFlag.RESERVED and flags & PageFlag.OWNER_PRIVATE:
+        flags &= ~PageFlag.RESERVED  # a self-hosted memmap
+    for bit, name in (
+        (PageFlag.BUDDY, "free"),
+        (PageFlag.HWPOISON, "poisoned"),
+        (PageFlag.RESERVED, "reserved"),
+        (PageFlag.HUGE, "huge"),
+        (PageFlag.LRU, "movable"),
+    ):
+        if flags & bit:
+            return name
+    return None if flags else "blank"
 
 
 def _take_percpu_lists(kernel: Kernel, seen: Observation, blank: PfnSet) -> None:
@@ -87,21 +93,44 @@ def _take_huge_pages(kernel: Kernel, seen: Observation) -> None:
 
     Those in use have the flag UPTODATE, free ones have not.
     """
-    runs = [run for run in seen.kpageflags or () if run.flags & PageFlag.HUGE]
-    for head, tail in pairwise(runs):
-        if not head.flags & PageFlag.COMPOUND_HEAD or not tail.flags & PageFlag.COMPOUND_TAIL:
-            continue
-        size = head.nr_pages + tail.nr_pages
-        if head.nr_pages != 1 or head.start_pfn % size or tail.start_pfn != head.start_pfn + 1:
-            continue
-        pool = kernel.hugetlb.setdefault(size, HugePool(size))
-        pages = PfnSet([PfnRange(head.start_pfn, head.start_pfn + size)])
-        if head.flags & PageFlag.UPTODATE:
-            pool.in_use |= pages
-        elif pool.free:
-            pool.free[0] |= pages
-        else:
-            pool.put(pages)
+    assert seen.kpageflags is not None
+    kinds = seen.kpageflags.sets(_part_of_huge)
+    tails = kinds.get("tail", PfnSet())
+    for name in ("head in use", "free head"):
+        for size, pages in _by_size(kinds.get(name, PfnSet()), tails).items():
+            pool = kernel.hugetlb.setdefault(size, HugePool(size))
+            if name == "head in use":
+                pool.in_use |= pages
+            else:
+                pool.put(pages)
+
+
+def _by_size(heads: PfnSet, tails: PfnSet) -> dict[int, PfnSet]:
+    """Return whole huge pages by their number of page frames: aligned heads, tails behind them."""
+    at = heads.array()
+    edges = tails.edge_array(tails.span())
+    starts, ends = edges[::2], edges[1::2]
+    place = np.searchsorted(starts, at + 1)
+    found = place < len(starts)
+    at, place = at[found], place[found]
+    whole = starts[place] == at + 1
+    at, sizes = at[whole], (ends[place] - at)[whole]
+    aligned = at % sizes == 0
+    at, sizes = at[aligned], sizes[aligned]
+    return {
+        int(size): PfnSet.from_runs(at[sizes == size], sizes[sizes == size])
+        for size in np.unique(sizes)
+    }
+
+
+def _part_of_huge(flags: int) -> str | None:
+    if not flags & PageFlag.HUGE:
+        return None
+    if flags & PageFlag.COMPOUND_TAIL:
+        return "tail"
+    if flags & PageFlag.COMPOUND_HEAD:
+        return "head in use" if flags & PageFlag.UPTODATE else "free head"
+    return None
 
 
 def _assume_pages(kernel: Kernel, seen: Observation) -> None:

@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from altmap.linux.kpageflags import PageFlag
-from altmap.linux.observation import PageRun
+from altmap.linux.pagewords import PageWords
 from altmap.model.kernel.state import Kernel
-from altmap.model.releases import Release
-from altmap.pfn import PfnRange, PfnSet, PfnStride
+from altmap.pfn import PfnSet, PfnStride
 
 __all__ = ("kpageflags_shown",)
 
 
-def kpageflags_shown(
-    base: tuple[PageRun, ...] | None, kernel: Kernel
-) -> tuple[PageRun, ...] | None:
-    """Return the flags of every page frame up to the end of the last section, as runs."""
+def kpageflags_shown(base: PageWords | None, kernel: Kernel) -> PageWords | None:
+    """Return the flags of every page frame up to the end of the last section."""
     if base is None:
         return None
     section = kernel.arch.section_nr_pages
-    end = max(-(-kernel.max_pfn // section) * section, sum(run.nr_pages for run in base))
+    end = -(-kernel.max_pfn // section) * section
     changed = kernel.pages_of(kernel.changed_blocks) | kernel.shown_pages
-    return tuple(_overlay(base, changed, _layers(kernel, changed), end, kernel.release))
+    return base.changed(changed, _layers(kernel, changed), end, kernel.release.nopage_flags)
 
 
 def _layers(kernel: Kernel, changed: PfnSet) -> list[tuple[PfnSet, int]]:
@@ -56,49 +51,3 @@ def _heads(kernel: Kernel) -> PfnSet:
         for run in pool.pages.ranges():
             heads |= PfnStride(run.start, run.end, pool.nr_pages, 1)
     return heads
-
-
-def _overlay(
-    base: tuple[PageRun, ...],
-    changed: PfnSet,
-    layers: list[tuple[PfnSet, int]],
-    end: int,
-    release: Release,
-) -> Iterator[PageRun]:
-    """Yield the base's runs with changed page frames shown as the layers say, up to *end*."""
-    pieces: list[tuple[int, int, int]] = []
-    shown = PfnSet()
-    for pages, flags in layers:
-        shown |= pages
-        pieces.extend((run.start, run.end, flags) for run in pages.ranges())
-    hidden = changed - shown
-    pieces.extend((run.start, run.end, release.nopage_flags) for run in hidden.ranges())
-    for run in base:
-        if not changed.count(PfnRange(run.start_pfn, run.start_pfn + run.nr_pages)):
-            pieces.append((run.start_pfn, run.start_pfn + run.nr_pages, run.flags))
-            continue
-        kept = PfnSet.of(PfnRange(run.start_pfn, run.start_pfn + run.nr_pages)) - changed
-        pieces.extend((part.start, part.end, run.flags) for part in kept.ranges())
-    pieces.append((end, end, release.nopage_flags))
-    pieces.sort()
-    merged: list[list[int]] = []
-    for start, stop, flags in _without_gaps(pieces, release.nopage_flags):
-        if merged and merged[-1][1] == start and merged[-1][2] == flags:
-            merged[-1][1] = stop
-        else:
-            merged.append([start, stop, flags])
-    for start, stop, flags in merged:
-        yield PageRun(start, stop - start, flags)
-
-
-def _without_gaps(
-    pieces: list[tuple[int, int, int]], nopage_flags: int
-) -> Iterator[tuple[int, int, int]]:
-    """Yield sorted pieces, and between them what is beyond the base's end and was never added."""
-    reached = 0
-    for start, stop, flags in pieces:
-        if reached < start:
-            yield reached, start, nopage_flags
-        if start < stop:
-            yield start, stop, flags
-        reached = max(reached, stop)
