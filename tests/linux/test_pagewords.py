@@ -1,4 +1,5 @@
 import itertools
+import os
 import struct
 import tarfile
 import time
@@ -12,7 +13,7 @@ from altmap.errors import InputError
 from altmap.linux.kpageflags import flag_names
 from altmap.linux.pagewords import PIECE_NR_PAGES, PageRun, PageWords
 from altmap.linux.sysroot import Sysroot
-from altmap.pfn import PfnRange
+from altmap.pfn import PfnRange, PfnSet
 
 from .conftest import RECORDINGS
 
@@ -84,7 +85,7 @@ def test_sets_are_those_of_a_loop_over_the_words(words):
         expected = np.flatnonzero(words % 3 == key)
         assert list(found[key]) == expected.tolist()
         mine = expected[(expected >= pfns.start) & (expected < pfns.end)]
-        assert list(inside[key]) == mine.tolist()
+        assert list(inside.get(key, PfnSet())) == mine.tolist()
     assert set(found) == {1, 2}
 
 
@@ -153,3 +154,31 @@ def test_flags_have_the_kernels_names(flags, names):
 def test_runs_with_gaps_or_nonsense_are_refused(text, message):
     with pytest.raises(InputError, match=f"^{message}$"):
         PageWords.parse(text)
+
+
+@pytest.mark.parametrize("order", ["<u8", ">u8"])
+@pytest.mark.parametrize("words", [busy(PIECE_NR_PAGES + 999), np.arange(5000, dtype="<u8") // 700])
+def test_a_file_left_on_disk_says_the_same_as_one_that_was_read(words, order, tmp_path):
+    (tmp_path / "proc").mkdir()
+    (tmp_path / "proc/kpageflags").write_bytes(words.astype(order).tobytes())
+    read, left = (Sysroot.read(tmp_path, lazy=lazy).pages["proc/kpageflags"] for lazy in (0, 1))
+    assert left == read
+    assert left.nr_pages == read.nr_pages == len(words)
+    assert b"".join(left.raw()) == b"".join(read.raw())
+    assert b"".join(left.raw("big")) == b"".join(read.raw("big"))
+    for pfns in (None, PfnRange(700, 701), PfnRange(123, 4567), PfnRange(0, 1 << 30)):
+        assert left.sets(lambda word: word % 3, pfns) == read.sets(lambda word: word % 3, pfns)
+    for pfn in (0, 699, 700, len(words) - 1, len(words)):
+        assert left.word_at(pfn) == read.word_at(pfn)
+
+
+def test_only_the_page_frames_asked_for_are_read_from_disk(tmp_path, monkeypatch):
+    (tmp_path / "proc").mkdir()
+    with (tmp_path / "proc/kpageflags").open("wb") as file:
+        file.truncate(8 << 28)  # 1 TiB in pages of 4 KiB
+    words = Sysroot.read(tmp_path, lazy=True).pages["proc/kpageflags"]
+    lengths = []
+    pread = os.pread
+    monkeypatch.setattr(os, "pread", lambda fd, n, at: lengths.append(n) or pread(fd, n, at))
+    words.sets(bool, PfnRange(1 << 27, (1 << 27) + 32768))
+    assert sum(lengths) == 32768 * 8

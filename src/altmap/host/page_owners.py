@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from altmap.linux.observation import Observation
 from altmap.linux.pageuse import unmapped_anonymous
-from altmap.pfn import PfnSet
+from altmap.pfn import PfnRange, PfnSet
 
 __all__ = ("Owner", "Uses")
 
@@ -36,8 +36,6 @@ class Uses:
 
     Attributes
     ----------
-    held : PfnSet
-        Anonymous pages that no process maps and somebody holds; empty where that was not read.
     nr_pinned : int or None
         Pins that were taken with FOLL_PIN and not given back, on the whole machine.
     """
@@ -45,10 +43,17 @@ class Uses:
     def __init__(self, seen: Observation) -> None:
         self._counts, self._charges = seen.kpagecount, seen.kpagecgroup
         self._names = seen.cgroups
-        self.held = unmapped_anonymous(seen.kpageflags, seen.kpagecount, seen.kpagecgroup)
+        self._flags = seen.kpageflags
         vmstat = seen.vmstat or {}
         taken, given = (vmstat.get(f"nr_foll_pin_{word}") for word in ("acquired", "released"))
         self.nr_pinned = None if taken is None or given is None else max(0, taken - given)
+
+    def held(self, pfns: PfnRange) -> PfnSet:
+        """Return the anonymous pages of a range that no process maps and that are still in use.
+
+        Empty where the machine did not show who uses pages.
+        """
+        return unmapped_anonymous(self._flags, self._counts, self._charges, pfns)
 
     def nr_mapped(self, pages: PfnSet) -> int | None:
         """Return how many of the pages processes map, ``None`` if no file tells."""

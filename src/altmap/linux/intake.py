@@ -41,11 +41,16 @@ class Intake:
         Paths that are there but could not be read.
     skips : frozenset of str
         Paths that are not asked for.
+    lazy : bool
+        Files with a word for each page frame stay on disk until they are asked for.
     """
 
-    def __init__(self, source: str, skips: frozenset[str] = frozenset()) -> None:
+    def __init__(
+        self, source: str, skips: frozenset[str] = frozenset(), *, lazy: bool = False
+    ) -> None:
         self.source = source
         self.skips = skips
+        self.lazy = lazy
         self.files: dict[str, bytes] = {}
         self.links: dict[str, str] = {}
         self.pages: dict[str, PageWords] = {}

@@ -24,7 +24,16 @@ from altmap.errors import InputError
 from altmap.linux.lines import lines
 from altmap.pfn import PfnRange, PfnSet
 
-__all__ = ("PIECE_NR_PAGES", "PageRun", "PageWords")
+__all__ = (
+    "MOST_PAGES",
+    "PIECE_NR_PAGES",
+    "PageRun",
+    "PageWords",
+    "Pfns",
+    "Piece",
+    "Words",
+    "piece_of",
+)
 
 K = TypeVar("K")
 Words = NDArray[np.uint64]
@@ -35,7 +44,7 @@ PIECE_NR_PAGES = 1 << 20
 #: A piece with more runs than one for so many page frames is kept as codes.
 _PAGES_PER_RUN = 16
 #: 4 PiB in the smallest pages.
-_MOST_PAGES = 1 << 40
+MOST_PAGES = 1 << 40
 _WORD_BYTES = 8
 _HASH_BITS = 18
 #: Odd numbers with bits all over: fractions of the golden ratio and of square roots.
@@ -84,16 +93,21 @@ class _RunPiece:
 
 @dataclass(frozen=True, slots=True)
 class _CodePiece:
-    """Codes of the words of every page, compressed: *table* (nr_distinct,) words by code."""
+    """Codes of the words of every page: *table* (nr_distinct,) words by code.
+
+    The codes are an array (nr_pages,), or compressed bytes of one of *dtype*.
+    """
 
     start: int
     end: int
     table: Words
-    codes: bytes
+    codes: bytes | NDArray[np.integer]
     dtype: str
 
-    def _decoded(self) -> NDArray[np.unsignedinteger]:
-        return np.frombuffer(zlib.decompress(self.codes), self.dtype)
+    def _decoded(self) -> NDArray[np.integer]:
+        if isinstance(self.codes, bytes):
+            return np.frombuffer(zlib.decompress(self.codes), self.dtype)
+        return self.codes
 
     def runs(self) -> tuple[Pfns, Pfns, Words]:
         codes = self._decoded()
@@ -113,6 +127,9 @@ class _CodePiece:
 
     def distinct(self) -> Words:
         return self.table
+
+
+Piece = _RunPiece | _CodePiece
 
 
 def _chosen(
@@ -139,8 +156,14 @@ class PageWords:
 
     __slots__ = ("_pieces",)
 
-    def __init__(self, pieces: Iterable[_RunPiece | _CodePiece] = ()) -> None:
+    def __init__(self, pieces: Iterable[Piece] = ()) -> None:
         self._pieces = tuple(pieces)
+
+    def pieces(self, pfns: PfnRange | None = None) -> Iterator[Piece]:
+        """Yield the pieces in ascending order, all of them or those that overlap a range."""
+        for piece in self._pieces:
+            if pfns is None or (piece.start < pfns.end and pfns.start < piece.end):
+                yield piece
 
     # --- made from ------------------------------------------------------------------------------
 
@@ -175,7 +198,7 @@ class PageWords:
             if start != end or not nr_pages:
                 raise line.error(f"need a run of at least one page that starts at {end:#x}")
             end += nr_pages
-            if end > _MOST_PAGES:
+            if end > MOST_PAGES:
                 raise line.error("no machine addresses more than 4 PiB")
             runs.append((start, nr_pages, int(match[3], 16)))
         return cls.of(runs)
@@ -192,11 +215,12 @@ class PageWords:
         InputError
             If the length is not a multiple of 8 bytes.
         """
-        pieces = [_piece(start, words) for start, words in _whole_pieces(chunks)]
+        pieces = [piece_of(start, words) for start, words in _whole_pieces(chunks)]
         made = cls(pieces)
-        return cls(piece.byteswapped() for piece in pieces) if made._is_big_endian() else made
+        return cls(piece.byteswapped() for piece in pieces) if made.is_big_endian() else made
 
-    def _is_big_endian(self) -> bool:
+    def is_big_endian(self) -> bool:
+        """Tell whether the words were read in the wrong order of bytes."""
         seen = 0
         for piece in self._pieces:
             seen |= int(np.bitwise_or.reduce(piece.distinct(), initial=np.uint64(0)))
@@ -218,7 +242,7 @@ class PageWords:
         fill : int
             Also the word of what was behind the end.
         """
-        pieces: list[_RunPiece | _CodePiece] = list(self._pieces)
+        pieces = list(self.pieces())
         if end > self.nr_pages:
             start = self.nr_pages
             tail = _RunPiece(start, end, np.array([start]), np.array([fill], np.uint64))
@@ -250,7 +274,7 @@ class PageWords:
     def sets(
         self, key_of: Callable[[int], K | None], pfns: PfnRange | None = None
     ) -> dict[K, PfnSet]:
-        """Return the page frames by the key that *key_of* gives to their word.
+        """Return the page frames by the key that *key_of* gives to their word; no set is empty.
 
         Parameters
         ----------
@@ -261,15 +285,13 @@ class PageWords:
             Only page frames of this range.
         """
         made: dict[K, PfnSet] = {}
-        for piece in self._pieces:
-            if pfns is not None and (piece.end <= pfns.start or pfns.end <= piece.start):
-                continue
+        for piece in self.pieces(pfns):
             for key, found in piece.sets(key_of).items():
                 if pfns is not None:
                     found &= pfns
                 if key in made:
                     made[key] |= found
-                else:
+                elif found:
                     made[key] = found
         return made
 
@@ -280,18 +302,27 @@ class PageWords:
 
     def word_at(self, pfn: int) -> int | None:
         """Return the word of one page frame, ``None`` behind the end of the file."""
-        for piece in self._pieces:
-            if piece.start <= pfn < piece.end:
-                starts, _, words = piece.runs()
-                return int(words[np.searchsorted(starts, pfn, "right") - 1])
+        for piece in self.pieces(PfnRange(pfn, pfn + 1)):
+            starts, _, words = piece.runs()
+            return int(words[np.searchsorted(starts, pfn, "right") - 1])
         return None
+
+    def words_at(self, pfns: Pfns) -> Words:
+        """Return the words of single page frames: (n,) ascending pfns, within the file."""
+        made = np.zeros(len(pfns), np.uint64)
+        for piece in self._pieces:
+            low, high = np.searchsorted(pfns, (piece.start, piece.end))
+            if low < high:
+                starts, _, words = piece.runs()
+                made[low:high] = words[np.searchsorted(starts, pfns[low:high], "right") - 1]
+        return made
 
     def arrays(self) -> Iterator[tuple[Pfns, Pfns, Words]]:
         """Yield start pfns, lengths in pages and words of runs, piece by piece.
 
         A run that crosses the border of two pieces is in both.
         """
-        for piece in self._pieces:
+        for piece in self.pieces():
             yield piece.runs()
 
     def __iter__(self) -> Iterator[PageRun]:
@@ -309,7 +340,7 @@ class PageWords:
             yield held
 
     def __bool__(self) -> bool:
-        return bool(self._pieces)
+        return self.nr_pages > 0
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, PageWords) or self.nr_pages != other.nr_pages:
@@ -337,7 +368,7 @@ class PageWords:
 
 
 def _overlaid(
-    piece: _RunPiece | _CodePiece,
+    piece: Piece,
     hidden: PfnSet,
     layers: Sequence[tuple[PfnSet, int]],
     fill: int,
@@ -389,15 +420,17 @@ def _whole_pieces(chunks: Iterable[bytes]) -> Iterator[tuple[int, Words]]:
         yield start, np.frombuffer(bytes(held), "<u8")
 
 
-def _piece(start: int, words: Words) -> _RunPiece | _CodePiece:
-    """Return a piece in the smaller form."""
+def piece_of(start: int, words: Words, *, packed: bool = True) -> Piece:
+    """Return a piece in the smaller form; *packed* to be kept, else to be asked and dropped."""
     end = start + len(words)
     at = np.concatenate(([0], np.flatnonzero(words[1:] != words[:-1]) + 1))
     if len(at) <= max(64, len(words) // _PAGES_PER_RUN):
         return _RunPiece(start, end, at + start, words[at])
     table, codes = _coded(words)
     dtype = "u1" if len(table) <= 1 << 8 else "<u2" if len(table) <= 1 << 16 else "<u4"
-    return _CodePiece(start, end, table, zlib.compress(codes.astype(dtype).tobytes(), 1), dtype)
+    codes = codes.astype(dtype)
+    kept = zlib.compress(codes.tobytes(), 1) if packed else codes
+    return _CodePiece(start, end, table, kept, dtype)
 
 
 def _coded(words: Words) -> tuple[Words, NDArray[np.integer]]:

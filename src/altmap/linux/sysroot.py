@@ -46,7 +46,7 @@ class Sysroot:
     pages: dict[str, PageWords] = field(default_factory=dict)
 
     @classmethod
-    def read(cls, source: Path, *, uses: bool = False) -> Sysroot:
+    def read(cls, source: Path, *, uses: bool = False, lazy: bool = False) -> Sysroot:
         """Return the sysroot in a folder (``/`` is this machine) or a tar archive.
 
         Files that say nothing about memory are left out. Everything may lie below one leading
@@ -58,6 +58,9 @@ class Sysroot:
         uses : bool
             Read from a machine also who uses each page (``proc/kpagecount``,
             ``proc/kpagecgroup``), which takes as long again.
+        lazy : bool
+            Leave the words of page frames in a folder's files until they are asked for, and read
+            then only the page frames that are. What a machine shows may have changed by then.
 
         Raises
         ------
@@ -72,7 +75,7 @@ class Sysroot:
         if not is_folder:
             taken = archive.read(source)
         else:
-            taken = folder.read(source, frozenset() if uses else frozenset(PAGE_USES))
+            taken = folder.read(source, frozenset() if uses else frozenset(PAGE_USES), lazy=lazy)
             if uses and (found := folder.find_cgroups(source)):
                 taken.files[_CGROUPS] = render_cgroups(found).encode()
         return cls(taken.files, taken.links, tuple(taken.unreadable), taken.pages)
