@@ -1,4 +1,4 @@
-"""Memory that a module of ours adds, as the file ``probe`` would, which Debian's kernels lack.
+"""Memory that the lab's module adds, as the file ``probe`` would, which Debian's kernels lack.
 
 The module (``guest_modules/add.c``) can do more than a scenario asks: any range, flags, node,
 group and resource name, and page frames that it keeps out of the buddy.
@@ -50,7 +50,7 @@ def command_add(guest: Guest, command: str) -> int:
         If the guest dies or does not answer.
     """
     load_module(guest, ADD_MODULE)
-    return write_file(guest, _DEVICE, command, _ADD_SECONDS)
+    return write_file(guest, _DEVICE, f'"{command}"', _ADD_SECONDS)
 
 
 def plug_by_probe(guest: Guest, step: Plug, block_bytes: int) -> Outcome:

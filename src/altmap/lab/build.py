@@ -1,10 +1,10 @@
-"""Kernel modules of our own, compiled for one guest's kernel and kept in the cache.
+"""The lab's kernel modules, compiled for one guest's kernel and kept in the cache.
 
-The sources lie in ``guest_modules``. The compiler is given the headers of Debian's package, as
-the kernel's own build would give them, but that build is not run: its programs (modpost, objtool)
-come as binaries that need the C library and the compiler of the kernel's Debian release. What they
-would add is written by hand in ``altmap.h``; the rest (tables for unwinding and for patching calls)
-a module can do without.
+The sources are in ``guest_modules``. The compiler gets the headers of Debian's package with the
+options of the kernel's build, but that build does not run: its programs (modpost, objtool) are
+binaries that need the C library and the compiler of the kernel's Debian release. ``altmap.h`` has
+what modpost would write. What objtool would add (tables for unwinding and for patched calls) is
+optional.
 
 Effects: files, processes.
 """
@@ -61,7 +61,7 @@ def check_compiler() -> None:
 def build_module(
     kernel: KernelFiles, source: str, name: str, *, prefix: str = "", cache: Path | None = None
 ) -> Path:
-    """Return a module of ours for a kernel, compiled if the cache has none of these sources.
+    """Return one of the lab's modules, compiled if the cache has none of these sources.
 
     Parameters
     ----------

@@ -1,7 +1,7 @@
 """A memmap in the added memory for every driver, on a kernel where a driver has to ask for it.
 
-A module of ours sets the flag at each add (``guest_modules/force.c``), so that a real kernel does
-what the policy ``per-block`` says.
+The lab's module sets the flag at each add (``guest_modules/force.c``), so that a real kernel
+follows the policy ``per-block``.
 """
 
 from __future__ import annotations

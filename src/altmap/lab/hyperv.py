@@ -1,6 +1,6 @@
 """Hyper-V's dynamic memory in a guest that does not run on Hyper-V.
 
-Debian's own ``hv_balloon`` runs on a VMBus of ours (``guest_modules/vmbus.c``), whose host is a
+Debian's ``hv_balloon`` runs on the lab's VMBus (``guest_modules/vmbus.c``), whose host is a
 character device in the guest. The host's half is :mod:`altmap.protocol.hyperv_host`; its packets
 go through the guest's shell. What the host backs are DIMMs of which Linux is not told.
 
@@ -41,7 +41,7 @@ __all__ = ("LabHyperv", "with_hyperv")
 
 _BUS = "hv_vmbus"
 _DRIVER = "hv_balloon"
-#: The bus where the kernel has its own built in: with other names for what it exports.
+#: The bus where the kernel's is built in: with other names for what it exports.
 _RENAMED_BUS, _PREFIX = "altmap_vmbus", "altmap_"
 _EXPORTS = (
     "__vmbus_driver_register",
@@ -62,7 +62,7 @@ _HURRY = (
 )
 _SEND = "echo {hex} | xxd -r -p | dd of={device} bs=4096 iflag=fullblock 2>&1"
 _RECEIVE = "timeout {seconds:d} dd if={device} bs=4096 count=1 2>/dev/null | xxd -p -c 4096"
-#: An add waits five seconds for each block that nobody sets online.
+#: An add waits five seconds for each block that stays offline.
 _ANSWER_SECONDS = 120
 _PROBE_SECONDS = 60.0
 _POLL_SECONDS = 0.1
@@ -71,9 +71,9 @@ _POLL_SECONDS = 0.1
 def with_hyperv(kernel: KernelFiles) -> KernelFiles:
     """Return a kernel with the modules at hand that make up the guest's half.
 
-    Where the kernel's VMBus is a module, ours stands in for it under its name, and ``hv_balloon``
-    is as Debian has built it. Where it is built in (7.3), its names are taken: ours exports others,
-    and ``hv_balloon`` is told them.
+    Where the kernel's VMBus is a module, the lab's replaces it under its name, and ``hv_balloon``
+    is as Debian has built it. Where it is built in (7.3), its names are taken: the lab's exports
+    others, which ``hv_balloon`` is changed to use.
 
     Raises
     ------

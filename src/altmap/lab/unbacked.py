@@ -1,4 +1,4 @@
-"""Accesses to page frames that nothing backs, as QEMU logs them, and the end that they mean.
+"""Accesses to page frames that are not backed, as QEMU logs them, and the machine check for them.
 
 On real hardware such an access is a machine check. QEMU's software emulation lets the guest go on:
 writes are dropped, reads give 0. So the log is followed, and at the first access that counts as a
