@@ -1,4 +1,4 @@
-"""Write the pages that are generated: releases, drivers, claims, bugs, matrix, commands, picture.
+"""Write what is generated: pages of records, claims, bugs, fields and commands; the picture.
 
 Run ``python docs/generate.py`` after a change of a release's record, a claim, a bug or a
 prediction; the tests fail until then.
@@ -17,6 +17,7 @@ from itertools import groupby
 from pathlib import Path
 
 from altmap.cli.main import command_line
+from altmap.compare import FIELDS, Field
 from altmap.linux.kpageflags import flag_names
 from altmap.model import drivers
 from altmap.model.drivers.facts import DriverRecord
@@ -35,6 +36,7 @@ CLAIMS_PAGE = Path(__file__).with_name("claims.md")
 BUGS_PAGE = Path(__file__).with_name("bugs.md")
 MATRIX_PAGE = Path(__file__).with_name("matrix.md")
 DRIVERS_PAGE = Path(__file__).with_name("drivers.md")
+FIDELITY_PAGE = Path(__file__).with_name("fidelity.md")
 COMMANDS_PAGE = Path(__file__).with_name("commands.md")
 PICTURE = Path(__file__).with_name("hyperv.svg")
 PICTURE_SCENARIO = Path(__file__).parents[1] / "scenarios/hyperv-64MiB-second-half.toml"
@@ -227,6 +229,35 @@ def page_of_matrix() -> str:
     return matrix_page(matrix())
 
 
+_FIELDS_MARKS = ("<!-- fields -->", "<!-- /fields -->")
+
+
+def fidelity_page(page: str) -> str:
+    """Return the text of ``docs/fidelity.md`` with the table between its marks made anew."""
+    begin, end = _FIELDS_MARKS
+    before, rest = page.split(begin)
+    _, after = rest.split(end)
+    return f"{before}{begin}\n\n{fields_table()}\n{end}{after}"
+
+
+def fields_table() -> str:
+    """Return a table with a row for each field that ``altmap compare`` compares."""
+    rows = [
+        [f"`{field.file.path}`", f"`{field.name}`", *_exactness(field), field.source]
+        for field in FIELDS
+    ]
+    return _table(["file", "field", "compared", "derivation", "source"], rows)
+
+
+def _exactness(field: Field) -> tuple[str, str]:
+    """Return how a field is compared, and what its tolerance is derived from."""
+    if field.tolerance is not None:
+        return "tolerance", field.tolerance.rule
+    if field.subset:
+        return "subset", "the predicted frames are among the observed"
+    return "exact", ""
+
+
 _COMMANDS_HEAD = """\
 # Commands
 
@@ -276,6 +307,9 @@ def picture() -> str:
 if __name__ == "__main__":
     BUGS_PAGE.write_text(page_of_bugs(), encoding="utf-8")
     MATRIX_PAGE.write_text(page_of_matrix(), encoding="utf-8")
+    FIDELITY_PAGE.write_text(
+        fidelity_page(FIDELITY_PAGE.read_text(encoding="utf-8")), encoding="utf-8"
+    )
     COMMANDS_PAGE.write_text(commands_page(), encoding="utf-8")
     PICTURE.write_text(picture(), encoding="utf-8")
     CLAIMS_PAGE.write_text(page_of_claims(), encoding="utf-8")

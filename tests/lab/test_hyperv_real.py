@@ -104,7 +104,6 @@ def machine_of(policy):
     )
 
 
-
 def both(scenario, release):
     """Return the traces of prediction and real kernel, compared as equal."""
     comparison = compare_with_lab(scenario, release, lambda _: None)
@@ -114,7 +113,9 @@ def both(scenario, release):
 
 @pytest.mark.parametrize("release", ["6.1", "6.12"])
 def test_a_memmap_in_frames_that_are_not_backed_ends_both_kernels(release):
-    scenario = Scenario(name="forced", machine=machine_of("per-block"), steps=[HALF, Resize(id="balloon", size=1)])
+    scenario = Scenario(
+        name="forced", machine=machine_of("per-block"), steps=[HALF, Resize(id="balloon", size=1)]
+    )
     for trace in both(scenario, release):
         step, after = trace.steps[1:]
         assert step.outcome.status == "fault"
@@ -127,7 +128,9 @@ def test_a_memmap_in_frames_that_are_not_backed_ends_both_kernels(release):
 
 def test_a_backed_memmap_ends_neither():
     first = Plug(id="half", driver="hyperv", address=Address(4 << 30), size=Size(64 * MIB))
-    for trace in both(Scenario(name="backed", machine=machine_of("per-block"), steps=[first]), "6.12"):
+    for trace in both(
+        Scenario(name="backed", machine=machine_of("per-block"), steps=[first]), "6.12"
+    ):
         assert trace.steps[1].outcome
         assert trace.steps[1].observation.vmstat["nr_memmap_pages"] == 512
 

@@ -18,7 +18,7 @@ def test_every_release_was_recorded():
 
 @pytest.mark.parametrize("path", RECORDINGS, ids=lambda path: path.name.removesuffix(".tar.xz"))
 def test_prediction_equals_the_recorded_kernel(path):
-    """Only the steps: what lies below kernel parameters is no machine that boots on paper."""
+    """Only the steps: no synthetic boot state has the layout that kernel parameters give."""
     recording = read_recording(path)
     predicted = predict(recording.scenario, recording.trace.steps[0].observation)
     comparison = compare(predicted, recording.trace)

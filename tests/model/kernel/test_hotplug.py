@@ -2,11 +2,8 @@
 
 import pytest
 
-from altmap.model.kernel.hotplug import (
-    add_memory_resource,
-    memory_block_online,
-    zone_for_pfn_range,
-)
+from altmap.model.kernel.add import add_memory_resource
+from altmap.model.kernel.online import memory_block_online, zone_for_pfn_range
 from altmap.model.machine import ModelMachine
 from altmap.model.observe.buddyinfo import free_chunks
 from altmap.pfn import PfnRange, PfnSet

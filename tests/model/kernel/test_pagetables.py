@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from altmap.model.kernel.addition import Addition
 from altmap.model.kernel.memmap import Memmap
 from altmap.model.kernel.pagetables import page_table_nr_pages
-from altmap.model.kernel.state import Addition
 from altmap.model.machine import ModelMachine
 from altmap.pfn import PfnRange
 from altmap.scenario import Address, Machine, Plug, Size, Unplug

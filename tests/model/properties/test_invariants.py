@@ -112,7 +112,7 @@ class Steps(RuleBasedStateMachine):
         now = state_of(self.kernel)
         if isinstance(step, Unplug):
             # Blocks that went offline are onlined again, to the zone that is chosen then.
-            if self.kernel.online_callback is None:
+            if self.kernel.online_page_callback is None:
                 assert now["MemTotal"] == before["MemTotal"]
             assert now["blocks"] == before["blocks"]
         elif isinstance(step, Resize) or getattr(step, "driver", "") == "virtio-mem":
@@ -240,7 +240,7 @@ class Steps(RuleBasedStateMachine):
                 assert run.start % pool.nr_pages == len(run) % pool.nr_pages == 0
         for pages in kernel.files.values():
             assert pages.issubset(kernel.movable)
-        for pages in kernel.kernel_uses.values():
+        for pages in kernel.kernel_allocations.values():
             assert pages.issubset(kernel.unmovable())
         assert kernel.fake_offline.issubset(whole)
         online = kernel.pages_of(kernel.online_blocks)

@@ -14,7 +14,7 @@ from altmap.model.adopt.additions import (
 )
 from altmap.model.adopt.devices import plugged_devices
 from altmap.model.adopt.domain import take_domain
-from altmap.model.adopt.pages import take_memmaps, take_pages
+from altmap.model.adopt.pages import take_pages
 from altmap.model.adopt.rules import (
     adopted_arch,
     adopted_block_size_bytes,
@@ -33,10 +33,10 @@ from altmap.model.adopt.zones import (
 )
 from altmap.model.arch import with_sections
 from altmap.model.kernel.accounting import policy_named
-from altmap.model.kernel.pagetables import page_table_nr_pages
-from altmap.model.kernel.state import Addition, Kernel
+from altmap.model.kernel.addition import Addition
+from altmap.model.kernel.initial_state import adopt_boot_ram, adopt_metadata
+from altmap.model.kernel.state import Kernel
 from altmap.model.platform.backing import Backing, write_fault_of
-from altmap.pfn import PfnSet
 from altmap.scenario import Device, Machine
 
 __all__ = ("Adopted", "adopt")
@@ -99,7 +99,9 @@ def adopt(seen: Observation, machine: Machine) -> Adopted:
     plugged = {device.id: take_device(kernel, seen, device) for device in devices}
     for region in regions:
         take_region(kernel, region)
-    _take_boot_ram(kernel, ram)
+    adopt_boot_ram(kernel, ram)
+    if not kernel.boot_ram:
+        raise InputError("machine.devices: they cover all RAM, nothing is left that booted")
     take_zones(kernel, seen, ram)
     take_pages(kernel, seen, notes)
     take_domain(kernel, seen, backing)
@@ -107,9 +109,8 @@ def adopt(seen: Observation, machine: Machine) -> Adopted:
         if device.driver in _UNBACKED_WHEN_OFFLINE:
             backing.backed -= kernel.fake_offline & device_pfns(kernel, device)
     regions = [with_requested_size(kernel, region, notes) for region in regions]
-    kernel.max_pfn = max(seen.kpageflags.nr_pages if seen.kpageflags else 0, ram.max() + 1)
     take_watermarks(kernel, seen)
-    _take_metadata(kernel)
+    adopt_metadata(kernel)
     drivers: dict[str, str] = {device.id: device.driver for device in devices}
     return Adopted(kernel, backing, plugged, drivers, regions, notes)
 
@@ -135,25 +136,10 @@ def _without_memory(
         policy_named("opt-in" if machine.policy is None else machine.policy),
         tunables,
         block_bytes // arch.page_size_bytes,
-        backing.judge,
+        backing.check_access,
         zones=empty_zones(seen, machine),
+        max_pfn=max(seen.kpageflags.nr_pages if seen.kpageflags else 0, ram.max() + 1),
         boot_nodes=online_nodes(seen),
         cpu_nodes=cpu_nodes(seen),
     )
     return kernel, backing
-
-
-def _take_boot_ram(kernel: Kernel, ram: PfnSet) -> None:
-    """Set what of the RAM was there at boot: all that no device has added."""
-    kernel.boot_ram = ram.copy()
-    for addition in kernel.additions:
-        kernel.boot_ram -= addition.pfns
-    if not kernel.boot_ram:
-        raise InputError("machine.devices: they cover all RAM, nothing is left that booted")
-
-
-def _take_metadata(kernel: Kernel) -> None:
-    """Set which pages in use are page tables of added memory, and which contain its memmap."""
-    fixed = kernel.unmovable()
-    kernel.page_tables = fixed.highest(page_table_nr_pages(kernel, kernel.additions))
-    take_memmaps(kernel, fixed - kernel.page_tables)

@@ -7,8 +7,11 @@ import copy
 from altmap.errors import InputError
 from altmap.linux.kpageflags import is_memmap
 from altmap.linux.observation import Observation
+from altmap.model.kernel.addition import Addition, MemoryGroup
+from altmap.model.kernel.initial_state import adopt_addition
 from altmap.model.kernel.memmap import AddRequest, Memmap, memmap_on_memory_nr_pages
-from altmap.model.kernel.state import Addition, Kernel, MemoryGroup
+from altmap.model.kernel.registration import memory_group_register_dynamic
+from altmap.model.kernel.state import Kernel
 from altmap.pfn import PfnRange
 from altmap.scenario import Device, Size
 
@@ -54,8 +57,7 @@ def take_device(kernel: Kernel, seen: Observation, device: Device) -> Addition:
         _RESOURCES.get(device.driver, "System RAM"),
         merges=device.driver == "hyperv",
     )
-    kernel.additions.append(addition)
-    kernel.self_hosted |= memmap.hosted()
+    adopt_addition(kernel, addition)
     return addition
 
 
@@ -78,13 +80,12 @@ def _memmap_of(kernel: Kernel, seen: Observation, device: Device, pfns: PfnRange
 
 def take_region(kernel: Kernel, device: Device) -> None:
     """Record the memory blocks in a virtio-mem device's region, each as an add of its own."""
-    group = MemoryGroup(unit_nr_pages=kernel.block_nr_pages, node=device.node)
+    group = memory_group_register_dynamic(kernel, device.node, kernel.block_nr_pages)
     for block in kernel.added_blocks & kernel.blocks(device_pfns(kernel, device)):
         pfns = kernel.block_pfns(block)
         memmap = Memmap(kernel.arch, pfns)
         name = _RESOURCES[device.driver]
-        kernel.additions.append(Addition(pfns, device.node, memmap, group, name, merges=True))
-    kernel.groups.append(group)
+        adopt_addition(kernel, Addition(pfns, device.node, memmap, group, name, merges=True))
 
 
 def with_requested_size(kernel: Kernel, device: Device, notes: list[str]) -> Device:

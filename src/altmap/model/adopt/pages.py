@@ -7,12 +7,12 @@ import numpy as np
 from altmap.linux.kpageflags import PageFlag
 from altmap.linux.observation import Observation
 from altmap.linux.pageuse import unmapped_anonymous
-from altmap.model.kernel.pool import HugePool
+from altmap.model.kernel.initial_state import adopt_huge_pages, adopt_pages
 from altmap.model.kernel.state import Kernel
 from altmap.model.kernel.zone import MOVABLE
 from altmap.pfn import PfnSet
 
-__all__ = ("take_memmaps", "take_pages")
+__all__ = ("take_pages",)
 
 
 def take_pages(kernel: Kernel, seen: Observation, notes: list[str]) -> None:
@@ -31,22 +31,26 @@ def take_pages(kernel: Kernel, seen: Observation, notes: list[str]) -> None:
     free, movable, huge, blank = (
         found.get(name, PfnSet()) for name in ("free", "movable", "huge", "blank")
     )
-    kernel.poisoned |= found.get("poisoned", PfnSet())
-    kernel.reserved |= found.get("reserved", PfnSet())
-    kernel.never_onlined |= found.get("never onlined", PfnSet())
-    kernel.fake_offline |= found.get("fake-offline", PfnSet()) | kernel.never_onlined
+    never_onlined = found.get("never onlined", PfnSet())
+    adopt_pages(
+        kernel,
+        poisoned=found.get("poisoned"),
+        reserved=found.get("reserved"),
+        never_onlined=never_onlined,
+        fake_offline=found.get("fake-offline", PfnSet()) | never_onlined,
+    )
     _take_huge_pages(kernel, seen)
     movable |= huge - kernel.hugetlb_pages()
     for zone in kernel.zones.values():
         managed = kernel.managed(zone)
         in_use = managed - free
-        kernel.used |= in_use
         # All that is allocated from ZONE_MOVABLE can be migrated.
         movable_here = in_use if zone.name == MOVABLE else in_use & movable
-        kernel.movable |= movable_here - kernel.poisoned - kernel.hugetlb_pages()
+        movable_here = movable_here - kernel.poisoned - kernel.hugetlb_pages()
+        adopt_pages(kernel, used=in_use, movable=movable_here)
     _take_percpu_lists(kernel, seen, blank)
     held = unmapped_anonymous(seen.kpageflags, seen.kpagecount, seen.kpagecgroup)
-    kernel.pinned |= kernel.movable & held
+    adopt_pages(kernel, pinned=kernel.movable & held)
 
 
 def _class_of(flags: int) -> str | None:
@@ -80,12 +84,12 @@ def _take_percpu_lists(kernel: Kernel, seen: Observation, blank: PfnSet) -> None
         waiting = sum(pageset.get("count", 0) for pageset in info.pagesets)
         mine = blank & kernel.used & zone.present
         if len(mine) <= waiting:
-            kernel.percpu |= mine
+            adopt_pages(kernel, pcp=mine)
             continue
         for block in kernel.online_blocks & kernel.blocks(zone.span):
             part = mine & kernel.block_pfns(block)
             if len(part) <= waiting:
-                kernel.doubtful |= part
+                adopt_pages(kernel, maybe_pcp=part)
 
 
 def _take_huge_pages(kernel: Kernel, seen: Observation) -> None:
@@ -98,11 +102,7 @@ def _take_huge_pages(kernel: Kernel, seen: Observation) -> None:
     tails = kinds.get("tail", PfnSet())
     for name in ("head in use", "free head"):
         for size, pages in _by_size(kinds.get(name, PfnSet()), tails).items():
-            pool = kernel.hugetlb.setdefault(size, HugePool(size))
-            if name == "head in use":
-                pool.in_use |= pages
-            else:
-                pool.put(pages)
+            adopt_huge_pages(kernel, size, pages, in_use=name == "head in use")
 
 
 def _by_size(heads: PfnSet, tails: PfnSet) -> dict[int, PfnSet]:
@@ -143,21 +143,7 @@ def _assume_pages(kernel: Kernel, seen: Observation) -> None:
         hosted = len(kernel.self_hosted & zone.present)
         missing = info.pages["present"] - info.pages["managed"] - hosted
         kept = early - early.highest(max(0, len(early) - max(0, missing)))
-        kernel.reserved |= kept
+        adopt_pages(kernel, reserved=kept)
         managed = kernel.managed(zone)
         in_use = managed - managed.highest(info.pages["free"])
-        kernel.used |= in_use
-        if zone.name == MOVABLE:
-            kernel.movable |= in_use
-
-
-def take_memmaps(kernel: Kernel, fixed: PfnSet) -> None:
-    """Set which pages in use contain the memmaps of added memory: the highest of *fixed*.
-
-    No file shows them. They are freed to the buddy allocator when their block is removed.
-    """
-    fixed &= kernel.boot_ram
-    for addition in kernel.additions:
-        if not addition.memmap.self_hosted:
-            addition.host_pages = fixed.highest(kernel.arch.memmap_nr_pages(len(addition.pfns)))
-            fixed = fixed - addition.host_pages
+        adopt_pages(kernel, used=in_use, movable=in_use if zone.name == MOVABLE else None)

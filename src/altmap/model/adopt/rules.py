@@ -11,7 +11,7 @@ from altmap.linux import iomem, version
 from altmap.linux.observation import Observation, page_size_bytes
 from altmap.model.arch import ARCHES, Arch, arch_named, check_block_size, with_mmu
 from altmap.model.boot import default_tunables
-from altmap.model.kernel.state import Tunables
+from altmap.model.kernel.params import Tunables
 from altmap.model.releases import Release, release_for
 from altmap.scenario import Machine
 

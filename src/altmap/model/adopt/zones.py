@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from altmap.errors import InputError
 from altmap.linux.observation import Block, Observation, ZoneInfo
 from altmap.model.arch import Arch
+from altmap.model.kernel.initial_state import (
+    adopt_blocks,
+    adopt_counters,
+    adopt_present,
+    adopt_zone,
+)
 from altmap.model.kernel.state import Kernel
-from altmap.model.kernel.watermarks import init_per_zone_wmark_min
-from altmap.model.kernel.zone import MOVABLE, Watermarks, Zone
+from altmap.model.kernel.watermarks import adopt_watermarks
+from altmap.model.kernel.zone import Watermarks, Zone
 from altmap.pfn import PfnRange, PfnSet
 from altmap.scenario import Machine
 
@@ -71,10 +79,13 @@ def system_ram(seen: Observation, arch: Arch) -> PfnSet:
 
 def take_blocks(kernel: Kernel, seen: Observation) -> None:
     """Set which memory blocks exist and which of them are online."""
-    for id_, block in (seen.memory.blocks if seen.memory else {}).items():
-        kernel.added_blocks |= PfnRange(id_, id_ + 1)
-        if block.state != "offline":
-            kernel.online_blocks |= PfnRange(id_, id_ + 1)
+    blocks = seen.memory.blocks if seen.memory else {}
+    online = (id_ for id_, block in blocks.items() if block.state != "offline")
+    adopt_blocks(kernel, _set_of(blocks), _set_of(online))
+
+
+def _set_of(ids: Iterable[int]) -> PfnSet:
+    return PfnSet(PfnRange(id_, id_ + 1) for id_ in ids)
 
 
 def take_zones(kernel: Kernel, seen: Observation, ram: PfnSet) -> None:
@@ -83,24 +94,12 @@ def take_zones(kernel: Kernel, seen: Observation, ram: PfnSet) -> None:
         zone = kernel.zones.get(info.key)
         if zone is None:
             continue
+        span = zone.span
         if info.pages.get("spanned") and info.start_pfn is not None:
-            zone.span = PfnRange(info.start_pfn, info.start_pfn + info.pages["spanned"])
-        zone.cma_nr_pages = info.pages.get("cma", 0)
+            span = PfnRange(info.start_pfn, info.start_pfn + info.pages["spanned"])
+        adopt_zone(zone, span, info.pages.get("cma", 0))
     _share_out(kernel, seen, ram)
-    for node in {zone.node for zone in kernel.zones.values()}:
-        pages = PfnSet()
-        for zone in kernel.node_zones(node):
-            pages |= zone.present & kernel.boot_ram
-        kernel.boot_node_pages[node] = pages
-    for zone in kernel.zones.values():
-        zone.early_nr_pages = len(zone.present & kernel.boot_ram)
-        for addition in kernel.additions:
-            if addition.group is not None:
-                part = zone.present.count(addition.pfns)
-                if zone.name == MOVABLE:
-                    addition.group.present_movable_nr_pages += part
-                else:
-                    addition.group.present_kernel_nr_pages += part
+    adopt_counters(kernel)
 
 
 def _share_out(kernel: Kernel, seen: Observation, ram: PfnSet) -> None:
@@ -111,12 +110,12 @@ def _share_out(kernel: Kernel, seen: Observation, ram: PfnSet) -> None:
         zone = _named_zone(kernel, block)
         if zone is not None:
             pfns = kernel.block_pfns(id_)
-            zone.present |= left & pfns
+            adopt_present(zone, left & pfns)
             left -= pfns
     for zone in kernel.zones.values():
         if zone.span:
             mine = left & zone.span
-            zone.present |= mine
+            adopt_present(zone, mine)
             left -= mine
 
 
@@ -128,36 +127,10 @@ def _named_zone(kernel: Kernel, block: Block) -> Zone | None:
 
 
 def take_watermarks(kernel: Kernel, seen: Observation) -> None:
-    """Set the zones' managed counters and watermarks, and the rule that computes watermarks.
-
-    With or without khugepaged, the rule must give the ``min_free_kbytes`` in force. Zones' shares
-    may differ: they were set before the kernel freed the last of its boot memory. If neither
-    agrees, ``min_free_kbytes`` was set by hand, and watermarks stay as they are.
-    """
-    infos = [(kernel.zones[i.key], i) for i in seen.zoneinfo or () if i.key in kernel.zones]
-    for zone, info in infos:
-        zone.managed_offset = info.pages["managed"] - kernel.nr_managed(zone)
-    kernel.computes_watermarks = any(
-        _rule_holds(kernel, infos, khugepaged) for khugepaged in (True, False)
-    )
-    for zone in kernel.zones.values():
-        zone.watermarks = Watermarks()
-    for zone, info in infos:
-        zone.watermarks = _watermarks_shown(info)
-
-
-def _rule_holds(kernel: Kernel, infos: list[tuple[Zone, ZoneInfo]], khugepaged: bool) -> bool:
-    for zone, info in infos:
-        zone.watermarks = _watermarks_shown(info)
-    kernel.tunables.khugepaged = khugepaged
-    in_force = _min_free_nr_pages(kernel)
-    init_per_zone_wmark_min(kernel)
-    computed = _min_free_nr_pages(kernel)
-    return abs(in_force - computed) <= computed // 50 + len(infos)
-
-
-def _min_free_nr_pages(kernel: Kernel) -> int:
-    return sum(z.watermarks.min for z in kernel.zones.values() if z.name != MOVABLE)
+    """Set the zones' managed counters and watermarks, and the rule that computes watermarks."""
+    infos = [info for info in seen.zoneinfo or () if info.key in kernel.zones]
+    shown = {info.key: (info.pages["managed"], _watermarks_shown(info)) for info in infos}
+    adopt_watermarks(kernel, shown)
 
 
 def _watermarks_shown(info: ZoneInfo) -> Watermarks:

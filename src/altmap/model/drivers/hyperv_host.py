@@ -156,7 +156,7 @@ class HypervHost(Driver):
 
     def note(self, text: str, function: str) -> None:
         """Write down what the host could not do."""
-        self.kernel.note("driver", text, function=function)
+        self.kernel.log.note("driver", text, function=function)
 
     def _queue(self, raw_messages: Iterable[bytes]) -> None:
         for raw in raw_messages:

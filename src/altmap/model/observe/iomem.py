@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from altmap.linux.observation import Resource
-from altmap.model.kernel.state import Addition, Kernel
+from altmap.model.kernel.addition import Addition
+from altmap.model.kernel.state import Kernel
 
 __all__ = ("iomem_shown",)
 

@@ -16,7 +16,7 @@ def kpageflags_shown(base: PageWords | None, kernel: Kernel) -> PageWords | None
         return None
     section = kernel.arch.section_nr_pages
     end = -(-kernel.max_pfn // section) * section
-    changed = kernel.pages_of(kernel.changed_blocks) | kernel.shown_pages
+    changed = kernel.pages_of(kernel.changed.blocks) | kernel.changed.pages
     return base.changed(changed, _layers(kernel, changed), end, kernel.release.nopage_flags)
 
 

@@ -88,7 +88,7 @@ def _direct_map_kib(kernel: Kernel) -> dict[str, int]:
     if not arch.name.startswith("x86_64"):
         return {}
     large_kib, total_kib = 0, kib(kernel, len(kernel.boot_ram))
-    for addition in kernel.additions + kernel.leftovers:
+    for addition in kernel.additions + kernel.failed_additions:
         _, large = direct_map_leaves(kernel, addition)
         large_kib += len(large) << 20
         total_kib += kib(kernel, len(addition.pfns))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from altmap.linux.observation import Block, MemoryFolder, Observation
-from altmap.model.kernel.hotplug import zone_for_pfn_range
+from altmap.model.kernel.online import zone_for_pfn_range
 from altmap.model.kernel.state import Kernel
 from altmap.pfn import PfnRange
 
@@ -41,7 +41,7 @@ def _block(kernel: Kernel, id_: int, before: Block | None, *, has_nodes: bool) -
             valid_zones=_valid_zones(kernel, pfns, online),
             nodes=() if node is None else (node,),
         )
-    same = before.state == state and id_ not in kernel.changed_blocks
+    same = before.state == state and id_ not in kernel.changed.blocks
     if same and (online or before.valid_zones is None):
         return before
     return replace(before, state=state, valid_zones=_valid_zones(kernel, pfns, online))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from altmap.model.kernel.state import Addition, Kernel
+from altmap.model.kernel.addition import Addition
+from altmap.model.kernel.state import Kernel
 from altmap.model.observe.buddyinfo import zone_chunks
 from altmap.model.observe.meminfo import meminfo_numbers
 from altmap.model.observe.node import node_numbers
