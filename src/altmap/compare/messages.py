@@ -13,6 +13,7 @@ from altmap.compare.side import Key, Side
 from altmap.protocol.hyperv_messages import (
     BalloonResponse,
     Message,
+    MessageError,
     StatusReport,
     UnballoonRequest,
     decode,
@@ -31,7 +32,12 @@ def hyperv_messages(side: Side) -> Iterator[tuple[Key, Any]]:
     for event in side.step.events:
         if event.message is None:
             continue
-        message = decode(event.message)
+        try:
+            message = decode(event.message)
+        except MessageError:  # compared all the same
+            number += 1
+            yield (number,), event.message.hex()
+            continue
         if isinstance(message, StatusReport):
             continue
         if isinstance(message, UnballoonRequest):
