@@ -236,42 +236,71 @@ def test_a_boost_of_watermarks_is_not_compared(pairs):
     assert not differing(compared(start, last, other))
 
 
+def on_a_list(step, nr_pages, page_kib):
+    """Move free pages from the buddy allocator to a per-CPU list, in every file."""
+    seen = step.observation
+    zone = max(seen.zoneinfo, key=lambda zone: zone.pages["free"])
+    first, *others = zone.pagesets
+    lists = ({**first, "count": first["count"] + nr_pages}, *others)
+    new = replace(zone, pages=less(zone.pages, "free", nr_pages), pagesets=lists)
+    order_0, *more = seen.buddyinfo[zone.key]
+    kib = nr_pages * page_kib
+    changes = {
+        "zoneinfo": tuple(new if z.key == zone.key else z for z in seen.zoneinfo),
+        "vmstat": less(seen.vmstat, "nr_free_pages", nr_pages),
+        "meminfo": less(less(seen.meminfo, "MemFree", kib), "MemAvailable", kib),
+        "buddyinfo": {**seen.buddyinfo, zone.key: (order_0 - nr_pages, *more)},
+    }
+    if seen.nodes is not None:
+        table = less(seen.nodes.meminfo[zone.node], "MemFree", kib)
+        meminfo = {**seen.nodes.meminfo, zone.node: table}
+        changes["nodes"] = replace(seen.nodes, meminfo=meminfo)
+    return see(step, **changes)
+
+
+def less(table, name, by):
+    return {**table, name: table[name] - by}
+
+
 def test_pages_on_per_cpu_lists_count_as_free(pairs):
-    """A page that moves from the buddy allocator to a list changes no value that is compared."""
     for name, (start, last) in pairs.items():
-        page_kib = PAGE_KIB.get(name, 4)
-        zone = max(last.observation.zoneinfo, key=lambda zone: zone.pages["free"])
-        lists = [dict(pageset) for pageset in zone.pagesets]
-        lists[0]["count"] += 5
-        pages = {**zone.pages, "free": zone.pages["free"] - 5}
-        new = replace(zone, pages=pages, pagesets=tuple(lists))
-        seen = last.observation
-        changes = {
-            "zoneinfo": tuple(new if z.key == zone.key else z for z in seen.zoneinfo),
-            "vmstat": {**seen.vmstat, "nr_free_pages": seen.vmstat["nr_free_pages"] - 5},
-            "meminfo": {
-                **seen.meminfo,
-                "MemFree": seen.meminfo["MemFree"] - 5 * page_kib,
-                "MemAvailable": seen.meminfo["MemAvailable"] - 5 * page_kib,
-            },
-            "buddyinfo": {
-                **seen.buddyinfo,
-                zone.key: (seen.buddyinfo[zone.key][0] - 5, *seen.buddyinfo[zone.key][1:]),
-            },
-        }
-        if seen.nodes is not None:
-            tables = dict(seen.nodes.meminfo)
-            table = tables[zone.node]
-            tables[zone.node] = {**table, "MemFree": table["MemFree"] - 5 * page_kib}
-            changes["nodes"] = replace(seen.nodes, meminfo=tables)
-        assert not differing(compared(start, last, see(last, **changes))), name
+        moved = on_a_list(last, 5, PAGE_KIB.get(name, 4))
+        for mine, other in both_ways(last, moved):
+            assert not differing(compared(start, mine, other)), name
+
+
+def test_a_chunk_of_buddyinfo_counts_with_all_its_pages(pairs):
+    """Two chunks of order 2 merge into one of order 3; half of it gone is a difference of 4."""
+    start, last = pairs["x86_64"]
+    key = max(last.observation.zoneinfo, key=lambda zone: zone.pages["free"]).key
+    counts = last.observation.buddyinfo[key]
+
+    def chunks(order_2, order_3):
+        new = (*counts[:2], order_2, order_3, *counts[4:])
+        return see(last, buddyinfo={**last.observation.buddyinfo, key: new})
+
+    split, merged, half = chunks(12, 5), chunks(10, 6), chunks(11, 5)
+    assert not differing(compared(start, split, merged))
+    (item,) = differing(compared(start, split, half)).values()
+    assert int(item.predicted) - int(item.observed) == 4
+
+
+def test_lists_of_another_node_do_not_count_as_free_of_a_node(pairs):
+    start, last = pairs["x86_64"]
+    zones = last.observation.zoneinfo
+    away = max(zones, key=lambda zone: zone.pages["free"])
+    moved = see(last, zoneinfo=(*zones, replace(away, node=7)))
+    labels = {label for _, label in differing(compared(start, last, moved))}
+    assert "MemFree and per-CPU lists" in labels
+    assert "node0 MemFree and per-CPU lists" not in labels
 
 
 def test_a_wrong_number_of_managed_pages_changes_no_other_field(pairs):
     """The page size follows from MemTotal and managed pages: those of the observation."""
     key = ("proc/zoneinfo", "node <node> <zone> managed")
     for name, (start, last) in pairs.items():
-        wrong = ALTERATIONS[key].change(last, 1_000_000)
+        page_kib = PAGE_KIB.get(name, 4)
+        wrong = ALTERATIONS[key].change(on_a_list(last, 5, page_kib), 1_000_000)
         if wrong is None:  # a balloon has pages
             continue
         found = differing(compared(start, wrong, last))

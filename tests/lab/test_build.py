@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from altmap.errors import LabError
-from altmap.lab import build
+from altmap.lab import build, kernels
 from altmap.lab.kernels import KernelFiles, fetch_headers
 from altmap.lab.modules import module_files
 
@@ -29,7 +29,7 @@ def tools(tmp_path, monkeypatch):
 echo {name} >>{runs}
 for word; do last=$word; done
 case $1 in -print-file-name=*) echo /include; exit;; esac
-echo {name} "$@" >$last
+test -d "$last" || echo {name} "$@" >$last
 {more}
 """
 
@@ -104,6 +104,47 @@ def test_a_kernel_without_package_has_no_headers(cache):
     own = kernel_of(image="bzImage")
     with pytest.raises(LabError, match="for Debian's kernels only"):
         fetch_headers(own, cache)
+
+
+HEADERS, COMMON = "linux-headers-6.12.1-amd64", "linux-headers-6.12.1-common"
+
+
+class Archive:
+    """Debian's archive, which has headers of some versions; a package is a file with its name."""
+
+    def __init__(self, *versions):
+        self._versions = list(versions)
+
+    def names(self, prefix):
+        return [HEADERS] if HEADERS.startswith(prefix) and self._versions else []
+
+    def versions(self, package):
+        assert package == HEADERS
+        return self._versions
+
+    def fields(self, package, version):
+        return {"Depends": f"linux-kbuild-6.12, {COMMON} (= {version}), gcc-14"}
+
+    def download(self, packages, into):
+        for package, version in packages.items():
+            (into / f"{package}_{version}_all.deb").write_text(f"{package} {version}")
+
+
+def test_headers_are_those_of_the_kernels_version_and_unpacked(tools, tmp_path):
+    tools("dpkg-deb", 'mkdir -p $3/usr/src; cp "$2" $3/usr/src/')
+    versions = kernels._headers(IMAGE, VERSION, tmp_path, Archive("6.12.2-1", VERSION), tmp_path)
+    assert versions == {HEADERS: VERSION, COMMON: VERSION}
+    unpacked = sorted(path.name for path in (tmp_path / "usr/src").iterdir())
+    assert unpacked == [f"{HEADERS}_{VERSION}_all.deb", f"{COMMON}_{VERSION}_all.deb"]
+    assert not list(tmp_path.glob("*.deb"))
+
+
+@pytest.mark.parametrize("known", [(), ("6.12.2-1",)])
+def test_headers_that_the_archive_has_no_more_are_one_line_with_the_cure(tmp_path, known):
+    with pytest.raises(
+        LabError, match=rf"no headers of this kernel any more; remove {tmp_path} to"
+    ):
+        kernels._headers(IMAGE, VERSION, tmp_path, Archive(*known), tmp_path)
 
 
 def test_names_are_renamed_one_by_one_and_the_result_is_kept(tools, cache):

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from enum import Enum, auto
-from functools import lru_cache
 from typing import Any
 
 from altmap.compare.side import Key, Side
 from altmap.linux.kpageflags import PageFlag, is_memmap
+from altmap.linux.pagewords import PageWords
 from altmap.pfn import PfnSet
 
 __all__ = (
@@ -38,7 +38,6 @@ class _PageClass(Enum):
     MEMMAP = auto()
 
 
-@lru_cache(maxsize=4096)
 def _class_of(flags: int) -> _PageClass | None:
     if flags == PageFlag.NOPAGE:
         return _PageClass.NO_MEMMAP
@@ -104,13 +103,13 @@ def _has_balloon(side: Side) -> bool:
 
 
 def _pages(side: Side, kind: _PageClass) -> PfnSet:
-    words = side.seen.kpageflags
-    return words.select(lambda flags: _class_of(flags) is kind) if words else PfnSet()
+    return _words(side).select(lambda flags: _class_of(flags) is kind)
 
 
 def _by_flags(side: Side, kind: _PageClass) -> dict[str, PfnSet]:
-    words = side.seen.kpageflags
-    if not words:
-        return {}
-    found = words.sets(lambda flags: flags if _class_of(flags) is kind else None)
-    return {f"{flags:#x}": pages for flags, pages in found.items()}
+    found = _words(side).sets(lambda flags: flags if _class_of(flags) is kind else None)
+    return {f"{flags:#x}": found[flags] for flags in sorted(found)}
+
+
+def _words(side: Side) -> PageWords:
+    return side.seen.kpageflags or PageWords()

@@ -79,6 +79,7 @@ def _shared_free_pages(start: Observation, now: Observation) -> tuple[int, str]:
 
 def _unpredicted(start: Observation, now: Observation) -> tuple[int, str]:
     """Return the pages that slab and processes may have taken or freed since the start."""
+    # A block that has gone may leave slab behind, so that the larger number counts.
     blocks = max((len(seen.memory.blocks) for seen in (start, now) if seen.memory), default=0)
     processes = _PROCESS_PAGES + abs(_stacks_and_tables(now) - _stacks_and_tables(start))
     why = (
@@ -95,9 +96,8 @@ def _stacks_and_tables(seen: Observation) -> int:
 
 
 _FREE_RULE = (
-    f"{_SLAB_PAGES_PER_BLOCK} pages of slab for each memory block (the larger number of blocks, at "
-    f"the start or now), {_PROCESS_PAGES} pages of the guest's processes, and what KernelStack and "
-    "PageTables have gained or lost since the start"
+    f"{_SLAB_PAGES_PER_BLOCK} pages for each memory block, {_PROCESS_PAGES} pages, and the change "
+    "of KernelStack and PageTables"
 )
 FREE_PAGES = Tolerance(_FREE_RULE, _free_pages)
 SHARE_PAGES = Tolerance(

@@ -1,7 +1,7 @@
 """Hyper-V's balloon: handshake, what the guest gives and takes, and what it reports."""
 
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from altmap.errors import InputError
@@ -400,7 +400,6 @@ host_messages = st.one_of(
     ],
     rel="6.1",
 )
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_no_message_of_a_host_crashes_the_guest_and_every_page_stays_accounted_for(messages, rel):
     model = ModelMachine.start(
         Machine(memory=Size(GIB), release=rel, auto_online_blocks="online"), pages=False
