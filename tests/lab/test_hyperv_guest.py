@@ -1,17 +1,19 @@
 """A Hyper-V host and a real guest: packets through the guest's shell, and what backs memory."""
 
 import re
+from pathlib import Path
 
 import pytest
 
 from altmap.errors import InputError, LabError
-from altmap.lab import hyperv
+from altmap.lab import hyperv, process
 from altmap.lab.hidden_dimm import back_frames, backable_pages
 from altmap.lab.hyperv import LabHyperv
-from altmap.lab.qemu import Hardware
+from altmap.lab.kernels import KernelFiles
+from altmap.lab.qemu import Hardware, Payload, qemu_arguments
 from altmap.lab.qmp import QemuRefusedError
 from altmap.lab.shell import CommandResult
-from altmap.lab.target import hardware_of, run_in_guest
+from altmap.lab.target import LabMachine, hardware_of, run_in_guest
 from altmap.pfn import PfnRange
 from altmap.protocol.hyperv_messages import (
     CapabilitiesReport,
@@ -172,6 +174,102 @@ def test_a_range_that_qemu_refuses_leaves_nothing():
         back_frames(guest, "balloon:1", PfnRange(0x100000, 0x100200))
     added, _, deleted = guest.backed
     assert deleted == ("object-del", {"id": added[1]["id"]})
+
+
+# --- QEMU's arguments and its log ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("machine", "no_hibernation"),
+    [("pc", "PIIX4_PM.disable_s4=1"), ("q35", "ICH9-LPC.disable_s4=1")],
+)
+def test_a_guest_with_hidden_dimms_cannot_hibernate_and_its_accesses_are_logged(
+    machine, no_hibernation
+):
+    hardware = Hardware(machine=machine, hidden_dimms=True)
+    payload = Payload(Path("vmlinuz"), "", 5)
+    log = ("invalid_mem", 9)
+    words = " ".join(qemu_arguments(hardware, "tcg", payload, 6, 7, 8, log=log))
+    assert f"-global {no_hibernation}" in words
+    assert "-d invalid_mem -D /dev/fd/9" in words
+    plain = " ".join(qemu_arguments(Hardware(machine=machine), "tcg", payload, 6, 7, 8))
+    assert " -global " not in plain
+    assert " -d " not in plain
+
+
+@pytest.mark.parametrize("item", ["invalid_mem", "guest_errors"])
+def test_accesses_are_logged_under_the_name_that_qemu_has(item, tmp_path, monkeypatch):
+    program = tmp_path / "qemu-of-the-test"
+    program.write_text(f'#!/bin/sh\nprintf "Log items\\n%s   log when\\n" {item}\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
+    process._log_item.cache_clear()
+    assert process._log_item(program.name) == item
+
+
+class Touching(Guest):
+    """A guest whose kernel touches a frame that is not backed when it is asked to add memory."""
+
+    def __init__(self, log, *, ends=True):
+        super().__init__(VERSION, CAPABILITIES)
+        self.access_log, self.ends = log, ends
+        self.kernel = KernelFiles("6.12", Path("k"), Path("b"), Path("m"), {})
+        self.hypervisor, self.accelerator = None, "tcg"
+        self.injected = []
+
+    def run(self, command, limit_seconds=None):
+        if "block_size_bytes" in command:
+            return CommandResult(0, b"8000000")
+        if self.got and isinstance(self.got[-1], HotAddRequest) and "dd if=" in command:
+            self.access_log.write(b"Invalid write at addr 0x100000034, size 4, region\n")
+            self.access_log.flush()
+            if self.ends:
+                raise LabError("guest: Kernel panic - not syncing: Fatal local machine check")
+            self.sends = [encode(ADDED).hex()]
+        if command == "sleep 1000":
+            raise LabError("guest: Kernel panic - not syncing: Fatal local machine check")
+        return super().run(command, limit_seconds)
+
+    def execute(self, command, **arguments):
+        line = arguments.get("command_line", "")
+        if line.startswith("mce "):
+            self.injected.append(line)
+        if line == "info mtree":
+            return "  0000000100000000-00000001ffffffff (prio 0, container): device-memory"
+        return None
+
+    def kernel_log(self):
+        return []
+
+    def console_text(self):
+        return "RIP !INEXACT! 10:<ffffffff8135d688> {memmap_init_range+0x178/0x360}"
+
+
+@pytest.mark.parametrize("ends", [True, False])
+def test_a_touched_frame_ends_the_step_and_the_guest(tmp_path, ends):
+    with (tmp_path / "log").open("w+b") as log, LabMachine(Touching(log, ends=ends)) as machine:
+        first, later = machine.perform(plug()), machine.perform(plug("later"))
+        injected = machine._guest.injected
+    assert first.outcome.status == "fault"
+    assert first.outcome.function == "memmap_init_range"
+    assert (first.faults[0].pfn, first.faults[0].access) == (0x100000, "write")
+    assert decode(next(event.message for event in first.events if event.message)) == VERSION
+    assert machine.crashed
+    assert later.outcome.status == "not_reached"
+    assert injected == ["mce 0 4 0xbe00000000000134 0x5 0x100000034 0x8c"]
+
+
+def test_a_guest_that_ends_without_such_an_access_is_an_error(tmp_path):
+    class Ending(Touching):
+        def run(self, command, limit_seconds=None):
+            if "dd if=" in command:
+                raise LabError("QEMU ended with status 1: no message")
+            return super().run(command, limit_seconds)
+
+    with (tmp_path / "log").open("w+b") as log, LabMachine(Ending(log)) as machine:
+        with pytest.raises(LabError, match="QEMU ended"):
+            machine.perform(plug())
+        assert not machine.crashed
 
 
 # --- what is refused before a guest boots ------------------------------------------------------
