@@ -225,10 +225,6 @@ def test_requests_are_compared_in_their_order(pairs):
 
 
 @pytest.mark.parametrize(
-    ("name", "of_ram"),
-    [("virtio-mem", {"System RAM", "virtio0"}), ("kmem", {"System RAM", "System RAM (kmem)"})],
-)
-@pytest.mark.parametrize(
     "event",
     [
         Event("driver", "host→guest: RESIZE 0x10000000"),
@@ -244,6 +240,10 @@ def test_only_requests_to_plug_and_unplug_are_compared(event, pairs):
         assert not differing(compared(start, mine, other))
 
 
+@pytest.mark.parametrize(
+    ("name", "of_ram"),
+    [("virtio-mem", {"System RAM", "virtio0"}), ("kmem", {"System RAM", "System RAM (kmem)"})],
+)
 def test_a_resource_of_ram_that_only_one_kernel_has_is_flagged_and_no_other(name, of_ram, pairs):
     start, last = pairs[name]
     flagged = set()
