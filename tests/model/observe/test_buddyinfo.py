@@ -1,6 +1,6 @@
 """Free chunks of each order: those that freeing the pages one by one leaves."""
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from altmap.model.boot import boot
@@ -22,7 +22,6 @@ def merged(pages, nr_orders):
     return [len(chunks) for chunks in free]
 
 
-@settings(deadline=None, print_blob=True)
 @given(
     st.lists(st.tuples(st.integers(0, 300), st.integers(0, 200)), max_size=8),
     st.integers(1, 7),
