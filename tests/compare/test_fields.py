@@ -3,7 +3,16 @@
 from dataclasses import replace
 
 import pytest
-from alterations import ALTERATIONS, COMPARED, OFFLINE, OWNER_PRIVATE, PREDICTABLE, reflag, see
+from alterations import (
+    ALTERATIONS,
+    COMPARED,
+    HWPOISON,
+    OFFLINE,
+    OWNER_PRIVATE,
+    PREDICTABLE,
+    reflag,
+    see,
+)
 from pairs import PAGE_KIB, all_pairs, compared, differing, layout
 
 from altmap.compare import FIELDS, Verdict
@@ -18,7 +27,19 @@ from altmap.protocol.hyperv_messages import (
 from altmap.trace import Event, Outcome
 
 KEYS = [(field.file.path, field.name) for field in FIELDS]
-TOLERATED = [(field.file.path, field.name) for field in FIELDS if field.tolerance is not None]
+#: All others are exact.
+TOLERATED = [
+    ("proc/zoneinfo (layout)", "node <node> <zone> spanned"),
+    ("proc/zoneinfo (layout)", "node <node> <zone> present"),
+    ("proc/meminfo", "Shmem"),
+    ("proc/meminfo", "Cached"),
+    ("proc/meminfo", "MemFree and per-CPU lists"),
+    ("proc/meminfo", "MemAvailable and per-CPU lists"),
+    ("proc/vmstat", "nr_free_pages and per-CPU lists"),
+    ("proc/zoneinfo", "node <node> <zone> free and per-CPU lists"),
+    ("proc/buddyinfo", "node <node> <zone> pages in chunks and per-CPU lists"),
+    ("sys/devices/system/node", "node<node> MemFree and per-CPU lists"),
+]
 WHOLE = (*("meminfo", "vmstat", "zoneinfo", "buddyinfo", "nodes", "kpageflags", "iomem", "memory"),)
 
 
@@ -61,6 +82,10 @@ def bound(key, start, last, page_kib):
 def test_every_field_of_the_table_is_altered_here_and_no_other_is_compared():
     assert set(ALTERATIONS) == set(KEYS)
     assert len(set(KEYS)) == len(KEYS)
+
+
+def test_only_free_memory_files_and_the_layout_have_a_tolerance():
+    assert [(f.file.path, f.name) for f in FIELDS if f.tolerance is not None] == TOLERATED
 
 
 def test_equal_traces_are_equal_in_every_file(pairs):
@@ -200,6 +225,22 @@ def test_requests_are_compared_in_their_order(pairs):
 
 
 @pytest.mark.parametrize(
+    "event",
+    [
+        Event("driver", "host→guest: RESIZE 0x10000000"),
+        Event("driver", "guest→host: STATE 0x10000000"),
+        Event("driver", "later: guest→host: PLUG 0x0 - 0x1"),
+        Event("kernel-log", "guest→host: PLUG 0x0 - 0x1"),
+    ],
+)
+def test_only_requests_to_plug_and_unplug_are_compared(event, pairs):
+    start, last = pairs["virtio-mem"]
+    more = replace(last, events=[event, *last.events])
+    for mine, other in both_ways(last, more):
+        assert not differing(compared(start, mine, other))
+
+
+@pytest.mark.parametrize(
     ("name", "of_ram"),
     [("virtio-mem", {"System RAM", "virtio0"}), ("kmem", {"System RAM", "System RAM (kmem)"})],
 )
@@ -323,6 +364,12 @@ def test_flags_of_memmap_pages_are_compared(pairs):
     assert set(found) == {("proc/kpageflags", "memmap pages and their flags")}
 
 
+def test_page_tables_of_a_xen_domain_are_not_compared_as_memmap_pages(pairs):
+    start, last = pairs["xen"]
+    other = reflag(last, lambda flags: not flags & COMPARED, OWNER_PRIVATE)
+    assert not differing(compared(start, last, other))
+
+
 def test_flags_of_offline_pages_are_compared_but_in_a_xen_domain(pairs):
     for name, expected in (("virtio-mem", {"PageOffline pages and their flags"}), ("xen", set())):
         start, last = pairs[name]
@@ -331,6 +378,15 @@ def test_flags_of_offline_pages_are_compared_but_in_a_xen_domain(pairs):
         )
         found = differing(compared(start, one, other))
         assert {label for _, label in found} == expected
+
+
+def test_a_page_that_is_offline_and_has_a_memory_error_is_compared_as_offline(pairs):
+    """virtio-mem keeps such pages offline."""
+    start, last = pairs["virtio-mem"]
+    both = reflag(last, lambda flags: not flags & COMPARED, OFFLINE | HWPOISON)
+    assert {label for _, label in differing(compared(start, last, both))} == {
+        "PageOffline pages and their flags"
+    }
 
 
 def test_flags_of_pages_in_use_are_not_compared(pairs):

@@ -110,8 +110,9 @@ def cache_folder() -> Path:
 
 
 def kernel_folder(release: str, arch: str, cache: Path) -> Path:
-    """Return where the cache holds a kernel; x86_64's lie beside the folders of the others."""
-    return cache / "kernels" / ("" if arch == "x86_64" else arch) / release
+    """Return where the cache keeps a kernel."""
+    folder = cache / "kernels"
+    return (folder if guest_arch(arch).shares_cache else folder / arch) / release
 
 
 def fetch(release: str, cache: Path | None = None, *, arch: str = "x86_64") -> KernelFiles:
@@ -250,7 +251,7 @@ def own_kernel(
 
 
 def _apt_folder(guest: GuestArch, cache: Path) -> Path:
-    return cache / ("apt" if guest.name == "x86_64" else f"apt-{guest.debian}")
+    return cache / ("apt" if guest.shares_cache else f"apt-{guest.debian}")
 
 
 @contextlib.contextmanager

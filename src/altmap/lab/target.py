@@ -134,8 +134,8 @@ def hardware_of(machine: Machine, *, hidden_dimms: bool = False) -> Hardware:
         ("devices", machine.devices or None, (None,)),
         ("debug_vm", machine.debug_vm, (None, False)),
         ("hugetlb_free_vmemmap", machine.hugetlb_free_vmemmap, (None, False)),
+        ("mmu", machine.mmu, (None, *guest.mmus)),
         ("unbacked_reads", machine.unbacked_reads, ("fault", "allowed")[: 1 + hidden_dimms]),
-        ("mmu", machine.mmu, (None, "radix", "hash") if guest.family == "ppc64le" else (None,)),
     ):
         if value not in allowed:
             raise InputError(f"machine.{key} {value!r}: a real kernel cannot be given another one")

@@ -195,8 +195,8 @@ class HypervBalloon:
         return CapabilitiesReport(
             trans_id=self._next_id(),
             balloon=arch.page_size_bytes == HYPERV_PAGE_BYTES,
-            # arm64 cannot tell the node of an address, and the message names none.
-            hot_add=arch.family != "aarch64",
+            # The message names no node (hot_add_enabled).
+            hot_add=arch.knows_node_of_address,
             hot_add_alignment=(chunk_bytes // _MIB).bit_length() - 1 & 15,
         )
 

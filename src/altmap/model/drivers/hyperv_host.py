@@ -117,7 +117,7 @@ class HypervHost(Driver):
         """The page frame behind all memory there is, and behind what the driver made of it."""
         kernel = self.kernel
         page = kernel.arch.page_size_bytes
-        base = dimm_space(kernel.arch.family, (kernel.boot_ram.max() + 1) * page).base // page
+        base = dimm_space(kernel.arch.board, (kernel.boot_ram.max() + 1) * page).base // page
         ends = [region.end for region in self.guest.hot_add.regions]
         end = max([base, *ends, *(device.pfns.end for device in self.devices.by_id.values())])
         return end * page // HYPERV_PAGE_BYTES
