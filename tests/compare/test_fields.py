@@ -36,8 +36,11 @@ TOLERATED = [
     ("proc/meminfo", "MemFree and per-CPU lists"),
     ("proc/meminfo", "MemAvailable and per-CPU lists"),
     ("proc/vmstat", "nr_free_pages and per-CPU lists"),
+    ("proc/zoneinfo", "node <node> <zone> managed beside a balloon"),
     ("proc/zoneinfo", "node <node> <zone> free and per-CPU lists"),
+    ("proc/zoneinfo", "node <node> <zone> free and per-CPU lists beside a balloon"),
     ("proc/buddyinfo", "node <node> <zone> pages in chunks and per-CPU lists"),
+    ("proc/buddyinfo", "node <node> <zone> pages in chunks and per-CPU lists beside a balloon"),
     ("sys/devices/system/node", "node<node> MemFree and per-CPU lists"),
 ]
 WHOLE = (*("meminfo", "vmstat", "zoneinfo", "buddyinfo", "nodes", "kpageflags", "iomem", "memory"),)

@@ -28,7 +28,7 @@ def check_forced(machine: Machine) -> None:
     InputError
         If the kernel's parameter is off, or the module is not for the architecture.
     """
-    if not guest_arch(machine.arch).forces_memmap:
+    if machine.arch is not None and not guest_arch(machine.arch).forces_memmap:
         possible = ", ".join(guest.name for guest in GUESTS.values() if guest.forces_memmap)
         raise InputError(f"machine.policy {FORCED_POLICY!r}: a real kernel on {possible} only")
     if machine.memmap_on_memory not in ("on", "force"):
