@@ -378,7 +378,7 @@ def _account(args: argparse.Namespace) -> int:
     else:
         levels = account(Observation.read(Sysroot.read(args.source)))
     if args.json:
-        made = {"schema": "altmap-account", "version": 1, "levels": levels}
+        made = {"schema": "altmap-account", "version": 2, "levels": levels}
         print(msgspec.json.format(msgspec.json.encode(made), indent=2).decode())
     else:
         title = "this machine" if args.source == Path("/") else str(args.source)
