@@ -1,7 +1,7 @@
 """Results that are carried over are those of the model; the search depends on it."""
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from altmap.explore import built_in
@@ -64,7 +64,6 @@ def test_symmetries_hide_no_broken_rule(name, depth, keys, monkeypatch):
 SPACE = space_of("four-blocks", 12)
 
 
-@settings(max_examples=40, deadline=None)
 @given(st.data())
 def test_a_walk_over_effects_ends_in_the_state_of_a_machine(data):
     state, machine = SPACE.start, ModelMachine.start(SPACE.exploration.machine, pages=False)

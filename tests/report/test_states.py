@@ -126,11 +126,11 @@ def test_files_without_memory_blocks_give_no_map():
     assert page_views(Trace("x", "files", "", "", {}, [start])) is None
 
 
-#: Which frames a balloon takes is not predicted.
+#: Which frames a Xen balloon takes is not predicted; after a crash a kernel shows no files.
 TRACES = [
     path
     for path in sorted((ROOT / "tests/recordings/traces").glob("x86_64-*.tar.xz"))
-    if "xen" not in path.name
+    if "xen" not in path.name and "fault" not in path.name
 ]
 
 

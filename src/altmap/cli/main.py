@@ -144,7 +144,8 @@ def command_line() -> argparse.ArgumentParser:
     conform.set_defaults(verb=_conform)
     _report_arguments(verbs.add_parser("report", help="look at it: a page, a picture, or text"))
     account = verbs.add_parser(
-        "account", help="where the memory went, from what was bought to what is free"
+        "account",
+        help="memory accounting: levels from requested to free memory, each loss with its cause",
     )
     account.add_argument(
         "source",

@@ -68,7 +68,7 @@ DEFECTS: dict[str, Defect] = {
             "D6",
             "A variable of 32 bits holds the pfn at which a section ends, which overflows at "
             "16 TiB",
-            shows="above that the memmap is not found, and is given to the buddy as free memory",
+            shows="above that the memmap is not found, and is freed to the buddy allocator",
         ),
         Defect(
             "D7",
