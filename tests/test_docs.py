@@ -565,6 +565,8 @@ QUOTED = [
     *(rule.text for rule in RULES),
     *(text for defect in DEFECTS.values() for text in (defect.what, defect.shows, defect.reason)),
 ]
+#: Names that users type, which do not change.
+IDS = {rule.name for rule in RULES}
 #: Pages that are not plain yet. Generated ones become plain with the package that they come from.
 NOT_PLAIN = {
     "CONTRIBUTING",
@@ -578,7 +580,10 @@ NOT_PLAIN = {
 PLAIN = {
     "__init__.py",
     "__main__.py",
+    "explore",
     "pfn.py",
+    "report",
+    "sweep",
     "units.py",
     "model/__init__.py",
     "model/adopt",
@@ -646,6 +651,7 @@ def test_a_package_is_in_plain_english(place):
         f"{path.relative_to(ROOT)}:{line}: {phrase}"
         for path in modules
         for line, text in strings(path.read_text(encoding="utf-8"))
+        if text not in IDS
         for phrase in found(text)
     ]
     assert not bad, "\n".join(bad)

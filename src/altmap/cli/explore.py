@@ -149,11 +149,11 @@ def _search(args: argparse.Namespace, space: Space, rules: list[str]) -> SearchR
 
     begun = None
     if args.keep is not None and args.keep.exists():
-        begun, kept = read_checkpoint(args.keep, space)
-    with _processes(args, space, rules) as processes, _progress(space) as look:
+        begun, saved = read_checkpoint(args.keep, space)
+    with _processes(args, space, rules) as processes, _progress(space) as on_level:
         if begun is not None:
             for process in processes:
-                process.go_on(kept)
+                process.resume(saved)
         result = search(
             space,
             processes,
@@ -161,10 +161,10 @@ def _search(args: argparse.Namespace, space: Space, rules: list[str]) -> SearchR
             most_bytes=None if args.memory is None else parse_size(args.memory),
             first_only=args.first,
             result=begun,
-            look=look,
+            on_level=on_level,
         )
         if args.keep is not None:
-            write_checkpoint(args.keep, space, result, [each.keep() for each in processes])
+            write_checkpoint(args.keep, space, result, [each.save() for each in processes])
     return result
 
 
@@ -187,14 +187,14 @@ def _progress(space: Space) -> Iterator[Callable[[SearchResult, int], None]]:
 
     with progress(space.exploration.bounds.depth, lines=False) as (say, done):
 
-        def look(result: SearchResult, nr_waiting: int) -> None:
+        def on_level(result: SearchResult, nr_waiting: int) -> None:
             done()
             say(
                 f"{result.depth} steps: {result.nr_states:,} states, "
                 f"{result.nr_transitions:,} transitions, {nr_waiting:,} to go on from"
             )
 
-        yield look
+        yield on_level
 
 
 def _write(folder: Path | None, exploration: Exploration, result: SearchResult) -> dict[str, Path]:

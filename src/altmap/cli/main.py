@@ -144,7 +144,8 @@ def command_line() -> argparse.ArgumentParser:
     conform.set_defaults(verb=_conform)
     _report_arguments(verbs.add_parser("report", help="look at it: a page, a picture, or text"))
     account = verbs.add_parser(
-        "account", help="where the memory went, from what was bought to what is free"
+        "account",
+        help="memory accounting: levels from requested to free memory, each loss with its cause",
     )
     account.add_argument(
         "source",
@@ -378,7 +379,7 @@ def _account(args: argparse.Namespace) -> int:
     else:
         levels = account(Observation.read(Sysroot.read(args.source)))
     if args.json:
-        made = {"schema": "altmap-account", "version": 1, "levels": levels}
+        made = {"schema": "altmap-account", "version": 2, "levels": levels}
         print(msgspec.json.format(msgspec.json.encode(made), indent=2).decode())
     else:
         title = "this machine" if args.source == Path("/") else str(args.source)

@@ -92,7 +92,7 @@ def _check(args: argparse.Namespace) -> None:
 
 def _run(args: argparse.Namespace, grid: Any) -> int:
     from altmap.cli.progress import progress
-    from altmap.report.ledger import require_charts
+    from altmap.report.accounting_chart import require_charts
     from altmap.sweep.files import write_summary
     from altmap.sweep.pool import cluster, processes
     from altmap.sweep.runner import run

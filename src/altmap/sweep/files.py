@@ -1,4 +1,4 @@
-"""Summary and charts of a sweep, written beside its rows.
+"""Summary and charts of a sweep, in the folder of its rows.
 
 Effects: files.
 """

@@ -1,4 +1,4 @@
-"""What is done: a folder with one Parquet file for each chunk, whole or not at all.
+"""The folder of a sweep: one Parquet file for each chunk, written completely or not at all.
 
 Effects: files.
 """
@@ -31,7 +31,7 @@ _PART = re.compile(r"([0-9]{12})-([0-9]{12})\.parquet")
 
 
 class _About(msgspec.Struct, kw_only=True):
-    """``sweep.json``: what the folder holds the rows of."""
+    """``sweep.json``: the grid of the folder's rows."""
 
     schema: str = "altmap-sweep"
     version: int = 1
@@ -44,12 +44,12 @@ class _About(msgspec.Struct, kw_only=True):
 
 
 def require_polars() -> None:
-    """Check that rows can be kept.
+    """Check that rows can be stored.
 
     Raises
     ------
     InputError
-        Naming the extra that brings what is missing.
+        Names the extra that installs the missing module.
     """
     try:
         import polars as _polars  # noqa: F401
@@ -84,16 +84,16 @@ class Store:
 
     @property
     def parts(self) -> Path:
-        """Where the rows are: files named by the first scenario and the one after the last."""
+        """The folder of the rows; a file is named by its first scenario and its end."""
         return self.folder / "parts"
 
     def done(self) -> list[tuple[int, int]]:
-        """Return the ranges of scenarios whose rows are kept, in order."""
+        """Return the ranges of scenarios whose rows are stored, in order."""
         names = (_PART.fullmatch(path.name) for path in self.parts.iterdir())
         return sorted((int(name[1]), int(name[2])) for name in names if name)
 
     def missing(self, end: int, most: int) -> Iterator[tuple[int, int]]:
-        """Yield the ranges below *end* that are not kept, cut into pieces."""
+        """Yield the ranges below *end* that are not stored, cut into pieces."""
         start = 0
         for first, last in [*self.done(), (end, end)]:
             while start < min(first, end):
@@ -103,7 +103,7 @@ class Store:
             start = max(start, last)
 
     def keep(self, start: int, stop: int, raw: bytes) -> None:
-        """Write the rows of a range, whole or not at all.
+        """Write the rows of a range, completely or not at all.
 
         Raises
         ------
@@ -117,7 +117,7 @@ class Store:
             raise InputError(f"{path}: {error.strerror or error}") from error
 
     def rows(self) -> pl.LazyFrame:
-        """Return all rows that are kept, to be read piece by piece."""
+        """Return all stored rows, to be read in batches."""
         import polars as pl
 
         return pl.scan_parquet(self.parts / "*.parquet")
@@ -134,17 +134,17 @@ def _write(path: Path, raw: bytes) -> None:
 
 @contextmanager
 def open_store(folder: Path, grid: Grid) -> Iterator[Store]:
-    """Yield the folder of a grid, a new one or one that was begun; nobody else writes to it.
+    """Yield the folder of a grid, new or unfinished, under an exclusive lock.
 
     Raises
     ------
     InputError
-        If it holds something else, is in use, or cannot be made.
+        If it has other contents, is in use, or cannot be created.
     """
     try:
         if not (folder / "sweep.json").exists():
             if folder.is_dir() and any(path.name != ".lock" for path in folder.iterdir()):
-                raise InputError(f"{folder}: is not empty, and holds no sweep; need a new folder")
+                raise InputError(f"{folder}: is not empty, and not a sweep; need a new folder")
             (folder / "parts").mkdir(parents=True, exist_ok=True)
         with (folder / ".lock").open("w") as lock:
             try:
@@ -178,8 +178,8 @@ def _check_about(folder: Path, grid: Grid) -> None:
         raise InputError(f"{path}: {error}") from error
     if found.digest != about.digest:
         raise InputError(
-            f"{folder}: holds the sweep of another grid, {found.grid} ({found.digest[:12]}), "
-            f"not of {grid.name} ({grid.digest[:12]}); need a folder of its own"
+            f"{folder}: belongs to another grid, {found.grid} ({found.digest[:12]}), "
+            f"not of {grid.name} ({grid.digest[:12]}); need another folder"
         )
     if found.altmap != about.altmap:
-        raise InputError(f"{folder}: was begun by altmap {found.altmap}, this is {__version__}")
+        raise InputError(f"{folder}: was created by altmap {found.altmap}, this is {__version__}")
