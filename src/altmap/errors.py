@@ -28,7 +28,7 @@ class LabError(AltmapError):
     Parameters
     ----------
     message : str
-        What went wrong, in one line.
+        The error, in one line.
     console : str
         The last lines of the guest's console, empty when there was no guest.
     """

@@ -176,7 +176,7 @@ def test_competing_onliners_are_a_risk():
     assert ("likely", path) in [(r.certainty, r.what.split()[0]) for r in alone.risks]
     other = machine(**{path: RULE.replace('="online"', '="online_kernel"')})
     conflict = plan_add(with_word(other, "offline"), PlugWish(128 * MIB, to="online_movable"))
-    assert any("whoever is first decides the zone" in risk.what for risk in conflict.risks)
+    assert any("the first to write decides the zone" in risk.what for risk in conflict.risks)
     both = plan_add(with_word(machine(**{path: RULE}), "online"), PlugWish(128 * MIB))
     assert any("after the kernel has onlined them" in risk.what for risk in both.risks)
     none = plan_add(with_word(machine(), "online"), PlugWish(128 * MIB))

@@ -97,7 +97,7 @@ NUMBERS = {
     "C7": {"rfc-2018: least that is safe": 2048, "opt-in: least that is safe": 4},
     "C8": {"rfc-2018, blocks of 2GiB: least that is safe": 32 * 1024},
     "C9": {"no flag (rfc-2018): Hyper-V backs 1 MiB": "fault at online"},
-    "C10": {"existing: MemTotal gains": 65536, "existing: withheld": 16384},
+    "C10": {"existing: MemTotal gains": 65536, "existing: fake-offline": 16384},
     "C11": {
         "rfc-2018, first half backed: touched before online": 8,
         "opt-in, first half backed: touched before online": 0,

@@ -1,4 +1,4 @@
-"""The table of memory blocks: columns as of util-linux' lsmem, and some of our own."""
+"""The table of memory blocks: the columns of util-linux' lsmem, and more."""
 
 from __future__ import annotations
 

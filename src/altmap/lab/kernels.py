@@ -243,7 +243,7 @@ def own_kernel(
         image.absolute(),
         debian.busybox,
         modules or Path(os.devnull),
-        {image.name: f"a kernel of one's own, sha256 {digest}"},
+        {image.name: f"a user's kernel, sha256 {digest}"},
         arch,
         tree=modules,
     )

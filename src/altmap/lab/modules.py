@@ -1,7 +1,7 @@
 """Kernel modules: taken from the kernel's package or folder, in the order in which they load.
 
-A module says itself which others it needs (``depends=`` in its section ``.modinfo``). What there is
-no module of is built into the kernel, or nowhere.
+A module says itself which others it needs (``depends=`` in its section ``.modinfo``). What no
+module provides is built into the kernel, or does not exist.
 
 Effects: archives, files, processes.
 """

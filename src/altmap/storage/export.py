@@ -46,7 +46,7 @@ def check_export_folder(folder: Path) -> None:
 def export(traces: Mapping[str, Trace], folder: Path, base: Sysroot | None = None) -> None:
     """Write ``NN-<step>/`` with ``proc/`` and ``sys/`` for each step, and ``trace.json``.
 
-    A step after which nobody could look (the kernel was dead) has no folder.
+    A step without an observation (the kernel had crashed) has no folder.
 
     Parameters
     ----------

@@ -16,7 +16,7 @@ _MOST_OWNERS = 4
 
 
 def block_text(found: BlockExplanation, width: int = 100) -> str:
-    """Return what a block is, whether it would go offline, and what is in its way."""
+    """Return what a block is, whether it would go offline, and its blockers."""
     lines = [*_wrap(_heading(found), width, ""), *_wrap(_verdict(found), width, "  ")]
     for blocker in found.blockers:
         pages = ""

@@ -85,7 +85,7 @@ def _standing(standing: Standing | None, *, node: bool = False) -> str:
 
 
 def start_builtins(news: News, deaf: str | None, interval_seconds: float) -> dict[str, Any]:
-    """Return the first line as builtins: the machine as it is, and whether events are heard."""
+    """Return the first line as builtins: the machine as it is, and whether uevents are received."""
     look = news.look
     return {
         **_HEAD,
