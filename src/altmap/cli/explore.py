@@ -200,15 +200,15 @@ def _progress(space: Space) -> Iterator[Callable[[SearchResult, int], None]]:
 def _write(folder: Path | None, exploration: Exploration, result: SearchResult) -> dict[str, Path]:
     """Write the counterexamples as scenarios; return their files by rule."""
     from altmap.explore.counterexample import counterexample_toml
+    from altmap.storage.files import write_file
 
     if folder is None:
         return {}
     files = {found.rule: folder / f"{exploration.name}-{found.rule}.toml" for found in result.found}
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for found in result.found:
-            text = counterexample_toml(exploration, found)
-            files[found.rule].write_text(text, encoding="utf-8")
     except OSError as error:
         raise InputError(f"{folder}: {error.strerror or error}") from error
+    for found in result.found:
+        write_file(files[found.rule], counterexample_toml(exploration, found))
     return files

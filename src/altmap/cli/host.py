@@ -9,7 +9,6 @@ import argparse
 import os
 import shutil
 import sys
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -318,10 +317,11 @@ def _add_plan(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
 def _plan(args: argparse.Namespace) -> int:
     from altmap.host.plan import encode_plan
     from altmap.host.text.plan import plan_text
+    from altmap.storage.files import write_file
 
     plan = _planned(args)
     if args.output is not None:
-        _write_new(args.output, encode_plan(plan))
+        write_file(args.output, encode_plan(plan), new=True)
     print(encode_plan(plan) if args.json else plan_text(plan, _width()), end="")
     return CHANGES if plan.steps else DONE
 
@@ -348,14 +348,6 @@ def _planned(args: argparse.Namespace) -> Plan:
         if args.goal == "add"
         else planner.plan_grow(sysroot, size, wish)
     )
-
-
-def _write_new(path: Path, text: str) -> None:
-    try:
-        with path.open("x", encoding="utf-8") as file:
-            file.write(text)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written: {error.strerror}") from error
 
 
 # --- apply ---------------------------------------------------------------------------------
@@ -526,6 +518,7 @@ def _add_export(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
 
 def _export(args: argparse.Namespace) -> int:
     from altmap.host.metrics import samples
+    from altmap.storage.files import write_file
 
     try:
         from altmap.host.prometheus import listen, prometheus_text
@@ -541,18 +534,7 @@ def _export(args: argparse.Namespace) -> int:
             _say(f"scrapes are answered at {args.listen}")
             wait()
     elif args.textfile is not None:
-        _replace(args.textfile, prometheus_text(look))
+        write_file(args.textfile, prometheus_text(look))
     else:
         print(prometheus_text(look), end="")
     return DONE
-
-
-def _replace(path: Path, text: str) -> None:
-    """Write a file that readers see old or new, never in part."""
-    try:
-        with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
-            draft = Path(folder, "draft")
-            draft.write_text(text, encoding="utf-8")
-            draft.replace(path)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written: {error.strerror}") from error

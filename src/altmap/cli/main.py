@@ -277,7 +277,8 @@ def _run(args: argparse.Namespace) -> int:
     from altmap.model.policies import load_policy
     from altmap.report.driver_log import driver_log
     from altmap.report.text import side_by_side
-    from altmap.storage.export import check_export_folder, export, trace_json
+    from altmap.storage.export import export, trace_json
+    from altmap.storage.files import check_new_folder
 
     if args.hex and not args.driver_log:
         raise InputError("--hex: shows the bytes of a --driver-log, which was not asked for")
@@ -289,7 +290,7 @@ def _run(args: argparse.Namespace) -> int:
     _check_distinct("scenario", [scenario.name for scenario in scenarios])
     _check_distinct("--policy", policies)
     if args.export is not None:
-        check_export_folder(args.export)
+        check_new_folder(args.export)
     base = _read_sysroot(args)
     runs = [[_trace(scenario, policy, base, args) for policy in policies] for scenario in scenarios]
     if args.json:
@@ -392,7 +393,7 @@ def _claims(args: argparse.Namespace) -> int:
     import msgspec
 
     from altmap.scenario import load_scenario
-    from altmap.storage.export import check_export_folder
+    from altmap.storage.files import check_new_folder, write_folder
     from altmap.studies import claims
     from altmap.studies.claims.text import claims_builtins, claims_text
 
@@ -407,7 +408,7 @@ def _claims(args: argparse.Namespace) -> int:
     ours = Path(claims.__file__).with_name("scenarios")
     chosen = claims.claims_named(claims.CLAIMS, args.id)
     if args.write is not None:
-        check_export_folder(args.write)
+        check_new_folder(args.write)
     findings = claims.judge(
         chosen, lambda name, settings: load_scenario(ours / f"{name}.toml", settings)
     )
@@ -418,7 +419,7 @@ def _claims(args: argparse.Namespace) -> int:
         folder = "DIR" if args.write is None else shlex.quote(str(args.write))
         print(claims_text(findings, folder), end="")
     if args.write is not None:
-        _copy(ours, args.write)
+        write_folder(args.write, {path.name: path.read_bytes() for path in ours.iterdir()})
         print(f"scenarios written to {args.write}", file=sys.stderr if args.json else sys.stdout)
     return EQUAL if all(finding.as_expected for finding in findings) else DIFFERENT
 
@@ -461,13 +462,13 @@ def _matrix(args: argparse.Namespace) -> int:
 
     import msgspec
 
-    from altmap.storage.export import check_export_folder
+    from altmap.storage.files import check_new_folder, write_folder
     from altmap.studies.claims.matrix import matrix, matrix_builtins, matrix_text, scenario_files
 
     if args.id:
         raise InputError(f"claims --matrix {args.id[0]}: takes no claim, it runs every cell")
     if args.write is not None:
-        check_export_folder(args.write)
+        check_new_folder(args.write)
     cells = matrix()
     if args.json:
         print(msgspec.json.format(msgspec.json.encode(matrix_builtins(cells)), indent=2).decode())
@@ -475,18 +476,9 @@ def _matrix(args: argparse.Namespace) -> int:
         folder = "DIR" if args.write is None else shlex.quote(str(args.write))
         print(matrix_text(cells, folder), end="")
     if args.write is not None:
-        _write(scenario_files(cells), args.write)
+        write_folder(args.write, scenario_files(cells))
         print(f"scenarios written to {args.write}", file=sys.stderr if args.json else sys.stdout)
     return EQUAL
-
-
-def _write(files: dict[str, str], folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, text in files.items():
-            (folder / name).write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"export folder {folder}: {error.strerror or error}") from error
 
 
 def _bugs(args: argparse.Namespace) -> int:
@@ -495,14 +487,14 @@ def _bugs(args: argparse.Namespace) -> int:
     import msgspec
 
     from altmap.scenario import load_scenario
-    from altmap.storage.export import check_export_folder
+    from altmap.storage.files import check_new_folder, write_folder
     from altmap.studies import bugs
     from altmap.studies.bugs.text import bugs_builtins, bugs_text
 
     ours = Path(bugs.__file__).with_name("scenarios")
     chosen = bugs.bugs_named(bugs.BUGS, args.id)
     if args.write is not None:
-        check_export_folder(args.write)
+        check_new_folder(args.write)
     found = bugs.find(chosen, lambda name, settings: load_scenario(ours / f"{name}.toml", settings))
     if args.json:
         print(msgspec.json.format(msgspec.json.encode(bugs_builtins(found)), indent=2).decode())
@@ -510,17 +502,9 @@ def _bugs(args: argparse.Namespace) -> int:
         folder = "DIR" if args.write is None else shlex.quote(str(args.write))
         print(bugs_text(found, folder), end="")
     if args.write is not None:
-        _copy(ours, args.write)
+        write_folder(args.write, {path.name: path.read_bytes() for path in ours.iterdir()})
         print(f"scenarios written to {args.write}", file=sys.stderr if args.json else sys.stdout)
     return DIFFERENT if any(shown.reproduced is False for shown in found) else EQUAL
-
-
-def _copy(ours: Path, folder: Path) -> None:
-    try:
-        shutil.copytree(ours, folder, dirs_exist_ok=True, copy_function=shutil.copyfile)
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise InputError(f"export folder {folder}: {reason}") from error
 
 
 def _progress(text: str) -> None:
@@ -598,6 +582,7 @@ def _record(args: argparse.Namespace) -> int:
 def _conform(args: argparse.Namespace) -> int:
     from datetime import UTC, datetime
 
+    from altmap.storage.files import write_file
     from altmap.verify.conformance import conform, conformance_page, read_cases
 
     if args.nr_guests < 1:
@@ -608,10 +593,7 @@ def _conform(args: argparse.Namespace) -> int:
     if args.output is None:
         print(page, end="")
     else:
-        try:
-            args.output.write_text(page, encoding="utf-8")
-        except OSError as error:
-            raise InputError(f"page {args.output}: {error.strerror}") from error
+        write_file(args.output, page)
     return DIFFERENT if any(row.verdict == "different" for row in rows) else EQUAL
 
 
