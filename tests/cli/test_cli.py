@@ -283,8 +283,8 @@ def test_every_scenario_of_the_project_runs(altmap):
     assert altmap("run", *files)[0] == cli.EQUAL
 
 
-@pytest.mark.parametrize("arguments", [[], ["walk"], ["run"], ["run", "s.toml", "--on", "moon"]])
-def test_wrong_usage_is_told_by_argparse(arguments, capsys):
+@pytest.mark.parametrize("arguments", [["walk"], ["run"], ["run", "s.toml", "--on", "moon"]])
+def test_wrong_usage_is_an_error_with_the_usage(arguments, capsys):
     with pytest.raises(SystemExit) as left:
         main(arguments)
     assert left.value.code == cli.FAILED

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from altmap.errors import InputError
-from altmap.linux import kpageflags
 from altmap.linux.paths import (
     PAGE_RUNS,
     check_link,
@@ -95,6 +94,9 @@ class Intake:
             raise InputError(f"{self.source}: member {error}") from error
 
     def _read_runs(self, path: str, read: Callable[[int], bytes]) -> bytes:
+        # NumPy, which most folders of memory blocks are read without.
+        from altmap.linux import kpageflags
+
         chunks = self._chunks(path, read, _RAW_CHUNK, MAX_RAW_BYTES)
         try:
             return kpageflags.render(kpageflags.parse_raw(chunks)).encode()

@@ -12,7 +12,6 @@ from typing import TypeVar
 
 from altmap.errors import InputError
 from altmap.linux import archive, folder
-from altmap.linux.pageuse import render_cgroups
 from altmap.linux.paths import PAGE_USES, text_of
 
 __all__ = ("Sysroot",)
@@ -68,6 +67,8 @@ class Sysroot:
         else:
             taken = folder.read(source, frozenset() if uses else frozenset(PAGE_USES))
             if uses and (found := folder.find_cgroups(source)):
+                from altmap.linux.pageuse import render_cgroups
+
                 taken.files[_CGROUPS] = render_cgroups(found).encode()
         return cls(taken.files, taken.links, tuple(taken.unreadable))
 
