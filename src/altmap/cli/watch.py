@@ -10,6 +10,7 @@ import contextlib
 import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
@@ -116,7 +117,7 @@ def _show(args: argparse.Namespace, found: Iterator[News], why_not: str | None) 
     uevents = "uevent listener active" if why_not is None else f"no uevents: {why_not}"
     what = start_text(start.look, "this host" if args.sysroot is None else str(args.sysroot))
     how = f"{what}\n{uevents}; polling every {args.interval:g} s"
-    happened = _until_first(found) if args.once else found
+    happened = islice(found, 1) if args.once else found
     if args.json:
         nr = _json_lines(args, start, happened, why_not)
     elif args.lines or not sys.stdout.isatty():
@@ -124,10 +125,6 @@ def _show(args: argparse.Namespace, found: Iterator[News], why_not: str | None) 
     else:
         nr = _live(how, start, happened)
     return NOTHING if args.once and not nr else DONE
-
-
-def _until_first(found: Iterator[News]) -> Iterator[News]:
-    yield from (news for news, _ in zip(found, (None,), strict=False))
 
 
 def _json_lines(

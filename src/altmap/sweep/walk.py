@@ -53,7 +53,7 @@ class _ScenarioRun:
     @classmethod
     def boot(cls, scenario: Scenario) -> _ScenarioRun:
         machine = ModelMachine.start(scenario.machine, pages=False)
-        machine.kernel.tells = False  # no row tells what happened on the way
+        machine.kernel.log.disable()  # rows have no events
         return cls(machine, MachineNumbers.of(machine.kernel))
 
     def perform(self, scenario: Scenario, depth: int) -> None:
