@@ -592,10 +592,14 @@ PLAIN = {
     "pfn.py",
     "units.py",
     "model/__init__.py",
+    "model/adopt",
     "model/arch.py",
+    "model/boot",
     "model/observe",
+    "model/platform",
     "model/policies.py",
     "model/workload.py",
+    "trace",
 }
 
 

@@ -26,7 +26,8 @@ SLOW = {"asyncio", "dataclasses", "inspect", "multiprocessing", "subprocess", "t
 #: All of altmap that help may load, besides the commands themselves.
 LIGHT = {"altmap", "altmap.errors", "altmap.host", "altmap.host.columns"}
 CHARTS = {"altair", "polars", "vl_convert"}
-MODEL = {"altmap.model.kernel", "altmap.model.machine"}
+#: The model itself; the record of an architecture is light.
+MODEL = {f"altmap.model.{part}" for part in ("kernel", "machine", "drivers", "observe", "adopt")}
 
 
 def loaded(*words, code=0):
@@ -95,14 +96,14 @@ USES = {
         "altmap.scenario",
         "altmap.storage",
     },
-    "ls -s DIMM -o +BLOCKERS": {"rich", "altmap.model", "altmap.scenario", "altmap.lab"},
+    "ls -s DIMM -o +BLOCKERS": {"rich", *MODEL, "altmap.scenario", "altmap.lab"},
     "watch -s ROOT --for 0": {"numpy", "pyroaring", "altmap.model", "altmap.scenario"},
     "apply PLAN --root ROOT --dry-run": {"numpy", "pyroaring", "rich", "altmap.model"},
     "snapshot DIMM -o OUT/s.tar": {"msgspec", "rich", "altmap.model", "altmap.scenario"},
-    "explain 33 DIMM": {"rich", "altmap.model", "altmap.scenario", "altmap.lab"},
-    "explain EBUSY": {"rich", "altmap.model", "altmap.scenario", "altmap.lab"},
+    "explain 33 DIMM": {"rich", *MODEL, "altmap.scenario", "altmap.lab"},
+    "explain EBUSY": {"rich", *MODEL, "altmap.scenario", "altmap.lab"},
     "plan free 33 --from DIMM": {"rich", "altmap.lab", "altmap.report"},
-    "export --prometheus DIMM": {"rich", "altmap.model", "altmap.scenario", "altmap.lab"},
+    "export --prometheus DIMM": {"rich", *MODEL, "altmap.scenario", "altmap.lab"},
     "account DIMM": {"msgspec", "rich", "altmap.model", "altmap.scenario", "altmap.lab"},
     "account scenarios/dimm-1GiB.toml": {"rich", "altmap.lab", "altmap.host"},
     "run scenarios/dimm-1GiB.toml": {"rich", "altmap.lab", "altmap.host", "altmap.verify"},
