@@ -332,7 +332,7 @@ def test_scenarios_are_written_and_run_as_shown(tmp_path, capsys):
     assert f"altmap run {folder}/hyperv-second-half.toml --set policy=existing" in shown
     assert {p.name for p in folder.iterdir()} == {p.name for p in FOLDER.iterdir()}
     assert cli.main(["claims", "--write", str(folder)]) == 2
-    assert "is not empty" in capsys.readouterr().err
+    assert "need a new or empty folder" in capsys.readouterr().err
 
 
 def test_ids_are_checked_before_anything_runs():

@@ -5,10 +5,10 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 
+from altmap.errors import printable
 from altmap.host.errnos import Reason
 from altmap.host.explain import BlockExplanation, worst
 from altmap.host.page_owners import Owner
-from altmap.report.text import printable
 
 __all__ = ("block_text", "errno_text")
 
