@@ -581,10 +581,14 @@ PLAIN = {
     "pfn.py",
     "units.py",
     "model/__init__.py",
+    "model/adopt",
     "model/arch.py",
+    "model/boot",
     "model/observe",
+    "model/platform",
     "model/policies.py",
     "model/workload.py",
+    "trace",
 }
 
 
@@ -660,6 +664,7 @@ def captured_here():
     return ", ".join(lacking)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(bool(captured_here()), reason=f"missing: {captured_here()}")
 @pytest.mark.skipif(shutil.which("bash") is None, reason="missing: bash")
 def test_a_sysroot_captured_by_the_page_s_commands_is_read(tmp_path):

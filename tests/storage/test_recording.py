@@ -5,6 +5,7 @@ import json
 import lzma
 import re
 import tarfile
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -20,22 +21,23 @@ from altmap.storage.recording import is_recording, read_recording, write_recordi
 from altmap.verify.both_sides import compare_with_trace, record_in_lab
 
 RECORDINGS = sorted((Path(__file__).parents[1] / "recordings/traces").glob("*.tar.xz"))
+recorded = cache(read_recording)  # each is read once for all tests that do not change it
 
 
 @pytest.mark.parametrize("path", RECORDINGS, ids=lambda path: path.name.removesuffix(".tar.xz"))
 def test_prediction_equals_the_recorded_kernel(path):
-    recording = read_recording(path)
+    recording = recorded(path)
     comparison = compare_with_trace(recording.scenario, recording.trace)
     assert comparison.equal, comparison_text(comparison, recording.scenario.name)
 
 
 def test_there_are_recordings_of_each_release():
-    releases = {read_recording(path).trace.release for path in RECORDINGS}
+    releases = {recorded(path).trace.release for path in RECORDINGS}
     assert {"6.1", "6.12", "7.3"} <= releases
 
 
 def test_a_recording_tells_where_it_comes_from():
-    machine = read_recording(RECORDINGS[0]).trace.machine
+    machine = recorded(RECORDINGS[0]).trace.machine
     assert any(name.startswith("linux-image-") for name in machine["packages"])
     assert machine["qemu"].startswith("QEMU emulator version")
 

@@ -3,6 +3,7 @@
 That each step is predicted, ``test_recording.py`` shows for every recording.
 """
 
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -17,15 +18,16 @@ RECORDINGS = [
     for path in sorted((Path(__file__).parents[1] / "recordings/traces").glob("*.tar.xz"))
     if not path.name.startswith("x86_64")
 ]
+recorded = cache(read_recording)
 
 
 @pytest.fixture(scope="module", params=RECORDINGS, ids=lambda path: path.name.partition(".tar")[0])
 def recording(request):
-    return read_recording(request.param)
+    return recorded(request.param)
 
 
 def test_there_are_recordings_of_each_architecture():
-    arches = {read_recording(path).scenario.machine.arch for path in RECORDINGS}
+    arches = {recorded(path).scenario.machine.arch for path in RECORDINGS}
     assert arches == {"ppc64le", "ppc64le-64k", "aarch64", "aarch64-16k", "s390x"}
 
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from enum import Enum, auto
-from functools import lru_cache
 from typing import Any
 
 from altmap.compare.side import Key, Side
 from altmap.linux.kpageflags import PageFlag, is_memmap
+from altmap.linux.pagewords import PageWords
 from altmap.pfn import PfnSet
 
 __all__ = (
@@ -38,7 +38,6 @@ class _PageClass(Enum):
     MEMMAP = auto()
 
 
-@lru_cache(maxsize=4096)
 def _class_of(flags: int) -> _PageClass | None:
     if flags == PageFlag.NOPAGE:
         return _PageClass.NO_MEMMAP
@@ -77,35 +76,40 @@ def huge_pages(side: Side) -> _Pairs:
 
 
 def offline_pages(side: Side) -> _Pairs:
-    """Yield the PageOffline frames by their flags; a Xen domain's are compared without flags."""
-    if side.seen.balloon is None:
+    """Yield the PageOffline frames by their flags, unless a balloon has pages."""
+    if not _has_balloon(side):
         yield (), _by_flags(side, _PageClass.OFFLINE)
 
 
 def nr_offline_pages(side: Side) -> _Pairs:
-    """Yield the number of PageOffline frames of a Xen domain."""
-    if side.seen.balloon is not None:
+    """Yield the number of PageOffline frames where a balloon has pages."""
+    if _has_balloon(side):
         yield (), len(_pages(side, _PageClass.OFFLINE))
 
 
 def predictable_offline_pages(side: Side) -> _Pairs:
-    """Yield the PageOffline frames of a Xen domain, but for those that the buddy allocator chose.
+    """Yield the PageOffline frames where a balloon has pages, but for those that the buddy chose.
 
     Which frames it gives to the balloon is not predicted. Real ones lie anywhere, so that the
     predicted frames must be among the observed ones; their number is compared as well.
     """
-    if side.seen.balloon is not None:
+    if _has_balloon(side):
         yield (), _pages(side, _PageClass.OFFLINE) - side.chosen
 
 
+def _has_balloon(side: Side) -> bool:
+    """Tell whether the machine is a Xen domain, or has a Hyper-V balloon with pages."""
+    return side.seen.balloon is not None or bool(side.chosen)
+
+
 def _pages(side: Side, kind: _PageClass) -> PfnSet:
-    words = side.seen.kpageflags
-    return words.select(lambda flags: _class_of(flags) is kind) if words else PfnSet()
+    return _words(side).select(lambda flags: _class_of(flags) is kind)
 
 
 def _by_flags(side: Side, kind: _PageClass) -> dict[str, PfnSet]:
-    words = side.seen.kpageflags
-    if not words:
-        return {}
-    found = words.sets(lambda flags: flags if _class_of(flags) is kind else None)
-    return {f"{flags:#x}": pages for flags, pages in found.items()}
+    found = _words(side).sets(lambda flags: flags if _class_of(flags) is kind else None)
+    return {f"{flags:#x}": found[flags] for flags in sorted(found)}
+
+
+def _words(side: Side) -> PageWords:
+    return side.seen.kpageflags or PageWords()

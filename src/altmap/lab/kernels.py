@@ -22,7 +22,8 @@ from altmap.errors import LabError
 from altmap.lab.apt import Archive
 from altmap.lab.arches import GuestArch, guest_arch
 from altmap.lab.config import check_config
-from altmap.lab.tools import extract_first
+from altmap.lab.packages import download_newest, kernel_candidates, version_candidates
+from altmap.lab.tools import extract_first, run_tool
 from altmap.scenario import DEFAULT_RELEASE
 
 __all__ = (
@@ -31,6 +32,7 @@ __all__ = (
     "cache_folder",
     "disk_errors",
     "fetch",
+    "fetch_headers",
     "fetch_xen",
     "kernel_folder",
     "locked",
@@ -41,12 +43,11 @@ VMLINUZ = ("./boot/vmlinu[xz]-*", "./usr/lib/modules/*/vmlinu[xz]")
 CONFIG = ("./boot/config-*", "./usr/lib/modules/*/config")
 BUSYBOX = ("*/bin/busybox",)
 RELEASES = ("bookworm", "trixie")
+BUSYBOX_PACKAGE = "busybox-static"
 XEN_PACKAGE = "xen-hypervisor-4.17-amd64"
 XEN_IMAGE = ("./boot/xen-*-amd64.gz",)
 _RELEASE = re.compile(r"\d+\.\d+")
-# From Linux 7.2 on, Debian splits the image package: kernel and modules are in packages of the
-# same version that the image package depends on.
-_SPLIT = re.compile(r"(linux-(?:binary|modules)-\S+) \(= ")
+_COMMON = re.compile(r"(linux-headers-\S+-common) \(= ")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +65,8 @@ class KernelFiles:
         ``/dev/null`` if there is none.
     tree : Path or None
         A folder that the guest gets as ``/lib/modules``, whole.
+    built : tuple of (str, Path)
+        Names and files of modules that were built here; they stand in for those of the package.
     versions : dict of str to str
         Version of each Debian package used, by its name.
     arch : str
@@ -80,6 +83,7 @@ class KernelFiles:
     arch: str = "x86_64"
     modules: tuple[str, ...] = ()
     tree: Path | None = None
+    built: tuple[tuple[str, Path], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,8 +110,9 @@ def cache_folder() -> Path:
 
 
 def kernel_folder(release: str, arch: str, cache: Path) -> Path:
-    """Return where the cache holds a kernel; x86_64's lie beside the folders of the others."""
-    return cache / "kernels" / ("" if arch == "x86_64" else arch) / release
+    """Return where the cache keeps a kernel."""
+    folder = cache / "kernels"
+    return (folder if guest_arch(arch).shares_cache else folder / arch) / release
 
 
 def fetch(release: str, cache: Path | None = None, *, arch: str = "x86_64") -> KernelFiles:
@@ -139,6 +144,39 @@ def fetch(release: str, cache: Path | None = None, *, arch: str = "x86_64") -> K
     return KernelFiles(
         release, folder / "vmlinuz", folder / "busybox", folder / "modules.deb", versions, arch
     )
+
+
+def fetch_headers(kernel: KernelFiles, cache: Path | None = None) -> tuple[Path, Path]:
+    """Return the folders of a kernel's headers, the architecture's and the common ones.
+
+    They are downloaded if they are not in the cache, and are of the kernel's own version.
+
+    Raises
+    ------
+    LabError
+        As :func:`fetch`, or if Debian's archive has no headers of that version any more.
+    """
+    cache = cache_folder() if cache is None else cache
+    image = next((name for name in kernel.versions if name.startswith("linux-image-")), None)
+    if image is None:
+        raise LabError("modules can be built for Debian's kernels only: this one has no package")
+    folder = cache / "headers" / f"{image.removeprefix('linux-image-')}_{kernel.versions[image]}"
+    guest = guest_arch(kernel.arch)
+    versions = _cached(
+        folder,
+        guest,
+        cache,
+        lambda archive, new: _headers(
+            image,
+            kernel.versions[image],
+            kernel_folder(kernel.release, kernel.arch, cache),
+            archive,
+            new,
+        ),
+    )
+    package = image.replace("linux-image-", "linux-headers-")
+    common = next(name for name in versions if name != package)
+    return folder / "usr/src" / package, folder / "usr/src" / common
 
 
 def fetch_xen(cache: Path | None = None) -> HypervisorFiles:
@@ -213,7 +251,7 @@ def own_kernel(
 
 
 def _apt_folder(guest: GuestArch, cache: Path) -> Path:
-    return cache / ("apt" if guest.name == "x86_64" else f"apt-{guest.debian}")
+    return cache / ("apt" if guest.shares_cache else f"apt-{guest.debian}")
 
 
 @contextlib.contextmanager
@@ -253,20 +291,14 @@ def _fill(folder: Path, archive: Archive, apt: Path, fill: _Fill) -> None:
 
 
 def _kernel(release: str, guest: GuestArch, archive: Archive, new: Path) -> dict[str, str]:
-    image = _newest_image(release, guest, archive)
-    parts = _SPLIT.findall(archive.fields(image).get("Depends", ""))
-    packages = [image, *parts, "busybox-static"]
-    versions = {package: archive.fields(package)["Version"] for package in packages}
-    archive.download(packages, new)
+    kernel = download_newest(archive, lambda: kernel_candidates(release, guest, archive), new)
+    busybox = download_newest(archive, lambda: version_candidates(BUSYBOX_PACKAGE, archive), new)
     _unpack(new, guest)
-    return versions
+    return kernel | busybox
 
 
 def _xen(archive: Archive, new: Path) -> dict[str, str]:
-    if XEN_PACKAGE not in archive.names(XEN_PACKAGE):
-        raise LabError(f"{XEN_PACKAGE}: no such package in Debian {', '.join(RELEASES)}")
-    versions = {XEN_PACKAGE: archive.fields(XEN_PACKAGE)["Version"]}
-    archive.download([XEN_PACKAGE], new)
+    versions = download_newest(archive, lambda: version_candidates(XEN_PACKAGE, archive), new)
     (deb,) = new.glob("*.deb")
     packed = new / "xen.gz"
     extract_first(deb, XEN_IMAGE, packed)
@@ -276,16 +308,22 @@ def _xen(archive: Archive, new: Path) -> dict[str, str]:
     return versions
 
 
-def _newest_image(release: str, guest: GuestArch, archive: Archive) -> str:
-    names = archive.names(f"linux-image-{release}.")
-    for flavour in guest.flavours:
-        pattern = re.compile(rf"linux-image-{re.escape(release)}\.[^a-z]*(\+deb[0-9.]+)?-{flavour}")
-        found = [name for name in names if pattern.fullmatch(name)]
-        if found:
-            return max(found, key=lambda name: [int(n) for n in re.findall(r"\d+", name)])
-    where = f"{guest.name} ({guest.debian}) in Debian {', '.join(RELEASES)}"
-    incomplete = f"; {archive.complaint}" if archive.complaint else ""
-    raise LabError(f"kernel release {release!r}: no such image for {where}{incomplete}")
+def _headers(image: str, version: str, kernel: Path, archive: Archive, new: Path) -> dict[str, str]:
+    package = image.replace("linux-image-", "linux-headers-")
+    known = archive.versions(package) if package in archive.names(package) else []
+    depends = archive.fields(package, version).get("Depends", "") if version in known else ""
+    common = _COMMON.search(depends)
+    if common is None:
+        raise LabError(
+            f"{package} {version}: Debian's archive has no headers of this kernel any more; "
+            f"remove {kernel} to have a newer one"
+        )
+    versions = {package: version, common[1]: version}
+    archive.download(versions, new)
+    for deb in list(new.glob("*.deb")):
+        run_tool("dpkg-deb", "-x", str(deb), str(new))
+        deb.unlink()
+    return versions
 
 
 def _check_config(image: Path, guest: GuestArch, config: Path) -> None:

@@ -10,7 +10,9 @@ import msgspec
 from altmap.errors import InputError
 from altmap.linux.observation import BalloonFolder, Observation
 from altmap.model.adopt import adopt
-from altmap.model.boot import boot, parameters_shown
+from altmap.model.arch import ARCHES, Arch
+from altmap.model.boot import boot
+from altmap.model.boot.tunables import parameters_shown
 from altmap.model.drivers.acpi import AcpiDimms
 from altmap.model.drivers.dlpar import DlparDimms
 from altmap.model.drivers.driver import Devices, Driver, MemoryDevice
@@ -61,14 +63,14 @@ from altmap.trace.run import run_scenario
 __all__ = ("DRIVERS", "ModelMachine", "predict")
 
 
-#: A scenario's name for a driver, and what it is on an architecture; ``""`` is every other one.
+#: A scenario's name for a driver, and its class for each mechanism that an architecture may have.
 DRIVERS: dict[str, dict[str, type[Driver]]] = {
-    "dimm": {"ppc64le": DlparDimms, "": AcpiDimms},
-    "hyperv": {"": HypervHost},
-    "kmem": {"": DaxKmem},
-    "probe": {"x86_64": ProbeFile},
-    "standby": {"s390x": StandbyMemory},
-    "virtio-mem": {"": VirtioMem},
+    "dimm": {"acpi": AcpiDimms, "dlpar": DlparDimms},
+    "hyperv": {"hyperv": HypervHost},
+    "kmem": {"kmem": DaxKmem},
+    "probe": {"probe": ProbeFile},
+    "standby": {"standby": StandbyMemory},
+    "virtio-mem": {"virtio-mem": VirtioMem},
 }
 
 
@@ -109,7 +111,7 @@ class ModelMachine:
     def start(
         cls, machine: Machine, seen: Observation | None = None, *, pages: bool = True
     ) -> ModelMachine:
-        """Return a machine booted on paper, or one that carries on from captured files.
+        """Return a machine in its synthetic boot state, or one that continues from captured files.
 
         Parameters
         ----------
@@ -290,12 +292,7 @@ class ModelMachine:
 
     def _driver(self, name: str) -> Driver:
         if name not in self._drivers:
-            families = DRIVERS[name]
-            make = families.get(self.kernel.arch.family, families.get(""))
-            if make is None:
-                known = ", ".join(families)
-                raise InputError(f"driver {name!r}: on {known} only, not {self.kernel.arch.name}")
-            self._drivers[name] = make(self._devices)
+            self._drivers[name] = _class_of(name, self.kernel.arch)(self._devices)
         return self._drivers[name]
 
     def _driver_of(self, id_: str) -> Driver:
@@ -389,6 +386,15 @@ class ModelMachine:
         return OK
 
 
+def _class_of(name: str, arch: Arch) -> type[Driver]:
+    """Return the class of a driver on an architecture."""
+    for mechanism, driver in DRIVERS[name].items():
+        if mechanism in arch.mechanisms:
+            return driver
+    families = {a.family: None for a in ARCHES.values() if set(DRIVERS[name]) & set(a.mechanisms)}
+    raise InputError(f"driver {name!r}: on {', '.join(families)} only, not {arch.name}")
+
+
 def _where(fault: Fault) -> str:
     if fault.what == UNBACKED:
         return f"{fault.access} to unbacked pfn {fault.pfn:#x}"
@@ -419,7 +425,8 @@ def predict(scenario: Scenario, seen: Observation | None = None, *, pages: bool 
     ----------
     scenario : Scenario
     seen : Observation, optional
-        The files of a real machine to start from; without them the machine boots on paper.
+        The files of a real machine to start from; without them it has a synthetic boot
+        state.
     pages : bool
         Also predict the per-page files.
 

@@ -1,7 +1,7 @@
 """Page tables of added memory: x86_64 with four levels, counted by slot."""
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from altmap.model.kernel.addition import Addition
@@ -100,7 +100,6 @@ def slots(additions, size_bytes):
     return found
 
 
-@settings(deadline=None, max_examples=60)
 @given(
     st.lists(st.tuples(st.integers(1, 24), st.booleans()), max_size=12),
     st.integers(32, 9000),

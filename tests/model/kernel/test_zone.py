@@ -1,7 +1,7 @@
 """Zones: the choice for a block, and spans that grow and shrink."""
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from altmap.model.kernel.zone import (
@@ -109,7 +109,6 @@ runs = st.lists(
 )
 
 
-@settings(deadline=None, print_blob=True, max_examples=200)
 @given(runs, st.integers(0, 7), st.sampled_from([0, 1]))
 @example([(2048, 2049)], 7, 0)  # the end of RAM in the middle of a subsection
 @example([(2048 + 511, 2048 + 512)], 0, 0)  # and its start
@@ -133,7 +132,6 @@ def test_a_span_grows_to_cover_and_an_empty_one_starts_anew():
     assert found.span == PfnRange(0x100000, 0x188000)
 
 
-@settings(deadline=None, print_blob=True)
 @given(st.lists(st.integers(0, 7), min_size=1, max_size=8, unique=True), st.data())
 def test_spans_of_whole_blocks_follow_the_blocks_that_come_and_go(blocks, data):
     """Removing what lies at an edge leaves the hull; removing from the middle leaves the span."""

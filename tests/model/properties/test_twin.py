@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import numpy as np
-from hypothesis import given, note, settings
+from hypothesis import given, note
 from hypothesis import strategies as st
 from twin import (
     CHUNK,
@@ -46,6 +46,7 @@ TOY = replace(
     max_page_order=6,
     max_physmem_bits=28,
     struct_page_size_bytes=16 << 10,
+    offlines_boot_memory=True,
     kernel_zones=(("DMA", None), ("DMA32", None), ("Normal", None)),
 )
 ZONES = ("DMA", "DMA32", "Normal", "Movable")
@@ -306,7 +307,6 @@ def poison(data, model, twin):
     return word(outcome), twin.poison(pfn, next(iter(model.movable - before), None))
 
 
-@settings(max_examples=300, deadline=None, print_blob=True)
 @given(machines(), st.data())
 def test_the_model_agrees_with_a_twin_that_counts_page_by_page(both, data):
     model, twin = both.model, both.twin
