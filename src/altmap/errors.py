@@ -11,7 +11,7 @@ A refusal by a kernel, modelled or real, is not an error: it is a result in the 
 
 from __future__ import annotations
 
-__all__ = ("AltmapError", "InputError", "LabError")
+__all__ = ("AltmapError", "InputError", "LabError", "printable")
 
 
 class AltmapError(Exception):
@@ -28,7 +28,7 @@ class LabError(AltmapError):
     Parameters
     ----------
     message : str
-        What went wrong, in one line.
+        The error, in one line.
     console : str
         The last lines of the guest's console, empty when there was no guest.
     """
@@ -43,3 +43,8 @@ class LabError(AltmapError):
             return message
         tail = "\n".join(f"  | {line}" for line in self.console.splitlines())
         return f"{message}\nlast lines of the guest's console:\n{tail}"
+
+
+def printable(text: str) -> str:
+    """Return the text in one line, with everything that a terminal would act on escaped."""
+    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)

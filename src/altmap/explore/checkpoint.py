@@ -6,7 +6,6 @@ Effects: files.
 from __future__ import annotations
 
 import hashlib
-import os
 from array import array
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from altmap.explore.search import Found, SearchResult
 from altmap.explore.share import SavedShare
 from altmap.explore.space import Space
 from altmap.scenario import Step
+from altmap.storage.files import write_file
 
 __all__ = ("read_checkpoint", "write_checkpoint")
 
@@ -114,13 +114,7 @@ def write_checkpoint(
         seen,
         waiting,
     )
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        draft.write_bytes(msgspec.msgpack.encode(content, enc_hook=int))
-        draft.replace(path)
-    except OSError as error:
-        draft.unlink(missing_ok=True)
-        raise InputError(f"{path}: {error.strerror or error}") from error
+    write_file(path, msgspec.msgpack.encode(content, enc_hook=int))
 
 
 def read_checkpoint(path: Path, space: Space) -> tuple[SearchResult, SavedShare]:

@@ -1,7 +1,7 @@
 """Guest architectures as data: which kernel, which QEMU, which devices, which words for the kernel.
 
-Nothing here runs anything. A record says all that differs between guests; whoever starts one asks
-the record and never the name.
+Nothing here runs anything. A record has all that differs between guests; the code that starts one
+reads the record and never the name.
 """
 
 from __future__ import annotations

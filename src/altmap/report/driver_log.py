@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterator
 
-from altmap.report.text import printable
+from altmap.errors import printable
 from altmap.trace import GUEST_TO_HOST, HOST_TO_GUEST, Event, Trace
 
 __all__ = ("driver_log",)

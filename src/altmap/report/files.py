@@ -6,7 +6,6 @@ Effects: files.
 from __future__ import annotations
 
 import re
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from altmap.compare import Comparison
 from altmap.errors import InputError
 from altmap.report.page import TraceGroup, groups, map_builtins, page
 from altmap.report.text import comparison_text
+from altmap.storage.files import write_file
 from altmap.storage.saved import Saved
 from altmap.trace import Trace
 
@@ -98,7 +98,7 @@ def write_report(found: Saved, options: ReportOptions, path: Path) -> None:
     InputError
         If the traces lack the requested step or blocks, or the file cannot be written.
     """
-    _write(path, _made(found, options, path.suffix))
+    write_file(path, _made(found, options, path.suffix))
 
 
 def _made(found: Saved, options: ReportOptions, suffix: str) -> bytes:
@@ -169,13 +169,3 @@ def _json(found: Saved, options: ReportOptions) -> bytes:
         }
         raw = msgspec.json.encode(made)
     return msgspec.json.format(raw, indent=2) + b"\n"
-
-
-def _write(path: Path, content: bytes) -> None:
-    try:
-        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".altmap-") as name:
-            draft = Path(name, path.name)
-            draft.write_bytes(content)
-            draft.replace(path)
-    except OSError as error:
-        raise InputError(f"output {path}: {error.strerror or error}") from error

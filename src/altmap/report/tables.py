@@ -8,10 +8,11 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from altmap.errors import printable
 from altmap.report import step_report
 from altmap.report.page import TraceGroup
 from altmap.report.states import STATES, PageState
-from altmap.report.text import printable, side_by_side
+from altmap.report.text import side_by_side
 from altmap.report.tiles import TileMap
 from altmap.units import format_size
 

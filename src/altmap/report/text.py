@@ -7,12 +7,13 @@ from collections.abc import Iterator, Sequence
 from itertools import zip_longest
 
 from altmap.compare import Comparison, FileVerdict, Verdict
+from altmap.errors import printable
 from altmap.pfn import Pages, PfnRange, PfnSet, PfnStride
 from altmap.report.account import Level, requested_bytes
 from altmap.trace import HOST_TO_GUEST, Event, Outcome, StepRecord, Trace
 from altmap.units import format_size
 
-__all__ = ("account_text", "comparison_text", "pages_text", "printable", "side_by_side")
+__all__ = ("account_text", "comparison_text", "pages_text", "side_by_side")
 
 _SHOWN_RUNS = 2
 #: Rows of one label in a step; more are folded.
@@ -197,11 +198,6 @@ def account_text(levels: list[Level], title: str) -> str:
 
 def _size(size_bytes: int) -> str:
     return f"{size_bytes / (1 << 20):14,.3f} MiB"
-
-
-def printable(text: str) -> str:
-    """Return the text in one line, with every character that a terminal would interpret escaped."""
-    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
 
 
 def comparison_text(comparison: Comparison, title: str) -> str:

@@ -249,13 +249,13 @@ class Free(_Step, kw_only=True, tag="free"):
 
 
 class Poison(_Step, kw_only=True, tag="poison"):
-    """A page is withdrawn for its errors (HWPoison), by ``soft_offline_page``."""
+    """A page is poisoned for its errors (HWPoison), by ``soft_offline_page``."""
 
     address: Address
 
 
 class Veto(_Step, kw_only=True, tag="veto"):
-    """From now on a listener of the memory notifier chain says no to an action."""
+    """From now on a listener of the memory notifier chain vetoes an action."""
 
     on: VetoOn
     errno: VetoErrno = "EPERM"

@@ -5,9 +5,7 @@ Effects: files.
 
 from __future__ import annotations
 
-import fcntl
 import io
-import os
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -19,6 +17,8 @@ import msgspec
 
 from altmap import __version__
 from altmap.errors import InputError
+from altmap.storage.files import remove_drafts, write_file
+from altmap.storage.locks import locked
 from altmap.sweep.grid import Grid
 from altmap.sweep.row import COLUMNS, SweepRow
 
@@ -110,26 +110,13 @@ class Store:
         InputError
             If the file cannot be written.
         """
-        path = self.parts / f"{start:012d}-{stop:012d}.parquet"
-        try:
-            _write(path, raw)
-        except OSError as error:
-            raise InputError(f"{path}: {error.strerror or error}") from error
+        write_file(self.parts / f"{start:012d}-{stop:012d}.parquet", raw)
 
     def rows(self) -> pl.LazyFrame:
         """Return all stored rows, to be read in batches."""
         import polars as pl
 
         return pl.scan_parquet(self.parts / "*.parquet")
-
-
-def _write(path: Path, raw: bytes) -> None:
-    draft = path.with_name(f".{path.name}")
-    with draft.open("wb") as file:
-        file.write(raw)
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(path)
 
 
 @contextmanager
@@ -146,14 +133,9 @@ def open_store(folder: Path, grid: Grid) -> Iterator[Store]:
             if folder.is_dir() and any(path.name != ".lock" for path in folder.iterdir()):
                 raise InputError(f"{folder}: is not empty, and not a sweep; need a new folder")
             (folder / "parts").mkdir(parents=True, exist_ok=True)
-        with (folder / ".lock").open("w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise InputError(f"{folder}: another sweep is writing to it") from error
+        with locked(folder / ".lock", f"{folder}: another sweep is writing to it"):
             _check_about(folder, grid)
-            for draft in (folder / "parts").glob(".*.parquet"):
-                draft.unlink()
+            remove_drafts(folder / "parts")
             yield Store(folder)
     except OSError as error:
         raise InputError(f"{folder}: {error.strerror or error}") from error
@@ -170,7 +152,7 @@ def _check_about(folder: Path, grid: Grid) -> None:
         altmap=__version__,
     )
     if not path.exists():
-        _write(path, msgspec.json.format(msgspec.json.encode(about), indent=2) + b"\n")
+        write_file(path, msgspec.json.format(msgspec.json.encode(about), indent=2) + b"\n")
         return
     try:
         found = msgspec.json.decode(path.read_bytes(), type=_About)

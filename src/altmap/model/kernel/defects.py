@@ -73,7 +73,7 @@ DEFECTS: dict[str, Defect] = {
         Defect(
             "D7",
             "`test_pages_isolated` looks for the mark before it knows that there is a page",
-            reason="a block with holes, the only one with nothing there, is refused before that "
+            reason="a block with holes, the only kind without backing, is refused before that "
             "function is reached",
         ),
         Defect(
