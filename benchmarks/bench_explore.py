@@ -57,7 +57,7 @@ def together(seconds: float) -> tuple[SearchResult, float]:
         search(space, two, seconds=0.001)  # both are up
     with workers(space.exploration, [], [], 2) as two:
         for worker in two:
-            worker.keep()
+            worker.save()
         started = time.monotonic()
         result = search(Space(four_blocks(), RULES), two, seconds=seconds)
         return result, time.monotonic() - started
