@@ -5,6 +5,7 @@ import pytest
 from altmap.errors import InputError
 from altmap.model.arch import ARCHES, arch_named, boot_block_size_bytes
 from altmap.model.boot import boot
+from altmap.model.kernel.accounting import POLICIES
 from altmap.scenario import Machine, Size
 
 MIB, GIB = 1 << 20, 1 << 30
@@ -79,6 +80,6 @@ def test_s390x_sections_are_smaller_on_7_3():
     machines = [
         Machine(arch="s390x", release=release, memory=Size(1 << 30)) for release in ("6.12", "7.3")
     ]
-    sizes = [boot(machine)[0].arch.section_size_bytes for machine in machines]
+    sizes = [boot(machine, POLICIES["opt-in"])[0].arch.section_size_bytes for machine in machines]
     assert sizes == [256 << 20, 128 << 20]
-    assert boot(machines[1])[0].block_nr_pages == (128 << 20) // 4096
+    assert boot(machines[1], POLICIES["opt-in"])[0].block_nr_pages == (128 << 20) // 4096

@@ -45,8 +45,7 @@ def test_a_machine_that_has_the_device_already_is_known_by_its_iomem(path):
     """The model carries on after the plug: the device is named, and can be given back."""
     recording = read_recording(path)
     scenario, plugged = recording.scenario, recording.trace.steps[1].observation
-    scenario.steps = scenario.steps[1:]
-    predicted = predict(scenario, plugged)
+    predicted = predict(scenario.with_steps(scenario.steps[1:]), plugged)
     assert [bool(step.outcome) for step in predicted.steps[1:]] == [
         bool(step.outcome) for step in recording.trace.steps[2:]
     ]

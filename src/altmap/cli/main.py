@@ -26,6 +26,7 @@ from altmap.errors import AltmapError, InputError, LabError
 if TYPE_CHECKING:
     from altmap.lab import Guest, KernelFiles
     from altmap.linux.sysroot import Sysroot
+    from altmap.model.kernel.accounting import Policy
     from altmap.scenario import Scenario
     from altmap.trace import Trace
 
@@ -283,15 +284,17 @@ def _run(args: argparse.Namespace) -> int:
         raise InputError("--hex: shows the bytes of a --driver-log, which was not asked for")
     if args.json and args.driver_log:
         raise InputError("--driver-log: not with --json, which holds every message")
-    policies: list[str | None] = [load_policy(name).name for name in args.policy or ()]
-    policies = policies or [None]
+    policies = [load_policy(name) for name in args.policy or ()]
     scenarios = [_load(path, args) for path in args.scenario]
     _check_distinct("scenario", [scenario.name for scenario in scenarios])
-    _check_distinct("--policy", policies)
+    _check_distinct("--policy", [policy.name for policy in policies])
     if args.export is not None:
         check_export_folder(args.export)
     base = _read_sysroot(args)
-    runs = [[_trace(scenario, policy, base, args) for policy in policies] for scenario in scenarios]
+    runs = [
+        [_trace(scenario, policy, base, args) for policy in policies or (None,)]
+        for scenario in scenarios
+    ]
     if args.json:
         print(trace_json(*(trace for traces in runs for trace in traces)), end="")
     else:
@@ -304,7 +307,7 @@ def _run(args: argparse.Namespace) -> int:
             else:
                 print(side_by_side(traces, title, width))
     if args.export is not None:
-        single = len(scenarios) == len(policies) == 1
+        single = len(runs) == len(runs[0]) == 1
         folders = {
             "" if single else f"{trace.scenario}/{trace.policy}": trace
             for traces in runs
@@ -315,7 +318,7 @@ def _run(args: argparse.Namespace) -> int:
     return EQUAL
 
 
-def _check_distinct(what: str, names: Sequence[str | None]) -> None:
+def _check_distinct(what: str, names: Sequence[str]) -> None:
     for name in names:
         if names.count(name) > 1:
             raise InputError(f"{what} {name!r}: given twice")
@@ -338,26 +341,22 @@ def _load(path: Path, args: argparse.Namespace) -> Scenario:
 
 
 def _trace(
-    scenario: Scenario, policy: str | None, base: Sysroot | None, args: argparse.Namespace
+    scenario: Scenario, policy: Policy | None, base: Sysroot | None, args: argparse.Namespace
 ) -> Trace:
-    import copy
-
-    scenario = copy.deepcopy(scenario)
-    if policy is not None:
-        scenario.machine.policy = policy
-    if args.release is not None:
-        scenario.machine.release = args.release
+    scenario = scenario.with_machine(release=args.release)
     if args.on == "lab":
         from altmap.lab.target import run_in_guest
 
+        if policy is not None:  # a guest accepts its kernel's policy only
+            scenario = scenario.with_machine(policy=policy.name)
         return run_in_guest(scenario, _progress)[0]
     from altmap.linux.observation import Observation
     from altmap.model.machine import predict
 
     if base is None:
-        return predict(scenario)
+        return predict(scenario, policy=policy)
     seen = Observation.read(base)
-    trace = predict(scenario, seen)
+    trace = predict(scenario, seen, policy=policy)
     trace.notes.extend(f"the sysroot has no {path}" for path in seen.missing)
     trace.notes.extend(f"{path} could not be read" for path in base.unreadable)
     return trace

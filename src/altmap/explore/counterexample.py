@@ -40,7 +40,7 @@ def _sized(struct: msgspec.Struct, built: dict[str, object]) -> dict[str, object
             continue  # all defaults
         if isinstance(held, msgspec.Struct):
             made[key] = _sized(held, value)  # type: ignore[arg-type]
-        elif isinstance(held, list) and held and isinstance(held[0], msgspec.Struct):
+        elif isinstance(held, tuple) and held and isinstance(held[0], msgspec.Struct):
             made[key] = [_sized(one, two) for one, two in zip(held, value, strict=True)]  # type: ignore[call-overload]
         else:
             made[key] = _text(held) if isinstance(held, Size | Address) else value

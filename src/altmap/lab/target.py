@@ -9,8 +9,6 @@ from dataclasses import asdict, replace
 from textwrap import shorten
 from typing import Any
 
-import msgspec
-
 from altmap.errors import InputError, LabError
 from altmap.lab.arches import guest_arch
 from altmap.lab.balloon import Rest, set_balloon_target, wait_for_balloon
@@ -60,6 +58,7 @@ from altmap.scenario import (
     part_of,
     selected_blocks,
     step_name,
+    step_table,
 )
 from altmap.trace import GUEST_TO_HOST, OK, Event, Outcome, StepRecord, Trace
 from altmap.trace.run import run_scenario
@@ -343,7 +342,7 @@ class LabMachine:
         LabError
             If the guest dies or does not answer.
         """
-        record = StepRecord(step_name(step), msgspec.to_builtins(step, enc_hook=int), OK)
+        record = StepRecord(step_name(step), step_table(step), OK)
         if isinstance(step, Plug | Unplug | Resize):
             self._vetoes.check_no_partial(step_name(step))
         match step:

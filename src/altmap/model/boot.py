@@ -15,7 +15,7 @@ from altmap.model.arch import (
     with_mmu,
     with_sections,
 )
-from altmap.model.kernel.accounting import policy_named
+from altmap.model.kernel.accounting import Policy
 from altmap.model.kernel.state import Kernel, Tunables, VirtioMemTunables
 from altmap.model.kernel.watermarks import init_per_zone_wmark_min
 from altmap.model.kernel.zone import MOVABLE, Zone
@@ -68,7 +68,7 @@ def default_tunables(machine: Machine, arch: Arch, release: Release) -> Tunables
     return defaults
 
 
-def boot(machine: Machine) -> tuple[Kernel, Backing, Observation]:
+def boot(machine: Machine, policy: Policy) -> tuple[Kernel, Backing, Observation]:
     """Return the kernel, the platform and the blank files of a freshly booted machine.
 
     Zones, blocks and RAM follow the firmware's map exactly. What the kernel keeps for itself and
@@ -105,7 +105,7 @@ def boot(machine: Machine) -> tuple[Kernel, Backing, Observation]:
     kernel = Kernel(
         arch,
         release,
-        policy_named("opt-in" if machine.policy is None else machine.policy),
+        policy,
         default_tunables(machine, arch, release),
         block_bytes // arch.page_size_bytes,
         backing.judge,

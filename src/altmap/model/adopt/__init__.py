@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import re
 from collections import defaultdict
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ from altmap.linux.observation import (
 from altmap.linux.pageuse import unmapped_anonymous
 from altmap.model.arch import ARCHES, Arch, arch_named, check_block_size, with_mmu, with_sections
 from altmap.model.boot import default_tunables
-from altmap.model.kernel.accounting import policy_named
+from altmap.model.kernel.accounting import Policy
 from altmap.model.kernel.memmap import AddRequest, Memmap, memmap_on_memory_nr_pages
 from altmap.model.kernel.pagetables import page_table_nr_pages
 from altmap.model.kernel.pool import HugePool
@@ -69,7 +68,7 @@ class Adopted:
     notes: list[str]
 
 
-def adopt(seen: Observation, machine: Machine) -> Adopted:
+def adopt(seen: Observation, machine: Machine, policy: Policy) -> Adopted:
     """Return the kernel that shows these files.
 
     The scenario's machine overrides what the files say. Page sets that the files do not show
@@ -106,7 +105,7 @@ def adopt(seen: Observation, machine: Machine) -> Adopted:
     kernel = Kernel(
         arch,
         release,
-        policy_named("opt-in" if machine.policy is None else machine.policy),
+        policy,
         tunables,
         block_bytes // arch.page_size_bytes,
         backing.judge,
@@ -311,7 +310,7 @@ def _take_blocks(kernel: Kernel, seen: Observation) -> None:
 def _devices(seen: Observation, machine: Machine, notes: list[str]) -> list[Device]:
     """Return the devices plugged already: named by the scenario, or by ACPI in sysfs."""
     if machine.devices or seen.memory is None:
-        return machine.devices
+        return list(machine.devices)
     by_name: dict[str, list[int]] = defaultdict(list)
     for id_, block in seen.memory.blocks.items():
         if block.firmware_node:
@@ -413,8 +412,7 @@ def _with_requested(kernel: Kernel, device: Device, notes: list[str]) -> Device:
             "whole, no file says it"
         )
     if device.requested is None:
-        device = copy.copy(device)
-        device.requested = Size(len(plugged) * kernel.arch.page_size_bytes)
+        device = device.replace(requested=Size(len(plugged) * kernel.arch.page_size_bytes))
         notes.append(f"device {device.id!r}: it is taken to have the size that is requested of it")
     return device
 

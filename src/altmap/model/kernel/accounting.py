@@ -9,7 +9,15 @@ from altmap.model.kernel.defects import DEFECTS
 from altmap.model.kernel.memmap import Placement
 from altmap.model.kernel.placements import PLACEMENTS
 
-__all__ = ("ACCOUNTINGS", "POLICIES", "Accounting", "Policy", "make_policy", "policy_named")
+__all__ = (
+    "ACCOUNTINGS",
+    "DEFAULT_POLICY",
+    "POLICIES",
+    "Accounting",
+    "Policy",
+    "make_policy",
+    "policy_named",
+)
 
 _WITH_DEFECTS = "rfc-2018"
 
@@ -80,6 +88,8 @@ def make_policy(placement: Placement, accounting: str, defects: frozenset[str]) 
     )
 
 
+#: The policy of a machine that names none: what Linux does.
+DEFAULT_POLICY = "opt-in"
 #: Policies that have a name of their own. Others are made of parts, see :func:`policy_named`.
 POLICIES: dict[str, Policy] = {
     **{name: make_policy(placement, "", frozenset()) for name, placement in PLACEMENTS.items()},
