@@ -24,7 +24,7 @@ from altmap.model.machine import ModelMachine
 from altmap.pfn import PfnSet
 from altmap.scenario import Step
 
-__all__ = ("Broken", "Effect", "MachineState", "Space", "Way")
+__all__ = ("Broken", "Effect", "MachineState", "Space", "Way", "numbers_of")
 
 #: The way to a state: the way to the one before, the step's number, the state's key.
 Way = tuple["Way | None", int, int]

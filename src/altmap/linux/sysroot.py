@@ -39,8 +39,11 @@ class Sysroot:
     links: dict[str, str] = field(default_factory=dict)
     unreadable: tuple[str, ...] = ()
 
+    def __repr__(self) -> str:
+        return f"<Sysroot: {len(self.files)} files, {len(self.links)} links>"
+
     @classmethod
-    def read(cls, source: Path, *, uses: bool = False) -> Sysroot:
+    def read(cls, source: str | Path, *, uses: bool = False) -> Sysroot:
         """Return the sysroot in a folder (``/`` is this machine) or a tar archive.
 
         Files that say nothing about memory are left out. Everything may lie below one leading
@@ -48,7 +51,7 @@ class Sysroot:
 
         Parameters
         ----------
-        source : Path
+        source : str or Path
         uses : bool
             Read from a machine also who uses each page (``proc/kpagecount``,
             ``proc/kpagecgroup``), which takes as long again.

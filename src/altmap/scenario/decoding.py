@@ -70,8 +70,7 @@ def decode_field(name: str, value: object, kind: FieldKind) -> Any:
         value = tuple(value)
         if kind.elements.issuperset(map(type, value)):
             return value
-    made = _converted(value, kind.annotation, name, _unit_of)
-    return tuple(made) if isinstance(made, list) else made
+    return _converted(value, kind.annotation, name, _unit_of)
 
 
 def _converted(data: object, wanted: Any, where: str, units: Any) -> Any:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import types
 import typing
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Self
 
@@ -90,7 +89,7 @@ class FieldKind:
 
 
 #: Generic types that TOML's arrays are decoded to.
-_LISTS = (list, tuple, Sequence)
+_LISTS = (list, tuple)
 
 
 @functools.cache

@@ -8,15 +8,26 @@ accepted can still ask for what a platform refuses (two devices at one address);
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
-from typing import Any, Literal, Self, cast
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, Literal, Self, cast
 
 import msgspec
 
 from altmap.errors import InputError
 from altmap.scenario import checks
 from altmap.scenario.decoding import decode_field, missing_field, unknown_field
-from altmap.scenario.fields import Address, Size, field_kinds
+from altmap.scenario.fields import Address, FieldError, Size, field_kinds
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence as Several
+else:
+
+    class Several:
+        """A tuple of any length; to type checkers a sequence, as a call takes lists too."""
+
+        def __class_getitem__(cls, element: Any) -> Any:
+            return tuple[element, ...]
+
 
 __all__ = (
     "AutoOnline",
@@ -54,7 +65,7 @@ _MemmapMode = Literal["off", "on", "force"]
 _OnlinePolicy = Literal["contig-zones", "auto-movable"]
 _Platform = Literal["pc", "q35", "xen", "virt", "pseries", "s390-ccw"]
 _VetoErrno = Literal["EPERM", "EBUSY", "ENOMEM", "EINVAL", "EAGAIN", "none"]
-_Blocks = int | str | Sequence[int | str] | None
+_Blocks = int | str | Several[int | str] | None
 _MISSING = re.compile(r"Missing required argument '(.*)'")
 
 
@@ -72,6 +83,8 @@ class _CheckedMeta(msgspec.StructMeta):
                 fields[name] = decode_field(name, value, kind)
         try:
             return super().__call__(*args, **fields)
+        except FieldError as error:
+            raise InputError(str(error)) from None
         except TypeError as error:
             missing = _MISSING.fullmatch(str(error))
             if missing is None:
@@ -162,7 +175,7 @@ class Machine(_Checked, frozen=True, kw_only=True):
     xen_host_memory: Size | None = None
     xen_max_memory: Size | None = None
     cpus: int | None = None
-    nodes: Sequence[Node] = ()
+    nodes: Several[Node] = ()
     block_size: Size | None = None
     policy: str | None = None
     memmap_on_memory: _MemmapMode | None = None
@@ -176,7 +189,7 @@ class Machine(_Checked, frozen=True, kw_only=True):
     auto_online_blocks: AutoOnline | None = None
     unbacked_reads: Literal["fault", "allowed"] = "fault"
     balloon: Literal["hyperv"] | None = None
-    devices: Sequence[Device] = ()
+    devices: Several[Device] = ()
     virtio_mem: VirtioMemParameters = VirtioMemParameters()
 
     def __post_init__(self) -> None:
@@ -203,7 +216,7 @@ class Plug(_Step, frozen=True, kw_only=True, tag="plug"):
     address: Address | None = None
     node: int | None = None
     region: Region | None = None
-    more_ranges: Sequence[Range] = ()
+    more_ranges: Several[Range] = ()
     dax: Literal["cxl", "pmem", "hmem"] | None = None
     memmap_on_memory: bool | None = None
     increment: Size | None = None
@@ -339,7 +352,7 @@ class Scenario(_Checked, frozen=True, kw_only=True):
     name: str
     description: str = ""
     machine: Machine = Machine()
-    steps: Sequence[Step] = ()
+    steps: Several[Step] = ()
 
     def __post_init__(self) -> None:
         checks.check_name(self.name)

@@ -7,6 +7,7 @@ machine looked like afterwards. Whoever compares two traces cannot tell which on
 from __future__ import annotations
 
 import errno as errno_module
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -217,6 +218,17 @@ class Trace:
     notes: list[str] = field(default_factory=list)
     scenario_sha256: str = ""
     description: str = ""
+
+    def __repr__(self) -> str:
+        counts = Counter(step.outcome.status for step in self.steps[1:])
+        ended = "".join(f", {number} {status}" for status, number in counts.items())
+        policy = f", policy {self.policy}" if self.policy else ""
+        return f"<Trace of {self.scenario!r} on {self.target} {self.release}{policy}{ended}>"
+
+    def _repr_html_(self) -> str:
+        from altmap import _html
+
+        return _html(self)
 
     def folder_names(self) -> list[str]:
         """Return ``00-start``, ``01-<step>``, ...: one folder name for each step."""

@@ -27,6 +27,7 @@ __all__ = (
     "OnlineCallback",
     "Tunables",
     "VirtioMemTunables",
+    "zonelists",
 )
 
 #: Of pages that go online, says which reach the buddy; the rest stay fake-offline.
