@@ -5,7 +5,16 @@ VENV := .venv
 BIN := $(VENV)/bin
 # A Debian without python3-venv makes an environment without pip; its own pip then fills it.
 PIP = $(shell $(BIN)/python -m pip --version >/dev/null 2>&1 && echo $(BIN)/python -m pip || echo $(PYTHON) -m pip --python $(BIN)/python)
-INSTALL = PIP_DISABLE_PIP_VERSION_CHECK=1 $(PIP) install --quiet --constraint constraints.txt
+PIP_INSTALL = PIP_DISABLE_PIP_VERSION_CHECK=1 $(PIP) install --quiet
+# An index may not offer a pinned version, yet or any more: then the versions that it offers are used.
+install = $(PIP_INSTALL) --constraint constraints.txt --editable '.[$(1)]' || { \
+	echo "constraints.txt cannot be met here: installing the versions that the index offers" >&2; \
+	$(PIP_INSTALL) --editable '.[$(1)]'; }
+RUN_EXTRAS := host,lab,report,sweep,cluster
+DEV_EXTRAS := $(RUN_EXTRAS),docs,dev
+BENCH_EXTRAS := $(DEV_EXTRAS),bench
+# Modules and rewritten tests are compiled once, not by each process of a test run.
+unexport PYTHONDONTWRITEBYTECODE
 # Guests that run side by side in the lab tests; each takes one core and half a GiB.
 GUESTS ?= 2
 # Programs and Debian's packages of them.
@@ -20,13 +29,15 @@ run: $(VENV)/run  ## the scenario of 2018 under two memmap policies, on the mode
 	@rm -rf build/run
 	@$(BIN)/altmap run $(SCENARIOS) --policy rfc-2018 --policy opt-in --export build/run
 
-check: $(VENV)/dev  ## lint, types, and every test that needs no kernel and no browser
+check: $(VENV)/dev  ## lint, types, and every test that needs no kernel, no browser and little time
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pytest -m "not lab and not browser"
+	$(BIN)/pytest -m "not lab and not browser and not slow"
 
 test: lab-tools browser-tools check  ## everything, the lab included
+	$(BIN)/pytest -m "slow and not lab and not browser" -rs
+	$(BIN)/pytest -m "hypothesis and not lab and not browser" --hypothesis-profile=thorough
 	$(BIN)/pytest -m "lab or browser" -rs --numprocesses $(GUESTS)
 
 docs: $(VENV)/dev  ## the documentation as a site, in build/site; nothing is fetched
@@ -60,45 +71,29 @@ format: $(VENV)/dev
 
 # Root on Debian installs QEMU; elsewhere each lab test says what is missing when it is skipped.
 lab-tools: $(VENV)/dev
-	@missing=; for tool in $(QEMUS); do \
-		command -v $${tool%%:*} >/dev/null || missing="$$missing $${tool#*:}"; \
-	done; \
-	if [ -n "$$missing" ]; then \
-		if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-			apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
-			apt-get install -qq --no-install-recommends $$missing >/dev/null; \
-		else \
-			echo "missing QEMU (Debian: apt install$$missing);" \
-				"tests of real kernels that need it will be skipped" >&2; \
-		fi; \
-	fi
+	@.ci/install $(QEMUS)
 
 # The page of a report is tested in Debian's Chromium.
 browser-tools: $(VENV)/dev
-	@if ! command -v chromium >/dev/null; then \
-		if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-			apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
-			apt-get install -qq --no-install-recommends chromium >/dev/null; \
-		else \
-			echo "missing: chromium (Debian: apt install chromium);" \
-				"tests of the report's page will be skipped" >&2; \
-		fi; \
-	fi
+	@.ci/install chromium:chromium
 
 $(BIN)/python:
 	@$(PYTHON) -m venv $(VENV) >/dev/null 2>&1 || $(PYTHON) -m venv --without-pip $(VENV)
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m pip --version >/dev/null || { \
+		echo "need pip for $(PYTHON) (Debian: apt install python3-venv)" >&2; rm -rf $(VENV); exit 1; }
 
 $(VENV)/run: $(BIN)/python pyproject.toml constraints.txt
-	@$(INSTALL) --editable '.[host,lab,report,sweep,cluster]'
+	@$(call install,$(RUN_EXTRAS))
 	@touch $@
 
 $(VENV)/dev: $(BIN)/python pyproject.toml constraints.txt
-	@$(INSTALL) --editable '.[host,lab,report,sweep,cluster,docs,dev]'
+	@$(call install,$(DEV_EXTRAS))
 	@touch $@ $(VENV)/run
 
 $(VENV)/bench: $(VENV)/dev
-	@$(INSTALL) --editable '.[host,lab,report,sweep,cluster,docs,dev,bench]'
+	@$(call install,$(BENCH_EXTRAS))
 	@touch $@
 
 clean:
 	rm -rf $(VENV) build .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find . -name __pycache__ -prune -exec rm -rf {} +

@@ -21,9 +21,10 @@ _TOP = {
     "changelog.md": "CHANGELOG.md",
 }
 _FIRST = (
-    *("index.md", "start.md", "commands.md", "report.md", "scenario.md", "policies.md", "host.md"),
-    *("explore.md", "sweep.md"),
-    *("drivers.md", "releases.md", "claims.md", "bugs.md", "conformance.md", "architecture.md"),
+    *("index.md", "start.md", "commands.md", "scenario.md", "cookbook.md", "output.md"),
+    *("sysroots.md", "report.md", "json.md", "host.md", "policies.md", "explore.md", "sweep.md"),
+    *("lab.md", "fidelity.md", "conformance.md", "misconceptions.md", "drivers.md", "releases.md"),
+    *("claims.md", "matrix.md", "bugs.md", "architecture.md"),
 )
 _LAST = tuple(_TOP)[1:]
 _LINK = re.compile(r"(!?)\[([^\]]+)\]\(([^)#\s]*)(#[^)\s]+)?\)")

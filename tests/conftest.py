@@ -1,10 +1,28 @@
-"""Tests that need a real kernel or browser are skipped where there is none, or fail if demanded."""
+"""How all tests run: examples of Hypothesis, and what needs a real kernel or browser.
+
+A test whose kernel or browser is missing is skipped, or fails if it is demanded (ALTMAP_LAB).
+"""
 
 import importlib.util
 import os
 import shutil
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# One profile for every property: a busy machine is no defect, so neither time limits nor the
+# check for slow generation. HYPOTHESIS_PROFILE=thorough or --hypothesis-profile=thorough draws
+# more; a test states a number of its own only as a fraction of the profile's.
+for _name, _nr_examples in {"fast": 60, "thorough": 300}.items():
+    settings.register_profile(
+        _name,
+        max_examples=_nr_examples,
+        deadline=None,
+        derandomize=False,
+        print_blob=True,
+        suppress_health_check=[HealthCheck.too_slow],
+    )
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fast"))
 
 QEMU = {
     "x86_64": ("qemu-system-x86_64", "qemu-system-x86"),
@@ -13,7 +31,6 @@ QEMU = {
     "s390x": ("qemu-system-s390x", "qemu-system-s390x"),
 }
 PROGRAMS = {"setpriv": "util-linux", "apt-get": "apt", "dpkg-deb": "dpkg"}
-
 
 BROWSER = {
     "playwright": "playwright (pip install altmap[dev])",

@@ -14,7 +14,7 @@ TREES = {path: ast.parse(path.read_text(encoding="utf-8")) for path in MODULES}
 
 #: Modules of the standard library with effects, by the word that a docstring declares them with.
 EFFECTS = {
-    "archives": {"bz2", "gzip", "lzma", "tarfile", "zipfile", "zlib"},
+    "archives": {"bz2", "gzip", "lzma", "tarfile", "zipfile"},
     "clock": {"datetime", "time"},
     "environment": {"getpass", "locale", "os", "platform"},
     "files": {"fcntl", "glob", "io", "os", "pathlib", "resources", "shutil", "tempfile"},
@@ -140,7 +140,7 @@ def test_the_kernel_knows_no_scenario_and_no_files():
 
 
 def test_linux_knows_no_kernel():
-    assert ACTUAL["linux"] <= {"errors", "units"}
+    assert ACTUAL["linux"] <= {"errors", "pfn", "units"}
 
 
 def test_lab_and_model_meet_where_they_are_compared_only():
@@ -217,3 +217,153 @@ def test_class_names_are_unique_across_packages():
                 where.setdefault(node.name, []).append(str(path.relative_to(SOURCE)))
     twice = {name: paths for name, paths in where.items() if len(paths) > 1}
     assert not twice
+
+
+# --- state has an owner ----------------------------------------------------------------------
+
+#: Names and attributes that lead to a kernel's state.
+OWNED = {"kernel", "_kernel", "zone"}
+#: Methods of containers and pools that change them in place.
+IN_PLACE = {
+    *("add", "append", "clear", "discard", "drop", "extend", "insert", "pop", "popitem", "put"),
+    *("remove", "reverse", "setdefault", "sort", "update"),
+}
+_FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
+
+
+def base(node):
+    """Return what an attribute, item or view of a mapping is looked up in, ``None`` for others."""
+    if isinstance(node, ast.Attribute | ast.Subscript):
+        return node.value
+    view = isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
+    return node.func.value if view and node.func.attr in ("values", "items") else None
+
+
+def is_owned(node, aliases):
+    """Tell whether an expression is a kernel, a zone, or something that is looked up in one."""
+    while node is not None:
+        if isinstance(node, ast.Name):
+            return node.id in OWNED or node.id in aliases
+        if isinstance(node, ast.Attribute) and node.attr in OWNED:
+            return True
+        node = base(node)
+    return False
+
+
+def bindings(function):
+    """Yield names with what they are bound to, by assignments, loops and comprehensions."""
+    for node in ast.walk(function):
+        if isinstance(node, ast.Assign):
+            pairs = [(target, node.value) for target in node.targets]
+        elif isinstance(node, ast.For | ast.comprehension):
+            pairs = [(node.target, node.iter)]
+        elif isinstance(node, ast.AnnAssign | ast.NamedExpr) and node.value is not None:
+            pairs = [(node.target, node.value)]
+        else:
+            continue
+        for target, value in pairs:
+            if isinstance(target, ast.Name):
+                yield target.id, value
+            elif isinstance(target, ast.Tuple):
+                same = isinstance(value, ast.Tuple) and len(value.elts) == len(target.elts)
+                values = value.elts if same else [value] * len(target.elts)
+                names = zip(target.elts, values, strict=True)
+                yield from ((name.id, item) for name, item in names if isinstance(name, ast.Name))
+
+
+def aliases_of(function):
+    """Return the local names of a function that stand for parts of a kernel's state."""
+    found, size = set(), -1
+    while size < len(found):
+        size = len(found)
+        found |= {
+            name
+            for name, value in bindings(function)
+            if base(value) is not None and is_owned(value, found)
+        }
+    return found
+
+
+def changes_of_state(tree):
+    """Yield the lines and expressions that change a kernel's state without one of its functions."""
+    for function in (node for node in ast.walk(tree) if isinstance(node, _FUNCTIONS)):
+        aliases = aliases_of(function)
+        for node in ast.walk(function):
+            targets = []
+            if isinstance(node, ast.Assign | ast.Delete):
+                targets = node.targets
+            elif isinstance(node, ast.AugAssign | ast.AnnAssign):
+                targets = [node.target]
+            for target in targets:
+                parts = target.elts if isinstance(target, ast.Tuple) else [target]
+                for part in parts:
+                    alias = isinstance(node, ast.AugAssign) and isinstance(part, ast.Name)
+                    if is_owned(base(part), aliases) or (alias and part.id in aliases):
+                        yield node.lineno, ast.unparse(part)
+            if isinstance(node, ast.Call):
+                name = getattr(node.func, "attr", getattr(node.func, "id", ""))
+                owner = base(node.func) if name in IN_PLACE else None
+                if owner is not None and is_owned(owner, aliases):
+                    yield node.lineno, ast.unparse(node.func)
+                if name in ("setattr", "delattr", "__setattr__") and is_owned(
+                    node.args[0], aliases
+                ):
+                    yield node.lineno, ast.unparse(node)
+
+
+def knows_the_model(path):
+    return package(path) == "model" or any(
+        name.startswith("altmap.model") for name in imported(TREES[path])
+    )
+
+
+@pytest.mark.parametrize(
+    "path",
+    [path for path in MODULES if knows_the_model(path) and path not in in_kernel()],
+    ids=lambda path: str(path.relative_to(SOURCE)),
+)
+def test_only_the_kernel_changes_its_state(path):
+    """Drivers, adoption and searches call the functions of ``model/kernel``."""
+    assert not list(changes_of_state(TREES[path]))
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "kernel.used |= pages",
+        "kernel.max_pfn = 4",
+        "self.kernel.fake_offline -= pages",
+        "guest.kernel.groups.append(group)",
+        "self._kernel.files['a'] = pages",
+        "del kernel.files['a']",
+        "zone.span = span",
+        "zone.present |= pages",
+        "kernel.zones[0, 'Normal'].watermarks = marks",
+        "kernel.tunables.khugepaged = False",
+        "setattr(kernel.notifier, 'going_online', veto)",
+        "pages = kernel.used\n    pages |= more",
+        "a, b = machine.kernel.additions, 1\n    a.sort()",
+        "for addition in kernel.additions:\n        addition.group = group",
+        "for each in kernel.zones.values():\n        each.early_nr_pages += 1",
+        "for key, each in kernel.zones.items():\n        each.present -= pages",
+        "kernel.additions[0].host_pages, x = pages, 1",
+    ],
+)
+def test_a_change_of_a_kernels_state_is_found(line):
+    assert list(changes_of_state(ast.parse(f"def function():\n    {line}\n")))
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "self.kernel = kernel",
+        "kernel = made.kernel",
+        "free_pages(kernel, pages)",
+        "pages = kernel.free(zone)\n    pages -= more",
+        "kernel.log.note('driver', text)",
+        "pages = kernel.used & other\n    pages |= more",
+        "backing.backed |= pages",
+    ],
+)
+def test_reading_a_kernels_state_is_none(line):
+    assert not list(changes_of_state(ast.parse(f"def function():\n    {line}\n")))

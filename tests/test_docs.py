@@ -1,5 +1,6 @@
 """The pages for users: what they show runs, and they leave nothing of the code's data out."""
 
+import ast
 import dataclasses
 import importlib.util
 import os
@@ -18,6 +19,7 @@ import pytest
 
 from altmap import scenario
 from altmap.cli import main as cli
+from altmap.explore.rules import RULES
 from altmap.linux.observation import Observation
 from altmap.linux.sysroot import Sysroot
 from altmap.model.arch import ARCHES
@@ -26,28 +28,25 @@ from altmap.model.kernel.defects import DEFECTS
 from altmap.model.machine import predict
 from altmap.model.releases import RELEASES, Release
 from altmap.report.states import STATES
+from plain_english import found, prose, strings
 
 ROOT = Path(__file__).parents[1]
-PAGE = (ROOT / "docs/scenario.md").read_text(encoding="utf-8")
-README = (ROOT / "README.md").read_text(encoding="utf-8")
 FENCED = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-#: Pages with commands for readers; each command is run below.
-PAGES = {
-    "scenario": PAGE,
-    "README": README,
-    **{
-        name: (ROOT / f"docs/{name}.md").read_text(encoding="utf-8")
-        for name in ("start", "report", "policies", "host", "explore")
-    },
-}
-BLOCKS = [(match[1], match[2]) for match in FENCED.finditer(PAGE)]
-ALL_BLOCKS = [(m[1], m[2]) for text in PAGES.values() for m in FENCED.finditer(text)]
-#: The file's name is the first line of each example.
-EXAMPLES = {
+#: Every page by its name; each console block is run below.
+PAGES = {path.stem: path.read_text(encoding="utf-8") for path in (ROOT / "docs").glob("*.md")}
+PAGES["README"] = README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES["CONTRIBUTING"] = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+PAGES["complaints"] = (ROOT / "examples/complaints/README.md").read_text(encoding="utf-8")
+SCENARIO, POLICY = PAGES["scenario"], PAGES["policies"]
+BLOCKS = {name: [(m[1], m[2]) for m in FENCED.finditer(text)] for name, text in PAGES.items()}
+ALL_BLOCKS = [block for blocks in BLOCKS.values() for block in blocks]
+#: Files that pages show; the name is the first line of each.
+FILES = {
     text.partition("\n")[0].removeprefix("# "): text
     for language, text in ALL_BLOCKS
-    if language == "toml" and "[[steps]]" in text
+    if language == "toml" and text.startswith("# ")
 }
+EXAMPLES = {name: text for name, text in FILES.items() if "[[steps]]" in text}
 RECORDING = ROOT / "tests/recordings/files/linux-6.12-dimm.tar.xz"
 CARRIES_ON = {"carry-on.toml", "acpi-names.toml", "block-off.toml"}
 FAULTS = {"crash-dump.toml"}
@@ -94,10 +93,10 @@ STRUCTS = [
 COMMON = ("name",)  # of every step, in a table of its own
 
 
-def rows(heading):
+def rows(heading, page=SCENARIO):
     """Return the rows of the first table below a heading: key to all cells behind it."""
-    assert PAGE.count(f"\n{heading}\n") == 1, f"docs/scenario.md: need one heading {heading!r}"
-    below = PAGE.split(f"\n{heading}\n", 1)[1]
+    assert page.count(f"\n{heading}\n") == 1, f"need one heading {heading!r}"
+    below = page.split(f"\n{heading}\n", 1)[1]
     table = re.search(r"(?:^\|.*\n)+", below, re.MULTILINE)[0].splitlines()[2:]
     cells = [[cell.strip() for cell in row.strip("|").split("|")] for row in table]
     return {cell[0].strip("`"): cell[1:] for cell in cells}
@@ -183,11 +182,10 @@ def test_every_example_of_a_key_is_accepted(struct, tmp_path):
 )
 def test_every_name_that_data_gives_is_on_the_page(key, names):
     if key == "policy":
-        shown = set(rows("## Policies"))
+        assert set(names) <= set(rows("# Memmap policies", f"\n{POLICY}"))
     else:
         heading = '#### `do = "plug"`' if key == "driver" else "### `[machine]`"
-        shown = set(re.findall(r"`([^`]+)`", rows(heading)[key][0]))
-    assert set(names) <= shown
+        assert set(names) <= set(re.findall(r"`([^`]+)`", rows(heading)[key][0]))
 
 
 def test_every_step_has_the_common_keys_of_the_page():
@@ -196,13 +194,37 @@ def test_every_step_has_the_common_keys_of_the_page():
     assert all(f"`{tag}`" in rows("### `[[steps]]`")["do"][0] for tag in tags)
 
 
+def event_kinds():
+    """Return the kinds of events that the code makes, as far as they are written as constants."""
+    calls = (
+        node
+        for folder in ("model", "lab")
+        for path in (ROOT / "src/altmap" / folder).rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Constant)
+    )
+    makers = {"note", "Event"}
+    return {
+        call.args[0].value
+        for call in calls
+        if getattr(call.func, "attr", getattr(call.func, "id", "")) in makers
+    }
+
+
+def test_the_page_on_output_has_every_kind_of_event():
+    shown = PAGES["output"].split("| events | meaning |")[1].split("\n\n")[0]
+    kinds = event_kinds()
+    assert len(kinds) > 10
+    assert kinds <= set(re.findall(r"`([a-z-]+)`", shown))
+
+
 # --- what it shows ---------------------------------------------------------------------------
 
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     """A folder with the examples, from which the project's own files are seen."""
-    for name, text in EXAMPLES.items():
+    for name, text in FILES.items():
         (tmp_path / name).write_text(text, encoding="utf-8")
     for name in ("scenarios", "tests", "examples"):
         (tmp_path / name).symlink_to(ROOT / name)
@@ -211,10 +233,10 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_examples_are_named_and_each_is_there_once():
-    assert all(re.fullmatch(r"[a-z-]+\.toml", name) for name in EXAMPLES)
-    shown = sum(lang == "toml" and "[[steps]]" in text for lang, text in ALL_BLOCKS)
-    assert len(EXAMPLES) == shown
+def test_every_file_that_a_page_shows_is_named_and_one_name_is_one_file():
+    shown = [text for language, text in ALL_BLOCKS if language == "toml"]
+    assert all(re.match(r"# [a-z-]+\.toml\n", text) for text in shown)
+    assert set(shown) == set(FILES.values())
 
 
 @pytest.mark.parametrize("text", [t for lang, t in ALL_BLOCKS if lang == "toml"])
@@ -269,10 +291,10 @@ IN_THE_LAB = [
     for shown in commands(text)
     if needs_lab(shown[0])
 ]
-#: Lines for a shell in the README, without their comments; lab commands have tests of their own.
+#: Lines for a shell, without their comments; lab commands have other tests.
 SHELL = [
     command.strip()
-    for language, text in ((m[1], m[2]) for m in FENCED.finditer(README))
+    for language, text in ALL_BLOCKS
     if language == "sh"
     for line in text.splitlines()
     for command in line.partition("  #")[0].split(";")
@@ -288,19 +310,20 @@ THERE_ARE_STEPS = 2  # exit code of plan
 
 
 def test_the_pages_show_commands():
-    assert len(console(PAGE)) > 10
-    assert len(console(README)) == README.count("\n$ altmap run ") > 0
+    shown = {name: len(console(page)) for name, page in PAGES.items()}
+    assert shown["README"] == README.count("\n$ altmap run ") > 0
+    assert shown["cookbook"] >= 10
+    for name in ("start", "output", "sysroots", "policies", "report", "host", "explore", "sweep"):
+        assert shown[name], name
 
 
-def test_every_page_with_commands_is_run_here():
-    pages = {
-        path.stem for path in (ROOT / "docs").glob("*.md") if "\n$ altmap " in path.read_text()
-    }
-    assert pages <= set(PAGES)
+def test_no_command_is_shown_outside_of_a_console_block():
+    for name, page in PAGES.items():
+        assert "\n$ " not in FENCED.sub("", page), name
 
 
 @pytest.mark.parametrize("command", SHELL)
-def test_lines_of_the_readme_can_be_typed(command, folder, capsys):
+def test_lines_for_a_shell_can_be_typed(command, folder, capsys):
     shutil.copy(folder / "first.toml", folder / "mine.toml")
     shutil.copy(RECORDING, folder / "captured.tar")
     shutil.copy(ROOT / "examples/every_driver.py", folder / "mine.py")
@@ -315,8 +338,8 @@ def test_lines_of_the_readme_can_be_typed(command, folder, capsys):
     assert capsys.readouterr().err == ""
 
 
-def test_the_readme_has_lines_for_a_shell():
-    assert len(SHELL) >= 5
+def test_the_pages_have_lines_for_a_shell():
+    assert len(SHELL) >= 4
 
 
 #: Numbers that a real guest gives by chance. Free memory moves by itself, and its tolerance grows
@@ -396,12 +419,12 @@ def test_the_matrix_is_as_generated(generate):
     assert shown == generate.page_of_matrix(), "run python docs/generate.py"
 
 
-def test_the_page_has_every_accounting_and_defect():
-    accounting = re.findall(r"^\| `(\w+)` \|", PAGE.split("| accounting |")[1], re.MULTILINE)
+def test_the_page_on_policies_has_every_accounting_and_defect():
+    accounting = re.findall(r"^\| `(\w+)` \|", POLICY.split("| accounting |")[1], re.MULTILINE)
     assert accounting[: len(ACCOUNTINGS)] == list(ACCOUNTINGS)
     for defect in DEFECTS.values():
         shown = defect.shows or f"no switch: {defect.reason}"
-        assert f"| `{defect.id}` | {defect.what} | {shown} |" in PAGE
+        assert f"| `{defect.id}` | {defect.what} | {shown} |" in POLICY
 
 
 RELEASES_PAGE = ROOT / "docs/releases.md"
@@ -469,8 +492,8 @@ def test_the_page_of_commands_and_the_picture_are_as_generated(generate):
 def test_every_command_is_in_a_page_that_people_write():
     words = re.findall(r"^## altmap (.+)$", (ROOT / "docs/commands.md").read_text(), re.MULTILINE)
     assert len(words) >= 6
-    others = (ROOT / "docs/claims.md", ROOT / "CONTRIBUTING.md")
-    written = "".join([*PAGES.values(), *(path.read_text() for path in others)])
+    generated = {"commands"}
+    written = "".join(text for name, text in PAGES.items() if name not in generated)
     for word in words:
         assert f"altmap {word}" in written, word
 
@@ -518,8 +541,8 @@ def anchor(heading):
 
 @pytest.mark.parametrize(
     "path",
-    [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")],
-    ids=lambda path: path.name,
+    [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), ROOT / "examples/complaints/README.md"],
+    ids=lambda path: str(path.relative_to(ROOT)),
 )
 def test_every_link_leads_somewhere(path):
     for target, heading in LINKS.findall(path.read_text(encoding="utf-8")):
@@ -531,6 +554,97 @@ def test_every_link_leads_somewhere(path):
             text = re.sub(r"^```.*?^```$", "", there.read_text(), flags=re.MULTILINE | re.DOTALL)
             headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
             assert heading in {anchor(each) for each in headings}, f"{target}#{heading}"
+
+
+# --- plain English ---------------------------------------------------------------------------
+
+
+#: Texts that pages repeat from the code; tests above and of explore compare them.
+QUOTED = [
+    *(info.meaning for info in STATES.values()),
+    *(rule.text for rule in RULES),
+    *(text for defect in DEFECTS.values() for text in (defect.what, defect.shows, defect.reason)),
+]
+#: Pages that are not plain yet. Generated ones become plain with the package that they come from.
+NOT_PLAIN = {
+    "CONTRIBUTING",
+    "bugs",
+    "claims",
+    "commands",
+    "drivers",
+    "releases",
+}
+#: Packages, or folders and modules in them, whose strings and docstrings are plain.
+PLAIN = {
+    "__init__.py",
+    "__main__.py",
+    "pfn.py",
+    "units.py",
+    "model/__init__.py",
+    "model/arch.py",
+    "model/observe",
+    "model/policies.py",
+    "model/workload.py",
+}
+
+
+@pytest.mark.parametrize(
+    ("text", "phrase"),
+    [
+        ("a machine of one's own", "of one's own"),
+        ("what stands in the way", "stands in the way"),
+        ("boots on paper", "on paper"),
+        ("the kernel is dead", "kernel is dead"),
+        ("the kernel lives", "kernel lives"),
+        ("The listener says\n    no.", "says no"),
+        ("nobody backs them", "nobody"),
+        ("Somebody holds it", "Somebody"),
+        ("whoever computed it died", "whoever"),
+        ("there is nothing behind it", "nothing behind it"),
+        ("what there is", "what there is"),
+        ("the house, room by room", "room by room"),
+        ("whether the books balance", "the books balance"),
+        ("retries without end", "without end"),
+        ("withheld by the driver", "withheld"),
+        ("maps, and who did what", "who did what"),
+        ("takes it back", "takes it back"),
+        ("a surprise", "surprise"),
+        ("bought 64 MiB", "bought"),
+        ("what a step comes to", "comes to"),
+        ("what was said, what is safe", "what was said"),
+        ("look at it", "look at it"),
+        ("the ledger", "ledger"),
+        ("the conversation of host and guest", "conversation"),
+    ],
+)
+def test_a_phrase_of_the_list_is_found(text, phrase):
+    assert f"{phrase!r}: say" in "\n".join(found(text))
+
+
+def test_standard_terms_code_and_output_are_not_found():
+    assert not found("The driver withdraws; a page comes online, each block on its own; ok.")
+    assert not prose("`nobody`").strip("`")
+    assert not found(prose("```console\n$ altmap run x\nthe kernel is dead\n```\n"))
+    assert not found(prose("| `x` | nothing behind it |", ["nothing behind it"]))
+
+
+@pytest.mark.parametrize("name", sorted(set(PAGES) - NOT_PLAIN))
+def test_a_page_is_in_plain_english(name):
+    assert not found(prose(PAGES[name], QUOTED))
+
+
+@pytest.mark.parametrize("place", sorted(PLAIN))
+def test_a_package_is_in_plain_english(place):
+    top = ROOT / "src/altmap" / place
+    modules = [top] if top.is_file() else sorted(top.rglob("*.py"))
+    assert modules, f"{place}: no such package or module"
+    bad = [
+        f"{path.relative_to(ROOT)}:{line}: {phrase}"
+        for path in modules
+        for line, text in strings(path.read_text(encoding="utf-8"))
+        for phrase in found(text)
+    ]
+    assert not bad, "\n".join(bad)
 
 
 # --- capturing by hand -----------------------------------------------------------------------
@@ -546,10 +660,11 @@ def captured_here():
     return ", ".join(lacking)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(bool(captured_here()), reason=f"missing: {captured_here()}")
 @pytest.mark.skipif(shutil.which("bash") is None, reason="missing: bash")
 def test_a_sysroot_captured_by_the_page_s_commands_is_read(tmp_path):
-    (script,) = [text for language, text in BLOCKS if language == "sh"]
+    (script,) = [text for language, text in BLOCKS["sysroots"] if language == "sh"]
     subprocess.run(["bash", "-c", script], cwd=tmp_path, capture_output=True, check=True)
     sysroot = Sysroot.read(tmp_path / "sysroot.tar.gz")
     seen = Observation.read(sysroot)

@@ -3,7 +3,7 @@
 from itertools import pairwise
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from altmap.errors import InputError
@@ -29,7 +29,6 @@ def strides(draw):
 
 
 range_lists = st.lists(ranges(), max_size=6)
-quick = settings(deadline=None, max_examples=100, print_blob=True)
 
 
 def pages(some):
@@ -51,7 +50,6 @@ def operands():
     ).map(lambda some: (some, pages(some)))
 
 
-@quick
 @given(range_lists, operands())
 def test_operators_are_those_of_sets(some, other):
     mine, theirs = PfnSet(some), pages(some)
@@ -63,7 +61,6 @@ def test_operators_are_those_of_sets(some, other):
     assert set(mine) == theirs
 
 
-@quick
 @given(range_lists, operands())
 def test_assigning_operators_change_only_their_own_set(some, other):
     pfns, plain = other
@@ -82,7 +79,6 @@ def test_assigning_operators_change_only_their_own_set(some, other):
         assert set(pfns) == plain
 
 
-@quick
 @given(range_lists, range_lists, ranges())
 def test_questions_have_the_answers_of_sets(some, others, pfns):
     mine, theirs = PfnSet(some), pages(some)
@@ -100,7 +96,6 @@ def test_questions_have_the_answers_of_sets(some, others, pfns):
     assert PfnSet.of(mine, pfns, other) == PfnSet([*some, pfns, *others])
 
 
-@quick
 @given(range_lists, st.integers(-2, 120))
 def test_ends_and_runs_are_those_of_the_sorted_list(some, nr_pages):
     mine, theirs = PfnSet(some), sorted(pages(some))
@@ -117,7 +112,6 @@ def test_ends_and_runs_are_those_of_the_sorted_list(some, nr_pages):
     assert list(mine.highest(nr_pages)) == (theirs[-nr_pages:] if nr_pages > 0 else [])
 
 
-@quick
 @given(ranges(), ranges())
 def test_two_ranges_meet_where_their_page_frames_do(one, other):
     both = pages(one) & pages(other)
@@ -128,7 +122,6 @@ def test_two_ranges_meet_where_their_page_frames_do(one, other):
     assert one.end not in one
 
 
-@quick
 @given(strides())
 def test_a_stride_counts_and_hulls_its_page_frames(stride):
     found = pages(stride)
@@ -251,7 +244,6 @@ def test_a_size_is_shown_in_the_largest_unit_that_is_exact(size_bytes, text):
     assert format_size(size_bytes) == text
 
 
-@quick
 @given(st.integers(0, 1 << 52))
 def test_a_size_that_is_shown_can_be_read_again(size_bytes):
     assert parse_size(format_size(size_bytes)) == size_bytes

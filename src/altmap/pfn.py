@@ -5,12 +5,19 @@ A *pfn* counts pages, an *address* and a *size* count bytes; the name of every v
 
 from __future__ import annotations
 
+import struct
+from array import array
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
+import numpy as np
 from pyroaring import BitMap64
 
 from altmap.errors import InputError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 __all__ = (
     "Pages",
@@ -82,6 +89,14 @@ class PfnStride:
 
 #: Pages from which on a range costs more than a copy of most sets: 64 GiB.
 _LONG_RANGE = 1 << 24
+#: Runs of so many pages are added one by one; shorter ones together, if they are many.
+_LONG_RUN = 1 << 12
+_FEW_RUNS = 64
+#: Of the portable format of Roaring bitmaps: values of a container, the most that one keeps as
+#: an array, and the cookie of groups without run containers.
+_CONTAINER = 1 << 16
+_MOST_OF_ARRAY = 4096
+_NO_RUNS_COOKIE = 12346
 
 
 class PfnSet:
@@ -141,9 +156,43 @@ class PfnSet:
         """Tell whether neither has changed since one was copied from the other; quick."""
         return self._bits is other._bits
 
+    @classmethod
+    def from_mask(cls, first_pfn: int, mask: NDArray[np.bool_]) -> PfnSet:
+        """Return the page frames where *mask* is true; its first item is *first_pfn*.
+
+        The containers of the bitmap are made by NumPy: no Python object for a page.
+        """
+        lead = first_pfn % _CONTAINER
+        padded = np.zeros(-(-(lead + len(mask)) // _CONTAINER) * _CONTAINER, bool)
+        padded[lead : lead + len(mask)] = mask
+        return cls._wrap(BitMap64.deserialize(_serialized(first_pfn // _CONTAINER, padded)))
+
+    @classmethod
+    def from_runs(cls, starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> PfnSet:
+        """Return the page frames of runs: start pfns and numbers of pages, of equal shape."""
+        made = BitMap64()
+        long = lengths >= _LONG_RUN if len(starts) > _FEW_RUNS else np.ones(len(starts), bool)
+        for start, length in zip(starts[long].tolist(), lengths[long].tolist(), strict=True):
+            made.add_range(start, start + length)
+        starts, lengths = starts[~long], lengths[~long]
+        if len(starts):
+            before = np.cumsum(lengths) - lengths
+            pfns = np.repeat(starts - before, lengths) + np.arange(int(lengths.sum()))
+            made |= BitMap64(array("Q", pfns.astype(np.uint64).tobytes()))
+        return cls._wrap(made)
+
     def edges(self) -> tuple[int, ...]:
         """Return start and end of every run in ascending order: equal for equal sets only."""
         return tuple(self._bits ^ self._bits.shift(1))
+
+    def array(self) -> NDArray[np.int64]:
+        """Return the page frame numbers in ascending order: (nr_pages,)."""
+        return np.array(self._bits.to_array(), np.uint64).astype(np.int64)
+
+    def edge_array(self, within: PfnRange) -> NDArray[np.int64]:
+        """Return start and end of every run inside a range, ascending: (2 * nr_runs,) pfns."""
+        bits = (self & within)._bits
+        return np.array((bits ^ bits.shift(1)).to_array(), np.uint64).astype(np.int64)
 
     def __len__(self) -> int:
         return len(self._bits)
@@ -283,3 +332,33 @@ def _bits(other: Pages) -> BitMap64:
         bits.add_range(other.start, other.end)
         return bits
     return PfnSet.of(other)._bits
+
+
+def _serialized(first: int, mask: NDArray[np.bool_]) -> bytes:
+    """Return whole containers in the portable format of Roaring bitmaps.
+
+    Source: RoaringFormatSpec, "extension for 64-bit implementations": groups by the high 32 bits;
+    in each a cookie, the containers' keys and cardinalities, their offsets, their contents.
+    """
+    rows = mask.reshape(-1, _CONTAINER)
+    sizes = rows.sum(axis=1, dtype=np.int64)
+    bits = np.packbits(rows, axis=1, bitorder="little")
+    keys = np.arange(first, first + len(rows))
+    groups = []
+    for high in np.unique(keys[sizes > 0] >> 16).tolist():
+        chosen = np.flatnonzero((keys >> 16 == high) & (sizes > 0))
+        head = np.stack((keys[chosen] & 0xFFFF, sizes[chosen] - 1), axis=1).astype("<u2")
+        contents = [
+            bits[row].tobytes()
+            if sizes[row] > _MOST_OF_ARRAY
+            else np.flatnonzero(rows[row]).astype("<u2").tobytes()
+            for row in chosen.tolist()
+        ]
+        begins = 8 + 8 * len(chosen) + np.cumsum([0, *map(len, contents[:-1])])
+        groups.append(
+            struct.pack("<III", high, _NO_RUNS_COOKIE, len(chosen))
+            + head.tobytes()
+            + begins.astype("<u4").tobytes()
+            + b"".join(contents)
+        )
+    return struct.pack("<Q", len(groups)) + b"".join(groups)

@@ -1,5 +1,7 @@
 """What a search must find from scratch: each flaw where it is, and nothing where it is not."""
 
+from functools import cache
+
 import pytest
 
 from altmap.explore import built_in, built_in_names
@@ -12,7 +14,9 @@ from altmap.model.machine import predict
 from altmap.scenario import parse_scenario, step_name
 
 
+@cache
 def explored(name, *settings):
+    """Return an exploration, its rules and what a search finds, for all tests that ask."""
     exploration = load_exploration(built_in(name), settings)
     rules = rules_named(exploration.rules)
     return exploration, rules, search(Space(exploration, rules))

@@ -1,7 +1,7 @@
 """What is carried over is what the model would have said: the whole of a search rests on it."""
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from altmap.explore import built_in
@@ -64,7 +64,6 @@ def test_symmetries_hide_no_broken_rule(name, depth, keys, monkeypatch):
 SPACE = space_of("four-blocks", 12)
 
 
-@settings(max_examples=40, deadline=None)
 @given(st.data())
 def test_a_walk_over_effects_ends_where_a_machine_ends(data):
     state, machine = SPACE.start, ModelMachine.start(SPACE.exploration.machine, pages=False)

@@ -375,7 +375,7 @@ def test_nothing_to_resume_is_an_error(capsys, plan_file, tree):
 
 
 def test_the_local_transport_tells_the_errno(tmp_path, monkeypatch):
-    files = LocalFiles(tmp_path, 0.2)
+    files = LocalFiles(tmp_path, 60)
     assert files.read("absent") is None
     assert files.write("absent", "x") == "ENOENT"
     (tmp_path / "link").symlink_to("/etc/passwd")

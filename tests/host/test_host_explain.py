@@ -16,6 +16,7 @@ from altmap.host.errnos import REASONS, reasons_of
 from altmap.host.explain import block_named, explain_block
 from altmap.host.text.explanation import block_text
 from altmap.linux.observation import Observation, PageRun
+from altmap.linux.pagewords import PageWords
 from altmap.linux.sysroot import Sysroot
 from altmap.model.machine import ModelMachine
 from altmap.scenario import Machine, Offline
@@ -65,7 +66,7 @@ def with_flags(sysroot, pfn, nr_pages, flags):
         ):
             if start < stop:
                 runs.append(PageRun(start, stop - start, bits))
-    return replace(seen, kpageflags=tuple(runs))
+    return replace(seen, kpageflags=PageWords.of(runs))
 
 
 @pytest.mark.parametrize(
@@ -159,7 +160,7 @@ def blank_pages(sysroot, name, wanted):
     runs = [
         PageRun(*run[:2], run.flags or FLAG["SLAB"]) for run in seen.kpageflags
     ]  # none elsewhere
-    made = replace(seen, kpageflags=tuple(runs))
+    made = replace(seen, kpageflags=PageWords.of(runs))
     (zone,) = (zone for zone in seen.zoneinfo if zone.name == name)
     waiting = sum(pageset["count"] for pageset in zone.pagesets)
     assert waiting > 1
@@ -211,9 +212,9 @@ def with_uses(seen, pfn, nr_pages, count, inode):
     """Return an observation in which pages are mapped so often and charged to that cgroup."""
 
     def runs(value):
-        end = sum(run.nr_pages for run in seen.kpageflags)
+        end = seen.kpageflags.nr_pages
         before, behind = PageRun(0, pfn, 0), PageRun(pfn + nr_pages, end - pfn - nr_pages, 0)
-        return (before, PageRun(pfn, nr_pages, value), behind)
+        return PageWords.of((before, PageRun(pfn, nr_pages, value), behind))
 
     return replace(
         seen, kpagecount=runs(count), kpagecgroup=runs(inode), cgroups={1: "/", 7: "/a.slice"}
@@ -301,8 +302,8 @@ def test_who_uses_pages_is_kept_in_a_snapshot_and_read_back(tmp_path):
     target = tmp_path / "s.tar"
     sysroot.pack(target)
     seen = Observation.read(Sysroot.read(target))
-    assert seen.kpagecount == (PageRun(0, 1, 0), PageRun(1, 2, 2), PageRun(3, 1, 0))
-    assert seen.kpagecgroup == (PageRun(0, 3, 7), PageRun(3, 1, 0))
+    assert list(seen.kpagecount) == [PageRun(0, 1, 0), PageRun(1, 2, 2), PageRun(3, 1, 0)]
+    assert list(seen.kpagecgroup) == [PageRun(0, 3, 7), PageRun(3, 1, 0)]
     assert seen.cgroups == {7: "/a.slice"}
     assert "proc/kpagecgroup.names" not in anonymous(sysroot).files
     # After a prediction it would no longer be true.

@@ -91,7 +91,7 @@ def test_a_scrape_is_answered_on_the_loopback(capsys):
     port = free_port()
     sysroot = Sysroot.read(DIMM)
     with listen(f"127.0.0.1:{port}", lambda: list(samples(sysroot))):
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=60) as answer:
             assert parsed(answer.read().decode()) == exported(capsys, DIMM)
         taken = pytest.raises(AltmapError, match="Address already in use")
         with taken, listen(f"127.0.0.1:{port}", list):

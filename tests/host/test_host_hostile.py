@@ -104,7 +104,8 @@ GARBAGE = st.one_of(
 
 @pytest.mark.parametrize("reader", READERS.values(), ids=READERS)
 @settings(
-    max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=settings.default.max_examples // 10,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(path=st.sampled_from(NUMBERS), at=st.integers(0, 1 << 16), garbage=GARBAGE)
 def test_garbage_in_a_file_is_read_or_refused_in_one_line(

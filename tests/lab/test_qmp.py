@@ -61,7 +61,7 @@ def connect():
     def connect(*script, check=lambda hung_up: None):
         ours, theirs = socket.socketpair()
         peer = Peer(theirs, list(script))
-        qmp = Qmp(ours, check, limit_seconds=2)
+        qmp = Qmp(ours, check, limit_seconds=60)
         opened.append((qmp, peer))
         return qmp, peer
 
@@ -87,7 +87,7 @@ def test_event_that_precedes_the_answer_is_not_lost(connect):
     qmp, _ = connect([event("OTHER"), event("DONE", device="d1"), {"return": {}}])
     with qmp.listen("DONE") as events:
         qmp.execute("device_del", id="d1")
-        found = events.wait_for(lambda e: e["data"]["device"] == "d1", 2)
+        found = events.wait_for(lambda e: e["data"]["device"] == "d1", 60)
     assert found["event"] == "DONE"
 
 

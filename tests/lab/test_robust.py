@@ -225,7 +225,7 @@ def qemu_that_writes(*parts):
     thread.start()
     with ours:
         yield ours
-    thread.join(10)
+    thread.join(60)
     assert not thread.is_alive()
 
 

@@ -1,13 +1,8 @@
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
 
 from altmap.linux.sysroot import Sysroot
-
-# A busy machine's pauses say nothing about the code.
-settings.register_profile("no-deadline", deadline=None)
-settings.load_profile("no-deadline")
 
 RECORDINGS = Path(__file__).parents[1] / "recordings" / "files"
 ARCHIVES = sorted(RECORDINGS.glob("*.tar.xz"))

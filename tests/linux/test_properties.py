@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from altmap.linux import buddyinfo, iomem, kpageflags, meminfo, node, vmstat, zoneinfo
+from altmap.linux import buddyinfo, iomem, meminfo, node, vmstat, zoneinfo
 from altmap.linux.observation import (
     Block,
     MemoryFolder,
@@ -13,6 +13,7 @@ from altmap.linux.observation import (
     Resource,
     ZoneInfo,
 )
+from altmap.linux.pagewords import PageWords
 
 U64 = st.integers(0, 2**64 - 1)
 SMALL = st.integers(0, 1023)
@@ -64,10 +65,10 @@ def trees(draw):
 @st.composite
 def page_runs(draw):
     runs, pfn = [], 0
-    for nr_pages, flags in draw(st.lists(st.tuples(st.integers(1, 2**40), U64), max_size=9)):
+    for nr_pages, flags in draw(st.lists(st.tuples(st.integers(1, 2**36), U64), max_size=9)):
         runs.append(PageRun(pfn, nr_pages, flags))
         pfn += nr_pages
-    return tuple(runs)
+    return PageWords.of(runs)
 
 
 BLOCKS = st.builds(
@@ -136,7 +137,7 @@ def test_iomem(value):
 
 @given(page_runs())
 def test_kpageflags(value):
-    assert kpageflags.parse(kpageflags.render(value)) == value
+    assert PageWords.parse(value.render()) == value
 
 
 @given(st.sets(st.integers(0, 2**16 - 1)))

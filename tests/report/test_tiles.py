@@ -4,7 +4,7 @@ import dataclasses
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from altmap.model.machine import predict
@@ -99,7 +99,6 @@ RANGES = st.lists(
 )
 
 
-@settings(max_examples=60, deadline=None)
 @given(RANGES, RANGES, RANGES, st.integers(1, 12))
 def test_any_sets_are_counted_tile_by_tile(free, used, missing, most):
     free, used = PfnSet(free), PfnSet(used)

@@ -5,33 +5,39 @@ import json
 import lzma
 import re
 import tarfile
+from functools import cache
 from pathlib import Path
 
 import pytest
 
 from altmap.cli import main as cli
 from altmap.errors import InputError
+from altmap.linux.observation import Observation
+from altmap.model.machine import predict
 from altmap.report.text import comparison_text
-from altmap.storage.recording import read_recording
+from altmap.scenario import load_scenario
+from altmap.storage.export import trace_json
+from altmap.storage.recording import is_recording, read_recording, write_recording
 from altmap.verify.both_sides import compare_with_trace, record_in_lab
 
 RECORDINGS = sorted((Path(__file__).parents[1] / "recordings/traces").glob("*.tar.xz"))
+recorded = cache(read_recording)  # each is read once for all tests that do not change it
 
 
 @pytest.mark.parametrize("path", RECORDINGS, ids=lambda path: path.name.removesuffix(".tar.xz"))
 def test_prediction_equals_the_recorded_kernel(path):
-    recording = read_recording(path)
+    recording = recorded(path)
     comparison = compare_with_trace(recording.scenario, recording.trace)
     assert comparison.equal, comparison_text(comparison, recording.scenario.name)
 
 
 def test_there_are_recordings_of_each_release():
-    releases = {read_recording(path).trace.release for path in RECORDINGS}
+    releases = {recorded(path).trace.release for path in RECORDINGS}
     assert {"6.1", "6.12", "7.3"} <= releases
 
 
 def test_a_recording_tells_where_it_comes_from():
-    machine = read_recording(RECORDINGS[0]).trace.machine
+    machine = recorded(RECORDINGS[0]).trace.machine
     assert any(name.startswith("linux-image-") for name in machine["packages"])
     assert machine["qemu"].startswith("QEMU emulator version")
 
@@ -59,6 +65,11 @@ def another_version(files):
     return files | {"trace.json": json.dumps(head).encode()}
 
 
+def another_schema(files):
+    head = json.loads(files["trace.json"]) | {"schema": "other"}
+    return files | {"trace.json": json.dumps(head).encode()}
+
+
 def no_start(files):
     return {name: raw for name, raw in files.items() if not name.startswith("00-start/")}
 
@@ -66,6 +77,7 @@ def no_start(files):
 DAMAGE = {
     "has no trace.json": without_trace,
     "version 2: need": another_version,
+    "schema 'other' version 1: need": another_schema,
     "malformed|trunc|byte": lambda files: files | {"trace.json": b"{"},
     "not TOML": lambda files: files | {"scenario.toml": b"= 1"},
     "need a number|meminfo": lambda files: files | {"00-start/proc/meminfo": b"MemTotal: x kB\n"},
@@ -81,6 +93,31 @@ def test_what_is_not_a_recording_is_refused_in_one_line(rule, tmp_path, capsys):
     error = capsys.readouterr().err
     assert error.count("\n") == 1
     assert re.search(rule, error)
+
+
+def test_a_recording_read_back_says_the_same(tmp_path):
+    path = Path(__file__).parents[2] / "scenarios/hyperv-64MiB-second-half.toml"
+    trace = predict(load_scenario(path, ["policy=rfc-2018"]))
+    sysroots = [step.observation.render() for step in trace.steps if step.observation]
+    written = [tmp_path / name for name in ("r.tar.xz", "again.tar.xz")]
+    for target in written:
+        write_recording(target, path.read_text(), ["policy=rfc-2018"], trace, sysroots)
+    read = read_recording(written[0])
+    assert read.scenario.machine.policy == "rfc-2018"
+    assert trace_json(read.trace) == trace_json(trace)
+    assert any(step.faults for step in read.trace.steps)
+    assert [step.observation for step in read.trace.steps] == [
+        step.observation and Observation.read(step.observation.render()) for step in trace.steps
+    ]
+    assert written[0].read_bytes() == written[1].read_bytes()
+    assert sorted(tmp_path.iterdir()) == sorted(written)
+
+
+def test_an_archive_of_one_sysroot_is_no_recording(tmp_path):
+    archive = RECORDINGS[0].parents[1] / "files/linux-6.12-start.tar.xz"
+    assert is_recording(RECORDINGS[0])
+    for other in (archive, tmp_path, tmp_path / "absent", Path(__file__)):
+        assert not is_recording(other)
 
 
 def test_a_truncated_recording_is_refused(tmp_path):
@@ -105,7 +142,7 @@ def test_nothing_is_recorded_over_a_file_or_under_another_name(tmp_path):
     scenario = Path(__file__).parents[2] / "scenarios/dimm-1GiB.toml"
     there = tmp_path / "r.tar.xz"
     there.write_bytes(lzma.compress(b""))
-    with pytest.raises(InputError, match="is there already"):
+    with pytest.raises(InputError, match="exists already"):
         record_in_lab(scenario, (), there, print)
     with pytest.raises(InputError, match=r"ends in \.tar\.xz"):
         record_in_lab(scenario, (), tmp_path / "r.zip", print)

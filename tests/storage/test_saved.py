@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 from pathlib import Path
 
 import msgspec
@@ -12,6 +13,7 @@ from altmap.errors import InputError
 from altmap.model.machine import predict
 from altmap.report.page import groups, map_builtins
 from altmap.scenario import load_scenario
+from altmap.storage import saved, trace_reader
 from altmap.storage.export import export, trace_json
 from altmap.storage.saved import is_saved, read_saved
 from altmap.trace import Event
@@ -96,12 +98,95 @@ def test_what_is_not_ours_is_refused_in_one_line(text, message, tmp_path):
     assert "\n" not in str(caught.value)
 
 
-def test_a_folder_outside_of_the_export_is_not_read(tmp_path):
+@pytest.mark.parametrize("name", ["../elsewhere", "/", "..", ".", ""])
+def test_a_folder_outside_of_the_export_is_not_read(name, tmp_path):
     """A trace.json must not lead to files elsewhere."""
     export({"": predicted("dimm-1GiB", "opt-in")}, tmp_path / "out")
     path = tmp_path / "out/trace.json"
     made = json.loads(path.read_text())
-    made["steps"][0]["folder"] = "../elsewhere"
+    made["steps"][0]["folder"] = name
     path.write_text(json.dumps(made))
-    with pytest.raises(InputError, match="need a name in its folder"):
+    with pytest.raises(InputError, match=rf"trace.json: folder {re.escape(repr(name))}: need a na"):
         read_saved(tmp_path / "out")
+
+
+def changed(change, tmp_path):
+    """Return the file of a trace with one value changed."""
+    made = predicted("dimm-1GiB", "opt-in").to_builtins()
+    change(made)
+    path = tmp_path / "t.json"
+    path.write_text(json.dumps(made))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("runs", "rule"),
+    [
+        ([[2, 1]], r"PFN range \[0x2, 0x1\): need 0 <= start <= end"),
+        ([[-1, 1]], r"`int` >= 0"),
+        ([[0, (1 << 40) + 1]], r"`int` <= 1099511627776"),
+        ([[0, 1 << 38], [1 << 39, (1 << 39) + 1]], "0x4000000001 page frames in all: need at most"),
+        ([[0, "1"]], "Expected `int`"),
+    ],
+)
+@pytest.mark.parametrize("where", ["backed", "result", "events", "faults"])
+def test_page_frames_that_no_machine_has_are_refused(where, runs, rule, tmp_path):
+    def change(made):
+        pages = {"nr_pages": 1, "nr_ranges": len(runs), "ranges": runs}
+        step = made["steps"][0]
+        step["backed"] = None
+        fault = {"pfn": 0, "access": "write", "function": "f", "kind": "k", "pfns": pages}
+        match where:
+            case "backed":
+                step["backed"] = pages
+            case "result":
+                step["result"]["pfns"] = pages
+            case "events":
+                step["events"].append({"kind": "k", "text": "t", "pfns": pages})
+            case "faults":
+                step["faults"].append(fault)
+        for later in made["steps"][1:]:
+            later["backed"], later["events"] = None, []
+
+    with pytest.raises(InputError, match=rf"t\.json: .*{rule}"):
+        read_saved(changed(change, tmp_path))
+
+
+def test_as_many_page_frames_as_a_file_may_have_are_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(trace_reader, "_MOST_PAGES", 1000)
+
+    def change(made, nr_pages):
+        for step in made["steps"]:
+            step["backed"], step["events"] = None, []
+        made["steps"][0]["backed"] = {"nr_ranges": 1, "ranges": [[7, 7 + nr_pages]]}
+
+    path = changed(lambda made: change(made, 1000), tmp_path)
+    assert len(read_saved(path).traces[0].steps[0].backed) == 1000
+    path = changed(lambda made: change(made, 1001), tmp_path)
+    with pytest.raises(InputError, match="0x3e9 page frames in all: need at most 0x3e8"):
+        read_saved(path)
+
+
+def test_a_trace_of_another_version_is_refused(tmp_path):
+    path = changed(lambda made: made.update(version=2), tmp_path)
+    with pytest.raises(InputError, match=r"2 - at `\$\.version`"):
+        read_saved(path)
+
+
+def test_a_file_that_is_too_long_is_refused(tmp_path, monkeypatch):
+    path = changed(lambda made: None, tmp_path)
+    size = path.stat().st_size
+    monkeypatch.setattr(saved, "_MOST_BYTES", size)
+    assert read_saved(path).traces
+    monkeypatch.setattr(saved, "_MOST_BYTES", size - 1)
+    with pytest.raises(InputError, match=rf"t\.json: need at most {size - 1} bytes"):
+        read_saved(path)
+
+
+def test_a_fault_is_read_back(tmp_path):
+    trace = predicted("hyperv-64MiB-second-half", "rfc-2018")
+    path = tmp_path / "t.json"
+    path.write_text(trace_json(trace))
+    (read,) = read_saved(path).traces
+    assert [step.faults for step in read.steps] == [step.faults for step in trace.steps]
+    assert any(step.faults for step in read.steps)

@@ -136,7 +136,7 @@ def test_the_command_prints_the_bugs_that_are_named_and_their_run(capsys, tmp_pa
     command = f"altmap run {folder}/add-fails.toml --set release=6.8"
     assert command.replace(" ", "") in re.sub(r"\s+", "", out)
     assert cli.main(command.split()[1:]) == 0
-    assert "frames of memory that is gone" in capsys.readouterr().out
+    assert "frames of removed memory" in capsys.readouterr().out
 
 
 def test_json_says_the_same(capsys, found):

@@ -82,11 +82,11 @@ def test_a_missing_scenario_is_refused_before_anything_runs(tmp_path):
         conform([ConformanceCase(scenarios=["absent"])], tmp_path, 1, lambda _: None)
 
 
-def test_a_run_that_was_interrupted_goes_on_where_it_was(monkeypatch, tmp_path):
-    asked = []
+def test_an_interrupted_run_resumes(monkeypatch, tmp_path):
+    started = []
 
     def guest(scenario, _):
-        asked.append(scenario.machine.release)
+        started.append(scenario.machine.release)
         return predict(scenario), []
 
     monkeypatch.setattr(conformance, "run_in_guest", guest)
@@ -98,10 +98,10 @@ def test_a_run_that_was_interrupted_goes_on_where_it_was(monkeypatch, tmp_path):
     with kept.open("ab") as file:  # killed in the middle of a line
         file.write(b'{"scenario": "dimm-1')
     rows = conform(both, SCENARIOS, 1, print, kept)
-    assert asked == ["6.1", "6.12"]
+    assert started == ["6.1", "6.12"]
     assert rows[0] == first[0]
     assert conform(both, SCENARIOS, 1, print, kept) == rows
-    assert asked == ["6.1", "6.12"]
+    assert started == ["6.1", "6.12"]
 
 
 def test_a_kept_row_of_another_scenario_or_of_a_guest_that_failed_is_run_again(
@@ -138,7 +138,7 @@ def test_malformed_kept_rows_are_refused_in_one_line(tmp_path, capsys):
     assert error.count("\n") == 1
 
 
-def test_what_differs_once_is_told_and_what_differs_twice_is_different(monkeypatch):
+def test_what_differs_once_is_noted_and_what_differs_twice_is_different(monkeypatch):
     wrong = iter([4, 0, 4, 4, 0])
 
     def guest(scenario, _):

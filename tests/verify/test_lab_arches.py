@@ -63,7 +63,7 @@ def test_a_machine_that_no_guest_can_be_is_refused_by_name(machine, words):
 VM = Plug(id="vm0", driver="virtio-mem", size=Size(1 << 30))
 
 
-def test_a_node_that_an_arm64_guest_is_not_told_is_refused_before_any_boot():
+def test_a_node_that_an_arm64_guest_cannot_have_is_refused_before_any_boot():
     nodes = [Node(memory=Size(1 << 30)), Node(memory=Size(1 << 30))]
     scenario = Scenario(name="v", machine=Machine(arch="aarch64", nodes=nodes), steps=[VM])
     with pytest.raises(InputError, match="virtio-mem with 2 nodes: without ACPI"):
@@ -82,8 +82,8 @@ def test_a_qemu_without_the_device_is_one_line_before_any_boot(tmp_path, monkeyp
         run_in_guest(scenario, pytest.fail)
 
 
-def test_another_folder_s_qemu_is_asked_for_its_own_version(tmp_path, monkeypatch):
-    """A version that was asked for once is not that of a program elsewhere."""
+def test_a_qemu_in_another_folder_reports_its_own_version(tmp_path, monkeypatch):
+    """A version that is cached is not that of a program elsewhere."""
     for version in ("7.2.0", "10.0.0"):
         folder = tmp_path / version
         folder.mkdir()

@@ -1,4 +1,4 @@
-"""A guest that has a virtio-mem device, and the same guest when it had been told to shrink.
+"""A guest with a virtio-mem device, before and after a request to shrink it.
 
 The recordings ``before`` and ``after`` (``tests/recordings/virtio-mem/README.md``) are two looks at
 one real kernel. The prediction starts from the first and is judged by the second, which is read
@@ -161,8 +161,8 @@ def test_a_named_device_grows_on_where_it_is(seen):
     )
     trace = predict(scenario, seen)
     assert trace.steps[-1].outcome
-    asked = [event.text for event in trace.steps[-1].events if "PLUG" in event.text]
-    assert asked == [
+    requests = [event.text for event in trace.steps[-1].events if "PLUG" in event.text]
+    assert requests == [
         "guest→host: PLUG 0x10c800000 - 0x10fffffff",
         "guest→host: PLUG 0x110000000 - 0x1103fffff",
     ]

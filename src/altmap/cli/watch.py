@@ -10,6 +10,7 @@ import contextlib
 import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
@@ -125,7 +126,7 @@ def _show(args: argparse.Namespace, found: Iterator[News], deaf: str | None) -> 
     heard = "uevents are heard" if deaf is None else f"no uevents: {deaf}"
     what = start_text(start.look, "this machine" if args.sysroot is None else str(args.sysroot))
     how = f"{what}\n{heard}; a look every {args.interval:g} s at least"
-    happened = _until_first(found) if args.once else found
+    happened = islice(found, 1) if args.once else found
     if args.json:
         nr = _json_lines(args, start, happened, deaf)
     elif args.lines or not sys.stdout.isatty():
@@ -133,10 +134,6 @@ def _show(args: argparse.Namespace, found: Iterator[News], deaf: str | None) -> 
     else:
         nr = _live(how, start, happened)
     return NOTHING if args.once and not nr else DONE
-
-
-def _until_first(found: Iterator[News]) -> Iterator[News]:
-    yield from (news for news, _ in zip(found, (None,), strict=False))
 
 
 def _json_lines(

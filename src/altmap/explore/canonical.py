@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from altmap.model.kernel.state import Kernel
+from altmap.model.kernel.owners import reassign_boot_frames, sort_additions
 from altmap.model.machine import ModelMachine
 from altmap.pfn import PfnSet
 
@@ -39,7 +39,7 @@ def _sort_devices(machine: ModelMachine, _boot_used: PfnSet) -> bool:
     kept = [device for device in devices.values() if device.kept]
     if starts == sorted(starts) and names == sorted(names) and not kept:
         return False
-    additions.sort(key=lambda addition: addition.pfns.start)
+    sort_additions(machine.kernel)
     ordered = sorted(devices.items())
     devices.clear()
     devices.update(ordered)
@@ -48,53 +48,12 @@ def _sort_devices(machine: ModelMachine, _boot_used: PfnSet) -> bool:
     return True
 
 
-def _hand_out_anew(machine: ModelMachine, boot_used: PfnSet) -> bool:
-    """Give what was taken from boot memory the highest frames there, owner by owner."""
-    kernel = machine.kernel
-    taken = (kernel.used & kernel.boot_ram) - boot_used
-    if not taken or kernel.pinned or kernel.hugetlb or kernel.poisoned:
-        return False  # where some frames are special, those beside them are
-    moved = False
-    for zone in kernel.zones.values():
-        mine = taken & zone.present
-        if not mine:
-            continue
-        owners = _owners(kernel)
-        if sum(owned.count(mine) for owned in owners) != len(mine):
-            return moved  # somebody here is not known: leave the frames as they are
-        anew = ((kernel.managed(zone) & kernel.boot_ram) - boot_used).highest(len(mine))
-        left = anew.copy()
-        for owned in owners:
-            part = owned & mine
-            if part:
-                new = left.highest(len(part))
-                left -= new
-                if new != part:
-                    owned -= part
-                    owned |= new
-                    moved = True
-        if not moved:
-            continue
-        kernel.used -= mine
-        kernel.used |= anew
-        if kernel.movable.count(mine):
-            kernel.movable -= mine
-            kernel.movable |= anew & PfnSet.of(*kernel.files.values())
-    return moved
-
-
-def _owners(kernel: Kernel) -> list[PfnSet]:
-    """Return the page sets that name what pages are used for, in a fixed order."""
-    return [
-        *(addition.host_pages for addition in (*kernel.additions, *kernel.leftovers)),
-        kernel.page_tables,
-        *(kernel.kernel_uses[name] for name in sorted(kernel.kernel_uses)),
-        *(kernel.files[name] for name in sorted(kernel.files)),
-    ]
+def _reassign_frames(machine: ModelMachine, boot_used: PfnSet) -> bool:
+    return reassign_boot_frames(machine.kernel, boot_used)
 
 
 #: Every symmetry that is removed.
 SYMMETRIES: tuple[Symmetry, ...] = (
     Symmetry(("kernel.additions", "devices.by_id"), _sort_devices),
-    Symmetry(("kernel.used",), _hand_out_anew),
+    Symmetry(("kernel.used",), _reassign_frames),
 )

@@ -29,9 +29,9 @@ _ONLY_SHOWN = frozenset(
         "machine._observer",
         "machine._base_parameters",
         "machine.notes",
-        "kernel.events",
-        "kernel.changed_blocks",
-        "kernel.shown_pages",
+        "kernel.changed.blocks",
+        "kernel.changed.pages",
+        "kernel.log.events",
         "kernel.max_pfn",
     }
 )
@@ -211,6 +211,10 @@ def _lasting(machine: ModelMachine) -> list[tuple[str, Any]]:
     return [
         ("machine", machine),
         ("kernel", kernel),
+        ("kernel.changed", kernel.changed),
+        ("kernel.failures", kernel.failures),
+        ("kernel.log", kernel.log),
+        ("kernel.rfc2018", kernel.rfc2018),
         ("parameters", kernel.tunables),
         ("notifier", kernel.notifier),
         ("backing", machine.backing),

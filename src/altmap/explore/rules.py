@@ -164,7 +164,7 @@ def _sound(change: Change) -> str | None:
 
 @state_rule("withdrawn", "a page that was withdrawn for its errors never comes back")
 def _withdrawn(machine: ModelMachine, start: ModelMachine) -> str | None:
-    forgotten = machine.kernel.nr_forgotten_poison - start.kernel.nr_forgotten_poison
+    forgotten = machine.kernel.nr_unmarked_poison - start.kernel.nr_unmarked_poison
     return f"{forgotten} withdrawn pages are forgotten and in use again" if forgotten else None
 
 
@@ -247,7 +247,7 @@ def _added(change: Change) -> str | None:
     step, kernel, outcome = change.step, change.before.kernel, change.record.outcome
     if not isinstance(step, Plug) or outcome or change.record.faults:
         return None
-    if kernel.fails_block_devices or kernel.fails_allocation:
+    if kernel.failures.block_devices or kernel.failures.allocation:
         return None  # a failure that was asked for
     size = kernel.block_nr_pages * kernel.arch.page_size_bytes
     if step.size % size or (step.address or 0) % size:
@@ -276,8 +276,12 @@ def _unchanged(change: Change) -> str | None:
     return f"refused, and yet {', '.join(changed)} changed" if changed else None
 
 
-#: Injected failures are used up by a step; a driver that has come to life stays.
-_NOT_KERNELS = ("kernel.fails_block_devices", "kernel.fails_allocation", "kernel.online_callback")
+#: Injected failures are used up by a step; the callback of a driver that was probed stays.
+_NOT_KERNELS = (
+    "kernel.failures.block_devices",
+    "kernel.failures.allocation",
+    "kernel.online_page_callback",
+)
 
 
 def _is_kernels(cell: str) -> bool:
@@ -287,7 +291,7 @@ def _is_kernels(cell: str) -> bool:
 @state_rule("returns", "once all that was added is gone, memory is what it was")
 def _returns(machine: ModelMachine, start: ModelMachine) -> str | None:
     kernel, first = machine.kernel, start.kernel
-    if machine.devices.by_id or kernel.files or kernel.kernel_uses or kernel.huge_files:
+    if machine.devices.by_id or kernel.files or kernel.kernel_allocations or kernel.huge_files:
         return None
     if kernel.additions or kernel.poisoned or kernel.added_blocks != first.added_blocks:
         return None

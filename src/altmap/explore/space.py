@@ -115,7 +115,7 @@ class Space:
 
     def __post_init__(self) -> None:
         origin = ModelMachine.start(self.exploration.machine, pages=False)
-        origin.kernel.take_events()
+        origin.kernel.log.take()
         self._cells = Cells(origin)
         self._origin = self._cells.origin.machine
         self._boot_used = self._origin.kernel.used.copy()

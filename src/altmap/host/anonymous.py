@@ -29,7 +29,9 @@ def anonymous(sysroot: Sysroot) -> Sysroot:
     about memory; of udev's rules the lines about memory; the names of an administrator's own rules
     files become numbers.
     """
-    made = Sysroot(dict(sysroot.files), dict(sysroot.links), sysroot.unreadable)
+    made = Sysroot(
+        dict(sysroot.files), dict(sysroot.links), sysroot.unreadable, dict(sysroot.pages)
+    )
     for path in [path for path in made.files if path.startswith(_DROPPED)]:
         del made.files[path]
     for path, text in _rewritten(sysroot):

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 from altmap.host.blocking_pages import BLANK, FREE, KINDS, MOVES, BlockingKind, pages_by_kind
 from altmap.host.devices import BlockDevice, devices_of
@@ -17,6 +17,12 @@ __all__ = ("Blocker", "Blocks")
 
 _MOVABLE = "Movable"
 _NONE = "none"
+#: Page frames that are read together when blocks are asked about one after the other.
+_WINDOW_NR_PAGES = 1 << 17
+#: A zone of more pages is not read to count those without any flag.
+_MOST_COUNTED_NR_PAGES = 1 << 21
+#: Online blocks of a device that are asked whether they hold their memmap.
+_ASKED_BLOCKS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,10 +77,10 @@ class Blocks:
         self.devices = devices_of(seen)
         self.page_size_bytes = page_size_bytes(seen)
         self._device_of = {nr: device for device in self.devices for nr in device.blocks}
-        self._pages = pages_by_kind(seen.kpageflags) if seen.kpageflags else None
+        self._window: tuple[PfnRange, dict[str, PfnSet]] = (PfnRange(0, 0), {})
+        self._blank: dict[tuple[int, str], int | None] = {}
+        self._self_hosting: dict[str, bool] = {}
         self.uses = Uses(seen)
-        self._starts = [run.start_pfn for run in seen.kpageflags or ()]
-        self._blank = self._blank_by_zone()
         self._waiting = {
             zone.key: sum(pageset.get("count", 0) for pageset in zone.pagesets)
             for zone in seen.zoneinfo or ()
@@ -88,16 +94,11 @@ class Blocks:
         )
         self._cma = {zone.key: zone.pages.get("cma", 0) for zone in seen.zoneinfo or ()}
         self._ram = self._system_ram()
-        self._self_hosting = {
-            device.name
-            for device in self.devices
-            if any(self._holds_memmap(nr) for nr in device.blocks)
-        }
 
     @property
     def sees_pages(self) -> bool:
         """Whether the machine showed its page flags."""
-        return self._pages is not None and self.page_size_bytes is not None
+        return bool(self._seen.kpageflags) and self.page_size_bytes is not None
 
     def is_online(self, nr: int) -> bool:
         """Tell whether a block is online (or on its way out)."""
@@ -120,11 +121,20 @@ class Blocks:
         An offline block shows no pages; another block of its device tells.
         """
         device = self._device_of.get(nr)
-        if device is not None and device.name in self._self_hosting:
-            return "self"
-        if not self.sees_pages or not self.is_online(nr):
+        if not self.sees_pages:
             return None
-        return "self" if self._holds_memmap(nr) else "existing"
+        if self.is_online(nr) and self._holds_memmap(nr):
+            return "self"
+        if device is not None and self._self_hosts(device):
+            return "self"
+        return "existing" if self.is_online(nr) else None
+
+    def _self_hosts(self, device: BlockDevice) -> bool:
+        """Tell whether a device's memmap is seen in its first online blocks."""
+        if device.name not in self._self_hosting:
+            online = islice(filter(self.is_online, device.blocks), _ASKED_BLOCKS)
+            self._self_hosting[device.name] = any(map(self._holds_memmap, online))
+        return self._self_hosting[device.name]
 
     def blockers(self, nr: int) -> list[Blocker]:
         """Return what keeps an online block from going offline, first what the kernel meets first.
@@ -148,12 +158,10 @@ class Blocks:
 
     def nr_free(self, nr: int) -> int:
         """Return how many pages of a block are free; its pages must be seen."""
-        assert self._pages is not None
-        return self._pages[FREE].count(self.pfns(nr))
+        return len(self._pages(nr, FREE))
 
     def nr_moving(self, nr: int) -> int:
         """Return how many pages of a block are in use and would move; its pages must be seen."""
-        assert self._pages is not None
         return len(self._moving(nr))
 
     def nr_mapped(self, nr: int) -> int | None:
@@ -170,40 +178,66 @@ class Blocks:
         They are when the zone has no more pages without any flag than its lists hold. Offlining
         empties the lists first (``mm/memory_hotplug.c: offline_pages, zone_pcp_disable``).
         """
-        if self._pages is None or self.page_size_bytes is None:
+        if not self.sees_pages or len(self._pages(nr, BLANK)) > self._nr_excused(nr):
             return 0
-        in_zone = self._blank.get(self._zone(nr))
+        in_zone = self._nr_blank(self._zone(nr))
         if in_zone is None or in_zone > self._nr_excused(nr):
-            return 0  # of several zones, or more than wait
-        return self._pages[BLANK].count(self.pfns(nr))
+            return 0  # of several zones, too many to read, or more than wait
+        return len(self._pages(nr, BLANK))
 
     # --- details ---------------------------------------------------------------------------
 
     def _moving(self, nr: int) -> PfnSet:
-        assert self._pages is not None
         names = [MOVES]
         if self.zones(nr) == (_MOVABLE,):
             names += [name for name, kind in KINDS.items() if not kind.in_movable]
-        return PfnSet.of(*(self._pages[name] & self.pfns(nr) for name in names))
+        return PfnSet.of(*(self._pages(nr, name) for name in names))
+
+    def _pages(self, nr: int, kind: str) -> PfnSet:
+        """Return a block's page frames of a kind; neighbouring blocks are read together."""
+        assert self._seen.kpageflags is not None
+        pfns = self.pfns(nr)
+        window, kinds = self._window
+        if pfns.start < window.start or window.end < pfns.end:
+            start = pfns.start - pfns.start % _WINDOW_NR_PAGES
+            window = PfnRange(start, max(start + _WINDOW_NR_PAGES, pfns.end))
+            kinds = pages_by_kind(self._seen.kpageflags, window)
+            self._window = window, kinds
+        return kinds[kind] & pfns
 
     def _zone(self, nr: int) -> tuple[int, str]:
         return self.node(nr), (self.zones(nr) or ("",))[0]
 
-    def _blank_by_zone(self) -> dict[tuple[int, str], int]:
-        """Count the pages without any flag, by zone; a block of several zones by their spans."""
-        found: dict[tuple[int, str], int] = {}
-        if self._pages is None or self.page_size_bytes is None or self._memory is None:
-            return found
-        left = self._pages[BLANK].copy()
-        for nr, block in self._memory.blocks.items():
-            if block.state != "offline" and block.valid_zones not in (None, (), (_NONE,)):
-                found[self._zone(nr)] = found.get(self._zone(nr), 0) + left.count(self.pfns(nr))
-                left -= self.pfns(nr)
-        for zone in self._seen.zoneinfo or ():
-            if zone.start_pfn is not None and (spanned := zone.pages.get("spanned", 0)):
-                span = PfnRange(zone.start_pfn, zone.start_pfn + spanned)
-                found[zone.key] = found.get(zone.key, 0) + left.count(span)
-        return found
+    def _nr_blank(self, key: tuple[int, str]) -> int | None:
+        """Return how many pages of a zone have no flag, ``None`` if it is too large to read."""
+        if key not in self._blank:
+            self._blank[key] = self._count_blank(key)
+        return self._blank[key]
+
+    def _count_blank(self, key: tuple[int, str]) -> int | None:
+        """Count a zone's pages without any flag: of its blocks; of blocks of several by its span.
+
+        A block of several zones is in none of them by its own word.
+        """
+        words, memory = self._seen.kpageflags, self._memory
+        assert words is not None
+        assert memory is not None
+        spans = [zone.span for zone in self._seen.zoneinfo or () if zone.key == key and zone.span]
+        span = PfnRange(*spans[0]) if spans else PfnRange(0, 0)
+        mine, several = PfnSet(), PfnSet()
+        for nr, block in memory.blocks.items():
+            if block.state == "offline":
+                continue
+            if block.valid_zones in (None, (), (_NONE,)):
+                several |= self.pfns(nr)
+            elif self._zone(nr) == key:
+                mine |= self.pfns(nr)
+        if len(mine) > _MOST_COUNTED_NR_PAGES:
+            return None
+        places = mine | (several & span)
+        return (
+            len(words.select(lambda flags: not flags, places.span()) & places) if places else None
+        )
 
     def _nr_excused(self, nr: int) -> int:
         """Return how many pages without any flag may be in nobody's way.
@@ -229,11 +263,11 @@ class Blocks:
         return ram or None
 
     def _holds_memmap(self, nr: int) -> bool:
-        runs = self._seen.kpageflags
-        if not runs or self.page_size_bytes is None or not self.is_online(nr):
+        if not self.sees_pages or not self.is_online(nr):
             return False
-        run = runs[bisect_right(self._starts, self.pfns(nr).start) - 1]
-        return is_memmap(run.flags)
+        assert self._seen.kpageflags is not None
+        word = self._seen.kpageflags.word_at(self.pfns(nr).start)
+        return word is not None and is_memmap(word)
 
     def _shape(self, nr: int, block: Block) -> Iterator[Blocker]:
         """Yield what a block is made of that can never go offline."""
@@ -268,15 +302,14 @@ class Blocks:
             )
 
     def _kinds(self, nr: int, block: Block) -> Iterator[Blocker]:
-        if self._pages is None or self.page_size_bytes is None:
+        if not self.sees_pages:
             return
-        pfns = self.pfns(nr)
         movable = block.valid_zones == (_MOVABLE,)
         device = self._device_of.get(nr)
         for name, kind in KINDS.items():
-            pages = self._pages[name] & pfns
+            pages = self._pages(nr, name)
             if name == "kernel" and self.nr_waiting(nr):
-                pages -= self._pages[BLANK]
+                pages -= self._pages(nr, BLANK)
             if not pages or (movable and not kind.in_movable):
                 continue
             if name == "withheld" and device is not None and device.driver == "virtio_mem":
@@ -301,22 +334,23 @@ class Blocks:
         that uses balloon compaction (virtio, VMware, POWER's CMM) can move, those of others
         (Hyper-V, Xen) cannot, and no flag tells them apart (``mm/balloon_compaction.c``).
         """
-        assert self._pages is not None
         if kind.name == "withheld" and self._nr_balloon:
             return "unknown"
         most = kind.certainty
         if kind.name != "kernel":
             return most
-        blank, excused = self._pages[BLANK].count(self.pfns(nr)), self._nr_excused(nr)
+        blank, excused = len(self._pages(nr, BLANK)), self._nr_excused(nr)
         if len(pages) > blank or blank > excused:
             return most
-        return "likely" if self._blank.get(self._zone(nr), 0) >= 2 * excused else "unknown"
+        in_zone = self._nr_blank(self._zone(nr))
+        # A zone that is too large to count has far more such pages than its lists hold.
+        return "likely" if in_zone is None or in_zone >= 2 * excused else "unknown"
 
     def _held(self, nr: int) -> Iterator[Blocker]:
         """Yield what is found only when pages are to move: their number, and CMA before that."""
         if not self.sees_pages:
             return
-        pages = self.uses.held & self.pfns(nr)
+        pages = self.uses.held(self.pfns(nr))
         if pages:
             yield Blocker(
                 "held",

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
-from altmap.linux.kpageflags import PageRun, is_memmap
+from altmap.linux.kpageflags import is_memmap
+from altmap.linux.pagewords import PageWords
 from altmap.pfn import PfnRange, PfnSet
 
 __all__ = ("BLANK", "FREE", "KINDS", "MOVES", "BlockingKind", "kind_of", "pages_by_kind")
@@ -145,16 +145,21 @@ def kind_of(flags: int) -> str | None:
     return None if is_memmap(flags) else "kernel"
 
 
-def pages_by_kind(runs: Iterable[PageRun]) -> dict[str, PfnSet]:
-    """Return the page frames of each kind, then those free, moving, and without any flag."""
+def pages_by_kind(words: PageWords, pfns: PfnRange | None = None) -> dict[str, PfnSet]:
+    """Return the page frames of each kind, then those free, moving, and without any flag.
+
+    Parameters
+    ----------
+    words : PageWords
+        ``/proc/kpageflags``.
+    pfns : PfnRange, optional
+        Only page frames of this range.
+    """
+    found = words.sets(lambda flags: (kind_of(flags), not flags), pfns)
     pages = {name: PfnSet() for name in (*KINDS, FREE, MOVES, BLANK)}
-    known: dict[int, str | None] = {}
-    for start, nr_pages, flags in runs:
-        if flags not in known:
-            known[flags] = kind_of(flags)
-        kind = known[flags]
+    for (kind, is_blank), frames in found.items():
         if kind is not None:
-            pages[kind] |= PfnRange(start, start + nr_pages)
-        if not flags:
-            pages[BLANK] |= PfnRange(start, start + nr_pages)
+            pages[kind] |= frames
+        if is_blank:
+            pages[BLANK] |= frames
     return pages

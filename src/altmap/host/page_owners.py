@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 
-from altmap.linux.kpageflags import PageRun
 from altmap.linux.observation import Observation
 from altmap.linux.pageuse import unmapped_anonymous
 from altmap.pfn import PfnRange, PfnSet
@@ -37,8 +36,6 @@ class Uses:
 
     Attributes
     ----------
-    held : PfnSet
-        Anonymous pages that no process maps and somebody holds; empty where that was not read.
     nr_pinned : int or None
         Pins that were taken with FOLL_PIN and not given back, on the whole machine.
     """
@@ -46,34 +43,34 @@ class Uses:
     def __init__(self, seen: Observation) -> None:
         self._counts, self._charges = seen.kpagecount, seen.kpagecgroup
         self._names = seen.cgroups
-        self.held = PfnSet()
-        files = (seen.kpageflags or (), seen.kpagecount or (), seen.kpagecgroup or ())
-        for start, nr_pages in unmapped_anonymous(*files):
-            self.held |= PfnRange(start, start + nr_pages)
+        self._flags = seen.kpageflags
         vmstat = seen.vmstat or {}
         taken, given = (vmstat.get(f"nr_foll_pin_{word}") for word in ("acquired", "released"))
         self.nr_pinned = None if taken is None or given is None else max(0, taken - given)
+
+    def held(self, pfns: PfnRange) -> PfnSet:
+        """Return the anonymous pages of a range that no process maps and that are still in use.
+
+        Empty where the machine did not show who uses pages.
+        """
+        return unmapped_anonymous(self._flags, self._counts, self._charges, pfns)
 
     def nr_mapped(self, pages: PfnSet) -> int | None:
         """Return how many of the pages processes map, ``None`` if no file tells."""
         if self._counts is None:
             return None
-        return sum(pages.count(_pfns(run)) for run in self._counts if run.flags)
+        return len(pages & self._counts.select(bool, pages.span()))
 
     def owners(self, pages: PfnSet) -> tuple[Owner, ...]:
         """Return the cgroups that are charged for the pages, the largest share first."""
         if not pages:
             return ()
-        first, last, found = pages.min(), pages.max(), Counter[int]()
-        for run in self._charges or ():
-            if run.flags and run.start_pfn <= last and first < run.start_pfn + run.nr_pages:
-                found[run.flags] += pages.count(_pfns(run))
+        if self._charges is None:
+            return ()
+        charged = self._charges.sets(lambda inode: inode or None, pages.span())
+        found = Counter({inode: pages.count(frames) for inode, frames in charged.items()})
         return tuple(
             Owner(self._names.get(inode, f"inode {inode}"), nr_pages)
             for inode, nr_pages in found.most_common()
             if nr_pages
         )
-
-
-def _pfns(run: PageRun) -> PfnRange:
-    return PfnRange(run.start_pfn, run.start_pfn + run.nr_pages)

@@ -25,6 +25,7 @@ from altmap.host.risks import kdump_risks, onliner_risks, ratio_risks
 from altmap.linux import version
 from altmap.linux.observation import Observation
 from altmap.linux.sysroot import Sysroot
+from altmap.model.kernel.allocator import available_nr_pages
 from altmap.model.machine import ModelMachine
 from altmap.pfn import PfnRange
 from altmap.scenario import (
@@ -252,7 +253,7 @@ class _Planner:
         """
         kernel = self.machine.kernel
         per_block = kernel.arch.memmap_nr_pages(kernel.block_nr_pages)
-        fits = kernel.available_nr_pages() // 2 // per_block
+        fits = available_nr_pages(kernel) // 2 // per_block
         start = min(fits, size_bytes // self.block_bytes)
         for nr_blocks in range(start, max(0, start - 64), -1):
             if self.fits(way, wish, nr_blocks * self.block_bytes):

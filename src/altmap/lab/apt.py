@@ -9,6 +9,7 @@ Effects: files.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -16,7 +17,14 @@ from altmap.errors import LabError
 from altmap.lab.sources import machine_sources
 from altmap.lab.tools import run_tool
 
-__all__ = ("Archive",)
+__all__ = ("Archive", "MissingPackageError")
+
+#: How apt reports a file that the index names and the mirror does not have, or has otherwise.
+_MISSING = re.compile(r"Failed to fetch .*(\s[45]\d\d\s|unexpected size|Hash Sum mismatch)")
+
+
+class MissingPackageError(LabError):
+    """The mirror does not have a package as its index describes it."""
 
 
 class Archive:
@@ -47,8 +55,14 @@ class Archive:
     def _configuration(self) -> Path:
         return self._folder / "apt.conf"
 
-    def update(self) -> None:
-        """Fetch the package lists, as far as the mirror answers."""
+    def update(self, *, past_caches: bool = False) -> None:
+        """Fetch the package lists, as far as the mirror answers.
+
+        Parameters
+        ----------
+        past_caches : bool
+            Caches between this machine and the mirror must not answer.
+        """
         for name in ("lists/partial", "cache/archives/partial", "sources"):
             (self._folder / name).mkdir(parents=True, exist_ok=True)
         stanzas = [s.stanza(suite) for s in machine_sources() for suite in s.suites(self._releases)]
@@ -57,11 +71,17 @@ class Archive:
         (self._folder / "sources/debian.sources").write_text("\n".join(stanzas))
         self._configuration.write_text(_configuration_text(self._folder, self._architecture))
         try:
-            self._run("apt-get", "update", "--error-on=any")
+            no_cache = ("-o", "Acquire::http::No-Cache=true") if past_caches else ()
+            self._run("apt-get", "update", "--error-on=any", *no_cache)
             self.complaint = ""
         except LabError as error:
             # One suite may have left the mirror while the package asked for is in another.
             self.complaint = str(error)
+
+    def describe(self) -> str:
+        """Return which releases were asked for, and why a list is missing if one is."""
+        complaint = f"; {self.complaint}" if self.complaint else ""
+        return f"Debian {', '.join(self._releases)}{complaint}"
 
     def names(self, prefix: str) -> list[str]:
         """Return the names of all packages that start with the prefix."""
@@ -70,15 +90,34 @@ class Archive:
             raise LabError(self.complaint)
         return names
 
-    def fields(self, package: str) -> Mapping[str, str]:
-        """Return the control fields of the newest version of a package."""
-        text = self._run("apt-cache", "show", "--no-all-versions", package)
+    def versions(self, package: str) -> list[str]:
+        """Return the versions of a package, newest first."""
+        lines = self._run("apt-cache", "madison", package).splitlines()
+        return list(dict.fromkeys(line.split("|")[1].strip() for line in lines))
+
+    def fields(self, package: str, version: str) -> Mapping[str, str]:
+        """Return the control fields of one version of a package."""
+        text = self._run("apt-cache", "show", f"{package}={version}")
         lines = (line.partition(": ") for line in text.splitlines() if not line.startswith(" "))
         return {name: value for name, _, value in lines if value}
 
-    def download(self, packages: Iterable[str], into: Path) -> None:
-        """Download the newest version of each package into a folder."""
-        self._run("apt-get", "download", "-q", *packages, folder=into)
+    def download(self, packages: Mapping[str, str], into: Path) -> None:
+        """Download one version of each package into a folder.
+
+        Raises
+        ------
+        MissingPackageError
+            If the mirror does not have one of them.
+        LabError
+            If the mirror does not answer, or the disk is full.
+        """
+        wanted = [f"{package}={version}" for package, version in packages.items()]
+        try:
+            self._run("apt-get", "download", "-q", *wanted, folder=into)
+        except LabError as error:
+            if _MISSING.search(str(error)):
+                raise MissingPackageError(*error.args) from error
+            raise
 
     def _run(self, tool: str, *arguments: str, folder: Path | None = None) -> str:
         return run_tool(tool, "-c", str(self._configuration), *arguments, folder=folder)

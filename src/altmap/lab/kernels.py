@@ -22,6 +22,7 @@ from altmap.errors import LabError
 from altmap.lab.apt import Archive
 from altmap.lab.arches import GuestArch, guest_arch
 from altmap.lab.config import check_config
+from altmap.lab.packages import download_newest, kernel_candidates, version_candidates
 from altmap.lab.tools import extract_first
 from altmap.scenario import DEFAULT_RELEASE
 
@@ -41,12 +42,10 @@ VMLINUZ = ("./boot/vmlinu[xz]-*", "./usr/lib/modules/*/vmlinu[xz]")
 CONFIG = ("./boot/config-*", "./usr/lib/modules/*/config")
 BUSYBOX = ("*/bin/busybox",)
 RELEASES = ("bookworm", "trixie")
+BUSYBOX_PACKAGE = "busybox-static"
 XEN_PACKAGE = "xen-hypervisor-4.17-amd64"
 XEN_IMAGE = ("./boot/xen-*-amd64.gz",)
 _RELEASE = re.compile(r"\d+\.\d+")
-# From Linux 7.2 on, Debian splits the image package: kernel and modules are in packages of the
-# same version that the image package depends on.
-_SPLIT = re.compile(r"(linux-(?:binary|modules)-\S+) \(= ")
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,20 +252,14 @@ def _fill(folder: Path, archive: Archive, apt: Path, fill: _Fill) -> None:
 
 
 def _kernel(release: str, guest: GuestArch, archive: Archive, new: Path) -> dict[str, str]:
-    image = _newest_image(release, guest, archive)
-    parts = _SPLIT.findall(archive.fields(image).get("Depends", ""))
-    packages = [image, *parts, "busybox-static"]
-    versions = {package: archive.fields(package)["Version"] for package in packages}
-    archive.download(packages, new)
+    kernel = download_newest(archive, lambda: kernel_candidates(release, guest, archive), new)
+    busybox = download_newest(archive, lambda: version_candidates(BUSYBOX_PACKAGE, archive), new)
     _unpack(new, guest)
-    return versions
+    return kernel | busybox
 
 
 def _xen(archive: Archive, new: Path) -> dict[str, str]:
-    if XEN_PACKAGE not in archive.names(XEN_PACKAGE):
-        raise LabError(f"{XEN_PACKAGE}: no such package in Debian {', '.join(RELEASES)}")
-    versions = {XEN_PACKAGE: archive.fields(XEN_PACKAGE)["Version"]}
-    archive.download([XEN_PACKAGE], new)
+    versions = download_newest(archive, lambda: version_candidates(XEN_PACKAGE, archive), new)
     (deb,) = new.glob("*.deb")
     packed = new / "xen.gz"
     extract_first(deb, XEN_IMAGE, packed)
@@ -274,18 +267,6 @@ def _xen(archive: Archive, new: Path) -> dict[str, str]:
     packed.unlink()
     deb.unlink()
     return versions
-
-
-def _newest_image(release: str, guest: GuestArch, archive: Archive) -> str:
-    names = archive.names(f"linux-image-{release}.")
-    for flavour in guest.flavours:
-        pattern = re.compile(rf"linux-image-{re.escape(release)}\.[^a-z]*(\+deb[0-9.]+)?-{flavour}")
-        found = [name for name in names if pattern.fullmatch(name)]
-        if found:
-            return max(found, key=lambda name: [int(n) for n in re.findall(r"\d+", name)])
-    where = f"{guest.name} ({guest.debian}) in Debian {', '.join(RELEASES)}"
-    incomplete = f"; {archive.complaint}" if archive.complaint else ""
-    raise LabError(f"kernel release {release!r}: no such image for {where}{incomplete}")
 
 
 def _check_config(image: Path, guest: GuestArch, config: Path) -> None:

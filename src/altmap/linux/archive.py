@@ -8,7 +8,6 @@ from __future__ import annotations
 import bz2
 import contextlib
 import gzip
-import io
 import lzma
 import os
 import tarfile
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import IO, Self, cast
 
 from altmap.errors import AltmapError, InputError
+from altmap.linux.contents import Content, chunks, nr_bytes
 from altmap.linux.intake import Intake
 from altmap.linux.paths import check_tree, is_configuration, leads_on, matters, normalise
 
@@ -187,7 +187,7 @@ def _read_member(intake: Intake, tar: tarfile.TarFile, member: tarfile.TarInfo, 
         raise intake.error(member.name, "need a regular file, folder or symbolic link")
 
 
-def write(files: Mapping[str, bytes], links: Mapping[str, str], target: Path) -> None:
+def write(files: Mapping[str, Content], links: Mapping[str, str], target: Path) -> None:
     """Write files and symbolic links as one archive, which appears whole or not at all.
 
     The name's ending chooses the compression. The same files give the same bytes.
@@ -219,6 +219,24 @@ def write(files: Mapping[str, bytes], links: Mapping[str, str], target: Path) ->
         raise AltmapError(f"{target}: cannot be written: {error.strerror}") from error
 
 
+class _Reader:
+    """Pieces of a content, read in the lengths that :mod:`tarfile` asks for."""
+
+    def __init__(self, pieces: Iterator[bytes]) -> None:
+        self._pieces = pieces
+        self._held = b""
+
+    def read(self, nr_bytes: int) -> bytes:
+        made = [self._held]
+        missing = nr_bytes - len(self._held)
+        while missing > 0 and (piece := next(self._pieces, b"")):
+            made.append(piece)
+            missing -= len(piece)
+        joined = b"".join(made)
+        self._held = joined[nr_bytes:]
+        return joined[:nr_bytes]
+
+
 @contextlib.contextmanager
 def _compressor(raw: IO[bytes], form: str) -> Iterator[IO[bytes]]:
     if not form:
@@ -234,7 +252,7 @@ def _compressor(raw: IO[bytes], form: str) -> Iterator[IO[bytes]]:
 
 
 def _write_members(
-    tar: tarfile.TarFile, files: Mapping[str, bytes], links: Mapping[str, str]
+    tar: tarfile.TarFile, files: Mapping[str, Content], links: Mapping[str, str]
 ) -> None:
     for path in sorted((*files, *links)):
         member = tarfile.TarInfo(path)
@@ -242,6 +260,6 @@ def _write_members(
             member.type, member.linkname = tarfile.SYMTYPE, links[path]
             tar.addfile(member)
         else:
-            member.size = len(files[path])
-            tar.addfile(member, io.BytesIO(files[path]))
+            member.size = nr_bytes(files[path])
+            tar.addfile(member, cast("IO[bytes]", _Reader(chunks(files[path]))))
         tar.members.clear()  # type: ignore[attr-defined]  # typeshed has not got it

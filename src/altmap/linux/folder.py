@@ -13,8 +13,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from altmap.errors import AltmapError, InputError
+from altmap.linux.contents import Content, chunks
 from altmap.linux.intake import Intake
-from altmap.linux.paths import check_tree, is_configuration, leads_on, matters
+from altmap.linux.pagefile import PageFile
+from altmap.linux.paths import PAGE_RUNS, check_tree, is_configuration, leads_on, matters
 
 __all__ = ("find_cgroups", "read", "write")
 
@@ -29,18 +31,19 @@ _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _GONE = (errno.ENOENT, errno.ENODEV, errno.ENXIO)
 
 
-def read(source: Path, skips: frozenset[str] = frozenset()) -> Intake:
+def read(source: Path, skips: frozenset[str] = frozenset(), *, lazy: bool = False) -> Intake:
     """Return what matters of the folder, which may be ``/`` of this machine.
 
     Only real folders are entered, so no link is ever followed. What may not be read is listed in
-    ``unreadable``; files that *skips* names are left out.
+    ``unreadable``; files that *skips* names are left out. With *lazy*, files with a word for each
+    page frame stay on disk until they are asked for.
 
     Raises
     ------
     InputError
         If a link leaves the folder, or something else than files, folders and links is there.
     """
-    intake = Intake(str(source), skips)
+    intake = Intake(str(source), skips, lazy=lazy)
     try:
         root = os.open(source, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
@@ -121,13 +124,16 @@ def _read_entry(intake: Intake, folder: int, name: str, path: str) -> None:
 
 def _read_file(intake: Intake, folder: int, name: str, path: str) -> None:
     file = os.open(name, _FILE, dir_fd=folder)
+    if intake.lazy and path in PAGE_RUNS:
+        intake.pages[path] = PageFile(file)
+        return
     try:
         intake.file(path, lambda nr_bytes: os.read(file, nr_bytes))
     finally:
         os.close(file)
 
 
-def write(files: Mapping[str, bytes], links: Mapping[str, str], target: Path) -> None:
+def write(files: Mapping[str, Content], links: Mapping[str, str], target: Path) -> None:
     """Write files and symbolic links below *target*, which appears complete or not at all.
 
     Raises
@@ -162,14 +168,14 @@ def _require_empty(target: Path) -> None:
         raise InputError(f"{target}: need an empty or new folder, but it holds {names[0]!r}")
 
 
-def _fill(files: Mapping[str, bytes], links: Mapping[str, str], draft: Path) -> None:
+def _fill(files: Mapping[str, Content], links: Mapping[str, str], draft: Path) -> None:
     draft.mkdir()
     for parent in sorted({path.rpartition("/")[0] for path in (*files, *links)}):
         (draft / parent).mkdir(parents=True, exist_ok=True)
     base = str(draft)
     for path, content in files.items():
         with open(f"{base}/{path}", "wb") as file:  # noqa: PTH123  # Path costs more than the file
-            file.write(content)
+            file.writelines(chunks(content))
     for path, destination in links.items():
         os.symlink(destination, f"{base}/{path}")  # noqa: PTH211  # as above
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from altmap.errors import InputError
-from altmap.linux import kpageflags
+from altmap.linux.pagewords import PageWords
 from altmap.linux.paths import (
     PAGE_RUNS,
     check_link,
@@ -19,7 +19,7 @@ __all__ = ("MAX_FILE_BYTES", "MAX_MEMBERS", "MAX_RAW_BYTES", "MAX_TOTAL_BYTES", 
 MAX_MEMBERS = 8_000_000  # 64 TiB in blocks of 128 MiB have about 5 million
 MAX_FILE_BYTES = 256 << 20
 MAX_TOTAL_BYTES = 1 << 30
-MAX_RAW_BYTES = 16 << 30  # proc/kpageflags of 8 TiB; it is turned into runs while it is read
+MAX_RAW_BYTES = 16 << 30  # proc/kpageflags of 8 TiB; it is made compact while it is read
 
 _CHUNK = 1 << 16
 _RAW_CHUNK = 1 << 22
@@ -35,19 +35,25 @@ class Intake:
 
     Attributes
     ----------
-    files, links : dict
+    files, links, pages : dict
         As in :class:`altmap.linux.sysroot.Sysroot`.
     unreadable : list of str
         Paths that are there but could not be read.
     skips : frozenset of str
         Paths that are not asked for.
+    lazy : bool
+        Files with a word for each page frame stay on disk until they are asked for.
     """
 
-    def __init__(self, source: str, skips: frozenset[str] = frozenset()) -> None:
+    def __init__(
+        self, source: str, skips: frozenset[str] = frozenset(), *, lazy: bool = False
+    ) -> None:
         self.source = source
         self.skips = skips
+        self.lazy = lazy
         self.files: dict[str, bytes] = {}
         self.links: dict[str, str] = {}
+        self.pages: dict[str, PageWords] = {}
         self.unreadable: list[str] = []
         self._members = self._bytes = 0
 
@@ -77,27 +83,27 @@ class Intake:
 
     def file(self, path: str, read: Callable[[int], bytes]) -> None:
         """Take in a file's content; *read* returns the next bytes, empty at the end."""
-        if path in PAGE_RUNS:
-            path, content = PAGE_RUNS[path], self._read_runs(path, read)
-        else:
-            content = b"".join(self._chunks(path, read, _CHUNK, MAX_FILE_BYTES))
         self._require_new(path)
+        if path in PAGE_RUNS:
+            self.pages[path] = self._read_words(path, read)
+            return
+        content = b"".join(self._chunks(path, read, _CHUNK, MAX_FILE_BYTES))
         self._add_bytes(path, len(content))
         self.files[path] = content
 
     def finish(self) -> None:
         """Raise ``InputError`` unless what was taken in is a sysroot."""
-        if not self.files:
+        if not self.files and not self.pages:
             raise InputError(f"{self.source}: need a file of a sysroot, such as proc/meminfo")
         try:
             check_tree(self.files, self.links)
         except InputError as error:
             raise InputError(f"{self.source}: member {error}") from error
 
-    def _read_runs(self, path: str, read: Callable[[int], bytes]) -> bytes:
+    def _read_words(self, path: str, read: Callable[[int], bytes]) -> PageWords:
         chunks = self._chunks(path, read, _RAW_CHUNK, MAX_RAW_BYTES)
         try:
-            return kpageflags.render(kpageflags.parse_raw(chunks)).encode()
+            return PageWords.from_raw(chunks)
         except InputError as error:
             if str(error).startswith(self.source):
                 raise
@@ -119,5 +125,5 @@ class Intake:
             raise self.error(path, f"need at most {MAX_TOTAL_BYTES} bytes in all")
 
     def _require_new(self, path: str) -> None:
-        if path in self.files or path in self.links:
+        if path in self.files or path in self.links or path in self.pages:
             raise self.error(path, "is there twice")

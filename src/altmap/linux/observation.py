@@ -13,7 +13,6 @@ from math import log2
 from altmap.linux import (
     buddyinfo,
     iomem,
-    kpageflags,
     meminfo,
     memory,
     node,
@@ -25,9 +24,9 @@ from altmap.linux import (
     zoneinfo,
 )
 from altmap.linux.iomem import Resource
-from altmap.linux.kpageflags import PageRun
 from altmap.linux.memory import Block, MemoryFolder
 from altmap.linux.node import NodeFolder
+from altmap.linux.pagewords import PageRun, PageWords
 from altmap.linux.paths import KPAGEFLAGS, PAGE_RUNS, PAGE_USES
 from altmap.linux.sysroot import Sysroot
 from altmap.linux.xen import BalloonFolder
@@ -65,11 +64,10 @@ class Observation:
         ``(node, zone)`` to free chunks by order.
     iomem : tuple of Resource or None
         In file order; nesting by depth.
-    kpageflags : tuple of PageRun or None
-        Ascending, without gaps from pfn 0 to the end of the file.
-    kpagecount, kpagecgroup : tuple of PageRun or None
-        How often processes map a page, and the inode of the cgroup it is charged to, in the place
-        of the flags.
+    kpageflags : PageWords or None
+        Flags by page frame.
+    kpagecount, kpagecgroup : PageWords or None
+        How often processes map a page, and the inode of the cgroup it is charged to.
     cgroups : dict
         Paths of cgroups by inode.
     memory : MemoryFolder or None
@@ -88,9 +86,9 @@ class Observation:
     zoneinfo: tuple[ZoneInfo, ...] | None = None
     buddyinfo: dict[tuple[int, str], tuple[int, ...]] | None = None
     iomem: tuple[Resource, ...] | None = None
-    kpageflags: tuple[PageRun, ...] | None = None
-    kpagecount: tuple[PageRun, ...] | None = None
-    kpagecgroup: tuple[PageRun, ...] | None = None
+    kpageflags: PageWords | None = None
+    kpagecount: PageWords | None = None
+    kpagecgroup: PageWords | None = None
     cgroups: dict[int, str] = field(default_factory=dict)
     memory: MemoryFolder | None = None
     nodes: NodeFolder | None = None
@@ -115,9 +113,9 @@ class Observation:
             zoneinfo=sysroot.parse("proc/zoneinfo", zoneinfo.parse),
             buddyinfo=sysroot.parse("proc/buddyinfo", buddyinfo.parse),
             iomem=sysroot.parse("proc/iomem", iomem.parse),
-            kpageflags=_read_runs(sysroot, KPAGEFLAGS),
-            kpagecount=_read_runs(sysroot, PAGE_USES[0]),
-            kpagecgroup=_read_runs(sysroot, PAGE_USES[1]),
+            kpageflags=sysroot.page_words(KPAGEFLAGS),
+            kpagecount=sysroot.page_words(PAGE_USES[0]),
+            kpagecgroup=sysroot.page_words(PAGE_USES[1]),
             cgroups=sysroot.parse("proc/kpagecgroup.names", pageuse.parse_cgroups) or {},
             memory=memory.parse(sysroot),
             nodes=node.parse(sysroot),
@@ -143,7 +141,7 @@ class Observation:
     @property
     def missing(self) -> tuple[str, ...]:
         """The files and folders that the machine did not show, by path."""
-        return tuple(path for name, path in _PATHS.items() if getattr(self, name) in (None, (), {}))
+        return tuple(path for name, path in _PATHS.items() if _is_absent(getattr(self, name)))
 
     def render(self, base: Sysroot | None = None) -> Sysroot:
         """Return a sysroot whose files say this, and for the rest what *base* says.
@@ -154,6 +152,11 @@ class Observation:
         made = Sysroot()
         for path, text in _rendered_files(self):
             made.files[path] = text.encode()
+        if self.kpageflags is not None:
+            if self.kpageflags.is_compact:
+                made.files[PAGE_RUNS[KPAGEFLAGS]] = self.kpageflags.render().encode()
+            else:
+                made.pages[KPAGEFLAGS] = self.kpageflags
         for part in _rendered_folders(self):
             made.files |= part.files
             made.links |= part.links
@@ -163,6 +166,8 @@ class Observation:
             {path: raw for path, raw in base.files.items() if not _owns(self, path)} | made.files,
             {path: to for path, to in base.links.items() if not _owns(self, path)} | made.links,
             tuple(path for path in base.unreadable if path not in made.files),
+            {path: words for path, words in base.pages.items() if not _owns(self, path)}
+            | made.pages,
         )
 
 
@@ -182,15 +187,12 @@ _PATHS = {
 }
 
 
+def _is_absent(value: object) -> bool:
+    return value in (None, (), {}) or (isinstance(value, PageWords) and not value)
+
+
 def _parse_line(text: str) -> str:
     return text.removesuffix("\n")
-
-
-def _read_runs(sysroot: Sysroot, path: str) -> tuple[PageRun, ...] | None:
-    raw = sysroot.files.get(path)
-    if PAGE_RUNS[path] in sysroot.files or raw is None:
-        return sysroot.parse(PAGE_RUNS[path], kpageflags.parse)
-    return sysroot.parse(path, lambda _: kpageflags.parse_raw([raw]))
 
 
 def _rendered_files(seen: Observation) -> Iterator[tuple[str, str]]:
@@ -208,8 +210,6 @@ def _rendered_files(seen: Observation) -> Iterator[tuple[str, str]]:
         yield "proc/buddyinfo", buddyinfo.render(seen.buddyinfo)
     if seen.iomem is not None:
         yield "proc/iomem", iomem.render(seen.iomem)
-    if seen.kpageflags is not None:
-        yield PAGE_RUNS[KPAGEFLAGS], kpageflags.render(seen.kpageflags)
 
 
 def _rendered_folders(seen: Observation) -> Iterator[Sysroot]:

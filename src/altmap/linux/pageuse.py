@@ -1,6 +1,6 @@
 """Who uses pages: ``/proc/kpagecount``, ``/proc/kpagecgroup``, and the cgroups' names.
 
-Both files have 8 bytes per page frame, as ``/proc/kpageflags`` has, and are kept like it, as runs:
+Both files have 8 bytes per page frame, as ``/proc/kpageflags`` has, and are kept like it:
 how often processes map a page, and the inode of the cgroup that it is charged to (0 for none).
 ``proc/kpagecgroup.names`` is ours: a line for each cgroup, ``0x<inode> <path>``.
 """
@@ -8,10 +8,12 @@ how often processes map a page, and the inode of the cgroup that it is charged t
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable
 
-from altmap.linux.kpageflags import PageFlag, PageRun
+from altmap.linux.kpageflags import PageFlag
 from altmap.linux.lines import lines
+from altmap.linux.pagewords import PageWords
+from altmap.pfn import PfnRange, PfnSet
 
 __all__ = ("parse_cgroups", "render_cgroups", "unmapped_anonymous")
 
@@ -22,43 +24,38 @@ _ELSEWHERE = PageFlag.SWAPCACHE | PageFlag.THP | PageFlag.COMPOUND_HEAD | PageFl
 
 
 def unmapped_anonymous(
-    flags: Sequence[PageRun], counts: Sequence[PageRun], charges: Sequence[PageRun]
-) -> Iterator[tuple[int, int]]:
-    """Yield ``(start_pfn, nr_pages)`` of anonymous pages that are charged and no process maps.
+    flags: PageWords | None,
+    counts: PageWords | None,
+    charges: PageWords | None,
+    pfns: PfnRange | None = None,
+) -> PfnSet:
+    """Return the anonymous pages that are charged to a cgroup and that no process maps.
 
-    Such a page is freed with its last mapping unless somebody else holds a reference: a pipe
+    Such a page is freed with its last mapping unless something else holds a reference: a pipe
     (vmsplice) or a pin. Migration cannot account for it, so that it does not move. One that came
     into use between the readings of two files is not charged yet.
     Source: ``mm/migrate.c: folio_expected_refs, migrate_folio``.
 
     Parameters
     ----------
-    flags, counts, charges : sequence of PageRun
-        The runs of kpageflags, kpagecount and kpagecgroup.
+    flags, counts, charges : PageWords or None
+        kpageflags, kpagecount and kpagecgroup; without one of them nothing is known.
+    pfns : PfnRange, optional
+        Only page frames of this range.
     """
-    anonymous = (run for run in flags if _may_be_held(run.flags))
-    unmapped = _meet(anonymous, [run for run in counts if not run.flags])
-    yield from _meet((PageRun(*run, 0) for run in unmapped), [run for run in charges if run.flags])
+    if flags is None or counts is None or charges is None:
+        return PfnSet()
+    pages = flags.select(_may_be_held, pfns)
+    if pages:
+        pages &= counts.select(lambda count: not count, pfns)
+    if pages:
+        pages &= charges.select(bool, pfns)
+    return pages
 
 
 def _may_be_held(flags: int) -> bool:
     wanted = PageFlag.ANON | PageFlag.LRU
     return flags & wanted == wanted and not flags & _ELSEWHERE
-
-
-def _meet(some: Iterable[PageRun], others: Sequence[PageRun]) -> Iterator[tuple[int, int]]:
-    """Yield what is in a run of both, of which each ascends."""
-    at = 0
-    for start, nr_pages, _ in some:
-        end = start + nr_pages
-        while at < len(others) and others[at].start_pfn + others[at].nr_pages <= start:
-            at += 1
-        look = at
-        while look < len(others) and others[look].start_pfn < end:
-            first = max(start, others[look].start_pfn)
-            last = min(end, others[look].start_pfn + others[look].nr_pages)
-            yield first, last - first
-            look += 1
 
 
 def parse_cgroups(text: str) -> dict[int, str]:

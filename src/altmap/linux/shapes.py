@@ -13,6 +13,7 @@ from importlib.resources import files
 import msgspec
 
 from altmap.linux.observation import MemoryFolder, NodeFolder, Observation, ZoneInfo
+from altmap.linux.pagewords import PageWords
 
 __all__ = ("blank_observation",)
 
@@ -83,7 +84,7 @@ def blank_observation(
         ),
         buddyinfo={},
         iomem=(),
-        kpageflags=(),
+        kpageflags=PageWords(),
         memory=MemoryFolder(block_size_bytes, "offline", {}),
         nodes=NodeFolder(
             {name: tuple(nodes) for name in shape.node_lists}

@@ -12,8 +12,10 @@ from typing import TypeVar
 
 from altmap.errors import InputError
 from altmap.linux import archive, folder
+from altmap.linux.contents import Content, Streamed
 from altmap.linux.pageuse import render_cgroups
-from altmap.linux.paths import PAGE_USES, text_of
+from altmap.linux.pagewords import PageWords
+from altmap.linux.paths import PAGE_RUNS, PAGE_USES, text_of
 
 __all__ = ("Sysroot",)
 
@@ -33,21 +35,25 @@ class Sysroot:
         Targets of symbolic links, relative to the folder that holds the link, as in sysfs.
     unreadable : tuple of str
         Paths that were there when the sysroot was read, but could not be read.
+    pages : dict of str to PageWords
+        The kernel's files with a word for each page frame, such as ``proc/kpageflags``. A file of
+        runs (``proc/kpageflags.runs``) is among the files.
     """
 
     files: dict[str, bytes] = field(default_factory=dict)
     links: dict[str, str] = field(default_factory=dict)
     unreadable: tuple[str, ...] = ()
+    pages: dict[str, PageWords] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         return f"<Sysroot: {len(self.files)} files, {len(self.links)} links>"
 
     @classmethod
-    def read(cls, source: str | Path, *, uses: bool = False) -> Sysroot:
+    def read(cls, source: str | Path, *, uses: bool = False, lazy: bool = False) -> Sysroot:
         """Return the sysroot in a folder (``/`` is this machine) or a tar archive.
 
         Files that say nothing about memory are left out. Everything may lie below one leading
-        folder. ``proc/kpageflags`` is kept as ``proc/kpageflags.runs``.
+        folder.
 
         Parameters
         ----------
@@ -55,6 +61,9 @@ class Sysroot:
         uses : bool
             Read from a machine also who uses each page (``proc/kpagecount``,
             ``proc/kpagecgroup``), which takes as long again.
+        lazy : bool
+            Leave the words of page frames in a folder's files until they are asked for, and read
+            then only the page frames that are. What a machine shows may have changed by then.
 
         Raises
         ------
@@ -69,10 +78,10 @@ class Sysroot:
         if not is_folder:
             taken = archive.read(source)
         else:
-            taken = folder.read(source, frozenset() if uses else frozenset(PAGE_USES))
+            taken = folder.read(source, frozenset() if uses else frozenset(PAGE_USES), lazy=lazy)
             if uses and (found := folder.find_cgroups(source)):
                 taken.files[_CGROUPS] = render_cgroups(found).encode()
-        return cls(taken.files, taken.links, tuple(taken.unreadable))
+        return cls(taken.files, taken.links, tuple(taken.unreadable), taken.pages)
 
     def write(self, target: Path) -> None:
         """Write the files and links below *target*, a new or empty folder, all or nothing.
@@ -82,7 +91,7 @@ class Sysroot:
         InputError
             If the folder is not empty, or a name or link would leave it.
         """
-        folder.write(self.files, self.links, Path(target))
+        folder.write(self.contents(), self.links, Path(target))
 
     def pack(self, target: Path) -> None:
         """Write the files and links as one tar archive, compressed as its name's ending says.
@@ -92,7 +101,35 @@ class Sysroot:
         InputError
             If the file exists, or its name has no such ending.
         """
-        archive.write(self.files, self.links, Path(target))
+        archive.write(self.contents(), self.links, Path(target))
+
+    def contents(self) -> dict[str, Content]:
+        """Return what is written of each file: its bytes, or its size and how to make them.
+
+        Words of page frames become runs where these are few, else the kernel's own file.
+        """
+        made: dict[str, Content] = dict(self.files)
+        for path, words in self.pages.items():
+            if words.is_compact:
+                made[PAGE_RUNS[path]] = words.render().encode()
+            else:
+                made[path] = Streamed(words.nr_bytes, words.raw)
+        return made
+
+    def page_words(self, path: str) -> PageWords | None:
+        """Return the words of a file such as ``proc/kpageflags``, ``None`` if it is not there.
+
+        Raises
+        ------
+        InputError
+            If the file is damaged.
+        """
+        if PAGE_RUNS[path] in self.files:
+            return self.parse(PAGE_RUNS[path], PageWords.parse)
+        if path in self.files:
+            raw = self.files[path]
+            return self.parse(path, lambda _: PageWords.from_raw([raw]))
+        return self.pages.get(path)
 
     def text(self, path: str) -> str | None:
         """Return a file's text, ``None`` if it is not there."""

@@ -65,6 +65,13 @@ class ZoneInfo:
         return self.tail.get("start_pfn")
 
     @property
+    def span(self) -> tuple[int, int] | None:
+        """First spanned pfn and the end of the span, ``None`` when the file does not show it."""
+        if self.start_pfn is None or not self.pages.get("spanned"):
+            return None
+        return self.start_pfn, self.start_pfn + self.pages["spanned"]
+
+    @property
     def populated(self) -> bool:
         """Whether the zone has present pages; if not, the file ends it after ``protection``."""
         return self.pages.get("present", 0) > 0

@@ -16,7 +16,10 @@ from altmap.model.arch import (
     with_sections,
 )
 from altmap.model.kernel.accounting import Policy
-from altmap.model.kernel.state import Kernel, Tunables, VirtioMemTunables
+from altmap.model.kernel.changes import ChangedMemory
+from altmap.model.kernel.params import Tunables, VirtioMemTunables
+from altmap.model.kernel.pool import whole_chunks
+from altmap.model.kernel.state import Kernel
 from altmap.model.kernel.watermarks import init_per_zone_wmark_min
 from altmap.model.kernel.zone import MOVABLE, Zone
 from altmap.model.platform.backing import Backing, write_fault_of
@@ -102,28 +105,55 @@ def boot(machine: Machine, policy: Policy) -> tuple[Kernel, Backing, Observation
         block_bytes = machine.block_size
     check_block_size(arch, "machine.block_size", block_bytes)
     backing = Backing(layout.ram.copy(), machine.unbacked_reads, write_fault_of(arch.family))
-    kernel = Kernel(
+    tunables = default_tunables(machine, arch, release)
+    if machine.platform == "xen":
+        # A paravirtual domain maps small pages only.
+        tunables.direct_map_1g = tunables.direct_map_2m = tunables.khugepaged = False
+        backing.write_fault = "page fault"
+    kernel = _kernel(policy, arch, release, tunables, layout, block_bytes, backing)
+    init_per_zone_wmark_min(kernel)
+    return kernel, backing, _blank(kernel, machine)
+
+
+def _kernel(
+    policy: Policy,
+    arch: Arch,
+    release: Release,
+    tunables: Tunables,
+    layout: _Layout,
+    block_bytes: int,
+    backing: Backing,
+) -> Kernel:
+    block_nr_pages = block_bytes // arch.page_size_bytes
+    blocks = whole_chunks(layout.ram, block_nr_pages)
+    ids = PfnSet(
+        PfnRange(run.start // block_nr_pages, run.end // block_nr_pages) for run in blocks.ranges()
+    )
+    reserved, used = _kept_at_boot(arch, release, layout.backed, arch.memmap_nr_pages(len(blocks)))
+    unbacked, fake_offline = layout.ram - layout.backed, PfnSet()
+    if release.xen_extra_memory == "ballooned":
+        fake_offline |= unbacked
+    else:
+        reserved |= unbacked
+    return Kernel(
         arch,
         release,
         policy,
-        default_tunables(machine, arch, release),
-        block_bytes // arch.page_size_bytes,
-        backing.judge,
+        tunables,
+        block_nr_pages,
+        backing.check_access,
         zones=_zones(arch, layout),
+        added_blocks=ids.copy(),
+        online_blocks=ids.copy(),
+        changed=ChangedMemory(blocks=ids),
         boot_ram=layout.ram,
+        reserved=reserved,
+        used=used,
+        fake_offline=fake_offline,
         boot_node_pages=layout.nodes,
         boot_nodes=frozenset(node for node, pages in layout.nodes.items() if pages),
         max_pfn=layout.ram.max() + 1,
     )
-    for run in layout.ram.ranges():
-        kernel.added_blocks |= kernel.blocks(run)
-    kernel.online_blocks = kernel.added_blocks.copy()
-    kernel.changed_blocks = kernel.added_blocks.copy()
-    _keep(kernel, layout.backed)
-    if machine.platform == "xen":
-        _become_domain(kernel, backing, layout)
-    init_per_zone_wmark_min(kernel)
-    return kernel, backing, _blank(kernel, machine)
 
 
 def _memory_bytes(machine: Machine) -> int:
@@ -202,31 +232,20 @@ def _zones(arch: Arch, layout: _Layout) -> dict[tuple[int, str], Zone]:
     return zones
 
 
-def _become_domain(kernel: Kernel, backing: Backing, layout: _Layout) -> None:
-    """Make the kernel a paravirtual domain of Xen: RAM without backing, and small pages only."""
-    unbacked = layout.ram - layout.backed
-    if kernel.release.xen_extra_memory == "ballooned":
-        kernel.fake_offline |= unbacked
-    else:
-        kernel.reserved |= unbacked
-    kernel.tunables.direct_map_1g = kernel.tunables.direct_map_2m = False
-    kernel.tunables.khugepaged = False
-    backing.write_fault = "page fault"
-
-
-def _keep(kernel: Kernel, backed: PfnSet) -> None:
-    """Set aside what the kernel keeps at boot, and what is in use once it is up."""
-    arch, release = kernel.arch, kernel.release
+def _kept_at_boot(
+    arch: Arch, release: Release, backed: PfnSet, memmap_nr_pages: int
+) -> tuple[PfnSet, PfnSet]:
+    """Return the pages that are reserved at boot, and those in use once the kernel runs."""
     page = arch.page_size_bytes
-    memmap = arch.memmap_nr_pages(len(kernel.added_blocks) * kernel.block_nr_pages)
-    keep = min(memmap + release.boot_reserved_bytes // page, len(backed) * 3 // 4)
+    nr_reserved = memmap_nr_pages + release.boot_reserved_bytes // page
+    nr_reserved = min(nr_reserved, len(backed) * 3 // 4)
     dma = backed & PfnRange(0, (16 * _MIB) // page)
-    kernel.reserved = dma & PfnRange(0, 256)
+    reserved = dma & PfnRange(0, 256)
     above = backed - dma
-    kernel.reserved |= above.highest(keep - len(kernel.reserved))
-    left = above - kernel.reserved
-    used = min(release.boot_used_bytes // page, len(left) * 3 // 4)
-    kernel.used = left.highest(used)
+    reserved |= above.highest(nr_reserved - len(reserved))
+    left = above - reserved
+    nr_used = min(release.boot_used_bytes // page, len(left) * 3 // 4)
+    return reserved, left.highest(nr_used)
 
 
 def _blank(kernel: Kernel, machine: Machine) -> Observation:

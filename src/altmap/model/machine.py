@@ -19,16 +19,14 @@ from altmap.model.drivers.standby import StandbyMemory
 from altmap.model.drivers.virtio_mem import VirtioMem
 from altmap.model.drivers.xen import XenBalloon
 from altmap.model.kernel.accounting import DEFAULT_POLICY, Policy, policy_named
-from altmap.model.kernel.hotplug import (
-    memory_block_offline,
-    memory_block_online,
-    online_blocks,
-    read_dump,
-)
+from altmap.model.kernel.addition import Addition
+from altmap.model.kernel.dump import read_dump
 from altmap.model.kernel.memmap import Placement
 from altmap.model.kernel.notifier import NamedVeto
+from altmap.model.kernel.offline import memory_block_offline
+from altmap.model.kernel.online import memory_block_online, online_blocks
 from altmap.model.kernel.poison import soft_offline_page
-from altmap.model.kernel.state import Addition, Kernel
+from altmap.model.kernel.state import Kernel
 from altmap.model.kernel.touch import KernelFault
 from altmap.model.observe import Observer
 from altmap.model.platform.backing import Backing
@@ -76,8 +74,8 @@ DRIVERS: dict[str, dict[str, type[Driver]]] = {
 }
 
 
-#: Failures that a step ``set`` asks for, and where the kernel keeps them.
-_INJECTED = {"fail_block_devices": "fails_block_devices", "fail_allocation": "fails_allocation"}
+#: Failures that a step ``set`` injects, and their names in the kernel.
+_INJECTED = {"fail_block_devices": "block_devices", "fail_allocation": "allocation"}
 
 
 @dataclass(slots=True)
@@ -222,7 +220,7 @@ class ModelMachine:
     def parameter(self, name: str) -> object:
         """Return what a key of the step ``set`` is now."""
         if name in _INJECTED:
-            return getattr(self.kernel, _INJECTED[name])
+            return getattr(self.kernel.failures, _INJECTED[name])
         return getattr(self.kernel.tunables, name)
 
     @property
@@ -234,7 +232,7 @@ class ModelMachine:
         """Return what the machine's files show now."""
         shown = parameters_shown(self.kernel.tunables)
         parameters = {name: shown.get(name, text) for name, text in self._base_parameters.items()}
-        look = replace(self._observer.look(), parameters=parameters)
+        look = replace(self._observer.observe(), parameters=parameters)
         folder = self._balloon_folder()
         return look if folder is None else _with_balloon(look, folder)
 
@@ -273,7 +271,7 @@ class ModelMachine:
                 function=fault.function,
                 why=f"{fault.kind}: {_where(fault)}",
             )
-        record.events = self.kernel.take_events()
+        record.events = self.kernel.log.take()
         return record
 
     def _dispatch(self, step: Step) -> Outcome:
@@ -384,7 +382,7 @@ class ModelMachine:
             blocks = None if chosen is None else PfnSet(PfnRange(b, b + 1) for b in chosen)
             action = f"MEM_{step.on.upper()}"
             veto = NamedVeto(action, step.errno, blocks, self.kernel.block_nr_pages)
-        setattr(self.kernel.notifier, step.on, veto)
+        self.kernel.notifier.inject_veto(step.on, veto)
         return OK
 
     def _configure(self, step: Configure) -> Outcome:
@@ -401,9 +399,9 @@ class ModelMachine:
         for name in step.__struct_fields__:
             value = getattr(step, name)
             if name in _INJECTED and value is not None:
-                setattr(self.kernel, _INJECTED[name], value)
+                self.kernel.failures.inject(_INJECTED[name], value)
             elif name != "name" and value is not None:
-                setattr(self.kernel.tunables, name, value)
+                self.kernel.tunables.write(name, value)
         return OK
 
 

@@ -1,15 +1,17 @@
-"""Pages that come into use and are given back: the steps ``fill`` and ``free`` on the model."""
+"""Pages that are allocated and freed: the steps ``fill`` and ``free`` on the model."""
 
 from __future__ import annotations
 
 from altmap.errors import InputError
+from altmap.model.kernel.allocator import alloc_named, free_named
+from altmap.model.kernel.files import pin_file, remove_file, write_file
 from altmap.model.kernel.hugetlb import (
-    free_of_file,
     hugepage_sizes_bytes,
+    hugetlbfs_fallocate,
     nr_huge,
     pool_of,
+    remove_huge_file,
     set_max_huge_pages,
-    take_for_file,
 )
 from altmap.model.kernel.pool import HugePool
 from altmap.model.kernel.state import Kernel
@@ -24,7 +26,7 @@ _PIPE_NR_PAGES = 16
 
 
 class Usage:
-    """Who uses which pages of a kernel, by the names that a scenario gives.
+    """The pages that a scenario has put in use, by the names that it gives.
 
     Parameters
     ----------
@@ -35,35 +37,33 @@ class Usage:
 
     def __init__(self, kernel: Kernel) -> None:
         self._kernel = kernel
-        #: Name to node and number of the huge pages that a fill added to a pool.
+        #: Name to pool, node and number of the huge pages that a fill requested.
         self._pooled: dict[str, tuple[HugePool, int, int]] = {}
 
     def fill(self, step: Fill) -> Outcome:
-        """Bring pages into use.
+        """Put pages in use.
 
         Raises
         ------
         InputError
-            If the name is taken, or no kernel has huge pages of that size or that node.
+            If the name is in use, or there are no huge pages of that size or no such node.
         """
         kernel = self._kernel
         if self.has(step.id):
-            raise InputError(f"fill {step.id!r}: a file of that id is there already")
+            raise InputError(f"fill {step.id!r}: a file of that id exists already")
         nr_pages = -(-step.size // kernel.arch.page_size_bytes)
         if step.kind in ("hugetlb", "hugetlb-file"):
             return self._fill_hugetlb(step)
         if step.kind == "kernel":
-            taken = kernel.allocate(min(kernel.cpu_nodes), nr_pages)
-            if taken is None:
+            if not alloc_named(kernel, step.id, nr_pages):
                 return _too_few("alloc_pages", nr_pages)
-            kernel.kernel_uses[step.id] = taken
             return OK
-        if not kernel.write_file(step.id, nr_pages, long_term=step.kind == "pinned"):
+        if not write_file(kernel, step.id, nr_pages, long_term=step.kind == "pinned"):
             return _too_few("shmem_get_folio_gfp", nr_pages)
         if step.kind == "held":
-            kernel.pinned |= kernel.files[step.id].lowest(_PIPE_NR_PAGES)
+            pin_file(kernel, step.id, _PIPE_NR_PAGES)
         if step.kind == "pinned":
-            kernel.pinned |= kernel.files[step.id]
+            pin_file(kernel, step.id)
         return OK
 
     def _fill_hugetlb(self, step: Fill) -> Outcome:
@@ -75,7 +75,7 @@ class Usage:
             known = ", ".join(map(format_size, sizes))
             raise InputError(
                 f"fill {step.id!r}: {format_size(step.size)} in huge pages of "
-                f"{format_size(size)}: need a multiple of a size that there is: {known}"
+                f"{format_size(size)}: need a multiple of one of {known}"
             )
         if node not in kernel.online_nodes():
             raise InputError(f"fill {step.id!r}: node {node} is not online")
@@ -86,22 +86,20 @@ class Usage:
         self._pooled[step.id] = (pool, node, wanted)
         if step.kind == "hugetlb":
             return OK
-        taken = take_for_file(kernel, pool, wanted)
-        if taken is None:
+        if not hugetlbfs_fallocate(kernel, pool, step.id, wanted):
             self.free(step.id)
             return Outcome.refused(
                 "ENOSPC", "hugetlbfs_fallocate", f"the pool has {got} new huge pages, not {wanted}"
             )
-        kernel.huge_files[step.id] = (pool.nr_pages, taken)
         return OK
 
     def has(self, name: str) -> bool:
-        """Tell whether a fill of that name brought pages into use that are still there."""
+        """Tell whether pages of a fill of that name are in use."""
         kernel = self._kernel
-        return name in kernel.files or name in kernel.kernel_uses or name in self._pooled
+        return name in kernel.files or name in kernel.kernel_allocations or name in self._pooled
 
     def free(self, name: str) -> Outcome:
-        """Give back what a fill brought into use.
+        """Free the pages of a fill.
 
         Raises
         ------
@@ -110,13 +108,13 @@ class Usage:
         """
         kernel = self._kernel
         if name in kernel.files:
-            kernel.remove_file(name)
-        elif name in kernel.kernel_uses:
-            kernel.free_pages(kernel.kernel_uses.pop(name))
+            remove_file(kernel, name)
+        elif name in kernel.kernel_allocations:
+            free_named(kernel, name)
         elif name in self._pooled:
             pool, node, nr_added = self._pooled.pop(name)
             if name in kernel.huge_files:
-                free_of_file(kernel, pool, kernel.huge_files.pop(name)[1])
+                remove_huge_file(kernel, pool, name)
             now = nr_huge(kernel, pool, pool.pages, node)
             set_max_huge_pages(kernel, pool, node, max(0, now - nr_added))
         else:
@@ -125,4 +123,4 @@ class Usage:
 
 
 def _too_few(function: str, nr_pages: int) -> Outcome:
-    return Outcome.refused("ENOMEM", function, f"there are fewer than {nr_pages} pages to have")
+    return Outcome.refused("ENOMEM", function, f"fewer than {nr_pages} pages are available")

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from altmap.errors import InputError
-from altmap.linux.kpageflags import PageFlag, is_memmap
+from altmap.linux.addedpages import fake_offline_nr_pages, self_hosted_nr_pages
 from altmap.linux.observation import Observation, page_size_bytes
 from altmap.trace import Trace
 
@@ -18,6 +18,7 @@ __all__ = ("Level", "Loss", "account", "account_step", "account_trace", "bought_
 
 
 _STRUCT_PAGE_BYTES = 64
+_HOSTED = "memmap of added memory, in that memory itself"
 #: Below what was bought, in order.
 _LEVELS = ("memory blocks", "online", "present", "managed", "MemTotal", "MemFree")
 
@@ -163,14 +164,19 @@ def _withheld(seen: Observation, page: int, missing: int) -> Iterator[Loss]:
             (missing, "memmap, kernel image, fake-offline pages (kpageflags would tell)")
         )
         return
-    hosted = _self_hosted(seen) * page
-    fake = sum(run.nr_pages * page for run in seen.kpageflags if run.flags & PageFlag.OFFLINE)
+    hosted = self_hosted_nr_pages(seen) * page
+    left = missing - hosted
+    fake_nr_pages = fake_offline_nr_pages(seen)
+    if fake_nr_pages is None:
+        cause = "kept at boot, or fake-offline (too many page frames to tell them apart)"
+        yield from _losses((hosted, _HOSTED), (left, cause))
+        return
     # Ballooned pages were managed once; only those that never were can explain the gap.
-    fake = min(fake, max(0, missing - hosted))
+    fake = min(fake_nr_pages * page, max(0, left))
     yield from _losses(
-        (hosted, "memmap of added memory, in that memory itself"),
+        (hosted, _HOSTED),
         (fake, "fake-offline: withheld by a driver"),
-        (missing - hosted - fake, "kept at boot: kernel image, memmap of boot memory, firmware"),
+        (left - fake, "kept at boot: kernel image, memmap of boot memory, firmware"),
     )
 
 
@@ -204,14 +210,4 @@ def _memmap_elsewhere(seen: Observation, page: int) -> int:
     if seen.parameters.get("memmap_on_memory") not in ("Y", "force"):
         offline = 0
     per_block = seen.memory.block_size_bytes // page * _STRUCT_PAGE_BYTES
-    return max(0, counted - _self_hosted(seen) * page - offline * per_block)
-
-
-def _self_hosted(seen: Observation) -> int:
-    """Return the pages of online blocks that hold the memmap of their block.
-
-    In a Xen domain the same flag marks page tables, and a balloon's blocks hold no memmap.
-    """
-    if seen.balloon is not None:
-        return 0
-    return sum(run.nr_pages for run in seen.kpageflags or () if is_memmap(run.flags))
+    return max(0, counted - self_hosted_nr_pages(seen) * page - offline * per_block)

@@ -12,7 +12,7 @@ from enum import IntEnum
 
 from altmap.linux.iomem import addresses_hidden
 from altmap.linux.kpageflags import is_memmap
-from altmap.linux.observation import Observation, PageRun, page_size_bytes
+from altmap.linux.observation import Observation, page_size_bytes
 from altmap.pfn import PfnRange, PfnSet
 from altmap.trace import StepRecord, Trace
 
@@ -306,17 +306,15 @@ def _flagged(seen: Observation, online: PfnSet) -> dict[PageState, PfnSet]:
     """Return the online page frames by state."""
     if seen.kpageflags is None:
         return {PageState.ONLINE: online}
-    by_flags: dict[int, list[PageRun]] = {}
-    for run in seen.kpageflags:
-        by_flags.setdefault(run.flags, []).append(run)
     made: dict[PageState, PfnSet] = {state: PfnSet() for state in PageState}
     ram = _ram(seen)
-    for flags, runs in by_flags.items():
-        pages = PfnSet(PfnRange(start, start + nr) for start, nr, _ in runs) & online
-        if not flags and ram is not None:  # some releases have no flag for what is no page
+    for (state, is_blank), frames in seen.kpageflags.sets(
+        lambda flags: (_state_of(flags), not flags)
+    ).items():
+        pages = frames & online
+        if is_blank and ram is not None:  # some releases have no flag for what is no page
             made[PageState.HOLE] |= pages - ram
             pages = pages & ram
-        state = _state_of(flags)
         if state is PageState.MEMMAP and seen.balloon is not None:
             state = PageState.UNMOVABLE  # in a Xen domain the flag marks page tables
         made[state] |= pages

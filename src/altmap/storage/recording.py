@@ -1,7 +1,7 @@
-"""Recordings: what a real kernel did with a scenario, kept to be compared with again.
+"""Recordings: a scenario as a real kernel ran it, to be compared with predictions.
 
-A recording is one archive: the scenario as it was run, ``trace.json``, and a sysroot for each step,
-as the guest showed it.
+A recording is one archive: the scenario as it was run, ``trace.json``, and the sysroot of each step
+that the guest survived.
 
 Effects: archives, files.
 """
@@ -14,7 +14,6 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
@@ -23,7 +22,8 @@ from altmap.linux.archive import read_several
 from altmap.linux.observation import Observation
 from altmap.linux.sysroot import Sysroot
 from altmap.scenario import Scenario, parse_scenario
-from altmap.trace import Event, Outcome, StepRecord, Trace
+from altmap.storage.trace_reader import TraceJson, read_trace
+from altmap.trace import Trace
 
 __all__ = ("Recording", "is_recording", "read_recording", "write_recording")
 
@@ -33,13 +33,13 @@ _SCENARIO, _TRACE = "scenario.toml", "trace.json"
 
 @dataclass(frozen=True, slots=True)
 class Recording:
-    """A scenario, and what a real kernel did with it.
+    """A scenario and its trace on a real kernel.
 
     Attributes
     ----------
     scenario : Scenario
     trace : Trace
-        Its machine tells which kernel ran, in which QEMU.
+        Its machine names the kernel and the QEMU.
     """
 
     scenario: Scenario
@@ -50,7 +50,7 @@ class _Head(msgspec.Struct):
     schema: str
     version: int
     settings: list[str]
-    trace: dict[str, Any]
+    trace: msgspec.Raw
 
 
 def write_recording(
@@ -72,25 +72,26 @@ def write_recording(
         ``key=value`` that were set beside it.
     trace : Trace
     sysroots : sequence of Sysroot
-        What the guest showed after each step that it survived.
+        What the guest showed after each step that it survived, in order.
 
     Raises
     ------
     InputError
         If the file cannot be written.
     """
-    head = _Head(_SCHEMA, _VERSION, list(settings), trace.to_builtins())
+    raw = msgspec.Raw(msgspec.json.encode(trace.to_builtins()))
+    head = _Head(_SCHEMA, _VERSION, list(settings), raw)
     members = {
         _SCENARIO: scenario_text.encode(),
         _TRACE: msgspec.json.format(msgspec.json.encode(head), indent=1) + b"\n",
     }
-    seen = (
-        (folder, step)
+    observed = (
+        folder
         for folder, step in zip(trace.folder_names(), trace.steps, strict=True)
         if step.observation is not None
     )
     links: dict[str, str] = {}
-    for (folder, _), sysroot in zip(seen, sysroots, strict=True):
+    for folder, sysroot in zip(observed, sysroots, strict=True):
         members |= {f"{folder}/{path}": raw for path, raw in sysroot.files.items()}
         links |= {f"{folder}/{path}": to for path, to in sysroot.links.items()}
     try:
@@ -121,7 +122,7 @@ def read_recording(source: Path) -> Recording:
     Raises
     ------
     InputError
-        If it is not one, or is damaged; the message names the place.
+        If it is no recording, or is damaged; the message names the place.
     """
     if not source.is_file():
         raise InputError(f"recording {source}: no such file")
@@ -133,10 +134,10 @@ def read_recording(source: Path) -> Recording:
         head = msgspec.json.decode(beside[_TRACE], type=_Head)
         _check(head)
         observations = {
-            folder: Observation.read(Sysroot(taken.files, taken.links))
+            folder: Observation.read(Sysroot(taken.files, taken.links, pages=taken.pages))
             for folder, taken in several.items()
         }
-        trace = _trace(head.trace, observations)
+        trace = read_trace(msgspec.json.decode(head.trace, type=TraceJson), observations.get)
         text = beside[_SCENARIO].decode()
         scenario = parse_scenario(text, trace.scenario, head.settings)
     except (InputError, msgspec.DecodeError, LookupError, TypeError, ValueError) as error:
@@ -145,7 +146,7 @@ def read_recording(source: Path) -> Recording:
 
 
 def is_recording(source: Path) -> bool:
-    """Tell whether an archive has what makes it a recording rather than one sysroot."""
+    """Tell whether a file is an archive with a trace, rather than of one sysroot."""
     if not source.is_file():
         return False
     try:
@@ -160,25 +161,3 @@ def _check(head: _Head) -> None:
         raise InputError(
             f"schema {head.schema!r} version {head.version}: need {_SCHEMA!r} version {_VERSION}"
         )
-
-
-def _trace(head: Mapping[str, Any], observations: Mapping[str, Observation]) -> Trace:
-    steps = [
-        StepRecord(
-            step["name"],
-            step["action"],
-            Outcome(**step["result"]),
-            [Event(event["kind"], event["text"]) for event in step["events"]],
-            observation=observations.get(step["folder"]),
-        )
-        for step in head["steps"]
-    ]
-    return Trace(
-        head["scenario"],
-        head["target"],
-        head["release"],
-        head["policy"],
-        dict(head["machine"]),
-        steps,
-        list(head["notes"]),
-    )

@@ -14,14 +14,16 @@ from altmap.compare import Comparison, FileVerdict
 from altmap.errors import InputError
 from altmap.linux.observation import Observation
 from altmap.linux.sysroot import Sysroot
-from altmap.pfn import PfnRange, PfnSet
-from altmap.trace import UNBACKED, Certainty, Event, Fault, Outcome, StepRecord, Trace
+from altmap.storage.trace_reader import TraceJson, read_trace
+from altmap.trace import Trace
 
 __all__ = ("Saved", "is_saved", "read_saved")
 
 _NAME = "trace.json"
 #: ``DIR/SCENARIO/POLICY/trace.json`` is the deepest that export writes.
 _DEPTH = 2
+#: A JSON file that is decoded needs several times its size of memory.
+_MOST_BYTES = 128 << 20
 
 
 class Saved(msgspec.Struct):
@@ -38,64 +40,7 @@ class Saved(msgspec.Struct):
     comparisons: list[tuple[str, Comparison]] = []
 
 
-class _Pages(msgspec.Struct):
-    ranges: list[tuple[int, int]]
-    nr_ranges: int
-
-
-class _Result(msgspec.Struct):
-    status: str
-    errno: str | None = None
-    function: str | None = None
-    why: str = ""
-    pfns: _Pages | None = None
-    kind: str | None = None
-    certainty: Certainty = "certain"
-    doubt: str = ""
-
-
-class _Event(msgspec.Struct):
-    kind: str
-    text: str
-    function: str | None = None
-    pfns: _Pages | None = None
-    message: str | None = None
-    certainty: Certainty = "certain"
-    doubt: str = ""
-
-
-class _Fault(msgspec.Struct):
-    pfn: int
-    access: str
-    function: str
-    kind: str
-    pfns: _Pages
-    what: str = UNBACKED
-
-
-class _SavedStep(msgspec.Struct):
-    folder: str
-    name: str
-    action: dict[str, Any]
-    result: _Result
-    events: list[_Event]
-    faults: list[_Fault]
-    backed: _Pages | None = None
-
-
-class _Trace(msgspec.Struct):
-    scenario: str
-    target: str
-    release: str
-    policy: str
-    machine: dict[str, Any]
-    notes: list[str]
-    steps: list[_SavedStep]
-    scenario_sha256: str = ""
-    description: str = ""
-
-
-class _Comparison(msgspec.Struct):
+class _ComparisonJson(msgspec.Struct):
     scenario: str
     predicted: str
     observed: str
@@ -114,97 +59,53 @@ def _trace_files(folder: Path) -> list[Path]:
 
 
 def read_saved(source: Path) -> Saved:
-    """Return the traces of an export's folder, or what a JSON file of ours holds.
+    """Return the traces of an exported folder, or what a JSON file written by altmap holds.
 
     Raises
     ------
     InputError
-        If the file cannot be read or is not ours; the message names it and the place.
+        If a file cannot be read, or altmap did not write it; the message names it and the place.
     """
     made = Saved([], [])
     for path in [source] if source.suffix == ".json" else _trace_files(source):
-        try:
-            raw = msgspec.json.decode(path.read_bytes())
-        except (OSError, msgspec.DecodeError) as error:
-            reason = error.strerror if isinstance(error, OSError) else str(error)
-            raise InputError(f"{path}: {reason}") from error
+        raw = _decoded(path)
         for item in raw if isinstance(raw, list) else [raw]:
             _take(made, item, path)
     return made
 
 
+def _decoded(path: Path) -> Any:
+    try:
+        with path.open("rb") as file:
+            raw = file.read(_MOST_BYTES + 1)
+        if len(raw) > _MOST_BYTES:
+            raise InputError(f"{path}: need at most {_MOST_BYTES} bytes")
+        return msgspec.json.decode(raw)
+    except (OSError, msgspec.DecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise InputError(f"{path}: {reason}") from error
+
+
 def _take(made: Saved, item: Any, path: Path) -> None:
     schema = item.get("schema") if isinstance(item, dict) else None
+    if schema not in ("altmap-trace", "altmap-comparison"):
+        raise InputError(f"{path}: schema {schema!r}: need altmap-trace or altmap-comparison")
     try:
         if schema == "altmap-trace":
-            made.traces.append(_trace(msgspec.convert(item, _Trace), path.parent))
-        elif schema == "altmap-comparison":
-            read = msgspec.convert(item, _Comparison)
+            made.traces.append(_trace(msgspec.convert(item, TraceJson), path.parent))
+        else:
+            read = msgspec.convert(item, _ComparisonJson)
             comparison = Comparison(read.predicted, read.observed, read.files, read.provenance)
             made.comparisons.append((read.scenario, comparison))
-        else:
-            raise InputError(f"{path}: schema {schema!r}: need altmap-trace or altmap-comparison")
-    except ValueError as error:  # of msgspec, or of hexadecimal digits
+    except (InputError, ValueError) as error:  # of msgspec, or of hexadecimal digits
         raise InputError(f"{path}: {error}") from error
 
 
-def _trace(read: _Trace, folder: Path) -> Trace:
-    return Trace(
-        read.scenario,
-        read.target,
-        read.release,
-        read.policy,
-        read.machine,
-        [_step(step, folder) for step in read.steps],
-        read.notes,
-        read.scenario_sha256,
-        read.description,
-    )
+def _trace(read: TraceJson, folder: Path) -> Trace:
+    def observe(name: str) -> Observation | None:
+        if name in ("", ".", "..") or "/" in name:
+            raise InputError(f"folder {name!r}: need a name in the folder of {_NAME}")
+        step = folder / name
+        return Observation.read(Sysroot.read(step)) if step.is_dir() else None
 
-
-def _step(read: _SavedStep, folder: Path) -> StepRecord:
-    where = folder / read.folder
-    if where.parent != folder:
-        raise InputError(f"{folder / _NAME}: folder {read.folder!r}: need a name in its folder")
-    seen = Observation.read(Sysroot.read(where)) if where.is_dir() else None
-    return StepRecord(
-        read.name,
-        read.action,
-        _outcome(read.result),
-        [_event(event) for event in read.events],
-        [Fault(f.pfn, f.access, f.function, _pages(f.pfns), f.kind, f.what) for f in read.faults],
-        seen,
-        None if read.backed is None else _pages(read.backed),
-    )
-
-
-def _event(read: _Event) -> Event:
-    pfns = None if read.pfns is None else _pages(read.pfns)
-    message = None if read.message is None else bytes.fromhex(read.message)
-    return Event(
-        read.kind,
-        read.text,
-        pfns,
-        read.function,
-        certainty=read.certainty,
-        doubt=read.doubt,
-        message=message,
-    )
-
-
-def _outcome(read: _Result) -> Outcome:
-    pfns = None if read.pfns is None else _pages(read.pfns)
-    return Outcome(
-        read.status,
-        read.errno,
-        read.function,
-        read.why,
-        pfns=pfns,
-        kind=read.kind,
-        certainty=read.certainty,
-        doubt=read.doubt,
-    )
-
-
-def _pages(read: _Pages) -> PfnSet:
-    return PfnSet(PfnRange(start, end) for start, end in read.ranges)
+    return read_trace(read, observe)

@@ -442,7 +442,7 @@ def _measured(kernel: Kernel, start: MachineNumbers) -> dict[str, Any]:
     added = PfnSet(add.pfns for add in kernel.additions)
     online = added & kernel.pages_of(kernel.online_blocks)
     hosts = sum(len(add.host_pages) for add in kernel.additions if add.memmap.host is not None)
-    everywhere = sum(len(add.host_pages) for add in (*kernel.additions, *kernel.leftovers))
+    everywhere = sum(len(add.host_pages) for add in (*kernel.additions, *kernel.failed_additions))
     taken = len(kernel.self_hosted) + everywhere
     zones = kernel.zones.values()
     movable = sum(kernel.nr_present(zone) for zone in zones if zone.name == MOVABLE)

@@ -55,7 +55,7 @@ class _ScenarioRun:
     def boot(cls, scenario: Scenario, policies: Mapping[str, Policy]) -> _ScenarioRun:
         policy = policies.get(scenario.machine.policy or "")
         machine = ModelMachine.start(scenario.machine, policy=policy, pages=False)
-        machine.kernel.tells = False  # no row tells what happened on the way
+        machine.kernel.log.disable()  # rows have no events
         return cls(machine, MachineNumbers.of(machine.kernel))
 
     def perform(self, scenario: Scenario, depth: int) -> None:

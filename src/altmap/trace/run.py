@@ -12,13 +12,14 @@ from altmap.errors import InputError
 from altmap.linux.observation import Observation
 from altmap.pfn import PfnSet
 from altmap.scenario import Scenario, Step, step_name
-from altmap.trace import OK, StepRecord, Trace
+from altmap.trace.outcome import OK
+from altmap.trace.steps import StepRecord, Trace
 
 __all__ = ("Target", "run_scenario", "scenario_sha256")
 
 
 class Target(Protocol):
-    """What performs steps and can be looked at."""
+    """What performs steps and can be observed."""
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -27,21 +28,21 @@ class Target(Protocol):
 
     @property
     def notes(self) -> list[str]:
-        """What the reader of the trace must know."""
+        """Assumptions that the reader of the trace must know."""
         ...
 
     @property
     def crashed(self) -> bool:
-        """Whether the kernel died, so that nobody can look at it."""
+        """Whether the kernel has crashed, so that no further observation is possible."""
         ...
 
     @property
     def backed(self) -> PfnSet | None:
-        """The page frames that the platform backs, ``None`` where nobody can tell."""
+        """The page frames that the platform backs, ``None`` where that is not known."""
         ...
 
     def observe(self) -> Observation:
-        """Look at the machine."""
+        """Return what the machine's files show."""
         ...
 
     def perform(self, step: Step) -> StepRecord:
@@ -59,12 +60,12 @@ def run_scenario(
     scenario : Scenario
     target : Target
     progress : callable
-        Told the name of each step before it is performed.
+        Called with the name of each step before it is performed.
 
     Raises
     ------
     InputError
-        If a step cannot be asked of any kernel; nothing of the trace is returned.
+        If a step is invalid on every kernel; nothing of the trace is returned.
     """
     identity = target.identity  # steps may change parameters; the heading tells the start
     steps = [StepRecord("start", {}, OK, observation=target.observe(), backed=target.backed)]
@@ -89,5 +90,5 @@ def run_scenario(
 
 
 def scenario_sha256(scenario: Scenario) -> str:
-    """Return the hash of what a scenario says, its comments and layout aside."""
+    """Return the hash of a scenario's content, without its comments and layout."""
     return hashlib.sha256(msgspec.json.encode(scenario, enc_hook=int)).hexdigest()

@@ -1,4 +1,4 @@
-"""A scenario on the model and on a real kernel: the one place where the two meet.
+"""A scenario on the model and on a real kernel, compared; no other module runs both.
 
 Effects: files.
 """
@@ -28,11 +28,16 @@ def compare_with_lab(
 ) -> Comparison:
     """Run a scenario on a real kernel and on the model, and compare.
 
-    The prediction starts from what the guest showed when it had booted, so only changes are
-    predicted; a machine booted on paper is compared with that start as well, by its layout.
+    The prediction starts from the files of the booted guest, so that only changes are predicted. A
+    synthetic boot state is compared with that start as well, by its layout.
 
-    A user's *own* kernel says itself which release it is; *release* then only names the record of
-    the model, for a kernel that has another release's behaviours.
+    The release of a user's *own* kernel is read from the guest; *release* then names the record
+    that the model uses, for a kernel with another release's behaviours.
+
+    Raises
+    ------
+    InputError, LabError
+        If the scenario is wrong, or the guest fails.
     """
     scenario = scenario.with_machine(release=release)
     observed, _ = run_in_guest(scenario, progress, own=own)
@@ -48,18 +53,18 @@ def record_in_lab(
     progress: Callable[[str], None],
     own: KernelFiles | None = None,
 ) -> Recording:
-    """Run a scenario on a real kernel, write what it did, and return it read again.
+    """Run a scenario on a real kernel, write the recording, and return it as it is read back.
 
     Parameters
     ----------
     path : Path
         The scenario file.
     settings : sequence of str
-        ``key=value`` for its machine; the release among them, if it is not the scenario's.
+        ``key=value`` for its machine; with the release, if it is not the scenario's.
     target : Path
         The recording, a file that does not exist.
     progress : callable
-        Told each step.
+        Takes the name of each step before it is performed.
     own : KernelFiles, optional
         A user's own kernel, instead of Debian's.
 
@@ -70,7 +75,7 @@ def record_in_lab(
     """
     scenario = load_scenario(path, settings)
     if target.exists():
-        raise InputError(f"recording {target}: is there already")
+        raise InputError(f"recording {target}: exists already")
     if not target.name.endswith(".tar.xz"):
         raise InputError(f"recording {target}: need a name that ends in .tar.xz")
     trace, sysroots = run_in_guest(scenario, progress, own=own)
@@ -80,7 +85,13 @@ def record_in_lab(
 
 
 def compare_with_trace(scenario: Scenario, observed: Trace) -> Comparison:
-    """Predict what a real kernel was seen to do, from what it showed at the start, and compare."""
+    """Predict a real kernel's trace from its start, and compare the two.
+
+    Raises
+    ------
+    InputError
+        If the trace does not show its start.
+    """
     start = observed.steps[0].observation
     if start is None:
         raise InputError(f"recording of {scenario.name!r}: has no files of its start")
@@ -94,19 +105,19 @@ def compare_with_trace(scenario: Scenario, observed: Trace) -> Comparison:
         "record of the model": predicted.release,
         "kernel": start.version or "",
         "command line": start.cmdline or "",
-        **{name: _told(value) for name, value in observed.machine.items()},
+        **{name: _text(value) for name, value in observed.machine.items()},
     }
-    on_paper = ModelMachine.start(scenario.machine).observe()
-    comparison.files[:0] = compare_layout(on_paper, start, "boot")
+    synthetic = ModelMachine.start(scenario.machine).observe()
+    comparison.files[:0] = compare_layout(synthetic, start, "boot")
     return comparison
 
 
 def run_on_both(
     scenario: Scenario, progress: Callable[[str], None], *, watch_writes: bool = False
 ) -> tuple[Trace, Trace]:
-    """Run a scenario on a real kernel, and on the model that starts where it had booted.
+    """Run a scenario on a real kernel, and on the model from the start of that kernel.
 
-    With *watch_writes* the real trace says which page frames were written.
+    With *watch_writes* the real trace has an event for the page frames that were written.
 
     Returns
     -------
@@ -117,7 +128,7 @@ def run_on_both(
     return observed, predict(scenario, observed.steps[0].observation)
 
 
-def _told(value: object) -> str:
+def _text(value: object) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{name} {version}" for name, version in value.items())
     return str(value)

@@ -1,4 +1,4 @@
-"""Conformance: many scenarios on real kernels, one table of how far the model agrees.
+"""Conformance: many scenarios on real kernels, and a table of how far predictions agree.
 
 Effects: files, processes.
 """
@@ -34,16 +34,16 @@ class ConformanceCase(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     Attributes
     ----------
     scenarios : list of str
-        File names without ``.toml``, beside each other in one folder.
+        File names without ``.toml``, all in one folder.
     settings : list of list of str
-        Keys of ``[machine]`` that are set, once for each list.
+        Keys of ``[machine]`` to set; each scenario runs once for each list.
     releases : list of str
     cannot : str
-        Why no real kernel here can be asked.
+        Why no lab can run it; empty if one can.
     slow : bool
         Left out of quick runs.
     differs : str
-        Why the model may differ here, and the source that says so.
+        Why the prediction may differ, with the source.
     """
 
     scenarios: list[str]
@@ -112,8 +112,8 @@ def conform(
 ) -> list[ConformanceRow]:
     """Run every case and return its rows, in the order of the cases.
 
-    A running kernel allocates as it likes, so what differs is run once more, and has to differ
-    twice; a row says so if it did not.
+    Allocations of a running kernel vary, so that a scenario that differs is run again. Its row is
+    *different* if both runs differ, and says so if only the first did.
 
     Parameters
     ----------
@@ -123,10 +123,10 @@ def conform(
     nr_guests : int
         Guests that run side by side.
     progress : callable
-        Told each row when it is there.
+        Takes a line of text for each row, as rows are finished.
     kept : Path, optional
-        Rows as they come, one JSON object a line. Those that it holds already are not run again,
-        so that a run which was interrupted goes on where it was.
+        A file of finished rows, one JSON object a line. Scenarios whose rows it holds are not run
+        again, so that an interrupted run resumes.
 
     Raises
     ------
@@ -184,7 +184,7 @@ class _Kept:
             self._rows[row.scenario, row.release] = row
 
     def find(self, scenario: Scenario, settings: Sequence[str]) -> ConformanceRow | None:
-        """Return the row of a scenario that ran, and has not changed since."""
+        """Return the row of a scenario that has run and has not changed since."""
         row = self._rows.get((_name(scenario, settings), scenario.machine.release or ""))
         if row is None or row.verdict == CANNOT or row.sha256 != scenario_sha256(scenario):
             return None
@@ -229,8 +229,8 @@ def _row(scenario: Scenario, settings: Sequence[str], case: ConformanceCase) -> 
         again = replace(again, why=f"{case.differs}: {again.why}")
     if again.verdict == first.verdict:
         return again
-    told = f"the first of two runs: {first.verdict}, {first.why}"
-    return replace(again, why="; ".join(filter(None, (told, again.why))))
+    before = f"the first of two runs: {first.verdict}, {first.why}"
+    return replace(again, why="; ".join(filter(None, (before, again.why))))
 
 
 def _line(error: AltmapError) -> str:
@@ -268,12 +268,12 @@ _HEAD = """\
 # Conformance
 
 Each scenario on the model and on a real kernel, file by file: altmap {version}, {date}.
-`make conformance` makes this page again; a run that was interrupted goes on where it was.
+`make conformance` generates this page; an interrupted run resumes.
 
-{nr_runs} runs on real kernels: {asked}. {nr_cannot} could not be asked here.
+{nr_runs} runs on real kernels: {verdicts}. {nr_cannot} could not be run here.
 
-*equal within tolerance*: every exact field is equal, and free memory, which moves by itself, is
-within a derived tolerance. [architecture.md](architecture.md) lists what is compared.
+*equal within tolerance*: every exact field is equal, and free memory is within a derived tolerance.
+[fidelity.md](fidelity.md) lists the fields that are compared.
 """
 
 
@@ -287,13 +287,13 @@ def conformance_page(rows: Sequence[ConformanceRow], date: str) -> str:
         if name.startswith(("linux-", "xen-"))
     }
     emulators = {str(row.machine["qemu"]) for row in rows if "qemu" in row.machine}
-    asked = ", ".join(f"{counts[word]} {word}" for word in _WORDS if word != CANNOT)
+    verdicts = ", ".join(f"{counts[word]} {word}" for word in _WORDS if word != CANNOT)
     lines = [
         _HEAD.format(
             version=__version__,
             date=date,
             nr_runs=len(rows) - counts[CANNOT],
-            asked=asked,
+            verdicts=verdicts,
             nr_cannot=counts[CANNOT],
         ),
         *(f"- {text}" for text in [*sorted(emulators), *sorted(kernels)]),

@@ -3,6 +3,7 @@
 import pytest
 
 from altmap.errors import InputError
+from altmap.model.kernel.notifier import NotifierVeto
 from altmap.model.machine import ModelMachine
 from altmap.pfn import PfnRange
 from altmap.scenario import (
@@ -251,13 +252,35 @@ def test_one_block_of_one_range_keeps_all_ranges():
 
 
 def test_the_second_pass_ends_at_its_first_refusal():
-    """Blocks behind it are not tried again, so the reason told is the first block's."""
+    """acpi_bus_offline: the first pass tries every block, the second stops at an error."""
     model = guest()
     plug(model)
     model.perform(Online(id="d", to="online_movable"))
-    hold_unmovable(model, 33 * B + 7)
-    hold_unmovable(model, 35 * B + 7)
-    assert f"{33 * B + 7:#x}" in model.perform(Unplug(id="d")).outcome.why
+    for block in (33, 35):
+        page = PfnRange(block * B + 7, block * B + 8)
+        for pages in (model.kernel.used, model.kernel.movable, model.kernel.pinned):
+            pages |= page
+    record = model.perform(Unplug(id="d"))
+    tried = [
+        event.pfns.start // B
+        for event in record.events
+        if event.kind == "notified" and event.text.startswith("MEM_GOING_OFFLINE")
+    ]
+    assert tried == [32, 33, 34, 35, 33]
+    assert f"{33 * B + 7:#x}" in record.outcome.why
+
+
+def test_a_block_that_goes_in_the_second_pass_only_is_no_reason_to_refuse():
+    """A first pass may fail for memmaps of other blocks: its errors are dropped."""
+    model = guest()
+    plug(model, mib=256)
+    model.perform(Online(id="d", to="online_movable"))
+    vetoes = iter([NotifierVeto("EBUSY", "listener", "once")])
+    model.kernel.notifier.register(
+        lambda n: next(vetoes, None) if n.action == "MEM_GOING_OFFLINE" else None
+    )
+    assert model.perform(Unplug(id="d")).outcome
+    assert not model.kernel.additions
 
 
 @pytest.mark.parametrize("more", [(64, 128), (-8192 + 512, 128)])

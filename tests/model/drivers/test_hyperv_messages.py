@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from altmap.model.drivers.hyperv_messages import (
@@ -226,7 +226,6 @@ def test_every_message_comes_back_from_its_bytes(message):
 
 
 @given(MESSAGES, st.data())
-@settings(max_examples=300)
 def test_bytes_that_decode_are_the_bytes_of_what_they_decode_to(message, data):
     raw = bytearray(encode(message))
     for _ in range(data.draw(st.integers(1, 3))):

@@ -301,5 +301,5 @@ def test_standby_memory_is_never_unplugged_and_a_machine_has_one_increment():
 def test_only_blocks_of_standby_memory_are_configured():
     model = guest("7.3")
     plug(model)
-    with pytest.raises(InputError, match="memory0: it is no block of standby"):
+    with pytest.raises(InputError, match="memory0: not a block of standby"):
         model.perform(Configure(blocks=0))

@@ -245,6 +245,70 @@ def test_movable_memory_goes_before_kernel_memory_since_5_14(release, first):
     assert guest.requests[0] == ("UNPLUG", 128 - first, 128)
 
 
+@pytest.mark.parametrize(
+    ("release", "order"),
+    [
+        # virtio_mem_sbm_unplug_request: partial before full ones of a kind, movable before kernel.
+        ("6.12", ["offline partial", "offline", "movable partial", "kernel partial", "movable"]),
+        ("7.3", ["offline partial", "offline", "movable partial", "kernel partial", "movable"]),
+        # Up to 5.13 kernel and movable blocks are alike: by address, from the end.
+        ("5.13", ["offline partial", "offline", "kernel partial", "movable partial", "kernel"]),
+    ],
+)
+def test_blocks_of_each_state_are_unplugged_in_the_order_of_the_driver(release, order):
+    kinds = {32: "movable", 33: "kernel", 34: "movable partial", 35: "kernel partial"}
+    kinds |= {36: "offline partial", 37: "offline"}
+    guest = Guest(requested=768 * MIB, auto_online_blocks="offline", release=release)
+    for block, kind in kinds.items():
+        if not kind.startswith("offline"):
+            assert guest.do(Online(blocks=block, to=f"online_{kind.split()[0]}"))
+    guest.kernel.used -= guest.kernel.expected_unmovable
+    for block, kind in kinds.items():
+        if kind.endswith("partial"):
+            unplug_half(guest, block)
+    assert guest.mib == 768 - 3 * 64
+    assert guest.resize(guest.mib - 3 * 64 - 128 - 64)  # the last block loses a half
+    asked = list(dict.fromkeys(32 + at // 128 for _, at, _ in guest.requests))
+    assert [kinds[block] for block in asked] == order
+
+
+def unplug_half(guest, block):
+    """Unplug the upper half of a block by hand, as an earlier request may have."""
+    mode, kernel = guest.guest.mode, guest.kernel
+    half = PfnRange(kernel.block_pfns(block).start + 64 * M, kernel.block_pfns(block).end)
+    mode.plugged -= half
+    mode.states[block] = BlockState(mode.states[block] + 1)
+    guest.host.plugged -= half
+    guest.host.requested_bytes -= 64 * MIB
+    guest.guest.plugged_nr_pages -= len(half)
+    if kernel.nr_online(half):
+        kernel.fake_offline |= half
+
+
+@pytest.mark.parametrize("force_bbm", [False, True])
+def test_memory_is_added_up_to_the_threshold_exactly_and_not_beyond(force_bbm):
+    """virtio_mem_could_add_memory: 1 GiB may be offline, of new blocks and of those used before."""
+    parameters = VirtioMemParameters(force_bbm=force_bbm)
+    guest = Guest(2 * GIB, 2 * GIB, auto_online_blocks="offline", virtio_mem=parameters)
+    assert (guest.mib, guest.plugged.errno) == (1024, "ENOSPC")
+    assert guest.plugged.function == "virtio_mem_could_add_memory"
+    assert len(guest.guest.mode.states) == 8  # no block was prepared beyond them
+    assert guest.do(Online(blocks="32-39", to="online_movable"))
+    assert guest.mib == 2048  # half of the threshold is free again, so the driver goes on
+
+
+@pytest.mark.parametrize("force_bbm", [False, True])
+def test_blocks_that_were_used_before_are_added_up_to_the_threshold_too(force_bbm):
+    parameters = VirtioMemParameters(force_bbm=force_bbm)
+    guest = Guest(2 * GIB, 2 * GIB, virtio_mem=parameters)
+    assert guest.resize(0)
+    assert guest.blocks == []
+    assert guest.do(SetTunables(auto_online_blocks="offline"))
+    outcome = guest.resize(2048)
+    assert (guest.mib, outcome.errno) == (1024, "ENOSPC")
+    assert len(guest.blocks) == 8
+
+
 def test_sub_blocks_with_a_page_that_cannot_move_stay_and_the_refusal_names_what_is_left():
     guest = Guest(requested=256 * MIB)
     guest.kernel.used |= PfnSet(PfnRange(p, p + 1) for p in (BASE + 3 * M, BASE + 200 * M + 7))
@@ -296,7 +360,7 @@ def test_what_is_less_than_a_sub_block_is_left_alone():
     guest = Guest(requested=128 * MIB, block=MIB)
     outcome = guest.resize(129)
     assert (outcome.status, outcome.errno, guest.requests) == ("refused", None, [])
-    assert "less than what comes and goes, sub-blocks of 2 MiB" in outcome.why
+    assert "less than one unit (sub-blocks of 2 MiB)" in outcome.why
 
 
 def test_online_memory_stays_if_the_parameter_says_so():
@@ -363,7 +427,7 @@ def test_a_block_that_could_not_be_removed_is_tried_again_since_6_6(release, lef
             return None
 
     other = Stubborn()
-    guest.kernel.notifier.listeners.append(other.hear)
+    guest.kernel.notifier.register(other.hear)
     outcome = guest.resize(0)
     assert (guest.mib, guest.blocks) == (0, [0])
     assert guest.guest.last.errno == ("EBUSY" if left else None)
@@ -414,7 +478,7 @@ def test_what_is_less_than_a_big_block_is_left_alone():
     guest = Guest(requested=128 * MIB, virtio_mem=parameters)
     outcome = guest.resize(200)
     assert (outcome.errno, guest.mib) == (None, 128)
-    assert "less than what comes and goes, big blocks of 128 MiB" in outcome.why
+    assert "less than one unit (big blocks of 128 MiB)" in outcome.why
 
 
 def test_a_big_block_of_65536_device_blocks_breaks_the_device():
@@ -539,7 +603,7 @@ def test_auto_movable_counts_a_device_s_own_kernel_memory():
 def test_another_driver_s_callback_keeps_virtio_mem_from_probing():
     guest = Guest()
     model = ModelMachine.start(Machine(memory=Size(GIB), release="6.12"))
-    model.kernel.online_callback = lambda pages: pages
+    model.kernel.online_page_callback = lambda pages: pages
     outcome = model.perform(
         Plug(id="vm0", driver="virtio-mem", size=Size(GIB), requested=Size(MIB * 128))
     ).outcome

@@ -193,9 +193,9 @@ def test_the_memmap_comes_from_existing_memory_whatever_the_parameter_says():
 def test_hypercalls_have_as_many_extents_as_a_page_holds_frame_numbers():
     domain = Domain()
     domain.to(600)
-    assert "XENMEM_populate_physmap: 44 of nr_extents=512; 22528 given" in domain.texts()
+    assert "XENMEM_populate_physmap: 44 of nr_extents=512; 22528 populated" in domain.texts()
     domain.to(599)
-    assert "XENMEM_decrease_reservation: 1 of nr_extents=256; 256 taken back" in domain.texts()
+    assert "XENMEM_decrease_reservation: 1 of nr_extents=256; 256 returned" in domain.texts()
 
 
 def test_at_its_limit_a_domain_pays_for_struct_pages_of_nothing():

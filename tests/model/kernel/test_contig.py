@@ -3,6 +3,7 @@
 import pytest
 
 from altmap.model.kernel.contig import fake_offline, fake_online
+from altmap.model.kernel.files import write_file
 from altmap.model.machine import ModelMachine
 from altmap.pfn import PfnRange, PfnSet
 from altmap.scenario import Machine, Plug, Size
@@ -52,7 +53,7 @@ def test_watermarks_stay_and_only_7_3_sets_the_reserves_anew(kernel):
 
 
 def test_movable_pages_move_within_their_node_first(kernel):
-    kernel.write_file("file", 1000)
+    write_file(kernel, "file", 1000)
     assert kernel.files["file"] == PfnSet([PfnRange(BASE, BASE + 1000)])
     assert fake_offline(kernel, RANGE)
     assert kernel.files["file"] == PfnSet(
@@ -72,7 +73,7 @@ def test_a_page_that_cannot_move_refuses_and_nothing_changes(kernel, what):
 
 
 def test_no_page_to_move_to_is_enomem_and_nothing_changes(kernel):
-    kernel.write_file("file", 400)
+    write_file(kernel, "file", 400)
     pages = PfnRange(BASE, BASE + 512)
     for zone in kernel.zones.values():
         kernel.used |= kernel.free(zone) - pages

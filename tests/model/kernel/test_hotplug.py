@@ -2,13 +2,10 @@
 
 import pytest
 
-from altmap.model.kernel.hotplug import (
-    add_memory_resource,
-    memory_block_online,
-    zone_for_pfn_range,
-)
+from altmap.model.kernel.add import add_memory_resource
+from altmap.model.kernel.online import memory_block_online, zone_for_pfn_range
 from altmap.model.machine import ModelMachine
-from altmap.model.observe import free_chunks
+from altmap.model.observe.buddyinfo import free_chunks
 from altmap.pfn import PfnRange, PfnSet
 from altmap.scenario import Address, Machine, Node, Offline, Online, Plug, SetTunables, Size, Unplug
 

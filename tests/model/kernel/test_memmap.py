@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from altmap.model.arch import ARCHES
@@ -136,7 +136,6 @@ def test_with_64k_pages_four_sections_share_a_frame():
         assert list(frames) == [0x1000 + section // 4]
 
 
-@settings(deadline=None, print_blob=True)
 @given(st.integers(0, 199), st.integers(0, 199), st.sampled_from([56, 64, 80]), st.integers(1, 4))
 def test_frames_are_those_of_each_struct_page(start, nr_pages, struct_page, nr_units):
     arch = replace(ARCHES["x86_64"], struct_page_size_bytes=struct_page)

@@ -1,13 +1,14 @@
 """Where an allocation for a node goes: the fallback lists that real kernels log."""
 
-from altmap.model.kernel.state import zonelists
+from altmap.model.kernel.allocator import allocate
+from altmap.model.kernel.zonelists import node_orders
 from altmap.model.machine import ModelMachine
 from altmap.scenario import parse_scenario
 
 
 def test_fallback_lists_of_boot_are_as_a_real_kernel_logs_them():
     """Linux 6.12, "Fallback order for Node 0: 0 1 2" and so on; the masks of CPUs come later."""
-    assert zonelists(range(4), range(4), ()) == {
+    assert node_orders(range(4), range(4), ()) == {
         0: [0, 1, 2, 3],
         1: [1, 2, 3, 0],
         2: [2, 3, 0, 1],
@@ -17,14 +18,14 @@ def test_fallback_lists_of_boot_are_as_a_real_kernel_logs_them():
 
 def test_fallback_lists_after_a_zone_came_and_went_are_as_a_real_kernel_logs_them():
     """Node 3 of Linux 6.12 is added without memory, gets a zone of it, and loses it again."""
-    assert zonelists([3], range(3), {0}) == {3: [1, 2, 0]}
-    assert zonelists(range(4), range(4), {0}) == {
+    assert node_orders([3], range(3), {0}) == {3: [1, 2, 0]}
+    assert node_orders(range(4), range(4), {0}) == {
         0: [0, 1, 2, 3],
         1: [1, 2, 3, 0],
         2: [2, 3, 1, 0],
         3: [3, 1, 2, 0],
     }
-    assert zonelists(range(4), range(3), {0}) == {
+    assert node_orders(range(4), range(3), {0}) == {
         0: [0, 1, 2],
         1: [1, 2, 0],
         2: [2, 1, 0],
@@ -39,7 +40,7 @@ def test_a_memmap_of_a_node_without_memory_comes_from_the_node_without_a_cpu():
         nodes = [{ memory = "512MiB" }, { memory = "768MiB" }, { memory = "0MiB" }]
         """
     kernel = ModelMachine.start(parse_scenario(text, "three-nodes").machine).kernel
-    taken = kernel.allocate(2, 1024)
+    taken = allocate(kernel, 2, 1024)
     assert taken is not None
     at = [sum(taken.count(z.present) for z in kernel.node_zones(node)) for node in (0, 1)]
     assert at == [0, 1024]

@@ -61,9 +61,7 @@ def test_a_nodes_first_and_last_memory_have_a_chain_of_their_own_on_7_3():
         "NODE_REMOVED_LAST_MEMORY",
         "MEM_OFFLINE",
     ]
-    model.kernel.notifier.listeners.append(
-        NamedVeto("NODE_ADDING_FIRST_MEMORY", "ENOMEM", None, 0x8000)
-    )
+    model.kernel.notifier.register(NamedVeto("NODE_ADDING_FIRST_MEMORY", "ENOMEM", None, 0x8000))
     record = model.perform(Online(id="d", to="online_movable"))
     assert record.outcome.errno == "ENOMEM"
     assert told(record) == [

@@ -282,7 +282,7 @@ def test_a_fake_offline_page_that_its_driver_let_go_does_not_keep_a_block_online
     model.kernel.fake_offline |= pages
     outcome = model.perform(Offline(id="d")).outcome
     assert (outcome.kind, outcome.function) == ("fake-offline", "scan_movable_pages")
-    model.kernel.notifier.listeners.append(
+    model.kernel.notifier.register(
         lambda told: (
             model.kernel.unreferenced.__ior__(pages) and None
             if told.action == "MEM_GOING_OFFLINE"
@@ -394,13 +394,13 @@ def test_hugetlb_free_vmemmap_switched_memmap_on_memory_off_before_6_0(release, 
 @pytest.mark.parametrize(
     ("step", "match"),
     [
-        (Fill(id="h", size=Size(MIB), kind="hugetlb"), "need a multiple of a size that there is"),
+        (Fill(id="h", size=Size(MIB), kind="hugetlb"), "need a multiple of one of"),
         (
             Fill(id="h", size=Size(8 * MIB), kind="hugetlb", page_size=Size(4 * MIB)),
             "2 MiB, 1 GiB",
         ),
         (Fill(id="h", size=Size(2 * MIB), kind="hugetlb", node=3), "node 3 is not online"),
-        (Fill(id="f", size=Size(MIB)), "there already"),
+        (Fill(id="f", size=Size(MIB)), "exists already"),
         (Free(id="x"), "no such file"),
     ],
 )

@@ -1,12 +1,12 @@
 """Page tables of added memory: x86_64 with four levels, counted by slot."""
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from altmap.model.kernel.addition import Addition
 from altmap.model.kernel.memmap import Memmap
 from altmap.model.kernel.pagetables import page_table_nr_pages
-from altmap.model.kernel.state import Addition
 from altmap.model.machine import ModelMachine
 from altmap.pfn import PfnRange
 from altmap.scenario import Address, Machine, Plug, Size, Unplug
@@ -100,7 +100,6 @@ def slots(additions, size_bytes):
     return found
 
 
-@settings(deadline=None, max_examples=60)
 @given(
     st.lists(st.tuples(st.integers(1, 24), st.booleans()), max_size=12),
     st.integers(32, 9000),

@@ -235,7 +235,7 @@ def test_a_scenario_s_policy_runs_no_code(tmp_path, monkeypatch):
 @pytest.mark.parametrize("release", ["6.6", "6.12"])
 def test_an_add_that_fails_late_leaves_the_machine_as_before(policy, release):
     made = machine(policy, release=release)
-    made.kernel.fails_block_devices = True
+    made.kernel.failures.block_devices = True
     before = made.observe()
     failed = made.perform(Plug(id="d1", size=Size(GIB))).outcome
     assert (failed.errno, failed.function) == ("ENOMEM", "create_memory_block_devices")

@@ -91,7 +91,7 @@ def test_a_zone_whose_pages_a_driver_withholds_counts_for_khugepaged():
     def min_free(withheld):
         machine = ModelMachine.start(Machine(memory=Size(2 << 30), auto_online_blocks="online"))
         if withheld:
-            machine.kernel.online_callback = lambda pages: PfnSet()
+            machine.kernel.online_page_callback = lambda pages: PfnSet()
             machine.perform(Plug(id="d1", size=Size(128 << 20)))
         return sum(z.watermarks.min for z in machine.kernel.zones.values() if z.name != "Movable")
 

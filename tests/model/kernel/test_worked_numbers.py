@@ -6,7 +6,7 @@ from altmap.model.arch import ARCHES
 from altmap.model.kernel.memmap import block_memmap_nr_pages
 from altmap.model.kernel.placements import PLACEMENTS
 from altmap.model.machine import ModelMachine
-from altmap.model.observe import free_chunks
+from altmap.model.observe.buddyinfo import free_chunks
 from altmap.pfn import PfnRange, PfnSet
 from altmap.scenario import Address, Machine, Online, Plug, Size
 

@@ -116,8 +116,8 @@ def touch(access, pfns):
 
 def test_a_fault_is_what_is_touched_and_not_backed():
     backing = Backing(PfnSet([PfnRange(0x100000, 0x104000)]))
-    assert backing.judge(touch("write", PfnRange(0x100000, 0x104000))) is None
-    fault = backing.judge(touch("write", PfnRange(0x103FFF, 0x104002)))
+    assert backing.check_access(touch("write", PfnRange(0x100000, 0x104000))) is None
+    fault = backing.check_access(touch("write", PfnRange(0x103FFF, 0x104002)))
     assert fault.pfn == 0x104000
     assert fault.pfns == PfnSet([PfnRange(0x104000, 0x104002)])
     assert (fault.access, fault.function) == ("write", "memmap_init_range")
@@ -125,13 +125,13 @@ def test_a_fault_is_what_is_touched_and_not_backed():
 
 def test_a_stride_faults_only_where_its_pages_are_not_backed():
     backing = Backing(PfnSet([PfnRange(0, 8), PfnRange(16, 24)]))
-    assert backing.judge(touch("write", PfnStride(0, 32, 16, 8))) is None
-    fault = backing.judge(touch("write", PfnStride(0, 48, 16, 8)))
+    assert backing.check_access(touch("write", PfnStride(0, 32, 16, 8))) is None
+    fault = backing.check_access(touch("write", PfnStride(0, 48, 16, 8)))
     assert list(fault.pfns) == list(range(32, 40))
 
 
 def test_reads_of_unbacked_frames_fault_unless_the_platform_answers_them():
     frames = PfnRange(0, 1)
-    assert Backing().judge(touch("read", frames)).access == "read"
-    assert Backing(unbacked_reads="allowed").judge(touch("read", frames)) is None
-    assert Backing(unbacked_reads="allowed").judge(touch("write", frames)).access == "write"
+    assert Backing().check_access(touch("read", frames)).access == "read"
+    assert Backing(unbacked_reads="allowed").check_access(touch("read", frames)) is None
+    assert Backing(unbacked_reads="allowed").check_access(touch("write", frames)).access == "write"

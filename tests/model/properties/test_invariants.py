@@ -1,5 +1,6 @@
 """Whatever is done to the modelled machine, its books agree with its pages and with its files."""
 
+import pytest
 from hypothesis import note, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -63,6 +64,14 @@ def machines(draw, policies=tuple(POLICIES), memory=(128, 6144)):
     )
 
 
+def counted(kernel):
+    """Return the pages of MemTotal."""
+    pages = PfnSet.of(*(kernel.managed(zone) for zone in kernel.zones.values()))
+    if kernel.policy.accounting.total:
+        pages |= kernel.self_hosted & kernel.pages_of(kernel.online_blocks)
+    return pages
+
+
 def state_of(kernel):
     """Return what a refused step must leave as it was."""
     return {
@@ -94,6 +103,7 @@ class Steps(RuleBasedStateMachine):
             assert self.machine.perform(step).outcome.status == "not_reached"
             return None
         before, backed = state_of(self.kernel), self.machine.backing.backed.copy()
+        pages = counted(self.kernel)
         try:
             outcome = self.machine.perform(step).outcome
         except InputError as error:
@@ -103,22 +113,35 @@ class Steps(RuleBasedStateMachine):
             return None
         note(f"{step}: {outcome.status} {outcome.errno} {outcome.why}")
         if outcome.status == "refused":
-            self.check_refusal(step, before)
+            self.check_refusal(step, before, pages)
         if outcome.status == "fault":
             assert self.machine.crashed
         return outcome
 
-    def check_refusal(self, step, before):
+    def check_refusal(self, step, before, pages):
         now = state_of(self.kernel)
         if isinstance(step, Unplug):
-            # Blocks that went offline are onlined again, to the zone that is chosen then.
-            if self.kernel.online_callback is None:
-                assert now["MemTotal"] == before["MemTotal"]
-            assert now["blocks"] == before["blocks"]
+            self.check_refused_unplug(before, pages)
         elif isinstance(step, Resize) or getattr(step, "driver", "") == "virtio-mem":
             pass  # what was done towards the size stays
         elif not isinstance(step, Online | Offline) or len(self.machine.blocks_of(step)) == 1:
             assert now == before
+
+    def check_refused_unplug(self, before, pages):
+        """Blocks that went offline are onlined again, each to the zone that is chosen then.
+
+        A block that cannot be onlined stays offline: drivers/acpi/scan.c: acpi_bus_online ignores
+        the result of device_online, which a notifier may veto and which fails for HWPoison pages.
+        """
+        kernel, (added, online) = self.kernel, before["blocks"]
+        left_offline = online - kernel.online_blocks
+        assert kernel.added_blocks == added
+        assert kernel.online_blocks.issubset(online)
+        if not (kernel.notifier.prepare_online or kernel.notifier.going_online):
+            assert all(kernel.poisoned.count(kernel.block_pfns(block)) for block in left_offline)
+        if kernel.online_page_callback is None:
+            lost = pages & kernel.pages_of(left_offline)
+            assert kernel.total_ram_nr_pages() == before["MemTotal"] - len(lost)
 
     # --- steps that every machine knows ----------------------------------------------------
 
@@ -240,7 +263,7 @@ class Steps(RuleBasedStateMachine):
                 assert run.start % pool.nr_pages == len(run) % pool.nr_pages == 0
         for pages in kernel.files.values():
             assert pages.issubset(kernel.movable)
-        for pages in kernel.kernel_uses.values():
+        for pages in kernel.kernel_allocations.values():
             assert pages.issubset(kernel.unmovable())
         assert kernel.fake_offline.issubset(whole)
         online = kernel.pages_of(kernel.online_blocks)
@@ -497,7 +520,25 @@ class VirtioMemSteps(DimmSteps):
                 )
 
 
-_settings = settings(deadline=None, max_examples=150, stateful_step_count=15, print_blob=True)
+@pytest.mark.parametrize("on", ["prepare_online", "going_online"])
+def test_a_refused_unplug_leaves_offline_what_a_veto_keeps_from_coming_back(on):
+    steps = DimmSteps()
+    steps.start(Machine(memory=Size(GIB), release="6.12", auto_online_blocks="online_movable"))
+    kernel, perform = steps.kernel, steps.machine.perform
+    perform(Plug(id="a", size=Size(2 * 128 * MIB)))
+    first, second = steps.machine.blocks_of(Offline(id="a"))
+    zone = kernel.zones_of(kernel.block_pfns(second))[0]
+    kernel.used |= (kernel.free(zone) & kernel.block_pfns(second)).highest(1)
+    perform(Veto(on=on, errno="EBUSY"))
+    before, pages = state_of(kernel), counted(kernel)
+    outcome = perform(Unplug(id="a")).outcome
+    assert (outcome.status, outcome.function) == ("refused", "acpi_scan_try_to_offline")
+    assert {first, second} <= set(kernel.added_blocks)
+    assert {first, second} & set(kernel.online_blocks) == {second}
+    steps.check_refused_unplug(before, pages)
+
+
+_settings = settings(stateful_step_count=15)
 TestDimms = DimmSteps.TestCase
 TestDimms.settings = _settings
 TestHyperv = HypervSteps.TestCase

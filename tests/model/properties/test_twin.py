@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import numpy as np
-from hypothesis import given, note, settings
+from hypothesis import given, note
 from hypothesis import strategies as st
 from twin import (
     CHUNK,
@@ -23,15 +23,14 @@ from twin import (
 
 from altmap.model.arch import ARCHES
 from altmap.model.kernel.accounting import POLICIES
-from altmap.model.kernel.hotplug import (
-    add_memory_resource,
-    memory_block_offline,
-    memory_block_online,
-    try_remove_memory,
-)
-from altmap.model.kernel.hugetlb import pool_of, set_max_huge_pages, take_for_file
+from altmap.model.kernel.add import add_memory_resource
+from altmap.model.kernel.hugetlb import hugetlbfs_fallocate, pool_of, set_max_huge_pages
+from altmap.model.kernel.offline import memory_block_offline
+from altmap.model.kernel.online import memory_block_online
+from altmap.model.kernel.params import Tunables
 from altmap.model.kernel.poison import soft_offline_page
-from altmap.model.kernel.state import Kernel, Tunables
+from altmap.model.kernel.remove import try_remove_memory
+from altmap.model.kernel.state import Kernel
 from altmap.model.kernel.zone import Zone
 from altmap.model.releases import RELEASES
 from altmap.pfn import PfnRange, PfnSet
@@ -133,7 +132,7 @@ def _model_of(twin, arch, release, tunables, block):
         POLICIES["opt-in"],
         tunables,
         block,
-        judge=lambda touch: None,
+        check_access=lambda touch: None,
         zones=zones,
         added_blocks=blocks.copy(),
         online_blocks=blocks.copy(),
@@ -281,14 +280,16 @@ def grow(data, model, twin):
 
 
 def use_huge(data, model, twin):
-    """Let a file hold huge pages."""
+    """Give a file huge pages."""
     pool = pool_of(model, CHUNK << 16)
     wanted = data.draw(st.sampled_from([1, 2]))
     enough = len(twin.of_kind(HUGE)) >= wanted * CHUNK
-    taken = take_for_file(model, pool, wanted)
-    note(f"a file takes {wanted} huge pages: {taken}")
-    assert (taken is not None) == enough
-    if taken is not None:
+    name = f"huge-{len(model.huge_files)}"
+    got = hugetlbfs_fallocate(model, pool, name, wanted)
+    note(f"a file of {wanted} huge pages: {got}")
+    assert got == enough
+    if got:
+        taken = model.huge_files[name][1]
         assert len(taken) == wanted * CHUNK
         twin.use_huge(set(taken))
     return "ok", "ok"
@@ -305,7 +306,6 @@ def poison(data, model, twin):
     return word(outcome), twin.poison(pfn, next(iter(model.movable - before), None))
 
 
-@settings(max_examples=300, deadline=None, print_blob=True)
 @given(machines(), st.data())
 def test_the_model_agrees_with_a_twin_that_counts_page_by_page(both, data):
     model, twin = both.model, both.twin

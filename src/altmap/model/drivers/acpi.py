@@ -8,14 +8,13 @@ from dataclasses import replace
 from altmap.errors import InputError
 from altmap.model.drivers.driver import Driver, MemoryDevice, to_guest, to_host
 from altmap.model.drivers.facts import DriverRecord
-from altmap.model.kernel.hotplug import (
-    add_memory_resource,
-    memory_block_offline,
-    memory_block_online,
-    try_remove_memory,
-)
+from altmap.model.kernel.add import add_memory_resource
+from altmap.model.kernel.addition import Addition, MemoryGroup
 from altmap.model.kernel.memmap import memmap_on_memory_nr_pages
-from altmap.model.kernel.state import Addition, Kernel, MemoryGroup
+from altmap.model.kernel.offline import memory_block_offline
+from altmap.model.kernel.online import memory_block_online
+from altmap.model.kernel.remove import try_remove_memory
+from altmap.model.kernel.state import Kernel
 from altmap.model.platform.qemu import dimm_space, place_dimm
 from altmap.pfn import PfnRange
 from altmap.scenario import Plug
@@ -28,7 +27,7 @@ RECORD = DriverRecord(
     scenario='`driver = "dimm"`',
     adds="each range of the device's _CRS, whole blocks",
     partly_backed="no",
-    touches_offline="anyone: it is RAM from the insert on",
+    touches_offline="any access: it is RAM from the insert on",
     opts_in="since 5.13 for ranges of exactly one block that support it; since 6.6 always",
     gives_back="the whole device, by eject; the kernel offlines its blocks itself",
     group="static, of the device (since 5.15)",
@@ -50,7 +49,7 @@ _OST_WORDS = {
 
 
 class AcpiDimms(Driver):
-    """DIMMs that QEMU plugs and the kernel hears of through ACPI."""
+    """DIMMs that QEMU plugs and announces to the kernel through ACPI."""
 
     def plug(self, plug: Plug) -> Outcome:
         """Plug a DIMM and let the kernel handle the insert event."""
@@ -64,7 +63,7 @@ class AcpiDimms(Driver):
         return outcome
 
     def unplug(self, id_: str) -> Outcome:
-        """Ask a DIMM back; a DIMM whose add was refused just goes."""
+        """Request that a DIMM is ejected; one whose add was refused is ejected at once."""
         device = self.devices.get(id_)
         _notify(self.kernel, EJECT_REQUEST, "eject request")
         outcome = eject(self.kernel, self.devices.additions(id_))
@@ -85,7 +84,7 @@ def _ost(kernel: Kernel, event: int, status: int) -> None:
 
 
 def plug_dimm(driver: Driver, plug: Plug) -> tuple[MemoryDevice, int]:
-    """Let QEMU plug a DIMM, which the kernel does not know of yet.
+    """Plug a DIMM into QEMU, before the kernel is notified.
 
     Returns
     -------
@@ -129,7 +128,7 @@ def insert(kernel: Kernel, ranges: Sequence[PfnRange], node: int) -> Outcome:
         outcome = add_memory_resource(kernel, pfns, node, asks=asks, usable=pfns, group=group)
         if not outcome:
             refusals.append(outcome)
-            kernel.note(
+            kernel.log.note(
                 "driver",
                 f"ACPI skips {pfns}: {outcome.errno} by {outcome.function}",
                 pfns,
@@ -163,7 +162,7 @@ def eject(kernel: Kernel, additions: Sequence[Addition]) -> Outcome:
     """Handle the eject request of a DIMM: offline its blocks in two passes, then remove it.
 
     Errors of the first pass are ignored; the second stops at its first one, and then those that
-    went offline are onlined again, as plain ``online``. A device whose add was refused has no
+    went offline are onlined again with the type ``online``. A device whose add was refused has no
     driver and nothing to offline.
     Source: ``drivers/acpi/scan.c: acpi_generic_hotplug_event, acpi_scan_hot_remove,
     acpi_scan_try_to_offline, acpi_bus_online``.
@@ -192,7 +191,7 @@ def eject(kernel: Kernel, additions: Sequence[Addition]) -> Outcome:
 
 
 def _try_to_offline(kernel: Kernel, additions: Sequence[Addition]) -> Outcome | None:
-    """Offline every online block; on failure online those again that went, and say why."""
+    """Offline every online block; on a refusal online those again that went offline."""
     ids = [id_ for addition in additions for id_ in kernel.block_ids(addition.pfns)]
     left = [id_ for id_ in ids if id_ in kernel.online_blocks]
     done: list[int] = []

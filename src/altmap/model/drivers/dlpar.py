@@ -7,12 +7,10 @@ import errno
 from altmap.model.drivers.acpi import plug_dimm
 from altmap.model.drivers.driver import Driver
 from altmap.model.drivers.facts import DriverRecord
-from altmap.model.kernel.hotplug import (
-    add_memory_resource,
-    memory_block_offline,
-    memory_block_online,
-    try_remove_memory,
-)
+from altmap.model.kernel.add import add_memory_resource
+from altmap.model.kernel.offline import memory_block_offline
+from altmap.model.kernel.online import memory_block_online
+from altmap.model.kernel.remove import try_remove_memory
 from altmap.model.kernel.state import Kernel
 from altmap.pfn import PfnRange
 from altmap.scenario import Plug
@@ -25,7 +23,7 @@ RECORD = DriverRecord(
     scenario='`driver = "dimm"` on ppc64le',
     adds="one logical memory block, which is the memory block; online at once",
     partly_backed="no",
-    touches_offline="anyone: the block was acquired before",
+    touches_offline="any access: the block is acquired before",
     opts_in="since 6.6, for each block",
     gives_back="one logical memory block",
     group="none",
@@ -44,7 +42,7 @@ class DlparDimms(Driver):
         return add(self.kernel, device.pfns, node)
 
     def unplug(self, id_: str) -> Outcome:
-        """Ask a DIMM back: it goes when the kernel has released all of its blocks."""
+        """Request that a DIMM is removed; it is once the kernel has released all of its blocks."""
         device = self.devices.get(id_)
         outcome = remove(self.kernel, device.pfns)
         if outcome:
@@ -73,7 +71,7 @@ def add(kernel: Kernel, pfns: PfnRange, node: int) -> Outcome:
 
 
 def remove(kernel: Kernel, pfns: PfnRange) -> Outcome:
-    """Remove a range one logical memory block at a time; blocks that are not there are passed over.
+    """Remove a range one logical memory block at a time; missing blocks are skipped.
 
     The first refusal ends the request: what it removed is added and onlined again, and all that is
     reported is EINVAL. Source: ``dlpar_memory_remove_by_ic``.
@@ -86,7 +84,7 @@ def remove(kernel: Kernel, pfns: PfnRange) -> Outcome:
             continue
         outcome = _remove_lmb(kernel, lmb)
         if outcome.errno == "EINTR":
-            return outcome  # the kernel's own thread retries, and nobody can interrupt it
+            return outcome  # the kernel's thread retries, and no signal can reach it
         if not outcome:
             for each, node in removed:
                 _add_lmb(kernel, each, node)

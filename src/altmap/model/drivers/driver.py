@@ -1,4 +1,4 @@
-"""What every way of adding memory has in common: its devices, and what a machine asks of it."""
+"""The base of all drivers: the devices of a machine, and the operations of a driver."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 
 from altmap.errors import InputError
-from altmap.model.kernel.state import Addition, Kernel
+from altmap.model.kernel.addition import Addition
+from altmap.model.kernel.state import Kernel
 from altmap.model.platform.backing import Backing
 from altmap.pfn import PfnRange, PfnSet
 from altmap.scenario import Plug
@@ -16,7 +17,7 @@ __all__ = ("Devices", "Driver", "MemoryDevice", "to_guest", "to_host")
 
 
 def to_guest(kernel: Kernel, text: str, function: str, message: bytes | None = None) -> None:
-    """Record what a host says to its guest.
+    """Record a message of the host to its guest.
 
     Parameters
     ----------
@@ -25,38 +26,38 @@ def to_guest(kernel: Kernel, text: str, function: str, message: bytes | None = N
     text : str
         The message's name and fields, in one line.
     function : str
-        The guest's function that takes it.
+        The guest's function that receives it.
     message : bytes, optional
-        The message as it goes over the wire, where it does.
+        The bytes of the message, where they are modelled.
     """
-    kernel.note("driver", HOST_TO_GUEST + text, function=function, message=message)
+    kernel.log.note("driver", HOST_TO_GUEST + text, function=function, message=message)
 
 
 def to_host(kernel: Kernel, text: str, function: str, message: bytes | None = None) -> None:
-    """Record what a guest says to its host; *function* is the guest's that says it."""
-    kernel.note("driver", GUEST_TO_HOST + text, function=function, message=message)
+    """Record a message of the guest to its host; *function* is the guest's that sends it."""
+    kernel.log.note("driver", GUEST_TO_HOST + text, function=function, message=message)
 
 
 @dataclass(slots=True)
 class MemoryDevice:
-    """Something that brought memory.
+    """A device with memory.
 
     Attributes
     ----------
     driver : str
         As a scenario names it.
     pfns : PfnRange
-        What it occupies.
+        Page frames that it occupies.
     more : tuple of PfnRange
         Further ranges of the same device.
     addition : Addition or None
-        What the kernel made of it, if it is one add.
+        Its added range, if it is a single one.
     kept : str
-        Why an unplug was refused; the device is then still there. For people only.
+        Why an unplug was refused; the device is then still plugged. Only shown.
     unbound : bool
-        Its driver has let go of it, and its memory stays (kmem).
+        Its driver is unbound, and its memory stays (kmem).
     sparse : bool
-        Memory comes and goes within what it occupies: only some of it are memory blocks.
+        Memory is plugged and unplugged within its range: only parts of it are memory blocks.
     """
 
     driver: str
@@ -69,13 +70,13 @@ class MemoryDevice:
 
     @property
     def ranges(self) -> tuple[PfnRange, ...]:
-        """Everything that it occupies."""
+        """All page frames that it occupies."""
         return (self.pfns, *self.more)
 
 
 @dataclass(slots=True)
 class Devices:
-    """The devices of a machine by id, the kernel that sees them, and what backs them."""
+    """The devices of a machine by id, the kernel of the machine, and its backed memory."""
 
     kernel: Kernel
     backing: Backing
@@ -95,7 +96,7 @@ class Devices:
         return self.by_id[id_]
 
     def add(self, id_: str, device: MemoryDevice) -> MemoryDevice:
-        """Put in a device and back its memory, unless it lies where nothing can be mapped."""
+        """Put in a device and back its memory, unless it lies where the kernel can map nothing."""
         self.by_id[id_] = device
         page = self.kernel.arch.page_size_bytes
         for pfns in device.ranges:
@@ -104,12 +105,12 @@ class Devices:
         return device
 
     def remove(self, id_: str) -> None:
-        """Take out a device and what backed its memory."""
+        """Take out a device; its memory is no longer backed."""
         for pfns in self.by_id.pop(id_).ranges:
             self.backing.backed -= pfns
 
     def additions(self, id_: str) -> list[Addition]:
-        """Return the kernel's adds that brought memory of a device, lowest first."""
+        """Return the added ranges of a device, lowest first."""
         ranges = self.by_id[id_].ranges
         found = [a for a in self.kernel.additions if any(a.pfns.overlaps(r) for r in ranges)]
         return sorted(found, key=lambda addition: addition.pfns.start)
@@ -168,7 +169,7 @@ class Devices:
         Raises
         ------
         InputError
-            If one is not made of whole pages, or touches memory that is there.
+            If one is not made of whole pages, or touches memory that exists.
         """
         ranges: list[PfnRange] = []
         taken = PfnSet.of(self.kernel.boot_ram)
@@ -179,7 +180,7 @@ class Devices:
             if taken.count(pfns):
                 raise InputError(
                     f"plug {plug.id!r}: more_ranges [{item.address:#x}, "
-                    f"{item.address + item.size:#x}) overlaps memory that is there"
+                    f"{item.address + item.size:#x}) overlaps memory that exists"
                 )
             taken |= pfns
             ranges.append(pfns)
@@ -188,7 +189,7 @@ class Devices:
 
 @dataclass(slots=True)
 class Driver(ABC):
-    """One way of adding memory: the host's half and the guest's.
+    """A driver that adds memory: the host's half and the guest's.
 
     Attributes
     ----------
@@ -205,16 +206,16 @@ class Driver(ABC):
 
     @abstractmethod
     def plug(self, plug: Plug) -> Outcome:
-        """Bring memory.
+        """Plug a device.
 
         Raises
         ------
         InputError
-            If the host would not do it.
+            If the host would refuse it.
         """
 
     def unplug(self, id_: str) -> Outcome:
-        """Ask a device back; by default the driver never removes memory.
+        """Request that a device is removed; by default the driver never removes memory.
 
         Raises
         ------
@@ -225,7 +226,7 @@ class Driver(ABC):
         raise InputError(f"unplug {id_!r}: the driver {driver!r} never removes memory")
 
     def resize(self, id_: str, size_bytes: int) -> Outcome:
-        """Tell a device its new size; by default a device keeps the one that it came with.
+        """Request a new size of a device; by default the size of a device is fixed.
 
         Raises
         ------
@@ -236,16 +237,16 @@ class Driver(ABC):
         raise InputError(f"resize {id_!r} to {size_bytes:#x}: a {driver!r} device keeps its size")
 
     def sizes(self, id_: str) -> tuple[int, int]:
-        """Return what a device is asked to have of its memory, and the most that it can, in bytes.
+        """Return the size that is requested of a device, and its largest size, in bytes.
 
-        By default a device has what it came with.
+        By default both are the size that it was plugged with.
         """
         page = self.kernel.arch.page_size_bytes
         size_bytes = sum(map(len, self.devices.get(id_).ranges)) * page
         return size_bytes, size_bytes
 
     def work(self) -> None:  # noqa: B027
-        """Do the work that a step has left to be done; few drivers work by themselves."""
+        """Do the work that a step has left pending; few drivers have any."""
 
     def take_over(self, device: MemoryDevice) -> None:  # noqa: B027
-        """Carry on with a device that was there before the start; few drivers keep books."""
+        """Take over a device that was plugged before the start; few drivers have state for it."""

@@ -1,4 +1,4 @@
-"""What can be said about a driver in one row: the data of ``docs/drivers.md``."""
+"""The facts about a driver in one row: the data of ``docs/drivers.md``."""
 
 from __future__ import annotations
 
@@ -9,25 +9,24 @@ __all__ = ("DriverRecord",)
 
 @dataclass(frozen=True, slots=True)
 class DriverRecord:
-    """A way of adding memory, as a user compares it with others.
+    """A driver that adds memory, as users compare it with others.
 
     Attributes
     ----------
     name : str
-        What people call it.
+        Its usual name.
     scenario : str
         How a scenario plugs it.
     adds : str
         In what pieces the kernel is asked to add memory.
     partly_backed : str
-        Whether an added memory block may have pages that nobody backs.
+        Whether an added memory block may have pages that are not backed.
     touches_offline : str
-        Who may touch a page of an added block that is not online.
+        Which accesses to an added block that is not online are possible.
     opts_in : str
-        Whether it asks for a memmap in the added memory itself (MHP_MEMMAP_ON_MEMORY), and since
-        when.
+        Whether it sets MHP_MEMMAP_ON_MEMORY, and since when.
     gives_back : str
-        In what pieces memory goes again.
+        In what pieces memory is removed.
     group : str
         Its memory group, which the policy auto-movable counts.
     resource : str

@@ -1,4 +1,4 @@
-"""Records of drivers that have none in a module of their own."""
+"""Records of drivers whose modules have none."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ RECORDS = (
     DriverRecord(
         name="virtio-mem, sub-block mode",
         scenario='`driver = "virtio-mem"`',
-        adds="one block, whose sub-blocks (a device block, or a pageblock if larger) come singly",
+        adds="one block, whose sub-blocks (a device block, or a pageblock if larger) are plugged "
+        "singly",
         partly_backed="yes, any sub-block",
-        touches_offline="the driver, what is plugged; the rest may at most be read, if the device "
-        "does not say inaccessible",
+        touches_offline="by the driver to plugged parts; the rest may at most be read, if the "
+        "device does not offer UNPLUGGED_INACCESSIBLE",
         opts_in="never",
         gives_back="sub-blocks; a block when it is empty",
         group="dynamic, in units of a block (since 5.15)",
@@ -27,7 +28,7 @@ RECORDS = (
         scenario='`driver = "virtio-mem"`',
         adds="one big block: a device block, or several memory blocks",
         partly_backed="no",
-        touches_offline="the driver, once it has plugged the big block",
+        touches_offline="by the driver, once it has plugged the big block",
         opts_in="never",
         gives_back="one big block",
         group="dynamic, in units of a big block (since 5.15)",
@@ -40,7 +41,7 @@ RECORDS = (
         scenario='`platform = "xen"`',
         adds="any number of sections at once, in the lowest hole of the address space",
         partly_backed="yes, every page until the hypervisor has populated it",
-        touches_offline="nobody: there is no frame, and on PV no mapping",
+        touches_offline="none: there is no frame, and on PV no mapping",
         opts_in="never",
         gives_back="pages; blocks never",
         group="none",

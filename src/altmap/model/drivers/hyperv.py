@@ -1,7 +1,7 @@
 """Hyper-V dynamic memory, the guest's half: ``drivers/hv/hv_balloon.c``.
 
 It answers each message of the host with what the driver would send. Time does not pass: work items
-run at once, and the 45 calls before the first pressure report count as over.
+run at once, and the 45 calls before the first pressure report have passed.
 """
 
 from __future__ import annotations
@@ -30,6 +30,11 @@ from altmap.model.drivers.hyperv_messages import (
     encode,
 )
 from altmap.model.drivers.hyperv_regions import HotAdd
+from altmap.model.kernel.page_offline import alloc_balloon_pages, free_balloon_pages
+from altmap.model.kernel.registration import (
+    restore_online_page_callback,
+    set_online_page_callback,
+)
 from altmap.model.kernel.state import Kernel
 from altmap.model.kernel.watermarks import si_mem_available_nr_pages
 from altmap.pfn import PfnRange, PfnSet
@@ -38,7 +43,7 @@ __all__ = ("HYPERV_PAGE_BYTES", "DriverState", "HypervBalloon", "balloon_floor_n
 
 HYPERV_PAGE_BYTES = 4096
 _MIB = 1 << 20
-#: Below so many MiB: the MiB and the share of memory (as a shift) that stay with the guest.
+#: Below so many MiB: the MiB and the share of memory (as a shift) that the guest keeps.
 _FLOOR = ((128, 8, 1), (512, 40, 2), (2048, 104, 3), (8192, 232, 4))
 _FLOOR_ABOVE = (488, 5)
 
@@ -55,7 +60,7 @@ class DriverState(IntEnum):
 
 
 def balloon_floor_nr_pages(total_nr_pages: int, page_size_bytes: int) -> int:
-    """Return the pages that a guest keeps whatever the host wants (``compute_balloon_floor``)."""
+    """Return the pages that a guest keeps in any case (``compute_balloon_floor``)."""
     mib = _MIB // page_size_bytes
     for below, fixed, shift in _FLOOR:
         if total_nr_pages < below * mib:
@@ -76,9 +81,9 @@ class HypervBalloon:
     state : DriverState
         What it is doing; nothing is ever refused for it.
     num_pages_added : int
-        What its answers to hot-add requests sum up to, pages.
+        Sum of the page counts in its answers to hot-add requests.
     max_dynamic_page_count : int or None
-        What the host said it would give at most.
+        The most pages that the host has announced.
     """
 
     kernel: Kernel
@@ -93,9 +98,8 @@ class HypervBalloon:
     def __post_init__(self) -> None:
         self.hot_add = HotAdd(self.kernel)
         self._versions = list(self.kernel.release.hyperv_versions)
-        if self.kernel.online_callback is None:
-            # Where another driver was first, the error of set_online_page_callback is ignored.
-            self.kernel.online_callback = self.hot_add.online_pages
+        # Where another driver was first, the error is ignored.
+        set_online_page_callback(self.kernel, self.hot_add.online_pages)
 
     @property
     def version(self) -> str:
@@ -125,7 +129,7 @@ class HypervBalloon:
         Raises
         ------
         MessageError
-            If the bytes are no message that a host sends.
+            If the bytes are not a message of a host.
         """
         if self.state is DriverState.INIT_ERROR:
             return  # the channel is closed
@@ -144,7 +148,7 @@ class HypervBalloon:
                 if message.max_page_count is not None:
                     self.max_dynamic_page_count = message.max_page_count
             case other:
-                raise MessageError(f"{other.TYPE.name}: the guest sends it, no host does")
+                raise MessageError(f"{other.TYPE.name}: sent by a guest, never by a host")
 
     def post_status(self) -> bytes:
         """Return the pressure report that the driver's thread sends next."""
@@ -180,10 +184,9 @@ class HypervBalloon:
             self.state = self._init_error()
 
     def _init_error(self) -> DriverState:
-        """Fail the probe: ``-EPROTO``, and the callback is taken back."""
-        if self.kernel.online_callback == self.hot_add.online_pages:
-            self.kernel.online_callback = None
-        self.kernel.note("driver", "hv_balloon gives up: EPROTO", function="balloon_probe")
+        """Fail the probe: ``-EPROTO``, and the generic callback is restored."""
+        restore_online_page_callback(self.kernel, self.hot_add.online_pages)
+        self.kernel.log.note("driver", "hv_balloon gives up: EPROTO", function="balloon_probe")
         return DriverState.INIT_ERROR
 
     def _capabilities(self) -> CapabilitiesReport:
@@ -226,7 +229,7 @@ class HypervBalloon:
         if available - num_pages >= floor:
             return num_pages
         given = max(0, available - floor)
-        self.kernel.note(
+        self.kernel.log.note(
             "driver",
             f"balloon request will be partially fulfilled: {given} of {num_pages} pages, "
             f"{available} are available and {floor} are the floor",
@@ -235,28 +238,25 @@ class HypervBalloon:
         return given
 
     def _alloc_balloon_pages(self, unit: int, nr_units: int) -> list[int]:
-        """Take units from the buddy; return where each starts."""
-        pages = self.kernel.take_units(unit, nr_units)
-        self.kernel.ballooned |= pages
-        if self.kernel.release.balloon_lowers_managed:
-            self.kernel.fake_offline |= pages
-        else:
-            self.kernel.used |= pages
+        """Allocate units of pages; return where each starts."""
+        pages = alloc_balloon_pages(self.kernel, unit, nr_units)
         if pages:
-            self.kernel.note("ballooned", f"{len(pages)} pages taken", pages, "alloc_balloon_pages")
+            self.kernel.log.note(
+                "ballooned", f"{len(pages)} pages taken", pages, "alloc_balloon_pages"
+            )
         return [s for run in pages.ranges() for s in range(run.start, run.end, unit)]
 
     def _balloon_down(self, message: UnballoonRequest) -> Iterator[bytes]:
-        """Give pages that the host hands back to the buddy (``balloon_down``)."""
+        """Free the pages that the host returns (``balloon_down``)."""
         self.state = DriverState.BALLOON_DOWN
         pages = PfnSet(PfnRange(item.start_page, item.end_page) for item in message.ranges)
         if pages - self.kernel.ballooned or len(pages) != sum(r.page_cnt for r in message.ranges):
-            raise MessageError("UNBALLOON_REQUEST: names pages that the guest has not given away")
-        self.kernel.ballooned -= pages
-        self.kernel.fake_offline -= pages
-        self.kernel.free_pages(pages)
+            raise MessageError("UNBALLOON_REQUEST: names pages that are not ballooned")
+        free_balloon_pages(self.kernel, pages)
         if pages:
-            self.kernel.note("deflated", f"{len(pages)} pages freed", pages, "free_balloon_pages")
+            self.kernel.log.note(
+                "deflated", f"{len(pages)} pages freed", pages, "free_balloon_pages"
+            )
         if not message.more_pages:
             yield encode(UnballoonResponse(trans_id=self._next_id()))
             self.state = DriverState.INITIALIZED
@@ -264,9 +264,9 @@ class HypervBalloon:
     # --- hot-add ---------------------------------------------------------------------------
 
     def _hot_add(self, message: HotAddRequest) -> bytes:
-        """Add what the host backs (``hot_add_req``).
+        """Add the range of a hot-add request (``hot_add_req``).
 
-        A result of 1 with no pages tells the host to stop for good, 0 to try again later.
+        A result of 1 with no pages tells the host to stop permanently, 0 to try again later.
         """
         self.state = DriverState.HOT_ADD
         region = None if message.region is None else _pfns(message.region)
@@ -274,7 +274,7 @@ class HypervBalloon:
         self.num_pages_added += page_count
         result = 1 if page_count > 0 or not self.hot_add.do_hot_add else 0
         self.state = DriverState.INITIALIZED
-        self.kernel.note(
+        self.kernel.log.note(
             "driver",
             f"hv_balloon answers page_count={page_count} result={result}",
             function="hot_add_req",

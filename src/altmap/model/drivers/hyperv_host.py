@@ -242,7 +242,7 @@ class HypervHost(Driver):
                 return outcome
             left -= len(pfns)
         if left:
-            self.kernel.note(
+            self.kernel.log.note(
                 "driver",
                 f"the host adds multiples of {format_size(self._bytes(chunk))} only: "
                 f"the guest has {format_size(self._bytes(left))} less than it should",

@@ -1,17 +1,17 @@
 """The regions of Hyper-V's hot-add: ``drivers/hv/hv_balloon.c``.
 
 The host names page ranges; Linux adds whole chunks and onlines only the pages that the host has
-backed. The rest of a chunk stays fake-offline until a later request covers it. The bookkeeping is
-the driver's, oddities included.
+backed. The rest of a chunk stays fake-offline until a later request covers it. Regions are kept as
+the driver keeps them, defects included.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from altmap.model.kernel.hotplug import add_memory_resource
+from altmap.model.kernel.add import add_memory_resource
+from altmap.model.kernel.page_offline import clear_fake_offline
 from altmap.model.kernel.state import Kernel
-from altmap.model.kernel.watermarks import adjust_managed_page_count
 from altmap.pfn import PfnRange, PfnSet
 from altmap.trace import Outcome
 
@@ -22,16 +22,16 @@ _CHUNK_BYTES_6_1 = 128 << 20
 
 @dataclass(slots=True)
 class HotAddRegion:
-    """``struct hv_hotadd_state``: what the host offered, what it gave, what Linux added.
+    """``struct hv_hotadd_state``: what the host offered and backed, what Linux added.
 
     Attributes
     ----------
     start, end : int
         The region, pfns.
     covered_start, covered_end : int
-        What the host has backed, less the gaps.
+        What the host has backed, except for the gaps.
     added_end : int
-        End of what was added to Linux (``ha_end_pfn``).
+        End of the chunks that Linux has added (``ha_end_pfn``).
     gaps : list of (int, int)
         ``[start, end)`` inside the covered range that the host skipped; may be inverted (empty).
     """
@@ -44,7 +44,7 @@ class HotAddRegion:
     gaps: list[tuple[int, int]] = field(default_factory=list)
 
     def backed(self) -> PfnSet:
-        """Return the page frames that the driver takes to be backed (``has_pfn_is_backed``)."""
+        """Return the page frames that the driver considers backed (``has_pfn_is_backed``)."""
         if self.covered_end <= self.covered_start:
             return PfnSet()
         pages = PfnSet.of(PfnRange(self.covered_start, self.covered_end))
@@ -56,7 +56,7 @@ class HotAddRegion:
 
 @dataclass(slots=True)
 class HotAdd:
-    """What the driver adds: its regions, and the callback that onlines their backed pages.
+    """The driver's regions, and the callback that onlines their backed pages.
 
     Attributes
     ----------
@@ -64,7 +64,7 @@ class HotAdd:
     regions : list of HotAddRegion
         In the order of their requests; the first match wins everywhere.
     do_hot_add : bool
-        Cleared for good when an add finds the range taken.
+        Cleared permanently when an add finds the range taken.
     refusals : list of Outcome
         Of the adds of the latest request.
     """
@@ -83,7 +83,7 @@ class HotAdd:
 
     @property
     def nr_onlined(self) -> int:
-        """``num_pages_onlined``: pages of regions that the driver has given to the buddy."""
+        """``num_pages_onlined``: pages of regions that the driver has freed to the allocator."""
         kernel, pages = self.kernel, PfnSet()
         for region in self.regions:
             pages |= PfnRange(region.start, max(region.start, region.end))
@@ -91,7 +91,7 @@ class HotAdd:
         return len(pages - (kernel.fake_offline - kernel.ballooned))
 
     def take_over(self, pages: PfnRange) -> None:
-        """Take over a region that Linux added before the start; what is withheld is unbacked."""
+        """Take over a region that was added before the start; fake-offline pages are not backed."""
         backed = PfnSet.of(pages) - self.kernel.fake_offline
         covered = backed.span()
         gaps = PfnSet.of(covered) - backed
@@ -112,7 +112,7 @@ class HotAdd:
         Parameters
         ----------
         pages : PfnRange
-            What the host backs now.
+            Pages that the host backs now.
         region : PfnRange or None
             The region that the host names; if it names none, the driver makes one: the start
             rounded down, the length rounded up from the page count alone (``hot_add_req``).
@@ -130,7 +130,7 @@ class HotAdd:
     def online_pages(self, pages: PfnSet) -> PfnSet:
         """Return those of the pages that are backed: the online-page callback.
 
-        A chunk that lies in no region is another driver's: dropped or onlined, by release.
+        A chunk outside of all regions belongs to another driver: dropped or onlined, by release.
         """
         released, left = PfnSet(), pages.copy()
         order_nr_pages = 1 << self.kernel.arch.max_page_order
@@ -139,9 +139,9 @@ class HotAdd:
             end = region.end // order_nr_pages * order_nr_pages
             if not left.count(PfnRange(start, max(start, end))):
                 continue
-            mine = left & PfnRange(start, end)
-            released |= mine & region.backed()
-            left -= mine
+            in_region = left & PfnRange(start, end)
+            released |= in_region & region.backed()
+            left -= in_region
         if self.kernel.release.hyperv_foreign_pages == "generic":
             released |= left
         return released
@@ -201,20 +201,18 @@ class HotAdd:
         return region.covered_end - before
 
     def _bring_online(self, region: HotAddRegion, pages: PfnRange) -> None:
-        """Give pages of online blocks to the buddy that were withheld before."""
-        released = self.kernel.fake_offline & region.backed() & pages
-        self.kernel.fake_offline -= released
-        adjust_managed_page_count(self.kernel)
-        self.kernel.note(
+        """Free backed pages of online blocks that were fake-offline."""
+        freed = clear_fake_offline(self.kernel, region.backed() & pages)
+        self.kernel.log.note(
             "onlined",
-            f"{len(released)} pages that were fake-offline given to the buddy",
-            released,
+            f"{len(freed)} pages that were fake-offline freed to the buddy allocator",
+            freed,
             "hv_bring_pgs_online",
         )
 
     def _bring_uninitialised(self, pages: PfnRange) -> None:
-        """Note that pages of an offline block are brought online: nobody wrote their memmap yet."""
-        self.kernel.note(
+        """Note that pages of an offline block are brought online, their memmap not yet written."""
+        self.kernel.log.note(
             "bug",
             f"bad page state: {len(pages)} struct pages that were never initialised are used",
             pages,
@@ -222,8 +220,8 @@ class HotAdd:
         )
 
     def _forget(self, given: PfnRange) -> None:
-        """Note pages at a region's start that come late: no callback onlines them any more."""
-        self.kernel.note(
+        """Note late pages at a region's start: no callback onlines them any more."""
+        self.kernel.log.note(
             "driver",
             f"hv_balloon never onlines the start of a region that is online already: "
             f"{self.kernel.fake_offline.count(given)} pages stay fake-offline",

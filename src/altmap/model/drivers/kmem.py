@@ -1,7 +1,7 @@
 """dax/kmem: memory of CXL, PMEM and soft-reserved ranges as system RAM, ``drivers/dax/kmem.c``.
 
-A dax device is any number of ranges. Each is cut to whole memory blocks at both ends, and what is
-left is added by itself, all of them as one static memory group.
+A dax device has any number of ranges. Each is cut to whole memory blocks at both ends and added by
+itself, all of them in one static memory group.
 """
 
 from __future__ import annotations
@@ -11,15 +11,10 @@ from dataclasses import replace
 from altmap.errors import InputError
 from altmap.model.drivers.driver import Driver, MemoryDevice
 from altmap.model.drivers.facts import DriverRecord
-from altmap.model.kernel.hotplug import (
-    add_memory_resource,
-    memory_block_offline,
-    memory_block_online,
-    try_remove_memory,
-)
+from altmap.model.kernel.add import add_memory_resource
+from altmap.model.kernel.addition import Addition, MemoryGroup
 from altmap.model.kernel.memmap import memmap_on_memory_nr_pages
-from altmap.model.kernel.state import Addition, MemoryGroup
-from altmap.model.kernel.zone import MOVABLE
+from altmap.model.kernel.remove import offline_all, try_remove_memory
 from altmap.model.platform.qemu import dimm_space, place_dimm
 from altmap.pfn import PfnRange, PfnSet
 from altmap.scenario import Address, Plug
@@ -33,7 +28,7 @@ RECORD = DriverRecord(
     scenario='`driver = "kmem"`',
     adds="each range of the dax device, cut to whole blocks at both ends",
     partly_backed="no",
-    touches_offline="anyone",
+    touches_offline="any access",
     opts_in="since 6.8, by a file of the device; CXL by default, others not",
     gives_back="the whole device; since 7.3 the kernel offlines its blocks itself",
     group="static, of the device (since 5.15)",
@@ -50,7 +45,7 @@ class DaxKmem(Driver):
     """dax devices that are bound to kmem."""
 
     def plug(self, plug: Plug) -> Outcome:
-        """Let a dax device appear, set its switch, and bind it (``dev_dax_kmem_probe``)."""
+        """Make a dax device, set its ``memmap_on_memory``, and bind it (``dev_dax_kmem_probe``)."""
         device = self._appear(plug)
         asks = self._asks(plug)
         if isinstance(asks, Outcome):
@@ -71,7 +66,7 @@ class DaxKmem(Driver):
             if outcome:
                 nr_mapped += 1
                 continue
-            self._say(f"mapping {pfns}: memory add failed, {outcome.errno}", pfns)
+            self._note(f"mapping {pfns}: memory add failed, {outcome.errno}", pfns)
             if not nr_mapped:
                 return outcome
         if not device.more and nr_mapped:
@@ -79,7 +74,7 @@ class DaxKmem(Driver):
         return OK
 
     def unplug(self, id_: str) -> Outcome:
-        """Take the memory back: all or nothing where the release can, else by unbinding."""
+        """Remove the memory: all or nothing where the release can, else by unbinding."""
         device = self.devices.get(id_)
         additions = self.devices.additions(id_)
         if self.kernel.release.kmem_state_file:
@@ -97,7 +92,7 @@ class DaxKmem(Driver):
             device.unbound = not self.kernel.release.kmem_state_file
         return outcome
 
-    # --- how it comes ----------------------------------------------------------------------
+    # --- add -------------------------------------------------------------------------------
 
     def _appear(self, plug: Plug) -> MemoryDevice:
         devices, kernel = self.devices, self.kernel
@@ -112,14 +107,14 @@ class DaxKmem(Driver):
         pfns, more = devices.pfns(address, plug.size), devices.further_ranges(plug)
         taken = PfnSet.of(devices.backing.backed)
         if taken.count(pfns) or any(pfns.overlaps(other) for other in more):
-            raise InputError(f"plug {plug.id!r}: {pfns} overlaps memory that is there")
+            raise InputError(f"plug {plug.id!r}: {pfns} overlaps memory that exists")
         node = plug.node or 0
         if not kernel.node_zones(node):
             raise InputError(f"plug {plug.id!r}: node {node} does not exist on this machine")
         return devices.add(plug.id, MemoryDevice(plug.driver, pfns, more=more))
 
     def _asks(self, plug: Plug) -> bool | Outcome:
-        """Return whether the device's memory is to host its memmap, by file or by default."""
+        """Return whether the device passes MHP_MEMMAP_ON_MEMORY, by its file or by default."""
         wanted, function = plug.memmap_on_memory, "memmap_on_memory_store"
         kernel = self.kernel
         if not kernel.release.kmem_memmap_file:
@@ -150,18 +145,18 @@ class DaxKmem(Driver):
         start, end = -(-pfns.start // block) * block, pfns.end // block * block
         if start < end:
             return PfnRange(start, end)
-        self._say(f"mapping {pfns}: too small after alignment", pfns)
+        self._note(f"mapping {pfns}: too small after alignment", pfns)
         return None
 
     def _note_truncation(self, device: MemoryDevice, ranges: list[PfnRange]) -> None:
         lost = PfnSet(device.ranges) - PfnSet(ranges)
         if lost:
             size = format_size(len(lost) * self.kernel.arch.page_size_bytes)
-            self.kernel.note(
+            self.kernel.log.note(
                 "driver", f"{size} of the device are cut off by alignment to blocks", lost, "kmem"
             )
 
-    # --- how it goes -----------------------------------------------------------------------
+    # --- remove ----------------------------------------------------------------------------
 
     def _unbind(self, additions: list[Addition]) -> Outcome:
         """Remove each range whose blocks are offline; others stay until the next reboot."""
@@ -170,7 +165,7 @@ class DaxKmem(Driver):
             outcome = try_remove_memory(self.kernel, addition)
             if not outcome:
                 stuck.append(addition.pfns)
-                self._say(f"mapping {addition.pfns}: cannot be hotremoved until the next reboot")
+                self._note(f"mapping {addition.pfns}: cannot be hotremoved until the next reboot")
         if not stuck:
             return OK
         return Outcome.refused(
@@ -180,25 +175,18 @@ class DaxKmem(Driver):
         )
 
     def _unplug_by_state(self, additions: list[Addition]) -> Outcome:
-        """Offline every block and remove all ranges; on a refusal online those that went.
+        """Offline every block, all or none, and remove all ranges.
 
-        They come back to the kind of zone that they were in.
         Source: ``mm/memory_hotplug.c: offline_and_remove_memory_ranges``.
         """
         kernel = self.kernel
         ids = [id_ for addition in additions for id_ in kernel.block_ids(addition.pfns)]
-        done: list[tuple[PfnRange, str]] = []
-        for pfns in (kernel.block_pfns(id_) for id_ in ids if id_ in kernel.online_blocks):
-            movable = any(zone.name == MOVABLE for zone in kernel.zones_of(pfns))
-            outcome = memory_block_offline(kernel, pfns)
-            if not outcome:
-                for other, online_type in done:
-                    memory_block_online(kernel, other, online_type)
-                return outcome
-            done.append((pfns, "online_movable" if movable else "online_kernel"))
+        outcome = offline_all(kernel, [kernel.block_pfns(id_) for id_ in ids])
+        if not outcome:
+            return outcome
         for addition in additions:
             try_remove_memory(kernel, addition)
         return OK
 
-    def _say(self, text: str, pfns: PfnRange | None = None) -> None:
-        self.kernel.note("driver", text, pfns, "dev_dax_kmem_probe")
+    def _note(self, text: str, pfns: PfnRange | None = None) -> None:
+        self.kernel.log.note("driver", text, pfns, "dev_dax_kmem_probe")

@@ -1,6 +1,6 @@
 """The file ``/sys/devices/system/memory/probe``: ``drivers/base/memory.c: probe_store``.
 
-Whoever writes an address promises that memory is there. One block is added, whatever is backed.
+A write of an address adds one block there; whether it is backed is not checked.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from altmap.errors import InputError
 from altmap.model.drivers.driver import Driver, MemoryDevice
 from altmap.model.drivers.facts import DriverRecord
-from altmap.model.kernel.hotplug import add_memory_resource
+from altmap.model.kernel.add import add_memory_resource
 from altmap.pfn import PfnRange
 from altmap.scenario import Plug
 from altmap.trace import Outcome
@@ -20,8 +20,8 @@ RECORD = DriverRecord(
     name="the file probe",
     scenario='`driver = "probe"` on x86_64',
     adds="one block",
-    partly_backed="nobody checks",
-    touches_offline="whoever wrote the address must know",
+    partly_backed="not checked",
+    touches_offline="not checked",
     opts_in="never",
     gives_back="never",
     group="none",
@@ -32,7 +32,7 @@ RECORD = DriverRecord(
 
 
 class ProbeFile(Driver):
-    """Addresses that somebody writes; needs a kernel with CONFIG_ARCH_MEMORY_PROBE."""
+    """Addresses written to the file; needs a kernel with CONFIG_ARCH_MEMORY_PROBE."""
 
     def plug(self, plug: Plug) -> Outcome:
         """Back ``size`` bytes, and write their address: the kernel adds the block."""
@@ -48,7 +48,7 @@ class ProbeFile(Driver):
             )
         taken = self.devices.backing.backed
         if taken.count(pfns):
-            raise InputError(f"plug {plug.id!r}: {pfns} overlaps memory that is there")
+            raise InputError(f"plug {plug.id!r}: {pfns} overlaps memory that exists")
         node = plug.node or 0
         if not kernel.node_zones(node):
             raise InputError(f"plug {plug.id!r}: node {node} does not exist on this machine")
@@ -60,7 +60,7 @@ class ProbeFile(Driver):
                 "probe_store",
                 f"{plug.address:#x} is not aligned to memory blocks of {block_bytes:#x} bytes",
             )
-        kernel.note("driver", f"{plug.address:#x} is written to probe", block, "probe_store")
+        kernel.log.note("driver", f"{plug.address:#x} is written to probe", block, "probe_store")
         outcome = add_memory_resource(kernel, block, node, asks=False)
         if outcome:
             device.addition = kernel.additions[-1]

@@ -1,8 +1,8 @@
 """s390x standby memory: ``drivers/s390/char/sclp_cmd.c``, later ``drivers/s390/char/sclp_mem.c``.
 
-The machine has storage that the guest may take, increment by increment, and give back. While it
-is on standby nobody can touch it. Up to 6.18 Linux adds all of it at boot, offline, and takes a
-block's increments when it goes online; since then a block is added when it is configured.
+The guest may assign the machine's standby storage, increment by increment, and unassign it. While
+it is on standby no access is possible. Up to 6.18 Linux adds all of it at boot, offline, and
+assigns a block's increments when it goes online; since then a block is added when configured.
 """
 
 from __future__ import annotations
@@ -12,9 +12,10 @@ import struct
 from altmap.errors import InputError
 from altmap.model.drivers.driver import Devices, Driver, MemoryDevice, to_guest, to_host
 from altmap.model.drivers.facts import DriverRecord
-from altmap.model.kernel.hotplug import add_memory_resource, try_remove_memory
+from altmap.model.kernel.add import add_memory_resource
 from altmap.model.kernel.memmap import memmap_on_memory_nr_pages
 from altmap.model.kernel.notifier import Notification, NotifierVeto
+from altmap.model.kernel.remove import try_remove_memory
 from altmap.pfn import PfnRange, PfnSet
 from altmap.scenario import Address, Plug
 from altmap.trace import OK, Outcome
@@ -27,7 +28,7 @@ RECORD = DriverRecord(
     scenario='`driver = "standby"` on s390x',
     adds="one block: all of them at boot, since 6.19 when a block is configured",
     partly_backed="no",
-    touches_offline="nobody before the block goes online; since 6.19 anyone once it is configured",
+    touches_offline="none before the block goes online; since 6.19 any access once configured",
     opts_in="since 6.8, for each block; since 6.19 by a file of the block",
     gives_back="one block: by going offline, since 6.19 by its file `config`",
     group="none",
@@ -45,22 +46,22 @@ _SCCB = struct.Struct(">HB3xHH")
 
 
 def assign_storage_sccb(increment: int, response: int = 0) -> bytes:
-    """Return what a block of ASSIGN or UNASSIGN STORAGE says; the rest of its page is zero."""
+    """Return the control block of ASSIGN or UNASSIGN STORAGE; the rest of its page is zero."""
     return _SCCB.pack(_PAGE_BYTES, 0, response, increment)
 
 
 class StandbyMemory(Driver):
-    """The machine's standby storage, and the driver that takes it."""
+    """The machine's standby storage, and its driver."""
 
     def __init__(self, devices: Devices) -> None:
         Driver.__init__(self, devices)
-        #: What is on standby, so that nobody can touch it.
+        #: Page frames on standby, which cannot be accessed.
         self.standby = PfnSet()
         self._increment_nr_pages = self.kernel.block_nr_pages
-        #: Blocks that can be configured, and whether each is to host its memmap.
+        #: Blocks that can be configured, and whether each is to be self-hosted.
         self._memmap_files: dict[int, bool] = {}
         if self.kernel.release.standby_added == "boot":
-            self.kernel.notifier.listeners.append(self.hear)
+            self.kernel.notifier.register(self.sclp_mem_notifier)
 
     @property
     def usable_blocks(self) -> list[int]:
@@ -71,7 +72,7 @@ class StandbyMemory(Driver):
         """Define standby storage, as it would have been defined before boot."""
         kernel, page = self.kernel, self.kernel.arch.page_size_bytes
         self.devices.check_new(plug.id)
-        self._take_increment(plug)
+        self._set_increment(plug)
         address = plug.address
         if address is None:
             ends = [end for _, end in self.devices.addresses()]
@@ -86,21 +87,21 @@ class StandbyMemory(Driver):
                     f"plug {plug.id!r}: {what} {value * page:#x}: need whole increments of {whole}"
                 )
         if self.devices.backing.backed.count(pfns) or self.standby.count(pfns):
-            raise InputError(f"plug {plug.id!r}: {pfns} overlaps memory that is there")
+            raise InputError(f"plug {plug.id!r}: {pfns} overlaps memory that exists")
         self.devices.by_id[plug.id] = MemoryDevice(plug.driver, pfns)
         self.standby |= pfns
         return self._detect(pfns)
 
     def configure(self, blocks: list[int], *, config: bool, self_hosted: bool | None) -> Outcome:
-        """Write blocks' files below ``/sys/firmware/memory``, up to the first refusal.
+        """Write to blocks' files below ``/sys/firmware/memory``, up to the first refusal.
 
         Parameters
         ----------
         blocks : list of int
         config : bool
-            Goes into the file ``config``.
+            Written to the file ``config``.
         self_hosted : bool or None
-            Goes into ``memmap_on_memory`` before, unless it is None.
+            Written to ``memmap_on_memory`` before, unless it is None.
 
         Raises
         ------
@@ -113,7 +114,7 @@ class StandbyMemory(Driver):
             )
         for block in blocks:
             if block not in self._memmap_files:
-                raise InputError(f"configure memory{block}: it is no block of standby memory")
+                raise InputError(f"configure memory{block}: not a block of standby memory")
             outcome = OK
             if self_hosted is not None:
                 outcome = self._write_memmap_file(block, self_hosted)
@@ -124,7 +125,7 @@ class StandbyMemory(Driver):
         return OK
 
     def take_over(self, device: MemoryDevice) -> None:
-        """Take over standby memory that was there at the start: what is offline is on standby."""
+        """Take over standby memory that existed at the start: offline blocks are on standby."""
         added = self.kernel.release.standby_added == "boot"
         for block in self.kernel.block_ids(device.pfns):
             pfns = self.kernel.block_pfns(block)
@@ -133,10 +134,10 @@ class StandbyMemory(Driver):
                 self.standby |= pfns
                 self.devices.backing.backed -= pfns
 
-    # --- up to 6.18: added at boot, taken when a block goes online --------------------------
+    # --- up to 6.18: added at boot, assigned when a block goes online -----------------------
 
     def _detect(self, pfns: PfnRange) -> Outcome:
-        """Look at standby storage as at boot (``add_memory_merged``)."""
+        """Detect standby storage as at boot (``add_memory_merged``)."""
         kernel = self.kernel
         block = kernel.block_nr_pages
         start, end = -(-pfns.start // block) * block, pfns.end // block * block
@@ -160,16 +161,16 @@ class StandbyMemory(Driver):
                 return outcome
         return OK
 
-    def hear(self, notification: Notification) -> NotifierVeto | None:
-        """Take and give back storage as blocks come and go (``sclp_mem_notifier``).
+    def sclp_mem_notifier(self, notification: Notification) -> NotifierVeto | None:
+        """Assign and unassign storage as blocks go online and offline.
 
         Blocks of boot memory are made of increments too.
         """
         pfns, prepared = notification.pfns, self.kernel.release.prepare_notifier
         if notification.action == "MEM_GOING_OFFLINE" and self.standby.count(pfns):
             return NotifierVeto("EPERM", "sclp_mem_notifier", f"{pfns} contains standby memory")
-        mine = any(device.pfns.overlaps(pfns) for device in self._mine())
-        if not mine and not self.kernel.boot_ram.count(pfns):
+        ours = any(device.pfns.overlaps(pfns) for device in self._standby_devices())
+        if not ours and not self.kernel.boot_ram.count(pfns):
             return None
         if notification.action == ("MEM_PREPARE_ONLINE" if prepared else "MEM_GOING_ONLINE"):
             self._change_state(pfns, online=True)
@@ -179,7 +180,7 @@ class StandbyMemory(Driver):
             self._change_state(pfns, online=False)
         return None
 
-    def _mine(self) -> list[MemoryDevice]:
+    def _standby_devices(self) -> list[MemoryDevice]:
         return [d for d in self.devices.by_id.values() if d.driver == "standby"]
 
     def _change_state(self, pfns: PfnRange, *, online: bool) -> None:
@@ -207,9 +208,9 @@ class StandbyMemory(Driver):
                 "do_assign_storage",
                 assign_storage_sccb(number, _DONE),
             )
-        word = "can be touched" if online else "is on standby, nobody can touch it"
+        word = "can be accessed" if online else "is on standby and cannot be accessed"
         kind = "accessible" if online else "inaccessible"
-        self.kernel.note(kind, f"{pfns} {word}", pfns, "sclp_mem_change_state")
+        self.kernel.log.note(kind, f"{pfns} {word}", pfns, "sclp_mem_change_state")
 
     # --- since 6.19: added when configured -------------------------------------------------
 
@@ -257,7 +258,7 @@ class StandbyMemory(Driver):
         self._change_state(pfns, online=False)
         return try_remove_memory(kernel, addition)
 
-    def _take_increment(self, plug: Plug) -> None:
+    def _set_increment(self, plug: Plug) -> None:
         page, block = self.kernel.arch.page_size_bytes, self.kernel.block_nr_pages
         size = plug.increment or self._increment_nr_pages * page
         block_bytes = block * page
@@ -266,9 +267,9 @@ class StandbyMemory(Driver):
                 f"plug {plug.id!r}: increment {size:#x}: need a power of two from 1 MiB to a "
                 f"memory block, {format_size(block_bytes)}"
             )
-        if self._mine() and size != self._increment_nr_pages * page:
-            raise InputError(f"plug {plug.id!r}: increment {size:#x}: a machine has one size")
+        if self._standby_devices() and size != self._increment_nr_pages * page:
+            raise InputError(f"plug {plug.id!r}: increment {size:#x}: a machine has one size only")
         self._increment_nr_pages = size // page
 
     def _note(self, text: str, function: str) -> None:
-        self.kernel.note("driver", text, function=function)
+        self.kernel.log.note("driver", text, function=function)

@@ -1,7 +1,7 @@
-"""virtio-mem: a region whose blocks the guest plugs and unplugs as the host wishes.
+"""virtio-mem: a region whose blocks the guest plugs and unplugs at the host's request.
 
 The host's half is :mod:`altmap.model.drivers.virtio_mem_device`, the guest's
-:mod:`altmap.model.drivers.virtio_mem_guest`; they talk in the bytes of
+:mod:`altmap.model.drivers.virtio_mem_guest`; they exchange the messages of
 :mod:`altmap.model.drivers.virtio_mem_wire`.
 """
 
@@ -20,7 +20,12 @@ from altmap.model.drivers.virtio_mem_device import (
 from altmap.model.drivers.virtio_mem_guest import Mode, VirtioMemGuest
 from altmap.model.drivers.virtio_mem_sbm import SubBlockMode
 from altmap.model.drivers.virtio_mem_wire import Config
-from altmap.model.kernel.state import MemoryGroup
+from altmap.model.kernel.page_offline import mark_never_onlined
+from altmap.model.kernel.registration import (
+    memory_group_register_dynamic,
+    request_mem_region,
+    set_online_page_callback,
+)
 from altmap.model.platform.qemu import dimm_space, place_dimm
 from altmap.pfn import PfnRange, PfnSet
 from altmap.scenario import Device, Plug
@@ -39,14 +44,14 @@ class VirtioMem(Driver):
     hosts : dict of str to VirtioMemDevice
         The devices by id.
     guests : dict of str to VirtioMemGuest
-        Those that the driver has taken.
+        Devices that the driver has probed.
     """
 
     hosts: dict[str, VirtioMemDevice] = field(default_factory=dict)
     guests: dict[str, VirtioMemGuest] = field(default_factory=dict)
 
     def plug(self, plug: Plug) -> Outcome:
-        """Plug the device; the driver takes it and grows to the size that it requests."""
+        """Plug the device; the driver probes it and plugs the size that it requests."""
         devices, kernel = self.devices, self.kernel
         devices.check_new(plug.id)
         if kernel.arch.family not in kernel.release.virtio_mem:
@@ -77,7 +82,7 @@ class VirtioMem(Driver):
         )
 
     def resize(self, id_: str, size_bytes: int) -> Outcome:
-        """Tell a device its requested size, and let the driver work."""
+        """Set a device's requested size, and run the driver."""
         host = self.hosts[id_]
         if host.request_size(size_bytes) and id_ in self.guests:
             guest = self.guests[id_]
@@ -91,17 +96,17 @@ class VirtioMem(Driver):
         return host.requested_bytes, host.size_bytes
 
     def work(self) -> None:
-        """Let every driver instance do the work that waits."""
+        """Let every driver instance do the work that is queued."""
         for guest in self.guests.values():
             guest.run()
 
     def take_region(self, given: Device) -> None:
-        """Carry on with a device that was there before the start, and with what it has plugged.
+        """Take over a device that was plugged before the start, with its plugged memory.
 
         Raises
         ------
         InputError
-            If QEMU could not have made it so.
+            If QEMU could not have reached that state.
         """
         kernel, devices = self.kernel, self.devices
         where = f"machine.devices {given.id!r}"
@@ -132,12 +137,12 @@ class VirtioMem(Driver):
     # --- the driver as a module ------------------------------------------------------------
 
     def online_pages(self, pages: PfnSet) -> PfnSet:
-        """Return those of the pages that reach the buddy (``virtio_mem_online_page_cb``)."""
-        withheld = PfnSet()
+        """Return those of the pages that are freed (``virtio_mem_online_page_cb``)."""
+        kept = PfnSet()
         for guest in self.guests.values():
-            withheld |= guest.mode.withheld(pages)
-        self.kernel.never_onlined |= withheld
-        return pages - withheld
+            kept |= guest.mode.kept_fake_offline(pages)
+        mark_never_onlined(self.kernel, kept)
+        return pages - kept
 
     def _host(
         self, id_: str, block: int, node: int, address: int, size_bytes: int
@@ -154,9 +159,9 @@ class VirtioMem(Driver):
             self.devices.backing.backed -= pfns
 
     def _probe(self, host: VirtioMemDevice) -> Outcome:
-        """Take a device (``virtio_mem_probe``); the first one registers the online callback."""
+        """Probe a device (``virtio_mem_probe``); the first one registers the online callback."""
         kernel = self.kernel
-        if not self.guests and kernel.online_callback is not None:
+        if not self.guests and kernel.online_page_callback is not None:
             return Outcome.refused(
                 "EINVAL", "set_online_page_callback", "another driver's callback is registered"
             )
@@ -166,8 +171,8 @@ class VirtioMem(Driver):
         return OK
 
     def _register(self, host: VirtioMemDevice, guest: VirtioMemGuest) -> VirtioMemGuest:
-        self.kernel.online_callback = self.online_pages
-        self.kernel.notifier.listeners.append(guest.hear)
+        set_online_page_callback(self.kernel, self.online_pages)
+        self.kernel.notifier.register(guest.memory_notifier_cb)
         self.guests[host.id] = guest
         return guest
 
@@ -183,14 +188,14 @@ class VirtioMem(Driver):
         last = guest.last if guest else OK
         if not last:
             return Outcome("refused", last.errno, last.function, f"{sizes}: {last.why}")
-        return Outcome("refused", None, "virtio_mem_run_wq", f"{sizes}: {self._left_alone(guest)}")
+        return Outcome("refused", None, "virtio_mem_run_wq", f"{sizes}: {self._remainder(guest)}")
 
-    def _left_alone(self, guest: VirtioMemGuest | None) -> str:
+    def _remainder(self, guest: VirtioMemGuest | None) -> str:
         if guest is None:
-            return "no driver has taken the device"
+            return "the driver has not probed the device"
         if not self.kernel.tunables.virtio_mem.unplug_online:
             return "the rest is online, and unplug_online is off"
-        return f"the rest is less than what comes and goes, {guest.mode.describe()}"
+        return f"the rest is less than one unit ({guest.mode.describe()})"
 
 
 def probe(driver: VirtioMem, host: VirtioMemDevice) -> VirtioMemGuest:
@@ -202,13 +207,13 @@ def probe(driver: VirtioMem, host: VirtioMemDevice) -> VirtioMemGuest:
     name = f"virtio{len(driver.guests)}"
     raw = host.config()
     config = Config.decode(raw)
-    guest = VirtioMemGuest(kernel, host, name, config, MemoryGroup(node=config.node_id))
+    guest = VirtioMemGuest(kernel, host, name, config)
     guest.mode = chosen_mode(guest)
-    guest.group.unit_nr_pages = guest.mode.unit_nr_pages
+    unit_nr_pages = guest.mode.unit_nr_pages
+    guest.group = memory_group_register_dynamic(kernel, config.node_id, unit_nr_pages)
     guest.plugged_nr_pages = config.plugged_size // guest.page_size_bytes
-    kernel.groups.append(guest.group)
-    kernel.regions.append((guest.pfns, name))
-    kernel.note(
+    request_mem_region(kernel, guest.pfns, name)
+    kernel.log.note(
         "driver",
         f"{HOST_TO_GUEST}{name} config: region {config.addr:#x}+{config.region_size:#x}"
         ", device block "
@@ -217,12 +222,12 @@ def probe(driver: VirtioMem, host: VirtioMemDevice) -> VirtioMemGuest:
         "virtio_mem_init",
         raw,
     )
-    guest.say(f"{guest.mode.name}, {guest.mode.describe()}", "virtio_mem_init_hotplug")
+    guest.note(f"{guest.mode.name}, {guest.mode.describe()}", "virtio_mem_init_hotplug")
     return guest
 
 
 def chosen_mode(guest: VirtioMemGuest) -> Mode:
-    """Return Sub-Block Mode if a memory block has room for two sub-blocks, else Big-Block Mode.
+    """Return Sub-Block Mode if a memory block holds at least two sub-blocks, else Big-Block Mode.
 
     Source: ``virtio_mem_init_hotplug``.
     """
@@ -239,11 +244,11 @@ def chosen_mode(guest: VirtioMemGuest) -> Mode:
     big = max(device_block, block)
     wanted = parameters.bbm_block_size_bytes
     if wanted:
-        # A size that will not do only makes the driver warn.
+        # An impossible size only makes the driver warn.
         whole = not wanted & (wanted - 1)
         if whole and wanted >= big * page:
             big = wanted // page
         else:
             problem = "is too small" if whole else "is not a power of 2"
-            guest.say(f"bbm_block_size {problem}", "virtio_mem_init_hotplug")
+            guest.note(f"bbm_block_size {problem}", "virtio_mem_init_hotplug")
     return BigBlockMode(guest, big, -(-start // big))

@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import IntEnum
 
 from altmap.errors import InputError
 from altmap.model.drivers.virtio_mem_guest import VirtioMemGuest, refused
+from altmap.model.kernel.addition import Addition
 from altmap.model.kernel.contig import fake_offline, fake_online
 from altmap.model.kernel.notifier import NotifierVeto
-from altmap.model.kernel.state import Addition
+from altmap.model.kernel.page_offline import drop_references, take_references
+from altmap.model.kernel.registration import join_additions
 from altmap.model.kernel.zone import MOVABLE
 from altmap.pfn import PfnRange, PfnSet
 from altmap.trace import OK, Outcome
@@ -24,7 +26,7 @@ __all__ = ("BigBlockMode", "BigBlockState")
 
 
 class BigBlockState(IntEnum):
-    """What the driver knows of a big block (``VIRTIO_MEM_BBM_BB_*``)."""
+    """State of a big block in the driver (``VIRTIO_MEM_BBM_BB_*``)."""
 
     UNUSED = 0
     PLUGGED = 1
@@ -34,7 +36,7 @@ class BigBlockState(IntEnum):
 
 @dataclass(slots=True, eq=False)
 class BigBlockMode:
-    """The books of one device in Big-Block Mode.
+    """The state of one device in Big-Block Mode.
 
     Attributes
     ----------
@@ -63,23 +65,23 @@ class BigBlockMode:
 
     @property
     def threshold_nr_pages(self) -> int:
-        """What the mode needs to have offline at a time."""
+        """Pages that the mode needs to have offline at a time."""
         return 2 * self.big_nr_pages
 
     def describe(self) -> str:
-        """Say in which pieces memory comes and goes."""
+        """Return the units of memory, in words."""
         return f"big blocks of {self._size(self.big_nr_pages)}"
 
     def refresh(self, end: int) -> None:
-        """Hear that what is below the pfn *end* is usable."""
+        """Set the end of the usable region, a pfn."""
         self.last_usable = end // self.big_nr_pages - 1
 
     def pending(self) -> bool:
-        """Tell whether something is left to clean up; the work finds big blocks itself."""
+        """Tell whether cleanup is pending; big blocks need none."""
         return False
 
     def cleanup(self) -> Outcome:
-        """Unplug big blocks that are in no use."""
+        """Unplug big blocks that are plugged but not added."""
         for big in self._in_state(BigBlockState.PLUGGED):
             outcome = self.guest.send_unplug(self._pfns(big))
             if not outcome:
@@ -90,17 +92,17 @@ class BigBlockMode:
     # --- plug ------------------------------------------------------------------------------
 
     def plug(self, nr_pages: int) -> Outcome:
-        """Add unused big blocks, then new ones; what is less than a big block is left."""
+        """Add unused big blocks, then new ones; less than a big block is left over."""
         left = nr_pages // self.big_nr_pages
         if not left:
             return self._too_little(nr_pages, "virtio_mem_bbm_plug_request")
         for big in self._in_state(BigBlockState.UNUSED):
-            outcome = self._room() and self._plug_and_add(big)
+            outcome = self._check_threshold() and self._plug_and_add(big)
             left -= bool(outcome)
             if not outcome or not left:
                 return outcome
         for _ in range(left):
-            outcome = self._room() and self._prepare_next()
+            outcome = self._check_threshold() and self._prepare_next()
             if not outcome:
                 return outcome
             outcome = self._plug_and_add(next(reversed(self.states)))
@@ -109,10 +111,10 @@ class BigBlockMode:
         return OK
 
     def _too_little(self, nr_pages: int, function: str) -> Outcome:
-        self.guest.say(f"{self._size(nr_pages)} is less than a big block, nothing to do", function)
+        self.guest.note(f"{self._size(nr_pages)} is less than a big block, nothing to do", function)
         return OK
 
-    def _room(self) -> Outcome:
+    def _check_threshold(self) -> Outcome:
         guest = self.guest
         if guest.could_add(self.big_nr_pages):
             return OK
@@ -198,16 +200,16 @@ class BigBlockMode:
         for section in taken:
             fake_online(self.guest.kernel, section)
         self.states[big] = BigBlockState.ADDED
-        self.guest.say(
+        self.guest.note(
             f"keeps {self._pfns(big)}: {outcome.why}",
             "virtio_mem_bbm_offline_remove_and_unplug_bb",
         )
         return outcome
 
-    # --- what the kernel tells -------------------------------------------------------------
+    # --- notifications ---------------------------------------------------------------------
 
-    def hear(self, action: str, pfns: PfnRange) -> NotifierVeto | None:
-        """Drop references to what is fake-offline, so that its blocks can go offline."""
+    def notify(self, action: str, pfns: PfnRange) -> NotifierVeto | None:
+        """Drop references to fake-offline pages, so that their blocks can go offline."""
         big = pfns.start // self.big_nr_pages
         if (pfns.end - 1) // self.big_nr_pages != big:
             return NotifierVeto(
@@ -215,20 +217,20 @@ class BigBlockMode:
             )
         if self.states.get(big) is BigBlockState.FAKE_OFFLINE:
             if action == "MEM_GOING_OFFLINE":
-                self.guest.kernel.unreferenced |= pfns
+                drop_references(self.guest.kernel, pfns)
             if action == "MEM_CANCEL_OFFLINE":
-                self.guest.kernel.unreferenced -= pfns
+                take_references(self.guest.kernel, pfns)
         return None
 
-    def withheld(self, pages: PfnSet) -> PfnSet:
-        """Return those of pages that go online while their big block is being unplugged."""
+    def kept_fake_offline(self, pages: PfnSet) -> PfnSet:
+        """Return those of pages going online whose big block is being unplugged."""
         kept = PfnSet()
         for big in self._in_state(BigBlockState.FAKE_OFFLINE):
             kept |= pages & self._pfns(big)
         return kept
 
     def take_over(self, additions: list[Addition], plugged: PfnSet) -> None:
-        """Carry on with big blocks that were added before the start, each by one add."""
+        """Take over big blocks that were added before the start, each by one add."""
         kernel = self.guest.kernel
         bigs = sorted({add.pfns.start // self.big_nr_pages for add in additions})
         for big in range(self.first, max(bigs, default=self.first - 1) + 1):
@@ -237,19 +239,14 @@ class BigBlockMode:
             pfns = self._pfns(big)
             if not plugged.covers(pfns) or big < self.first:
                 raise InputError(
-                    f"device {self.guest.name!r}: {pfns} is no whole big block: set the device's "
-                    "block as it is"
+                    f"device {self.guest.name!r}: {pfns} is not a whole big block: set the "
+                    "device's block to its real size"
                 )
             parts = [add for add in additions if add.pfns.start in pfns]
-            host = PfnSet.of(*(part.host_pages for part in parts))
-            memmap = replace(parts[0].memmap, described=pfns)
-            joined = replace(parts[0], pfns=pfns, memmap=memmap, host_pages=host)
-            at = kernel.additions.index(parts[0])
-            kernel.additions[at] = joined
-            kernel.additions = [add for add in kernel.additions if add not in parts]
+            join_additions(kernel, parts, pfns)
             self.states[big] = BigBlockState.ADDED
 
-    # --- the region cut up -----------------------------------------------------------------
+    # --- units of the region ---------------------------------------------------------------
 
     def _size(self, nr_pages: int) -> str:
         return format_size(nr_pages * self.guest.page_size_bytes)
@@ -258,7 +255,7 @@ class BigBlockMode:
         return PfnRange(big * self.big_nr_pages, (big + 1) * self.big_nr_pages)
 
     def _in_state(self, state: BigBlockState, *, down: bool = False) -> Iterator[int]:
-        """Yield big blocks in a state, as they are when their turn comes."""
+        """Yield big blocks in a state, each checked when its turn comes."""
         bigs = list(self.states)
         for big in reversed(bigs) if down else bigs:
             if self.states[big] is state:

@@ -1,4 +1,4 @@
-"""virtio-mem's host half: what QEMU's device answers (``hw/virtio/virtio-mem.c``, 7.2)."""
+"""virtio-mem's host half: the answers of QEMU's device (``hw/virtio/virtio-mem.c``, 7.2)."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _DEFAULT_EXTENT_BYTES = 256 << 20
 
 
 def check_device(where: str, size_bytes: int, block_bytes: int, requested_bytes: int) -> None:
-    """Check what QEMU checks when the device is created (``virtio_mem_device_realize``).
+    """Check the sizes as QEMU does when the device is created (``virtio_mem_device_realize``).
 
     Raises
     ------
@@ -56,7 +56,7 @@ def _check_requested(where: str, requested: int, block_bytes: int, most: int) ->
 
 @dataclass(slots=True)
 class VirtioMemDevice:
-    """The device: which blocks are plugged, and what it says to each request.
+    """The device: which blocks are plugged, and the answer to each request.
 
     Attributes
     ----------
@@ -67,7 +67,7 @@ class VirtioMemDevice:
     block_bytes, node, address, size_bytes : int
         The device block; the node; the region.
     back : callable
-        Told a range, and whether it is backed from now on.
+        Called with a range, and whether it is backed from now on.
     requested_bytes, usable_bytes : int
     plugged : PfnSet
         Page frames of plugged blocks.
@@ -134,7 +134,8 @@ class VirtioMemDevice:
         Raises
         ------
         InputError
-            If it is none: QEMU then marks the device broken ("virtio-mem protocol violation").
+            If it is not a request: QEMU then marks the device broken ("virtio-mem protocol
+            violation").
         """
         request = Request.decode(raw)
         match request.type:
@@ -157,7 +158,7 @@ class VirtioMemDevice:
             self.usable_bytes = wanted
 
     def _range(self, request: Request) -> PfnRange | None:
-        """Return the request's page frames, ``None`` if it names what may not be named."""
+        """Return the request's page frames, ``None`` if its range is not allowed."""
         start, size = request.addr, request.nb_blocks * self.block_bytes
         end = start + size
         usable_end = self.address + self.usable_bytes

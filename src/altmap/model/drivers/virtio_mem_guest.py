@@ -1,7 +1,7 @@
-"""virtio-mem's guest half: the work that grows and shrinks, and what the kernel tells it.
+"""virtio-mem's guest half: the work that plugs and unplugs memory, and the memory notifier.
 
-Source: ``drivers/virtio/virtio_mem.c`` (6.1, 6.12, 7.3). How memory is cut up is the business of
-its mode: :mod:`altmap.model.drivers.virtio_mem_sbm` or :mod:`altmap.model.drivers.virtio_mem_bbm`.
+Source: ``drivers/virtio/virtio_mem.c`` (6.1, 6.12, 7.3). The units of memory depend on the mode:
+:mod:`altmap.model.drivers.virtio_mem_sbm` or :mod:`altmap.model.drivers.virtio_mem_bbm`.
 """
 
 from __future__ import annotations
@@ -17,14 +17,12 @@ from altmap.model.drivers.virtio_mem_wire import (
     Response,
     ResponseType,
 )
-from altmap.model.kernel.hotplug import (
-    add_memory_resource,
-    offline_and_remove_memory,
-    try_remove_memory,
-)
+from altmap.model.kernel.add import add_memory_resource
+from altmap.model.kernel.addition import Addition, MemoryGroup
 from altmap.model.kernel.notifier import Notification, NotifierVeto
-from altmap.model.kernel.state import Addition, Kernel, MemoryGroup
-from altmap.model.kernel.zone import MOVABLE
+from altmap.model.kernel.registration import move_to_group
+from altmap.model.kernel.remove import offline_and_remove_memory, try_remove_memory
+from altmap.model.kernel.state import Kernel
 from altmap.pfn import PfnRange, PfnSet
 from altmap.trace import GUEST_TO_HOST, HOST_TO_GUEST, OK, Outcome
 from altmap.units import format_size
@@ -34,14 +32,14 @@ __all__ = ("RESOURCE_NAME", "DeviceChannel", "Mode", "VirtioMemGuest", "refused"
 RESOURCE_NAME = "System RAM (virtio_mem)"
 _OFFLINE_THRESHOLD_BYTES = 1 << 30
 _RETRY_SECONDS, _MOST_RETRY_SECONDS = 50, 300
-#: The main loop tries again at once on EAGAIN, which a config change causes; more is a device that
-#: says no for ever.
+#: The main loop tries again at once on EAGAIN, which a config change causes; after so many rounds
+#: the device refuses every time.
 _MOST_ROUNDS = 64
 _FUNCTIONS = {
     RequestType.PLUG: "virtio_mem_send_plug_request",
     RequestType.UNPLUG: "virtio_mem_send_unplug_request",
 }
-#: What each response to a request is to the driver, by the type of both; else ENOMEM.
+#: The driver's errno for a request and its response; ENOMEM for others.
 _ERRNO = {
     (RequestType.PLUG, ResponseType.NACK): "EAGAIN",
     (RequestType.PLUG, ResponseType.BUSY): "ETXTBSY",
@@ -53,7 +51,7 @@ _ERRNO = {
 
 
 class DeviceChannel(Protocol):
-    """The device as the driver reaches it."""
+    """The device as the driver accesses it."""
 
     def config(self) -> bytes:
         """Return the config space."""
@@ -65,7 +63,7 @@ class DeviceChannel(Protocol):
 
 
 class Mode(Protocol):
-    """How the region is cut up: Sub-Block Mode or Big-Block Mode."""
+    """The units of the region: Sub-Block Mode or Big-Block Mode."""
 
     name: str
 
@@ -80,15 +78,15 @@ class Mode(Protocol):
         ...
 
     def describe(self) -> str:
-        """Say in which pieces memory comes and goes."""
+        """Return the units of memory, in words."""
         ...
 
     def refresh(self, end: int) -> None:
-        """Hear that what is below the pfn *end* is usable."""
+        """Set the end of the usable region, a pfn."""
         ...
 
     def cleanup(self) -> Outcome:
-        """Finish what an earlier run left."""
+        """Finish what an earlier run has left."""
         ...
 
     def plug(self, nr_pages: int) -> Outcome:
@@ -100,19 +98,19 @@ class Mode(Protocol):
         ...
 
     def pending(self) -> bool:
-        """Tell whether something is left to clean up."""
+        """Tell whether cleanup is pending."""
         ...
 
-    def hear(self, action: str, pfns: PfnRange) -> NotifierVeto | None:
-        """Hear of a change of memory blocks of the region."""
+    def notify(self, action: str, pfns: PfnRange) -> NotifierVeto | None:
+        """Handle a notification about memory blocks of the region."""
         ...
 
-    def withheld(self, pages: PfnSet) -> PfnSet:
-        """Return those of pages that go online which must not reach the buddy."""
+    def kept_fake_offline(self, pages: PfnSet) -> PfnSet:
+        """Return those of pages going online that must stay fake-offline."""
         ...
 
     def take_over(self, additions: list[Addition], plugged: PfnSet) -> None:
-        """Carry on with what was added and plugged before the start."""
+        """Take over memory that was added and plugged before the start."""
         ...
 
 
@@ -123,7 +121,7 @@ def refused(errno: str, function: str, why: str) -> Outcome:
 
 @dataclass(slots=True, eq=False)
 class VirtioMemGuest:
-    """One device as its driver sees it (``struct virtio_mem``).
+    """The driver's state of one device (``struct virtio_mem``).
 
     Attributes
     ----------
@@ -134,27 +132,28 @@ class VirtioMemGuest:
     config : Config
         As last read.
     group : MemoryGroup
-        The dynamic memory group of everything that it adds.
+        The dynamic memory group of all that it adds.
     mode : Mode
     plugged_nr_pages : int
-        What the driver believes to be plugged.
+        Pages that are plugged, as the driver counts them.
     offline_nr_pages : int
-        What it has added and nobody has onlined.
+        Pages that it has added and that are not online.
     broken : bool
-        An error that it knows no answer to; it does nothing any more.
+        An unknown error has occurred; the driver does nothing any more.
     config_changed, queued, active, unplug_all : bool
-        A config interrupt is not seen to; the work waits; the work runs; all must be unplugged.
+        A config interrupt is not handled yet; work is queued; work is running; all memory is to be
+        unplugged.
     retry_seconds : int
         When the timer tries again after a refusal, doubled up to five minutes each time.
     last : Outcome
-        How the work ended.
+        The outcome of the last work.
     """
 
     kernel: Kernel
     device: DeviceChannel
     name: str
     config: Config
-    group: MemoryGroup
+    group: MemoryGroup = field(init=False)
     mode: Mode = field(init=False)
     plugged_nr_pages: int = 0
     offline_nr_pages: int = 0
@@ -188,7 +187,7 @@ class VirtioMemGuest:
 
     @property
     def requested_nr_pages(self) -> int:
-        """Pages that the device wants to be plugged."""
+        """Pages that the device requests."""
         return self.config.requested_size // self.page_size_bytes
 
     @property
@@ -202,36 +201,30 @@ class VirtioMemGuest:
         return self.offline_nr_pages + nr_pages <= self.threshold_nr_pages
 
     def take_over(self, plugged: PfnSet) -> None:
-        """Carry on with memory that was plugged and added before the start.
+        """Take over memory that was plugged and added before the start.
 
-        Every memory block of the region is an addition of its own; the mode joins those that it
-        added together.
+        Every memory block of the region is one addition; the mode joins those that it adds
+        together.
         """
         kernel = self.kernel
         self.config_changed = self.queued = False
         self.plugged_nr_pages = len(plugged)
-        mine = [add for add in kernel.additions if add.pfns.start in self.pfns]
-        for addition in mine:
-            if addition.group is not None and addition.group is not self.group:
-                kernel.groups = [group for group in kernel.groups if group is not addition.group]
-            addition.group = self.group
-            movable = any(z.name == MOVABLE for z in kernel.zones_of(addition.pfns))
-            nr_pages = kernel.nr_online(addition.pfns) * kernel.block_nr_pages
-            self.group.present_movable_nr_pages += nr_pages if movable else 0
-            self.group.present_kernel_nr_pages += 0 if movable else nr_pages
-            self.offline_nr_pages += len(addition.pfns) - nr_pages
-        self.mode.take_over(mine, plugged)
+        additions = [add for add in kernel.additions if add.pfns.start in self.pfns]
+        for addition in additions:
+            nr_online = move_to_group(kernel, addition, self.group)
+            self.offline_nr_pages += len(addition.pfns) - nr_online
+        self.mode.take_over(additions, plugged)
         usable_end = (self.config.addr + self.config.usable_region_size) // self.page_size_bytes
         self.mode.refresh(min(usable_end, self.pluggable_end))
 
     # --- requests --------------------------------------------------------------------------
 
     def send_plug(self, pfns: PfnRange) -> Outcome:
-        """Ask for a range to be plugged (``virtio_mem_send_plug_request``)."""
+        """Request that a range is plugged (``virtio_mem_send_plug_request``)."""
         return self._send_change(RequestType.PLUG, pfns)
 
     def send_unplug(self, pfns: PfnRange) -> Outcome:
-        """Give a range back (``virtio_mem_send_unplug_request``)."""
+        """Request that a range is unplugged (``virtio_mem_send_unplug_request``)."""
         return self._send_change(RequestType.UNPLUG, pfns)
 
     def _send_change(self, kind: RequestType, pfns: PfnRange) -> Outcome:
@@ -239,7 +232,7 @@ class VirtioMemGuest:
         if self.config_changed:
             return refused("EAGAIN", function, "the config changed")
         address, size = (number * self.page_size_bytes for number in (pfns.start, len(pfns)))
-        # The field has 16 bits, and the driver does not look whether the number fits.
+        # The field has 16 bits, and the driver does not check that the number fits.
         nb_blocks = size // self.config.block_size & 0xFFFF
         outcome = self._send(Request(kind, address, nb_blocks), pfns, function)
         if outcome:
@@ -256,14 +249,14 @@ class VirtioMemGuest:
 
     def _send(self, request: Request, pfns: PfnRange, function: str) -> Outcome:
         raw, kernel = request.encode(), self.kernel
-        if kernel.tells:
+        if kernel.log.enabled:
             asked = self._asked(request, pfns)
-            kernel.note("driver", GUEST_TO_HOST + asked, pfns, function, raw)
+            kernel.log.note("driver", GUEST_TO_HOST + asked, pfns, function, raw)
         answer = self.device.handle(raw)
         response = Response.decode(answer)
-        if kernel.tells:
+        if kernel.log.enabled:
             answered = HOST_TO_GUEST + response.type.name
-            kernel.note("driver", answered, None, "virtio_mem_handle_response", answer)
+            kernel.log.note("driver", answered, None, "virtio_mem_handle_response", answer)
         if response.type is ResponseType.ACK:
             return OK
         asked = self._asked(request, pfns)
@@ -274,10 +267,10 @@ class VirtioMemGuest:
         page = self.page_size_bytes
         return f"{request.type.name} {pfns.start * page:#x} - {pfns.end * page - 1:#x}"
 
-    # --- what modes share ------------------------------------------------------------------
+    # --- for both modes --------------------------------------------------------------------
 
     def add_memory(self, pfns: PfnRange, plugged: PfnRange) -> Outcome:
-        """Add a range to Linux, part of which is plugged; it asks for no self-hosted memmap.
+        """Add a range to Linux, part of which is plugged, without MHP_MEMMAP_ON_MEMORY.
 
         Source: ``virtio_mem_add_memory``: MHP_MERGE_RESOURCE | MHP_NID_IS_MGID.
         """
@@ -299,7 +292,7 @@ class VirtioMemGuest:
     def remove_memory(self, pfns: PfnRange) -> Outcome:
         """Remove an offline range from Linux (``virtio_mem_remove_memory``)."""
         addition = self.kernel.addition_of(pfns.start)
-        assert addition is not None  # its block is there
+        assert addition is not None  # its block exists
         return self._removed(pfns, try_remove_memory(self.kernel, addition))
 
     def offline_and_remove_memory(self, pfns: PfnRange) -> Outcome:
@@ -312,18 +305,18 @@ class VirtioMemGuest:
             self.queued = True
         return outcome
 
-    def say(self, text: str, function: str) -> None:
-        """Note what the driver does or decides."""
-        self.kernel.note("driver", f"{self.name}: {text}", None, function)
+    def note(self, text: str, function: str) -> None:
+        """Log an action of the driver."""
+        self.kernel.log.note("driver", f"{self.name}: {text}", None, function)
 
     # --- notifier --------------------------------------------------------------------------
 
-    def hear(self, notification: Notification) -> NotifierVeto | None:
-        """Hear of a change of memory blocks (``virtio_mem_memory_notifier_cb``)."""
+    def memory_notifier_cb(self, notification: Notification) -> NotifierVeto | None:
+        """Handle a notification (``virtio_mem_memory_notifier_cb``)."""
         action, pfns = notification.action, notification.pfns
         if action.startswith("NODE_") or not pfns.overlaps(self.pfns):
             return None
-        veto = self.mode.hear(action, pfns)
+        veto = self.mode.notify(action, pfns)
         if action == "MEM_OFFLINE":
             self.offline_nr_pages += len(pfns)
             self.queued |= not self.kernel.tunables.virtio_mem.unplug_online
@@ -341,7 +334,7 @@ class VirtioMemGuest:
         Parameters
         ----------
         refresh : callable
-            Called before each round, for whoever wants to change the config meanwhile.
+            Called before each round, so that the config can change meanwhile.
         """
         while self.queued and not self.broken:
             refresh()
@@ -372,7 +365,7 @@ class VirtioMemGuest:
             outcome = self.mode.plug(wanted) if wanted > 0 else self.mode.unplug(-wanted)
         if outcome and self.mode.pending():
             return refused(
-                "EBUSY", "virtio_mem_run_wq", "memory blocks that are unplugged are still there"
+                "EBUSY", "virtio_mem_run_wq", "memory blocks that are unplugged still exist"
             )
         return outcome
 
@@ -385,7 +378,7 @@ class VirtioMemGuest:
         """Read the config space again (``virtio_mem_refresh_config``)."""
         raw = self.device.config()
         self.config = Config.decode(raw)
-        self.kernel.note(
+        self.kernel.log.note(
             "driver",
             f"{HOST_TO_GUEST}{self.name} config: plugged {format_size(self.config.plugged_size)}, "
             f"requested {format_size(self.config.requested_size)}, usable "
@@ -400,8 +393,8 @@ class VirtioMemGuest:
         if self.last:
             self.retry_seconds = _RETRY_SECONDS
         elif errno in ("ETXTBSY", "EBUSY", "ENOMEM"):
-            self.say(f"tries again in {self.retry_seconds} s", "virtio_mem_run_wq")
+            self.note(f"tries again in {self.retry_seconds} s", "virtio_mem_run_wq")
             self.retry_seconds = min(2 * self.retry_seconds, _MOST_RETRY_SECONDS)
         elif errno not in ("ENOSPC", "EAGAIN"):
             self.broken = True
-            self.say(f"unknown error, marking device broken: {errno}", "virtio_mem_run_wq")
+            self.note(f"unknown error, marking device broken: {errno}", "virtio_mem_run_wq")

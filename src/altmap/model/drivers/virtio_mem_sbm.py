@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 
 from altmap.model.drivers.virtio_mem_guest import VirtioMemGuest, refused
+from altmap.model.kernel.addition import Addition
 from altmap.model.kernel.contig import fake_offline, fake_online
 from altmap.model.kernel.notifier import NotifierVeto
-from altmap.model.kernel.state import Addition
+from altmap.model.kernel.page_offline import drop_references, take_references
 from altmap.model.kernel.zone import MOVABLE
 from altmap.pfn import PfnRange, PfnSet
 from altmap.trace import OK, Outcome
@@ -23,7 +24,7 @@ __all__ = ("BlockState", "SubBlockMode")
 
 
 class BlockState(IntEnum):
-    """What the driver knows of a memory block (``VIRTIO_MEM_SBM_MB_*``)."""
+    """State of a memory block in the driver (``VIRTIO_MEM_SBM_MB_*``)."""
 
     UNUSED = 0
     PLUGGED = 1
@@ -49,7 +50,7 @@ _UNPLUG_ORDER = (
     (BlockState.MOVABLE,),
     (BlockState.KERNEL,),
 )
-#: Before kernel and movable blocks were told apart.
+#: On releases that do not distinguish kernel and movable blocks.
 _UNPLUG_ORDER_BY_FILL = (
     (BlockState.OFFLINE_PARTIAL,),
     (BlockState.OFFLINE,),
@@ -60,7 +61,7 @@ _UNPLUG_ORDER_BY_FILL = (
 
 @dataclass(slots=True, eq=False)
 class SubBlockMode:
-    """The books of one device in Sub-Block Mode.
+    """The state of one device in Sub-Block Mode.
 
     Attributes
     ----------
@@ -96,20 +97,20 @@ class SubBlockMode:
 
     @property
     def threshold_nr_pages(self) -> int:
-        """What the mode needs to have offline at a time."""
+        """Pages that the mode needs to have offline at a time."""
         return 0
 
     def describe(self) -> str:
-        """Say in which pieces memory comes and goes."""
+        """Return the units of memory, in words."""
         page = self.guest.page_size_bytes
         return f"sub-blocks of {format_size(self.sub_nr_pages * page)}"
 
     def refresh(self, end: int) -> None:
-        """Hear that what is below the pfn *end* is usable."""
+        """Set the end of the usable region, a pfn."""
         self.last_usable = end // self.unit_nr_pages - 1
 
     def pending(self) -> bool:
-        """Tell whether something is left to clean up."""
+        """Tell whether cleanup is pending."""
         return self.have_unplugged
 
     def cleanup(self) -> Outcome:
@@ -149,8 +150,8 @@ class SubBlockMode:
             if not outcome or not self._left:
                 return outcome
         while self._left:
-            # The threshold is asked before a block is prepared.
-            outcome = self._room() and self._prepare_next()
+            # The threshold is checked before a block is prepared.
+            outcome = self._check_threshold() and self._prepare_next()
             if not outcome:
                 return outcome
             outcome = self._plug_and_add(next(reversed(self.states)))
@@ -160,12 +161,12 @@ class SubBlockMode:
 
     def _too_little(self, nr_pages: int, function: str) -> Outcome:
         page = self.guest.page_size_bytes
-        self.guest.say(
-            f"{format_size(nr_pages * page)} is less than a piece, nothing to do", function
+        self.guest.note(
+            f"{format_size(nr_pages * page)} is less than a sub-block, nothing to do", function
         )
         return OK
 
-    def _room(self) -> Outcome:
+    def _check_threshold(self) -> Outcome:
         guest = self.guest
         if guest.could_add(self.unit_nr_pages):
             return OK
@@ -209,7 +210,7 @@ class SubBlockMode:
         return OK
 
     def _plug_and_add(self, block: int) -> Outcome:
-        outcome = self._room()
+        outcome = self._check_threshold()
         if not outcome:
             return outcome
         count = min(self._left, self._nr_subs)
@@ -277,10 +278,10 @@ class SubBlockMode:
     def _unplug_raw(self, block: int) -> Outcome:
         """Unplug sub-blocks of a block that is not online, runs of them at a time, from the end."""
         while self._left:
-            there = self.plugged & self._pfns(block)
-            if not there:
+            plugged = self.plugged & self._pfns(block)
+            if not plugged:
                 break
-            *_, run = there.ranges()
+            *_, run = plugged.ranges()
             count = min(self._left, len(run) // self.sub_nr_pages)
             outcome = self._unplug_subs(PfnRange(run.end - count * self.sub_nr_pages, run.end))
             if not outcome:
@@ -289,7 +290,7 @@ class SubBlockMode:
         return OK
 
     def _unplug_online(self, block: int) -> Outcome:
-        """Unplug the whole block if that will do, else sub-blocks that are not busy."""
+        """Unplug the whole block if that is not too much, else sub-blocks that are not busy."""
         pfns = self._pfns(block)
         if self._left >= self._nr_subs and self.plugged.covers(pfns):
             outcome = self._unplug_range(block, pfns)
@@ -317,7 +318,9 @@ class SubBlockMode:
             if outcome:
                 self._left -= 1
             elif outcome.errno == "EBUSY":
-                self.guest.say(f"keeps {sub}: {outcome.why}", "virtio_mem_sbm_unplug_any_sb_online")
+                self.guest.note(
+                    f"keeps {sub}: {outcome.why}", "virtio_mem_sbm_unplug_any_sb_online"
+                )
             else:
                 return outcome
         return OK
@@ -353,10 +356,10 @@ class SubBlockMode:
             self.states[block] = BlockState.UNUSED
         return outcome
 
-    # --- what the kernel tells -------------------------------------------------------------
+    # --- notifications ---------------------------------------------------------------------
 
-    def hear(self, action: str, pfns: PfnRange) -> NotifierVeto | None:
-        """Follow the state of a memory block; drop references so that it can go offline."""
+    def notify(self, action: str, pfns: PfnRange) -> NotifierVeto | None:
+        """Update the state of a memory block; drop references so that it can go offline."""
         block = pfns.start // self.unit_nr_pages
         if pfns != self._pfns(block):
             return NotifierVeto(
@@ -373,35 +376,35 @@ class SubBlockMode:
                 to = BlockState.MOVABLE if movable else BlockState.KERNEL
                 self.states[block] = BlockState(to + state - BlockState.OFFLINE)
             case "MEM_GOING_OFFLINE":
-                kernel.unreferenced |= PfnSet.of(pfns) - self.plugged
+                drop_references(kernel, PfnSet.of(pfns) - self.plugged)
             case "MEM_CANCEL_OFFLINE":
-                kernel.unreferenced -= pfns
+                take_references(kernel, pfns)
             case "MEM_OFFLINE":
                 partial = state in (BlockState.KERNEL_PARTIAL, BlockState.MOVABLE_PARTIAL)
                 self.states[block] = BlockState.OFFLINE_PARTIAL if partial else BlockState.OFFLINE
         return None
 
-    def withheld(self, pages: PfnSet) -> PfnSet:
-        """Return those of pages that go online which lie in unplugged sub-blocks."""
+    def kept_fake_offline(self, pages: PfnSet) -> PfnSet:
+        """Return those of pages going online that lie in unplugged sub-blocks."""
         return (pages & self.guest.pfns) - self.plugged
 
     def take_over(self, additions: list[Addition], plugged: PfnSet) -> None:
-        """Carry on with memory blocks that were added before the start."""
+        """Take over memory blocks that were added before the start."""
         self.plugged = plugged.copy()
         kernel = self.guest.kernel
-        there = {add.pfns.start // self.unit_nr_pages: add.pfns for add in additions}
-        for block in range(self.first, max(there, default=self.first - 1) + 1):
+        added = {add.pfns.start // self.unit_nr_pages: add.pfns for add in additions}
+        for block in range(self.first, max(added, default=self.first - 1) + 1):
             state = BlockState.UNUSED
-            if block in there:
-                zones = kernel.zones_of(there[block])
+            if block in added:
+                zones = kernel.zones_of(added[block])
                 state = BlockState.OFFLINE
                 if zones:
                     movable = zones[0].name == MOVABLE
                     state = BlockState.MOVABLE if movable else BlockState.KERNEL
-                state = BlockState(state + (not plugged.covers(there[block])))
+                state = BlockState(state + (not plugged.covers(added[block])))
             self.states[block] = state
 
-    # --- the region cut up -----------------------------------------------------------------
+    # --- units of the region ---------------------------------------------------------------
 
     @property
     def _nr_subs(self) -> int:
@@ -411,7 +414,7 @@ class SubBlockMode:
         return self.guest.kernel.block_pfns(block)
 
     def _in_state(self, *states: BlockState, down: bool = False) -> Iterator[int]:
-        """Yield blocks in a state, as they are when their turn comes."""
+        """Yield blocks in a state, each checked when its turn comes."""
         blocks = list(self.states)
         for block in reversed(blocks) if down else blocks:
             if self.states[block] in states:

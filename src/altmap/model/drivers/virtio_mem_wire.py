@@ -1,7 +1,7 @@
 """virtio-mem's messages, byte for byte: config space, requests and responses, little-endian.
 
 Source: ``include/uapi/linux/virtio_mem.h`` (6.1, 6.12, 7.3); virtio 1.2, "Memory Device". Padding
-is written as zero and not looked at, as drivers and devices do.
+is written as zero and not checked, as drivers and devices do.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Feature(IntFlag):
 
 
 class RequestType(IntEnum):
-    """What the guest asks (``VIRTIO_MEM_REQ_*``)."""
+    """Requests of the guest (``VIRTIO_MEM_REQ_*``)."""
 
     PLUG = 0
     UNPLUG = 1
@@ -47,7 +47,7 @@ class RequestType(IntEnum):
 
 
 class ResponseType(IntEnum):
-    """What the device answers (``VIRTIO_MEM_RESP_*``)."""
+    """Responses of the device (``VIRTIO_MEM_RESP_*``)."""
 
     ACK = 0
     NACK = 1
@@ -56,7 +56,7 @@ class ResponseType(IntEnum):
 
 
 class PlugState(IntEnum):
-    """What the blocks of a STATE request are (``VIRTIO_MEM_STATE_*``)."""
+    """States of the blocks of a STATE request (``VIRTIO_MEM_STATE_*``)."""
 
     PLUGGED = 0
     UNPLUGGED = 1
@@ -81,9 +81,9 @@ class Config:
     addr, region_size : int
         The device's region, in bytes.
     usable_region_size : int
-        How much of it may be plugged at present.
+        Size of the part that may be plugged at present.
     plugged_size, requested_size : int
-        What is plugged, and what the host wants to be.
+        Size that is plugged, and size that the host requests.
     """
 
     block_size: int
@@ -205,7 +205,7 @@ class Response:
     ----------
     type : ResponseType
     state : PlugState
-        Means something after a STATE request only.
+        Has a meaning after a STATE request only.
     """
 
     type: ResponseType
@@ -227,7 +227,7 @@ class Response:
         return _response_of(raw)
 
 
-@lru_cache(maxsize=64)  # there are a dozen, and they come by the million
+@lru_cache(maxsize=64)  # a dozen values, decoded millions of times
 def _response_of(raw: bytes) -> Response:
     number, state = _RESPONSE.unpack(_of_size("response", raw, _RESPONSE))
     kind, plugged = _RESPONSE_TYPES.get(number), _STATES.get(state)

@@ -1,8 +1,8 @@
 """The Xen balloon: ``drivers/xen/balloon.c`` and ``drivers/xen/xen-balloon.c``.
 
-A domain is told how much memory to have. The driver grows it with page frames that it gave back
-before; when it has none, it adds whole sections without any backing, and has as many of their
-pages backed as the target asks for. The rest stay on the driver's list, PageOffline.
+The domain has a target for its memory. The driver grows it with page frames that it has ballooned
+before; when there are none, it adds whole sections that are not backed, and has as many of their
+pages backed as the target needs. The rest stay on the driver's list, PageOffline.
 """
 
 from __future__ import annotations
@@ -12,8 +12,12 @@ from dataclasses import dataclass, field
 
 from altmap.errors import InputError
 from altmap.model.drivers.driver import Devices, Driver, MemoryDevice
-from altmap.model.kernel.hotplug import add_memory_resource, settle
-from altmap.model.kernel.watermarks import adjust_managed_page_count, totalreserve_nr_pages
+from altmap.model.kernel.add import add_memory_resource
+from altmap.model.kernel.allocator import available_nr_pages, find_free
+from altmap.model.kernel.expected import expect_unmovable_allocation
+from altmap.model.kernel.page_offline import clear_fake_offline, set_fake_offline
+from altmap.model.kernel.registration import set_online_page_callback
+from altmap.model.kernel.watermarks import totalreserve_nr_pages
 from altmap.model.platform.xen import XenDomain
 from altmap.pfn import PfnRange, PfnSet
 from altmap.scenario import Plug
@@ -31,10 +35,10 @@ _BIOS_ROM = (0xFFE00000, 0x100000000)
 
 @dataclass(slots=True)
 class BalloonedPages:
-    """The driver's list of page frames without backing, from the one that goes last.
+    """The driver's list of page frames that are not backed, last in, first out.
 
-    The page that came last goes first, so the list is a stack of sets, of which the highest page
-    frame goes first: a range goes onto the list from its start on.
+    It is a stack of sets; of each set the highest page frame leaves first, since a range is put on
+    the list from its start on.
     """
 
     _stack: list[PfnSet] = field(default_factory=list)
@@ -48,7 +52,7 @@ class BalloonedPages:
             self._stack.append(pages.copy())
 
     def retrieve(self, nr_pages: int) -> PfnSet:
-        """Take page frames off the list, the one that came last first (``balloon_retrieve``)."""
+        """Take page frames off the list, the last one first (``balloon_retrieve``)."""
         taken = PfnSet()
         while self._stack and len(taken) < nr_pages:
             pages = self._stack.pop()
@@ -67,9 +71,9 @@ class XenBalloon(Driver):
     domain : XenDomain
         The hypervisor's side.
     resources : sequence of (int, int)
-        What /proc/iomem has at its top level at the start, ``[start, end)`` in bytes.
+        The top level of /proc/iomem at the start, ``[start, end)`` in bytes.
     target, current, total : int
-        ``balloon_stats``: pages to have, pages that are backed, and those together with the
+        ``balloon_stats``: target, pages that are backed, and those together with the
         ballooned ones; *total* counts sections from their add on and never falls.
     ballooned : BalloonedPages
         Their number is ``balloon_low``.
@@ -89,7 +93,7 @@ class XenBalloon(Driver):
     def of_domain(
         cls, devices: Devices, domain: XenDomain, resources: Sequence[tuple[int, int]], target: int
     ) -> XenBalloon:
-        """Return the balloon of a domain that runs.
+        """Return the balloon of a running domain.
 
         Pages that are PageOffline are on its list. Added blocks that were never onlined are not,
         but count in the total.
@@ -100,7 +104,7 @@ class XenBalloon(Driver):
         offline = len(kernel.added_blocks - kernel.online_blocks) * kernel.block_nr_pages
         total = domain.tot_pages + len(ballooned) + offline
         made = cls(devices, domain, resources, target, domain.tot_pages, total, ballooned)
-        kernel.online_callback = made.online_pages
+        set_online_page_callback(kernel, made.online_pages)
         devices.by_id[BALLOON] = MemoryDevice("xen", PfnRange(0, 0))
         return made
 
@@ -108,15 +112,15 @@ class XenBalloon(Driver):
         """Refuse: nothing is plugged into a domain."""
         raise InputError(f"plug {plug.id!r}: a Xen domain gets memory from its balloon only")
 
-    def resize(self, id_: str, size_bytes: int) -> Outcome:  # noqa: ARG002 (there is one)
-        """Set the target as a write to ``target_kb`` does, and let the driver work.
+    def resize(self, id_: str, size_bytes: int) -> Outcome:  # noqa: ARG002 (there is only one)
+        """Set the target as a write to ``target_kb`` does, and run the driver.
 
-        The write itself always succeeds. The outcome says whether the domain then has what it was
-        told to have, and else why the driver rests.
+        The write itself always succeeds. The outcome tells whether the domain reached the target,
+        and else why the driver stopped.
         """
         page = self.kernel.arch.page_size_bytes
         credit, target = self.target - self.current, size_bytes // 1024 * 1024 // page
-        self.kernel.note(
+        self.kernel.log.note(
             "driver",
             f"target {self.target * page // 1024} kB -> {target * page // 1024} kB "
             "(target_kb, or memory/target in the xenstore)",
@@ -125,34 +129,34 @@ class XenBalloon(Driver):
         self.target = target
         if self.state == "ECANCELED" and self.target - self.current == credit:
             return Outcome.refused(
-                "EAGAIN", "balloon_thread_cond", "the driver gave up at this target before"
+                "EAGAIN", "balloon_thread_cond", "the driver stopped at this target before"
             )
         return self._balloon_thread()
 
-    def sizes(self, id_: str) -> tuple[int, int]:  # noqa: ARG002 (there is one)
-        """Return the domain's target; nobody in the domain knows its limit."""
+    def sizes(self, id_: str) -> tuple[int, int]:  # noqa: ARG002 (there is only one)
+        """Return the domain's target; its limit is not known in the domain."""
         target_bytes = self.target * self.kernel.arch.page_size_bytes
         return target_bytes, target_bytes
 
     def work(self) -> None:
-        """Look after blocks that somebody has onlined, as the driver does each second."""
+        """Handle blocks that were onlined, as the driver does each second."""
         if self.state == "WAIT" and len(self.ballooned):
             self._balloon_thread()
 
     def online_pages(self, pages: PfnSet) -> PfnSet:
-        """Put all pages that go online on the list (``xen_online_page``), whoever added them."""
+        """Put all pages that go online on the list (``xen_online_page``), of other drivers too."""
         self.ballooned.append(pages)
         return PfnSet()
 
     # --- the driver's thread ---------------------------------------------------------------
 
     def _balloon_thread(self) -> Outcome:
-        """Work until there is nothing to do, or nothing that can be done."""
+        """Work until the target is reached, or no progress is possible."""
         while self.target != self.current:
             outcome = self._once()
             if not outcome:
                 self.state = "WAIT" if outcome.errno == "EAGAIN" else "ECANCELED"
-                self.kernel.note("driver", f"the driver rests: {outcome.why}", function=_THREAD)
+                self.kernel.log.note("driver", f"the driver stops: {outcome.why}", function=_THREAD)
                 return outcome
         self.state = "DONE"
         return OK
@@ -166,56 +170,52 @@ class XenBalloon(Driver):
         return self._reserve_additional_memory()
 
     def _increase_reservation(self, wanted: int) -> Outcome:
-        """Have pages of the list backed, and give them to the buddy."""
+        """Have pages of the list backed, and free them to the buddy allocator."""
         kernel = self.kernel
         nr_pages = self.domain.may_have(wanted)
         pages = self.ballooned.retrieve(nr_pages)
         zones = kernel.kernel_zones(0)
         new = [z for z in zones if z.present.count(pages) and not kernel.managed(z)]
-        self._note_calls("XENMEM_populate_physmap", "given", pages, "increase_reservation")
+        self._note_calls("XENMEM_populate_physmap", "populated", pages, "increase_reservation")
         if again := len(pages & self.domain.backing.backed):
-            kernel.note(
+            kernel.log.note(
                 "driver",
                 f"{again} pages were backed already: onlined again, they count as ballooned",
                 pages & self.domain.backing.backed,
                 "xen_online_page",
             )
         self.domain.populate_physmap(pages)
-        kernel.fake_offline -= pages
-        kernel.shown_pages |= pages
-        adjust_managed_page_count(kernel)
+        clear_fake_offline(kernel, pages)
         self.current += len(pages)
         if pages:
-            text = f"{len(pages)} pages given to the buddy"
-            kernel.note("populated", text, pages, "increase_reservation")
+            text = f"{len(pages)} pages freed to the buddy allocator"
+            kernel.log.note("populated", text, pages, "increase_reservation")
         for zone in new:
-            settle(kernel, zone)
+            expect_unmovable_allocation(kernel, zone)
         if nr_pages < wanted:
             return Outcome.refused(
                 "ECANCELED",
                 "increase_reservation",
-                f"the hypervisor gives the domain {self.domain.max_pages} pages at most; "
-                f"{wanted - nr_pages} more were asked for, four times",
+                f"the domain's limit is {self.domain.max_pages} pages; "
+                f"{wanted - nr_pages} more were requested, four times",
             )
         return OK
 
     def _decrease_reservation(self, wanted: int) -> Outcome:
-        """Take pages from the buddy, scrub them, and give them back to the hypervisor."""
+        """Allocate pages, scrub them, and return them to the hypervisor."""
         kernel = self.kernel
         available = kernel.free_nr_pages() - totalreserve_nr_pages(kernel)
-        nr_pages = min(wanted, max(0, available), kernel.available_nr_pages())
-        pages = self._from_buddy(nr_pages)
+        nr_pages = min(wanted, max(0, available), available_nr_pages(kernel))
+        pages = self._alloc_pages(nr_pages)
         kernel.touch("write", pages, "xenmem_reservation_scrub_page", "zeros over pages")
-        self._note_calls("XENMEM_decrease_reservation", "taken back", pages, "decrease_reservation")
+        self._note_calls("XENMEM_decrease_reservation", "returned", pages, "decrease_reservation")
         self.domain.decrease_reservation(pages)
-        kernel.fake_offline |= pages
-        kernel.shown_pages |= pages
-        adjust_managed_page_count(kernel)
+        set_fake_offline(kernel, pages)
         self.ballooned.append(pages)
         self.current -= len(pages)
-        kernel.note(
+        kernel.log.note(
             "ballooned",
-            f"{len(pages)} pages taken from the buddy; which ones is the buddy's choice",
+            f"{len(pages)} pages taken from the buddy allocator, which chooses them",
             pages,
             "decrease_reservation",
         )
@@ -223,11 +223,11 @@ class XenBalloon(Driver):
             return Outcome.refused(
                 "ECANCELED",
                 "decrease_reservation",
-                f"{wanted - len(pages)} pages more were to be had than are available, four times",
+                f"{wanted - len(pages)} pages more were requested than are available, four times",
             )
         return OK
 
-    def _from_buddy(self, nr_pages: int) -> PfnSet:
+    def _alloc_pages(self, nr_pages: int) -> PfnSet:
         """Return pages as GFP_HIGHUSER gets them: unmovable, from the highest kernel zone first.
 
         That zone gives whole free pageblocks only, and its smaller chunks not before the zones
@@ -241,21 +241,21 @@ class XenBalloon(Driver):
             for run in kernel.free(highest).ranges()
         )
         for nr_first in (min(nr_pages, whole), nr_pages):
-            first = kernel.find_free([highest], nr_first)
-            rest = None if first is None else kernel.find_free(lower, nr_pages - nr_first)
+            first = find_free(kernel, [highest], nr_first)
+            rest = None if first is None else find_free(kernel, lower, nr_pages - nr_first)
             if first is not None and rest is not None:
                 return first | rest
-        return kernel.find_free([highest, *lower], nr_pages) or PfnSet()
+        return find_free(kernel, [highest, *lower], nr_pages) or PfnSet()
 
     def _reserve_additional_memory(self) -> Outcome:
-        """Add as many sections as the target needs beyond all pages that the driver knows."""
+        """Add as many sections as the target needs beyond the driver's total."""
         kernel = self.kernel
         credit = self.target - self.total
         if credit <= 0:
             return Outcome.refused(
                 "EAGAIN",
                 "reserve_additional_memory",
-                "enough memory was added; its blocks wait for somebody to online them",
+                "enough memory was added; its blocks are not online yet",
             )
         section = kernel.arch.section_nr_pages
         nr_pages = -(-credit // section) * section
@@ -264,10 +264,10 @@ class XenBalloon(Driver):
             return Outcome.refused(
                 "ECANCELED", "additional_memory_resource", f"no gap for {nr_pages} pages"
             )
-        kernel.note(
+        kernel.log.note(
             "driver",
-            f"{credit} pages beyond the {self.total} there are: address space for whole sections, "
-            f"{nr_pages // section}, goes to the first gap that holds them, {pfns}",
+            f"{credit} pages beyond the total of {self.total}: {nr_pages // section} whole "
+            f"sections are added in the first gap that holds them, {pfns}",
             pfns,
             "reserve_additional_memory",
         )
@@ -300,7 +300,7 @@ class XenBalloon(Driver):
         calls = [f"{whole} of nr_extents={batch}"] if whole else []
         calls += [f"1 of nr_extents={rest}"] if rest else []
         text = ", ".join(calls) or "refused at the first extent"
-        self.kernel.note("driver", f"{call}: {text}; {len(pages)} {done}", pages, function)
+        self.kernel.log.note("driver", f"{call}: {text}; {len(pages)} {done}", pages, function)
 
 
 _THREAD = "balloon_thread"
@@ -309,7 +309,7 @@ _THREAD = "balloon_thread"
 def additional_memory_resource(
     taken: Sequence[tuple[int, int]], size_bytes: int, align_bytes: int, end: int
 ) -> int | None:
-    """Return where new System RAM goes: into the lowest gap that holds it, aligned to a section.
+    """Return the address of new System RAM: the lowest gap that holds it, aligned to a section.
 
     Only the top level of the resource tree is looked at; the BIOS's ROM is left out.
     Source: ``drivers/xen/balloon.c: additional_memory_resource``, ``kernel/resource.c:
@@ -318,7 +318,7 @@ def additional_memory_resource(
     Parameters
     ----------
     taken : sequence of (int, int)
-        ``[start, end)`` of what is there.
+        ``[start, end)`` of existing resources.
     size_bytes, align_bytes : int
     end : int
         End of the address space.
@@ -326,7 +326,7 @@ def additional_memory_resource(
     Returns
     -------
     int or None
-        The address; ``None`` if there is no such gap.
+        The address; ``None`` if no gap is large enough.
     """
     reached = 0
     for start, stop in [*sorted({*taken, _BIOS_ROM}), (end, end)]:

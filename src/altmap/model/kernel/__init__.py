@@ -1,5 +1,6 @@
-"""The model of Linux's ``mm/``: what the kernel believes about page frames, and what it touches.
+"""The model of Linux's ``mm/``: the state of page frames, and which of them each step touches.
 
-Functions carry the names of the kernel functions they model. Nothing here knows what backs memory:
-every touch is handed to a judge, which may answer with a fault.
+Functions carry the names of the kernel functions they model. Nothing here knows which memory is
+backed: every touch is checked by a callback, which may return a fault. Only this package assigns to
+a kernel's state; drivers and adoption call functions from here.
 """

@@ -1,17 +1,19 @@
-"""Pages that a driver takes out of online memory, and gives back: fake-offline.
+"""virtio-mem takes ranges out of online memory, and frees them again.
 
 Source: ``mm/page_alloc.c: alloc_contig_range``; ``drivers/virtio/virtio_mem.c:
-virtio_mem_fake_offline, virtio_mem_fake_online``. Neither sets watermarks anew, and only some
-releases the reserves.
+virtio_mem_fake_offline, virtio_mem_fake_online``.
 """
 
 from __future__ import annotations
 
 import errno
 
+from altmap.model.kernel.allocator import find_free
+from altmap.model.kernel.files import migrate_pages
+from altmap.model.kernel.page_offline import clear_fake_offline, set_fake_offline
 from altmap.model.kernel.state import Kernel
-from altmap.model.kernel.watermarks import adjust_managed_page_count
 from altmap.model.kernel.zone import MOVABLE, Zone
+from altmap.model.kernel.zonelists import zones_of_nodes
 from altmap.pfn import PfnRange, PfnSet
 from altmap.trace import OK, Outcome
 
@@ -19,7 +21,7 @@ __all__ = ("fake_offline", "fake_online")
 
 
 def fake_offline(kernel: Kernel, pfns: PfnRange) -> Outcome:
-    """Take a range of one zone from the buddy: what is in use moves, and the pages are PageOffline.
+    """Allocate a range of one zone, migrate its pages in use, and make it PageOffline.
 
     Parameters
     ----------
@@ -33,10 +35,7 @@ def fake_offline(kernel: Kernel, pfns: PfnRange) -> Outcome:
         A refusal with ``EBUSY`` if a page cannot move, ``ENOMEM`` if there is no page to move to.
     """
     moving = kernel.used & pfns
-    stuck = moving - kernel.movable if moving else PfnSet()
-    for kept in (kernel.reserved, kernel.self_hosted, kernel.pinned, kernel.fake_offline):
-        if kept.count(pfns):
-            stuck |= kept & pfns
+    stuck = _stuck(kernel, moving, pfns)
     if stuck:
         return Outcome.refused(
             errno.EBUSY,
@@ -44,25 +43,23 @@ def fake_offline(kernel: Kernel, pfns: PfnRange) -> Outcome:
             f"{len(stuck)} pages of {pfns} cannot move, the first is pfn {stuck.min():#x}",
         )
     kernel.touch("read", moving, "migrate_pages", "pages in use")
-    kernel.fake_offline |= pfns
     if moving:
-        (zone,) = kernel.zones_of(pfns)
-        targets = kernel.find_free(_targets(kernel, zone), len(moving))
+        targets = _targets(kernel, pfns, len(moving))
         if targets is None:
-            kernel.fake_offline -= pfns
             return Outcome.refused(
                 errno.ENOMEM,
                 "alloc_contig_range",
                 f"{len(moving)} pages of {pfns} find no free page elsewhere",
             )
-        kernel.migrate(moving, targets)
-    kernel.changed_blocks |= kernel.blocks(pfns)
-    adjust_managed_page_count(kernel)
+        migrate_pages(kernel, moving, targets)
+    kernel.changed.blocks |= kernel.blocks(pfns)
+    set_fake_offline(kernel, pfns)
     if moving:
-        kernel.note("migrated", f"{len(moving)} pages migrated", moving, "alloc_contig_range")
-    kernel.note(
+        text = f"{len(moving)} pages migrated"
+        kernel.log.note("migrated", text, moving, "alloc_contig_range")
+    kernel.log.note(
         "fake-offline",
-        f"{len(pfns)} pages taken from the buddy",
+        f"{len(pfns)} pages taken from the buddy allocator",
         pfns,
         "virtio_mem_set_fake_offline",
     )
@@ -70,29 +67,40 @@ def fake_offline(kernel: Kernel, pfns: PfnRange) -> Outcome:
 
 
 def fake_online(kernel: Kernel, pfns: PfnRange) -> None:
-    """Give fake-offline pages to the buddy, whether they were taken from it or withheld."""
-    released = kernel.fake_offline & pfns
-    kernel.fake_offline -= pfns
-    kernel.never_onlined -= pfns
-    kernel.changed_blocks |= kernel.blocks(pfns)
-    adjust_managed_page_count(kernel)
-    kernel.note(
+    """Free fake-offline pages to the buddy allocator, whether they were ever onlined or not."""
+    kernel.changed.blocks |= kernel.blocks(pfns)
+    freed = clear_fake_offline(kernel, pfns)
+    kernel.log.note(
         "onlined",
-        f"{len(released)} pages that were fake-offline given to the buddy",
-        released,
+        f"{len(freed)} pages that were fake-offline freed to the buddy allocator",
+        freed,
         "virtio_mem_fake_online",
     )
 
 
-def _targets(kernel: Kernel, zone: Zone) -> list[Zone]:
+def _stuck(kernel: Kernel, in_use: PfnSet, pfns: PfnRange) -> PfnSet:
+    """Return the pages of a range that keep it from being allocated."""
+    stuck = in_use - kernel.movable if in_use else PfnSet()
+    for kept in (kernel.reserved, kernel.self_hosted, kernel.pinned, kernel.fake_offline):
+        if kept.count(pfns):
+            stuck |= kept & pfns
+    return stuck
+
+
+def _targets(kernel: Kernel, pfns: PfnRange, nr_pages: int) -> PfnSet | None:
+    """Return free pages outside of the range, which is isolated; ``None`` if there are too few."""
+    (zone,) = kernel.zones_of(pfns)
+    kernel.fake_offline |= pfns
+    targets = find_free(kernel, _target_zones(kernel, zone), nr_pages)
+    kernel.fake_offline -= pfns
+    return targets
+
+
+def _target_zones(kernel: Kernel, zone: Zone) -> list[Zone]:
     """Return the zones that pages move to: of their own node first, movable only from movable.
 
     Source: ``mm/migrate.c: alloc_migration_target``.
     """
     others = {each.node for each in kernel.zones.values()} - {zone.node}
-    return [
-        target
-        for node in (zone.node, *sorted(others))
-        for target in reversed(kernel.node_zones(node))
-        if zone.name == MOVABLE or target.name != MOVABLE
-    ]
+    nodes = [zone.node, *sorted(others)]
+    return zones_of_nodes(kernel, nodes, below_movable=zone.name != MOVABLE)

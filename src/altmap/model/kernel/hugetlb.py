@@ -1,4 +1,4 @@
-"""hugetlb pages: the pool grows and shrinks by what is written to a node's ``nr_hugepages``.
+"""hugetlb pages: a write to a node's ``nr_hugepages`` grows or shrinks the pool.
 
 Functions have the names of the kernel's (``mm/hugetlb.c``).
 """
@@ -8,21 +8,24 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from altmap.model.arch import Arch
+from altmap.model.kernel.allocator import available, find_free
+from altmap.model.kernel.files import migrate_pages
 from altmap.model.kernel.pool import HugePool, aligned_chunks, whole_chunks
 from altmap.model.kernel.state import Kernel
 from altmap.model.kernel.zone import MOVABLE, Zone
+from altmap.model.kernel.zonelists import zones_of_nodes
 from altmap.pfn import PfnRange, PfnSet
 
 __all__ = (
     "dissolve_free_hugetlb_folios",
-    "free_of_file",
     "gigantic_across",
     "hugepage_sizes_bytes",
+    "hugetlbfs_fallocate",
     "migrate_hugetlb",
     "nr_huge",
     "pool_of",
+    "remove_huge_file",
     "set_max_huge_pages",
-    "take_for_file",
 )
 
 _GIB = 1 << 30
@@ -34,7 +37,7 @@ def hugepage_sizes_bytes(arch: Arch) -> tuple[int, ...]:
 
 
 def pool_of(kernel: Kernel, size_bytes: int) -> HugePool:
-    """Return the pool of a size; a new one is empty."""
+    """Return the pool of a size, which is made empty if there is none."""
     nr_pages = size_bytes // kernel.arch.page_size_bytes
     return kernel.hugetlb.setdefault(nr_pages, HugePool(nr_pages))
 
@@ -47,7 +50,7 @@ def nr_huge(kernel: Kernel, pool: HugePool, pages: PfnSet, node: int | None = No
 
 
 def set_max_huge_pages(kernel: Kernel, pool: HugePool, node: int, wanted: int) -> None:
-    """Write a number to ``nr_hugepages`` of a node; the kernel allocates as many as it can get."""
+    """Write a number to ``nr_hugepages`` of a node; the kernel allocates as many as it can."""
     surplus = pool.surplus.get(node, 0)
     persistent = nr_huge(kernel, pool, pool.pages, node) - surplus
     reused = min(surplus, max(0, wanted - persistent))
@@ -61,8 +64,8 @@ def set_max_huge_pages(kernel: Kernel, pool: HugePool, node: int, wanted: int) -
         kernel.node_pages(node),
         ascending=kernel.release.hugetlb_first_in_first_out,
     )
-    _give_back(kernel, pool, freed, "update_and_free_pages_bulk")
-    # What is in use goes when its file lets go of it.
+    _free_huge_pages(kernel, pool, freed, "update_and_free_pages_bulk")
+    # Pages in use are surplus until their file is removed.
     pool.surplus[node] += persistent - wanted - len(freed) // pool.nr_pages
 
 
@@ -74,12 +77,12 @@ def _grow(kernel: Kernel, pool: HugePool, node: int, wanted: int) -> None:
         got = _alloc_buddy(kernel, pool, zones, wanted)
     taken = PfnSet.of(*got)
     kernel.used |= taken
-    kernel.shown_pages |= taken
+    kernel.changed.pages |= taken
     batches = reversed(got) if kernel.release.hugetlb_first_in_first_out else got
     for batch in batches:
         pool.put(batch)
     nr_got = len(taken) // pool.nr_pages
-    kernel.note(
+    kernel.log.note(
         "hugetlb",
         f"{nr_got} of {wanted} huge pages of {_mib(kernel, pool)} MiB on node {node}",
         taken,
@@ -101,7 +104,7 @@ def _mib(kernel: Kernel, pool: HugePool) -> int:
 def _alloc_buddy(
     kernel: Kernel, pool: HugePool, zones: Iterable[Zone], wanted: int
 ) -> list[PfnSet]:
-    """Take chunks from the buddy as it does: the smallest free chunk that suffices comes first.
+    """Take chunks from the buddy allocator: the smallest free chunk that suffices comes first.
 
     Returns batches in the order in which they were taken; a zone gives down to its watermark.
     Source: ``mm/page_alloc.c: __rmqueue_smallest``; hugetlb pages of this size are movable
@@ -110,7 +113,7 @@ def _alloc_buddy(
     zones, got = list(zones), list[PfnSet]()
     for mark in ("low", "min"):
         for zone in zones:
-            spare = kernel.available(zone, zones, mark) - sum(b.count(zone.present) for b in got)
+            spare = available(kernel, zone, zones, mark) - sum(b.count(zone.present) for b in got)
             nr_got = sum(len(batch) for batch in got) // pool.nr_pages
             left = min(wanted - nr_got, spare // pool.nr_pages)
             for batch in _smallest_first(kernel, pool.nr_pages, kernel.free(zone), got):
@@ -126,7 +129,7 @@ def _alloc_buddy(
 def _smallest_first(
     kernel: Kernel, nr_pages: int, free: PfnSet, taken: list[PfnSet]
 ) -> list[PfnSet]:
-    """Return free chunks by the order of the buddy's chunk that they belong to."""
+    """Return free chunks by the order of the buddy allocator's chunk that they belong to."""
     free = free - PfnSet.of(*taken)
     batches, size = [], nr_pages
     chunks = aligned_chunks(free, size)
@@ -138,7 +141,7 @@ def _smallest_first(
 
 
 def _alloc_gigantic(kernel: Kernel, pool: HugePool, zones: Iterable[Zone], wanted: int) -> PfnSet:
-    """Take whole naturally aligned ranges of kernel zones, after moving what can be moved.
+    """Allocate whole naturally aligned ranges of kernel zones, after moving movable pages.
 
     Nothing in the range may be unmovable: pages that hold their own block's memmap are, so with a
     memmap in each block no range of 1 GiB qualifies.
@@ -156,66 +159,68 @@ def _alloc_gigantic(kernel: Kernel, pool: HugePool, zones: Iterable[Zone], wante
                 if len(taken) == wanted * pool.nr_pages:
                     return taken
                 chunk = PfnRange(start, start + pool.nr_pages)
-                if _make_room(kernel, zone.node, chunk):
+                if _alloc_contig_range(kernel, zone.node, chunk):
                     taken |= chunk
     return taken
 
 
-def _make_room(kernel: Kernel, node: int, chunk: PfnRange) -> bool:
-    """Move the pages in use out of a range that is then taken; false if they find no place."""
+def _alloc_contig_range(kernel: Kernel, node: int, chunk: PfnRange) -> bool:
+    """Allocate a range after moving its pages in use; false if there is no page to move them to."""
     moving = kernel.movable & chunk
     kernel.used |= chunk
     nodes = [node, *sorted({zone.node for zone in kernel.zones.values()} - {node})]
-    zones = [zone for each in nodes for zone in reversed(kernel.node_zones(each))]
-    targets = kernel.find_free(zones, len(moving))
+    zones = zones_of_nodes(kernel, nodes, below_movable=False)
+    targets = find_free(kernel, zones, len(moving))
     if targets is None:
         kernel.used = (kernel.used - chunk) | moving
         return False
-    kernel.migrate(moving, targets)
+    migrate_pages(kernel, moving, targets)
     kernel.used |= chunk
     return True
 
 
-def _give_back(kernel: Kernel, pool: HugePool, pages: PfnSet, function: str) -> None:
+def _free_huge_pages(kernel: Kernel, pool: HugePool, pages: PfnSet, function: str) -> None:
     if not pages:
         return
     kernel.used -= pages
-    kernel.shown_pages |= pages
-    kernel.note(
+    kernel.changed.pages |= pages
+    kernel.log.note(
         "hugetlb",
-        f"{len(pages) // pool.nr_pages} free huge pages of {_mib(kernel, pool)} MiB given back "
-        "to the buddy",
+        f"{len(pages) // pool.nr_pages} free huge pages of {_mib(kernel, pool)} MiB freed "
+        "to the buddy allocator",
         pages,
         function,
     )
 
 
-def take_for_file(kernel: Kernel, pool: HugePool, nr_wanted: int) -> PfnSet | None:
-    """Let a file hold huge pages; ``None``, and nothing taken, if too few are free.
+def hugetlbfs_fallocate(kernel: Kernel, pool: HugePool, name: str, nr_wanted: int) -> bool:
+    """Give a file huge pages of the pool; false, and nothing changed, if too few are free.
 
     Source: ``fs/hugetlbfs/inode.c: hugetlbfs_fallocate``.
     """
     everywhere = pool.free_pages
     if len(everywhere) < nr_wanted * pool.nr_pages:
-        return None
+        return False
     ascending = kernel.release.hugetlb_first_in_first_out
     taken = pool.take(nr_wanted, everywhere, ascending=ascending)
     pool.in_use |= taken
-    return taken
+    kernel.huge_files[name] = (pool.nr_pages, taken)
+    return True
 
 
-def free_of_file(kernel: Kernel, pool: HugePool, pages: PfnSet) -> None:
-    """Return a file's huge pages to the pool; surplus ones go to the buddy.
+def remove_huge_file(kernel: Kernel, pool: HugePool, name: str) -> None:
+    """Return a file's huge pages to the pool; surplus ones are freed to the buddy allocator.
 
     Source: ``mm/hugetlb.c: free_huge_folio``.
     """
+    pages = kernel.huge_files.pop(name)[1]
     pool.in_use -= pages
     for node in sorted({zone.node for zone in kernel.zones.values()}):
         mine = pages & kernel.node_pages(node)
         surplus = mine.highest(pool.surplus.get(node, 0) * pool.nr_pages)
         if surplus:
             pool.surplus[node] -= len(surplus) // pool.nr_pages
-            _give_back(kernel, pool, surplus, "free_huge_folio")
+            _free_huge_pages(kernel, pool, surplus, "free_huge_folio")
         pool.put(mine - surplus)
 
 
@@ -233,7 +238,7 @@ def gigantic_across(kernel: Kernel, pfns: PfnRange) -> PfnRange | None:
 def migrate_hugetlb(
     kernel: Kernel, pfns: PfnRange, nodes: Iterable[int], *, doubt: str = ""
 ) -> PfnSet:
-    """Move huge pages in use out of a range; return those that find no place.
+    """Move huge pages in use out of a range; return those without a target.
 
     Each moves to a free huge page of the pool on the nodes, else to a new one; a gigantic one only
     to one of the pool. Source: ``mm/migrate.c: alloc_migration_target``; ``mm/hugetlb.c:
@@ -244,7 +249,7 @@ def migrate_hugetlb(
         return stuck
     nodes = list(nodes)
     allowed = PfnSet.of(*(kernel.node_pages(node) for node in nodes)) - pfns
-    zones = [zone for node in nodes for zone in reversed(kernel.node_zones(node))]
+    zones = zones_of_nodes(kernel, nodes, below_movable=False)
     for pool in kernel.pools():
         moving = whole_chunks(pool.in_use & pfns, pool.nr_pages)
         wanted = len(moving) // pool.nr_pages
@@ -260,7 +265,7 @@ def migrate_hugetlb(
             stuck |= moving
             continue
         kernel.used |= fresh
-        kernel.shown_pages |= fresh | moving
+        kernel.changed.pages |= fresh | moving
         targets = pooled | fresh
         for name, (size, pages) in kernel.huge_files.items():
             if size == pool.nr_pages and (part := pages & moving):
@@ -268,11 +273,11 @@ def migrate_hugetlb(
                 targets -= to
                 kernel.huge_files[name] = (size, (pages - part) | to)
         pool.in_use = (pool.in_use - moving) | pooled | fresh
-        # For a pooled target the old one goes to the pool; for a new one, to the buddy.
+        # For a pooled target the old one goes to the pool; for a new one, to the buddy allocator.
         old = moving.lowest(len(pooled))
         pool.put(old)
         kernel.used -= moving - old
-        kernel.note(
+        kernel.log.note(
             "migrated",
             f"{wanted} huge pages in use migrated",
             moving,
@@ -283,7 +288,7 @@ def migrate_hugetlb(
 
 
 def dissolve_free_hugetlb_folios(kernel: Kernel, pfns: PfnRange) -> None:
-    """Give free huge pages that touch a range back to the buddy: the pool shrinks by them."""
+    """Take free huge pages that touch a range out of their pool, and free them."""
     for pool in kernel.pools():
         pages = whole_chunks(pool.free_pages & pfns, pool.nr_pages)
         if not pages:
@@ -293,8 +298,8 @@ def dissolve_free_hugetlb_folios(kernel: Kernel, pfns: PfnRange) -> None:
             pool.surplus[node] = max(0, pool.surplus[node] - mine)
         pool.drop(pages)
         kernel.used -= pages
-        kernel.shown_pages |= pages
-        kernel.note(
+        kernel.changed.pages |= pages
+        kernel.log.note(
             "hugetlb",
             f"{len(pages) // pool.nr_pages} free huge pages of {_mib(kernel, pool)} MiB dissolved",
             pages,

@@ -1,4 +1,7 @@
-"""What keeps a memory block from going offline: ``mm/page_isolation.c`` and what is like it."""
+"""Reasons why a memory block cannot go offline.
+
+Source: ``mm/page_isolation.c``; ``mm/memory_hotplug.c: scan_movable_pages, offline_pages``.
+"""
 
 from __future__ import annotations
 
@@ -10,14 +13,14 @@ from altmap.model.kernel.zone import MOVABLE, Zone
 from altmap.pfn import PfnRange, PfnSet
 from altmap.trace import Outcome
 
-__all__ = ("endless_retry", "scan_movable_pages", "start_isolate_page_range")
+__all__ = ("retries_until_signal", "scan_movable_pages", "start_isolate_page_range")
 
 
 def start_isolate_page_range(kernel: Kernel, pfns: PfnRange, zone: Zone) -> Outcome | None:
-    """Return the refusal if a page of the block cannot be moved and is nobody's to give.
+    """Return the refusal if the block has unmovable pages.
 
-    PageOffline and HWPoison pages pass, huge pages too. In ZONE_MOVABLE only reserved pages do not:
-    the kernel takes for granted that the rest can be moved.
+    PageOffline and HWPoison pages are no reason, nor are huge pages.
+    Source: ``mm/page_isolation.c: has_unmovable_pages, isolate_single_pageblock``.
     """
     reserved = kernel.reserved & pfns
     unmovable = kernel.unmovable(pfns)
@@ -30,7 +33,7 @@ def start_isolate_page_range(kernel: Kernel, pfns: PfnRange, zone: Zone) -> Outc
             pfns=stuck,
             kind=kernel.kind_of(stuck.min()),
         )
-        return _doubt_settled(kernel, refusal, stuck)
+        return _with_doubt(kernel, refusal, stuck)
     if zone.name == MOVABLE and not kernel.hugetlb:
         return None
     across = gigantic_across(kernel, pfns) if kernel.release.isolation_splits_gigantic else None
@@ -45,46 +48,45 @@ def start_isolate_page_range(kernel: Kernel, pfns: PfnRange, zone: Zone) -> Outc
     return None
 
 
-def _doubt_settled(kernel: Kernel, refusal: Outcome, stuck: PfnSet) -> Outcome:
-    if stuck.issubset(kernel.doubtful):
+def _with_doubt(kernel: Kernel, refusal: Outcome, stuck: PfnSet) -> Outcome:
+    if stuck.issubset(kernel.maybe_pcp):
         return refusal.doubted(
             "likely", "they may be free pages on per-CPU lists, which offlining empties first"
         )
-    if not stuck.issubset(kernel.settled):
+    if not stuck.issubset(kernel.expected_unmovable):
         return refusal
-    return refusal.doubted(
-        "likely", "that the kernel has put a page here to stay is usual, but chance"
-    )
+    return refusal.doubted("likely", "that the kernel keeps a page here is usual, but chance")
 
 
 def scan_movable_pages(kernel: Kernel, pfns: PfnRange) -> Outcome | None:
     """Return the refusal for PageOffline pages to which a driver still holds a reference.
 
-    A pinned page before them is found first, again and again, so that they are never reached.
+    A pinned page at a lower address is found first, in every scan, so that they are never reached.
     Source: ``mm/memory_hotplug.c: scan_movable_pages``.
     """
-    held = (kernel.fake_offline & pfns) - kernel.unreferenced
+    referenced = (kernel.fake_offline & pfns) - kernel.unreferenced
     pinned = kernel.pinned & pfns
-    if not held or (pinned and pinned.min() < held.min()):
+    if not referenced or (pinned and pinned.min() < referenced.min()):
         return None
     return Outcome.refused(
         errno.EBUSY,
         "scan_movable_pages",
-        f"{len(held)} fake-offline pages hold a reference, the first is pfn {held.min():#x}",
-        pfns=held,
+        f"{len(referenced)} fake-offline pages have a reference, "
+        f"the first is pfn {referenced.min():#x}",
+        pfns=referenced,
         kind="fake-offline",
     )
 
 
-def endless_retry(why: str, pfns: PfnSet, kind: str) -> Outcome:
-    """Return what an offline without end comes to: a signal ends it.
+def retries_until_signal(why: str, pfns: PfnSet, kind: str) -> Outcome:
+    """Return the outcome of an offline that retries indefinitely: a signal ends it.
 
     Source: ``mm/memory_hotplug.c: offline_pages``, "fatal migration failures should bail out".
     """
     return Outcome.refused(
         errno.EINTR,
         "offline_pages",
-        f"{why}; the kernel retries without end until a signal arrives",
+        f"{why}; the kernel retries indefinitely until a signal arrives",
         pfns=pfns,
         kind=kind,
     )

@@ -1,4 +1,4 @@
-"""The memory notifier chain: who is told that memory changes, and who may say no.
+"""The memory notifier chain: listeners that are called when memory changes, and may veto it.
 
 Source: ``drivers/base/memory.c: memory_notify``; ``kernel/notifier.c: notifier_call_chain``;
 ``drivers/base/node.c: node_notify`` for the chain of nodes.
@@ -13,7 +13,7 @@ from altmap.pfn import PfnRange, PfnSet
 
 __all__ = ("VETOABLE", "Chain", "Listener", "NamedVeto", "Notification", "NotifierVeto")
 
-#: Actions whose listeners may say no; every other one only tells them.
+#: Actions that a listener may veto; of others it is only notified.
 VETOABLE = (
     "MEM_PREPARE_ONLINE",
     "MEM_GOING_ONLINE",
@@ -25,7 +25,7 @@ VETOABLE = (
 
 @dataclass(frozen=True, slots=True)
 class Notification:
-    """What the chain is told.
+    """A call of the chain.
 
     Attributes
     ----------
@@ -46,7 +46,7 @@ class Notification:
 
 @dataclass(frozen=True, slots=True)
 class NotifierVeto:
-    """A listener's no.
+    """A listener's veto.
 
     Attributes
     ----------
@@ -55,7 +55,7 @@ class NotifierVeto:
     function : str
         The listener.
     why : str
-        One sentence for people.
+        One sentence.
     """
 
     errno: int | str
@@ -63,20 +63,20 @@ class NotifierVeto:
     why: str
 
 
-#: Actions that a veto of one's own can name, and where the chain keeps it.
+#: Actions that an injected veto can name, and the attribute of the chain for it.
 _NAMED = {
     "MEM_PREPARE_ONLINE": "prepare_online",
     "MEM_GOING_ONLINE": "going_online",
     "MEM_GOING_OFFLINE": "going_offline",
 }
 
-#: Hears a notification; may change the kernel's state as a driver's callback does.
+#: Called with a notification; may change the kernel's state as a driver's callback does.
 Listener = Callable[[Notification], NotifierVeto | None]
 
 
 @dataclass(frozen=True, slots=True)
 class NamedVeto:
-    """A listener that says no to one action, for some memory blocks or for all.
+    """A listener that vetoes one action, for some memory blocks or for all.
 
     Source: ``lib/notifier-error-inject.c``, which does so for all of them.
 
@@ -94,7 +94,7 @@ class NamedVeto:
     block_nr_pages: int
 
     def __call__(self, notification: Notification) -> NotifierVeto | None:
-        """Answer a notification."""
+        """Return the veto of a notification that it names."""
         block = notification.pfns.start // self.block_nr_pages
         if notification.action != self.action:
             return None
@@ -105,13 +105,13 @@ class NamedVeto:
 
 @dataclass(slots=True)
 class Chain:
-    """Listeners in the order of their priority, and behind them those that were put in to veto.
+    """Listeners in the order of their priority, and behind them injected vetoes.
 
     Attributes
     ----------
     listeners : list of Listener
     prepare_online, going_online, going_offline : NamedVeto or None
-        Who says no to ``MEM_PREPARE_ONLINE``, ``MEM_GOING_ONLINE``, ``MEM_GOING_OFFLINE``.
+        Injected vetoes of ``MEM_PREPARE_ONLINE``, ``MEM_GOING_ONLINE``, ``MEM_GOING_OFFLINE``.
     """
 
     listeners: list[Listener] = field(default_factory=list)
@@ -122,8 +122,16 @@ class Chain:
     def __bool__(self) -> bool:
         return bool(self.listeners or self.prepare_online or self.going_online)
 
+    def register(self, listener: Listener) -> None:
+        """Append a listener (``drivers/base/memory.c: register_memory_notifier``)."""
+        self.listeners.append(listener)
+
+    def inject_veto(self, name: str, veto: NamedVeto | None) -> None:
+        """Set or clear the injected veto of an action, by the name of its attribute."""
+        setattr(self, name, veto)
+
     def call(self, notification: Notification) -> NotifierVeto | None:
-        """Tell the listeners, up to the first no where one counts."""
+        """Call the listeners, up to the first veto of an action that can be vetoed."""
         action = notification.action
         for listener in self.listeners:
             veto = listener(notification)

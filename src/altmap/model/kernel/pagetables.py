@@ -1,4 +1,4 @@
-"""Page tables that added memory costs: they come from existing memory, with or without altmap."""
+"""Page tables of added memory: they take existing memory, with or without altmap."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 from altmap.model.arch import Arch
-from altmap.model.kernel.state import Addition, Kernel
+from altmap.model.kernel.addition import Addition
+from altmap.model.kernel.allocator import free_pages
+from altmap.model.kernel.state import Kernel
 from altmap.pfn import PfnRange, PfnSet
 
-__all__ = ("direct_map_leaves", "page_table_nr_pages")
+__all__ = ("direct_map_leaves", "free_page_tables", "page_table_nr_pages")
 
 _GIB = 1 << 30
 
@@ -37,6 +39,15 @@ def page_table_nr_pages(kernel: Kernel, additions: Sequence[Addition]) -> int:
     )  # fmt: skip
 
 
+def free_page_tables(kernel: Kernel) -> None:
+    """Free the page tables that no added memory needs any more."""
+    surplus = len(kernel.page_tables) - page_table_nr_pages(kernel, kernel.additions)
+    if surplus > 0:
+        freed = kernel.page_tables.highest(surplus)
+        kernel.page_tables -= freed
+        free_pages(kernel, freed)
+
+
 def _runs(additions: Sequence[Addition], gib_nr_pages: int) -> _Runs:
     """Return the additions, short ones that follow each other as one."""
     runs: list[tuple[int, int, int]] = []
@@ -61,7 +72,7 @@ def _nr_pages(
     boot_runs: tuple[PfnRange, ...],
     runs: _Runs,
 ) -> int:
-    """Count them; memory that comes block by block asks for the same again and again."""
+    """Count them; cached, since memory that is added block by block needs the same count often."""
     gib_nr_pages = _GIB // arch.page_size_bytes
     vmemmap_nr_pages = gib_nr_pages * (arch.page_size_bytes // arch.struct_page_size_bytes)
     nr_pages = 0

@@ -1,4 +1,4 @@
-"""Pages that are withdrawn for their errors (HWPoison), as ``soft_offline_page`` does it.
+"""HWPoison pages, as ``soft_offline_page`` makes them.
 
 Source: ``mm/memory-failure.c: soft_offline_page, get_any_page, page_handle_poison``.
 """
@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import errno
 
+from altmap.model.kernel.allocator import find_free
+from altmap.model.kernel.files import migrate_pages
 from altmap.model.kernel.hugetlb import dissolve_free_hugetlb_folios, migrate_hugetlb
 from altmap.model.kernel.state import Kernel
+from altmap.model.kernel.zonelists import zones_of_nodes
 from altmap.pfn import PfnRange, PfnSet
 from altmap.trace import OK, Outcome
 
@@ -16,7 +19,7 @@ __all__ = ("soft_offline_page",)
 
 
 def soft_offline_page(kernel: Kernel, pfn: int) -> Outcome:
-    """Move what a page holds elsewhere and never use the page again."""
+    """Migrate the contents of a page and mark it HWPoison, so that it is never used again."""
     page = PfnSet([PfnRange(pfn, pfn + 1)])
     block = pfn // kernel.block_nr_pages
     if block not in kernel.added_blocks:
@@ -29,27 +32,27 @@ def soft_offline_page(kernel: Kernel, pfn: int) -> Outcome:
         )
     if pfn in kernel.poisoned:
         return OK
-    refusal = _clear(kernel, pfn, page)
+    refusal = _free_page(kernel, pfn, page)
     if refusal is not None:
         return refusal
     kernel.used |= page
     kernel.poisoned |= page
-    kernel.shown_pages |= page
-    kernel.note("poison", f"pfn {pfn:#x} is withdrawn (HWPoison)", page, "page_handle_poison")
+    kernel.changed.pages |= page
+    kernel.log.note("poison", f"pfn {pfn:#x} is HWPoison", page, "page_handle_poison")
     return OK
 
 
-def _clear(kernel: Kernel, pfn: int, page: PfnSet) -> Outcome | None:
-    """Make the page free, whatever it holds."""
+def _free_page(kernel: Kernel, pfn: int, page: PfnSet) -> Outcome | None:
+    """Make the page free, or return the refusal."""
     at = PfnRange(pfn, pfn + 1)
-    nodes = sorted({zone.node for zone in kernel.zones.values() if zone.present})
+    nodes = sorted(kernel.nodes_with_memory())
     if pfn in kernel.hugetlb_pages():
         stuck = migrate_hugetlb(kernel, at, nodes)
         if stuck:
             return Outcome.refused(
                 errno.EBUSY,
                 "soft_offline_in_use_page",
-                f"the huge page of pfn {pfn:#x} finds no place",
+                f"the huge page of pfn {pfn:#x} cannot move",
                 pfns=stuck,
                 kind="hugetlb",
             )
@@ -64,20 +67,20 @@ def _clear(kernel: Kernel, pfn: int, page: PfnSet) -> Outcome | None:
             kind="pinned",
         )
     if pfn in kernel.movable:
-        zones = [zone for node in nodes for zone in reversed(kernel.node_zones(node))]
-        targets = kernel.find_free(zones, 1)
+        zones = zones_of_nodes(kernel, nodes, below_movable=False)
+        targets = find_free(kernel, zones, 1)
         if targets is None:
             return Outcome.refused(
-                errno.EBUSY, "soft_offline_in_use_page", "there is no free page to move to"
+                errno.EBUSY, "soft_offline_in_use_page", "no free page to move to"
             )
-        kernel.migrate(page, targets)
+        migrate_pages(kernel, page, targets)
         return None
     if any(pfn in kernel.free(zone) for zone in kernel.zones_of(at)):
         return None
     return Outcome.refused(
         errno.EIO,
         "get_any_page",
-        f"pfn {pfn:#x} is neither free nor can it be moved: an unhandlable page",
+        f"pfn {pfn:#x} is neither free nor movable: an unhandlable page",
         pfns=page,
         kind=kernel.kind_of(pfn),
     )

@@ -1,4 +1,4 @@
-"""A pool of huge pages of one size, as hugetlb keeps it: free ones in a list, and those in use."""
+"""A pool of huge pages of one size: free ones in a list, and those in use."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class HugePool:
     in_use : PfnSet
         Huge pages that files hold.
     surplus : dict of int to int
-        Node to huge pages that are given back as soon as their file lets go of them.
+        Node to huge pages that are freed to the buddy allocator when their file is removed.
     """
 
     nr_pages: int
@@ -58,7 +58,7 @@ class HugePool:
         return taken
 
     def drop(self, pages: PfnSet) -> None:
-        """Forget huge pages."""
+        """Take huge pages out of the pool."""
         self.in_use -= pages
         self.free = [left for batch in self.free if (left := batch - pages)]
 

@@ -1,13 +1,14 @@
-"""What the patches of 2018 do wrong, where a policy switches it on: see :mod:`.defects`.
+"""Defects of the patches of 2018, where a policy switches them on: see :mod:`.defects`.
 
 Each function is called from its place in add, online or remove, and does nothing without its
 switch.
-Source: [RFC PATCH 3/4], November 2018; derived by reading it, nobody has run it for this.
+Source: [RFC PATCH 3/4], November 2018; derived by reading; not run.
 """
 
 from __future__ import annotations
 
-from altmap.model.kernel.state import Addition, Kernel
+from altmap.model.kernel.addition import Addition
+from altmap.model.kernel.state import Kernel
 from altmap.model.kernel.touch import KernelFault
 from altmap.pfn import PfnRange, PfnSet
 from altmap.trace import Fault
@@ -33,7 +34,7 @@ def creates_memory_blocks(kernel: Kernel) -> bool:
 def keep_marks(kernel: Kernel, addition: Addition) -> None:
     """D4: marks of memmap pages stay in memory when x86 removes it (``free_pagetable``)."""
     if kernel.has_defect("D4") and addition.memmap.self_hosted:
-        kernel.stale_marks |= addition.memmap.hosted()
+        kernel.rfc2018.stale_marks |= addition.memmap.hosted()
 
 
 def revive_marks(kernel: Kernel, addition: Addition) -> None:
@@ -43,10 +44,10 @@ def revive_marks(kernel: Kernel, addition: Addition) -> None:
     """
     if not addition.memmap.self_hosted or kernel.tunables.debug_vm:
         return
-    lost = (kernel.stale_marks & addition.pfns) - PfnSet.of(addition.memmap.hosted())
+    lost = (kernel.rfc2018.stale_marks & addition.pfns) - PfnSet.of(addition.memmap.hosted())
     if lost:
         kernel.self_hosted |= lost
-        kernel.note(
+        kernel.log.note(
             "bug",
             f"{len(lost)} pages have a mark from an earlier memmap and are lost",
             lost,
@@ -65,9 +66,9 @@ def forget_memmap(kernel: Kernel, pfns: PfnRange) -> None:
     given = kernel.self_hosted & PfnRange(first, pfns.end)
     if given:
         kernel.self_hosted -= given
-        kernel.note(
+        kernel.log.note(
             "bug",
-            f"{len(given)} memmap pages given to the buddy as free memory",
+            f"{len(given)} memmap pages freed to the buddy allocator",
             given,
             "online_pages_range",
         )
@@ -98,7 +99,7 @@ def check_chunks(kernel: Kernel, pfns: PfnRange) -> None:
         raise KernelFault(
             Fault(wrong.min(), "free", "__free_one_page", wrong, "kernel BUG", what=what)
         )
-    kernel.note("bug", text, wrong, "online_pages_blocks")
+    kernel.log.note("bug", text, wrong, "online_pages_blocks")
 
 
 def check_order_of_removal(kernel: Kernel, addition: Addition) -> None:

@@ -1,4 +1,4 @@
-"""Touches: which page frames a kernel step reads or writes, and what comes of it."""
+"""Touches: which page frames a kernel step reads or writes, and the fault that may follow."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from altmap.pfn import Pages
 from altmap.trace import Fault
 
-__all__ = ("Judge", "KernelFault", "Touch")
+__all__ = ("AccessCheck", "KernelFault", "Touch")
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +23,7 @@ class Touch:
     function : str
         The kernel function at work.
     what : str
-        What is accessed, for people: ``struct pages of the memmap``.
+        What is accessed, as shown: ``struct pages of the memmap``.
     """
 
     access: str
@@ -32,12 +32,12 @@ class Touch:
     what: str
 
 
-#: Answers a touch: a fault if the platform does not back all of its frames.
-Judge = Callable[[Touch], Fault | None]
+#: Returns for a touch: a fault if the platform does not back all of its frames.
+AccessCheck = Callable[[Touch], Fault | None]
 
 
 class KernelFault(Exception):  # noqa: N818 (a trap, not an error of ours)
-    """The modelled kernel died on a touch; unwinds the kernel function at work, as a trap does."""
+    """The modelled kernel crashed on a touch; unwinds the kernel functions, as a trap does."""
 
     def __init__(self, fault: Fault) -> None:
         super().__init__(fault)

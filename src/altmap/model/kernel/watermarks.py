@@ -1,19 +1,24 @@
-"""Watermarks and lowmem reserves: computed anew whenever memory goes online or offline."""
+"""Watermarks and lowmem reserves: computed anew when memory goes online or offline."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import isqrt
 
 from altmap.model.kernel.state import Kernel
 from altmap.model.kernel.zone import MOVABLE, Watermarks, Zone
 
 __all__ = (
+    "ShownWatermarks",
     "adjust_managed_page_count",
+    "adopt_watermarks",
     "init_per_zone_wmark_min",
     "si_mem_available_nr_pages",
     "totalreserve_nr_pages",
 )
+
+#: A zone's managed pages and watermarks, as a machine shows them.
+ShownWatermarks = tuple[int, Watermarks]
 
 _SCALE_FACTOR = 10  # vm.watermark_scale_factor, of 10000
 #: vm.lowmem_reserve_ratio; zones not named have no reserve.
@@ -36,9 +41,9 @@ def init_per_zone_wmark_min(
     ----------
     kernel : Kernel
     zone : Zone, optional
-        The zone that pages arrived in.
+        The zone that pages were onlined to.
     missing_nr_pages : sequence of int
-        How many of its pages had not arrived yet at each time that watermarks were set.
+        How many of its pages were not online yet at each time that watermarks were set.
     """
     if not kernel.computes_watermarks:
         return
@@ -55,6 +60,50 @@ def init_per_zone_wmark_min(
     _set_reserves(zones, managed)
 
 
+def adopt_watermarks(kernel: Kernel, shown: Mapping[tuple[int, str], ShownWatermarks]) -> None:
+    """Set the managed pages and watermarks that a machine shows, and the rule that it follows.
+
+    With or without khugepaged, the rule must give the ``min_free_kbytes`` in force. Zones' shares
+    may differ: they were set before the kernel freed the last of its boot memory. If neither
+    agrees, ``min_free_kbytes`` was set by hand, and watermarks stay as they are.
+
+    Parameters
+    ----------
+    kernel : Kernel
+    shown : mapping
+        Zone to its managed pages and watermarks; zones that are left out have none.
+    """
+    for key, (managed, _) in shown.items():
+        zone = kernel.zones[key]
+        zone.managed_offset = managed - kernel.nr_managed(zone)
+    kernel.computes_watermarks = any(
+        _rule_holds(kernel, shown, khugepaged) for khugepaged in (True, False)
+    )
+    for zone in kernel.zones.values():
+        zone.watermarks = Watermarks()
+    _show(kernel, shown)
+
+
+def _show(kernel: Kernel, shown: Mapping[tuple[int, str], ShownWatermarks]) -> None:
+    for key, (_, marks) in shown.items():
+        kernel.zones[key].watermarks = marks
+
+
+def _rule_holds(
+    kernel: Kernel, shown: Mapping[tuple[int, str], ShownWatermarks], khugepaged: bool
+) -> bool:
+    _show(kernel, shown)
+    kernel.tunables.khugepaged = khugepaged
+    in_force = _min_free_nr_pages(kernel)
+    init_per_zone_wmark_min(kernel)
+    computed = _min_free_nr_pages(kernel)
+    return abs(in_force - computed) <= computed // 50 + len(shown)
+
+
+def _min_free_nr_pages(kernel: Kernel) -> int:
+    return sum(z.watermarks.min for z in kernel.zones.values() if z.name != MOVABLE)
+
+
 def si_mem_available_nr_pages(kernel: Kernel) -> int:
     """Return MemAvailable in pages, but for caches and slab that could be reclaimed.
 
@@ -64,9 +113,9 @@ def si_mem_available_nr_pages(kernel: Kernel) -> int:
 
 
 def adjust_managed_page_count(kernel: Kernel) -> None:
-    """Follow a change of managed pages outside of online and offline.
+    """Set the reserves anew after a change of managed pages outside of online and offline.
 
-    Watermarks stay; on releases that do so, the reserves are set anew.
+    Watermarks stay, and so do the reserves on releases that do not set them here.
     Source: ``mm/page_alloc.c: adjust_managed_page_count``.
     """
     if not kernel.computes_watermarks or not kernel.release.reserves_follow_managed:

@@ -38,7 +38,7 @@ class Backing:
     unbacked_reads: str = "fault"
     write_fault: str = _WRITE_FAULT
 
-    def judge(self, touch: Touch) -> Fault | None:
+    def check_access(self, touch: Touch) -> Fault | None:
         """Return the fault that a touch causes, ``None`` if all its frames are backed."""
         if touch.access == "read" and self.unbacked_reads == "allowed":
             return None

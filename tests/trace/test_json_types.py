@@ -1,4 +1,4 @@
-"""Traces: one folder per step, refusals by name, runs of page frames with their number."""
+"""Traces as JSON: refusals by name, runs of page frames with their number."""
 
 import errno
 import json
@@ -13,25 +13,6 @@ def trace(steps):
 
 def step(*events, faults=(), outcome=OK):
     return StepRecord("x", {"do": "set"}, outcome, list(events), list(faults))
-
-
-def test_only_ok_is_true():
-    assert OK
-    assert not Outcome("fault")
-    assert not Outcome("not_reached")
-    assert not Outcome.refused(errno.EBUSY, "offline_pages", "because")
-
-
-def test_a_refusal_has_the_name_of_its_error():
-    assert Outcome.refused(errno.EBUSY, "f", "w").errno == "EBUSY"
-    assert Outcome.refused("EAGAIN", "f", "w").errno == "EAGAIN"
-
-
-def test_folders_sort_in_the_order_of_steps():
-    names = trace([step() for _ in range(120)]).folder_names()
-    assert names == sorted(names)
-    assert (names[0], names[119]) == ("000-x", "119-x")
-    assert trace([step()]).folder_names() == ["00-x"]
 
 
 def test_page_frames_of_an_event_are_runs_with_their_number():
@@ -53,7 +34,7 @@ def test_many_runs_are_cut_and_still_counted():
     assert len(pfns["ranges"]) == 256
 
 
-def test_a_trace_is_json_that_says_what_happened():
+def test_a_refusal_a_fault_and_an_event_are_json():
     pages = PfnSet([PfnRange(8, 10)])
     refused = Outcome.refused(errno.EBUSY, "offline_pages", "because")
     fault = Fault(8, "write", "memmap_init_range", pages, "general protection fault")
@@ -69,7 +50,7 @@ def test_a_trace_is_json_that_says_what_happened():
     assert shown["events"] == [{"kind": "k", "text": "t", "function": None}]
 
 
-def test_json_names_the_page_frames_in_the_way_and_a_doubt():
+def test_a_refusal_names_its_page_frames_and_a_doubt():
     pages = PfnSet([PfnRange(8, 10)])
     refused = Outcome.refused(errno.EBUSY, "f", "because", pfns=pages, kind="unmovable")
     refused = refused.doubted("likely", "chance")
@@ -84,7 +65,3 @@ def test_json_names_the_page_frames_in_the_way_and_a_doubt():
         "chance",
     )
     assert (shown["events"][0]["certainty"], shown["events"][0]["doubt"]) == ("likely", "chance")
-
-
-def test_an_errno_that_python_does_not_know_has_its_name():
-    assert Outcome.refused(133, "memory_block_online", "").errno == "EHWPOISON"

@@ -1,0 +1,47 @@
+"""One side of a comparison after one step, and what an extractor yields of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from altmap.linux.observation import Observation
+from altmap.pfn import PfnSet
+from altmap.trace import StepRecord
+
+__all__ = ("UNKNOWN", "Key", "Side", "Values")
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """The prediction or the observation of one step.
+
+    Attributes
+    ----------
+    step : StepRecord
+    page_kib : int
+        Page size of the observed machine, on both sides: a wrong prediction must not change it.
+    chosen : PfnSet
+        The page frames that stand, in the prediction, for those that the buddy allocator gave to a
+        balloon. Both sides of a comparison have the same set.
+    """
+
+    step: StepRecord
+    page_kib: int
+    chosen: PfnSet = field(default_factory=PfnSet)
+
+    @property
+    def seen(self) -> Observation:
+        """The machine after the step; without any file where it was not observed."""
+        return self.step.observation or Observation()
+
+
+#: What tells the values of one field apart: node and zone, or the number of a memory block. Parts
+#: stand in the order of the placeholders in the field's name.
+Key = tuple[int | str, ...]
+#: Takes one side and yields its values of one field. A value is ``None`` where the side has the
+#: place but shows nothing there; it is :data:`UNKNOWN` where the side cannot tell it.
+Values = Callable[[Side], Iterable[tuple[Key, Any]]]
+#: The value of a side that cannot tell one: the field is not compared.
+UNKNOWN: Final = object()

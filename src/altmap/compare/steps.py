@@ -1,0 +1,70 @@
+"""Extractors of what a step did: its result, a driver's requests, the frames that were touched."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from altmap.compare.side import UNKNOWN, Key, Side
+from altmap.pfn import PfnSet
+from altmap.trace import GUEST_TO_HOST
+
+__all__ = ("errno", "requests", "status", "unbacked_frames")
+
+_Pairs = Iterator[tuple[Key, Any]]
+#: A virtio-mem driver's request; a real kernel logs it.
+_REQUEST = re.compile(GUEST_TO_HOST + r"(?:PLUG|UNPLUG|UNPLUG_ALL) 0x.*")
+#: The errno of a real kernel that refuses and does not say why.
+_NO_ERRNO = "?"
+_ACCESSES = ("write", "read")
+
+
+@dataclass(frozen=True, slots=True)
+class _Status:
+    """How a step ended; the reason is shown and is not compared."""
+
+    word: str
+    reason: str = field(default="", compare=False)
+
+    def __str__(self) -> str:
+        return f"{self.word} ({self.reason})" if self.reason else self.word
+
+
+def status(side: Side) -> _Pairs:
+    """Yield how the step ended, with the function and the sentence that give the reason."""
+    outcome = side.step.outcome
+    yield (), _Status(outcome.status, ": ".join(filter(None, (outcome.function, outcome.why))))
+
+
+def errno(side: Side) -> _Pairs:
+    """Yield the name of the error; one that the real kernel does not tell is unknown."""
+    name = side.step.outcome.errno
+    if name is not None:
+        yield (), UNKNOWN if name == _NO_ERRNO else name
+
+
+def requests(side: Side) -> _Pairs:
+    """Yield what a virtio-mem driver requests of its device, in order."""
+    texts = [
+        event.text
+        for event in side.step.events
+        if event.kind == "driver" and _REQUEST.fullmatch(event.text)
+    ]
+    for number, text in enumerate(texts, start=1):
+        yield (number,), text
+
+
+def unbacked_frames(side: Side) -> _Pairs:
+    """Yield the frames that the kernel touched and the platform does not back, by access.
+
+    A side without faults says so only if it knows what is backed; else its frames are unknown.
+    """
+    step = side.step
+    for access in _ACCESSES:
+        touched = PfnSet.of(*(fault.pfns for fault in step.faults if fault.access == access))
+        if touched:
+            yield (access,), touched
+        elif step.backed is None and not step.faults:
+            yield (access,), UNKNOWN

@@ -1,0 +1,96 @@
+"""How far a field may be from its prediction, derived from what the real kernel shows.
+
+The model predicts what hotplug changes. What processes and kernel objects use meanwhile it does not
+predict, so that free memory may differ by it, and only by it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from altmap.linux.observation import Observation, page_size_bytes
+
+__all__ = (
+    "FILES_KIB",
+    "FIRMWARE_PAGES",
+    "FREE_KIB",
+    "FREE_PAGES",
+    "Tolerance",
+    "page_kib",
+)
+
+#: Slab of one memory block: its device, its kernfs nodes, the usage maps of its sections.
+_SLAB_PAGES_PER_BLOCK = 16
+#: What the guest's shell and kernel threads allocate and free, kernel stacks and page tables aside.
+_PROCESS_PAGES = 512
+#: Page cache of the guest's own programs and files.
+_FILES_KIB = 512
+#: Tables that the firmware puts at the end of low memory.
+_FIRMWARE_PAGES = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Tolerance:
+    """How far observation and prediction may be apart, the bound included.
+
+    Attributes
+    ----------
+    rule : str
+        The derivation in words, with its unit.
+    derive : callable
+        Takes what the real kernel showed at its start and shows now; returns the bound, in the
+        field's own unit, and its derivation with the numbers filled in, the unit first.
+    """
+
+    rule: str
+    derive: Callable[[Observation, Observation], tuple[int, str]]
+
+
+def page_kib(seen: Observation) -> int:
+    """Return the page size of the machine in KiB; 4 where its files do not tell."""
+    return (page_size_bytes(seen) or 4096) // 1024
+
+
+def _free_pages(start: Observation, now: Observation) -> tuple[int, str]:
+    pages, why = _unpredicted(start, now)
+    return pages, f"pages: {why}"
+
+
+def _free_kib(start: Observation, now: Observation) -> tuple[int, str]:
+    pages, why = _unpredicted(start, now)
+    return pages * page_kib(now), f"kB: {pages} pages, {why}"
+
+
+def _unpredicted(start: Observation, now: Observation) -> tuple[int, str]:
+    """Return the pages that slab and processes may have taken or freed since the start."""
+    # A block that has gone may leave slab behind, so that the larger number counts.
+    blocks = max((len(seen.memory.blocks) for seen in (start, now) if seen.memory), default=0)
+    processes = _PROCESS_PAGES + abs(_stacks_and_tables(now) - _stacks_and_tables(start))
+    why = (
+        f"{_SLAB_PAGES_PER_BLOCK} of slab for each of {blocks} blocks, "
+        f"{processes} of processes that started or ended"
+    )
+    return _SLAB_PAGES_PER_BLOCK * blocks + processes, why
+
+
+def _stacks_and_tables(seen: Observation) -> int:
+    """Return the pages of kernel stacks and page tables, which meminfo shows in kB."""
+    meminfo = seen.meminfo or {}
+    return (meminfo.get("KernelStack", 0) + meminfo.get("PageTables", 0)) // page_kib(seen)
+
+
+_FREE_RULE = (
+    f"{_SLAB_PAGES_PER_BLOCK} pages for each memory block, {_PROCESS_PAGES} pages, and the change "
+    "of KernelStack and PageTables"
+)
+FREE_PAGES = Tolerance(_FREE_RULE, _free_pages)
+FREE_KIB = Tolerance(f"{_FREE_RULE}; in kB", _free_kib)
+FILES_KIB = Tolerance(
+    f"{_FILES_KIB} kB of the guest's own programs and files",
+    lambda _start, _now: (_FILES_KIB, "kB: the guest's own programs and files"),
+)
+FIRMWARE_PAGES = Tolerance(
+    f"{_FIRMWARE_PAGES} pages of the firmware's tables at the end of low memory",
+    lambda _start, _now: (_FIRMWARE_PAGES, "pages: the firmware's tables at the end of low memory"),
+)

@@ -1,0 +1,120 @@
+"""Two traces of one scenario, compared step by step and field by field of the table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from altmap.compare.fields import BLOCKS, FIELDS, LAYOUT, ComparedFile, Field
+from altmap.compare.side import UNKNOWN, Key, Side
+from altmap.compare.tolerance import page_kib
+from altmap.compare.verdict import Comparison, Difference, FileVerdict, value_text
+from altmap.linux.observation import Observation
+from altmap.pfn import PfnSet
+from altmap.trace import OK, StepRecord, Trace
+
+__all__ = ("compare", "compare_layout")
+
+_Sides = tuple[Side, Side]
+_FILES = tuple(dict.fromkeys(field.file for field in FIELDS))
+_OF_STEP, _OF_MACHINE = (
+    tuple(file for file in _FILES if file.of == part) for part in ("step", "machine")
+)
+
+
+def compare(predicted: Trace, observed: Trace) -> Comparison:
+    """Compare two traces of the same scenario, the prediction first.
+
+    The start has no result. Where only one side shows a machine, because the other kernel crashed,
+    its files are not compared; the results of the step differ.
+
+    Raises
+    ------
+    ValueError
+        If the traces do not have the same number of steps.
+    """
+    result = Comparison(
+        f"{predicted.target} {predicted.release}", f"{observed.target} {observed.release}"
+    )
+    start = observed.steps[0].observation
+    chosen = PfnSet()
+    steps = zip(observed.folder_names(), predicted.steps, observed.steps, strict=True)
+    for index, (name, mine, other) in enumerate(steps):
+        chosen = _chosen_by_buddy(chosen, mine)
+        sides = _sides(mine, other, chosen)
+        if index:
+            result.files.extend(_verdicts(_OF_STEP, name, sides, start or Observation()))
+        if not any(seen is None for seen in (start, mine.observation, other.observation)):
+            result.files.extend(_verdicts(_OF_MACHINE, name, sides, start or Observation()))
+    return result
+
+
+def compare_layout(booted: Observation, observed: Observation, step: str) -> list[FileVerdict]:
+    """Compare a synthetic boot state with a real machine: layout only, as use is estimated."""
+    mine, other = (StepRecord(step, {}, OK, observation=seen) for seen in (booted, observed))
+    return list(_verdicts((LAYOUT, BLOCKS), step, _sides(mine, other), observed))
+
+
+def _sides(predicted: StepRecord, observed: StepRecord, chosen: PfnSet | None = None) -> _Sides:
+    size = page_kib(observed.observation or Observation())
+    return Side(predicted, size, chosen or PfnSet()), Side(observed, size, chosen or PfnSet())
+
+
+def _chosen_by_buddy(before: PfnSet, step: StepRecord) -> PfnSet:
+    """Return the page frames that stand for those that the buddy allocator gave to a balloon."""
+    chosen = before.copy()
+    for event in step.events:
+        if event.pfns is not None and event.kind == "ballooned":
+            chosen |= event.pfns
+        elif event.pfns is not None and event.kind == "populated":
+            chosen -= event.pfns
+    return chosen
+
+
+def _verdicts(
+    files: Iterable[ComparedFile], step: str, sides: _Sides, start: Observation
+) -> Iterator[FileVerdict]:
+    for file in files:
+        found = list(_compared(file, sides, start))
+        if found or not file.optional:
+            differences = tuple(difference for difference in found if difference is not None)
+            yield FileVerdict.of(step, file.path, len(found), differences)
+
+
+def _compared(file: ComparedFile, sides: _Sides, start: Observation) -> Iterator[Difference | None]:
+    """Yield for each field of the file what differs, ``None`` where it is equal."""
+    if not all(_shows(side, file) for side in sides):
+        return
+    for field in FIELDS:
+        if field.file != file:
+            continue
+        predicted, observed = (dict(field.values(side)) for side in sides)
+        for key in dict.fromkeys((*predicted, *observed)):
+            values = predicted.get(key), observed.get(key)
+            if UNKNOWN not in values:
+                yield _difference(field, key, *values, start, sides[1].seen)
+
+
+def _shows(side: Side, file: ComparedFile) -> bool:
+    return not file.shows or getattr(side.seen, file.shows) is not None
+
+
+def _difference(
+    field: Field,
+    key: Key,
+    predicted: object,
+    observed: object,
+    start: Observation,
+    now: Observation,
+) -> Difference | None:
+    if field.agrees(predicted, observed):
+        return None
+    texts = field.label(key), value_text(predicted), value_text(observed), field.source
+    if field.tolerance is None:
+        return Difference(*texts)
+    bound, why = field.tolerance.derive(start, now)
+    within = (
+        isinstance(predicted, int)
+        and isinstance(observed, int)
+        and abs(predicted - observed) <= bound
+    )
+    return Difference(*texts, f"±{bound} {why}", within)

@@ -1,0 +1,453 @@
+"""Files with one 64-bit word for each page frame: page flags, map counts, cgroup inodes.
+
+The kernel's files (``/proc/kpageflags``, ``kpagecount``, ``kpagecgroup``) have 8 bytes per page
+frame, in the machine's byte order. The form with the ending ``.runs`` has a line for each run of
+equal words: ``0x<start_pfn> <nr_pages> 0x<word>``.
+
+A :class:`PageWords` holds such a file in pieces of at most :data:`PIECE_NR_PAGES` page frames. A
+piece with few runs is kept as runs, any other as compressed codes of its distinct words, so that
+no Python object exists for a page or a run and a busy machine costs about a byte a page at most.
+"""
+
+from __future__ import annotations
+
+import re
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from altmap.errors import InputError
+from altmap.linux.lines import lines
+from altmap.pfn import PfnRange, PfnSet
+
+__all__ = (
+    "MOST_PAGES",
+    "PIECE_NR_PAGES",
+    "PageRun",
+    "PageWords",
+    "Pfns",
+    "Piece",
+    "Words",
+    "piece_of",
+)
+
+K = TypeVar("K")
+Words = NDArray[np.uint64]
+Pfns = NDArray[np.int64]
+
+#: Page frames of one piece: a multiple of 65536, so that pieces share no container of a set.
+PIECE_NR_PAGES = 1 << 20
+#: A piece with more runs than one for so many page frames is kept as codes.
+_PAGES_PER_RUN = 16
+#: 4 PiB in the smallest pages.
+MOST_PAGES = 1 << 40
+_WORD_BYTES = 8
+_HASH_BITS = 18
+#: Odd numbers with bits all over: fractions of the golden ratio and of square roots.
+_FACTORS = tuple(
+    np.uint64(factor)
+    for factor in (0x9E3779B97F4A7C15, 0xBB67AE8584CAA73B, 0x3C6EF372FE94F82B, 0xA54FF53A5F1D36F1)
+)
+_HEADER = "# start_pfn nr_pages flags\n"
+_LINE = re.compile(r"0x([0-9a-f]{1,16}) (\d{1,19}) 0x([0-9a-f]{1,16})", re.ASCII)
+
+
+class PageRun(NamedTuple):
+    """Consecutive page frames with equal words (in ``/proc/kpageflags``: equal flags)."""
+
+    start_pfn: int
+    nr_pages: int
+    flags: int
+
+
+@dataclass(frozen=True, slots=True)
+class _RunPiece:
+    """Runs, ascending and without gaps: *starts* (nr_runs,) pfns, *words* (nr_runs,)."""
+
+    start: int
+    end: int
+    starts: Pfns
+    words: Words
+
+    def runs(self) -> tuple[Pfns, Pfns, Words]:
+        lengths = np.diff(self.starts, append=np.int64(self.end))
+        return self.starts, lengths, self.words
+
+    def sets(self, key_of: Callable[[int], K | None]) -> dict[K, PfnSet]:
+        starts, lengths, words = self.runs()
+        return {
+            key: PfnSet.from_runs(starts[chosen], lengths[chosen])
+            for key, chosen in _chosen(words, key_of)
+        }
+
+    def byteswapped(self) -> _RunPiece:
+        return _RunPiece(self.start, self.end, self.starts, self.words.byteswap())
+
+    def distinct(self) -> Words:
+        return np.unique(self.words)
+
+
+@dataclass(frozen=True, slots=True)
+class _CodePiece:
+    """Codes of the words of every page: *table* (nr_distinct,) words by code.
+
+    The codes are an array (nr_pages,), or compressed bytes of one of *dtype*.
+    """
+
+    start: int
+    end: int
+    table: Words
+    codes: bytes | NDArray[np.integer]
+    dtype: str
+
+    def _decoded(self) -> NDArray[np.integer]:
+        if isinstance(self.codes, bytes):
+            return np.frombuffer(zlib.decompress(self.codes), self.dtype)
+        return self.codes
+
+    def runs(self) -> tuple[Pfns, Pfns, Words]:
+        codes = self._decoded()
+        at = np.concatenate(([0], np.flatnonzero(codes[1:] != codes[:-1]) + 1))
+        lengths = np.diff(at, append=len(codes))
+        return at + self.start, lengths, self.table[codes[at]]
+
+    def sets(self, key_of: Callable[[int], K | None]) -> dict[K, PfnSet]:
+        codes = self._decoded()
+        return {
+            key: PfnSet.from_mask(self.start, chosen[codes])
+            for key, chosen in _chosen(self.table, key_of)
+        }
+
+    def byteswapped(self) -> _CodePiece:
+        return _CodePiece(self.start, self.end, self.table.byteswap(), self.codes, self.dtype)
+
+    def distinct(self) -> Words:
+        return self.table
+
+
+Piece = _RunPiece | _CodePiece
+
+
+def _chosen(
+    words: Words, key_of: Callable[[int], K | None]
+) -> Iterator[tuple[K, NDArray[np.bool_]]]:
+    """Yield each key that *key_of* gives to a word, with the places of its words."""
+    distinct, inverse = np.unique(words, return_inverse=True)
+    places: dict[K, list[int]] = {}
+    for place, word in enumerate(distinct.tolist()):
+        key = key_of(word)
+        if key is not None:
+            places.setdefault(key, []).append(place)
+    for key, found in places.items():
+        mine = np.zeros(len(distinct), bool)
+        mine[found] = True
+        yield key, mine[inverse]
+
+
+class PageWords:
+    """The words of all page frames from 0 to the end of the file.
+
+    Iterating yields :class:`PageRun`, maximal and in ascending order: for files with few runs.
+    """
+
+    __slots__ = ("_pieces",)
+
+    def __init__(self, pieces: Iterable[Piece] = ()) -> None:
+        self._pieces = tuple(pieces)
+
+    def pieces(self, pfns: PfnRange | None = None) -> Iterator[Piece]:
+        """Yield the pieces in ascending order, all of them or those that overlap a range."""
+        for piece in self._pieces:
+            if pfns is None or (piece.start < pfns.end and pfns.start < piece.end):
+                yield piece
+
+    # --- made from ------------------------------------------------------------------------------
+
+    @classmethod
+    def of(cls, runs: Iterable[tuple[int, int, int]]) -> PageWords:
+        """Return the words of ``(start_pfn, nr_pages, word)``: ascending from 0, without gaps."""
+        made = list(runs)
+        if not made:
+            return cls()
+        starts = np.array([run[0] for run in made], np.int64)
+        words = np.array([run[2] for run in made], np.uint64)
+        return cls([_RunPiece(0, made[-1][0] + made[-1][1], starts, words)])
+
+    @classmethod
+    def parse(cls, text: str) -> PageWords:
+        """Return the words of a file with the ending ``.runs``.
+
+        Raises
+        ------
+        InputError
+            If a line is not a run, or the runs do not ascend from 0 without gaps.
+        """
+        runs: list[tuple[int, int, int]] = []
+        end = 0
+        for line in lines(text):
+            if line.text.startswith("#"):
+                continue
+            match = _LINE.fullmatch(line.text)
+            if match is None:
+                raise line.error("need '0x<start_pfn> <nr_pages> 0x<flags>'")
+            start, nr_pages = int(match[1], 16), int(match[2])
+            if start != end or not nr_pages:
+                raise line.error(f"need a run of at least one page that starts at {end:#x}")
+            end += nr_pages
+            if end > MOST_PAGES:
+                raise line.error("no machine addresses more than 4 PiB")
+            runs.append((start, nr_pages, int(match[3], 16)))
+        return cls.of(runs)
+
+    @classmethod
+    def from_raw(cls, chunks: Iterable[bytes]) -> PageWords:
+        """Return the words of the kernel's own file, handed over in pieces of any length.
+
+        The byte order shows: no flag is above bit 42, and every real file has some below bit 16,
+        which end up at the top when read in the wrong order.
+
+        Raises
+        ------
+        InputError
+            If the length is not a multiple of 8 bytes.
+        """
+        pieces = [piece_of(start, words) for start, words in _whole_pieces(chunks)]
+        made = cls(pieces)
+        return cls(piece.byteswapped() for piece in pieces) if made.is_big_endian() else made
+
+    def is_big_endian(self) -> bool:
+        """Tell whether the words were read in the wrong order of bytes."""
+        seen = 0
+        for piece in self._pieces:
+            seen |= int(np.bitwise_or.reduce(piece.distinct(), initial=np.uint64(0)))
+        return seen >> 48 != 0 and seen & 0xFFFF == 0
+
+    def changed(
+        self, hidden: PfnSet, layers: Sequence[tuple[PfnSet, int]], end: int, fill: int
+    ) -> PageWords:
+        """Return the words with some page frames shown anew; pieces without one are shared.
+
+        Parameters
+        ----------
+        hidden : PfnSet
+            Page frames that no longer have their word; *fill* is what no layer gives a word.
+        layers : sequence of (PfnSet, int)
+            Page frames of *hidden*, and their word; disjoint.
+        end : int
+            Where the file ends, or later if it did.
+        fill : int
+            Also the word of what was behind the end.
+        """
+        pieces = list(self.pieces())
+        if end > self.nr_pages:
+            start = self.nr_pages
+            tail = _RunPiece(start, end, np.array([start]), np.array([fill], np.uint64))
+            pieces.append(tail)
+        return PageWords(
+            _overlaid(piece, hidden, layers, fill)
+            if hidden.count(PfnRange(piece.start, piece.end))
+            else piece
+            for piece in pieces
+        )
+
+    # --- asked ----------------------------------------------------------------------------------
+
+    @property
+    def nr_pages(self) -> int:
+        """How many page frames the file has; the first is pfn 0."""
+        return self._pieces[-1].end if self._pieces else 0
+
+    @property
+    def nr_bytes(self) -> int:
+        """The size of the kernel's own file."""
+        return self.nr_pages * _WORD_BYTES
+
+    @property
+    def is_compact(self) -> bool:
+        """Whether the runs are few, so that ``.runs`` is the smaller form."""
+        return all(isinstance(piece, _RunPiece) for piece in self._pieces)
+
+    def sets(
+        self, key_of: Callable[[int], K | None], pfns: PfnRange | None = None
+    ) -> dict[K, PfnSet]:
+        """Return the page frames by the key that *key_of* gives to their word; no set is empty.
+
+        Parameters
+        ----------
+        key_of : callable
+            Word to key; ``None`` leaves the page frames out. Called once for each distinct word
+            of a piece.
+        pfns : PfnRange, optional
+            Only page frames of this range.
+        """
+        made: dict[K, PfnSet] = {}
+        for piece in self.pieces(pfns):
+            for key, found in piece.sets(key_of).items():
+                if pfns is not None:
+                    found &= pfns
+                if key in made:
+                    made[key] |= found
+                elif found:
+                    made[key] = found
+        return made
+
+    def select(self, test: Callable[[int], bool], pfns: PfnRange | None = None) -> PfnSet:
+        """Return the page frames whose word passes *test*, of a range or of all."""
+        found = self.sets(lambda word: True if test(word) else None, pfns)
+        return found.get(True, PfnSet())
+
+    def word_at(self, pfn: int) -> int | None:
+        """Return the word of one page frame, ``None`` behind the end of the file."""
+        for piece in self.pieces(PfnRange(pfn, pfn + 1)):
+            starts, _, words = piece.runs()
+            return int(words[np.searchsorted(starts, pfn, "right") - 1])
+        return None
+
+    def words_at(self, pfns: Pfns) -> Words:
+        """Return the words of single page frames: (n,) ascending pfns, within the file."""
+        made = np.zeros(len(pfns), np.uint64)
+        for piece in self._pieces:
+            low, high = np.searchsorted(pfns, (piece.start, piece.end))
+            if low < high:
+                starts, _, words = piece.runs()
+                made[low:high] = words[np.searchsorted(starts, pfns[low:high], "right") - 1]
+        return made
+
+    def arrays(self) -> Iterator[tuple[Pfns, Pfns, Words]]:
+        """Yield start pfns, lengths in pages and words of runs, piece by piece.
+
+        A run that crosses the border of two pieces is in both.
+        """
+        for piece in self.pieces():
+            yield piece.runs()
+
+    def __iter__(self) -> Iterator[PageRun]:
+        held: PageRun | None = None
+        for starts, lengths, words in self.arrays():
+            columns = (starts.tolist(), lengths.tolist(), words.tolist())
+            for run in map(PageRun, *columns):
+                if held is not None and held.flags == run.flags:
+                    held = PageRun(held.start_pfn, held.nr_pages + run.nr_pages, held.flags)
+                    continue
+                if held is not None:
+                    yield held
+                held = run
+        if held is not None:
+            yield held
+
+    def __bool__(self) -> bool:
+        return self.nr_pages > 0
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, PageWords) or self.nr_pages != other.nr_pages:
+            return False
+        return self is other or all(mine == its for mine, its in zip(self, other, strict=True))
+
+    __hash__ = None  # type: ignore[assignment]  # equal by contents of any size
+
+    def __repr__(self) -> str:
+        return f"PageWords({self.nr_pages} pages)"
+
+    # --- written --------------------------------------------------------------------------------
+
+    def render(self) -> str:
+        """Return the text of a file with the ending ``.runs``."""
+        return _HEADER + "".join(f"{start:#x} {nr} {word:#x}\n" for start, nr, word in self)
+
+    def raw(self, byteorder: str = "little") -> Iterator[bytes]:
+        """Yield the kernel's own file, piece by piece; *byteorder* is ``little`` or ``big``."""
+        kind = "<u8" if byteorder == "little" else ">u8"
+        for _, lengths, words in self.arrays():
+            whole = words.astype(kind)
+            for part, length in zip(*_bounded(whole, lengths), strict=True):
+                yield np.repeat(part, length).tobytes()
+
+
+def _overlaid(
+    piece: Piece,
+    hidden: PfnSet,
+    layers: Sequence[tuple[PfnSet, int]],
+    fill: int,
+) -> _RunPiece:
+    """Return a piece as runs, each cut where a layer begins or ends."""
+    span = PfnRange(piece.start, piece.end)
+    starts, _, words = piece.runs()
+    tops = [(hidden.edge_array(span), fill)]
+    tops += [(pages.edge_array(span), word) for pages, word in layers if pages.count(span)]
+    cuts = np.unique(np.concatenate((starts, *(edges for edges, _ in tops))))
+    cuts = cuts[cuts < piece.end]
+    made = words[np.searchsorted(starts, cuts, "right") - 1]
+    for edges, word in tops:
+        made[np.searchsorted(edges, cuts, "right") % 2 == 1] = word
+    first = np.concatenate(([True], made[1:] != made[:-1]))
+    return _RunPiece(piece.start, piece.end, cuts[first], made[first])
+
+
+def _bounded(words: Words, lengths: Pfns) -> tuple[list[Words], list[Pfns]]:
+    """Cut runs into groups of a piece's pages or less."""
+    if int(lengths.sum()) <= PIECE_NR_PAGES:
+        return [words], [lengths]
+    parts: list[Words] = []
+    counts: list[Pfns] = []
+    for word, length in zip(words, lengths.tolist(), strict=True):
+        while length > 0:
+            take = min(length, PIECE_NR_PAGES)
+            parts.append(np.array([word], words.dtype))
+            counts.append(np.array([take]))
+            length -= take
+    return parts, counts
+
+
+def _whole_pieces(chunks: Iterable[bytes]) -> Iterator[tuple[int, Words]]:
+    """Yield first pfn and words of consecutive pieces; all but the last have the full length."""
+    held = bytearray()
+    start = 0
+    whole = PIECE_NR_PAGES * _WORD_BYTES
+    for chunk in chunks:
+        held += chunk
+        while len(held) >= whole:
+            yield start, np.frombuffer(bytes(held[:whole]), "<u8")
+            del held[:whole]
+            start += PIECE_NR_PAGES
+    if len(held) % _WORD_BYTES:
+        nr_bytes = start * _WORD_BYTES + len(held)
+        raise InputError(f"{nr_bytes} bytes: need a multiple of {_WORD_BYTES}")
+    if held:
+        yield start, np.frombuffer(bytes(held), "<u8")
+
+
+def piece_of(start: int, words: Words, *, packed: bool = True) -> Piece:
+    """Return a piece in the smaller form; *packed* to be kept, else to be asked and dropped."""
+    end = start + len(words)
+    at = np.concatenate(([0], np.flatnonzero(words[1:] != words[:-1]) + 1))
+    if len(at) <= max(64, len(words) // _PAGES_PER_RUN):
+        return _RunPiece(start, end, at + start, words[at])
+    table, codes = _coded(words)
+    dtype = "u1" if len(table) <= 1 << 8 else "<u2" if len(table) <= 1 << 16 else "<u4"
+    codes = codes.astype(dtype)
+    kept = zlib.compress(codes.tobytes(), 1) if packed else codes
+    return _CodePiece(start, end, table, kept, dtype)
+
+
+def _coded(words: Words) -> tuple[Words, NDArray[np.integer]]:
+    """Return the distinct words, and the place of each word among them.
+
+    A multiplicative hash without collisions is several times as fast as sorting; there nearly
+    always is one, as the distinct words are few.
+    """
+    for factor in _FACTORS:
+        slots = (words * factor) >> np.uint64(64 - _HASH_BITS)
+        by_slot = np.zeros(1 << _HASH_BITS, np.uint64)
+        by_slot[slots] = words
+        if np.array_equal(by_slot[slots], words):
+            taken = np.zeros(1 << _HASH_BITS, bool)
+            taken[slots] = True
+            used = np.flatnonzero(taken)
+            code_of = np.zeros(1 << _HASH_BITS, np.uint32)
+            code_of[used] = np.arange(len(used), dtype=np.uint32)
+            return by_slot[used], code_of[slots]
+    return np.unique(words, return_inverse=True)

@@ -1,0 +1,178 @@
+"""The rules of an adopted kernel: architecture, release, memory block size and parameters."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import TypeVar
+
+from altmap.errors import InputError
+from altmap.linux import iomem, version
+from altmap.linux.observation import Observation, page_size_bytes
+from altmap.model.arch import ARCHES, Arch, arch_named, check_block_size, with_mmu
+from altmap.model.boot import default_tunables
+from altmap.model.kernel.params import Tunables
+from altmap.model.releases import Release, release_for
+from altmap.scenario import Machine
+
+__all__ = (
+    "adopted_arch",
+    "adopted_block_size_bytes",
+    "adopted_release",
+    "adopted_tunables",
+    "require_files",
+)
+
+_Value = TypeVar("_Value")
+
+#: Files of ``/sys/module/memory_hotplug/parameters`` with a fixed set of words.
+_PARAMETERS: dict[str, dict[str, str | bool]] = {
+    "memmap_on_memory": {"Y": "on", "N": "off", "force": "force"},
+    "online_policy": {"contig-zones": "contig-zones", "auto-movable": "auto-movable"},
+    "auto_movable_numa_aware": {"Y": True, "N": False},
+}
+#: Words on the kernel's command line that switch a tunable on.
+_WORDS = {"movable_node": "movable_node", "hugetlb_free_vmemmap": "hugetlb_free_vmemmap=on"}
+_ONLINE_TYPES = ("offline", "online", "online_kernel", "online_movable")
+
+
+def require_files(seen: Observation) -> None:
+    """Check that the files contain what no assumption can replace.
+
+    Raises
+    ------
+    InputError
+        If zones, RAM ranges or memory blocks are missing, addresses are hidden, or a zone has not
+        one protection value for each zone of its node.
+    """
+    for value, path in (
+        (seen.zoneinfo, "proc/zoneinfo"),
+        (seen.iomem, "proc/iomem"),
+        (seen.memory, "sys/devices/system/memory/block_size_bytes"),
+    ):
+        if not value:
+            raise InputError(f"sysroot: {path} is missing, and a prediction needs it")
+    iomem.require_addresses(seen.iomem or ())
+    for info in seen.zoneinfo or ():
+        zones = sum(other.node == info.node for other in seen.zoneinfo or ())
+        if len(info.protection) != zones:
+            raise InputError(
+                f"sysroot: proc/zoneinfo: node {info.node} {info.name}: protection "
+                f"{info.protection}: need a number for each of {zones} zones"
+            )
+
+
+def adopted_arch(seen: Observation, machine: Machine, notes: list[str]) -> Arch:
+    """Return the architecture of the scenario, or of the files: machine name and page size.
+
+    Raises
+    ------
+    InputError
+        If it is unknown.
+    """
+    arch = arch_named(machine.arch) if machine.arch is not None else _shown_arch(seen, notes)
+    return with_mmu(arch, machine.mmu or _shown_mmu(seen, arch))
+
+
+def _shown_arch(seen: Observation, notes: list[str]) -> Arch:
+    name = seen.machine
+    if name is None:
+        name = "x86_64"
+        notes.append("the files do not name the architecture, x86_64 is assumed")
+    page_bytes = page_size_bytes(seen)
+    for arch in ARCHES.values():
+        if arch.family == name and page_bytes in (None, arch.page_size_bytes):
+            return arch
+    return arch_named(name)
+
+
+def _shown_mmu(seen: Observation, arch: Arch) -> str | None:
+    """Tell ppc64's MMU: only radix shows the direct map's leaves (``arch_report_meminfo``)."""
+    if arch.family != "ppc64le" or seen.meminfo is None:
+        return None
+    return "radix" if "DirectMap2M" in seen.meminfo else "hash"
+
+
+def adopted_release(seen: Observation, machine: Machine, notes: list[str]) -> Release:
+    """Return the record of the scenario's release, or of the one in ``/proc/version``.
+
+    Raises
+    ------
+    InputError
+        If neither names a release, or no record covers it.
+    """
+    name = machine.release
+    if name is None:
+        if seen.version is None:
+            raise InputError("sysroot: proc/version is missing; set machine.release")
+        try:
+            name = version.parse(seen.version).release
+        except InputError as error:
+            raise InputError(f"sysroot: proc/version: {error}") from error
+    release = release_for(name)
+    if not name.startswith(release.name):
+        notes.append(f"release {name} has no record of its own and is taken to be {release.name}")
+    return release
+
+
+def adopted_block_size_bytes(seen: Observation, machine: Machine, arch: Arch) -> int:
+    """Return the memory block size that the files show.
+
+    Raises
+    ------
+    InputError
+        If no kernel of the architecture has it, or the scenario names another.
+    """
+    assert seen.memory is not None  # require_files
+    shown = seen.memory.block_size_bytes
+    check_block_size(arch, "sysroot: block_size_bytes", shown)
+    if machine.block_size is not None and machine.block_size != shown:
+        raise InputError(
+            f"machine.block_size {machine.block_size:#x}: the sysroot's blocks are of {shown:#x}"
+        )
+    return shown
+
+
+def adopted_tunables(seen: Observation, machine: Machine, arch: Arch, release: Release) -> Tunables:
+    """Return the parameters of the scenario, else of the files, else the release's defaults.
+
+    Raises
+    ------
+    InputError
+        If a file contains a word that the kernel does not write there.
+    """
+    tunables = default_tunables(machine, arch, release)
+    shown = seen.parameters
+    for name, values in _PARAMETERS.items():
+        if getattr(machine, name) is None and name in shown:
+            setattr(tunables, name, _one_of(name, shown[name], values))
+    if machine.auto_movable_ratio is None and "auto_movable_ratio" in shown:
+        tunables.auto_movable_ratio = _percent("auto_movable_ratio", shown["auto_movable_ratio"])
+    words = (seen.cmdline or "").split()
+    for name, word in _WORDS.items():
+        if getattr(machine, name) is None:
+            setattr(tunables, name, word in words)
+    if machine.auto_online_blocks is None and seen.memory and seen.memory.auto_online_blocks:
+        tunables.auto_online_blocks = _one_of(
+            "auto_online_blocks",
+            seen.memory.auto_online_blocks,
+            {word: word for word in _ONLINE_TYPES},
+        )
+    meminfo = seen.meminfo or {}
+    if meminfo and "DirectMap1G" not in meminfo:
+        tunables.direct_map_1g = False
+    if seen.balloon is not None and not meminfo.get("DirectMap2M"):
+        tunables.direct_map_2m = False
+    return tunables
+
+
+def _one_of(name: str, text: str, values: Mapping[str, _Value]) -> _Value:
+    if text not in values:
+        raise InputError(f"sysroot: {name} {text!r}: need one of {', '.join(values)}")
+    return values[text]
+
+
+def _percent(name: str, text: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,10}", text):
+        raise InputError(f"sysroot: {name} {text!r}: need a number of percent")
+    return int(text)

@@ -1,0 +1,142 @@
+"""The page allocator: which free pages an allocation gets, and how many a zone can give.
+
+Source: ``mm/page_alloc.c: get_page_from_freelist, __alloc_pages_slowpath, __zone_watermark_ok``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from altmap.model.kernel.pool import aligned_chunks
+from altmap.model.kernel.state import Kernel
+from altmap.model.kernel.zone import MOVABLE, Zone
+from altmap.model.kernel.zonelists import kernel_zonelist
+from altmap.pfn import PfnSet
+
+__all__ = (
+    "alloc_named",
+    "allocate",
+    "available",
+    "available_nr_pages",
+    "find_aligned_units",
+    "find_free",
+    "free_named",
+    "free_pages",
+)
+
+
+def allocate(kernel: Kernel, node: int, nr_pages: int) -> PfnSet | None:
+    """Allocate unmovable pages, from the node's kernel zones first; ``None`` if too few."""
+    taken = find_free(kernel, list(kernel_zonelist(kernel, node)), nr_pages)
+    if taken is not None:
+        kernel.used |= taken
+    return taken
+
+
+def free_pages(kernel: Kernel, pages: PfnSet) -> None:
+    """Free used pages to the buddy allocator."""
+    kernel.used -= pages
+    kernel.movable -= pages
+    kernel.pinned -= pages
+
+
+def alloc_named(kernel: Kernel, name: str, nr_pages: int) -> bool:
+    """Allocate unmovable pages that are freed by their name; false if there are too few."""
+    taken = allocate(kernel, min(kernel.cpu_nodes), nr_pages)
+    if taken is None:
+        return False
+    kernel.kernel_allocations[name] = taken
+    return True
+
+
+def free_named(kernel: Kernel, name: str) -> None:
+    """Free what :func:`alloc_named` allocated."""
+    free_pages(kernel, kernel.kernel_allocations.pop(name))
+
+
+def find_free(kernel: Kernel, zones: Sequence[Zone], nr_pages: int) -> PfnSet | None:
+    """Return free pages of the zones, the first zone first; ``None`` if there are too few.
+
+    Each zone gives pages down to its low watermark; only when all have, down to the minimum.
+    The buddy's lists are served from their heads, where older memory is: boot memory, then
+    added memory in the order of its blocks. Which frames of boot memory a real kernel takes is
+    not predicted; the highest free ones stand for them.
+    Source: ``mm/page_alloc.c: get_page_from_freelist, __alloc_pages_slowpath``.
+    """
+    taken = PfnSet()
+    for mark in ("low", "min"):
+        for zone in zones:
+            left = nr_pages - len(taken)
+            if not left:
+                return taken
+            spare = available(kernel, zone, zones, mark) - taken.count(zone.present)
+            wanted = min(left, spare)
+            if wanted <= 0:
+                continue
+            free = kernel.free(zone)
+            free -= taken
+            early = (free & kernel.boot_ram).highest(wanted)
+            taken |= early
+            if len(early) < wanted:
+                taken |= (free - early).lowest(wanted - len(early))
+    return taken if len(taken) == nr_pages else None
+
+
+def find_aligned_units(kernel: Kernel, unit_nr_pages: int, nr_units: int) -> PfnSet:
+    """Return free aligned units of kernel zones: as many as can be allocated, up to a number.
+
+    An allocation that does not retry (``__GFP_NORETRY | __GFP_NOMEMALLOC``) gets memory down to
+    the minimum watermarks.
+    """
+    taken = PfnSet()
+    zones = list(kernel_zonelist(kernel, min(kernel.cpu_nodes)))
+    for zone in zones:
+        spare = available(kernel, zone, zones, "min") // unit_nr_pages
+        wanted = min(spare, nr_units - len(taken) // unit_nr_pages)
+        if wanted > 0:
+            free = kernel.free(zone)
+            early = aligned_chunks(free & kernel.boot_ram, unit_nr_pages)
+            taken |= early.highest(wanted * unit_nr_pages)
+            left = wanted - len(early) // unit_nr_pages
+            if left > 0:
+                late = aligned_chunks(free - kernel.boot_ram, unit_nr_pages)
+                taken |= late.lowest(left * unit_nr_pages)
+    return taken
+
+
+def available_nr_pages(kernel: Kernel, enough: int | None = None) -> int:
+    """Return how many pages GFP_KERNEL can allocate until every zone is at its reserve.
+
+    Zones are counted from the highest on, until there is *enough* if that is given.
+    """
+    zones = [zone for zone in kernel.zones.values() if zone.name != MOVABLE]
+    found = 0
+    for zone in reversed(zones):
+        if enough is not None and found >= enough:
+            break
+        found += available(kernel, zone, zones, "min")
+    return found
+
+
+def available(kernel: Kernel, zone: Zone, zones: Sequence[Zone], mark: str) -> int:
+    """Return how many pages a zone can give to an allocation that may come from the zones.
+
+    It keeps its watermark, its reserve against allocations that could come from higher zones, and
+    at the minimum the boost that fragmentation brings when its last large chunks go.
+    Source: ``mm/page_alloc.c: __zone_watermark_ok, boost_watermark``.
+
+    Parameters
+    ----------
+    kernel : Kernel
+    zone : Zone
+    zones : sequence of Zone
+        Among them *zone*.
+    mark : str
+        The watermark: ``low`` or ``min``.
+    """
+    marks = zone.watermarks
+    of_node = kernel.node_zones(zone.node)
+    highest = max(index for index, each in enumerate(of_node) if each in zones)
+    kept = marks.protection[highest] if highest < len(marks.protection) else 0
+    boost = 0 if kept or mark == "low" or zone.name == MOVABLE else kernel.arch.pageblock_nr_pages
+    return max(0, kernel.nr_free(zone) - int(getattr(marks, mark)) - kept - boost)

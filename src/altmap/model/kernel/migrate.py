@@ -1,0 +1,69 @@
+"""Migration: pages in use move to free pages elsewhere, so that a range becomes free.
+
+Source: ``mm/migrate.c``; ``mm/memory_hotplug.c: do_migrate_range, offline_pages``.
+"""
+
+from __future__ import annotations
+
+from altmap.model.kernel.allocator import find_free
+from altmap.model.kernel.files import migrate_pages
+from altmap.model.kernel.hugetlb import dissolve_free_hugetlb_folios, migrate_hugetlb
+from altmap.model.kernel.isolation import retries_until_signal
+from altmap.model.kernel.state import Kernel
+from altmap.model.kernel.zone import MOVABLE, Zone
+from altmap.model.kernel.zonelists import zones_of_nodes
+from altmap.pfn import PfnRange
+from altmap.trace import Outcome
+
+__all__ = ("do_migrate_range", "huge_pages_may_rotate")
+
+
+def do_migrate_range(
+    kernel: Kernel, zone: Zone, pfns: PfnRange, *, doubt: str = ""
+) -> Outcome | None:
+    """Migrate the pages in use of a range that has left its zone; return the refusal, if any.
+
+    On a refusal, pages that could be migrated have moved, and stay where they are.
+    """
+    pinned = kernel.pinned & pfns
+    moving = (kernel.movable & pfns) - pinned
+    nodes = _target_nodes(kernel, zone)
+    zones = zones_of_nodes(kernel, nodes, below_movable=zone.name != MOVABLE)
+    targets = find_free(kernel, zones, len(moving))
+    stuck, kind = moving, "movable"
+    if targets is not None:
+        migrate_pages(kernel, moving, targets)
+        stuck, kind = migrate_hugetlb(kernel, pfns, nodes, doubt=doubt), "hugetlb"
+    if pinned:
+        why = f"{len(pinned)} pages are pinned, the first is pfn {pinned.min():#x}"
+        return retries_until_signal(why, pinned, "pinned")
+    if targets is None or stuck:
+        return retries_until_signal(f"{len(stuck)} pages find no free page elsewhere", stuck, kind)
+    if moving:
+        text = f"{len(moving)} pages migrated"
+        kernel.log.note("migrated", text, moving, "do_migrate_range")
+    dissolve_free_hugetlb_folios(kernel, pfns)
+    return None
+
+
+def huge_pages_may_rotate(kernel: Kernel, zone: Zone, pfns: PfnRange) -> str:
+    """Tell why huge pages in use may never leave the range, empty if they will.
+
+    The next target is the huge page that became free last; where that may lie in the same block,
+    they can change places forever (``mm/hugetlb.c: dequeue_hugetlb_folio_node_exact``).
+    """
+    if not kernel.release.hugetlb_dequeues_isolated:
+        return ""
+    if zone.node not in _target_nodes(kernel, zone):
+        return ""
+    if any(pool.in_use.count(pfns) and pool.free_pages.count(pfns) for pool in kernel.pools()):
+        return "huge pages in use may move to free ones of the block that is going offline"
+    return ""
+
+
+def _target_nodes(kernel: Kernel, zone: Zone) -> list[int]:
+    """Return the nodes that pages of a zone move to: other nodes with memory, else its own.
+
+    Source: ``mm/memory_hotplug.c: do_migrate_range``.
+    """
+    return sorted(kernel.nodes_with_memory() - {zone.node}) or [zone.node]

@@ -1,0 +1,89 @@
+"""Existing memory that an add takes: the memmap, unless it is self-hosted, and page tables.
+
+Source: ``mm/sparse-vmemmap.c: vmemmap_populate``; ``mm/memory_hotplug.c: __add_pages``.
+"""
+
+from __future__ import annotations
+
+import errno
+
+from altmap.model.kernel.addition import Addition
+from altmap.model.kernel.allocator import allocate, available_nr_pages, free_pages
+from altmap.model.kernel.pagetables import page_table_nr_pages
+from altmap.model.kernel.state import Kernel
+from altmap.pfn import Pages, PfnSet
+from altmap.trace import Outcome
+
+__all__ = ("arch_add_memory",)
+
+
+def arch_add_memory(kernel: Kernel, addition: Addition) -> Outcome | None:
+    """Allocate memmap and page tables of an added range, or refuse.
+
+    A refusal for page tables changes nothing. One for the memmap leaves the sections that were
+    added before memory ran out.
+    """
+    memmap = addition.memmap
+    if memmap.host is not None:
+        addition.host_pages = PfnSet([memmap.host])
+        _note_placed(kernel, addition, addition.host_pages, "of a host section")
+    elif not memmap.self_hosted:
+        refusal = _allocate_memmap(kernel, addition)
+        if refusal is not None:
+            return refusal
+    refusal = _allocate_page_tables(kernel, addition)
+    if refusal is None and memmap.self_hosted:
+        hosted = memmap.hosted()
+        kernel.self_hosted |= hosted
+        first = addition.pfns.start + memmap.offset_nr_pages
+        _note_placed(kernel, addition, hosted, f"of the range itself, from pfn {first:#x}")
+    return refusal
+
+
+def _allocate_memmap(kernel: Kernel, addition: Addition) -> Outcome | None:
+    """Allocate the memmap from existing memory; what was allocated before it ran out stays."""
+    nr_pages = kernel.arch.memmap_nr_pages(len(addition.pfns))
+    available = available_nr_pages(kernel, nr_pages)
+    pages = _allocate(kernel, addition.node, min(nr_pages, available))
+    if pages is not None and nr_pages <= available:
+        addition.host_pages = pages
+        _note_placed(kernel, addition, pages, "of existing memory")
+        return None
+    addition.host_pages = pages or PfnSet()
+    kernel.failed_additions.append(addition)
+    kernel.max_pfn = max(kernel.max_pfn, addition.pfns.end)
+    if kernel.release.uncounts_failed_memmap:
+        # section_deactivate takes back what was not counted yet.
+        section = kernel.arch.section_nr_pages
+        kernel.memmap_drift_nr_pages -= kernel.arch.memmap_nr_pages(section)
+    return Outcome.refused(
+        errno.ENOMEM,
+        "vmemmap_populate",
+        f"the memmap needs {nr_pages} free pages in kernel zones of existing memory, "
+        f"{available} are available; those allocated until then are lost",
+    )
+
+
+def _allocate_page_tables(kernel: Kernel, addition: Addition) -> Outcome | None:
+    needed = page_table_nr_pages(kernel, [*kernel.additions, addition])
+    tables = _allocate(kernel, addition.node, max(0, needed - len(kernel.page_tables)))
+    kernel.failures.end_add()
+    if tables is None:
+        free_pages(kernel, addition.host_pages)
+        return Outcome.refused(
+            errno.ENOMEM, "arch_add_memory", "no free page for the page tables of the new range"
+        )
+    kernel.page_tables |= tables
+    return None
+
+
+def _allocate(kernel: Kernel, node: int, nr_pages: int) -> PfnSet | None:
+    """Allocate pages for an add, unless an injected failure hits this allocation."""
+    if nr_pages and kernel.failures.fails_allocation():
+        return None
+    return allocate(kernel, node, nr_pages)
+
+
+def _note_placed(kernel: Kernel, addition: Addition, pages: Pages, where: str) -> None:
+    text = f"memmap of {addition.pfns}: {len(pages)} pages {where}"
+    kernel.log.note("memmap-placed", text, pages, "vmemmap_populate")

@@ -1,0 +1,60 @@
+"""``/sys/devices/system/memory`` as the modelled kernel shows it: the memory blocks."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from altmap.linux.observation import Block, MemoryFolder, Observation
+from altmap.model.kernel.online import zone_for_pfn_range
+from altmap.model.kernel.state import Kernel
+from altmap.pfn import PfnRange
+
+__all__ = ("memory_shown",)
+
+
+def memory_shown(base: Observation, kernel: Kernel) -> MemoryFolder | None:
+    """Return the folder with a block for each that exists; blocks link to nodes if any do."""
+    folder = base.memory
+    if folder is None:
+        return None
+    has_nodes = base.nodes is not None
+    return MemoryFolder(
+        folder.block_size_bytes,
+        folder.auto_online_blocks and kernel.tunables.auto_online_blocks,
+        {
+            id_: _block(kernel, id_, folder.blocks.get(id_), has_nodes=has_nodes)
+            for id_ in kernel.added_blocks
+        },
+    )
+
+
+def _block(kernel: Kernel, id_: int, before: Block | None, *, has_nodes: bool) -> Block:
+    pfns = kernel.block_pfns(id_)
+    online = id_ in kernel.online_blocks
+    state = "online" if online else "offline"
+    if before is None:
+        node = kernel.node_of(pfns.start) if has_nodes else None
+        return Block(
+            state,
+            phys_device=0,
+            removable=True,
+            valid_zones=_valid_zones(kernel, pfns, online),
+            nodes=() if node is None else (node,),
+        )
+    same = before.state == state and id_ not in kernel.changed.blocks
+    if same and (online or before.valid_zones is None):
+        return before
+    return replace(before, state=state, valid_zones=_valid_zones(kernel, pfns, online))
+
+
+def _valid_zones(kernel: Kernel, pfns: PfnRange, online: bool) -> tuple[str, ...]:
+    """Source: ``drivers/base/memory.c: valid_zones_show``."""
+    if online:
+        zones = kernel.zones_of(pfns)
+        return (zones[0].name,) if len(zones) == 1 else ("none",)
+    node = kernel.node_of(pfns.start) or 0
+    names = [
+        zone_for_pfn_range(kernel, pfns, node, kind).name
+        for kind in ("online", "online_kernel", "online_movable")
+    ]
+    return tuple(dict.fromkeys(names))

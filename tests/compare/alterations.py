@@ -1,0 +1,435 @@
+"""For each field that is compared: how to alter one value of it in a step, and how to remove it.
+
+The alterations are made in what was read of the files, and know nothing of the table of fields.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from altmap.linux.pagewords import PageRun, PageWords
+from altmap.pfn import PfnRange, PfnSet
+from altmap.trace import Event, Fault
+
+# include/uapi/linux/kernel-page-flags.h, include/linux/kernel-page-flags.h
+HUGE, HWPOISON, NOPAGE, OFFLINE, OWNER_PRIVATE = (1 << bit for bit in (17, 19, 20, 23, 37))
+COMPARED = HUGE | HWPOISON | NOPAGE | OFFLINE | OWNER_PRIVATE
+
+
+@dataclass(frozen=True)
+class Alteration:
+    """How one field is altered.
+
+    Both callables take a step and return another, or None where the step does not show the field.
+
+    Attributes
+    ----------
+    label : callable or str
+        The label of the field that is altered, of the step.
+    change : callable
+        Takes the number by which a number changes as well.
+    remove : callable or None
+        None where a side that shows the file always has a value.
+    also : tuple of str
+        Labels that the alteration cannot help to alter as well.
+    """
+
+    label: Callable | str
+    change: Callable
+    remove: Callable | None = None
+    also: tuple = ()
+
+    def label_of(self, step):
+        return self.label if isinstance(self.label, str) else self.label(step)
+
+
+def see(step, **changes):
+    """Return the step with other files."""
+    return replace(step, observation=replace(step.observation, **changes))
+
+
+def without(table, key):
+    return {name: value for name, value in table.items() if name != key}
+
+
+# --- meminfo, vmstat, zones, nodes -----------------------------------------------------------
+
+
+def line(attribute, name, label=None, only=lambda step: True):
+    """Alter one line of a file that is a table."""
+
+    def table(step):
+        found = getattr(step.observation, attribute)
+        return found if name in found and only(step) else None
+
+    def change(step, by):
+        found = table(step)
+        return found and see(step, **{attribute: {**found, name: found[name] + by}})
+
+    def remove(step):
+        found = table(step)
+        return found and see(step, **{attribute: without(found, name)})
+
+    return Alteration(label or name, change, remove)
+
+
+def largest(step):
+    """Return the zone with most pages."""
+    return max(step.observation.zoneinfo, key=lambda zone: zone.pages["spanned"])
+
+
+def put_zone(step, new):
+    zones = step.observation.zoneinfo
+    return see(step, zoneinfo=tuple(new if zone.key == new.key else zone for zone in zones))
+
+
+def zone_label(text):
+    return lambda step: f"node {largest(step).node} {largest(step).name} {text}"
+
+
+def zone_pages(name, label=None):
+    def change(step, by):
+        pages = largest(step).pages
+        if name in pages:
+            return put_zone(step, replace(largest(step), pages={**pages, name: pages[name] + by}))
+        return None
+
+    def remove(step):
+        pages = largest(step).pages
+        return name in pages and put_zone(step, replace(largest(step), pages=without(pages, name)))
+
+    return Alteration(zone_label(label or name), change, remove)
+
+
+def other_start(step, by):
+    zone = largest(step)
+    return put_zone(step, replace(zone, tail={**zone.tail, "start_pfn": zone.start_pfn + by}))
+
+
+def no_start(step):
+    zone = largest(step)
+    return put_zone(step, replace(zone, tail=without(zone.tail, "start_pfn")))
+
+
+START = Alteration(zone_label("start_pfn"), other_start, no_start)
+
+
+def other_protection(step, by):
+    *before, last = largest(step).protection
+    return put_zone(step, replace(largest(step), protection=(*before, last + by)))
+
+
+def no_zone(step):
+    gone = largest(step)
+    return see(step, zoneinfo=tuple(z for z in step.observation.zoneinfo if z.key != gone.key))
+
+
+def other_chunks(step, by):
+    key = largest(step).key
+    order_0, *more = step.observation.buddyinfo[key]
+    return see(step, buddyinfo={**step.observation.buddyinfo, key: (order_0 + by, *more)})
+
+
+def no_chunks(step):
+    return see(step, buddyinfo=without(step.observation.buddyinfo, largest(step).key))
+
+
+def see_node(step, table):
+    nodes = step.observation.nodes
+    return see(step, nodes=replace(nodes, meminfo={**nodes.meminfo, 0: table}))
+
+
+def node_line(name, label=None):
+    def table(step):
+        nodes = step.observation.nodes
+        return nodes.meminfo[0] if nodes and name in nodes.meminfo[0] else None
+
+    def change(step, by):
+        found = table(step)
+        return found and see_node(step, {**found, name: found[name] + by})
+
+    def remove(step):
+        found = table(step)
+        return found and see_node(step, without(found, name))
+
+    return Alteration(f"node0 {label or name}", change, remove)
+
+
+def see_list(step, lists):
+    return see(step, nodes=replace(step.observation.nodes, lists=lists))
+
+
+def other_list(step, by):
+    nodes = step.observation.nodes
+    return nodes and see_list(step, {**nodes.lists, "online": (0, 9)})
+
+
+def no_list(step):
+    nodes = step.observation.nodes
+    return nodes and see_list(step, without(nodes.lists, "online"))
+
+
+# --- kpageflags ------------------------------------------------------------------------------
+
+
+def reflag(step, old, new):
+    """Give one page the flags *new*: the last page of the first long run that *old* accepts."""
+    runs = list(step.observation.kpageflags)
+    for at, (start, nr, flags) in enumerate(runs):
+        if nr > 1 and old(flags):
+            runs[at : at + 1] = [PageRun(start, nr - 1, flags), PageRun(start + nr - 1, 1, new)]
+            return see(step, kpageflags=PageWords.of(runs))
+    return None
+
+
+def ordinary(flags):
+    return not flags & COMPARED
+
+
+def becomes(flags, where=lambda step: True):
+    """Alter an ordinary page of kernel or processes into one of a kind that is compared."""
+    return lambda step, by: reflag(step, ordinary, flags) if where(step) else None
+
+
+def is_xen(step):
+    return step.observation.balloon is not None
+
+
+def is_no_xen(step):
+    return not is_xen(step)
+
+
+def moves_an_offline_page(step, by):
+    if not is_xen(step):
+        return None
+    return reflag(reflag(step, lambda flags: flags & OFFLINE, 0), ordinary, OFFLINE)
+
+
+def no_balloon(step):
+    return is_xen(step) and see(step, balloon=None)
+
+
+MEMMAP, WITHHELD = "memmap pages and their flags", "PageOffline pages and their flags"
+NR_OFFLINE, PREDICTABLE = "number of PageOffline pages", "PageOffline pages that are predictable"
+PAGES = {
+    MEMMAP: Alteration(MEMMAP, becomes(OWNER_PRIVATE, is_no_xen)),
+    "pages without an online memmap": Alteration("pages without an online memmap", becomes(NOPAGE)),
+    "HWPoison pages": Alteration("HWPoison pages", becomes(HWPOISON)),
+    "number of pages in huge pages": Alteration("number of pages in huge pages", becomes(HUGE)),
+    WITHHELD: Alteration(WITHHELD, becomes(OFFLINE, is_no_xen)),
+    NR_OFFLINE: Alteration(NR_OFFLINE, becomes(OFFLINE, is_xen), no_balloon, (PREDICTABLE,)),
+    PREDICTABLE: Alteration(PREDICTABLE, moves_an_offline_page, no_balloon),
+}
+
+
+# --- folders ---------------------------------------------------------------------------------
+
+
+def first_ram(step):
+    return next(item for item in step.observation.iomem if item.name == "System RAM")
+
+
+def rename_ram(step, by):
+    ram = first_ram(step)
+    new = ram._replace(name="System RAM (other)")
+    return see(step, iomem=tuple(new if i == ram else i for i in step.observation.iomem))
+
+
+def no_ram(step):
+    ram = first_ram(step)
+    return see(step, iomem=tuple(item for item in step.observation.iomem if item != ram))
+
+
+RAM = Alteration(
+    lambda step: f"{first_ram(step).start:#x}-{first_ram(step).end - 1:#x}", rename_ram, no_ram
+)
+
+
+def see_memory(step, **changes):
+    return see(step, memory=replace(step.observation.memory, **changes))
+
+
+def last_block(step):
+    return max(step.observation.memory.blocks)
+
+
+def block(name, value):
+    """Alter one attribute of the last memory block; another block is removed as a whole."""
+
+    def change(step, by):
+        blocks, id_ = step.observation.memory.blocks, last_block(step)
+        return see_memory(step, blocks={**blocks, id_: replace(blocks[id_], **{name: value})})
+
+    def remove(step):
+        return see_memory(step, blocks=without(step.observation.memory.blocks, last_block(step)))
+
+    sign = " " if name == "nodes" else "/"
+    return Alteration(lambda step: f"memory{last_block(step)}{sign}{name}", change, remove)
+
+
+def other_parameter(step, by):
+    found = step.observation.parameters
+    return "online_policy" in found and see(step, parameters={**found, "online_policy": "other"})
+
+
+def no_parameter(step):
+    found = step.observation.parameters
+    return "online_policy" in found and see(step, parameters=without(found, "online_policy"))
+
+
+def counter(name):
+    def change(step, by):
+        balloon = step.observation.balloon
+        return balloon and see(
+            step, balloon=replace(balloon, **{name: getattr(balloon, name) + by})
+        )
+
+    return Alteration(name, change, no_balloon)
+
+
+# --- what a step did -------------------------------------------------------------------------
+
+
+def other_errno(step, by):
+    if step.outcome.errno is None:
+        return None
+    return replace(step, outcome=replace(step.outcome, errno="ENOTSUP"))
+
+
+def no_errno(step):
+    return step.outcome.errno and replace(step, outcome=replace(step.outcome, errno=None))
+
+
+def last_request(step):
+    found = [at for at, event in enumerate(step.events) if "PLUG 0x" in event.text]
+    return found[-1] if found else None
+
+
+def other_request(step, by):
+    at = last_request(step)
+    if at is None:
+        return None
+    new = Event("driver", f"{step.events[at].text}0")
+    return replace(step, events=[*step.events[:at], new, *step.events[at + 1 :]])
+
+
+def no_request(step):
+    at = last_request(step)
+    return at is not None and replace(step, events=step.events[:at] + step.events[at + 1 :])
+
+
+def request_label(step):
+    return f"request {sum('PLUG 0x' in event.text for event in step.events)}"
+
+
+def touch(access, first, end):
+    pfns = PfnSet([PfnRange(first, end)])
+    return Fault(first, access, "memset", pfns, "general protection fault")
+
+
+def other_frames(step, by):
+    if not step.faults:
+        return None
+    fault = step.faults[0]
+    return replace(
+        step, faults=[replace(fault, pfns=fault.pfns | PfnRange(1, 2)), *step.faults[1:]]
+    )
+
+
+def no_frames(step):
+    return step.faults and replace(step, faults=step.faults[1:])
+
+
+MEMINFO = ("MemTotal", "CommitLimit", "DirectMap1G", "Hugetlb", "HardwareCorrupted")
+POOL = ("HugePages_Total", "HugePages_Free", "HugePages_Surp")
+#: By the file and the name of the field.
+ALTERATIONS = {
+    **{("proc/meminfo", name): line("meminfo", name) for name in (*MEMINFO, *POOL)},
+    **{("proc/meminfo", name): line("meminfo", name) for name in ("Shmem", "Cached")},
+    **{
+        ("proc/meminfo", f"{name} and per-CPU lists"): line(
+            "meminfo", name, f"{name} and per-CPU lists"
+        )
+        for name in ("MemFree", "MemAvailable")
+    },
+    ("proc/vmstat", "nr_memmap_pages"): line("vmstat", "nr_memmap_pages"),
+    ("proc/vmstat", "nr_free_pages and per-CPU lists"): line(
+        "vmstat", "nr_free_pages", "nr_free_pages and per-CPU lists"
+    ),
+    **{
+        (f"proc/zoneinfo{where}", f"node <node> <zone> {name}"): zone_pages(name)
+        for where, names in (
+            ("", ("spanned", "present", "managed")),
+            (" (layout)", ("spanned", "present")),
+        )
+        for name in names
+    },
+    **{
+        ("proc/zoneinfo", f"node <node> <zone> {name} without boost"): zone_pages(
+            name, f"{name} without boost"
+        )
+        for name in ("min", "low", "high", "promo")
+    },
+    **{
+        (f"proc/zoneinfo{where}", "node <node> <zone> start_pfn"): START
+        for where in ("", " (layout)")
+    },
+    ("proc/zoneinfo", "node <node> <zone> protection"): Alteration(
+        zone_label("protection"), other_protection, no_zone
+    ),
+    ("proc/zoneinfo", "node <node> <zone> free and per-CPU lists"): zone_pages(
+        "free", "free and per-CPU lists"
+    ),
+    ("proc/buddyinfo", "node <node> <zone> pages in chunks and per-CPU lists"): Alteration(
+        zone_label("pages in chunks and per-CPU lists"), other_chunks, no_chunks
+    ),
+    ("sys/devices/system/node", "<list>"): Alteration("online", other_list, no_list),
+    **{
+        ("sys/devices/system/node", f"node<node> {name}"): node_line(name)
+        for name in ("MemTotal", *POOL)
+    },
+    ("sys/devices/system/node", "node<node> MemFree and per-CPU lists"): node_line(
+        "MemFree", "MemFree and per-CPU lists"
+    ),
+    **{("proc/kpageflags", name): alteration for name, alteration in PAGES.items()},
+    ("proc/iomem", "<range>"): RAM,
+    ("sys/devices/system/memory", "block_size_bytes"): Alteration(
+        "block_size_bytes",
+        lambda step, by: see_memory(
+            step, block_size_bytes=step.observation.memory.block_size_bytes * 2
+        ),
+    ),
+    ("sys/devices/system/memory", "auto_online_blocks"): Alteration(
+        "auto_online_blocks",
+        lambda step, by: see_memory(step, auto_online_blocks="other"),
+        lambda step: see_memory(step, auto_online_blocks=None),
+    ),
+    ("sys/devices/system/memory", "memory<block>/state"): block("state", "going-offline"),
+    ("sys/devices/system/memory", "memory<block>/valid_zones"): block(
+        "valid_zones", ("DMA", "none")
+    ),
+    ("sys/devices/system/memory", "memory<block> nodes"): block("nodes", (9,)),
+    ("sys/module/memory_hotplug/parameters", "<parameter>"): Alteration(
+        "online_policy", other_parameter, no_parameter
+    ),
+    **{
+        ("sys/devices/system/xen_memory", name): counter(name)
+        for name in ("target_kb", "current_kb", "low_kb", "high_kb")
+    },
+    **{
+        ("sys/devices/system/xen_memory", f"proc/{file} {name}"): line(
+            file, name, f"proc/{file} {name}", is_xen
+        )
+        for file, name in (("meminfo", "Balloon"), ("vmstat", "nr_balloon_pages"))
+    },
+    ("result", "status"): Alteration(
+        "status",
+        lambda step, by: replace(step, outcome=replace(step.outcome, status="fault")),
+    ),
+    ("result", "errno"): Alteration("errno", other_errno, no_errno),
+    ("requests of the driver", "request <number>"): Alteration(
+        request_label, other_request, no_request
+    ),
+    ("touched frames", "frames not backed: <access>"): Alteration(
+        "frames not backed: write", other_frames, no_frames
+    ),
+}

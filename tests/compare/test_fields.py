@@ -1,0 +1,369 @@
+"""For each field of the table: one altered value is flagged, on either side, on any machine."""
+
+from dataclasses import replace
+
+import pytest
+from alterations import ALTERATIONS, COMPARED, OFFLINE, OWNER_PRIVATE, PREDICTABLE, reflag, see
+from pairs import PAGE_KIB, all_pairs, compared, differing, layout
+
+from altmap.compare import FIELDS, Verdict
+from altmap.pfn import PfnSet
+from altmap.trace import Event, Outcome
+
+KEYS = [(field.file.path, field.name) for field in FIELDS]
+TOLERATED = [(field.file.path, field.name) for field in FIELDS if field.tolerance is not None]
+WHOLE = (*("meminfo", "vmstat", "zoneinfo", "buddyinfo", "nodes", "kpageflags", "iomem", "memory"),)
+
+
+@pytest.fixture(scope="module")
+def pairs():
+    return all_pairs()
+
+
+def id_of(key):
+    return ": ".join(key)
+
+
+def both_ways(one, other):
+    return (one, other), (other, one)
+
+
+def files_of(key, start, mine, other):
+    return layout(mine, other) if "(layout)" in key[0] else compared(start, mine, other)
+
+
+def bound(key, start, last, page_kib):
+    """Return the tolerance of a field in its own unit, as the documentation derives it."""
+    file, name = key
+    if file == "proc/zoneinfo (layout)":
+        return 16
+    if name in ("Shmem", "Cached"):
+        return 512
+    looks = start.observation, last.observation
+    nr_blocks = max(len(look.memory.blocks) for look in looks)
+    before, after = (
+        (look.meminfo["KernelStack"] + look.meminfo["PageTables"]) // page_kib for look in looks
+    )
+    pages = 16 * nr_blocks + 512 + abs(after - before)
+    return pages * page_kib if "Mem" in name else pages
+
+
+def test_every_field_of_the_table_is_altered_here_and_no_other_is_compared():
+    assert set(ALTERATIONS) == set(KEYS)
+    assert len(set(KEYS)) == len(KEYS)
+
+
+def test_equal_traces_are_equal_in_every_file(pairs):
+    for name, (start, last) in pairs.items():
+        files = compared(start, last, last) + layout(last, last)
+        assert not differing(files), name
+        assert {file.verdict for file in files} <= {Verdict.EQUAL, Verdict.MISSING}, name
+
+
+@pytest.mark.parametrize("key", KEYS, ids=id_of)
+def test_one_altered_value_is_flagged_and_nothing_else(key, pairs):
+    file, alteration = key[0], ALTERATIONS[key]
+    shown = 0
+    for name, (start, last) in pairs.items():
+        by = 1 + bound(key, start, last, PAGE_KIB.get(name, 4)) if key in TOLERATED else 1
+        altered = alteration.change(last, by)
+        if not altered:
+            continue
+        shown += 1
+        wanted = (file, alteration.label_of(last))
+        permitted = {wanted, *((file, label) for label in alteration.also)}
+        for mine, other in both_ways(last, altered):
+            found = differing(files_of(key, start, mine, other))
+            assert wanted in found, name
+            assert set(found) <= permitted, name
+            assert not found[wanted].within, name
+            assert found[wanted].source, name
+    assert shown, "no recording shows the field"
+
+
+@pytest.mark.parametrize("key", TOLERATED, ids=id_of)
+def test_a_difference_is_tolerated_up_to_the_bound_and_not_by_one_more(key, pairs):
+    file, alteration = key[0], ALTERATIONS[key]
+    for name, (start, last) in pairs.items():
+        most = bound(key, start, last, PAGE_KIB.get(name, 4))
+        for by, within in ((most, True), (most + 1, False), (1, True)):
+            altered = alteration.change(last, by)
+            if not altered:
+                continue
+            for mine, other in both_ways(last, altered):
+                files = files_of(key, start, mine, other)
+                found = differing(files)[file, alteration.label_of(last)]
+                assert found.within == within, (name, by)
+                assert found.tolerance.startswith(f"±{most} "), name
+                (verdict,) = {each.verdict for each in files if each.file == file}
+                assert verdict is (Verdict.TOLERATED if within else Verdict.DIFFERENT), name
+
+
+@pytest.mark.parametrize(
+    "key", [key for key in KEYS if ALTERATIONS[key].remove is not None], ids=id_of
+)
+def test_a_value_that_one_side_lacks_is_flagged_whatever_the_tolerance(key, pairs):
+    file, alteration = key[0], ALTERATIONS[key]
+    shown = 0
+    for name, (start, last) in pairs.items():
+        removed = alteration.remove(last)
+        if not removed:
+            continue
+        shown += 1
+        label = alteration.label_of(last)
+        one = differing(files_of(key, start, last, removed))[file, label]
+        other = differing(files_of(key, start, removed, last))[file, label]
+        assert (one.observed, other.predicted) == ("absent", "absent"), name
+        assert "absent" not in (one.predicted, other.observed), name
+        assert not one.within, name
+        assert not other.within, name
+    assert shown, "no recording shows the field"
+
+
+@pytest.mark.parametrize("attribute", WHOLE)
+def test_a_file_that_one_side_does_not_show_is_said_not_to_be_compared(attribute, pairs):
+    (path,) = {f.file.path for f in FIELDS if f.file.shows == attribute and f.file.of == "machine"}
+    start, last = pairs["x86_64"]
+    lacks = see(last, **{attribute: None})
+    for mine, other in both_ways(last, lacks):
+        files = compared(start, mine, other)
+        (verdict,) = (each for each in files if each.file == path)
+        assert (verdict.verdict, verdict.nr_fields) == (Verdict.MISSING, 0)
+        assert path not in {file for file, _ in differing(files)}
+
+
+def test_a_domain_that_is_taken_for_another_machine_differs(pairs):
+    """The balloon's folder is no file that may be missing: it says what the machine is."""
+    start, last = pairs["xen"]
+    for mine, other in both_ways(last, see(last, balloon=None)):
+        found = differing(compared(start, mine, other))
+        assert ("sys/devices/system/xen_memory", "current_kb") in found
+
+
+def test_a_machine_that_is_no_domain_has_no_verdict_on_a_balloon(pairs):
+    start, last = pairs["x86_64"]
+    paths = {file.file for file in compared(start, last, last)}
+    assert not paths & {"sys/devices/system/xen_memory", "requests of the driver", "touched frames"}
+
+
+# --- rules of single fields ------------------------------------------------------------------
+
+
+def test_an_errno_is_flagged_where_none_is_predicted(pairs):
+    start, last = pairs["x86_64"]
+    refused = replace(last, outcome=Outcome("refused", None, "f", "why"))
+    with_errno = replace(last, outcome=Outcome("refused", "EBUSY", "f", "why"))
+    for mine, other in both_ways(refused, with_errno):
+        assert set(differing(compared(start, mine, other))) == {("result", "errno")}
+
+
+def test_an_errno_that_the_kernel_does_not_report_is_not_compared(pairs):
+    start, last = pairs["x86_64"]
+    for errno in ("EBUSY", None):
+        mine = replace(last, outcome=Outcome("refused", errno, "f", "why"))
+        other = replace(last, outcome=Outcome("refused", "?", "", "the last line of the log"))
+        assert not differing(compared(start, mine, other))
+
+
+def test_a_refusal_is_shown_with_its_function_and_reason(pairs):
+    start, last = pairs["x86_64"]
+    refused = replace(last, outcome=Outcome("refused", "EBUSY", "has_unmovable_pages", "a page"))
+    found = differing(compared(start, refused, last))["result", "status"]
+    assert found.predicted == "refused (has_unmovable_pages: a page)"
+    assert found.observed == "ok"
+
+
+def test_the_reason_of_a_refusal_is_not_compared(pairs):
+    start, last = pairs["x86_64"]
+    one, other = (
+        replace(last, outcome=Outcome("refused", "EBUSY", *why)) for why in (("f", "a"), ("", "b"))
+    )
+    assert not differing(compared(start, one, other))
+
+
+def test_requests_are_compared_in_their_order(pairs):
+    start, last = pairs["virtio-mem"]
+    backwards = replace(last, events=last.events[::-1])
+    assert {file for file, _ in differing(compared(start, last, backwards))} == {
+        "requests of the driver"
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "of_ram"),
+    [("virtio-mem", {"System RAM", "virtio0"}), ("kmem", {"System RAM", "System RAM (kmem)"})],
+)
+def test_a_resource_of_ram_that_only_one_kernel_has_is_flagged_and_no_other(name, of_ram, pairs):
+    start, last = pairs[name]
+    flagged = set()
+    for resource in last.observation.iomem:
+        less = see(last, iomem=tuple(r for r in last.observation.iomem if r != resource))
+        found = [differing(compared(start, *both)) for both in both_ways(last, less)]
+        if any(found):
+            label = f"{resource.start:#x}-{resource.end - 1:#x}"
+            assert [set(each) for each in found] == [{("proc/iomem", label)}] * 2
+            flagged.add(resource.name)
+    assert flagged == of_ram
+
+
+def test_two_resources_of_one_range_are_both_compared(pairs):
+    start, last = pairs["x86_64"]
+    ram = next(r for r in last.observation.iomem if r.name == "System RAM")
+    inner = ram._replace(depth=1, name="System RAM (kmem)")
+    nested = see(last, iomem=(*last.observation.iomem, inner))
+    found = differing(compared(start, last, nested))
+    assert [item.observed for item in found.values()] == ["System RAM / System RAM (kmem)"]
+
+
+def test_a_boost_of_watermarks_is_not_compared(pairs):
+    start, last = pairs["x86_64"]
+
+    def boosted(zone):
+        marks = {name: zone.pages[name] + 7 for name in ("min", "low", "high", "promo")}
+        return replace(zone, pages={**zone.pages, **marks, "boost": zone.pages["boost"] + 7})
+
+    other = see(last, zoneinfo=tuple(map(boosted, last.observation.zoneinfo)))
+    assert not differing(compared(start, last, other))
+
+
+def on_a_list(step, nr_pages, page_kib):
+    """Move free pages from the buddy allocator to a per-CPU list, in every file."""
+    seen = step.observation
+    zone = max(seen.zoneinfo, key=lambda zone: zone.pages["free"])
+    first, *others = zone.pagesets
+    lists = ({**first, "count": first["count"] + nr_pages}, *others)
+    new = replace(zone, pages=less(zone.pages, "free", nr_pages), pagesets=lists)
+    order_0, *more = seen.buddyinfo[zone.key]
+    kib = nr_pages * page_kib
+    changes = {
+        "zoneinfo": tuple(new if z.key == zone.key else z for z in seen.zoneinfo),
+        "vmstat": less(seen.vmstat, "nr_free_pages", nr_pages),
+        "meminfo": less(less(seen.meminfo, "MemFree", kib), "MemAvailable", kib),
+        "buddyinfo": {**seen.buddyinfo, zone.key: (order_0 - nr_pages, *more)},
+    }
+    if seen.nodes is not None:
+        table = less(seen.nodes.meminfo[zone.node], "MemFree", kib)
+        meminfo = {**seen.nodes.meminfo, zone.node: table}
+        changes["nodes"] = replace(seen.nodes, meminfo=meminfo)
+    return see(step, **changes)
+
+
+def less(table, name, by):
+    return {**table, name: table[name] - by}
+
+
+def test_pages_on_per_cpu_lists_count_as_free(pairs):
+    for name, (start, last) in pairs.items():
+        moved = on_a_list(last, 5, PAGE_KIB.get(name, 4))
+        for mine, other in both_ways(last, moved):
+            assert not differing(compared(start, mine, other)), name
+
+
+def test_a_chunk_of_buddyinfo_counts_with_all_its_pages(pairs):
+    """Two chunks of order 2 merge into one of order 3; half of it gone is a difference of 4."""
+    start, last = pairs["x86_64"]
+    key = max(last.observation.zoneinfo, key=lambda zone: zone.pages["free"]).key
+    counts = last.observation.buddyinfo[key]
+
+    def chunks(order_2, order_3):
+        new = (*counts[:2], order_2, order_3, *counts[4:])
+        return see(last, buddyinfo={**last.observation.buddyinfo, key: new})
+
+    split, merged, half = chunks(12, 5), chunks(10, 6), chunks(11, 5)
+    assert not differing(compared(start, split, merged))
+    (item,) = differing(compared(start, split, half)).values()
+    assert int(item.predicted) - int(item.observed) == 4
+
+
+def test_lists_of_another_node_do_not_count_as_free_of_a_node(pairs):
+    start, last = pairs["x86_64"]
+    zones = last.observation.zoneinfo
+    away = max(zones, key=lambda zone: zone.pages["free"])
+    moved = see(last, zoneinfo=(*zones, replace(away, node=7)))
+    labels = {label for _, label in differing(compared(start, last, moved))}
+    assert "MemFree and per-CPU lists" in labels
+    assert "node0 MemFree and per-CPU lists" not in labels
+
+
+def test_a_wrong_number_of_managed_pages_changes_no_other_field(pairs):
+    """The page size follows from MemTotal and managed pages: those of the observation."""
+    key = ("proc/zoneinfo", "node <node> <zone> managed")
+    for name, (start, last) in pairs.items():
+        page_kib = PAGE_KIB.get(name, 4)
+        wrong = ALTERATIONS[key].change(on_a_list(last, 5, page_kib), 1_000_000)
+        found = differing(compared(start, wrong, last))
+        assert set(found) == {(key[0], ALTERATIONS[key].label_of(last))}, name
+
+
+def test_a_zone_that_spans_no_page_is_no_part_of_the_layout(pairs):
+    start, last = pairs["x86_64"]
+    empty = next(z for z in last.observation.zoneinfo if not z.pages["spanned"])
+    fewer = see(last, zoneinfo=tuple(z for z in last.observation.zoneinfo if z != empty))
+    assert not differing(layout(last, fewer))
+    assert {file for file, _ in differing(compared(start, last, fewer))} == {"proc/zoneinfo"}
+
+
+def test_flags_of_memmap_pages_are_compared(pairs):
+    """6.1 has them RESERVED as well, later releases do not."""
+    start, last = pairs["ppc64le"]
+    reserved = reflag(last, lambda flags: flags & OWNER_PRIVATE, OWNER_PRIVATE | 1 << 32)
+    found = differing(compared(start, last, reserved))
+    assert set(found) == {("proc/kpageflags", "memmap pages and their flags")}
+
+
+def test_flags_of_offline_pages_are_compared_but_in_a_xen_domain(pairs):
+    for name, expected in (("virtio-mem", {"PageOffline pages and their flags"}), ("xen", set())):
+        start, last = pairs[name]
+        one, other = (
+            reflag(last, lambda flags: not flags & COMPARED, OFFLINE | more) for more in (0, 1 << 4)
+        )
+        found = differing(compared(start, one, other))
+        assert {label for _, label in found} == expected
+
+
+def test_flags_of_pages_in_use_are_not_compared(pairs):
+    start, last = pairs["x86_64"]
+    other = reflag(last, lambda flags: not flags & COMPARED, 0x868)
+    assert not differing(compared(start, last, other))
+
+
+def test_frames_that_the_buddy_chose_for_a_balloon_may_lie_elsewhere(pairs):
+    start, last = pairs["xen"]
+
+    def offline(step):
+        runs = step.observation.kpageflags
+        return PfnSet.of_runs((r.start_pfn, r.nr_pages) for r in runs if r.flags & OFFLINE)
+
+    moved = reflag(reflag(last, lambda f: f & OFFLINE, 0), lambda f: not f & COMPARED, OFFLINE)
+    chosen = Event("ballooned", "", offline(last) - offline(moved))
+    returned = Event("populated", "", chosen.pfns)
+    assert not differing(compared(start, replace(last, events=[chosen]), moved))
+    found = differing(compared(start, replace(last, events=[chosen, returned]), moved))
+    assert {label for _, label in found} == {PREDICTABLE}
+
+
+def test_touched_frames_are_compared_where_both_sides_can_tell_them(pairs):
+    start, last = pairs["faults"]
+    silent = replace(last, faults=[])  # knows what is backed, and saw no such touch
+    cannot = replace(last, faults=[], backed=None)
+    file = "touched frames"
+    for mine, other in both_ways(last, silent):
+        assert set(differing(compared(start, mine, other))) == {
+            (file, "frames not backed: write"),
+            (file, "frames not backed: read"),
+        }
+    for mine, other in both_ways(last, cannot):
+        assert file not in {each.file for each in compared(start, mine, other)}
+
+
+def test_touched_frames_are_compared_as_sets_whatever_the_touches_were(pairs):
+    start, last = pairs["faults"]
+    write, read = last.faults
+    halves = [replace(write, pfns=PfnSet([pfns])) for pfns in _halves(write.pfns)]
+    assert not differing(compared(start, last, replace(last, faults=[*halves, read])))
+
+
+def _halves(pfns):
+    (run,) = pfns.ranges()
+    middle = (run.start + run.end) // 2
+    return replace(run, end=middle), replace(run, start=middle)
