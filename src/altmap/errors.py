@@ -2,9 +2,9 @@
 
 ::
 
-    AltmapError            anything we report instead of a traceback
+    AltmapError            base of the two below
     ├── InputError         a scenario, size, file or sysroot that cannot be accepted
-    └── LabError           the real kernel could not be asked (QEMU, guest, network, disk)
+    └── LabError           a real kernel that cannot be run (QEMU, guest, network, disk)
 
 A refusal by a kernel, modelled or real, is not an error: it is a result in the trace.
 """
@@ -19,11 +19,11 @@ class AltmapError(Exception):
 
 
 class InputError(AltmapError):
-    """Input that cannot be accepted; the message names the value and the rule."""
+    """Input that cannot be accepted; the message names the value, the rule and valid values."""
 
 
 class LabError(AltmapError):
-    """A real kernel could not be asked.
+    """A real kernel that cannot be run.
 
     Parameters
     ----------

@@ -466,13 +466,13 @@ class VirtioMemSteps(DimmSteps):
         safe=st.booleans(),
     )
     def start(self, machine, unplug_online, force_bbm, big, safe):
-        machine.virtio_mem = VirtioMemParameters(
+        parameters = VirtioMemParameters(
             unplug_online=unplug_online,
             force_bbm=force_bbm,
             bbm_block_size=big and Size(big * MIB),
             bbm_safe_unplug=safe,
         )
-        super().start(machine)
+        super().start(machine.replace(virtio_mem=parameters))
 
     @rule(
         id_=names,
