@@ -13,7 +13,7 @@ import sys
 import time
 from collections import Counter
 
-from altmap.model.drivers.hyperv_messages import (
+from altmap.protocol.hyperv_messages import (
     BalloonRequest,
     BalloonResponse,
     CapabilitiesReport,

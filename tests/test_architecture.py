@@ -6,6 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from altmap.lab.arches import GUESTS
+from altmap.model.arch import ARCHES
+
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src/altmap"
 PAGE = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
@@ -148,6 +151,19 @@ def test_lab_and_model_meet_where_they_are_compared_only():
     assert "lab" not in ACTUAL["model"]
     both = {name for name in STATED if {"lab", "model"} <= ACTUAL[name]}
     assert both == {"verify", "cli"}  # the command line runs either
+
+
+def test_only_what_a_notebook_shows_asks_the_package_itself():
+    for path, tree in TREES.items():
+        views = {
+            statement
+            for node in ast.walk(tree)
+            if isinstance(node, ast.FunctionDef) and node.name == "_repr_html_"
+            for statement in ast.walk(node)
+        }
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ImportFrom) and node.module == "altmap" and node not in views:
+                assert {alias.name for alias in node.names} == {"__version__"}, path
 
 
 def test_nothing_imports_the_commands():
@@ -367,3 +383,54 @@ def test_a_change_of_a_kernels_state_is_found(line):
 )
 def test_reading_a_kernels_state_is_none(line):
     assert not list(changes_of_state(ast.parse(f"def function():\n    {line}\n")))
+
+
+# --- architectures are data ------------------------------------------------------------------
+
+#: Where architectures are compared by name: their records, those of guests, and of releases.
+BY_NAME = {"model/arch.py", "lab/arches.py", "model/releases.py"}
+NAMES = {*ARCHES, *GUESTS, *(arch.family for arch in ARCHES.values())}
+
+
+def compared(tree):
+    """Yield what decides by a value: comparisons, cases, keys of tables, beginnings of words."""
+    for node in ast.walk(tree):
+        match node:
+            case ast.Compare() | ast.MatchValue():
+                yield node
+            case ast.Dict():
+                yield from (key for key in node.keys if key is not None)
+            case ast.Call(func=ast.Attribute(attr="startswith" | "endswith" | "removeprefix")):
+                yield from node.args
+
+
+def architectures_compared(tree):
+    return [
+        ast.unparse(node)
+        for node in compared(tree)
+        for part in ast.walk(node)
+        if isinstance(part, ast.Constant) and part.value in NAMES
+    ]
+
+
+@pytest.mark.parametrize(
+    "path",
+    [path for path in MODULES if str(path.relative_to(SOURCE)) not in BY_NAME],
+    ids=lambda path: str(path.relative_to(SOURCE)),
+)
+def test_architectures_are_data(path):
+    assert not architectures_compared(TREES[path]), "ask the record in model/arch.py instead"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'arch.name == "x86_64"',
+        'family in ("aarch64", "ppc64le")',
+        'name.startswith("s390x")',
+        'RULES = {"aarch64-64k": 1}',
+        'match name:\n    case "ppc64le-64k":\n        pass',
+    ],
+)
+def test_a_comparison_of_an_architecture_is_found(text):
+    assert architectures_compared(ast.parse(text))

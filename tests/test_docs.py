@@ -581,10 +581,14 @@ PLAIN = {
     "pfn.py",
     "units.py",
     "model/__init__.py",
+    "model/adopt",
     "model/arch.py",
+    "model/boot",
     "model/observe",
+    "model/platform",
     "model/policies.py",
     "model/workload.py",
+    "trace",
 }
 
 

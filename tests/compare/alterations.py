@@ -86,6 +86,30 @@ def zone_label(text):
     return lambda step: f"node {largest(step).node} {largest(step).name} {text}"
 
 
+def shares_zones(step):
+    """Tell whether a Hyper-V balloon has pages, of zones that are not predicted."""
+    ballooned = any(event.kind == "ballooned" and event.pfns for event in step.events)
+    return ballooned and not is_xen(step)
+
+
+def one_zone(step):
+    return not shares_zones(step)
+
+
+def only(where, alteration):
+    """Return the alteration for those steps that a condition accepts."""
+    return replace(
+        alteration,
+        change=lambda step, by: alteration.change(step, by) if where(step) else None,
+        remove=alteration.remove and (lambda step: where(step) and alteration.remove(step)),
+    )
+
+
+def beside(label):
+    """Return the labels that a zone's pages have beside a balloon."""
+    return f"{label} beside a balloon"
+
+
 def zone_pages(name, label=None):
     def change(step, by):
         pages = largest(step).pages
@@ -121,6 +145,13 @@ def other_protection(step, by):
 def no_zone(step):
     gone = largest(step)
     return see(step, zoneinfo=tuple(z for z in step.observation.zoneinfo if z.key != gone.key))
+
+
+def other_share(step, by):
+    """Let the largest zone have given less to a balloon, and another zone as much more."""
+    other = next(zone for zone in step.observation.zoneinfo if zone.name == "Normal")
+    pages = {**other.pages, "managed": other.pages["managed"] - by}
+    return zone_pages("managed").change(put_zone(step, replace(other, pages=pages)), by)
 
 
 def other_chunks(step, by):
@@ -198,6 +229,10 @@ def is_no_xen(step):
     return not is_xen(step)
 
 
+def has_no_balloon(step):
+    return is_no_xen(step) and one_zone(step)
+
+
 def moves_an_offline_page(step, by):
     if not is_xen(step):
         return None
@@ -215,8 +250,13 @@ PAGES = {
     "pages without an online memmap": Alteration("pages without an online memmap", becomes(NOPAGE)),
     "HWPoison pages": Alteration("HWPoison pages", becomes(HWPOISON)),
     "number of pages in huge pages": Alteration("number of pages in huge pages", becomes(HUGE)),
-    WITHHELD: Alteration(WITHHELD, becomes(OFFLINE, is_no_xen)),
-    NR_OFFLINE: Alteration(NR_OFFLINE, becomes(OFFLINE, is_xen), no_balloon, (PREDICTABLE,)),
+    WITHHELD: Alteration(WITHHELD, becomes(OFFLINE, has_no_balloon)),
+    NR_OFFLINE: Alteration(
+        NR_OFFLINE,
+        becomes(OFFLINE, lambda step: not has_no_balloon(step)),
+        no_balloon,
+        (PREDICTABLE,),
+    ),
     PREDICTABLE: Alteration(PREDICTABLE, moves_an_offline_page, no_balloon),
 }
 
@@ -321,6 +361,34 @@ def request_label(step):
     return f"request {sum('PLUG 0x' in event.text for event in step.events)}"
 
 
+def last_message(step):
+    """Return where the last message is that a host and its guest exchanged, None without one.
+
+    Reports of memory pressure are no part of a step (drivers/hv/hv_balloon.c: type 5).
+    """
+    found = [at for at, event in enumerate(step.events) if event.message and event.message[0] != 5]
+    return found[-1] if found else None
+
+
+def other_message(step, by):
+    at = last_message(step)
+    if at is None:
+        return None
+    event = step.events[at]
+    # The last byte of a hot-add response is part of its result, a word.
+    new = replace(event, message=event.message[:-1] + bytes([event.message[-1] ^ 1]))
+    return replace(step, events=[*step.events[:at], new, *step.events[at + 1 :]])
+
+
+def no_message(step):
+    at = last_message(step)
+    return at is not None and replace(step, events=step.events[:at] + step.events[at + 1 :])
+
+
+def message_label(step):
+    return f"message {sum(bool(e.message) and e.message[0] != 5 for e in step.events)}"
+
+
 def touch(access, first, end):
     pfns = PfnSet([PfnRange(first, end)])
     return Fault(first, access, "memset", pfns, "general protection fault")
@@ -330,9 +398,7 @@ def other_frames(step, by):
     if not step.faults:
         return None
     fault = step.faults[0]
-    return replace(
-        step, faults=[replace(fault, pfns=fault.pfns | PfnRange(1, 2)), *step.faults[1:]]
-    )
+    return replace(step, faults=[replace(fault, pfn=fault.pfn + 1), *step.faults[1:]])
 
 
 def no_frames(step):
@@ -341,6 +407,7 @@ def no_frames(step):
 
 MEMINFO = ("MemTotal", "CommitLimit", "DirectMap1G", "Hugetlb", "HardwareCorrupted")
 POOL = ("HugePages_Total", "HugePages_Free", "HugePages_Surp")
+ALL_MANAGED = beside("managed of all zones")
 #: By the file and the name of the field.
 ALTERATIONS = {
     **{("proc/meminfo", name): line("meminfo", name) for name in (*MEMINFO, *POOL)},
@@ -358,7 +425,7 @@ ALTERATIONS = {
     **{
         (f"proc/zoneinfo{where}", f"node <node> <zone> {name}"): zone_pages(name)
         for where, names in (
-            ("", ("spanned", "present", "managed")),
+            ("", ("spanned", "present")),
             (" (layout)", ("spanned", "present")),
         )
         for name in names
@@ -373,14 +440,40 @@ ALTERATIONS = {
         (f"proc/zoneinfo{where}", "node <node> <zone> start_pfn"): START
         for where in ("", " (layout)")
     },
-    ("proc/zoneinfo", "node <node> <zone> protection"): Alteration(
-        zone_label("protection"), other_protection, no_zone
+    ("proc/zoneinfo", "node <node> <zone> managed"): only(one_zone, zone_pages("managed")),
+    ("proc/zoneinfo", beside("node <node> <zone> managed")): only(
+        shares_zones,
+        Alteration(
+            zone_label(beside("managed")),
+            other_share,
+            zone_pages("managed").remove,
+            (beside("node 0 Normal managed"),),
+        ),
     ),
-    ("proc/zoneinfo", "node <node> <zone> free and per-CPU lists"): zone_pages(
-        "free", "free and per-CPU lists"
+    ("proc/zoneinfo", ALL_MANAGED): only(
+        shares_zones,
+        Alteration(
+            ALL_MANAGED, zone_pages("managed").change, also=(beside("node 0 DMA32 managed"),)
+        ),
     ),
-    ("proc/buddyinfo", "node <node> <zone> pages in chunks and per-CPU lists"): Alteration(
-        zone_label("pages in chunks and per-CPU lists"), other_chunks, no_chunks
+    ("proc/zoneinfo", "node <node> <zone> protection"): only(
+        one_zone, Alteration(zone_label("protection"), other_protection, no_zone)
+    ),
+    ("proc/zoneinfo", "node <node> <zone> free and per-CPU lists"): only(
+        one_zone, zone_pages("free", "free and per-CPU lists")
+    ),
+    ("proc/zoneinfo", beside("node <node> <zone> free and per-CPU lists")): only(
+        shares_zones, zone_pages("free", beside("free and per-CPU lists"))
+    ),
+    ("proc/buddyinfo", "node <node> <zone> pages in chunks and per-CPU lists"): only(
+        one_zone,
+        Alteration(zone_label("pages in chunks and per-CPU lists"), other_chunks, no_chunks),
+    ),
+    ("proc/buddyinfo", beside("node <node> <zone> pages in chunks and per-CPU lists")): only(
+        shares_zones,
+        Alteration(
+            zone_label(beside("pages in chunks and per-CPU lists")), other_chunks, no_chunks
+        ),
     ),
     ("sys/devices/system/node", "<list>"): Alteration("online", other_list, no_list),
     **{
@@ -429,7 +522,10 @@ ALTERATIONS = {
     ("requests of the driver", "request <number>"): Alteration(
         request_label, other_request, no_request
     ),
-    ("touched frames", "frames not backed: <access>"): Alteration(
-        "frames not backed: write", other_frames, no_frames
+    ("touched frames", "first frame not backed: <access>"): Alteration(
+        "first frame not backed: write", other_frames, no_frames
+    ),
+    ("messages of the driver", "message <number>"): Alteration(
+        message_label, other_message, no_message
     ),
 }

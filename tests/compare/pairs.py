@@ -7,9 +7,9 @@ from pathlib import Path
 from alterations import touch
 
 from altmap.compare import compare, compare_layout
-from altmap.pfn import PfnSet
+from altmap.pfn import PfnRange, PfnSet
 from altmap.storage.recording import read_recording
-from altmap.trace import Trace
+from altmap.trace import Event, Trace
 
 RECORDINGS = Path(__file__).parents[1] / "recordings"
 NAMES = {
@@ -20,7 +20,9 @@ NAMES = {
     "xen": "traces/x86_64-7.3-xen-balloon",
     "virtio-mem": "traces/x86_64-7.3-virtio-mem",
     "kmem": "kmem/x86_64-6.12-kmem-pmem-online",
+    "hyperv": "traces/x86_64-6.12-hyperv-half",
 }
+BALLOON = "traces/x86_64-6.12-hyperv-balloon"
 PAGE_KIB = {"ppc64le": 64, "arm64": 16}
 
 
@@ -35,7 +37,17 @@ def all_pairs():
     made = {name: start_and_last(name) for name in NAMES}
     start, last = (replace(step, backed=PfnSet()) for step in made["x86_64"])
     faults = [touch("write", 0x100000, 0x100008), touch("read", 0x100200, 0x100201)]
-    return made | {"faults": (start, replace(last, faults=faults))}
+    return made | {"faults": (start, replace(last, faults=faults)), "balloon": ballooned()}
+
+
+def ballooned():
+    """Return the start of a Hyper-V guest and the step in which its balloon takes pages.
+
+    The event tells which pages stand for them in a prediction.
+    """
+    start, step, *_ = read_recording(RECORDINGS / f"{BALLOON}.tar.xz").trace.steps
+    taken = Event("ballooned", "", PfnSet([PfnRange(0x100000, 0x100400)]))
+    return start, replace(step, events=[*step.events, taken])
 
 
 def compared(start, mine, other):

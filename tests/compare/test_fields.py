@@ -3,15 +3,43 @@
 from dataclasses import replace
 
 import pytest
-from alterations import ALTERATIONS, COMPARED, OFFLINE, OWNER_PRIVATE, PREDICTABLE, reflag, see
+from alterations import (
+    ALTERATIONS,
+    COMPARED,
+    HWPOISON,
+    OFFLINE,
+    OWNER_PRIVATE,
+    PREDICTABLE,
+    reflag,
+    see,
+)
 from pairs import PAGE_KIB, all_pairs, compared, differing, layout
 
 from altmap.compare import FIELDS, Verdict
-from altmap.pfn import PfnSet
+from altmap.pfn import PfnRange, PfnSet
+from altmap.protocol.hyperv_messages import (
+    BalloonResponse,
+    PageRange,
+    StatusReport,
+    UnballoonRequest,
+    encode,
+)
 from altmap.trace import Event, Outcome
 
 KEYS = [(field.file.path, field.name) for field in FIELDS]
-TOLERATED = [(field.file.path, field.name) for field in FIELDS if field.tolerance is not None]
+#: All others are exact.
+TOLERATED = [
+    ("proc/zoneinfo (layout)", "node <node> <zone> spanned"),
+    ("proc/zoneinfo (layout)", "node <node> <zone> present"),
+    ("proc/meminfo", "Shmem"),
+    ("proc/meminfo", "Cached"),
+    ("proc/meminfo", "MemFree and per-CPU lists"),
+    ("proc/meminfo", "MemAvailable and per-CPU lists"),
+    ("proc/vmstat", "nr_free_pages and per-CPU lists"),
+    ("proc/zoneinfo", "node <node> <zone> free and per-CPU lists"),
+    ("proc/buddyinfo", "node <node> <zone> pages in chunks and per-CPU lists"),
+    ("sys/devices/system/node", "node<node> MemFree and per-CPU lists"),
+]
 WHOLE = (*("meminfo", "vmstat", "zoneinfo", "buddyinfo", "nodes", "kpageflags", "iomem", "memory"),)
 
 
@@ -45,12 +73,19 @@ def bound(key, start, last, page_kib):
         (look.meminfo["KernelStack"] + look.meminfo["PageTables"]) // page_kib for look in looks
     )
     pages = 16 * nr_blocks + 512 + abs(after - before)
+    if name.endswith("beside a balloon"):
+        units = -(-pages // 512) * 512
+        return units if "managed" in name else units + pages
     return pages * page_kib if "Mem" in name else pages
 
 
 def test_every_field_of_the_table_is_altered_here_and_no_other_is_compared():
     assert set(ALTERATIONS) == set(KEYS)
     assert len(set(KEYS)) == len(KEYS)
+
+
+def test_only_free_memory_files_and_the_layout_have_a_tolerance():
+    assert [(f.file.path, f.name) for f in FIELDS if f.tolerance is not None] == TOLERATED
 
 
 def test_equal_traces_are_equal_in_every_file(pairs):
@@ -193,6 +228,22 @@ def test_requests_are_compared_in_their_order(pairs):
     ("name", "of_ram"),
     [("virtio-mem", {"System RAM", "virtio0"}), ("kmem", {"System RAM", "System RAM (kmem)"})],
 )
+@pytest.mark.parametrize(
+    "event",
+    [
+        Event("driver", "host→guest: RESIZE 0x10000000"),
+        Event("driver", "guest→host: STATE 0x10000000"),
+        Event("driver", "later: guest→host: PLUG 0x0 - 0x1"),
+        Event("kernel-log", "guest→host: PLUG 0x0 - 0x1"),
+    ],
+)
+def test_only_requests_to_plug_and_unplug_are_compared(event, pairs):
+    start, last = pairs["virtio-mem"]
+    more = replace(last, events=[event, *last.events])
+    for mine, other in both_ways(last, more):
+        assert not differing(compared(start, mine, other))
+
+
 def test_a_resource_of_ram_that_only_one_kernel_has_is_flagged_and_no_other(name, of_ram, pairs):
     start, last = pairs[name]
     flagged = set()
@@ -291,6 +342,8 @@ def test_a_wrong_number_of_managed_pages_changes_no_other_field(pairs):
     for name, (start, last) in pairs.items():
         page_kib = PAGE_KIB.get(name, 4)
         wrong = ALTERATIONS[key].change(on_a_list(last, 5, page_kib), 1_000_000)
+        if wrong is None:  # a balloon has pages
+            continue
         found = differing(compared(start, wrong, last))
         assert set(found) == {(key[0], ALTERATIONS[key].label_of(last))}, name
 
@@ -311,6 +364,12 @@ def test_flags_of_memmap_pages_are_compared(pairs):
     assert set(found) == {("proc/kpageflags", "memmap pages and their flags")}
 
 
+def test_page_tables_of_a_xen_domain_are_not_compared_as_memmap_pages(pairs):
+    start, last = pairs["xen"]
+    other = reflag(last, lambda flags: not flags & COMPARED, OWNER_PRIVATE)
+    assert not differing(compared(start, last, other))
+
+
 def test_flags_of_offline_pages_are_compared_but_in_a_xen_domain(pairs):
     for name, expected in (("virtio-mem", {"PageOffline pages and their flags"}), ("xen", set())):
         start, last = pairs[name]
@@ -319,6 +378,15 @@ def test_flags_of_offline_pages_are_compared_but_in_a_xen_domain(pairs):
         )
         found = differing(compared(start, one, other))
         assert {label for _, label in found} == expected
+
+
+def test_a_page_that_is_offline_and_has_a_memory_error_is_compared_as_offline(pairs):
+    """virtio-mem keeps such pages offline."""
+    start, last = pairs["virtio-mem"]
+    both = reflag(last, lambda flags: not flags & COMPARED, OFFLINE | HWPOISON)
+    assert {label for _, label in differing(compared(start, last, both))} == {
+        "PageOffline pages and their flags"
+    }
 
 
 def test_flags_of_pages_in_use_are_not_compared(pairs):
@@ -349,21 +417,83 @@ def test_touched_frames_are_compared_where_both_sides_can_tell_them(pairs):
     file = "touched frames"
     for mine, other in both_ways(last, silent):
         assert set(differing(compared(start, mine, other))) == {
-            (file, "frames not backed: write"),
-            (file, "frames not backed: read"),
+            (file, "first frame not backed: write"),
+            (file, "first frame not backed: read"),
         }
     for mine, other in both_ways(last, cannot):
         assert file not in {each.file for each in compared(start, mine, other)}
 
 
-def test_touched_frames_are_compared_as_sets_whatever_the_touches_were(pairs):
+def test_how_many_more_frames_are_touched_before_a_machine_check_is_chance(pairs):
     start, last = pairs["faults"]
     write, read = last.faults
-    halves = [replace(write, pfns=PfnSet([pfns])) for pfns in _halves(write.pfns)]
-    assert not differing(compared(start, last, replace(last, faults=[*halves, read])))
+    more = replace(write, pfns=write.pfns | PfnRange(0x100100, 0x100180))
+    assert not differing(compared(start, last, replace(last, faults=[more, read])))
 
 
-def _halves(pfns):
-    (run,) = pfns.ranges()
-    middle = (run.start + run.end) // 2
-    return replace(run, end=middle), replace(run, start=middle)
+# --- messages between a Hyper-V host and its guest ---------------------------------------------
+
+
+def test_a_guests_number_of_a_message_is_chance_and_the_hosts_is_not(pairs):
+    start, last = pairs["hyperv"]
+    for direction, differs in (("guest→host", False), ("host→guest", True)):
+        at, event = next(
+            (at, e) for at, e in enumerate(last.events) if e.message and direction in e.text
+        )
+        # struct dm_header: type, size, number of 32 bits.
+        raw = event.message[:4] + (77).to_bytes(4, "little") + event.message[8:]
+        events = [*last.events[:at], replace(event, message=raw), *last.events[at + 1 :]]
+        found = differing(compared(start, last, replace(last, events=events)))
+        assert bool(found) is differs
+
+
+def balloon_events(*messages):
+    return [Event("driver", "", message=encode(message)) for message in messages]
+
+
+def given(start, *counts, more=False):
+    ranges = tuple(PageRange(start + 1024 * at, count) for at, count in enumerate(counts))
+    return BalloonResponse(trans_id=1, more_pages=more, ranges=ranges)
+
+
+def returned(*counts, more=False):
+    ranges = tuple(PageRange(1024 * at, count) for at, count in enumerate(counts))
+    return UnballoonRequest(trans_id=1, more_pages=more, ranges=ranges)
+
+
+@pytest.mark.parametrize(
+    ("mine", "other", "equal"),
+    [
+        ([given(0, 512, 512)], [given(4096, 512, 512)], True),
+        ([given(0, 512, 512)], [given(0, 512, 511)], False),
+        ([given(0, 512, more=True)], [given(0, 512)], False),
+        ([returned(1024)], [returned(512, 512)], True),
+        ([returned(1024)], [returned(512, more=True), returned(512)], True),
+        ([returned(1024)], [returned(512, 511)], False),
+    ],
+)
+def test_which_pages_a_balloon_has_is_chance_and_their_number_is_not(pairs, mine, other, equal):
+    start, last = pairs["x86_64"]
+    steps = (replace(last, events=balloon_events(*messages)) for messages in (mine, other))
+    assert (not differing(compared(start, *steps))) is equal
+
+
+def test_reports_of_pressure_are_not_compared_and_bytes_that_are_no_message_are(pairs):
+    start, last = pairs["x86_64"]
+    report = balloon_events(StatusReport(trans_id=1, num_avail=1, num_committed=2))
+    assert not differing(compared(start, last, replace(last, events=report)))
+    one, other = (replace(last, events=[Event("driver", "", message=raw)]) for raw in (b"a", b"b"))
+    assert len(differing(compared(start, one, other))) == 1
+
+
+def test_pages_that_a_balloon_returned_are_no_longer_chance(pairs):
+    start, last = pairs["balloon"]
+    taken = last.events[-1]
+    back = replace(last, events=[*last.events, replace(taken, kind="deflated")])
+    wrong = ALTERATIONS["proc/zoneinfo", "node <node> <zone> managed beside a balloon"].change(
+        last, 1
+    )
+    assert all(item.within for item in differing(compared(start, last, wrong)).values())
+    wrong = replace(wrong, events=back.events)
+    found = differing(compared(start, back, wrong))
+    assert ("proc/zoneinfo", "node 0 DMA32 managed") in found

@@ -11,14 +11,14 @@ from altmap.lab.arches import GUESTS, guest_arch
 from altmap.lab.kernels import kernel_folder
 from altmap.lab.qemu import Hardware, Payload, qemu_arguments
 from altmap.model.arch import ARCHES
-from altmap.model.platform.qemu import platforms_of
 
 
 @pytest.mark.parametrize("name", GUESTS)
 def test_a_record_names_what_the_model_names(name):
     guest, arch = guest_arch(name), ARCHES[name]
     assert guest.family == arch.family
-    assert tuple(p for p, _ in guest.platforms) == platforms_of(arch.family)
+    assert tuple(p for p, _ in guest.platforms) == arch.board.platforms
+    assert guest.mmus == arch.mmus
     assert bool(guest.dimm) != bool(guest.no_dimm)
     assert guest.shell != guest.console
 

@@ -65,6 +65,8 @@ def test_behaviours_are_those_of_the_sources():
     assert (old.hyperv_chunk, new.hyperv_chunk) == ("128MiB", "block")
     assert new.hyperv_foreign_pages == "dropped"
     assert newest.hyperv_foreign_pages == "generic"
+    leaves_reserved = [name for name, each in RELEASES.items() if each.hyperv_leaves_reserved]
+    assert leaves_reserved == ["4.20", "5.13", "5.15", "6.1", "6.6", "6.8"]
 
 
 def test_every_behaviour_names_its_source():

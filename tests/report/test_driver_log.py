@@ -6,7 +6,7 @@ import re
 import pytest
 
 from altmap.cli import main as cli
-from altmap.model.drivers.hyperv_messages import decode, describe
+from altmap.protocol.hyperv_messages import decode, describe
 
 SCENARIO = """
 [machine]

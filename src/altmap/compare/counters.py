@@ -14,12 +14,15 @@ from altmap.linux.zoneinfo import ZoneInfo
 
 __all__ = (
     "buddy_free",
+    "if_shared",
     "meminfo",
     "meminfo_free",
     "node_free",
     "node_lists",
     "node_meminfo",
     "of_spanning_zones",
+    "shared_managed",
+    "unless_shared",
     "vmstat",
     "vmstat_free",
     "zone_free",
@@ -88,6 +91,22 @@ def of_spanning_zones(values: Values) -> Values:
         yield from (pair for pair in values(side) if pair[0] in spanning)
 
     return kept
+
+
+def unless_shared(values: Values) -> Values:
+    """Return an extractor of what is certain of a zone, unless zones share a balloon's pages."""
+    return lambda side: () if side.shares_zones else values(side)
+
+
+def if_shared(values: Values) -> Values:
+    """Return an extractor of what depends on which zones gave a balloon its pages."""
+    return lambda side: values(side) if side.shares_zones else ()
+
+
+def shared_managed(side: Side) -> _Pairs:
+    """Yield the managed pages of all zones, which is certain whatever zones a balloon has."""
+    if side.shares_zones:
+        yield (), sum(zone.pages.get("managed", 0) for zone in side.seen.zoneinfo or ())
 
 
 def zone_watermark(name: str) -> Values:

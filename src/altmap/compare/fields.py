@@ -9,9 +9,17 @@ import re
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from altmap.compare import counters, folders, pages, steps
+from altmap.compare import counters, folders, messages, pages, steps
 from altmap.compare.side import Key, Values
-from altmap.compare.tolerance import FILES_KIB, FIRMWARE_PAGES, FREE_KIB, FREE_PAGES, Tolerance
+from altmap.compare.tolerance import (
+    FILES_KIB,
+    FIRMWARE_PAGES,
+    FREE_KIB,
+    FREE_PAGES,
+    SHARE_PAGES,
+    SHARED_FREE_PAGES,
+    Tolerance,
+)
 
 __all__ = ("BLOCKS", "FIELDS", "LAYOUT", "ComparedFile", "Field")
 
@@ -84,6 +92,7 @@ class Field:
 
 RESULT = ComparedFile("result", of="step")
 REQUESTS = ComparedFile("requests of the driver", of="step", optional=True)
+MESSAGES = ComparedFile("messages of the driver", of="step", optional=True)
 TOUCHED = ComparedFile("touched frames", of="step", optional=True)
 MEMINFO = ComparedFile("proc/meminfo", "meminfo")
 VMSTAT = ComparedFile("proc/vmstat", "vmstat")
@@ -107,6 +116,9 @@ _SPANNED = "mm/memory_hotplug.c: resize_zone_range, shrink_zone_span"
 _FLAGS = "fs/proc/page.c: stable_page_flags"
 _BLOCK = "drivers/base/memory.c: memory_block_change_state"
 _BALLOON = "drivers/xen/balloon.c: balloon_stats"
+_MANAGED = "mm/memory_hotplug.c: online_pages_range, offline_pages"
+_SHARED = "mm/page_alloc.c: get_page_from_freelist; drivers/hv/hv_balloon.c: alloc_balloon_pages"
+_ZONE_MANAGED = counters.zone_pages("managed")
 
 _POOL = ("HugePages_Total", "HugePages_Free", "HugePages_Surp")
 _ZONE = "node <node> <zone>"
@@ -128,7 +140,8 @@ _OF_STEPS = (
         "drivers/virtio/virtio_mem.c: virtio_mem_send_request",
         steps.requests,
     ),
-    Field(TOUCHED, "frames not backed: <access>", _ASKED, steps.unbacked_frames),
+    Field(MESSAGES, "message <number>", "drivers/hv/hv_balloon.c", messages.hyperv_messages),
+    Field(TOUCHED, "first frame not backed: <access>", _ASKED, steps.first_unbacked_frame),
 )
 _OF_COUNTERS = (
     *(
@@ -170,9 +183,17 @@ _OF_COUNTERS = (
         for name, source in (
             ("spanned", _SPANNED),
             ("present", "mm/memory_hotplug.c: adjust_present_page_count"),
-            ("managed", "mm/memory_hotplug.c: online_pages_range, offline_pages"),
         )
     ),
+    Field(ZONEINFO, f"{_ZONE} managed", _MANAGED, counters.unless_shared(_ZONE_MANAGED)),
+    Field(
+        ZONEINFO,
+        f"{_ZONE} managed beside a balloon",
+        _SHARED,
+        counters.if_shared(_ZONE_MANAGED),
+        SHARE_PAGES,
+    ),
+    Field(ZONEINFO, "managed of all zones beside a balloon", _MANAGED, counters.shared_managed),
     *(
         Field(
             ZONEINFO,
@@ -187,15 +208,35 @@ _OF_COUNTERS = (
         ZONEINFO,
         f"{_ZONE} protection",
         "mm/page_alloc.c: setup_per_zone_lowmem_reserve",
-        counters.zone_protection,
+        counters.unless_shared(counters.zone_protection),
     ),
-    Field(ZONEINFO, f"{_ZONE} free and per-CPU lists", _FREE, counters.zone_free, FREE_PAGES),
+    Field(
+        ZONEINFO,
+        f"{_ZONE} free and per-CPU lists",
+        _FREE,
+        counters.unless_shared(counters.zone_free),
+        FREE_PAGES,
+    ),
+    Field(
+        ZONEINFO,
+        f"{_ZONE} free and per-CPU lists beside a balloon",
+        _SHARED,
+        counters.if_shared(counters.zone_free),
+        SHARED_FREE_PAGES,
+    ),
     Field(
         BUDDYINFO,
         f"{_ZONE} pages in chunks and per-CPU lists",
         _FREE,
-        counters.buddy_free,
+        counters.unless_shared(counters.buddy_free),
         FREE_PAGES,
+    ),
+    Field(
+        BUDDYINFO,
+        f"{_ZONE} pages in chunks and per-CPU lists beside a balloon",
+        _SHARED,
+        counters.if_shared(counters.buddy_free),
+        SHARED_FREE_PAGES,
     ),
     Field(NODES, "<list>", "mm/memory_hotplug.c: node_states_set_node", counters.node_lists),
     Field(NODES, "node<node> MemTotal", _TOTAL, counters.node_meminfo("MemTotal")),
@@ -216,7 +257,7 @@ _OF_PAGES = (
     Field(
         KPAGEFLAGS,
         "number of PageOffline pages",
-        "drivers/xen/balloon.c: decrease_reservation",
+        "drivers/xen/balloon.c: decrease_reservation; drivers/hv/hv_balloon.c: alloc_balloon_pages",
         pages.nr_offline_pages,
     ),
     Field(

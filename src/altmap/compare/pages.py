@@ -76,25 +76,30 @@ def huge_pages(side: Side) -> _Pairs:
 
 
 def offline_pages(side: Side) -> _Pairs:
-    """Yield the PageOffline frames by their flags; a Xen domain's are compared without flags."""
-    if side.seen.balloon is None:
+    """Yield the PageOffline frames by their flags, unless a balloon has pages."""
+    if not _has_balloon(side):
         yield (), _by_flags(side, _PageClass.OFFLINE)
 
 
 def nr_offline_pages(side: Side) -> _Pairs:
-    """Yield the number of PageOffline frames of a Xen domain."""
-    if side.seen.balloon is not None:
+    """Yield the number of PageOffline frames where a balloon has pages."""
+    if _has_balloon(side):
         yield (), len(_pages(side, _PageClass.OFFLINE))
 
 
 def predictable_offline_pages(side: Side) -> _Pairs:
-    """Yield the PageOffline frames of a Xen domain, but for those that the buddy allocator chose.
+    """Yield the PageOffline frames where a balloon has pages, but for those that the buddy chose.
 
     Which frames it gives to the balloon is not predicted. Real ones lie anywhere, so that the
     predicted frames must be among the observed ones; their number is compared as well.
     """
-    if side.seen.balloon is not None:
+    if _has_balloon(side):
         yield (), _pages(side, _PageClass.OFFLINE) - side.chosen
+
+
+def _has_balloon(side: Side) -> bool:
+    """Tell whether the machine is a Xen domain, or has a Hyper-V balloon with pages."""
+    return side.seen.balloon is not None or bool(side.chosen)
 
 
 def _pages(side: Side, kind: _PageClass) -> PfnSet:

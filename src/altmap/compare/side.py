@@ -32,6 +32,14 @@ class Side:
     chosen: PfnSet = field(default_factory=PfnSet)
 
     @property
+    def shares_zones(self) -> bool:
+        """Whether a Hyper-V balloon has pages: which zones gave how many of them is chance.
+
+        A Xen domain's balloon is not counted: it takes pages one by one and from one zone.
+        """
+        return bool(self.chosen) and self.seen.balloon is None
+
+    @property
     def seen(self) -> Observation:
         """The machine after the step; without any file where it was not observed."""
         return self.step.observation or Observation()

@@ -8,10 +8,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from altmap.compare.side import UNKNOWN, Key, Side
-from altmap.pfn import PfnSet
 from altmap.trace import GUEST_TO_HOST
 
-__all__ = ("errno", "requests", "status", "unbacked_frames")
+__all__ = ("errno", "first_unbacked_frame", "requests", "status")
 
 _Pairs = Iterator[tuple[Key, Any]]
 #: A virtio-mem driver's request; a real kernel logs it.
@@ -56,15 +55,16 @@ def requests(side: Side) -> _Pairs:
         yield (number,), text
 
 
-def unbacked_frames(side: Side) -> _Pairs:
-    """Yield the frames that the kernel touched and the platform does not back, by access.
+def first_unbacked_frame(side: Side) -> _Pairs:
+    """Yield the first frame that the kernel touched and the platform does not back, by access.
 
-    A side without faults says so only if it knows what is backed; else its frames are unknown.
+    How many more a real kernel touches before its machine check is chance. A side without faults
+    has none only if it knows what is backed; else its frames are unknown.
     """
     step = side.step
     for access in _ACCESSES:
-        touched = PfnSet.of(*(fault.pfns for fault in step.faults if fault.access == access))
+        touched = [fault.pfn for fault in step.faults if fault.access == access]
         if touched:
-            yield (access,), touched
+            yield (access,), hex(touched[0])
         elif step.backed is None and not step.faults:
             yield (access,), UNKNOWN

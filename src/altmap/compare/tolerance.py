@@ -16,6 +16,8 @@ __all__ = (
     "FIRMWARE_PAGES",
     "FREE_KIB",
     "FREE_PAGES",
+    "SHARED_FREE_PAGES",
+    "SHARE_PAGES",
     "Tolerance",
     "page_kib",
 )
@@ -24,6 +26,8 @@ __all__ = (
 _SLAB_PAGES_PER_BLOCK = 16
 #: What the guest's shell and kernel threads allocate and free, kernel stacks and page tables aside.
 _PROCESS_PAGES = 512
+#: Pages of 4 KiB that hv_balloon allocates at once.
+_UNIT_PAGES = 512
 #: Page cache of the guest's own programs and files.
 _FILES_KIB = 512
 #: Tables that the firmware puts at the end of low memory.
@@ -62,6 +66,17 @@ def _free_kib(start: Observation, now: Observation) -> tuple[int, str]:
     return pages * page_kib(now), f"kB: {pages} pages, {why}"
 
 
+def _share_pages(start: Observation, now: Observation) -> tuple[int, str]:
+    pages, why = _unpredicted(start, now)
+    return -(-pages // _UNIT_PAGES) * _UNIT_PAGES, f"pages: units of {_UNIT_PAGES} for {why}"
+
+
+def _shared_free_pages(start: Observation, now: Observation) -> tuple[int, str]:
+    pages, why = _unpredicted(start, now)
+    share, _ = _share_pages(start, now)
+    return share + pages, f"pages: {share} in units of {_UNIT_PAGES}, {why}"
+
+
 def _unpredicted(start: Observation, now: Observation) -> tuple[int, str]:
     """Return the pages that slab and processes may have taken or freed since the start."""
     # A block that has gone may leave slab behind, so that the larger number counts.
@@ -85,6 +100,14 @@ _FREE_RULE = (
     "of KernelStack and PageTables"
 )
 FREE_PAGES = Tolerance(_FREE_RULE, _free_pages)
+SHARE_PAGES = Tolerance(
+    f"{_FREE_RULE}; all that in whole units of {_UNIT_PAGES} pages, which a balloon takes from a "
+    "zone down to its watermark",
+    _share_pages,
+)
+SHARED_FREE_PAGES = Tolerance(
+    f"that of the zone's managed pages, and once more {_FREE_RULE}", _shared_free_pages
+)
 FREE_KIB = Tolerance(f"{_FREE_RULE}; in kB", _free_kib)
 FILES_KIB = Tolerance(
     f"{_FILES_KIB} kB of the guest's own programs and files",

@@ -65,7 +65,7 @@ def _chosen_by_buddy(before: PfnSet, step: StepRecord) -> PfnSet:
     for event in step.events:
         if event.pfns is not None and event.kind == "ballooned":
             chosen |= event.pfns
-        elif event.pfns is not None and event.kind == "populated":
+        elif event.pfns is not None and event.kind in ("deflated", "populated"):
             chosen -= event.pfns
     return chosen
 

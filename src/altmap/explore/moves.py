@@ -97,7 +97,7 @@ def _places(
     boot_end = (kernel.boot_ram.max() + 1) * kernel.arch.page_size_bytes
     if operations.driver not in ("hyperv", "probe"):
         if not operations.address:
-            space = dimm_space(kernel.arch.family, boot_end)
+            space = dimm_space(kernel.arch.board, boot_end)
             with contextlib.suppress(InputError):  # no gap is left
                 yield place_dimm(space, taken, size_bytes, None), {}
         return

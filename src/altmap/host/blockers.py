@@ -11,6 +11,7 @@ from altmap.host.devices import BlockDevice, devices_of
 from altmap.host.page_owners import Owner, Uses
 from altmap.linux.kpageflags import is_memmap
 from altmap.linux.observation import Block, Observation, page_size_bytes
+from altmap.model.arch import arch_of
 from altmap.pfn import PfnRange, PfnSet
 
 __all__ = ("Blocker", "Blocks")
@@ -291,7 +292,8 @@ class Blocks:
                 "offline_pages",
                 missing,
             )
-        if self._seen.machine == "aarch64" and nr not in self._device_of:
+        arch = arch_of(self._seen.machine or "")
+        if arch is not None and not arch.offlines_boot_memory and nr not in self._device_of:
             yield Blocker(
                 "boot-memory",
                 "arm64 never offlines memory that was there at boot, and no device brought this",

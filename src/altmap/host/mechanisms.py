@@ -177,7 +177,7 @@ def way_of(machine: ModelMachine, driver: str | None) -> Way:
     """
     if driver is None:
         driver = "xen" if machine.device_ids("xen") else "dimm"
-        driver = "standby" if machine.kernel.arch.family == "s390x" else driver
+        driver = "standby" if "standby" in machine.kernel.arch.mechanisms else driver
     if driver not in WAYS:
         raise InputError(f"driver {driver!r}: need one of {', '.join(WAYS)}")
     return WAYS[driver]

@@ -54,7 +54,6 @@ __all__ = (
 )
 
 _MEMORY = "sys/devices/system/memory"
-_GIB = 1 << 30
 _MOVABLE = "Movable"
 #: Pieces into which an add is cut at most, when the memmap of the whole does not fit.
 _MOST_PIECES = 16
@@ -517,13 +516,15 @@ def _gigantic(planner: _Planner, new: Sequence[int]) -> Iterator[Risk]:
         return
     kernel = planner.machine.kernel
     page = kernel.arch.page_size_bytes
-    if planner.block_bytes >= _GIB or kernel.arch.family not in ("x86_64", "aarch64"):
+    gigantic = kernel.arch.gigantic_page_bytes
+    if gigantic is None or planner.block_bytes >= gigantic:
         return
     pfns = PfnRange(kernel.block_pfns(new[0]).start, kernel.block_pfns(new[-1]).end)
-    whole = pfns.end * page // _GIB - -(-pfns.start * page // _GIB)
+    whole = pfns.end * page // gigantic - -(-pfns.start * page // gigantic)
     if whole > 0 and kernel.self_hosted.count(pfns):
         yield Risk(
             "certain",
-            f"{whole} gigantic pages of 1 GiB are lost: each memory block holds its own memmap",
+            f"{whole} gigantic pages of {format_size(gigantic)} are lost: each memory block holds "
+            "its own memmap",
             "boot without memory_hotplug.memmap_on_memory, if gigantic pages are to come from it",
         )

@@ -60,6 +60,10 @@ class GuestArch:
         QEMU's machines whose root bus takes no device while they run: one needs a port of its own.
     no_device_node : str
         Why the kernel is not told the node of a virtio-mem device; empty if it is.
+    mmus : tuple of str
+        The MMUs that a scenario can ask for; empty without a choice.
+    shares_cache : bool
+        Its kernels lie in the cache's folder itself, beside the folders of other architectures.
     boot_factor : float
         How much longer than an x86_64 guest it may take to boot.
     """
@@ -86,6 +90,8 @@ class GuestArch:
     virtio_mem: str = ""
     port_machines: tuple[str, ...] = ()
     no_device_node: str = ""
+    mmus: tuple[str, ...] = ()
+    shares_cache: bool = False
     boot_factor: float = 1.0
 
     @property
@@ -116,6 +122,7 @@ _X86_64 = GuestArch(
     dimm="acpi",
     virtio_mem="virtio-mem-pci",
     port_machines=("q35",),
+    shares_cache=True,
 )
 _PPC64LE = GuestArch(
     name="ppc64le",
@@ -134,6 +141,7 @@ _PPC64LE = GuestArch(
     dimm="dlpar",
     # In a copy (QEMU 7.2) the first request to DLPAR never ends.
     snapshots=False,
+    mmus=("radix", "hash"),
     boot_factor=2.0,
 )
 _ARM64 = GuestArch(

@@ -10,6 +10,7 @@ import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
+from typing import IO
 
 from altmap.errors import InputError, LabError
 from altmap.lab.accelerator import KVM, TCG, remember_accelerator, remembered_accelerator
@@ -148,6 +149,15 @@ class Guest:
     def console(self) -> str:
         """Return the last lines of the guest's console."""
         return self._process.console()
+
+    def console_text(self) -> str:
+        """Return the last 64 KiB of the guest's console."""
+        return self._process.console_text()
+
+    @property
+    def access_log(self) -> IO[bytes]:
+        """QEMU's log of accesses to page frames that nothing backs, of hardware that has it."""
+        return self._process.log
 
     @contextlib.contextmanager
     def _console_in_errors(self) -> Iterator[None]:

@@ -23,7 +23,7 @@ from altmap.lab.apt import Archive
 from altmap.lab.arches import GuestArch, guest_arch
 from altmap.lab.config import check_config
 from altmap.lab.packages import download_newest, kernel_candidates, version_candidates
-from altmap.lab.tools import extract_first
+from altmap.lab.tools import extract_first, run_tool
 from altmap.scenario import DEFAULT_RELEASE
 
 __all__ = (
@@ -32,6 +32,7 @@ __all__ = (
     "cache_folder",
     "disk_errors",
     "fetch",
+    "fetch_headers",
     "fetch_xen",
     "kernel_folder",
     "locked",
@@ -46,6 +47,7 @@ BUSYBOX_PACKAGE = "busybox-static"
 XEN_PACKAGE = "xen-hypervisor-4.17-amd64"
 XEN_IMAGE = ("./boot/xen-*-amd64.gz",)
 _RELEASE = re.compile(r"\d+\.\d+")
+_COMMON = re.compile(r"(linux-headers-\S+-common) \(= ")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,8 @@ class KernelFiles:
         ``/dev/null`` if there is none.
     tree : Path or None
         A folder that the guest gets as ``/lib/modules``, whole.
+    built : tuple of (str, Path)
+        Names and files of modules that were built here; they stand in for those of the package.
     versions : dict of str to str
         Version of each Debian package used, by its name.
     arch : str
@@ -79,6 +83,7 @@ class KernelFiles:
     arch: str = "x86_64"
     modules: tuple[str, ...] = ()
     tree: Path | None = None
+    built: tuple[tuple[str, Path], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,8 +110,9 @@ def cache_folder() -> Path:
 
 
 def kernel_folder(release: str, arch: str, cache: Path) -> Path:
-    """Return where the cache holds a kernel; x86_64's lie beside the folders of the others."""
-    return cache / "kernels" / ("" if arch == "x86_64" else arch) / release
+    """Return where the cache keeps a kernel."""
+    folder = cache / "kernels"
+    return (folder if guest_arch(arch).shares_cache else folder / arch) / release
 
 
 def fetch(release: str, cache: Path | None = None, *, arch: str = "x86_64") -> KernelFiles:
@@ -138,6 +144,39 @@ def fetch(release: str, cache: Path | None = None, *, arch: str = "x86_64") -> K
     return KernelFiles(
         release, folder / "vmlinuz", folder / "busybox", folder / "modules.deb", versions, arch
     )
+
+
+def fetch_headers(kernel: KernelFiles, cache: Path | None = None) -> tuple[Path, Path]:
+    """Return the folders of a kernel's headers, the architecture's and the common ones.
+
+    They are downloaded if they are not in the cache, and are of the kernel's own version.
+
+    Raises
+    ------
+    LabError
+        As :func:`fetch`, or if Debian's archive has no headers of that version any more.
+    """
+    cache = cache_folder() if cache is None else cache
+    image = next((name for name in kernel.versions if name.startswith("linux-image-")), None)
+    if image is None:
+        raise LabError("modules can be built for Debian's kernels only: this one has no package")
+    folder = cache / "headers" / f"{image.removeprefix('linux-image-')}_{kernel.versions[image]}"
+    guest = guest_arch(kernel.arch)
+    versions = _cached(
+        folder,
+        guest,
+        cache,
+        lambda archive, new: _headers(
+            image,
+            kernel.versions[image],
+            kernel_folder(kernel.release, kernel.arch, cache),
+            archive,
+            new,
+        ),
+    )
+    package = image.replace("linux-image-", "linux-headers-")
+    common = next(name for name in versions if name != package)
+    return folder / "usr/src" / package, folder / "usr/src" / common
 
 
 def fetch_xen(cache: Path | None = None) -> HypervisorFiles:
@@ -212,7 +251,7 @@ def own_kernel(
 
 
 def _apt_folder(guest: GuestArch, cache: Path) -> Path:
-    return cache / ("apt" if guest.name == "x86_64" else f"apt-{guest.debian}")
+    return cache / ("apt" if guest.shares_cache else f"apt-{guest.debian}")
 
 
 @contextlib.contextmanager
@@ -266,6 +305,24 @@ def _xen(archive: Archive, new: Path) -> dict[str, str]:
     (new / "xen").write_bytes(gzip.decompress(packed.read_bytes()))
     packed.unlink()
     deb.unlink()
+    return versions
+
+
+def _headers(image: str, version: str, kernel: Path, archive: Archive, new: Path) -> dict[str, str]:
+    package = image.replace("linux-image-", "linux-headers-")
+    known = archive.versions(package) if package in archive.names(package) else []
+    depends = archive.fields(package, version).get("Depends", "") if version in known else ""
+    common = _COMMON.search(depends)
+    if common is None:
+        raise LabError(
+            f"{package} {version}: Debian's archive has no headers of this kernel any more; "
+            f"remove {kernel} to have a newer one"
+        )
+    versions = {package: version, common[1]: version}
+    archive.download(versions, new)
+    for deb in list(new.glob("*.deb")):
+        run_tool("dpkg-deb", "-x", str(deb), str(new))
+        deb.unlink()
     return versions
 
 

@@ -30,15 +30,16 @@ _DEPENDS = re.compile(rb"(?:^|\0)depends=([A-Za-z0-9_,-]*)\0")
 def module_files(kernel: KernelFiles) -> dict[str, bytes]:
     """Return the kernel's modules that a guest is to have, dependencies first.
 
-    Those of a package are kept in the cache, beside it.
+    Those of a package are kept in the cache, beside it. One that was built here is taken instead of
+    the package's.
 
     Raises
     ------
     LabError
         If the package cannot be read, or a module is compressed in a way that we cannot undo.
     """
-    known: dict[str, bytes | None] = {}
-    missing = {_plain(name) for name in kernel.modules}
+    known: dict[str, bytes | None] = {name: path.read_bytes() for name, path in kernel.built}
+    missing = {_plain(name) for name in kernel.modules} - set(known)
     while missing:
         known |= _from_folder(kernel.modules_deb, missing) or _from_package(kernel, missing)
         needed = {other for content in known.values() for other in _dependencies(content)}

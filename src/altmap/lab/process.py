@@ -68,6 +68,13 @@ def _version(program: str) -> str:
     return result.stdout.partition("\n")[0]
 
 
+@functools.lru_cache
+def _log_item(program: str) -> str:
+    """Return what QEMU calls accesses to unmapped memory; they had no name of their own (7.2)."""
+    known = subprocess.run([program, "-d", "help"], capture_output=True, text=True, check=False)
+    return "invalid_mem" if "\ninvalid_mem" in known.stdout else "guest_errors"
+
+
 def has_device(guest: GuestArch, device: str) -> bool:
     """Tell whether this QEMU has a device; asked of it, since versions differ."""
     result = subprocess.run(
@@ -99,6 +106,8 @@ class QemuProcess:
     pid : int
     shell, qmp : socket
         The guest's command port and QEMU's control connection.
+    log : file
+        QEMU's log of accesses to page frames that nothing backs, where the hardware has it.
 
     Raises
     ------
@@ -123,6 +132,8 @@ class QemuProcess:
             self._complaints = _anonymous(stack)
             # A guest that has booted elsewhere never reads it; QEMU wants a file all the same.
             initrd = _anonymous(stack, b"" if incoming else _initramfs(kernel))
+            self.log = _anonymous(stack)
+            log = (_log_item(hardware.guest.program), self.log.fileno())
             self.shell, guest_shell = _socket_pair(stack)
             self.qmp, guest_qmp = _socket_pair(stack)
             arguments = qemu_arguments(
@@ -139,13 +150,15 @@ class QemuProcess:
                 guest_qmp.fileno(),
                 ram,
                 incoming=incoming,
+                log=log if hardware.hidden_dimms else None,
             )
+            handed_over = (self._console, initrd, guest_shell, guest_qmp, self.log)
             self._process = subprocess.Popen(
                 ["setpriv", "--pdeathsig", "KILL", hardware.guest.program, *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=self._complaints,
                 stderr=self._complaints,
-                pass_fds=[f.fileno() for f in (self._console, initrd, guest_shell, guest_qmp)],
+                pass_fds=[file.fileno() for file in handed_over],
                 # Ctrl-C is for us; a group of its own keeps it from QEMU.
                 start_new_session=True,
             )
@@ -171,8 +184,12 @@ class QemuProcess:
 
     def console(self) -> str:
         """Return the last lines of the guest's console."""
-        lines = _tail(self._console).splitlines()
+        lines = self.console_text().splitlines()
         return "\n".join(lines[-_CONSOLE_LINES:])
+
+    def console_text(self) -> str:
+        """Return the last 64 KiB of the guest's console."""
+        return _tail(self._console)
 
     def check(self, hung_up: bool = False) -> None:
         """Raise ``LabError`` if the guest panicked or QEMU ended.

@@ -18,6 +18,11 @@ MIB = 1 << 20
 GIB = 1 << 30
 
 
+#: Machines whose firmware can be kept from offering hibernation (ACPI's S4), with which a balloon
+#: driver adds no memory (drivers/hv/hv_balloon.c: balloon_probe), and how.
+_NO_HIBERNATION = {"pc": "PIIX4_PM.disable_s4=1", "q35": "ICH9-LPC.disable_s4=1"}
+
+
 @dataclass(frozen=True, slots=True)
 class Hardware:
     """What a guest is made of.
@@ -39,6 +44,9 @@ class Hardware:
     dom0_bytes, dom0_max_bytes : int
         Under Xen, what the first domain has at boot, and its limit or 0; *memory_bytes* is then
         the host's. 0 without Xen.
+    hidden_dimms : bool
+        DIMMs only back page frames: Linux is not told of them, and accesses to frames that nothing
+        backs are logged.
     arch : str
         As in a scenario's ``machine.arch``.
     """
@@ -52,12 +60,18 @@ class Hardware:
     ports: int = 0
     dom0_bytes: int = 0
     dom0_max_bytes: int = 0
+    hidden_dimms: bool = False
     arch: str = "x86_64"
 
     def __post_init__(self) -> None:
         machines = guest_arch(self.arch).machines
         if self.machine not in ("", *machines):
             raise InputError(f"machine {self.machine!r}: {self.arch} has {', '.join(machines)}")
+        if self.hidden_dimms and self.qemu_machine not in _NO_HIBERNATION:
+            raise InputError(
+                f"memory of which Linux is not told: need {', '.join(_NO_HIBERNATION)} on x86_64, "
+                f"not {self.qemu_machine} on {self.arch}"
+            )
         if self.memory_bytes <= 0 or self.memory_bytes % MIB:
             raise InputError(f"guest memory {self.memory_bytes} bytes: need a multiple of 1 MiB")
         if self.node_bytes and sum(self.node_bytes) != self.memory_bytes:
@@ -123,10 +137,12 @@ def qemu_arguments(
     ram: Ram | None = None,
     *,
     incoming: bool = False,
+    log: tuple[str, int] | None = None,
 ) -> list[str]:
     """Return QEMU's arguments; all but kernel, Xen and memory is handed over as descriptors.
 
-    With *incoming*, QEMU waits to be given the state of a guest that has booted.
+    With *incoming*, QEMU waits to be given the state of a guest that has booted. *log* is what it
+    is to log, and where.
     """
     guest = hardware.guest
     return [
@@ -143,6 +159,8 @@ def qemu_arguments(
         "-chardev", f"socket,id=qmp,fd={qmp_fd}", "-mon", "chardev=qmp,mode=control",
         *(("-incoming", "defer") if incoming else ()),
         *(word for port in range(hardware.ports) for word in _port(port)),
+        *(("-global", _NO_HIBERNATION[hardware.qemu_machine]) if hardware.hidden_dimms else ()),
+        *(("-d", log[0], "-D", f"/dev/fd/{log[1]}") if log else ()),
     ]  # fmt: skip
 
 

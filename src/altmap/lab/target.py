@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from textwrap import shorten
 from typing import Any
 
 from altmap.errors import InputError, LabError
+from altmap.lab.added import plug_by_probe, with_adder
 from altmap.lab.arches import guest_arch
 from altmap.lab.balloon import Rest, set_balloon_target, wait_for_balloon
+from altmap.lab.build import check_compiler
 from altmap.lab.capture import capture
 from altmap.lab.dimm import plug_dimm, unplug_dimm
 from altmap.lab.dlpar import plug_by_dlpar, unplug_by_dlpar
+from altmap.lab.forced import FORCE_MODULE, FORCED_POLICY, check_forced, with_forced
 from altmap.lab.guest import Guest
+from altmap.lab.hyperv import LabHyperv, with_hyperv
 from altmap.lab.insmod import load_module
 from altmap.lab.kernels import KernelFiles, fetch, fetch_xen
 from altmap.lab.process import check_device, check_programs, qemu_version
@@ -24,6 +30,13 @@ from altmap.lab.qmp import QemuRefusedError
 from altmap.lab.snapshot import booted
 from altmap.lab.state import write_block_state, write_file
 from altmap.lab.touched import written_pages
+from altmap.lab.unbacked import (
+    UnbackedWatch,
+    device_region,
+    fault_of,
+    fault_outcome,
+    inject_machine_check,
+)
 from altmap.lab.veto import VETO_MODULE, Vetoes, check_veto
 from altmap.lab.virtio_mem import (
     MODULES,
@@ -70,6 +83,7 @@ __all__ = (
     "module_parameters",
     "modules_of",
     "run_in_guest",
+    "uses_hyperv",
 )
 
 _MEMORY = "/sys/devices/system/memory"
@@ -88,11 +102,23 @@ _DEFAULT_MEMORY = 1 << 30
 #: The id of the balloon that a Xen domain has.
 BALLOON = "balloon"
 _PAGE = 4096
+#: Drivers whose memory are DIMMs of which Linux is not told.
+_HIDDEN = ("hyperv", "probe")
+#: Kernel parameters with which Linux is not told of DIMMs (drivers/acpi/acpi_memhotplug.c).
+_HIDDEN_DIMMS = "acpi_no_memhotplug"
+#: A machine check is taken within milliseconds, a panic told within a second.
+_PANIC_SECONDS = 60.0
 _SOFT_OFFLINE = f"{_MEMORY}/soft_offline_page"
 
 
-def hardware_of(machine: Machine) -> Hardware:
+def hardware_of(machine: Machine, *, hidden_dimms: bool = False) -> Hardware:
     """Return the guest's hardware for a scenario's machine.
+
+    Parameters
+    ----------
+    machine : Machine
+    hidden_dimms : bool
+        DIMMs only back page frames: a Hyper-V host names them to the guest.
 
     Raises
     ------
@@ -102,14 +128,13 @@ def hardware_of(machine: Machine) -> Hardware:
     guest = guest_arch("x86_64" if machine.arch is None else machine.arch)
     machines = dict(guest.platforms)
     for key, value, allowed in (
-        ("policy", machine.policy, (None, "opt-in")),
+        ("policy", machine.policy, (None, "opt-in", FORCED_POLICY)),
         ("block_size", machine.block_size, (None,)),
         ("devices", machine.devices or None, (None,)),
         ("debug_vm", machine.debug_vm, (None, False)),
         ("hugetlb_free_vmemmap", machine.hugetlb_free_vmemmap, (None, False)),
-        ("mmu", machine.mmu, (None, "radix", "hash") if guest.family == "ppc64le" else (None,)),
-        ("unbacked_reads", machine.unbacked_reads, ("fault",)),
-        ("balloon", machine.balloon, (None,)),
+        ("mmu", machine.mmu, (None, *guest.mmus)),
+        ("unbacked_reads", machine.unbacked_reads, ("fault", "allowed")[: 1 + hidden_dimms]),
     ):
         if value not in allowed:
             raise InputError(f"machine.{key} {value!r}: a real kernel cannot be given another one")
@@ -134,6 +159,7 @@ def hardware_of(machine: Machine) -> Hardware:
         smp=machine.cpus or 1,
         machine=machines[machine.platform] if machine.platform else "",
         node_bytes=nodes,
+        hidden_dimms=hidden_dimms,
         arch=guest.name,
     )
 
@@ -183,15 +209,26 @@ def run_in_guest(
     """
     machine = scenario.machine
     release = DEFAULT_RELEASE if machine.release is None else machine.release
-    hardware = hardware_of(machine)
+    hyperv, probe = uses_hyperv(scenario), bool(_plugs(scenario, "probe"))
+    hardware = hardware_of(machine, hidden_dimms=hyperv or probe)
     hardware = replace(hardware, ports=_nr_ports(scenario, hardware))
     cmdline = cmdline_of(machine)
     _check_steps(scenario, hardware)
     check_programs(hardware.guest)
+    forced = machine.policy == FORCED_POLICY
+    if forced:
+        check_forced(machine)
+        check_compiler()
+    if hardware.hidden_dimms:
+        cmdline = f"{cmdline} {_HIDDEN_DIMMS}".strip()
+        check_compiler()
     if _plugs(scenario, "virtio-mem"):
         check_device(hardware.guest, hardware.guest.virtio_mem)
     kernel = fetch(release, arch=hardware.arch) if own is None else replace(own, tree=None)
     kernel = replace(kernel, modules=modules_of(scenario))
+    kernel = with_hyperv(kernel) if hyperv else kernel
+    kernel = with_adder(kernel) if probe else kernel
+    kernel = with_forced(kernel) if forced else kernel
     called = f"Linux {release}" if own is None else str(own.vmlinuz)
     progress(f"{scenario.name}: {called} ({hardware.arch}) boots in QEMU")
     started = (
@@ -199,15 +236,21 @@ def run_in_guest(
         if machine.platform == "xen"
         else booted(kernel, hardware, cmdline)
     )
-    with started as guest:
+    reads_fault = machine.unbacked_reads == "fault"
+    with contextlib.ExitStack() as stack:
+        guest = stack.enter_context(started)
         if own is not None:
             guest.kernel = replace(guest.kernel, release=_running_release(guest))
-        for module in kernel.modules:
+        for module in modules_of(scenario):
             if module != VETO_MODULE:
                 load_module(guest, module, module_parameters(module, machine))
+        if forced:
+            load_module(guest, FORCE_MODULE)
         if _plugs(scenario, "virtio-mem"):
             check_driver(guest)
-        target = LabMachine(guest, watch_writes=watch_writes)
+        target = stack.enter_context(
+            LabMachine(guest, watch_writes=watch_writes, reads_fault=reads_fault)
+        )
         target.set_tunables(
             SetTunables(
                 auto_online_blocks=machine.auto_online_blocks,
@@ -237,6 +280,11 @@ def _nr_ports(scenario: Scenario, hardware: Hardware) -> int:
 def _plugs(scenario: Scenario, driver: str) -> list[Plug]:
     """Return the steps that plug such a device."""
     return [s for s in scenario.steps if isinstance(s, Plug) and s.driver == driver]
+
+
+def uses_hyperv(scenario: Scenario) -> bool:
+    """Tell whether a scenario's memory comes from a Hyper-V host."""
+    return bool(_plugs(scenario, "hyperv")) or scenario.machine.balloon == "hyperv"
 
 
 def modules_of(scenario: Scenario) -> tuple[str, ...]:
@@ -273,6 +321,11 @@ def _check_steps(scenario: Scenario, hardware: Hardware) -> None:
     for step in scenario.steps:
         if isinstance(step, Veto):
             check_veto(step)
+        if isinstance(step, Plug) and step.driver not in _HIDDEN and hardware.hidden_dimms:
+            raise InputError(
+                f"plug {step.id!r}: beside {' and '.join(_HIDDEN)}, no other driver: Linux is not "
+                "told of memory devices"
+            )
         if isinstance(step, Plug) and step.driver == "dimm" and not guest.dimm:
             raise InputError(f"plug {step.id!r}: no DIMM on {guest.name}: {guest.no_dimm}")
         if isinstance(step, Plug) and step.driver == "virtio-mem" and not guest.virtio_mem:
@@ -289,7 +342,9 @@ class LabMachine:
         running kernel can be told is told then, so that more scenarios share a boot.
     """
 
-    def __init__(self, guest: Guest, *, watch_writes: bool = False) -> None:
+    def __init__(
+        self, guest: Guest, *, watch_writes: bool = False, reads_fault: bool = True
+    ) -> None:
         self._guest = guest
         self._watch_writes = watch_writes
         self._devices: dict[str, tuple[int, int]] = {}
@@ -303,17 +358,36 @@ class LabMachine:
         self.backed = None  # only the hypervisor could tell
         self._block_size = _hexadecimal(guest, f"{_MEMORY}/block_size_bytes")
         self._has_balloon = guest.hypervisor is not None
+        self._hyperv: LabHyperv | None = None
+        self._watch: UnbackedWatch | None = None
+        if guest.hardware.hidden_dimms:
+            region = device_region(guest)
+            self._hyperv = LabHyperv(guest, region)
+            self._watch = UnbackedWatch(
+                guest.access_log,
+                region,
+                partial(inject_machine_check, guest),
+                reads_fault=reads_fault,
+            )
         self._first_blocks = self._block_ids()
         guest.kernel_log()
+
+    def __enter__(self) -> LabMachine:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._watch is not None:
+            self._watch.close()
 
     @property
     def identity(self) -> dict[str, Any]:
         """The trace's heading: which kernel, in which machine."""
         kernel, xen = self._guest.kernel, self._guest.hypervisor
+        forced = FORCE_MODULE in kernel.modules
         return {
             "target": "lab",
             "release": kernel.release,
-            "policy": "as the kernel has it",
+            "policy": FORCED_POLICY if forced else "as the kernel has it",
             "machine": {
                 "arch": kernel.arch,
                 "packages": kernel.versions | (xen.versions if xen else {}),
@@ -343,6 +417,27 @@ class LabMachine:
             If the guest dies or does not answer.
         """
         record = StepRecord(step_name(step), step_table(step), OK)
+        if self.crashed:
+            record.outcome = Outcome("not_reached", why="an earlier fault ended the kernel")
+            return record
+        if self._watch is None:
+            self._perform(step, record)
+            return record
+        try:
+            self._perform(step, record)
+            if self._watch.look().first is not None:
+                self._guest.run("sleep 1000", _PANIC_SECONDS)  # until the machine check is taken
+        except LabError:
+            fault = fault_of(self._watch.look(), self._guest.console_text())
+            if fault is None:
+                raise
+            self.crashed = True
+            record.faults.append(fault)
+            record.outcome = fault_outcome(fault)
+        record.events[:0] = self._hyperv.take_events() if self._hyperv else []
+        return record
+
+    def _perform(self, step: Step, record: StepRecord) -> None:
         if isinstance(step, Plug | Unplug | Resize):
             self._vetoes.check_no_partial(step_name(step))
         match step:
@@ -350,6 +445,10 @@ class LabMachine:
                 record.outcome = self._plug(step)
             case Plug(driver="virtio-mem"):
                 record.outcome = self._plug_virtio_mem(step)
+            case Plug(driver="hyperv"):
+                record.outcome = self._plug_hyperv(step)
+            case Plug(driver="probe"):
+                record.outcome = self._plug_probe(step)
             case Plug():
                 raise InputError(f"driver {step.driver!r}: no lab runs it")
             case Unplug():
@@ -372,7 +471,7 @@ class LabMachine:
             case Veto():
                 self._vetoes.set(step)
             case Dump():
-                raise InputError("dump: no lab reads one; every page of a guest here is backed")
+                raise InputError("dump: no lab reads one")
             case SetTunables():
                 record.outcome = self.set_tunables(step)
         if self._virtio_mem:
@@ -386,7 +485,6 @@ class LabMachine:
             record.outcome = Outcome.refused(record.outcome.errno or "?", "", log[-1])
         if self._watch_writes and not isinstance(step, Unplug):
             record.events.extend(self._written())
-        return record
 
     def _written(self) -> Iterator[Event]:
         for address, size in self._devices.values():
@@ -443,7 +541,31 @@ class LabMachine:
         self._virtio_mem.add(step.id)
         return _reached(state)
 
+    def _plug_hyperv(self, step: Plug) -> Outcome:
+        assert self._hyperv is not None
+        assert step.address is not None  # checked with the scenario
+        if step.id in self._devices:
+            raise InputError(f"plug {step.id!r}: a device of that id is plugged already")
+        outcome = self._hyperv.plug(step)
+        self._devices[step.id] = (int(step.address), int(step.size))
+        return outcome
+
+    def _plug_probe(self, step: Plug) -> Outcome:
+        assert step.address is not None  # checked with the scenario
+        if step.id in self._devices:
+            raise InputError(f"plug {step.id!r}: a device of that id is plugged already")
+        if step.size > self._block_size:
+            raise InputError(
+                f"plug {step.id!r}: size {step.size:#x}: a write adds one memory block, "
+                f"{self._block_size:#x} bytes"
+            )
+        outcome = plug_by_probe(self._guest, step, self._block_size)
+        self._devices[step.id] = (int(step.address), int(step.size))
+        return outcome
+
     def _resize(self, step: Resize) -> Outcome:
+        if self._hyperv is not None:
+            return self._hyperv.resize(step.id, int(step.size))
         if self._has_balloon and step.id == BALLOON:
             return _outcome_of(set_balloon_target(self._guest, int(step.size)))
         self._device(step.id)

@@ -1,4 +1,7 @@
-"""Architectures as data: the sizes that decide where memory may be added and what it costs."""
+"""Architectures as data: what differs between them in Linux and in QEMU's machines.
+
+No other module of the model compares the name of an architecture: it asks the record.
+"""
 
 from __future__ import annotations
 
@@ -9,16 +12,62 @@ from altmap.units import format_size
 
 __all__ = (
     "ARCHES",
+    "DEFAULT_ARCH",
     "Arch",
+    "Board",
     "arch_named",
+    "arch_of",
     "boot_block_size_bytes",
     "check_block_size",
     "with_mmu",
     "with_sections",
 )
 
+#: The architecture of a scenario that names none.
+DEFAULT_ARCH = "x86_64"
+
 _KIB, _MIB, _GIB = 1 << 10, 1 << 20, 1 << 30
 _MOST_BLOCK_BYTES = 64 * _GIB
+#: Mechanisms that are not specific to an architecture.
+_ANYWHERE = ("hyperv", "kmem", "virtio-mem")
+
+
+@dataclass(frozen=True, slots=True)
+class Board:
+    """Where QEMU's machines of an architecture place memory.
+
+    Attributes
+    ----------
+    platforms : tuple of str
+        The machines, as a scenario's ``machine.platform`` names them, the default first.
+    ram_base_address : int
+        Where RAM starts (``hw/arm/virt.c: base_memmap``); PCs have a map of their own besides
+        (:func:`altmap.model.platform.qemu.boot_ram`).
+    dimm_floor_address : int
+        No DIMM lies below it; PCs leave all below 4 GiB to other devices
+        (``hw/i386/pc.c: pc_get_device_memory_range``).
+    lmb_size_bytes : int or None
+        The firmware's logical memory block, which memory is added by and which is the memory block
+        size (``include/hw/ppc/spapr.h: SPAPR_MEMORY_BLOCK_SIZE``); ``None`` without such firmware.
+    virtio_mem_extent_bytes : int
+        How far a virtio-mem device's usable region exceeds the request: two of the largest
+        sections (``hw/virtio/virtio-mem.c: VIRTIO_MEM_USABLE_EXTENT``).
+    """
+
+    platforms: tuple[str, ...]
+    ram_base_address: int = 0
+    dimm_floor_address: int = 0
+    lmb_size_bytes: int | None = None
+    virtio_mem_extent_bytes: int = 256 * _MIB
+
+    @property
+    def dimm_align_bytes(self) -> int:
+        """Alignment of DIMMs: a logical memory block, else the backend's pages of 2 MiB.
+
+        Source: ``hw/mem/memory-device.c``, with transparent huge pages; ``hw/ppc/spapr.c:
+        spapr_memory_pre_plug``.
+        """
+        return self.lmb_size_bytes or 2 * _MIB
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +77,9 @@ class Arch:
     Attributes
     ----------
     name : str
-        ``uname -m``; with a page size behind it where the architecture has several.
+        ``uname -m``, followed by a page size where the architecture has several.
+    board : Board
+        Where QEMU's machines place its memory.
     page_size_bytes, section_size_bytes, pmd_size_bytes : int
         PAGE_SIZE, SECTION_SIZE_BITS as a size (``asm/sparsemem.h``), PMD_SIZE.
     pageblock_nr_pages : int
@@ -47,9 +98,44 @@ class Arch:
     memmap_rule : str
         ``pmd``: a block's memmap must be a multiple of PMD_SIZE to be self-hosted
         (``arch_supports_memmap_on_memory``, default); ``any``: no such rule; ``never``.
+    mechanisms : tuple of str
+        Ways to add memory, each with a class in :data:`altmap.model.machine.DRIVERS`: DIMMs by
+        ``acpi`` or ``dlpar`` (``arch/powerpc/platforms/pseries/hotplug-memory.c``), ``probe``
+        (CONFIG_ARCH_MEMORY_PROBE), ``standby`` (``drivers/s390/char/sclp_cmd.c``), and the
+        drivers that are not specific to an architecture. Which releases have ``virtio-mem`` is a
+        behaviour of the release.
+    mmus : tuple of str
+        The MMUs between which a kernel chooses at boot; empty without a choice.
+    direct_map : str
+        How the kernel maps added memory, as far as files show it (``arch_report_meminfo``).
+        ``pud``: leaves of up to 1 GiB, whose page tables are counted (``arch/x86/mm/init_64.c:
+        phys_pud_init``). ``lmb``: leaves of 2 MiB, as each logical memory block is mapped by
+        itself (``arch/powerpc/mm/book3s64/radix_pgtable.c: create_physical_mapping``). ``hidden``:
+        no file shows it, and page tables are not counted.
+    probes_block_size : bool
+        A large machine has larger memory blocks (``arch/x86/mm/init_64.c:
+        probe_memory_block_size``).
+    firmware_nr_pages : int
+        Page frames from 0 on that are the firmware's, although its map calls them RAM
+        (``arch/x86/kernel/setup.c: trim_bios_range``).
+    gigantic_page_bytes : int or None
+        The size of gigantic pages that is lost where each block hosts its memmap: 1 GiB, or
+        ``None`` where no such size exists (``arch_hugetlb_valid_size``) or it is not modelled.
+    offlines_boot_memory : bool
+        Memory blocks that were there at boot can go offline (``arch/arm64/mm/mmu.c:
+        prevent_bootmem_remove_notifier``).
+    knows_node_of_address : bool
+        ``memory_add_physaddr_to_nid`` returns the node of an address; without it Hyper-V does not
+        add memory (``drivers/hv/hv_balloon.c: hot_add_enabled``).
+    vetoes_rfc_2018 : bool
+        The architecture refused the memmap of the design of 2018 in added memory ([RFC PATCH 3/4]
+        of November 2018: ``arch/s390/mm/init.c: arch_add_memory``).
+    write_fault : str
+        The exception that a write to an unbacked frame raises (``arch/*/kernel/traps.c``).
     """
 
     name: str
+    board: Board
     page_size_bytes: int
     section_size_bytes: int
     pmd_size_bytes: int
@@ -60,6 +146,16 @@ class Arch:
     memmap_rule: str = "pmd"
     has_nodes: bool = True
     struct_page_size_bytes: int = 64
+    mechanisms: tuple[str, ...] = ("acpi", *_ANYWHERE)
+    mmus: tuple[str, ...] = ()
+    direct_map: str = "hidden"
+    probes_block_size: bool = False
+    firmware_nr_pages: int = 0
+    gigantic_page_bytes: int | None = None
+    offlines_boot_memory: bool = True
+    knows_node_of_address: bool = True
+    vetoes_rfc_2018: bool = False
+    write_fault: str = "general protection fault"
 
     @property
     def family(self) -> str:
@@ -87,6 +183,7 @@ class Arch:
 
 _X86_64 = Arch(
     name="x86_64",
+    board=Board(("pc", "q35", "xen"), dimm_floor_address=4 * _GIB),
     page_size_bytes=4 * _KIB,
     section_size_bytes=128 * _MIB,
     pmd_size_bytes=2 * _MIB,
@@ -94,9 +191,15 @@ _X86_64 = Arch(
     max_page_order=10,
     max_physmem_bits=46,
     kernel_zones=(("DMA", 16 * _MIB), ("DMA32", 4 * _GIB), ("Normal", None)),
+    mechanisms=("acpi", "probe", *_ANYWHERE),
+    direct_map="pud",
+    probes_block_size=True,
+    firmware_nr_pages=1,
+    gigantic_page_bytes=_GIB,
 )
 _ARM64 = Arch(
     name="aarch64",
+    board=Board(("virt",), ram_base_address=_GIB, virtio_mem_extent_bytes=_GIB),
     page_size_bytes=4 * _KIB,
     section_size_bytes=128 * _MIB,
     pmd_size_bytes=2 * _MIB,
@@ -104,9 +207,13 @@ _ARM64 = Arch(
     max_page_order=10,
     max_physmem_bits=48,
     kernel_zones=(("DMA", 4 * _GIB), ("DMA32", 4 * _GIB), ("Normal", None)),
+    gigantic_page_bytes=_GIB,
+    offlines_boot_memory=False,
+    knows_node_of_address=False,
 )
 _PPC64 = Arch(
     name="ppc64le",
+    board=Board(("pseries",), lmb_size_bytes=256 * _MIB),
     page_size_bytes=4 * _KIB,
     section_size_bytes=16 * _MIB,
     pmd_size_bytes=2 * _MIB,
@@ -114,6 +221,9 @@ _PPC64 = Arch(
     max_page_order=12,
     max_physmem_bits=51,
     kernel_zones=(("Normal", None),),
+    mechanisms=("dlpar", *_ANYWHERE),
+    mmus=("radix", "hash"),
+    direct_map="lmb",
 )
 
 #: Every architecture by name. Sources: ``asm/sparsemem.h``, ``asm/page.h``, ``arch/*/Kconfig``.
@@ -139,6 +249,7 @@ ARCHES: dict[str, Arch] = {
             pmd_size_bytes=512 * _MIB,
             pageblock_nr_pages=8192,
             max_page_order=13,
+            gigantic_page_bytes=None,
         ),
         _PPC64,
         replace(
@@ -151,6 +262,7 @@ ARCHES: dict[str, Arch] = {
         ),
         Arch(
             name="s390x",
+            board=Board(("s390-ccw",)),
             page_size_bytes=4 * _KIB,
             section_size_bytes=256 * _MIB,
             pmd_size_bytes=1 * _MIB,
@@ -159,6 +271,9 @@ ARCHES: dict[str, Arch] = {
             max_physmem_bits=46,
             kernel_zones=(("DMA", 2 * _GIB), ("Normal", None)),
             has_nodes=False,
+            mechanisms=("acpi", "standby", *_ANYWHERE),
+            vetoes_rfc_2018=True,
+            write_fault="addressing exception",
         ),
     )
 }
@@ -170,17 +285,28 @@ def arch_named(name: str) -> Arch:
     Raises
     ------
     InputError
-        If there is none; the message lists those there are.
+        If there is none; the message lists the known ones.
     """
     if name not in ARCHES:
         raise InputError(f"architecture {name!r}: need one of {', '.join(ARCHES)}")
     return ARCHES[name]
 
 
+def arch_of(machine: str, page_size_bytes: int | None = None) -> Arch | None:
+    """Return the architecture with a name (``uname -m``) and page size, ``None`` if none has both.
+
+    Without a page size the first one of the name is returned.
+    """
+    for arch in ARCHES.values():
+        if arch.family == machine and page_size_bytes in (None, arch.page_size_bytes):
+            return arch
+    return None
+
+
 def with_mmu(arch: Arch, mmu: str | None) -> Arch:
     """Return the architecture with the MMU that its kernel uses: ``radix`` or ``hash`` on ppc64.
 
-    With hash no memmap is self-hosted and nothing tells the direct map's leaves.
+    With hash no memmap is self-hosted and no file shows the direct map's leaves.
     Source: ``arch/powerpc/include/asm/pgtable.h: arch_supports_memmap_on_memory`` (6.6 on);
     ``arch/powerpc/mm/book3s64/pgtable.c: arch_report_meminfo``.
 
@@ -191,9 +317,15 @@ def with_mmu(arch: Arch, mmu: str | None) -> Arch:
     """
     if mmu is None:
         return arch
-    if arch.family != "ppc64le":
-        raise InputError(f"machine.mmu {mmu!r}: only ppc64le has a choice, not {arch.name}")
+    if mmu not in arch.mmus:
+        raise InputError(
+            f"machine.mmu {mmu!r}: only {_families(mmu)} has a choice, not {arch.name}"
+        )
     return replace(arch, memmap_rule="never") if mmu == "hash" else arch
+
+
+def _families(mmu: str) -> str:
+    return ", ".join(dict.fromkeys(a.family for a in ARCHES.values() if mmu in a.mmus)) or "none"
 
 
 def with_sections(arch: Arch, size_bytes: int | None) -> Arch:
@@ -223,15 +355,15 @@ def check_block_size(arch: Arch, what: str, size_bytes: int) -> None:
 def boot_block_size_bytes(arch: Arch, boot_end_address: int) -> int:
     """Return the memory block size that the kernel of a guest chooses at boot.
 
-    Source: ``arch/x86/mm/init_64.c: probe_memory_block_size`` (6.1, 6.12). *boot_end_address* is
-    the end of the highest boot RAM, holes included. ppc64: the firmware's logical memory block.
-    Other architectures: one section, unless the scenario's ``block_size`` says otherwise.
+    The firmware's logical memory block, if it has one; else one section, or more on a machine of
+    64 GiB or more where the architecture probes for it (``arch/x86/mm/init_64.c:
+    probe_memory_block_size``; 6.1, 6.12). *boot_end_address* is the end of the highest boot RAM,
+    holes included.
     """
-    if arch.family == "ppc64le":
-        return 256 * _MIB  # QEMU's logical memory block
-    if arch.family != "x86_64" or boot_end_address < 64 * _GIB:
-        return arch.section_size_bytes
-    for size_bytes in (2 * _GIB, _GIB, 512 * _MIB, 256 * _MIB):
-        if boot_end_address % size_bytes == 0:
-            return size_bytes
+    if arch.board.lmb_size_bytes is not None:
+        return arch.board.lmb_size_bytes
+    if arch.probes_block_size and boot_end_address >= 64 * _GIB:
+        for size_bytes in (2 * _GIB, _GIB, 512 * _MIB, 256 * _MIB):
+            if boot_end_address % size_bytes == 0:
+                return size_bytes
     return arch.section_size_bytes

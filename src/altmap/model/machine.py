@@ -8,7 +8,9 @@ from typing import Any
 from altmap.errors import InputError
 from altmap.linux.observation import BalloonFolder, Observation
 from altmap.model.adopt import adopt
-from altmap.model.boot import boot, parameters_shown
+from altmap.model.arch import ARCHES, Arch
+from altmap.model.boot import boot
+from altmap.model.boot.tunables import parameters_shown
 from altmap.model.drivers.acpi import AcpiDimms
 from altmap.model.drivers.dlpar import DlparDimms
 from altmap.model.drivers.driver import Devices, Driver, MemoryDevice
@@ -18,7 +20,7 @@ from altmap.model.drivers.probe import ProbeFile
 from altmap.model.drivers.standby import StandbyMemory
 from altmap.model.drivers.virtio_mem import VirtioMem
 from altmap.model.drivers.xen import XenBalloon
-from altmap.model.kernel.accounting import DEFAULT_POLICY, Policy, policy_named
+from altmap.model.kernel.accounting import Policy
 from altmap.model.kernel.addition import Addition
 from altmap.model.kernel.dump import read_dump
 from altmap.model.kernel.memmap import Placement
@@ -63,14 +65,14 @@ from altmap.trace.run import run_scenario
 __all__ = ("DRIVERS", "ModelMachine", "predict")
 
 
-#: A scenario's name for a driver, and what it is on an architecture; ``""`` is every other one.
+#: A scenario's name for a driver, and its class for each mechanism that an architecture may have.
 DRIVERS: dict[str, dict[str, type[Driver]]] = {
-    "dimm": {"ppc64le": DlparDimms, "": AcpiDimms},
-    "hyperv": {"": HypervHost},
-    "kmem": {"": DaxKmem},
-    "probe": {"x86_64": ProbeFile},
-    "standby": {"s390x": StandbyMemory},
-    "virtio-mem": {"": VirtioMem},
+    "dimm": {"acpi": AcpiDimms, "dlpar": DlparDimms},
+    "hyperv": {"hyperv": HypervHost},
+    "kmem": {"kmem": DaxKmem},
+    "probe": {"probe": ProbeFile},
+    "standby": {"standby": StandbyMemory},
+    "virtio-mem": {"virtio-mem": VirtioMem},
 }
 
 
@@ -116,7 +118,7 @@ class ModelMachine:
         policy: Policy | None = None,
         pages: bool = True,
     ) -> ModelMachine:
-        """Return a machine in the synthetic boot state, or one that continues from captured files.
+        """Return a machine in its synthetic boot state, or one that continues from captured files.
 
         Parameters
         ----------
@@ -134,8 +136,6 @@ class ModelMachine:
         InputError
             If the machine cannot exist, or the files lack what the model needs.
         """
-        if policy is None:
-            policy = policy_named(DEFAULT_POLICY if machine.policy is None else machine.policy)
         if seen is None:
             kernel, backing, blank = boot(machine, policy)
             observer = Observer(kernel, blank, blank=True, pages=pages)
@@ -306,12 +306,7 @@ class ModelMachine:
 
     def _driver(self, name: str) -> Driver:
         if name not in self._drivers:
-            families = DRIVERS[name]
-            make = families.get(self.kernel.arch.family, families.get(""))
-            if make is None:
-                known = ", ".join(families)
-                raise InputError(f"driver {name!r}: on {known} only, not {self.kernel.arch.name}")
-            self._drivers[name] = make(self._devices)
+            self._drivers[name] = _class_of(name, self.kernel.arch)(self._devices)
         return self._drivers[name]
 
     def _driver_of(self, id_: str) -> Driver:
@@ -403,6 +398,15 @@ class ModelMachine:
             elif name != "name" and value is not None:
                 self.kernel.tunables.write(name, value)
         return OK
+
+
+def _class_of(name: str, arch: Arch) -> type[Driver]:
+    """Return the class of a driver on an architecture."""
+    for mechanism, driver in DRIVERS[name].items():
+        if mechanism in arch.mechanisms:
+            return driver
+    families = {a.family: None for a in ARCHES.values() if set(DRIVERS[name]) & set(a.mechanisms)}
+    raise InputError(f"driver {name!r}: on {', '.join(families)} only, not {arch.name}")
 
 
 def _where(fault: Fault) -> str:

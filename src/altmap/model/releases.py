@@ -65,6 +65,8 @@ class Release:
         MemTotal; else they stay in both, in use.
     hyperv_foreign_pages : str
         What hv_balloon's callback does with a page of no region: ``dropped`` or ``generic``.
+    hyperv_leaves_reserved : bool
+        A page that hv_balloon keeps offline when its block goes online stays PageReserved.
     hyperv_onlines_offline_tail : bool
         hv_balloon brings late pages online although their block is offline, its memmap unwritten.
     frees_altmap_of_failed_add : bool
@@ -135,6 +137,7 @@ class Release:
     dlpar_asks: bool = False
     hyperv_chunk: str = "128MiB"
     hyperv_foreign_pages: str = "dropped"
+    hyperv_leaves_reserved: bool = True
     hyperv_onlines_offline_tail: bool = False
     frees_altmap_of_failed_add: bool = False
     uncounts_failed_memmap: bool = False
@@ -190,6 +193,7 @@ _6_1 = Release(
         "dlpar_asks": "arch/powerpc/platforms/pseries/hotplug-memory.c: dlpar_add_lmb (v6.1)",
         "hyperv_chunk": "drivers/hv/hv_balloon.c: HA_CHUNK (v6.1)",
         "hyperv_foreign_pages": "drivers/hv/hv_balloon.c: hv_online_page (v6.1)",
+        "hyperv_leaves_reserved": "drivers/hv/hv_balloon.c: hv_page_online_one (v6.1)",
         "hyperv_onlines_offline_tail": "drivers/hv/hv_balloon.c: handle_pg_range (v6.1)",
         "frees_altmap_of_failed_add": "mm/memory_hotplug.c: add_memory_resource (v6.1.192)",
         "uncounts_failed_memmap": "no such counter (v6.1)",
@@ -253,7 +257,9 @@ _6_12 = replace(
     virtio_mem_retries_removal=True,
     xen_extra_memory="unpopulated",
     xen_keeps_ibft=True,
+    hyperv_leaves_reserved=False,
     sources={
+        "hyperv_leaves_reserved": "mm/memory_hotplug.c: move_pfn_range_to_zone (v6.12)",
         "section_size_bytes": "arch/s390/include/asm/sparsemem.h: SECTION_SIZE_BITS (v6.12)",
         "memmap_scope": "mm/memory_hotplug.c: create_altmaps_and_memory_blocks (v6.12)",
         "self_hosting": "arch/*/Kconfig (v6.12)",

@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from altmap.errors import InputError
-from altmap.model.arch import ARCHES, arch_named
+from altmap.model.arch import DEFAULT_ARCH, arch_named, arch_of
 from altmap.model.kernel.accounting import policy_named
 from altmap.model.policies import load_policy
 from altmap.model.releases import release_for
@@ -253,13 +253,11 @@ def _resolve_page_size(machine: dict[str, Any]) -> None:
     text = machine.pop("page_size", None)
     if text is None:
         return
-    family = arch_named(machine.get("arch", "x86_64")).family
-    size = parse_size(text)
-    for arch in ARCHES.values():
-        if arch.family == family and arch.page_size_bytes == size:
-            machine["arch"] = arch.name
-            return
-    raise InputError(f"page_size {text!r}: no {family} has it")
+    family = arch_named(machine.get("arch", DEFAULT_ARCH)).family
+    arch = arch_of(family, parse_size(text))
+    if arch is None:
+        raise InputError(f"page_size {text!r}: no {family} has it")
+    machine["arch"] = arch.name
 
 
 # --- reading ---------------------------------------------------------------------------------

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from altmap.errors import InputError
-from altmap.model.arch import arch_named
-from altmap.model.platform.qemu import boot_ram, dimm_space, platforms_of
+from altmap.model.arch import DEFAULT_ARCH, arch_named
+from altmap.model.platform.qemu import boot_ram, dimm_space
 from altmap.model.releases import release_for
 from altmap.scenario import DEFAULT_RELEASE, XEN_HOST_BYTES
 from altmap.units import format_size, parse_size
@@ -184,9 +184,9 @@ def _text(size_bytes: int) -> str:
 
 def _first_free(machine: Mapping[str, Any]) -> int:
     """Return the address behind boot memory from which on a host adds."""
-    family = arch_named(machine.get("arch", "x86_64")).family
-    platform = machine.get("platform") or platforms_of(family)[0]
-    return dimm_space(family, boot_ram(platform, boot_bytes(machine))[-1][1]).base
+    board = arch_named(machine.get("arch", DEFAULT_ARCH)).board
+    platform = machine.get("platform") or board.platforms[0]
+    return dimm_space(board, boot_ram(board, platform, boot_bytes(machine))[-1][1]).base
 
 
 #: How the memory of each driver is asked for; the name is the scenario's, ``xen`` the balloon's.

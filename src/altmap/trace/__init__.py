@@ -1,7 +1,7 @@
 """What happened: outcomes, events and faults, the same for a model and for a real kernel.
 
 A trace is a list of steps; each step has one outcome, what was noticed meanwhile, and what the
-machine showed afterwards. A trace does not tell which side it is of: two can be compared as equals.
+machine showed afterwards. Model and lab give the same kind of trace.
 """
 
 from altmap.trace.event import GUEST_TO_HOST, HOST_TO_GUEST, UNBACKED, Event, Fault

@@ -19,6 +19,7 @@ from altmap import __version__
 from altmap.compare import Comparison, Verdict
 from altmap.errors import AltmapError, InputError, LabError
 from altmap.lab.target import run_in_guest
+from altmap.model.arch import DEFAULT_ARCH
 from altmap.scenario import DEFAULT_RELEASE, Plug, Scenario, load_scenario, read_toml
 from altmap.trace.run import scenario_sha256
 from altmap.verify.both_sides import compare_with_trace
@@ -209,7 +210,7 @@ def _row(scenario: Scenario, settings: Sequence[str], case: ConformanceCase) -> 
         drivers.append("balloon")
     row = ConformanceRow(
         _name(scenario, settings),
-        machine.arch or "x86_64",
+        machine.arch or DEFAULT_ARCH,
         machine.release or "",
         ", ".join(drivers) or "-",
         CANNOT,

@@ -3,10 +3,10 @@
 import pytest
 
 from altmap.model.drivers.hyperv import HypervBalloon
-from altmap.model.drivers.hyperv_messages import HotAddRequest, PageRange, decode, encode
 from altmap.model.kernel.touch import KernelFault
 from altmap.model.machine import ModelMachine
 from altmap.pfn import PfnRange, PfnSet
+from altmap.protocol.hyperv_messages import HotAddRequest, PageRange, decode, encode
 from altmap.scenario import Address, Machine, Offline, Online, Plug, Region, Size
 
 MIB, GIB = 1 << 20, 1 << 30

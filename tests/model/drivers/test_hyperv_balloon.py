@@ -7,7 +7,9 @@ from hypothesis import strategies as st
 from altmap.errors import InputError
 from altmap.model.drivers.hyperv import DriverState, HypervBalloon, balloon_floor_nr_pages
 from altmap.model.drivers.hyperv_host import HypervHost
-from altmap.model.drivers.hyperv_messages import (
+from altmap.model.kernel.touch import KernelFault
+from altmap.model.machine import ModelMachine
+from altmap.protocol.hyperv_messages import (
     BalloonRequest,
     BalloonResponse,
     CapabilitiesReport,
@@ -25,8 +27,6 @@ from altmap.model.drivers.hyperv_messages import (
     decode,
     encode,
 )
-from altmap.model.kernel.touch import KernelFault
-from altmap.model.machine import ModelMachine
 from altmap.scenario import (
     Address,
     Dump,
@@ -429,3 +429,45 @@ def test_the_host_backs_what_it_gives_back():
     resize(model, 2 * GIB)
     resize(model, 4 * GIB)
     assert model.backing.backed == backed
+
+
+def reserves(model):
+    return [zone.watermarks.protection for zone in model.kernel.zones.values()]
+
+
+@pytest.mark.parametrize(("release", "follow"), [("6.12", False), ("7.3", True)])
+def test_lowmem_reserves_follow_a_balloon_on_releases_where_they_follow_managed_pages(
+    release, follow
+):
+    model = start(release=release)
+    # A start without the balloon's own pages; both steps end at the size of the start.
+    before = reserves(model)
+    assert resize(model, 3 * GIB).outcome
+    assert (reserves(model) != before) is follow
+    assert resize(model, 4 * GIB).outcome
+    assert reserves(model) == before
+
+
+@pytest.mark.parametrize(("release", "flags"), [("6.1", 0x100800000), ("6.12", 0x800000)])
+def test_flags_of_pages_that_are_kept_offline_and_of_pages_that_were_given(release, flags):
+    """include/linux/kernel-page-flags.h: bit 23 is OFFLINE, 32 is RESERVED."""
+
+    def flags_of(pfn):
+        runs = model.observe().kpageflags
+        return next(r.flags for r in runs if r.start_pfn <= pfn < r.start_pfn + r.nr_pages)
+
+    model = start(release=release)
+    half = Plug(id="hv", driver="hyperv", address=Address(0x144000 << 12), size=Size(64 * MIB))
+    assert model.perform(half).outcome
+    assert flags_of(0x140000) == flags_of(0x143FFF) == flags
+    assert flags_of(0x144000) & 0x100800000 == 0
+    # The driver onlines a late page as it does others (7.3 of drivers/hv/hv_balloon.c alike).
+    late = Plug(id="late", driver="hyperv", address=Address(0x148000 << 12), size=Size(64 * MIB))
+    rest = Plug(id="rest", driver="hyperv", address=Address(0x14C000 << 12), size=Size(64 * MIB))
+    assert model.perform(late).outcome
+    assert flags_of(0x14C000) == flags
+    assert model.perform(rest).outcome
+    assert flags_of(0x14C000) & 0x100800000 == 0
+    assert resize(model, 3 * GIB).outcome
+    taken = model.kernel.ballooned
+    assert {flags_of(pfn) for pfn in (taken.min(), taken.max())} == {0x800000}

@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from altmap.errors import InputError
+from altmap.model.arch import ARCHES
 from altmap.model.drivers.virtio_mem_device import VirtioMemDevice, check_device
 from altmap.model.drivers.virtio_mem_wire import (
     Config,
@@ -24,9 +25,10 @@ PLUG, UNPLUG, UNPLUG_ALL, STATE = RequestType
 class Host:
     """A device of 1 GiB, and what it has said to be backed."""
 
-    def __init__(self, requested=256 * MIB, family="x86_64"):
+    def __init__(self, requested=256 * MIB, arch="x86_64"):
         self.backed = PfnSet()
-        self.device = VirtioMemDevice("vm0", family, 4096, 2 * MIB, 0, ADDR, GIB, self.back)
+        extent = ARCHES[arch].board.virtio_mem_extent_bytes
+        self.device = VirtioMemDevice("vm0", extent, 4096, 2 * MIB, 0, ADDR, GIB, self.back)
         self.device.request_size(requested)
 
     def back(self, pfns, backed):
@@ -98,11 +100,11 @@ def test_a_busy_device_changes_nothing(kind):
 
 
 @pytest.mark.parametrize(
-    ("family", "requested", "usable"),
+    ("arch", "requested", "usable"),
     [("x86_64", 0, 0), ("x86_64", 2, 258), ("x86_64", 900, 1024), ("aarch64", 2, 1024)],
 )
-def test_the_usable_region_exceeds_the_request_by_two_sections(family, requested, usable):
-    host = Host(requested * MIB, family)
+def test_the_usable_region_exceeds_the_request_by_two_sections(arch, requested, usable):
+    host = Host(requested * MIB, arch)
     assert host.config.usable_region_size == usable * MIB
 
 

@@ -61,6 +61,11 @@ def test_without_early_kernel_memory_nothing_is_movable():
     assert chosen(kernel) == "Normal"
 
 
+def test_a_device_s_own_kernel_memory_does_not_replace_early_memory():
+    group = MemoryGroup(unit_nr_pages=B, present_kernel_nr_pages=9 * B)
+    assert chosen(kernel_with(early=0, group=group)) == "Normal"
+
+
 def test_cma_pages_count_as_movable_memory_and_not_as_kernel_memory():
     # 3 blocks of kernel memory, 1 of movable memory and 1 more: 2 of 3.
     assert chosen(kernel_with(early=4 * B, cma=B)) == "Movable"

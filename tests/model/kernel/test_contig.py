@@ -82,3 +82,32 @@ def test_no_page_to_move_to_is_enomem_and_nothing_changes(kernel):
     assert (outcome.errno, outcome.function) == ("ENOMEM", "alloc_contig_range")
     assert (kernel.total_ram_nr_pages(), kernel.files["file"]) == before
     assert not kernel.fake_offline
+
+
+def test_pages_of_kernel_memory_do_not_move_to_zone_movable():
+    """alloc_migration_target: the target has the source's zone type or a lower one."""
+    machine = Machine(memory=Size(GIB), release="6.12", auto_online_blocks="online_kernel")
+    model = ModelMachine.start(machine)
+    assert model.perform(Plug(id="k", size=Size(128 * MIB))).outcome
+    model.kernel.tunables.auto_online_blocks = "online_movable"
+    assert model.perform(Plug(id="m", size=Size(128 * MIB))).outcome
+    kernel = model.kernel
+    kernel.used |= RANGE
+    kernel.movable |= RANGE
+    assert fake_offline(kernel, RANGE)
+    assert len(kernel.movable) == len(RANGE)
+    assert not kernel.movable.count(kernel.zones[0, "Movable"].present)
+
+
+def test_the_block_is_shown_anew_after_each_change(kernel):
+    for change in (fake_offline, fake_online):
+        kernel.changed.blocks = PfnSet()
+        change(kernel, RANGE)
+        assert 32 in kernel.changed.blocks
+
+
+def test_pages_that_are_freed_were_onlined(kernel):
+    assert fake_offline(kernel, RANGE)
+    kernel.never_onlined |= RANGE
+    fake_online(kernel, RANGE)
+    assert not kernel.never_onlined

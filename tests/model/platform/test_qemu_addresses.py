@@ -3,6 +3,7 @@
 import pytest
 
 from altmap.errors import InputError
+from altmap.model.arch import ARCHES
 from altmap.model.kernel.touch import Touch
 from altmap.model.platform.backing import Backing
 from altmap.model.platform.qemu import DimmSpace, boot_ram, dimm_space, place_dimm
@@ -31,7 +32,8 @@ PC = DimmSpace(4 * GIB, 2 * MIB)
 
 
 def space(platform, mib, family="x86_64"):
-    return dimm_space(family, boot_ram(platform, mib * MIB)[-1][1])
+    board = ARCHES[family].board
+    return dimm_space(board, boot_ram(board, platform, mib * MIB)[-1][1])
 
 
 @pytest.mark.parametrize(("platform", "mib", "address"), FIRST_DIMM)
@@ -55,7 +57,7 @@ def test_dimms_start_at_the_gib_above_boot_memory_and_are_packed(platform, mib, 
     ],
 )
 def test_memory_is_split_below_4_gib_from_a_threshold_on(platform, mib, split):
-    ranges = boot_ram(platform, mib * MIB)
+    ranges = boot_ram(ARCHES["x86_64"].board, platform, mib * MIB)
     tail = {"pc": 0x20000, "q35": 0x21000}[platform]
     assert ranges[0] == (0, 0x9FC00)
     assert ranges[1] == (0x100000, (split or mib * MIB) - tail)

@@ -46,6 +46,7 @@ TOY = replace(
     max_page_order=6,
     max_physmem_bits=28,
     struct_page_size_bytes=16 << 10,
+    offlines_boot_memory=True,
     kernel_zones=(("DMA", None), ("DMA32", None), ("Normal", None)),
 )
 ZONES = ("DMA", "DMA32", "Normal", "Movable")

@@ -32,11 +32,11 @@ from altmap.model.adopt.zones import (
     take_zones,
 )
 from altmap.model.arch import with_sections
-from altmap.model.kernel.accounting import Policy
+from altmap.model.kernel.accounting import Policy, chosen_policy
 from altmap.model.kernel.addition import Addition
 from altmap.model.kernel.initial_state import adopt_boot_ram, adopt_metadata
 from altmap.model.kernel.state import Kernel
-from altmap.model.platform.backing import Backing, write_fault_of
+from altmap.model.platform.backing import Backing
 from altmap.scenario import Device, Machine
 
 __all__ = ("Adopted", "adopt")
@@ -61,7 +61,7 @@ class Adopted:
         Devices with a region in which memory is plugged and unplugged (virtio-mem), each with its
         requested size.
     notes : list of str
-        What the files did not say, and what was assumed.
+        Files that are missing, and the assumptions made instead.
     """
 
     kernel: Kernel
@@ -72,17 +72,18 @@ class Adopted:
     notes: list[str]
 
 
-def adopt(seen: Observation, machine: Machine, policy: Policy) -> Adopted:
+def adopt(seen: Observation, machine: Machine, policy: Policy | None = None) -> Adopted:
     """Return the kernel that shows these files.
 
     The scenario's machine overrides what the files say. Page sets that the files do not show
-    (without kpageflags) are assumed so that every counter agrees, and a note says so.
+    (without kpageflags) are assumed so that every counter agrees, with a note.
 
     Parameters
     ----------
     seen : Observation
     machine : Machine
-    policy : Policy
+    policy : Policy, optional
+        The memmap policy instead of the built-in one that the machine names.
 
     Raises
     ------
@@ -102,7 +103,7 @@ def adopt(seen: Observation, machine: Machine, policy: Policy) -> Adopted:
         take_region(kernel, region)
     adopt_boot_ram(kernel, ram)
     if not kernel.boot_ram:
-        raise InputError("machine.devices: they cover all RAM, nothing is left that booted")
+        raise InputError("machine.devices: they cover all RAM, no boot memory is left")
     take_zones(kernel, seen, ram)
     take_pages(kernel, seen, notes)
     take_domain(kernel, seen, backing)
@@ -117,24 +118,24 @@ def adopt(seen: Observation, machine: Machine, policy: Policy) -> Adopted:
 
 
 def _without_memory(
-    seen: Observation, machine: Machine, policy: Policy, notes: list[str]
+    seen: Observation, machine: Machine, policy: Policy | None, notes: list[str]
 ) -> tuple[Kernel, Backing]:
     """Return the kernel with its rules and empty zones, and a platform that backs all RAM."""
     arch = adopted_arch(seen, machine, notes)
     release = adopted_release(seen, machine, notes)
     arch = with_sections(arch, release.section_size_bytes.get(arch.family))
     if machine.memory is not None or machine.nodes:
-        notes.append("machine.memory and machine.nodes are ignored: the sysroot says them")
+        notes.append("machine.memory and machine.nodes are ignored: the sysroot has its own")
     if machine.cpus is not None or machine.platform is not None:
-        notes.append("machine.cpus and machine.platform are ignored: the sysroot is as it is")
+        notes.append("machine.cpus and machine.platform are ignored: the sysroot has its own")
     block_bytes = adopted_block_size_bytes(seen, machine, arch)
     tunables = adopted_tunables(seen, machine, arch, release)
     ram = system_ram(seen, arch)
-    backing = Backing(ram, machine.unbacked_reads, write_fault_of(arch.family))
+    backing = Backing(ram, machine.unbacked_reads, arch.write_fault)
     kernel = Kernel(
         arch,
         release,
-        policy,
+        chosen_policy(policy, machine.policy),
         tunables,
         block_bytes // arch.page_size_bytes,
         backing.check_access,

@@ -91,11 +91,11 @@ def with_requested_size(kernel: Kernel, device: Device, notes: list[str]) -> Dev
     blocks = kernel.added_blocks & kernel.blocks(device_pfns(kernel, device))
     if blocks - kernel.online_blocks:
         notes.append(
-            f"device {device.id!r}: memory blocks that are offline are taken to be plugged as a "
-            "whole, no file says it"
+            f"device {device.id!r}: memory blocks that are offline are assumed to be plugged "
+            "as a whole, which no file shows"
         )
     if device.requested is not None:
         return device
-    notes.append(f"device {device.id!r}: it is taken to have the size that is requested of it")
+    notes.append(f"device {device.id!r}: it is assumed to have its requested size")
     plugged = kernel.pages_of(blocks) - kernel.fake_offline
     return device.replace(requested=Size(len(plugged) * kernel.arch.page_size_bytes))

@@ -19,11 +19,10 @@ def plugged_devices(seen: Observation, machine: Machine, notes: list[str]) -> li
         return list(machine.devices)
     lines = seen.iomem or ()
     shown = [*_kmem_devices(lines, seen.memory), *_virtio_mem_devices(lines, seen.memory)]
-    dimms = list(_acpi_devices(seen.memory))
     managed = [line for line in lines if line.name.startswith("System RAM (")]
-    if not dimms and not all(_is_within(line, shown) for line in managed):
-        notes.append("driver-managed System RAM is taken as boot memory: no device is named")
-    return shown + dimms
+    if not all(_is_within(line, shown) for line in managed):
+        notes.append("driver-managed System RAM counts as boot memory: no file names its device")
+    return [*shown, *_acpi_devices(seen.memory)]
 
 
 def _is_within(line: Resource, devices: list[Device]) -> bool:

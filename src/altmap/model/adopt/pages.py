@@ -40,7 +40,7 @@ def take_pages(kernel: Kernel, seen: Observation, notes: list[str]) -> None:
         fake_offline=found.get("fake-offline", PfnSet()) | never_onlined,
     )
     _take_huge_pages(kernel, seen)
-    movable |= huge - kernel.hugetlb_pages()
+    movable |= huge
     for zone in kernel.zones.values():
         managed = kernel.managed(zone)
         in_use = managed - free
@@ -106,7 +106,7 @@ def _take_huge_pages(kernel: Kernel, seen: Observation) -> None:
 
 
 def _by_size(heads: PfnSet, tails: PfnSet) -> dict[int, PfnSet]:
-    """Return whole huge pages by their number of page frames: aligned heads, tails behind them."""
+    """Return whole huge pages by their number of page frames: aligned heads followed by tails."""
     at = heads.array()
     edges = tails.edge_array(tails.span())
     starts, ends = edges[::2], edges[1::2]
@@ -134,7 +134,7 @@ def _part_of_huge(flags: int) -> str | None:
 
 
 def _assume_pages(kernel: Kernel, seen: Observation) -> None:
-    """Choose pages so that each zone's counters agree: kept and used ones are the highest."""
+    """Choose pages so that each zone's counters agree: reserved and used ones are the lowest."""
     for info in seen.zoneinfo or ():
         zone = kernel.zones.get(info.key)
         if zone is None or not zone.present:

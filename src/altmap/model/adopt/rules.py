@@ -9,8 +9,8 @@ from typing import TypeVar
 from altmap.errors import InputError
 from altmap.linux import iomem, version
 from altmap.linux.observation import Observation, page_size_bytes
-from altmap.model.arch import ARCHES, Arch, arch_named, check_block_size, with_mmu
-from altmap.model.boot import default_tunables
+from altmap.model.arch import DEFAULT_ARCH, Arch, arch_named, arch_of, check_block_size, with_mmu
+from altmap.model.boot.tunables import default_tunables
 from altmap.model.kernel.params import Tunables
 from altmap.model.releases import Release, release_for
 from altmap.scenario import Machine
@@ -77,18 +77,14 @@ def adopted_arch(seen: Observation, machine: Machine, notes: list[str]) -> Arch:
 def _shown_arch(seen: Observation, notes: list[str]) -> Arch:
     name = seen.machine
     if name is None:
-        name = "x86_64"
-        notes.append("the files do not name the architecture, x86_64 is assumed")
-    page_bytes = page_size_bytes(seen)
-    for arch in ARCHES.values():
-        if arch.family == name and page_bytes in (None, arch.page_size_bytes):
-            return arch
-    return arch_named(name)
+        name = DEFAULT_ARCH
+        notes.append(f"the files do not name the architecture, {name} is assumed")
+    return arch_of(name, page_size_bytes(seen)) or arch_named(name)
 
 
 def _shown_mmu(seen: Observation, arch: Arch) -> str | None:
-    """Tell ppc64's MMU: only radix shows the direct map's leaves (``arch_report_meminfo``)."""
-    if arch.family != "ppc64le" or seen.meminfo is None:
+    """Return ppc64's MMU: only radix shows the direct map's leaves (``arch_report_meminfo``)."""
+    if not arch.mmus or seen.meminfo is None:
         return None
     return "radix" if "DirectMap2M" in seen.meminfo else "hash"
 
@@ -111,7 +107,7 @@ def adopted_release(seen: Observation, machine: Machine, notes: list[str]) -> Re
             raise InputError(f"sysroot: proc/version: {error}") from error
     release = release_for(name)
     if not name.startswith(release.name):
-        notes.append(f"release {name} has no record of its own and is taken to be {release.name}")
+        notes.append(f"release {name} has no record, that of {release.name} is used")
     return release
 
 

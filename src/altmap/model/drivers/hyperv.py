@@ -10,7 +10,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import IntEnum
 
-from altmap.model.drivers.hyperv_messages import (
+from altmap.model.drivers.hyperv_regions import HotAdd
+from altmap.model.kernel.page_offline import alloc_balloon_pages, free_balloon_pages
+from altmap.model.kernel.registration import (
+    restore_online_page_callback,
+    set_online_page_callback,
+)
+from altmap.model.kernel.state import Kernel
+from altmap.model.kernel.watermarks import si_mem_available_nr_pages
+from altmap.pfn import PfnRange, PfnSet
+from altmap.protocol.hyperv_host import HYPERV_PAGE_BYTES
+from altmap.protocol.hyperv_messages import (
     MAX_RANGES,
     BalloonRequest,
     BalloonResponse,
@@ -29,19 +39,9 @@ from altmap.model.drivers.hyperv_messages import (
     decode,
     encode,
 )
-from altmap.model.drivers.hyperv_regions import HotAdd
-from altmap.model.kernel.page_offline import alloc_balloon_pages, free_balloon_pages
-from altmap.model.kernel.registration import (
-    restore_online_page_callback,
-    set_online_page_callback,
-)
-from altmap.model.kernel.state import Kernel
-from altmap.model.kernel.watermarks import si_mem_available_nr_pages
-from altmap.pfn import PfnRange, PfnSet
 
-__all__ = ("HYPERV_PAGE_BYTES", "DriverState", "HypervBalloon", "balloon_floor_nr_pages")
+__all__ = ("DriverState", "HypervBalloon", "balloon_floor_nr_pages")
 
-HYPERV_PAGE_BYTES = 4096
 _MIB = 1 << 20
 #: Below so many MiB: the MiB and the share of memory (as a shift) that the guest keeps.
 _FLOOR = ((128, 8, 1), (512, 40, 2), (2048, 104, 3), (8192, 232, 4))
@@ -195,8 +195,8 @@ class HypervBalloon:
         return CapabilitiesReport(
             trans_id=self._next_id(),
             balloon=arch.page_size_bytes == HYPERV_PAGE_BYTES,
-            # arm64 cannot tell the node of an address, and the message names none.
-            hot_add=arch.family != "aarch64",
+            # The message names no node (hot_add_enabled).
+            hot_add=arch.knows_node_of_address,
             hot_add_alignment=(chunk_bytes // _MIB).bit_length() - 1 & 15,
         )
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from altmap.model.kernel.add import add_memory_resource
-from altmap.model.kernel.page_offline import clear_fake_offline
+from altmap.model.kernel.page_offline import clear_fake_offline, mark_left_reserved
 from altmap.model.kernel.state import Kernel
 from altmap.pfn import PfnRange, PfnSet
 from altmap.trace import Outcome
@@ -140,7 +140,9 @@ class HotAdd:
             if not left.count(PfnRange(start, max(start, end))):
                 continue
             in_region = left & PfnRange(start, end)
-            released |= in_region & region.backed()
+            backed = in_region & region.backed()
+            mark_left_reserved(self.kernel, in_region - backed)
+            released |= backed
             left -= in_region
         if self.kernel.release.hyperv_foreign_pages == "generic":
             released |= left

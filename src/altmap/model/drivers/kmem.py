@@ -101,7 +101,7 @@ class DaxKmem(Driver):
         if address is None:
             boot_end = (kernel.boot_ram.max() + 1) * kernel.arch.page_size_bytes
             space = replace(
-                dimm_space(kernel.arch.family, boot_end), align=kernel.arch.page_size_bytes
+                dimm_space(kernel.arch.board, boot_end), align=kernel.arch.page_size_bytes
             )
             address = Address(place_dimm(space, devices.addresses(), plug.size, None))
         pfns, more = devices.pfns(address, plug.size), devices.further_ranges(plug)

@@ -26,7 +26,7 @@ RECORD = DriverRecord(
     gives_back="never",
     group="none",
     resource="`System RAM`",
-    lab="no: Debian's kernels lack CONFIG_ARCH_MEMORY_PROBE",
+    lab="yes, by a module of the lab: Debian's kernels lack CONFIG_ARCH_MEMORY_PROBE",
     sources="drivers/base/memory.c",
 )
 

@@ -63,7 +63,7 @@ class VirtioMem(Driver):
         requested = 0 if plug.requested is None else plug.requested
         check_device(f"plug {plug.id!r}", plug.size, block, requested)
         boot_end = (kernel.boot_ram.max() + 1) * kernel.arch.page_size_bytes
-        space = dimm_space(kernel.arch.family, boot_end).aligned(block)
+        space = dimm_space(kernel.arch.board, boot_end).aligned(block)
         address = place_dimm(space, devices.addresses(), plug.size, plug.address)
         node = plug.node or 0
         if not kernel.node_zones(node):
@@ -149,7 +149,14 @@ class VirtioMem(Driver):
     ) -> VirtioMemDevice:
         arch = self.kernel.arch
         return VirtioMemDevice(
-            id_, arch.family, arch.page_size_bytes, block, node, address, size_bytes, self._back
+            id_,
+            arch.board.virtio_mem_extent_bytes,
+            arch.page_size_bytes,
+            block,
+            node,
+            address,
+            size_bytes,
+            self._back,
         )
 
     def _back(self, pfns: PfnRange, backed: bool) -> None:

@@ -21,9 +21,6 @@ __all__ = ("DEFAULT_BLOCK_BYTES", "VirtioMemDevice", "check_device")
 #: virtio_mem_default_block_size: the size of a transparent huge page on a host with 4 KiB pages.
 DEFAULT_BLOCK_BYTES = 2 << 20
 _LEAST_BLOCK_BYTES = 1 << 20
-#: VIRTIO_MEM_USABLE_EXTENT: two of the largest memory sections that an architecture's Linux has.
-_USABLE_EXTENT_BYTES = {"aarch64": 1 << 30}
-_DEFAULT_EXTENT_BYTES = 256 << 20
 
 
 def check_device(where: str, size_bytes: int, block_bytes: int, requested_bytes: int) -> None:
@@ -61,8 +58,8 @@ class VirtioMemDevice:
     Attributes
     ----------
     id : str
-    family : str
-        Architecture of the machine, which decides how far the usable region exceeds the request.
+    extent_bytes : int
+        How far the usable region exceeds the request.
     page_size_bytes : int
     block_bytes, node, address, size_bytes : int
         The device block; the node; the region.
@@ -76,7 +73,7 @@ class VirtioMemDevice:
     """
 
     id: str
-    family: str
+    extent_bytes: int
     page_size_bytes: int
     block_bytes: int
     node: int
@@ -149,8 +146,7 @@ class VirtioMemDevice:
                 return self._state(request).encode()
 
     def _resize_usable_region(self, *, can_shrink: bool) -> None:
-        extent = _USABLE_EXTENT_BYTES.get(self.family, _DEFAULT_EXTENT_BYTES)
-        wanted = min(self.size_bytes, self.requested_bytes + extent)
+        wanted = min(self.size_bytes, self.requested_bytes + self.extent_bytes)
         wanted = -(-wanted // self.block_bytes) * self.block_bytes
         if not self.requested_bytes:
             wanted = 0

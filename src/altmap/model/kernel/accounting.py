@@ -15,6 +15,7 @@ __all__ = (
     "POLICIES",
     "Accounting",
     "Policy",
+    "chosen_policy",
     "make_policy",
     "policy_named",
 )
@@ -119,6 +120,19 @@ def policy_named(name: str) -> Policy:
         )
     defects = _defects(name, base, switches.split(",")) if colon else frozenset()
     return make_policy(PLACEMENTS[base], accounting, defects)
+
+
+def chosen_policy(policy: Policy | None, name: str | None) -> Policy:
+    """Return the policy if there is one, else the built-in one of a name; ``None`` is the default.
+
+    Raises
+    ------
+    InputError
+        If no built-in policy has the name.
+    """
+    if policy is not None:
+        return policy
+    return policy_named(DEFAULT_POLICY if name is None else name)
 
 
 def _defects(name: str, base: str, ids: list[str]) -> frozenset[str]:

@@ -81,7 +81,7 @@ def _going_offline(
         veto = memory_notify(kernel, action, pfns, zone.node)
         if veto is not None:
             return vetoed(veto, action)
-    if kernel.arch.name.startswith("aarch64") and kernel.boot_ram.count(pfns):
+    if not kernel.arch.offlines_boot_memory and kernel.boot_ram.count(pfns):
         return Outcome.refused(
             errno.EPERM,
             "prevent_bootmem_remove_notifier",

@@ -67,10 +67,7 @@ def _same_zone_for_all(kernel: Kernel, pfns: PfnRange, online_type: str) -> bool
         return True
     if online_type == "online" and kernel.tunables.online_policy == "auto-movable":
         return False
-    zones = kernel.node_zones(addition.node)
-    return not any(zone.intersects(pfns) for zone in zones) and not any(
-        zone.span.start >= pfns.end for zone in zones if zone.span
-    )
+    return not any(zone.intersects(pfns) for zone in kernel.node_zones(addition.node))
 
 
 def memory_block_online(kernel: Kernel, pfns: PfnRange, online_type: str) -> Outcome:

@@ -16,6 +16,7 @@ __all__ = (
     "clear_fake_offline",
     "drop_references",
     "free_balloon_pages",
+    "mark_left_reserved",
     "mark_never_onlined",
     "set_fake_offline",
     "take_references",
@@ -38,6 +39,7 @@ def clear_fake_offline(kernel: Kernel, pages: PfnSet | PfnRange) -> PfnSet:
     kernel.fake_offline -= pages
     kernel.ballooned -= freed
     kernel.never_onlined -= pages
+    kernel.left_reserved -= pages
     kernel.changed.pages |= pages
     adjust_managed_page_count(kernel)
     return freed
@@ -46,6 +48,12 @@ def clear_fake_offline(kernel: Kernel, pages: PfnSet | PfnRange) -> PfnSet:
 def mark_never_onlined(kernel: Kernel, pages: PfnSet) -> None:
     """Mark pages that stay PageOffline as never onlined (PageDirty, by virtio-mem)."""
     kernel.never_onlined |= pages
+
+
+def mark_left_reserved(kernel: Kernel, pages: PfnSet) -> None:
+    """Mark pages that go online as PageOffline and stay PageReserved, on releases where they do."""
+    if kernel.release.hyperv_leaves_reserved:
+        kernel.left_reserved |= pages
 
 
 def drop_references(kernel: Kernel, pages: Pages) -> None:
@@ -65,6 +73,7 @@ def alloc_balloon_pages(kernel: Kernel, unit_nr_pages: int, nr_units: int) -> Pf
     kernel.changed.pages |= pages
     if kernel.release.balloon_lowers_managed:
         kernel.fake_offline |= pages
+        adjust_managed_page_count(kernel)
     else:
         kernel.used |= pages
     return pages
@@ -76,3 +85,5 @@ def free_balloon_pages(kernel: Kernel, pages: PfnSet) -> None:
     kernel.fake_offline -= pages
     kernel.changed.pages |= pages
     free_pages(kernel, pages)
+    if kernel.release.balloon_lowers_managed:
+        adjust_managed_page_count(kernel)

@@ -29,7 +29,7 @@ def page_table_nr_pages(kernel: Kernel, additions: Sequence[Addition]) -> int:
     architectures are not counted.
     Source: ``arch/x86/mm/init_64.c: phys_pud_init``, ``vmemmap_populate_hugepages`` (6.1, 6.12).
     """
-    if not kernel.arch.name.startswith("x86_64"):
+    if kernel.arch.direct_map != "pud":
         return 0
     boot_runs = tuple(kernel.boot_ram.ranges())
     tunables = kernel.tunables

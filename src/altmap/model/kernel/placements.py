@@ -99,7 +99,7 @@ class WholeRange:
     def place(self, arch: Arch, release: Release, request: AddRequest) -> Memmap | Outcome:
         """Return one altmap at the start of the request, whatever the driver asks."""
         del release
-        if arch.name == "s390x":
+        if arch.vetoes_rfc_2018:
             return Memmap(arch, request.pfns)
         nr_pages = len(request.pfns)
         return Memmap(arch, request.pfns, nr_pages, arch.memmap_nr_pages(nr_pages))

@@ -28,7 +28,7 @@ _CUT = 1 << 32
 
 def creates_memory_blocks(kernel: Kernel) -> bool:
     """D1: a veto clears the flag MHP_MEMBLOCK_API too (``1<<1`` without parentheses)."""
-    return not (kernel.has_defect("D1") and kernel.arch.family == "s390x")
+    return not (kernel.has_defect("D1") and kernel.arch.vetoes_rfc_2018)
 
 
 def keep_marks(kernel: Kernel, addition: Addition) -> None:

@@ -74,6 +74,8 @@ class Kernel:
         lower a zone's managed pages for them.
     never_onlined : PfnSet
         Fake-offline pages that virtio-mem kept when their block went online (PageDirty too).
+    left_reserved : PfnSet
+        Those of them that are PageReserved as well, since Hyper-V's driver has never freed them.
     unreferenced : PfnSet
         Fake-offline pages whose driver has dropped its reference, so that their block can go
         offline.
@@ -147,6 +149,7 @@ class Kernel:
     fake_offline: PfnSet = field(default_factory=PfnSet)
     ballooned: PfnSet = field(default_factory=PfnSet)
     never_onlined: PfnSet = field(default_factory=PfnSet)
+    left_reserved: PfnSet = field(default_factory=PfnSet)
     unreferenced: PfnSet = field(default_factory=PfnSet)
     used: PfnSet = field(default_factory=PfnSet)
     movable: PfnSet = field(default_factory=PfnSet)

@@ -1,8 +1,8 @@
 """What the modelled machine shows: Linux's files, as numbers that continue from the start.
 
 The model predicts changes. Each number is the one that the machine showed at its start, plus what
-the kernel's sets gained or lost since; so a start captured on a real machine keeps all that the
-model does not know. There is one module for each file.
+the kernel's sets gained or lost since, so numbers that are not modelled stay as captured. There is
+one module for each file.
 """
 
 from __future__ import annotations

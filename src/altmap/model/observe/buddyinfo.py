@@ -43,9 +43,9 @@ def _nr_orders(kernel: Kernel) -> int:
 
 
 def free_chunks(pages: PfnSet, nr_orders: int) -> list[int]:
-    """Return how many free chunks of each order the buddy would make of the pages.
+    """Return how many free chunks of each order the buddy allocator makes of the pages.
 
-    Buddies merge as far as their alignment and the highest order allow.
+    Chunks merge as far as their alignment and the highest order allow.
     """
     chunks = [0] * nr_orders
     for run in pages.ranges():

@@ -30,6 +30,7 @@ def _layers(kernel: Kernel, changed: PfnSet) -> list[tuple[PfnSet, int]]:
     for pages, flags in (
         (kernel.self_hosted, kernel.release.memmap_page_flags),
         (kernel.never_onlined, PageFlag.OFFLINE | PageFlag.DIRTY),
+        (kernel.left_reserved, PageFlag.OFFLINE | PageFlag.RESERVED),
         (kernel.fake_offline, PageFlag.OFFLINE),
         (kernel.reserved, PageFlag.RESERVED),
         (kernel.poisoned, PageFlag.HWPOISON),

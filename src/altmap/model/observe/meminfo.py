@@ -79,14 +79,11 @@ def hugetlb_numbers(kernel: Kernel, node: int | None) -> dict[str, int]:
 
 def _direct_map_kib(kernel: Kernel) -> dict[str, int]:
     """Return the DirectMap lines, boot memory counted as leaves of the usual size."""
-    arch = kernel.arch
-    if arch.family == "ppc64le":
-        # Mapped LMB by LMB, of which none is large or aligned enough for a leaf of 1 GiB
-        # (arch/powerpc/mm/book3s64/radix_pgtable.c: create_physical_mapping).
+    if kernel.arch.direct_map == "hidden":
+        return {}
+    if kernel.arch.direct_map == "lmb":
         mapped = len(kernel.boot_ram) + sum(len(add.pfns) for add in kernel.additions)
         return {"DirectMap2M": kib(kernel, mapped)}
-    if not arch.name.startswith("x86_64"):
-        return {}
     large_kib, total_kib = 0, kib(kernel, len(kernel.boot_ram))
     for addition in kernel.additions + kernel.failed_additions:
         _, large = direct_map_leaves(kernel, addition)

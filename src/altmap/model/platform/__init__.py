@@ -1,1 +1,1 @@
-"""The platform: firmware and hypervisors, which know what backs each page frame."""
+"""The platform: firmware and hypervisors, which back page frames."""

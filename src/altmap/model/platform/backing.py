@@ -1,4 +1,4 @@
-"""What is backed, and what becomes of a touch of the rest: ``fault = touched - backed``."""
+"""What is backed, and which touches are faults: ``fault = touched - backed``."""
 
 from __future__ import annotations
 
@@ -8,16 +8,7 @@ from altmap.model.kernel.touch import Touch
 from altmap.pfn import PfnSet, PfnStride
 from altmap.trace import Fault
 
-__all__ = ("Backing", "write_fault_of")
-
-#: What a CPU makes of a write that nothing answers, by architecture family.
-_WRITE_FAULTS = {"s390x": "addressing exception"}
-_WRITE_FAULT = "general protection fault"
-
-
-def write_fault_of(family: str) -> str:
-    """Return the name of the trap of a write to an unbacked frame."""
-    return _WRITE_FAULTS.get(family, _WRITE_FAULT)
+__all__ = ("Backing",)
 
 
 @dataclass(slots=True)
@@ -29,14 +20,14 @@ class Backing:
     backed : PfnSet
         May be read and written.
     unbacked_reads : str
-        ``fault``, or ``allowed`` where the platform answers reads of unbacked frames.
+        ``fault``, or ``allowed`` where the platform completes reads of unbacked frames.
     write_fault : str
-        What the CPU makes of a write to an unbacked frame.
+        The exception that a write to an unbacked frame raises.
     """
 
     backed: PfnSet = field(default_factory=PfnSet)
     unbacked_reads: str = "fault"
-    write_fault: str = _WRITE_FAULT
+    write_fault: str = "general protection fault"
 
     def check_access(self, touch: Touch) -> Fault | None:
         """Return the fault that a touch causes, ``None`` if all its frames are backed."""

@@ -6,23 +6,16 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from altmap.errors import InputError
+from altmap.model.arch import Board
 from altmap.units import format_size
 
-__all__ = ("DimmSpace", "boot_ram", "dimm_space", "place_dimm", "platforms_of")
+__all__ = ("DimmSpace", "boot_ram", "dimm_space", "low_memory_bytes", "place_dimm")
 
 _MIB, _GIB = 1 << 20, 1 << 30
-#: hw/i386/pc_piix.c, pc_q35.c: low memory ends at the split when RAM reaches the threshold.
+#: Of PCs: low memory ends at the split when RAM reaches the threshold.
 _SPLIT = {"pc": (3584 * _MIB, 3 * _GIB), "q35": (2816 * _MIB, 2 * _GIB)}
-#: SeaBIOS keeps the end of low memory for its ACPI tables.
+#: SeaBIOS reserves the end of low memory for its ACPI tables.
 _FIRMWARE_TAIL = {"pc": 0x20000, "q35": 0x21000}
-#: Machines without a hole: where their RAM starts.
-_RAM_BASE = {"virt": _GIB, "pseries": 0, "s390-ccw": 0}
-_PLATFORMS = {
-    "x86_64": ("pc", "q35", "xen"),
-    "aarch64": ("virt",),
-    "ppc64le": ("pseries",),
-    "s390x": ("s390-ccw",),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,42 +34,35 @@ class DimmSpace:
     align: int
 
     def aligned(self, least_bytes: int) -> DimmSpace:
-        """Return the same space for devices that want a coarser alignment."""
+        """Return the same space for devices that need a coarser alignment."""
         return replace(self, align=max(self.align, least_bytes))
 
 
-def platforms_of(family: str) -> tuple[str, ...]:
-    """Return the platforms of an architecture, the default one first."""
-    return _PLATFORMS[family]
-
-
-def boot_ram(platform: str, memory_bytes: int) -> list[tuple[int, int]]:
+def boot_ram(board: Board, platform: str, memory_bytes: int) -> list[tuple[int, int]]:
     """Return the usable ranges of the firmware's memory map, ``[start, end)`` addresses.
 
     On PCs they are SeaBIOS's (the EBDA below 640 KiB, the hole up to 1 MiB, its tables at the end
     of low memory) with memory split below 4 GiB as ``hw/i386/pc.c`` does; elsewhere one range.
     """
-    if platform in _RAM_BASE:
-        base = _RAM_BASE[platform]
-        return [(base, base + memory_bytes)]
-    threshold, split = _SPLIT[platform]
-    low = memory_bytes if memory_bytes < threshold else min(memory_bytes, split)
+    if platform not in _SPLIT:
+        return [(board.ram_base_address, board.ram_base_address + memory_bytes)]
+    low = low_memory_bytes(platform, memory_bytes)
     ranges = [(0, 0x9FC00), (0x100000, low - _FIRMWARE_TAIL[platform])]
     if memory_bytes > low:
         ranges.append((4 * _GIB, 4 * _GIB + memory_bytes - low))
     return ranges
 
 
-def dimm_space(family: str, boot_end_address: int) -> DimmSpace:
-    """Return where DIMMs may lie: from the first GiB boundary above boot memory on.
+def low_memory_bytes(platform: str, memory_bytes: int) -> int:
+    """Return how much of a PC's memory lies below 4 GiB (``hw/i386/pc_piix.c, pc_q35.c``)."""
+    threshold, split = _SPLIT[platform]
+    return memory_bytes if memory_bytes < threshold else split
 
-    PCs leave everything below 4 GiB to devices (``hw/i386/pc.c: pc_get_device_memory_range``).
-    DIMMs are aligned to the backend's page size, 2 MiB with transparent huge pages
-    (``hw/mem/memory-device.c``); on pseries to a logical memory block of 256 MiB.
-    """
-    end = max(4 * _GIB, boot_end_address) if family == "x86_64" else boot_end_address
-    align = 256 * _MIB if family == "ppc64le" else 2 * _MIB
-    return DimmSpace(-(-end // _GIB) * _GIB, align)
+
+def dimm_space(board: Board, boot_end_address: int) -> DimmSpace:
+    """Return where DIMMs may lie: from the first GiB boundary above boot memory on."""
+    end = max(board.dimm_floor_address, boot_end_address)
+    return DimmSpace(-(-end // _GIB) * _GIB, board.dimm_align_bytes)
 
 
 def place_dimm(
@@ -91,7 +77,7 @@ def place_dimm(
     ----------
     space : DimmSpace
     plugged : iterable of (int, int)
-        Address ranges ``[start, end)`` of the devices there are.
+        Address ranges ``[start, end)`` of the devices that are plugged.
     size_bytes : int
     address : int or None
 

@@ -1,8 +1,8 @@
-"""Xen: where the first domain's memory lies, and what the hypervisor lets a domain have.
+"""Xen: where the first domain's memory lies, and how much the hypervisor allocates to a domain.
 
-The first domain sees the host's memory map. As much of its RAM as the domain was given is backed;
-RAM beyond it is there for the balloon to fill, or left out (``arch/x86/xen/setup.c:
-xen_memory_setup``). The host is QEMU's q35.
+The first domain has the host's memory map. RAM up to the domain's allocation is backed; RAM beyond
+it is there for the balloon to fill, or left out (``arch/x86/xen/setup.c: xen_memory_setup``). The
+host is QEMU's q35.
 """
 
 from __future__ import annotations
@@ -11,19 +11,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from altmap.model.platform.backing import Backing
+from altmap.model.platform.qemu import low_memory_bytes
 from altmap.pfn import PfnRange, PfnSet
 
 __all__ = ("DomainMemory", "XenDomain", "dom0_memory", "host_resources")
 
 _MIB, _GIB = 1 << 20, 1 << 30
 _PAGE = 4096
-#: hw/i386/pc_q35.c: low memory ends at the split when RAM reaches the threshold.
-_THRESHOLD, _SPLIT = 2816 * _MIB, 2 * _GIB
-#: What SeaBIOS keeps at the end of low memory, and below 1 MiB.
+#: What SeaBIOS reserves at the end of low memory, and where RAM below 1 MiB ends.
 _FIRMWARE_TAIL, _EBDA = 0x20000, 0x9FC00
-#: Linux looks for an iBFT from here to 1 MiB, and keeps it out of a domain's RAM where it does.
+#: Linux looks for an iBFT from here to 1 MiB, and a domain's RAM leaves that out where it does.
 _IBFT = 0x80000
-#: include/xen/page.h (EXTRA_MEM_RATIO): most RAM without backing, by RAM with it.
+#: include/xen/page.h (EXTRA_MEM_RATIO): the limit of unbacked RAM, as a multiple of backed RAM.
 _EXTRA_RATIO = 10
 #: hw/pci-host/q35.c: the 64-bit PCI window.
 _PCI64_BYTES = 32 * _GIB
@@ -32,7 +31,7 @@ _PCI = "PCI Bus 0000:00"
 
 @dataclass(frozen=True, slots=True)
 class DomainMemory:
-    """The RAM that a domain's kernel sees.
+    """The RAM in a domain's memory map.
 
     Attributes
     ----------
@@ -55,7 +54,7 @@ class XenDomain:
     tot_pages : int
         Page frames that the domain owns.
     max_pages : int or None
-        What it may own; ``None`` where nobody says it.
+        What it may own; ``None`` where that is not known.
     """
 
     backing: Backing
@@ -63,9 +62,9 @@ class XenDomain:
     max_pages: int | None = None
 
     def may_have(self, nr_pages: int) -> int:
-        """Return how many of *nr_pages* XENMEM_populate_physmap would give.
+        """Return how many of *nr_pages* XENMEM_populate_physmap allocates.
 
-        It stops at the first extent that the domain may not have (``common/memory.c:
+        It stops at the first extent beyond the domain's limit (``common/memory.c:
         populate_physmap``).
         """
         if self.max_pages is None:
@@ -73,12 +72,12 @@ class XenDomain:
         return min(nr_pages, max(0, self.max_pages - self.tot_pages))
 
     def populate_physmap(self, pages: PfnSet) -> None:
-        """Back page frames; one that is backed already is paid for again."""
+        """Back page frames; one that is backed already counts again."""
         self.tot_pages += len(pages)
         self.backing.backed |= pages
 
     def decrease_reservation(self, pages: PfnSet) -> None:
-        """Take page frames back."""
+        """Release page frames to the hypervisor."""
         self.tot_pages -= len(pages)
         self.backing.backed -= pages
 
@@ -94,11 +93,11 @@ def dom0_memory(
     max_bytes : int or None
         ``None`` for no limit.
     keeps_ibft : bool
-        The kernel looks for an iBFT (CONFIG_ISCSI_IBFT_FIND) and keeps its place out of RAM.
+        The kernel looks for an iBFT (CONFIG_ISCSI_IBFT_FIND) and leaves its place out of RAM.
     """
     host = [(start // _PAGE, end // _PAGE) for start, end in _host_ram(host_bytes, keeps_ibft)]
     given = memory_bytes // _PAGE
-    # Frames of the domain that lie where the host has no RAM are moved behind its other memory.
+    # Frames of the domain that lie where the host has no RAM are moved above its other memory.
     moved = sum(max(0, min(end, given) - start) for start, end in _holes(host))
     extra = _EXTRA_RATIO * given
     if max_bytes is not None:
@@ -116,7 +115,7 @@ def dom0_memory(
 
 
 def _host_ram(host_bytes: int, keeps_ibft: bool) -> Iterator[tuple[int, int]]:
-    low = host_bytes if host_bytes < _THRESHOLD else _SPLIT
+    low = low_memory_bytes("q35", host_bytes)
     yield 0, _IBFT if keeps_ibft else _EBDA
     yield _MIB, low - _FIRMWARE_TAIL
     if host_bytes > low:
@@ -130,12 +129,12 @@ def _holes(ram: list[tuple[int, int]]) -> Iterator[tuple[int, int]]:
 
 
 def host_resources(host_bytes: int) -> list[tuple[int, int, str]]:
-    """Return what else is in the host's address space, ``(start, end, name)``, in bytes.
+    """Return the other resources of the host's address space, ``(start, end, name)``, in bytes.
 
     As /proc/iomem shows it at its top level, on a q35 without devices. A balloon puts new memory
     into the first gap.
     """
-    low = host_bytes if host_bytes < _THRESHOLD else _SPLIT
+    low = low_memory_bytes("q35", host_bytes)
     pci64 = -(-(4 * _GIB + host_bytes - low) // _GIB) * _GIB
     return [
         (0, 0x1000, "Reserved"),

@@ -81,9 +81,8 @@ def _cell(partial: Partial, policy: str, arch_name: str) -> Cell:
 
 def _block_bytes(arch_name: str) -> int:
     """Return the block size of the matrix's machines, which is the architecture's smallest."""
-    return (
-        256 << 20 if arch_name.startswith("ppc64le") else arch_named(arch_name).section_size_bytes
-    )
+    arch = arch_named(arch_name)
+    return arch.board.lmb_size_bytes or arch.section_size_bytes
 
 
 def _read(text: str) -> Scenario:

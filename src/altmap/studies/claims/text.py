@@ -167,8 +167,9 @@ scenario, policies, a number read off the traces, and a verdict computed from th
 *Holds only when* names the conditions under which what was measured is what was claimed. A number
 marked *comparison* judges nothing. Everything on this page is the model's word. What a real kernel
 can show of C1 to C5, C12, C13 and C15, `altmap claims --on lab` measures there and compares (C15
-with `--slow`). Hyper-V was compared with no real kernel. Where the kernel's release is not the
-question, the scenarios use 6.12 with the policy in question, also for the design of 2018.
+with `--slow`). Hyper-V's driver was compared with real kernels ([lab.md](lab.md)), the claims on it
+were not. Where the kernel's release is not the question, the scenarios use 6.12 with the policy in
+question, also for the design of 2018.
 """
 
 

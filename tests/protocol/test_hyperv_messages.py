@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from altmap.model.drivers.hyperv_messages import (
+from altmap.protocol.hyperv_messages import (
     MAX_RANGES,
     BalloonRequest,
     BalloonResponse,
@@ -239,7 +239,7 @@ def test_bytes_that_decode_are_the_bytes_of_what_they_decode_to(message, data):
 
 
 def test_ten_thousand_mutations_are_refused_or_read_as_they_are():
-    path = Path(__file__).parents[3] / "benchmarks/fuzz_messages.py"
+    path = Path(__file__).parents[2] / "benchmarks/fuzz_messages.py"
     run = [sys.executable, str(path), "10000", "7"]
     told = subprocess.run(run, capture_output=True, text=True, check=True).stdout
     refused, decoded = map(int, re.findall(r"(\d+) (?:refused|decoded)", told))

@@ -37,6 +37,7 @@ __all__ = (
     "decode",
     "describe",
     "encode",
+    "guest_function",
 )
 
 #: HV_HYP_PAGE_SIZE: neither side has a larger buffer.
@@ -475,6 +476,22 @@ def describe(message: Message) -> str:
     """Return a message's name and fields in one line."""
     shown = (_field(name, getattr(message, name)) for name in ("trans_id", *_own_fields(message)))
     return " ".join([f"DM_{message.TYPE.name}", *filter(None, shown)])
+
+
+#: The guest's function that sends a message.
+_SENDERS = {
+    MessageType.VERSION_REQUEST: "balloon_connect_vsp",
+    MessageType.CAPABILITIES_REPORT: "balloon_connect_vsp",
+    MessageType.STATUS_REPORT: "post_status",
+    MessageType.BALLOON_RESPONSE: "balloon_up",
+    MessageType.UNBALLOON_RESPONSE: "balloon_down",
+    MessageType.MEM_HOT_ADD_RESPONSE: "hot_add_req",
+}
+
+
+def guest_function(message: Message) -> str:
+    """Return the function of the guest's driver that sends a message, or takes it."""
+    return _SENDERS.get(message.TYPE, "balloon_onchannelcallback")
 
 
 def _field(name: str, value: object) -> str:

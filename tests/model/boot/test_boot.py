@@ -1,4 +1,4 @@
-"""Machines booted on paper: zones and blocks are those that real guests of that size show."""
+"""The synthetic boot state: zones and blocks are those that real guests of that size show."""
 
 import pytest
 

@@ -1,0 +1,60 @@
+"""Extractor of the messages between a Hyper-V host and its guest, byte for byte but for chance.
+
+Chance is when a guest reports its memory pressure, so the numbers of its later messages, and which
+pages the buddy allocator gives to the balloon.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from altmap.compare.side import Key, Side
+from altmap.protocol.hyperv_messages import (
+    BalloonResponse,
+    Message,
+    MessageError,
+    StatusReport,
+    UnballoonRequest,
+    decode,
+)
+
+__all__ = ("hyperv_messages",)
+
+
+def hyperv_messages(side: Side) -> Iterator[tuple[Key, Any]]:
+    """Yield the messages of a step in their order.
+
+    Of a guest's message the number is left out. Of pages that a balloon has, their number in each
+    range counts; of those that go back, where adjacent pages are one range, their sum.
+    """
+    number = nr_pages = 0
+    for event in side.step.events:
+        if event.message is None:
+            continue
+        try:
+            message = decode(event.message)
+        except MessageError:  # compared all the same
+            number += 1
+            yield (number,), event.message.hex()
+            continue
+        if isinstance(message, StatusReport):
+            continue
+        if isinstance(message, UnballoonRequest):
+            nr_pages += sum(pages.page_cnt for pages in message.ranges)
+            if message.more_pages:
+                continue
+        number += 1
+        yield (number,), _text(message, event.message, nr_pages)
+
+
+def _text(message: Message, raw: bytes, nr_unballooned: int) -> str:
+    name = message.TYPE.name
+    match message:
+        case BalloonResponse():
+            counts = " ".join(str(pages.page_cnt) for pages in message.ranges)
+            return f"{name} more_pages={int(message.more_pages)} pages={counts}"
+        case UnballoonRequest():
+            return f"{name} pages={nr_unballooned}"
+    # The header is type, size and number (struct dm_header).
+    return f"{name} {(raw[:4] + bytes(4) + raw[8:] if message.TO_HOST else raw).hex()}"

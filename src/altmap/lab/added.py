@@ -1,0 +1,67 @@
+"""Memory that the lab's module adds, as the file ``probe`` would, which Debian's kernels lack.
+
+The module (``guest_modules/add.c``) can do more than a scenario asks: any range, flags, node,
+group and resource name, and page frames that it keeps out of the buddy.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from altmap.lab.build import build_module
+from altmap.lab.guest import Guest
+from altmap.lab.hidden_dimm import back_frames, backable_pages
+from altmap.lab.insmod import load_module
+from altmap.lab.kernels import KernelFiles
+from altmap.lab.state import write_file
+from altmap.scenario import Plug
+from altmap.trace import OK, Outcome
+
+__all__ = ("ADD_MODULE", "command_add", "plug_by_probe", "with_adder")
+
+ADD_MODULE = "altmap_add"
+_DEVICE = "/dev/altmap-add"
+#: A block's pages go online within the write.
+_ADD_SECONDS = 120.0
+
+
+def with_adder(kernel: KernelFiles) -> KernelFiles:
+    """Return a kernel with the module at hand.
+
+    Raises
+    ------
+    LabError
+        If it cannot be built.
+    """
+    built = build_module(kernel, "add.c", ADD_MODULE)
+    return replace(
+        kernel,
+        modules=(*kernel.modules, ADD_MODULE),
+        built=(*kernel.built, (ADD_MODULE, built)),
+    )
+
+
+def command_add(guest: Guest, command: str) -> int:
+    """Give the module one of its commands; return 0 or the errno of the kernel.
+
+    Raises
+    ------
+    LabError
+        If the guest dies or does not answer.
+    """
+    load_module(guest, ADD_MODULE)
+    return write_file(guest, _DEVICE, f'"{command}"', _ADD_SECONDS)
+
+
+def plug_by_probe(guest: Guest, step: Plug, block_bytes: int) -> Outcome:
+    """Back ``size`` bytes, and add the memory block that begins at their address.
+
+    Raises
+    ------
+    InputError
+        If QEMU cannot back them.
+    """
+    assert step.address is not None  # checked with the scenario
+    back_frames(guest, step.id, backable_pages(step.id, step.address, step.size))
+    number = command_add(guest, f"add {step.address:#x} {block_bytes:#x} {step.node or 0} 0")
+    return Outcome.refused(number, "add_memory_resource", "") if number else OK

@@ -1,0 +1,51 @@
+"""A memmap in the added memory for every driver, on a kernel where a driver has to ask for it.
+
+The lab's module sets the flag at each add (``guest_modules/force.c``), so that a real kernel
+follows the policy ``per-block``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from altmap.errors import InputError
+from altmap.lab.build import build_module
+from altmap.lab.kernels import KernelFiles
+from altmap.scenario import Machine
+
+__all__ = ("FORCED_POLICY", "FORCE_MODULE", "check_forced", "with_forced")
+
+FORCED_POLICY = "per-block"
+FORCE_MODULE = "altmap_force"
+
+
+def check_forced(machine: Machine) -> None:
+    """Refuse a machine on which the flag changes nothing.
+
+    Raises
+    ------
+    InputError
+        If the kernel's parameter is off, or the module is not for the architecture.
+    """
+    if machine.arch not in (None, "x86_64"):
+        raise InputError(f"machine.policy {FORCED_POLICY!r}: a real kernel on x86_64 only")
+    if machine.memmap_on_memory not in ("on", "force"):
+        raise InputError(
+            f"machine.policy {FORCED_POLICY!r}: a real kernel needs memmap_on_memory = 'on'"
+        )
+
+
+def with_forced(kernel: KernelFiles) -> KernelFiles:
+    """Return a kernel with the module at hand.
+
+    Raises
+    ------
+    LabError
+        If it cannot be built.
+    """
+    built = build_module(kernel, "force.c", FORCE_MODULE)
+    return replace(
+        kernel,
+        modules=(*kernel.modules, FORCE_MODULE),
+        built=(*kernel.built, (FORCE_MODULE, built)),
+    )

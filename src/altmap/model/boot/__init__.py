@@ -1,0 +1,150 @@
+"""The synthetic boot state: which pages exist, in which zones, and which of them are in use."""
+
+from __future__ import annotations
+
+from altmap.errors import InputError
+from altmap.linux.observation import Observation
+from altmap.model.arch import (
+    DEFAULT_ARCH,
+    Arch,
+    arch_named,
+    boot_block_size_bytes,
+    check_block_size,
+    with_mmu,
+    with_sections,
+)
+from altmap.model.boot.files import blank_files
+from altmap.model.boot.layout import Layout, boot_zones, layout_of
+from altmap.model.boot.tunables import default_tunables
+from altmap.model.kernel.accounting import Policy, chosen_policy
+from altmap.model.kernel.changes import ChangedMemory
+from altmap.model.kernel.params import Tunables
+from altmap.model.kernel.pool import whole_chunks
+from altmap.model.kernel.state import Kernel
+from altmap.model.kernel.watermarks import init_per_zone_wmark_min
+from altmap.model.platform.backing import Backing
+from altmap.model.releases import Release, release_for
+from altmap.pfn import PfnRange, PfnSet
+from altmap.scenario import DEFAULT_RELEASE, Machine
+
+__all__ = ("boot",)
+
+_MIB = 1 << 20
+
+
+def boot(machine: Machine, policy: Policy | None = None) -> tuple[Kernel, Backing, Observation]:
+    """Return the kernel, the platform and the blank files of a freshly booted machine.
+
+    Zones, blocks and RAM follow the firmware's map exactly. What the kernel reserves and what it
+    has in use are estimates (``Release.boot_reserved_bytes``, ``boot_used_bytes``), as they depend
+    on the kernel's configuration; start from a captured sysroot for exact numbers.
+
+    Parameters
+    ----------
+    machine : Machine
+    policy : Policy, optional
+        The memmap policy instead of the built-in one that the machine names.
+
+    Raises
+    ------
+    InputError
+        If no machine has these sizes, this platform or these nodes.
+    """
+    arch = with_mmu(arch_named(DEFAULT_ARCH if machine.arch is None else machine.arch), machine.mmu)
+    release = release_for(DEFAULT_RELEASE if machine.release is None else machine.release)
+    arch = with_sections(arch, release.section_size_bytes.get(arch.family))
+    _check_keys(machine, arch)
+    layout = layout_of(machine, arch, release)
+    backing = Backing(layout.backed.copy(), machine.unbacked_reads, arch.write_fault)
+    tunables = default_tunables(machine, arch, release)
+    if machine.platform == "xen":
+        # A paravirtual domain maps small pages only.
+        tunables.direct_map_1g = tunables.direct_map_2m = tunables.khugepaged = False
+        backing.write_fault = "page fault"
+    kernel = _kernel(machine, policy, arch, release, tunables, layout, backing)
+    init_per_zone_wmark_min(kernel)
+    return kernel, backing, blank_files(kernel, machine)
+
+
+def _check_keys(machine: Machine, arch: Arch) -> None:
+    if machine.nodes and not arch.has_nodes:
+        raise InputError(f"machine.nodes: Debian's kernel for {arch.name} has no NUMA nodes")
+    if machine.devices:
+        raise InputError("machine.devices: need a sysroot; a booted machine has no devices yet")
+    platforms = arch.board.platforms
+    if machine.platform not in (None, *platforms):
+        raise InputError(
+            f"machine.platform {machine.platform!r}: {arch.name} has {', '.join(platforms)}"
+        )
+    for name in ("xen_host_memory", "xen_max_memory"):
+        if getattr(machine, name) is not None and machine.platform != "xen":
+            raise InputError(f"machine.{name}: need the platform 'xen'")
+
+
+def _block_size_bytes(machine: Machine, arch: Arch, end_address: int) -> int:
+    size_bytes = boot_block_size_bytes(arch, end_address)
+    if machine.block_size is not None:
+        size_bytes = machine.block_size
+    check_block_size(arch, "machine.block_size", size_bytes)
+    return size_bytes
+
+
+def _kernel(
+    machine: Machine,
+    policy: Policy | None,
+    arch: Arch,
+    release: Release,
+    tunables: Tunables,
+    layout: Layout,
+    backing: Backing,
+) -> Kernel:
+    """Return a kernel whose boot memory is online, with what it reserves and uses."""
+    page, max_pfn = arch.page_size_bytes, layout.ram.max() + 1
+    block_nr_pages = _block_size_bytes(machine, arch, max_pfn * page) // page
+    blocks = whole_chunks(layout.ram, block_nr_pages)
+    ids = PfnSet(
+        PfnRange(run.start // block_nr_pages, run.end // block_nr_pages) for run in blocks.ranges()
+    )
+    reserved, used = _reserved_and_used(
+        arch, release, layout.backed, arch.memmap_nr_pages(len(blocks))
+    )
+    unbacked, fake_offline = layout.ram - layout.backed, PfnSet()
+    if release.xen_extra_memory == "ballooned":
+        fake_offline |= unbacked
+    else:
+        reserved |= unbacked
+    return Kernel(
+        arch,
+        release,
+        chosen_policy(policy, machine.policy),
+        tunables,
+        block_nr_pages,
+        backing.check_access,
+        zones=boot_zones(arch, layout),
+        added_blocks=ids.copy(),
+        online_blocks=ids.copy(),
+        changed=ChangedMemory(blocks=ids),
+        boot_ram=layout.ram,
+        reserved=reserved,
+        used=used,
+        fake_offline=fake_offline,
+        boot_node_pages=layout.nodes,
+        boot_nodes=frozenset(node for node, pages in layout.nodes.items() if pages),
+        max_pfn=max_pfn,
+    )
+
+
+def _reserved_and_used(
+    arch: Arch, release: Release, backed: PfnSet, memmap_nr_pages: int
+) -> tuple[PfnSet, PfnSet]:
+    """Return the pages that are reserved at boot, and those in use once the kernel runs."""
+    page = arch.page_size_bytes
+    nr_reserved = memmap_nr_pages + release.boot_reserved_bytes // page
+    nr_reserved = min(nr_reserved, len(backed) * 3 // 4)
+    dma = backed & PfnRange(0, (16 * _MIB) // page)
+    reserved = dma & PfnRange(0, 256)
+    above = backed - dma
+    reserved |= above.highest(nr_reserved - len(reserved))
+    left = above - reserved
+    nr_used = min(release.boot_used_bytes // page, len(left) * 3 // 4)
+    return reserved, left.highest(nr_used)

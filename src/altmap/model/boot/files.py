@@ -1,0 +1,51 @@
+"""The files of a machine at boot, before any number is filled in."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from altmap.linux.observation import BalloonFolder, Observation, Resource
+from altmap.linux.shapes import blank_observation
+from altmap.model.boot.layout import firmware_ram, memory_bytes
+from altmap.model.boot.tunables import parameters_shown
+from altmap.model.kernel.state import Kernel
+from altmap.model.kernel.zone import MOVABLE
+from altmap.model.platform.xen import host_resources
+from altmap.scenario import XEN_HOST_BYTES, Machine
+
+__all__ = ("blank_files",)
+
+
+def blank_files(kernel: Kernel, machine: Machine) -> Observation:
+    """Return the files of the booted machine: their lines, with zeros for the kernel's numbers."""
+    page = kernel.arch.page_size_bytes
+    blank = blank_observation(
+        kernel.release.shape,
+        [name for name, _ in kernel.arch.kernel_zones] + [MOVABLE, "Device"],
+        sorted(kernel.boot_nodes),
+        sorted(kernel.boot_node_pages),
+        machine.cpus or 1,
+        kernel.block_nr_pages * page,
+    )
+    blank = replace(blank, parameters=parameters_shown(kernel.tunables))
+    if machine.platform == "xen":
+        return _domain_files(blank, kernel, machine)
+    floor = kernel.arch.firmware_nr_pages * page
+    lines = [
+        Resource(0, max(start, floor), end, "System RAM")
+        for start, end in firmware_ram(machine, kernel.arch)
+    ]
+    return replace(blank, iomem=tuple(lines), nodes=blank.nodes if kernel.arch.has_nodes else None)
+
+
+def _domain_files(blank: Observation, kernel: Kernel, machine: Machine) -> Observation:
+    """Return the files of Xen's first domain: the host's resources, and the balloon's counters."""
+    page = kernel.arch.page_size_bytes
+    lines = [(run.start * page, run.end * page, "System RAM") for run in kernel.boot_ram.ranges()]
+    lines += host_resources(machine.xen_host_memory or XEN_HOST_BYTES)
+    given = memory_bytes(machine) // 1024
+    return replace(
+        blank,
+        iomem=tuple(Resource(0, *line) for line in sorted(lines)),
+        balloon=BalloonFolder(given, given, len(kernel.fake_offline) * page // 1024),
+    )

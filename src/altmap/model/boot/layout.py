@@ -1,0 +1,125 @@
+"""The memory of a machine at boot: which page frames are RAM, of which node, in which zone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from altmap.errors import InputError
+from altmap.model.arch import Arch
+from altmap.model.kernel.zone import MOVABLE, Zone
+from altmap.model.platform.qemu import boot_ram
+from altmap.model.platform.xen import dom0_memory
+from altmap.model.releases import Release
+from altmap.pfn import PfnRange, PfnSet
+from altmap.scenario import XEN_HOST_BYTES, Machine
+
+__all__ = ("Layout", "boot_zones", "firmware_ram", "layout_of", "memory_bytes")
+
+_MIB, _GIB = 1 << 20, 1 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Boot memory.
+
+    Attributes
+    ----------
+    ram : PfnSet
+        RAM of the firmware's map.
+    nodes : dict of int to PfnSet
+        The RAM of each node.
+    backed : PfnSet
+        What of the RAM the platform backs.
+    """
+
+    ram: PfnSet
+    nodes: dict[int, PfnSet]
+    backed: PfnSet
+
+
+def memory_bytes(machine: Machine) -> int:
+    """Return the size of boot memory: the machine's, else the sum of its nodes', else 1 GiB."""
+    if machine.memory is not None:
+        return machine.memory
+    return sum(node.memory for node in machine.nodes) if machine.nodes else _GIB
+
+
+def firmware_ram(machine: Machine, arch: Arch) -> list[tuple[int, int]]:
+    """Return the RAM ranges of the firmware's map, ``[start, end)`` addresses."""
+    platform = machine.platform or arch.board.platforms[0]
+    return boot_ram(arch.board, platform, memory_bytes(machine))
+
+
+def layout_of(machine: Machine, arch: Arch, release: Release) -> Layout:
+    """Return the layout of a machine's boot memory.
+
+    Raises
+    ------
+    InputError
+        If a size is not a multiple of what QEMU takes, too small, or not the sum of the nodes'.
+    """
+    _check_sizes(machine)
+    if machine.platform == "xen":
+        domain = dom0_memory(
+            memory_bytes(machine),
+            machine.xen_host_memory or XEN_HOST_BYTES,
+            machine.xen_max_memory,
+            keeps_ibft=release.xen_keeps_ibft,
+        )
+        return Layout(domain.ram, {0: domain.ram.copy()}, domain.backed)
+    page = arch.page_size_bytes
+    ram = PfnSet()
+    for start, end in firmware_ram(machine, arch):
+        ram |= PfnRange(-(-start // page), end // page)
+    ram -= PfnRange(0, arch.firmware_nr_pages)
+    return Layout(ram, dict(_node_ram(machine, arch, ram)), ram)
+
+
+def _check_sizes(machine: Machine) -> None:
+    memory, of_nodes = memory_bytes(machine), sum(node.memory for node in machine.nodes)
+    if machine.nodes and memory != of_nodes:
+        raise InputError(
+            f"machine.memory {memory:#x}: differs from the sum of machine.nodes, {of_nodes:#x}"
+        )
+    for index, node in enumerate(machine.nodes):
+        if node.memory % _MIB:
+            raise InputError(f"machine.nodes[{index}].memory {node.memory:#x}: need whole MiB")
+    if memory < 128 * _MIB or memory % (2 * _MIB):
+        raise InputError(f"machine.memory {memory:#x}: need a multiple of 2 MiB, 128 MiB at least")
+
+
+def _node_ram(machine: Machine, arch: Arch, ram: PfnSet) -> Iterator[tuple[int, PfnSet]]:
+    """Yield each node's share of RAM in the order of addresses, without the hole below 4 GiB."""
+    if not machine.nodes:
+        yield 0, ram.copy()
+        return
+    page, hole_end = arch.page_size_bytes, 4 * _GIB
+    ranges = firmware_ram(machine, arch)
+    base = ranges[0][0]
+    low = memory_bytes(machine) - sum(end - start for start, end in ranges if start >= hole_end)
+    first = 0
+    for node, share in enumerate(machine.nodes):
+        last = first + share.memory
+        below = base + min(first, low), base + min(last, low)
+        above = hole_end + max(first, low) - low, hole_end + max(last, low) - low
+        pages = PfnSet(PfnRange(start // page, end // page) for start, end in (below, above))
+        yield node, pages & ram
+        first = last
+
+
+def boot_zones(arch: Arch, layout: Layout) -> dict[tuple[int, str], Zone]:
+    """Return every node's zones; a boot zone spans the node's extent within the zone's limits."""
+    zones = {}
+    page = arch.page_size_bytes
+    for node, pages in layout.nodes.items():
+        extent, floor = pages.span(), 0
+        for name, end_address in arch.kernel_zones:
+            limit = extent.end if end_address is None else end_address // page
+            limits = PfnRange(floor, max(floor, limit))
+            floor = limits.end
+            present = pages & limits
+            span = extent.intersection(limits) if present else PfnRange(0, 0)
+            zones[node, name] = Zone(node, name, span, present, early_nr_pages=len(present))
+        zones[node, MOVABLE] = Zone(node, MOVABLE)
+    return zones

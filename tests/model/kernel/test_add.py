@@ -1,0 +1,194 @@
+"""Add and remove: what existing memory pays, what a failure leaves, and the bounds of a range."""
+
+import pytest
+
+from altmap.model.kernel.add import add_memory_resource
+from altmap.model.kernel.online import memory_block_online, online_blocks
+from altmap.model.kernel.remove import try_remove_memory
+from altmap.model.kernel.zone import Watermarks
+from altmap.model.machine import ModelMachine
+from altmap.pfn import PfnRange, PfnSet
+from altmap.scenario import Machine, Node, Size
+
+B = 0x8000  # pages of a block
+BASE = 32 * B  # 4 GiB
+MEMMAP = B * 64 // 4096  # pages of a block's memmap
+
+
+def block(first, end=None):
+    """Return the page frames of blocks, counted from 4 GiB."""
+    return PfnRange(BASE + first * B, BASE + (first + 1 if end is None else end) * B)
+
+
+def kernel_of(**changes):
+    machine = {"memory": Size(1 << 30), "release": "6.12", "auto_online_blocks": "offline"}
+    kernel = ModelMachine.start(Machine(**machine | changes)).kernel
+    kernel.check_access = lambda touch: None  # all memory is backed
+    return kernel
+
+
+def add(kernel, pfns, node=0, *, asks=False, **more):
+    return add_memory_resource(kernel, pfns, node, asks=asks, **more)
+
+
+@pytest.mark.parametrize(
+    ("pfns", "errno"),
+    [
+        (PfnRange(BASE + 1, BASE + 1 + B), "EINVAL"),
+        (PfnRange(BASE, BASE + B + 512), "EINVAL"),
+        (PfnRange(BASE, BASE), "EINVAL"),
+        (PfnRange((1 << 34) - B, 1 << 34), None),  # x86_64 maps 46 bits of addresses
+        (PfnRange((1 << 34) - B, (1 << 34) + B), "E2BIG"),
+        (PfnRange(0, B), "EEXIST"),
+    ],
+)
+def test_a_range_is_whole_blocks_that_can_be_mapped_and_are_not_ram(pfns, errno):
+    assert add(kernel_of(), pfns).errno == errno
+
+
+def test_the_end_of_memory_grows_with_an_add_and_never_shrinks():
+    kernel = kernel_of()
+    assert add(kernel, block(4))
+    assert kernel.max_pfn == block(4).end
+    assert add(kernel, block(2))
+    assert kernel.max_pfn == block(4).end
+    assert try_remove_memory(kernel, kernel.additions[0])
+    assert kernel.max_pfn == block(4).end
+
+
+def test_a_remove_frees_what_the_add_has_taken():
+    kernel = kernel_of()
+    used, free = kernel.used.copy(), kernel.free_nr_pages()
+    assert add(kernel, block(0, 2))
+    assert len(kernel.used - used) == 2 * MEMMAP + len(kernel.page_tables)
+    assert try_remove_memory(kernel, kernel.additions[0])
+    assert (kernel.used, kernel.free_nr_pages()) == (used, free)
+
+
+# --- injected failures --------------------------------------------------------------------------
+
+
+def test_an_add_without_a_page_for_its_page_tables_takes_nothing():
+    kernel = kernel_of()
+    used = kernel.used.copy()
+    kernel.failures.inject("allocation", 2)  # the first one is the memmap's
+    outcome = add(kernel, block(0))
+    assert (outcome.errno, outcome.function) == ("ENOMEM", "arch_add_memory")
+    assert kernel.used == used
+    assert not kernel.failed_additions
+
+
+def test_an_add_without_a_page_for_its_memmap_leaves_what_it_took():
+    kernel = kernel_of()
+    for zone in kernel.zones.values():
+        kernel.used |= kernel.free(zone)
+        zone.watermarks = Watermarks()
+    kernel.used -= PfnSet([PfnRange(0x10000, 0x10000 + MEMMAP + 700)])
+    used = kernel.used.copy()
+    outcome = add(kernel, block(0, 4))
+    assert (outcome.errno, outcome.function) == ("ENOMEM", "vmemmap_populate")
+    (failed,) = kernel.failed_additions
+    assert failed.host_pages == kernel.used - used
+    assert len(failed.host_pages) > MEMMAP
+
+
+def test_an_allocation_that_the_add_does_not_make_cannot_fail():
+    kernel = kernel_of(memmap_on_memory="on")
+    assert add(kernel, block(0), asks=True)  # its page tables serve the next block too
+    kernel.failures.inject("allocation", 1)
+    assert add(kernel, block(1), asks=True)
+    assert kernel.failures.allocation == 0
+
+
+def test_a_failure_that_was_not_reached_is_dropped_with_the_add():
+    kernel = kernel_of()
+    kernel.failures.inject("allocation", 9)
+    assert add(kernel, block(0))
+    assert kernel.failures.allocation == 0
+
+
+def test_blocks_that_cannot_be_created_are_a_failure_of_one_add():
+    kernel = kernel_of()
+    used = kernel.used.copy()
+    kernel.failures.inject("block_devices", True)
+    assert add(kernel, block(0)).function == "create_memory_block_devices"
+    assert (kernel.used, kernel.added_blocks.count(PfnRange(32, 64))) == (used, 0)
+    assert add(kernel, block(0))
+
+
+# --- where the memmap goes ----------------------------------------------------------------------
+
+
+def test_a_shared_host_serves_its_own_node_only():
+    nodes = [Node(memory=Size(1 << 30)), Node(memory=Size(1 << 30))]
+    kernel = kernel_of(policy="shared-host", memory=Size(2 << 30), nodes=nodes)
+    assert add(kernel, block(0, 8), 0, asks=True)
+    assert add(kernel, block(8), 1)
+    assert add(kernel, block(9), 0)
+    hosts = [addition.memmap.host for addition in kernel.additions]
+    assert hosts[1] is None
+    assert block(0, 8).overlaps(hosts[2])
+
+
+def test_what_is_inaccessible_while_offline_is_not_poisoned_at_add():
+    """MHP_OFFLINE_INACCESSIBLE: page_init_poison waits until the blocks go online."""
+    for inaccessible, function in ((False, "page_init_poison"), (True, None)):
+        kernel = kernel_of(debug_vm=True, memmap_on_memory="on")
+        kernel.log.take()
+        assert add(kernel, block(0), asks=True, inaccessible=inaccessible)
+        written = [event.function for event in kernel.log.take() if event.kind == "write"]
+        assert written == ([function] if function else [])
+        assert memory_block_online(kernel, block(0), "online_movable")
+        written = [event.function for event in kernel.log.take() if event.kind == "write"]
+        assert ("page_init_poison" in written) == inaccessible
+
+
+# --- what the kernel allocates next -------------------------------------------------------------
+
+
+def test_a_new_kernel_zone_serves_the_next_allocation_on_a_node_with_cpus_only():
+    nodes = [Node(memory=Size(1 << 30)), Node(memory=Size(0))]
+    kernel = kernel_of(nodes=nodes)
+    assert add(kernel, block(0), 1)
+    assert memory_block_online(kernel, block(0), "online_kernel")
+    assert not kernel.expected_unmovable
+    kernel = kernel_of()
+    assert add(kernel, block(0), 0)
+    assert memory_block_online(kernel, block(0), "online_movable")
+    assert not kernel.expected_unmovable
+    assert add(kernel, block(1), 0)
+    assert memory_block_online(kernel, block(1), "online_kernel")
+    assert kernel.expected_unmovable == PfnSet([PfnRange(BASE + B, BASE + B + 1)])
+
+
+def test_the_next_allocation_takes_the_first_whole_chunk_of_the_highest_order():
+    """__rmqueue_fallback looks from the highest order down; a run of one chunk is whole."""
+    kernel = kernel_of()
+    assert add(kernel, block(0))
+    chunk = 1 << kernel.arch.max_page_order
+    whole = PfnRange(BASE + 2 * chunk, BASE + 3 * chunk)
+    kernel.used |= PfnSet.of(block(0)) - whole - PfnRange(BASE + 7, BASE + chunk + 9)
+    assert memory_block_online(kernel, block(0), "online_kernel")
+    assert kernel.expected_unmovable == PfnSet([PfnRange(whole.start, whole.start + 1)])
+
+
+# --- several blocks at once ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("release", ["6.1", "6.12", "7.3"])
+@pytest.mark.parametrize("to", ["online", "online_kernel", "online_movable"])
+@pytest.mark.parametrize("movable_node", [False, True])
+def test_blocks_that_are_onlined_together_end_as_one_by_one(release, to, movable_node):
+    kernels = [kernel_of(release=release, movable_node=movable_node) for _ in range(2)]
+    for kernel in kernels:
+        assert add(kernel, block(20, 24))
+        assert online_blocks(kernel, range(52, 53), to)[0]
+        assert add(kernel, block(0, 16))
+    together, singly = kernels
+    assert online_blocks(together, range(32, 48), to)[0]
+    for id_ in range(32, 48):
+        assert memory_block_online(singly, singly.block_pfns(id_), to)
+    for one, other in zip(together.zones.values(), singly.zones.values(), strict=True):
+        assert (one.span, one.present) == (other.span, other.present)
+        assert one.watermarks == other.watermarks
+    assert together.used == singly.used
