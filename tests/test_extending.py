@@ -182,7 +182,7 @@ def test_messages_name_what_was_added():
         altmap.Plug(id="d", size="1GiB", driver="memorystick")
     with pytest.raises(altmap.InputError, match=r"need one of .*last-pages"):
         altmap.predict(altmap.Scenario(name="s", machine=altmap.Machine(policy="lastpages")))
-    with pytest.raises(altmap.InputError, match=r"requested: only with the driver virtio-mem"):
+    with pytest.raises(altmap.InputError, match="requested: only with the driver virtio-mem"):
         stick(requested=0)
 
 
