@@ -23,11 +23,17 @@ QEMUS := qemu-system-x86_64:qemu-system-x86 qemu-system-ppc64:qemu-system-ppc \
 SCENARIOS := scenarios/hyperv-64MiB-first-half.toml scenarios/hyperv-64MiB-second-half.toml \
 	scenarios/dimm-1GiB.toml
 
-.PHONY: run check test conformance lab-tools browser-tools docs picture bench fuzz man format clean
+.PHONY: run check test conformance lab-tools browser-tools docs picture bench fuzz man dist format \
+	clean
 
-run: $(VENV)/run  ## the scenario of 2018 under two memmap policies, on the model
+run: $(VENV)/run  ## three scenarios under two memmap policies, on the model
 	@rm -rf build/run
-	@$(BIN)/altmap run $(SCENARIOS) --policy rfc-2018 --policy opt-in --export build/run
+	@echo "Two memmap policies, where Hyper-V backs half of a section, and for a DIMM:"
+	@$(BIN)/altmap run $(SCENARIOS) --policy rfc-2018 --policy opt-in --summary --export build/run
+	@echo
+	@echo "Next: $(BIN)/altmap run $(lastword $(SCENARIOS))  # each step in a table"
+	@echo "      $(BIN)/altmap help  # all commands; first steps: docs/start.md"
+	@echo "      make test  # compares the model with real kernels in QEMU"
 
 check: $(VENV)/dev  ## lint, types, and every test that needs no kernel, no browser and little time
 	$(BIN)/ruff check .
@@ -62,6 +68,18 @@ bench: $(VENV)/bench  ## measured claims, as ratios in one run
 man: $(VENV)/dev  ## man pages and completion for bash and zsh, in build/
 	@$(BIN)/python docs/man.py build
 
+# A clean environment, so that what the wheel lacks shows; nothing of this folder is imported there.
+dist: $(VENV)/dev  ## wheel and sdist in dist/, and a scenario with the wheel alone
+	@rm -rf dist build/dist
+	@PIP_CONSTRAINT=$(CURDIR)/constraints.txt $(BIN)/python -m build --outdir dist . >/dev/null
+	@$(BIN)/python -m venv build/dist >/dev/null 2>&1 || \
+		$(BIN)/python -m venv --clear --without-pip build/dist
+	@PIP_DISABLE_PIP_VERSION_CHECK=1 $(PYTHON) -m pip --python build/dist/bin/python install --quiet \
+		--constraint constraints.txt dist/*.whl
+	@cd build/dist && env -u PYTHONPATH bin/altmap run $(CURDIR)/scenarios/dimm-1GiB.toml \
+		--summary --check
+	@ls dist/*
+
 fuzz: $(VENV)/dev  ## a million malformed messages for the decoder
 	$(BIN)/python benchmarks/fuzz_messages.py
 
@@ -78,6 +96,7 @@ browser-tools: $(VENV)/dev
 	@.ci/install chromium:chromium
 
 $(BIN)/python:
+	@echo "set-up: pip installs altmap into $(VENV), which takes about a minute"
 	@$(PYTHON) -m venv $(VENV) >/dev/null 2>&1 || $(PYTHON) -m venv --without-pip $(VENV)
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m pip --version >/dev/null || { \
 		echo "need pip for $(PYTHON) (Debian: apt install python3-venv)" >&2; rm -rf $(VENV); exit 1; }
@@ -95,5 +114,5 @@ $(VENV)/bench: $(VENV)/dev
 	@touch $@
 
 clean:
-	rm -rf $(VENV) build .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -prune -exec rm -rf {} +

@@ -57,7 +57,7 @@ def together(seconds: float) -> tuple[SearchResult, float]:
         search(space, two, seconds=0.001)  # both are up
     with workers(space.exploration, [], [], 2) as two:
         for worker in two:
-            worker.keep()
+            worker.save()
         started = time.monotonic()
         result = search(Space(four_blocks(), RULES), two, seconds=seconds)
         return result, time.monotonic() - started
@@ -121,7 +121,7 @@ def main() -> int:
         "load": os.getloadavg()[0],
         "transitions": one.nr_transitions,
         "states": one.nr_states,
-        "worked_out": one.nr_worked_out,
+        "worked_out": one.nr_computed,
         "transitions_per_second": one.nr_transitions / used,
         "hypothesis_steps_per_second": other,
         "times_hypothesis": one.nr_transitions / used / other,
@@ -130,7 +130,7 @@ def main() -> int:
     if args.json:
         print(json.dumps(figures, indent=1))
         return 0
-    share = one.nr_worked_out / one.nr_transitions
+    share = one.nr_computed / one.nr_transitions
     print(f"load {figures['load']:.1f}")
     print(
         f"search      {figures['transitions_per_second']:>9,.0f} transitions a second of processor "

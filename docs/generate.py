@@ -16,7 +16,8 @@ from collections.abc import Iterable, Iterator
 from itertools import groupby
 from pathlib import Path
 
-from altmap.cli.main import command_line
+from altmap.cli.main import GROUPS, INTERNAL_ERROR, INTERRUPTED, command_line
+from altmap.cli.parser import CommandParser
 from altmap.compare import FIELDS, Field
 from altmap.linux.kpageflags import flag_names
 from altmap.model import drivers
@@ -261,30 +262,66 @@ def _exactness(field: Field) -> tuple[str, str]:
 _COMMANDS_HEAD = """\
 # Commands
 
-Every command with its arguments, made from the program's own help by `python docs/generate.py`.
-Exit codes: 0 done or equal, 1 different, 2 could not be done (one line says what and why), 130
-interrupted; those of `plan` and `apply`: [a machine of one's own](host.md#exit-codes).
+Every command with its arguments and exit codes, made from the program's own help by
+`python docs/generate.py`. `altmap help COMMAND` shows the same.
+
+Besides its own exit codes, every command ends with {internal} on an internal error, which
+`altmap --debug COMMAND ...` shows as a traceback, and with {interrupted} if Ctrl-C interrupts it.
+A command that could not be done says in one line on standard error which value is wrong and why.
+
+## At a glance
 """
 
 
 def commands_page() -> str:
-    """Return the text of ``docs/commands.md``, from the parser of the command line."""
-    return "\n".join([_COMMANDS_HEAD, *_commands(command_line(), "altmap")])
+    """Return the text of ``docs/commands.md``, from the table of commands and their parsers."""
+    head = _COMMANDS_HEAD.format(internal=INTERNAL_ERROR, interrupted=INTERRUPTED)
+    parsers = dict(command_parsers(command_line(), "altmap"))
+    parts = [head, _glance(parsers)]
+    for group in GROUPS:
+        parts.append(f"## {group.purpose[0].upper()}{group.purpose[1:]}\n")
+        for name, parser in parsers.items():
+            if name.split()[1] in group.verbs:
+                parts += _command(name, parser)
+    return "\n".join(parts)
 
 
-def _commands(one: argparse.ArgumentParser, name: str) -> Iterator[str]:
-    """Yield a section for each command below a parser."""
-    for action in one._actions:
-        if not isinstance(action, argparse._SubParsersAction):
-            continue
-        helps = {choice.dest: choice.help for choice in action._choices_actions}
-        for word, sub in action.choices.items():
-            if any(isinstance(inner, argparse._SubParsersAction) for inner in sub._actions):
-                yield from _commands(sub, f"{name} {word}")
-            else:
-                rows = [_argument(item) for item in sub._actions if item.dest != "help"]
-                yield f"## {name} {word}\n\n{helps[word]}\n"
-                yield _table(["argument", "meaning"], rows)
+def command_parsers(above: CommandParser, name: str) -> Iterator[tuple[str, CommandParser]]:
+    """Yield the parser of each command that has none below it, by its full name."""
+    for action in above._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for word, parser in action.choices.items():
+                full = f"{name} {word}"
+                if parser.commands:
+                    yield from command_parsers(parser, full)
+                else:
+                    yield full, parser
+
+
+def _glance(parsers: dict[str, CommandParser]) -> str:
+    parts = []
+    for group in GROUPS:
+        shown = {
+            example.line: f"# {example.meaning}\n{example.line}\n"
+            for name, parser in parsers.items()
+            if name.split()[1] in group.verbs and parser.verb
+            for example in parser.verb.examples
+        }
+        title = f"{group.purpose[0].upper()}{group.purpose[1:]}"
+        parts.append(f"{title}:\n\n```sh\n{''.join(shown.values())}```\n")
+    return "\n".join(parts)
+
+
+def _command(name: str, parser: CommandParser) -> Iterator[str]:
+    assert parser.verb is not None
+    yield f"### {name}\n"
+    yield f"{parser.description}\n"
+    shown = [item for item in parser._actions if item.help != argparse.SUPPRESS]
+    rows = [_argument(item) for item in shown if item.dest != "help"]
+    if rows:
+        yield _table(["argument", "meaning"], rows)
+    codes = [[f"`{code}`", meaning] for code, meaning in parser.verb.exit_codes]
+    yield _table(["exit code", "meaning"], codes)
 
 
 def _argument(action: argparse.Action) -> list[str]:

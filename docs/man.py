@@ -16,39 +16,11 @@ from pathlib import Path
 import shtab
 
 from altmap import __version__
-from altmap.cli.main import command_line
+from altmap.cli.main import COMMON_EXIT_CODES, command_line
+from altmap.cli.parser import CommandParser
 
 #: Commands that change a machine.
 ACTING = ("altmap apply",)
-EXIT_STATUS = {
-    "": [("0", "done"), ("2", "could not be done: one line on standard error says why")],
-    "altmap compare": [
-        ("0", "everything equal, or within a stated tolerance"),
-        ("1", "something differs"),
-        ("2", "could not be run"),
-    ],
-    "altmap claims": [
-        ("0", "every verdict is the known one"),
-        ("1", "one is not"),
-        ("2", "could not be run"),
-    ],
-    "altmap watch": [
-        ("0", "ended by Ctrl-C or --for; with --once: something happened"),
-        ("1", "with --once: nothing has happened in that time"),
-        ("2", "the machine cannot be watched"),
-    ],
-    "altmap plan": [
-        ("0", "nothing to do"),
-        ("1", "no plan could be made"),
-        ("2", "there are steps"),
-    ],
-    "altmap apply": [
-        ("0", "done, a dry run, or all taken back by --rollback"),
-        ("1", "a surprise: everything was taken back"),
-        ("2", "not begun"),
-        ("64", "done in part"),
-    ],
-}
 ENVIRONMENT = [
     ("COLUMNS", "width of tables and paragraphs"),
     ("XDG_CACHE_HOME", "where kernels of the lab are kept, below altmap; default: ~/.cache"),
@@ -57,12 +29,11 @@ ENVIRONMENT = [
 
 def pages() -> dict[str, str]:
     """Return every page by its file name."""
-    parser = command_line()
-    commands = dict(_leaves("altmap", parser))
-    made = {"altmap.1": _page("altmap", parser, "predict, verify and explain memory hotplug", {})}
-    for name, (command, about) in commands.items():
-        made[f"{_file(name)}.{_section(name)}"] = _page(name, command, about, commands)
-    return made
+    commands = {"altmap": command_line(), **dict(_commands("altmap", command_line()))}
+    return {
+        f"{_file(name)}.{_section(name)}": _page(name, command, list(commands))
+        for name, command in commands.items()
+    }
 
 
 def completions() -> dict[str, str]:
@@ -73,16 +44,13 @@ def completions() -> dict[str, str]:
     }
 
 
-def _leaves(
-    name: str, parser: argparse.ArgumentParser
-) -> Iterator[tuple[str, tuple[argparse.ArgumentParser, str]]]:
-    for action in parser._actions:
+def _commands(name: str, above: CommandParser) -> Iterator[tuple[str, CommandParser]]:
+    for action in above._actions:
         if isinstance(action, argparse._SubParsersAction):
-            about = {choice.dest: choice.help or "" for choice in action._choices_actions}
-            for verb, command in action.choices.items():
-                full = f"{name} {verb}"
-                yield full, (command, about.get(verb, ""))
-                yield from _leaves(full, command)
+            for word, parser in action.choices.items():
+                full = f"{name} {word}"
+                yield full, parser
+                yield from _commands(full, parser)
 
 
 def _section(name: str) -> int:
@@ -93,46 +61,32 @@ def _file(name: str) -> str:
     return name.replace(" ", "-")
 
 
-def _page(
-    name: str,
-    parser: argparse.ArgumentParser,
-    about: str,
-    commands: dict[str, tuple[argparse.ArgumentParser, str]],
-) -> str:
+def _page(name: str, parser: CommandParser, names: list[str]) -> str:
     title = _file(name)
+    verb = parser.verb
+    about = "predict, verify and explain memory hotplug" if verb is None else verb.about
     lines = [
         f'.TH {title.upper()} {_section(name)} "" "altmap {__version__}"',
         ".SH NAME",
-        rf"{_text(title)} \- {_text(about or parser.description or title)}",
+        rf"{_text(title)} \- {_text(about)}",
         ".SH SYNOPSIS",
         *_synopsis(name, parser),
     ]
-    described = [text for text in (parser.description, parser.epilog) if text]
-    if described:
-        lines.append(".SH DESCRIPTION")
-        for text in described:
-            keeps_lines = parser.formatter_class is not argparse.HelpFormatter
-            lines += (
-                [".nf", *map(_text, text.splitlines()), ".fi"] if keeps_lines else [_text(text)]
-            )
+    if verb is not None and verb.more:
+        lines += [".SH DESCRIPTION", ".nf", *map(_text, verb.more.splitlines()), ".fi"]
     lines += _options(parser)
+    if verb is not None:
+        lines.append(".SH EXAMPLES")
+        lines += _items([(example.line, example.meaning) for example in verb.examples])
+    own = () if verb is None else verb.exit_codes
     lines.append(".SH EXIT STATUS")
-    lines += _items(EXIT_STATUS.get(name) or EXIT_STATUS.get(_above(name)) or EXIT_STATUS[""])
+    lines += _items([(str(code), meaning) for code, meaning in (*own, *COMMON_EXIT_CODES)])
     lines.append(".SH ENVIRONMENT")
     lines += _items(ENVIRONMENT)
-    related = [other for other in ("altmap", *commands) if other != name]
-    if related:
-        lines.append(".SH SEE ALSO")
-        lines.append(
-            ",\n".join(f".BR {_text(_file(each))} ({_section(each)})" for each in related).replace(
-                ",\n", " ,\n"
-            )
-        )
+    lines.append(".SH SEE ALSO")
+    related = [f".BR {_text(_file(each))} ({_section(each)})" for each in names if each != name]
+    lines.append(" ,\n".join(related))
     return "\n".join(lines) + "\n"
-
-
-def _above(name: str) -> str:
-    return name.rpartition(" ")[0]
 
 
 def _synopsis(name: str, parser: argparse.ArgumentParser) -> Iterator[str]:
@@ -148,13 +102,14 @@ def _options(parser: argparse.ArgumentParser) -> Iterator[str]:
             for choice in action._choices_actions:
                 yield from _items([(choice.dest, choice.help or "")])
             continue
+        if action.help == argparse.SUPPRESS:
+            continue
         metavar = action.metavar if isinstance(action.metavar, str) else (action.dest or "")
         if action.choices is not None and action.metavar is None:
             metavar = "{" + ",".join(map(str, action.choices)) + "}"
         value = "" if action.nargs == 0 else f" {metavar}"
         head = ", ".join(f"{option}{value}" for option in action.option_strings) or metavar
-        text = (action.help or "") % {"default": action.default, "prog": parser.prog}
-        yield from _items([(head, text)])
+        yield from _items([(head, action.help or "")])
 
 
 def _items(items: list[tuple[str, str]]) -> Iterator[str]:

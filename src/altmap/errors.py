@@ -2,16 +2,16 @@
 
 ::
 
-    AltmapError            base of the two below
+    AltmapError            anything we report instead of a traceback
     ├── InputError         a scenario, size, file or sysroot that cannot be accepted
-    └── LabError           a real kernel that cannot be run (QEMU, guest, network, disk)
+    └── LabError           the real kernel could not be asked (QEMU, guest, network, disk)
 
 A refusal by a kernel, modelled or real, is not an error: it is a result in the trace.
 """
 
 from __future__ import annotations
 
-__all__ = ("AltmapError", "InputError", "LabError")
+__all__ = ("AltmapError", "InputError", "LabError", "printable")
 
 
 class AltmapError(Exception):
@@ -19,16 +19,16 @@ class AltmapError(Exception):
 
 
 class InputError(AltmapError):
-    """Input that cannot be accepted; the message names the value, the rule and valid values."""
+    """Input that cannot be accepted; the message names the value and the rule."""
 
 
 class LabError(AltmapError):
-    """A real kernel that cannot be run.
+    """A real kernel could not be asked.
 
     Parameters
     ----------
     message : str
-        The cause, in one line.
+        The error, in one line.
     console : str
         The last lines of the guest's console, empty when there was no guest.
     """
@@ -43,3 +43,8 @@ class LabError(AltmapError):
             return message
         tail = "\n".join(f"  | {line}" for line in self.console.splitlines())
         return f"{message}\nlast lines of the guest's console:\n{tail}"
+
+
+def printable(text: str) -> str:
+    """Return the text in one line, with everything that a terminal would act on escaped."""
+    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)

@@ -79,8 +79,8 @@ def test_it_opens_at_the_step_that_matters(open_page):
     tab = open_page()
     assert tab.locator("output").inner_text() == "Step 1 of 2: plug-hv1"
     shown = tab.locator(".verdict:visible").all_inner_texts()
-    assert "the kernel is dead" in shown[0]
-    assert "the kernel lives" in shown[1]
+    assert "the kernel crashes" in shown[0]
+    assert "the kernel keeps running" in shown[1]
     assert tab.locator(".chart:visible").count() == 2
 
 
@@ -107,7 +107,7 @@ def test_the_mouse_on_a_tile_names_block_pages_state_zone_and_owner(open_page):
     assert "pfn [0x100000, 0x100200), from 0x100000000" in said
     assert "memmap: 504 pages" in said
     assert "fault: 8 pages" in said
-    assert "512 of these pages are backed by nobody" in said
+    assert "512 of these pages are not backed" in said
     assert "owner hv1" in said
     point_at(tab, 1, 63)
     said = tip(tab)
@@ -139,7 +139,7 @@ def test_everything_is_reached_by_the_keyboard(open_page):
             )
         )
     assert reached[:5] == ["submit", "range", "submit", "map", "map"]
-    assert "submit" in reached[5:]  # the steps of the conversation
+    assert "submit" in reached[5:]  # the steps of the event log
 
 
 def test_arrows_move_over_the_map_and_enter_leads_to_the_event(open_page):

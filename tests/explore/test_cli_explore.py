@@ -1,4 +1,4 @@
-"""The command as a user types it."""
+"""The command ``altmap explore``: output, files, errors."""
 
 import json
 import re
@@ -12,7 +12,7 @@ from altmap.explore.rules import RULES
 from altmap.explore.spec import Bounds, Operations
 
 
-def test_a_counterexample_is_told_and_written(capsys, tmp_path):
+def test_a_counterexample_is_printed_and_written(capsys, tmp_path):
     assert main(["explore", "order-of-removal", "--rule", "alive", "-o", str(tmp_path)]) == 1
 
     out = capsys.readouterr().out
@@ -20,7 +20,7 @@ def test_a_counterexample_is_told_and_written(capsys, tmp_path):
     file = tmp_path / "order-of-removal-alive.toml"
     assert f"altmap run {file}" in out
     assert main(["run", str(file)]) == 0
-    assert "fault: the kernel is dead" in capsys.readouterr().out
+    assert "fault: the kernel crashes" in capsys.readouterr().out
     assert main(["report", str(file), "-o", str(tmp_path / "page.html")]) == 0
 
 
@@ -33,15 +33,15 @@ def test_no_counterexample_states_the_bounds(capsys):
     assert "148 states, 383 transitions" in out
 
 
-def test_json_says_the_same(capsys):
+def test_json_has_the_same_result(capsys):
     assert main(["explore", "books", "--json"]) == 1
 
-    told = json.loads(capsys.readouterr().out)
-    assert (told["schema"], told["version"]) == ("altmap-exploration-result", 1)
-    (found,) = told["found"]
+    shown = json.loads(capsys.readouterr().out)
+    assert (shown["schema"], shown["version"]) == ("altmap-exploration-result", 1)
+    (found,) = shown["found"]
     assert found["rule"] == "books"
     assert [step["do"] for step in found["steps"]] == ["plug", "online"]
-    assert told["whole"] is True
+    assert shown["whole"] is True
 
 
 def test_list_names_every_exploration_and_rule(capsys):
@@ -57,7 +57,7 @@ def test_show_prints_the_file(capsys):
     assert capsys.readouterr().out == built_in("books").read_text()
 
 
-def test_a_kept_search_goes_on(capsys, tmp_path):
+def test_a_saved_search_continues(capsys, tmp_path):
     whole = ["explore", "four-blocks", "--depth", "5"]
     assert main(whole) == 0
     (figures,) = re.findall(r"[\d,]+ states, [\d,]+ transitions", capsys.readouterr().out)
@@ -94,7 +94,7 @@ def test_bad_input_is_one_line(argv, message, capsys):
 
 FILES = [
     ("x = ", "not TOML"),
-    ("[operations]\n", "operations: nothing may happen"),
+    ("[operations]\n", "operations: need at least one operation"),
     ("[operations]\nplug = ['0MiB']\n", "operations.plug 0: need more than 0"),
     ("[operations]\nplug = ['1']\n", "need a unit"),
     ("[operations]\nfly = true\n", "operations: unknown field 'fly'"),
@@ -132,15 +132,15 @@ def test_the_page_has_every_rule_and_key():
     assert [row for row in rows if row[0] in {rule.name for rule in RULES}] == [
         (rule.name, rule.text) for rule in RULES
     ]
-    told = {
+    shown = {
         name
         for names in re.findall(r"^\| (`[a-z_`, ]+`) \|", PAGE, re.MULTILINE)
         for name in re.findall("[a-z_]+", names)
     }
-    assert {*Operations.__struct_fields__, *Bounds.__struct_fields__} <= told
+    assert {*Operations.__struct_fields__, *Bounds.__struct_fields__} <= shown
 
 
-def test_the_pages_file_and_rules_can_be_used(tmp_path, capsys):
+def test_the_file_and_rules_of_the_docs_can_be_used(tmp_path, capsys):
     (tmp_path / "mine.toml").write_text(block("toml"))
     (tmp_path / "rules.py").write_text(block("python"))
 

@@ -1,4 +1,4 @@
-"""What a search must find from scratch: each flaw where it is, and nothing where it is not."""
+"""Searches find each known flaw in the setting that has it, and no flaw in the others."""
 
 from functools import cache
 
@@ -23,7 +23,7 @@ def explored(name, *settings):
 
 
 ON = ("memmap_on_memory=on",)
-#: Exploration, settings where the flaw is, rule, steps of the shortest way, settings without it.
+#: Exploration, settings with the flaw, rule, length of the shortest sequence, settings without it.
 FLAWS = [
     ("hyperv-2018", (), "backed", 1, ("policy=opt-in", "release=6.12")),
     ("order-of-removal", (), "alive", 2, ("policy=rfc-2018",)),
@@ -50,7 +50,7 @@ FLAWS = [
 
 
 @pytest.mark.parametrize(("name", "where", "rule", "nr_steps", "elsewhere"), FLAWS)
-def test_a_flaw_is_found_where_it_is_and_nowhere_else(name, where, rule, nr_steps, elsewhere):
+def test_a_flaw_is_found_only_in_the_settings_that_have_it(name, where, rule, nr_steps, elsewhere):
     exploration, rules, result = explored(name, *where)
 
     (found,) = [found for found in result.found if found.rule == rule]
@@ -60,7 +60,7 @@ def test_a_flaw_is_found_where_it_is_and_nowhere_else(name, where, rule, nr_step
     assert rule not in {found.rule for found in explored(name, *elsewhere)[2].found}
 
 
-def test_nothing_is_wrong_with_hyperv_on_merged_linux():
+def test_hyperv_on_merged_linux_breaks_no_rule():
     _, _, result = explored("hyperv-merged")
 
     assert result.found == []
@@ -68,7 +68,7 @@ def test_nothing_is_wrong_with_hyperv_on_merged_linux():
 
 
 @pytest.mark.parametrize("name", sorted(set(built_in_names()) - {"four-blocks"}))
-def test_a_counterexample_is_a_scenario_that_comes_to_the_same(name):
+def test_a_counterexample_is_a_scenario_with_the_same_result(name):
     exploration, _, result = explored(name)
 
     for found in result.found:

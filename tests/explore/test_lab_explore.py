@@ -1,4 +1,4 @@
-"""A counterexample goes to a real kernel as it is, and the real kernel breaks the rule too."""
+"""A counterexample runs unchanged on a real kernel, which breaks the rule too."""
 
 import pytest
 
@@ -7,8 +7,8 @@ from altmap.cli.main import main
 
 @pytest.mark.lab
 @pytest.mark.timeout(300)
-def test_a_real_kernel_breaks_the_rule_as_well(tmp_path, capsys):
-    """Linux 6.1 forgets a withdrawn page: HardwareCorrupted counts it, no page has the mark."""
+def test_a_real_kernel_breaks_the_rule_too(tmp_path, capsys):
+    """Linux 6.1 loses a HWPoison mark: HardwareCorrupted counts the page, no page has the flag."""
     found = ["--set", "release=6.1", "--rule", "withdrawn", "-o", str(tmp_path)]
     assert main(["explore", "poisoned", *found]) == 1
     assert "offline memory40\n  5. online_movable memory40" in capsys.readouterr().out

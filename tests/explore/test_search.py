@@ -1,4 +1,4 @@
-"""The search itself: bounds, limits, several processes, and going on from where it ended."""
+"""The search itself: bounds, limits, several processes, and saved searches."""
 
 import os
 import signal
@@ -55,7 +55,7 @@ def test_two_processes_find_what_one_finds(tmp_path):
     }
 
 
-def test_a_process_that_dies_is_one_clear_error():
+def test_a_process_that_crashes_is_one_error():
     space = space_of(depth=4)
     with workers(space.exploration, [], [], 2) as two:
         os.kill(two[1]._process.pid, signal.SIGKILL)
@@ -63,15 +63,15 @@ def test_a_process_that_dies_is_one_clear_error():
             search(space, two)
 
 
-def test_rules_of_ones_own_are_broken_in_the_fewest_steps(tmp_path):
+def test_rules_from_a_file_are_broken_in_the_fewest_steps(tmp_path):
     (tmp_path / "mine.py").write_text(MINE)
     result = search(space_of(more=load_rules(tmp_path / "mine.py")))
 
-    ways = {found.rule: [step_name(step) for step in found.steps] for found in result.found}
-    assert set(ways) == {"two-at-most", "no-veto"}
-    assert len(ways["two-at-most"]) == 3
-    assert all(name.startswith("plug") for name in ways["two-at-most"])
-    assert len(ways["no-veto"]) == 3
+    steps = {found.rule: [step_name(step) for step in found.steps] for found in result.found}
+    assert set(steps) == {"two-at-most", "no-veto"}
+    assert len(steps["two-at-most"]) == 3
+    assert all(name.startswith("plug") for name in steps["two-at-most"])
+    assert len(steps["no-veto"]) == 3
 
 
 @pytest.mark.parametrize(
@@ -82,20 +82,20 @@ def test_rules_of_ones_own_are_broken_in_the_fewest_steps(tmp_path):
         ("def (", "SyntaxError"),
     ],
 )
-def test_a_file_of_rules_that_is_none_is_refused(text, message, tmp_path):
+def test_a_file_without_rules_is_refused(text, message, tmp_path):
     (tmp_path / "mine.py").write_text(text)
     with pytest.raises(InputError, match=message):
         load_rules(tmp_path / "mine.py")
 
 
-def test_names_of_rules_are_checked():
+def test_unknown_and_repeated_rule_names_are_refused():
     with pytest.raises(InputError, match=r"rule 'nope': need one of backed, alive"):
         rules_named(["nope"])
-    with pytest.raises(InputError, match="there are two of that name"):
+    with pytest.raises(InputError, match="two rules have this name"):
         rules_named([], [RULES[0]])
 
 
-def test_a_search_that_was_cut_short_goes_on_to_the_same_end(tmp_path):
+def test_a_search_that_ended_early_continues_to_the_same_result(tmp_path):
     whole = search(space_of(depth=4))
     space = space_of(depth=4)
     share = Share(space)
@@ -103,30 +103,30 @@ def test_a_search_that_was_cut_short_goes_on_to_the_same_end(tmp_path):
     cut = search(space, [Local(share)])
     space.exploration.bounds.states = 1_000_000
     assert cut.ended_by == "states"
-    write_checkpoint(tmp_path / "kept", space, cut, [share.keep()])
+    write_checkpoint(tmp_path / "saved", space, cut, [share.save()])
 
     again = space_of(depth=4)
-    begun, kept = read_checkpoint(tmp_path / "kept", again)
+    begun, saved = read_checkpoint(tmp_path / "saved", again)
     with workers(again.exploration, [], [], 2) as two:
         for worker in two:
-            worker.go_on(kept)
+            worker.resume(saved)
         result = search(again, two, result=begun)
 
     assert figures(result)[:2] == figures(whole)[:2]
 
 
-def test_what_was_kept_of_another_search_is_refused(tmp_path):
+def test_a_file_of_another_search_is_refused(tmp_path):
     space, share = space_of(depth=2), None
     share = Share(space)
-    write_checkpoint(tmp_path / "kept", space, search(space, [Local(share)]), [share.keep()])
+    write_checkpoint(tmp_path / "saved", space, search(space, [Local(share)]), [share.save()])
 
-    with pytest.raises(InputError, match="of another exploration"):
-        read_checkpoint(tmp_path / "kept", space_of("hyperv-2018"))
-    (tmp_path / "kept").write_bytes(b"rubbish")
-    with pytest.raises(InputError, match="not what a search has kept"):
-        read_checkpoint(tmp_path / "kept", space)
+    with pytest.raises(InputError, match="belongs to another exploration"):
+        read_checkpoint(tmp_path / "saved", space_of("hyperv-2018"))
+    (tmp_path / "saved").write_bytes(b"rubbish")
+    with pytest.raises(InputError, match="not a saved search"):
+        read_checkpoint(tmp_path / "saved", space)
 
 
-def test_time_and_memory_end_a_search():
+def test_limits_of_time_and_memory_end_a_search():
     assert search(space_of(depth=12), seconds=1e-9).ended_by == "time"
     assert search(space_of(depth=12), most_bytes=1).ended_by == "memory"

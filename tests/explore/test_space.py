@@ -1,4 +1,4 @@
-"""What is carried over is what the model would have said: the whole of a search rests on it."""
+"""Results that are carried over are those of the model; the search depends on it."""
 
 import pytest
 from hypothesis import given
@@ -29,25 +29,25 @@ CASES = [
 ]
 
 
-def space_of(name, depth, keys=(), *, remembers=True):
+def space_of(name, depth, keys=(), *, carries_over=True):
     exploration = load_exploration(built_in(name), keys)
     exploration.bounds.depth = depth
-    return Space(exploration, rules_named([]), remembers=remembers)
+    return Space(exploration, rules_named([]), carries_over=carries_over)
 
 
 def whole(space):
     share = Share(space)
     result = search(space, [Local(share)])
     found = [(f.rule, f.why, f.steps) for f in result.found]
-    return share.keep().seen.keys(), result.nr_transitions, found
+    return share.save().seen.keys(), result.nr_transitions, found
 
 
 @pytest.mark.parametrize(("name", "depth", "keys"), CASES)
-def test_remembering_changes_nothing(name, depth, keys):
-    quick, slow = space_of(name, depth, keys), space_of(name, depth, keys, remembers=False)
+def test_carried_over_results_change_nothing(name, depth, keys):
+    quick, slow = space_of(name, depth, keys), space_of(name, depth, keys, carries_over=False)
 
     assert whole(quick) == whole(slow)
-    assert slow.nr_recalled == 0
+    assert slow.nr_carried_over == 0
 
 
 @pytest.mark.parametrize(("name", "depth", "keys"), CASES)
@@ -65,7 +65,7 @@ SPACE = space_of("four-blocks", 12)
 
 
 @given(st.data())
-def test_a_walk_over_effects_ends_where_a_machine_ends(data):
+def test_a_walk_over_effects_ends_in_the_state_of_a_machine(data):
     state, machine = SPACE.start, ModelMachine.start(SPACE.exploration.machine, pages=False)
     for _ in range(data.draw(st.integers(1, 8))):
         number = data.draw(st.sampled_from(SPACE.moves(state)))
@@ -82,7 +82,7 @@ def test_a_walk_over_effects_ends_where_a_machine_ends(data):
     assert cells.values(cells.snapshot(machine)) == state.values
 
 
-def test_the_key_is_that_of_the_values():
+def test_the_key_is_computed_from_the_values():
     state = SPACE.start
     for _ in range(3):
         for number in SPACE.moves(state):
@@ -95,7 +95,7 @@ def test_the_key_is_that_of_the_values():
         key ^= SPACE._mark(item)
 
     assert state.key == key
-    assert len(numbers_of(state.way)) == 3
+    assert len(numbers_of(state.route)) == 3
     assert isinstance(state, MachineState)
 
 
@@ -113,7 +113,7 @@ STEPS = [
 ]
 
 
-def test_a_copy_leaves_its_base_alone_and_knows_what_changed():
+def test_a_copy_does_not_change_its_base_and_reports_its_changes():
     plain = ModelMachine.start(Machine(memory=Size(4 << 30), auto_online_blocks="offline"))
     cells = Cells(plain)
     base = cells.origin
@@ -131,7 +131,7 @@ def test_a_copy_leaves_its_base_alone_and_knows_what_changed():
         base = copy
 
 
-def test_a_copy_knows_what_was_read():
+def test_a_copy_records_the_cells_that_were_read():
     cells = Cells(ModelMachine.start(Machine(memory=Size(4 << 30))))
     copy = WorkingCopy(cells, cells.origin)
 
@@ -140,7 +140,7 @@ def test_a_copy_knows_what_was_read():
     assert names == {"machine.kernel", "kernel.tunables", "parameters.online_policy"}
 
 
-def test_objects_below_two_cells_stay_one_object():
+def test_an_object_in_two_cells_stays_one_object():
     cells = Cells(ModelMachine.start(Machine(memory=Size(4 << 30))))
     first = WorkingCopy(cells, cells.origin)
     first.machine.perform(STEPS[0])

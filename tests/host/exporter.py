@@ -10,8 +10,9 @@ import urllib.request
 from prometheus_client.parser import text_string_to_metric_families
 
 from altmap.lab.apt import Archive
-from altmap.lab.kernels import cache_folder, locked
+from altmap.lab.kernels import cache_folder
 from altmap.lab.tools import extract_first
+from altmap.storage.locks import locked
 
 PACKAGE = "prometheus-node-exporter"
 _START_SECONDS = 20.0

@@ -320,7 +320,7 @@ def contents(tree):
 def test_nothing_is_written_without_consent(capsys, plan_file, tree):
     before = contents(tree)
     status, _, err = run(capsys, plan_file, tree)
-    assert (status, err) == (2, "altmap: apply: nobody agreed (--yes agrees beforehand)\n")
+    assert (status, err) == (2, "altmap: apply: not confirmed (--yes confirms in advance)\n")
     assert contents(tree) == before
     assert not plan_file.with_name("plan.json.journal").exists()
 
@@ -330,7 +330,7 @@ def test_a_machine_that_is_no_guest_is_a_dry_run(capsys, plan_file, tree):
     before = contents(tree)
     status, out, _ = run(capsys, plan_file, tree, "--yes")
     assert status == 0
-    assert out.startswith("no file says that this is a guest: a dry run")
+    assert out.startswith("no file shows that this is a guest: a dry run")
     assert out.count("would write ") == 4
     assert contents(tree) == before
     (tree / "proc/cpuinfo").write_bytes(GUEST["proc/cpuinfo"])

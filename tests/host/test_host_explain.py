@@ -86,7 +86,7 @@ def with_flags(sysroot, pfn, nr_pages, flags):
         ("HUGE HEAD", "hugetlb"),
         ("SLAB HEAD", "slab"),
         ("PGTABLE MMAP", "page-tables"),
-        ("OFFLINE", "withheld"),
+        ("OFFLINE", "fake-offline"),
         ("HWPOISON SLAB", None),
         ("MMAP", "mapped"),
         ("", "kernel"),
@@ -112,7 +112,7 @@ def test_every_page_is_of_one_kind_at_most():
 def test_movable_memory_meets_nothing_and_kernel_memory_does(name):
     seen = Observation.read(machine(name))
     free = explain_block(seen, 32)
-    assert (free.verdict, free.blockers) == ("nothing visible in the way", [])
+    assert (free.verdict, free.blockers) == ("no visible blocker", [])
     assert free.device == "PNP0C80:00"
     kernel = explain_block(seen, 33)
     assert kernel.verdict in ("refused", "likely refused")
@@ -144,13 +144,13 @@ def test_each_kind_of_page_shows_in_a_kernel_zone_and_in_movable_only_if_it_coun
         "compound": FLAG["HEAD"],
         "mapped": FLAG["MMAP"],
         "kernel": FLAG["ARCH"],
-        "withheld": FLAG["OFFLINE"],
+        "fake-offline": FLAG["OFFLINE"],
         "hugetlb": FLAG["HUGE"] | FLAG["HEAD"],
     }[kind]
     in_kernel = explain_block(with_flags(machine("6.12-dimm"), 0x10C000, 7, flags), 33)
     assert kind in {blocker.name for blocker in in_kernel.blockers}
     found = explain_block(with_flags(machine("6.12-dimm"), 0x104000, 7, flags), 32).blockers
-    expected = [(kind, 7, 0x104000)] if kind in ("reserved", "withheld", "hugetlb") else []
+    expected = [(kind, 7, 0x104000)] if kind in ("reserved", "fake-offline", "hugetlb") else []
     assert [(each.name, each.nr_pages, each.first_pfn) for each in found] == expected
 
 
@@ -170,7 +170,7 @@ def blank_pages(sysroot, name, wanted):
 @pytest.mark.parametrize(
     ("wanted", "found", "verdict"),
     [
-        (lambda waiting: waiting, [], "nothing visible in the way"),
+        (lambda waiting: waiting, [], "no visible blocker"),
         (lambda waiting: waiting + 1, [("kernel", "certain")], "refused"),
     ],
 )
@@ -241,7 +241,7 @@ def test_anonymous_pages_that_nobody_maps_are_held_by_somebody(flags, count, ino
     )
     found = explain_block(seen, 32)
     assert [each.nr_pages for each in found.blockers] == ([held] if held else [])
-    assert found.verdict == ("unknown" if held else "nothing visible in the way")
+    assert found.verdict == ("unknown" if held else "no visible blocker")
     assert found.mapped_nr_pages == (5 if count else 0)
     if inode:
         assert [(each.cgroup, each.nr_pages) for each in found.owners] == [("/a.slice", 5)]
@@ -276,7 +276,7 @@ def test_pages_of_a_balloon_that_can_compact_may_move(inflated, certainty):
     counters = {"balloon_inflate": inflated, "balloon_deflate": 0, "balloon_migrate": 0}
     seen = replace(seen, vmstat=seen.vmstat | counters)
     (found,) = explain_block(seen, 32).blockers
-    assert (found.name, found.certainty) == ("withheld", certainty)
+    assert (found.name, found.certainty) == ("fake-offline", certainty)
 
 
 def test_memory_set_aside_for_cma_may_be_anywhere_in_its_zone():

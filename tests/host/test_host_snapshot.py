@@ -158,8 +158,8 @@ def test_masks_and_merged_folders_are_read(tmp_path):
 
 
 @pytest.mark.slow
-def test_account_without_a_source_is_about_this_machine(capsys):
+def test_account_without_a_source_is_about_this_host(capsys):
     if not Path("/sys/devices/system/memory/block_size_bytes").exists():
         pytest.skip("missing: memory blocks on this machine")
     assert main(["account"]) == 0
-    assert capsys.readouterr().out.startswith("this machine\n")
+    assert capsys.readouterr().out.startswith("this host\n")

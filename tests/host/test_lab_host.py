@@ -48,7 +48,7 @@ def seen(guest):
 
 def test_what_is_planned_happens_and_is_checked_step_by_step(guest, files, tmp_path):
     sysroot, shown = seen(guest)
-    assert explain_block(shown, 33).verdict == "nothing visible in the way"
+    assert explain_block(shown, 33).verdict == "no visible blocker"
     assert hypervisor_of(files) is not None
     before = {nr: block.state for nr, block in shown.memory.blocks.items()}
     grown = plan_grow(sysroot, 1664 * MIB, PlugWish(0, to="online_movable"))

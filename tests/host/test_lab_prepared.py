@@ -138,7 +138,7 @@ def competing_onliner(on):
     plan = plan_add(sysroot, PlugWish(BLOCK, to="online_movable"))
     named = [risk for risk in plan.risks if path in risk.what]
     assert [risk.certainty for risk in named] == ["likely"]
-    assert "whoever is first decides the zone" in named[0].what
+    assert "the first to write decides the zone" in named[0].what
     (part,) = plan.steps[0].prediction.blocks
     state = f"/{STATE.format(part.first)}"
     # What udev would do: write as soon as the block appears.
@@ -266,7 +266,7 @@ def test_pages_on_per_cpu_lists_are_in_nobody_s_way(tmp_path):
         ).status
         sysroot, seen = on.look()
         found = explain_block(seen, 32)
-        assert (found.blockers, found.verdict) == ([], "nothing visible in the way")
+        assert (found.blockers, found.verdict) == ([], "no visible blocker")
         waiting = [note for note in found.notes if "free on per-CPU lists" in note]
         assert int(waiting[0].split()[0]) > 100
         (step,) = plan_free(sysroot, [32]).steps

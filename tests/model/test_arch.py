@@ -183,6 +183,11 @@ FACTS = [
     # [RFC PATCH 3/4] of November 2018
     ("vetoes_rfc_2018", True, ["s390x"]),
     ("has_nodes", False, ["s390x"]),
+    ("write_fault", "general protection fault", ["x86_64", "x86_64-la57"]),
+    # arch/arm64/mm/fault.c: fault_info
+    ("write_fault", "synchronous external abort", ["aarch64", "aarch64-16k", "aarch64-64k"]),
+    # arch/powerpc/kernel/traps.c: machine_check_exception
+    ("write_fault", "machine check", ["ppc64le", "ppc64le-64k"]),
     ("write_fault", "addressing exception", ["s390x"]),
     ("direct_map", "pud", ["x86_64", "x86_64-la57"]),
     ("direct_map", "lmb", ["ppc64le", "ppc64le-64k"]),

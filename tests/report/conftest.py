@@ -1,4 +1,4 @@
-"""Traces that several modules draw."""
+"""Traces that several modules report on."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Where the memory went: on real kernels' files, and on predictions."""
+"""Memory accounting of real kernels' files and of predictions."""
 
 import itertools
 import json
@@ -34,17 +34,17 @@ def losses(level):
 
 @pytest.mark.parametrize("path", RECORDINGS, ids=lambda path: path.name)
 def test_every_byte_is_on_a_level_or_lost_with_a_cause(path):
-    look = Observation.read(Sysroot.read(path))
-    levels = account(look)
+    found = Observation.read(Sysroot.read(path))
+    levels = account(found)
     for level, below in itertools.pairwise(levels):
         assert level.size_bytes - sum(loss.size_bytes for loss in level.losses) == below.size_bytes
-    assert levels[0].size_bytes == len(look.memory.blocks) * look.memory.block_size_bytes
-    assert levels[-1].size_bytes == look.meminfo["MemFree"] * 1024
+    assert levels[0].size_bytes == len(found.memory.blocks) * found.memory.block_size_bytes
+    assert levels[-1].size_bytes == found.meminfo["MemFree"] * 1024
     assert all(loss.size_bytes >= 0 for level in levels for loss in level.losses)
 
 
 @pytest.mark.parametrize("path", SCENARIOS, ids=lambda path: path.stem)
-def test_predictions_balance_too(path):
+def test_every_byte_of_a_prediction_is_on_a_level_or_lost_with_a_cause(path):
     levels = account_trace(predict(load_scenario(path)))
     for level, below in itertools.pairwise(levels):
         assert level.size_bytes - sum(loss.size_bytes for loss in level.losses) == below.size_bytes
@@ -57,23 +57,23 @@ def test_a_half_online_dimm_on_6_12():
     assert losses(levels["present"])["memmap of added memory, in that memory itself"] == 4 * MIB
 
 
-def test_the_same_dimm_on_6_1_pays_from_existing_memory():
-    # One DIMM of four blocks is not self-hosted there, and no counter tells what it cost.
+def test_the_same_dimm_on_6_1_has_its_memmap_in_existing_memory():
+    # One DIMM of four blocks is not self-hosted there, and no counter shows its memmap.
     levels = by_name(account(seen("linux-6.1-dimm")))
     assert "memmap of added memory, in that memory itself" not in losses(levels["present"])
 
 
-def test_hyperv_leaves_half_a_block_withheld_and_a_memmap_elsewhere():
+def test_half_a_block_of_hyperv_is_fake_offline_and_its_memmap_in_existing_memory():
     levels = by_name(
         account_trace(predict(load_scenario(ROOT / "scenarios/hyperv-64MiB-second-half.toml")))
     )
-    assert losses(levels["present"])["fake-offline: withheld by a driver"] == 64 * MIB
+    assert losses(levels["present"])["fake-offline: PageOffline pages of a driver"] == 64 * MIB
     assert losses(levels["MemTotal"])["memmap of added memory, in existing memory"] == 2 * MIB
 
 
-def test_a_refused_dimm_is_bought_but_in_no_block():
+def test_a_refused_dimm_is_requested_but_in_no_block():
     levels = by_name(account_trace(predict(load_scenario(ROOT / "scenarios/misaligned-dimm.toml"))))
-    assert losses(levels["bought"]) == {"plugged, but in no memory block": 128 * MIB}
+    assert losses(levels["requested"]) == {"plugged, but in no memory block": 128 * MIB}
 
 
 def test_without_page_flags_the_loss_is_named_as_unknown():
@@ -81,7 +81,7 @@ def test_without_page_flags_the_loss_is_named_as_unknown():
     del sysroot.files["proc/kpageflags.runs"]
     levels = by_name(account(Observation.read(sysroot)))
     assert [loss.cause for loss in levels["present"].losses] == [
-        "memmap, kernel image, fake-offline pages (kpageflags would tell)"
+        "memmap, kernel image, fake-offline pages (kpageflags is missing)"
     ]
 
 
@@ -112,10 +112,10 @@ def test_the_command_prints_levels_and_json(capsys):
     assert "  blocks that are offline" in text
     assert cli.main(["account", source, "--json"]) == cli.EQUAL
     made = json.loads(capsys.readouterr().out)
-    assert (made["schema"], made["version"]) == ("altmap-account", 1)
+    assert (made["schema"], made["version"]) == ("altmap-account", 2)
     assert made["levels"][0]["size_bytes"] == 1536 * MIB
 
 
-def test_a_source_that_is_not_there_is_one_line(capsys):
+def test_a_missing_source_is_one_line(capsys):
     assert cli.main(["account", "nowhere"]) == cli.FAILED
     assert capsys.readouterr().err.count("\n") == 1

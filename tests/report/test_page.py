@@ -1,4 +1,4 @@
-"""The page and the pictures: what they say, and that the same traces give the same bytes."""
+"""The page and the pictures: their texts, and equal bytes for equal traces."""
 
 import hashlib
 import json
@@ -15,7 +15,7 @@ import pytest
 
 from altmap.compare import Comparison, Difference, FileVerdict, Verdict, compare
 from altmap.model.machine import predict
-from altmap.report import story
+from altmap.report import step_report
 from altmap.report.page import groups, page
 from altmap.report.picture import svg
 from altmap.report.states import STATES, PageState
@@ -29,7 +29,7 @@ VOID = {"meta", "input", "br", "line", "rect", "circle", "path"}
 
 
 class Checker(HTMLParser):
-    """Tells whether every element is closed in order, and what is named twice."""
+    """Checks that every element is closed in order; collects ids and attributes."""
 
     def __init__(self):
         super().__init__()
@@ -58,7 +58,7 @@ def data_of(html):
     return json.loads(re.search(r'<script type="application/json" id="data">(.*?)</', html)[1])
 
 
-def test_the_page_is_whole_and_names_nothing_outside(hyperv):
+def test_the_page_is_well_formed_and_references_nothing_outside(hyperv):
     made = page(hyperv, "Hyper-V", "1.0")
     checker = parsed(made)
     for tag, name, value in checker.attributes:
@@ -70,24 +70,25 @@ def test_the_page_is_whole_and_names_nothing_outside(hyperv):
     assert len(made) < 200_000
 
 
-def test_verdicts_say_how_it_ended(hyperv):
-    dead, alive = (story.verdict(trace, 1) for trace in hyperv)
-    assert (dead.kind, dead.headline) == ("fault", "the kernel is dead")
-    assert "mark_vmemmap_pages writes pfn 0x100000" in dead.detail
-    assert (alive.kind, alive.detail[:13]) == ("ok", "bought 64 MiB")
-    assert story.verdict(hyperv[0], 2).kind == "fault"  # the dead stay dead
-    assert story.telling_step(hyperv) == 1
+def test_verdicts_show_the_state_after_a_step(hyperv):
+    crashed, running = (step_report.verdict(trace, 1) for trace in hyperv)
+    assert (crashed.kind, crashed.headline) == ("fault", "the kernel crashes")
+    assert "mark_vmemmap_pages writes pfn 0x100000" in crashed.detail
+    assert (running.kind, running.headline) == ("ok", "the kernel keeps running")
+    assert running.detail.startswith("requested 64 MiB")
+    assert step_report.verdict(hyperv[0], 2).kind == "fault"  # also in later steps
+    assert step_report.default_step(hyperv) == 1
 
 
-def test_a_refusal_is_told_as_a_verdict_and_stands_out():
+def test_a_refusal_is_a_verdict_and_a_highlighted_line():
     (trace,) = [predict(load_scenario(ROOT / "scenarios/misaligned-dimm.toml"))]
     refused = next(i for i, s in enumerate(trace.steps) if s.outcome.status == "refused")
-    assert story.verdict(trace, refused).kind == "refused"
-    assert story.conversation(trace.steps[refused])[-1].lane == "refusal"
+    assert step_report.verdict(trace, refused).kind == "refused"
+    assert step_report.event_log(trace.steps[refused])[-1].lane == "refusal"
     assert '<li class="refusal"' in page([trace], "x", "1.0")
 
 
-def test_events_of_the_map_lead_to_lines_of_the_conversation(hyperv):
+def test_events_of_the_map_lead_to_lines_of_the_event_log(hyperv):
     made = page(hyperv, "x", "1.0")
     ids = set(parsed(made).ids)
     events = [e for trace in data_of(made)["groups"][0]["traces"] for e in trace["events"]]
@@ -97,21 +98,21 @@ def test_events_of_the_map_lead_to_lines_of_the_conversation(hyperv):
     assert steps == sorted(steps)
 
 
-def test_a_message_of_a_driver_is_shown_as_bytes_and_in_the_lane_of_who_says_it(dimm):
+def test_a_message_of_a_driver_is_shown_with_bytes_in_the_lane_of_its_sender(dimm):
     start, plug, *_ = dimm[0].steps
     raw = bytes.fromhex("060008000100")
     events = [
         Event("driver", f"{HOST_TO_GUEST}add", message=raw),
         Event("driver", f"{GUEST_TO_HOST}done", message=raw),
     ]
-    lines = story.conversation(StepRecord("x", {}, OK, events))
+    lines = step_report.event_log(StepRecord("x", {}, OK, events))
     assert [line.lane for line in lines] == ["host", "driver"]
     steps = [start, replace(plug, events=events)]
     made = page([replace(dimm[0], steps=steps)], "x", "1")
     assert made.count("06000800 0100") == 2
 
 
-def test_what_people_wrote_cannot_become_markup():
+def test_text_of_users_cannot_become_markup():
     scenario = load_scenario(ROOT / "scenarios/dimm-1GiB.toml")
     trace = predict(scenario)
     trace.scenario = trace.policy = "</script><script>alert(1)</script>"
@@ -126,13 +127,13 @@ def test_what_people_wrote_cannot_become_markup():
     assert ("script", "type", "application/json") in checker.attributes
 
 
-def test_hidden_parts_are_shown_by_one_step_each(hyperv):
+def test_each_hidden_part_is_shown_at_one_step(hyperv):
     made = page(hyperv, "x", "1.0")
     steps = re.findall(r'class="chart" data-steps="([\d ]+)"', made)
     assert sorted(int(n) for text in steps for n in text.split()) == [0, 0, 1, 1, 2, 2]
 
 
-def test_files_without_memory_blocks_make_a_page_that_says_so(dimm):
+def test_the_page_of_files_without_memory_blocks_has_no_map(dimm):
     bare = [replace(step, observation=None) for step in dimm[0].steps]
     trace = Trace("x", "model", "6.12", "opt-in", {}, bare)
     made = page([trace], "x", "1.0")
@@ -159,7 +160,7 @@ def comparison():
     )
 
 
-def test_differences_come_first_then_tolerances_then_what_was_equal(comparison):
+def test_differences_precede_tolerated_fields_and_equal_files(comparison):
     made = page([], "x", "1.0", [("case", comparison)])
     parsed(made)
     order = ["1 fields differ", "proc/bad", "online_pages", "proc/near", "±9: kB", "proc/equal"]
@@ -168,7 +169,7 @@ def test_differences_come_first_then_tolerances_then_what_was_equal(comparison):
     assert "Linux version 6.12" in made
 
 
-def test_a_comparison_without_differences_says_so(dimm):
+def test_a_comparison_without_differences_has_the_verdict_equal(dimm):
     made = page(dimm, "x", "1.0", [("dimm", compare(dimm[0], dimm[0]))])
     assert "everything is equal" in made
     assert "What differs" not in made
@@ -215,19 +216,19 @@ def words(picture):
     return [element.text for element in root.iter("{http://www.w3.org/2000/svg}text")]
 
 
-def test_the_picture_says_what_is_wrong(hyperv):
-    said = words(svg(groups(hyperv)[0], "Hyper-V adds 64 MiB"))
-    assert "Hyper-V adds 64 MiB" in said
-    assert "✖ rfc-2018: the kernel is dead" in said
-    assert "✔ opt-in: the kernel lives" in said
-    assert "nothing behind it: 62 MiB" in said
-    assert "backed by the host: 64 MiB" in said
-    assert "✖ mark_vmemmap_pages writes here: general protection fault" in said
-    assert "memmap of added memory: 2 MiB, here" in said
-    assert "withheld by the driver: 64 MiB" in said
+def test_the_picture_labels_fault_memmap_and_backing(hyperv):
+    shown = words(svg(groups(hyperv)[0], "Hyper-V adds 64 MiB"))
+    assert "Hyper-V adds 64 MiB" in shown
+    assert "✖ rfc-2018: the kernel crashes" in shown
+    assert "✔ opt-in: the kernel keeps running" in shown
+    assert "not backed: 62 MiB" in shown
+    assert "backed by the host: 64 MiB" in shown
+    assert "✖ mark_vmemmap_pages writes here: general protection fault" in shown
+    assert "memmap of added memory: 2 MiB, here" in shown
+    assert "fake-offline: 64 MiB" in shown
 
 
-def test_words_stay_within_the_picture(hyperv, dimm):
+def test_text_stays_within_the_picture(hyperv, dimm):
     for traces in (hyperv, dimm):
         for step in range(3):
             root = ET.fromstring(svg(groups(traces)[0], "x", step))
@@ -240,8 +241,8 @@ def test_words_stay_within_the_picture(hyperv, dimm):
                 assert left + width <= 1010, element.text
 
 
-def test_every_state_is_told_apart_without_colour():
-    """By its pattern, its letter, or, of the two that have neither, light from dark."""
+def test_every_state_is_distinct_without_colour():
+    """By its pattern or letter; the two states without either differ in lightness."""
     marks = [(info.pattern, info.letter) for info in STATES.values()]
     plain = [
         state for state, info in STATES.items() if (info.pattern, info.letter) == ("plain", "")
@@ -251,8 +252,8 @@ def test_every_state_is_told_apart_without_colour():
     assert len({info.colour for info in STATES.values()}) == len(STATES) - 1  # two are white
 
 
-def test_a_large_machine_is_a_small_page(tmp_path):
-    """1 TiB in 8192 blocks, 300 of them taken offline here and there."""
+def test_the_page_of_a_large_machine_is_small(tmp_path):
+    """1 TiB in 8192 blocks, 300 of them offline at scattered places."""
     blocks = sorted({48 + (id_ * 7919) % 8192 for id_ in range(300)})
     path = tmp_path / "large.toml"
     path.write_text(

@@ -41,7 +41,7 @@ def test_each_format_is_written_and_is_the_same_again(suffix, tmp_path, capsys):
     assert [path.name for path in sorted(tmp_path.iterdir())] == [one.name, two.name]
 
 
-def test_an_export_gives_the_page_of_its_scenario(tmp_path, capsys):
+def test_an_export_has_the_same_page_as_its_scenario(tmp_path, capsys):
     drawn()
     out = str(tmp_path / "out")
     assert cli.main(["run", CASE, "--policy", "opt-in", "--export", out]) == 0
@@ -51,7 +51,7 @@ def test_an_export_gives_the_page_of_its_scenario(tmp_path, capsys):
     assert (tmp_path / "a.html").read_bytes() == (tmp_path / "b.html").read_bytes()
 
 
-def test_a_sysroot_is_mapped_as_it_is(capsys):
+def test_a_sysroot_is_one_map(capsys):
     assert cli.main(["report", SYSROOT]) == 0
     shown = capsys.readouterr().out
     assert "Pages in memory blocks after step 0, start" in shown
@@ -73,7 +73,7 @@ def test_text_is_plain_and_fits_80_columns(forced):
     assert rows["fake-offline"] == ["-", "16384", "(64", "MiB)"]
 
 
-def test_only_some_blocks(capsys):
+def test_only_the_selected_blocks_are_mapped(capsys):
     assert cli.main(["report", DIMM, "--blocks", "32-39"]) == 0
     shown = capsys.readouterr().out
     assert "unmovable" not in shown.split("Pages in memory blocks")[1]
@@ -94,7 +94,7 @@ def test_only_some_blocks(capsys):
         (["absent"], "absent"),
     ],
 )
-def test_what_cannot_be_done_is_refused_in_one_line(args, message, tmp_path, monkeypatch, capsys):
+def test_bad_arguments_are_refused_in_one_line(args, message, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert cli.main(["report", *args]) == 2
     captured = capsys.readouterr()
@@ -106,7 +106,7 @@ def test_what_cannot_be_done_is_refused_in_one_line(args, message, tmp_path, mon
 
 
 @pytest.mark.parametrize("suffix", [".html", ".png"])
-def test_without_the_extra_there_is_one_clear_line(suffix, tmp_path, monkeypatch, capsys):
+def test_without_the_extra_the_error_is_one_line(suffix, tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "vl_convert", None)
     assert cli.main(["report", DIMM, "-o", str(tmp_path / f"x{suffix}")]) == 2
     assert "pip install 'altmap[report]'" in capsys.readouterr().err
@@ -114,7 +114,7 @@ def test_without_the_extra_there_is_one_clear_line(suffix, tmp_path, monkeypatch
         assert cli.main(["report", DIMM, "-o", str(tmp_path / f"x{other}")]) == 0
 
 
-def test_a_file_that_is_there_is_replaced_whole_or_kept(tmp_path, capsys):
+def test_an_existing_file_is_replaced_completely_or_kept(tmp_path, capsys):
     path = tmp_path / "x.txt"
     path.write_text("before")
     assert cli.main(["report", DIMM, "--blocks", "no", "-o", str(path)]) == 2
@@ -189,31 +189,31 @@ def test_a_recording_of_a_real_kernel_is_mapped_and_compared(tmp_path, capsys):
 # --- progress --------------------------------------------------------------------------------
 
 
-def test_progress_in_a_pipe_is_a_line_for_each_thing(capsys):
-    with progress(2) as (tell, advance):
-        tell("one")
+def test_progress_in_a_pipe_is_a_line_for_each_item(capsys):
+    with progress(2) as (show, advance):
+        show("one")
         advance()
-        tell("two")
+        show("two")
     assert capsys.readouterr() == ("", "altmap: one\naltmap: two\n")
 
 
 CODE = """
 from altmap.cli.progress import progress
-with progress(2) as (tell, advance):
-    tell("booting [x]"); advance(); tell("more"); advance()
+with progress(2) as (show, advance):
+    show("booting [x]"); advance(); show("more"); advance()
 print("result")
 """
 
 
-def test_progress_on_a_terminal_is_a_bar_that_goes_away():
+def test_progress_on_a_terminal_is_a_bar_that_is_erased():
     leader, follower = pty.openpty()
     env = os.environ | {"TERM": "xterm", "COLUMNS": "80"}
     done = subprocess.run(
         [sys.executable, "-c", CODE], env=env, stdout=subprocess.PIPE, stderr=follower
     )
     os.close(follower)
-    told = os.read(leader, 65536).decode()
+    shown = os.read(leader, 65536).decode()
     os.close(leader)
     assert done.stdout == b"result\n"
-    assert "2/2" in told
-    assert "\x1b[2K" in told
+    assert "2/2" in shown
+    assert "\x1b[2K" in shown

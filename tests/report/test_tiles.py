@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from altmap.model.machine import predict
 from altmap.pfn import PfnRange, PfnSet
 from altmap.report import tiles
-from altmap.report.states import BlockFacts, PageState, PageView, looks
+from altmap.report.states import BlockFacts, PageState, PageView, page_views
 from altmap.report.tiles import COLUMNS, Tile, TileRow, tile_map
 from altmap.scenario import load_scenario
 
@@ -19,41 +19,41 @@ BLOCK = 32768
 
 
 def expand(made, number, step):
-    """Yield for each row all its tiles, written out."""
+    """Yield each row with the full list of its tiles."""
     for row, (pattern, facts) in zip(made.rows, made.cells[number][step], strict=True):
         yield row, [t for nr, t in made.patterns[pattern] for _ in range(nr)], made.facts[facts]
 
 
 def check(made, traces):
-    """Count the pages of every tile of every block, in each row and those that look alike."""
+    """Count the pages of every tile of every block, for all blocks of each row."""
     assert made.rows
     for number, trace in enumerate(traces):
-        for step, look in enumerate(trace):
+        for step, view in enumerate(trace):
             for row, shown, _ in expand(made, number, step):
                 assert len(shown) == COLUMNS
                 for alike in range(row.nr_alike):
                     start = (row.first + alike * row.nr_blocks) * made.block_nr_pages
                     for column, index in enumerate(shown):
                         at = start + column * made.tile_nr_pages
-                        check_tile(made.tiles[index], look, PfnRange(at, at + made.tile_nr_pages))
+                        check_tile(made.tiles[index], view, PfnRange(at, at + made.tile_nr_pages))
 
 
-def check_tile(tile, look, pfns):
+def check_tile(tile, view, pfns):
     counts = {
-        state: look.pages[state].count(pfns)
+        state: view.pages[state].count(pfns)
         for state in PageState
-        if state is not PageState.HOLE and look.pages[state].count(pfns)
+        if state is not PageState.HOLE and view.pages[state].count(pfns)
     }
     rest = len(pfns) - sum(counts.values())
     assert dict(tile.pages) == counts | ({PageState.HOLE: rest} if rest else {})
-    assert tile.nr_unbacked == look.unbacked.count(pfns)
+    assert tile.nr_unbacked == view.unbacked.count(pfns)
 
 
 @pytest.fixture
 def two_policies():
     path = ROOT / "scenarios/hyperv-64MiB-second-half.toml"
     names = ("rfc-2018", "opt-in")
-    return [looks(predict(load_scenario(path, [f"policy={name}"]))) for name in names]
+    return [page_views(predict(load_scenario(path, [f"policy={name}"]))) for name in names]
 
 
 def test_every_tile_counts_its_pages(two_policies):
@@ -69,24 +69,24 @@ def test_coarse_tiles_count_their_pages_too(two_policies, monkeypatch):
     assert {row.nr_blocks for row in made.rows} == {8}
     assert made.tile_nr_pages == 8 * BLOCK // COLUMNS
     check(made, two_policies)
-    # The eight pages of the fault are a small part of their tile, and still what it shows.
+    # The eight pages of the fault are a small part of their tile, and decide what it shows.
     first = next(t for row, t, _ in expand(made, 0, 1) if row.first == 32)[0]
     assert made.tiles[first].shown is PageState.FAULT
 
 
-def test_only_the_blocks_asked_for_are_shown(two_policies):
+def test_only_the_selected_blocks_are_shown(two_policies):
     made = tile_map(two_policies, BLOCK, range(7, 33))
     assert [(row.first, row.nr_alike) for row in made.rows] == [(7, 1), (32, 1)]
 
 
-def test_rows_are_those_of_all_steps_and_traces(two_policies):
+def test_rows_are_the_same_in_all_steps_and_traces(two_policies):
     alone = tile_map(two_policies[:1], BLOCK)
     both = tile_map(two_policies, BLOCK)
     assert [row.first for row in alone.rows] == [row.first for row in both.rows]
     assert [len(cells) for cells in both.cells] == [3, 3]
 
 
-def look_of(pages, unbacked, ids):
+def view_of(pages, unbacked, ids):
     full = dict.fromkeys(PageState, PfnSet()) | pages
     return PageView(full, unbacked, {id_: BlockFacts("online", "Normal", 0, "") for id_ in ids})
 
@@ -100,37 +100,37 @@ RANGES = st.lists(
 
 
 @given(RANGES, RANGES, RANGES, st.integers(1, 12))
-def test_any_sets_are_counted_tile_by_tile(free, used, missing, most):
+def test_tiles_of_any_sets_count_their_pages(free, used, missing, most):
     free, used = PfnSet(free), PfnSet(used)
     pages = {PageState.FREE: free - used, PageState.UNMOVABLE: used}
-    look = look_of(pages, PfnSet(missing), range(12))
+    view = view_of(pages, PfnSet(missing), range(12))
     before = tiles.MOST_ROWS
     tiles.MOST_ROWS = most
     try:
-        made = tile_map([[look]], 256)
+        made = tile_map([[view]], 256)
     finally:
         tiles.MOST_ROWS = before
     assert len(made.rows) <= most
-    check(made, [[look]])
+    check(made, [[view]])
 
 
-def test_16_tib_of_blocks_that_are_alike_are_one_row():
+def test_equal_blocks_of_16_tib_are_one_row():
     nr = (16 << 40) // (128 << 20)
     stride = PfnSet()
     for start in range(0, nr * BLOCK, BLOCK):
         stride |= PfnRange(start, start + 512)
     all_pages = PfnSet([PfnRange(0, nr * BLOCK)])
     pages = {PageState.MEMMAP: stride, PageState.FREE: all_pages - stride}
-    made = tile_map([[look_of(pages, PfnSet(), range(nr))]], BLOCK)
+    made = tile_map([[view_of(pages, PfnSet(), range(nr))]], BLOCK)
     assert made.rows == [TileRow(0, 1, nr)]
     assert made.tiles[0].pages == ((PageState.MEMMAP, 512),)
 
 
-def test_blocks_of_many_kinds_become_rows_of_many_blocks():
+def test_many_different_blocks_share_coarse_rows():
     nr = 20_000
     odd = PfnSet(PfnRange(id_ * BLOCK, id_ * BLOCK + id_ % 97) for id_ in range(nr))
-    look = look_of({PageState.MOVABLE: odd}, PfnSet(), range(nr))
-    made = tile_map([[look]], BLOCK)
+    view = view_of({PageState.MOVABLE: odd}, PfnSet(), range(nr))
+    made = tile_map([[view]], BLOCK)
     assert len(made.rows) <= tiles.MOST_ROWS
     total = sum(
         dict(made.tiles[t].pages).get(PageState.MOVABLE, 0)
@@ -140,10 +140,10 @@ def test_blocks_of_many_kinds_become_rows_of_many_blocks():
     assert total == len(odd)
 
 
-def test_blocks_that_differ_in_facts_alone_are_rows_of_their_own():
-    look = look_of({}, PfnSet(), range(4))
-    look.blocks[2] = dataclasses.replace(look.blocks[2], zones="Movable")
-    made = tile_map([[look]], BLOCK)
+def test_blocks_that_differ_only_in_facts_have_separate_rows():
+    view = view_of({}, PfnSet(), range(4))
+    view.blocks[2] = dataclasses.replace(view.blocks[2], zones="Movable")
+    made = tile_map([[view]], BLOCK)
     assert [(row.first, row.nr_alike) for row in made.rows] == [(0, 2), (2, 1), (3, 1)]
     assert [facts.zones for _, _, facts in expand(made, 0, 0)] == ["Normal", "Movable", "Normal"]
 
@@ -158,5 +158,5 @@ def test_blocks_that_differ_in_facts_alone_are_rows_of_their_own():
         (((PageState.FREE, 1), (PageState.UNBACKED, 1)), PageState.UNBACKED),
     ],
 )
-def test_a_tile_shows_the_gravest_state_or_that_of_most_pages(pages, shown):
+def test_a_tile_shows_the_most_severe_state_or_that_of_most_pages(pages, shown):
     assert Tile(pages, 0).shown is shown

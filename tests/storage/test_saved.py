@@ -39,6 +39,13 @@ def test_maps_of_an_export_are_those_of_the_run(name, tmp_path):
     assert all(t.scenario_sha256 for t in read)
 
 
+@pytest.mark.parametrize(("name", "found"), [("", True), ("s/p", True), ("s/p/deeper", False)])
+def test_an_export_is_found_as_deep_as_export_writes_it(name, found, tmp_path):
+    export({name: predicted("dimm-1GiB", "opt-in")}, tmp_path / "out")
+    assert is_saved(tmp_path / "out") == found
+    assert bool(read_saved(tmp_path / "out").traces) == found
+
+
 def test_a_trace_read_back_says_the_same(tmp_path):
     trace = predicted("zone-holes", "opt-in")
     export({"": trace}, tmp_path / "out")
@@ -185,6 +192,8 @@ def test_a_file_that_is_too_long_is_refused(tmp_path, monkeypatch):
 
 def test_a_fault_is_read_back(tmp_path):
     trace = predicted("hyperv-64MiB-second-half", "rfc-2018")
+    (fault,) = trace.steps[1].faults
+    trace.steps[1].faults.append(dataclasses.replace(fault, access="read", what="other frames"))
     path = tmp_path / "t.json"
     path.write_text(trace_json(trace))
     (read,) = read_saved(path).traces

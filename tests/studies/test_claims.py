@@ -97,7 +97,7 @@ NUMBERS = {
     "C7": {"rfc-2018: least that is safe": 2048, "opt-in: least that is safe": 4},
     "C8": {"rfc-2018, blocks of 2GiB: least that is safe": 32 * 1024},
     "C9": {"no flag (rfc-2018): Hyper-V backs 1 MiB": "fault at online"},
-    "C10": {"existing: MemTotal gains": 65536, "existing: withheld": 16384},
+    "C10": {"existing: MemTotal gains": 65536, "existing: fake-offline": 16384},
     "C11": {
         "rfc-2018, first half backed: touched before online": 8,
         "opt-in, first half backed: touched before online": 0,
@@ -332,7 +332,7 @@ def test_scenarios_are_written_and_run_as_shown(tmp_path, capsys):
     assert f"altmap run {folder}/hyperv-second-half.toml --set policy=existing" in shown
     assert {p.name for p in folder.iterdir()} == {p.name for p in FOLDER.iterdir()}
     assert cli.main(["claims", "--write", str(folder)]) == 2
-    assert "is not empty" in capsys.readouterr().err
+    assert "need a new or empty folder" in capsys.readouterr().err
 
 
 def test_ids_are_checked_before_anything_runs():

@@ -31,7 +31,7 @@ NUMBERS = {
     ("C2", "on", "present, but not managed"): 4096,
     ("C3", "on", "nr_memmap_pages gains at add"): 4096,
     ("C3", "on", "nr_memmap_pages left after removal"): 0,
-    ("C4", "on", "missing of what was bought"): 16384,
+    ("C4", "on", "missing of what was requested"): 16384,
     ("C5", "off", "pages of the DIMM that hold its memmap"): 0,
     ("C5", "on", "pages of the DIMM that hold its memmap"): 4096,
     ("C12", "off", "first block, written before online"): 0,

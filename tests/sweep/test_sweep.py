@@ -1,4 +1,4 @@
-"""Sweeps: rows are what a run says, and nothing is lost or done twice, whatever dies."""
+"""Sweeps: rows equal runs, and no row is lost or repeated if a process crashes."""
 
 import json
 import os
@@ -78,7 +78,7 @@ def grid_of(text):
 
 
 def plain(rows):
-    """Return rows without the one column that no two runs agree on."""
+    """Return rows without the column that differs between runs."""
     return sorted(
         tuple(getattr(row, name) for name in COLUMNS if name != "cpu_seconds") for row in rows
     )
@@ -91,7 +91,7 @@ def kept(store):
 
 
 def ran(point):
-    """Return the trace of a scenario as altmap run has it, or what is wrong with it."""
+    """Return the trace of a scenario as in altmap run, or its error."""
     if point.error:
         return None, point.error
     try:
@@ -104,7 +104,7 @@ def ran(point):
 
 
 @given(st.sampled_from([PRODUCT, DRIVERS]), st.data())
-def test_a_row_says_what_a_run_of_the_same_scenario_says(text, data):
+def test_a_row_equals_a_run_of_the_same_scenario(text, data):
     grid = grid_of(text)
     number = data.draw(st.integers(0, len(grid) - 1))
     around = grid.slice(max(0, number - 3), min(len(grid), number + 3)).points()
@@ -143,7 +143,7 @@ def test_a_row_says_what_a_run_of_the_same_scenario_says(text, data):
     assert row.movable_bytes == sum(zone.pages["present"] for zone in zones) * page
 
 
-def test_gigantic_pages_are_those_that_the_pool_gets():
+def test_gigantic_pages_are_as_many_as_the_pool_allocates():
     scenario = build_scenario(
         {
             "name": "g",
@@ -189,18 +189,18 @@ def test_a_scenario_that_crashes_the_model_is_a_row(monkeypatch):
     assert {row.function for row in bad} == {"crash"}
 
 
-# --- who does the work -------------------------------------------------------------------------
+# --- workers ---------------------------------------------------------------------------------
 
 
-def deadly(part):
-    """Do a slice, but die with scenario 7."""
+def always_crashes(part):
+    """Run a slice, but crash at scenario 7."""
     if part.start <= 7 < part.stop:
         os.kill(os.getpid(), signal.SIGKILL)
     return run_slice(part)
 
 
-def dies_once(part):
-    """Do a slice, but die at the first that holds scenario 7."""
+def crashes_once(part):
+    """Run a slice, but crash at the first one with scenario 7."""
     mark = Path(os.environ["ALTMAP_TEST_MARK"])
     if part.start <= 7 < part.stop and not mark.exists():
         mark.touch()
@@ -221,22 +221,22 @@ def straight():
 
 
 @pytest.mark.slow
-def test_one_scenario_that_kills_its_worker_is_a_row_and_costs_no_other(tmp_path, straight):
-    frame = swept(tmp_path / "out", processes(2), deadly)
+def test_a_scenario_that_always_crashes_its_worker_is_one_lost_row(tmp_path, straight):
+    frame = swept(tmp_path / "out", processes(2), always_crashes)
     assert frame.filter(pl.col("result") == "lost")["scenario"].to_list() == [7]
     others = frame.filter(pl.col("scenario") != 7)
     assert sorted(others.rows()) == [row for row in straight if row[0] != 7]
 
 
-def test_a_worker_that_is_killed_loses_nothing(tmp_path, straight, monkeypatch):
+def test_a_killed_worker_loses_no_row(tmp_path, straight, monkeypatch):
     monkeypatch.setenv("ALTMAP_TEST_MARK", str(tmp_path / "mark"))
-    frame = swept(tmp_path / "out", processes(2), dies_once)
+    frame = swept(tmp_path / "out", processes(2), crashes_once)
     assert (tmp_path / "mark").exists()
     assert sorted(frame.rows()) == straight
 
 
 @pytest.mark.slow
-def test_a_cluster_whose_worker_is_killed_loses_nothing_and_does_nothing_twice(tmp_path):
+def test_a_killed_worker_of_a_cluster_loses_and_repeats_no_row(tmp_path):
     grid = grid_of(PRODUCT)
     fewer = replace(grid.dimensions[-1], values=("64MiB", "1GiB"))
     grid = replace(grid, dimensions=(*grid.dimensions[:-1], fewer))
@@ -318,20 +318,20 @@ def wait_for(condition, seconds=300):
         time.sleep(0.05)
 
 
-def test_a_cluster_that_nobody_answers_for_is_one_line(tmp_path, capsys, monkeypatch):
+def test_an_unreachable_cluster_is_one_line(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("altmap.sweep.pool._CONNECT_SECONDS", 1)
     (tmp_path / "g.toml").write_text(SMALL)
     address = "tcp://127.0.0.1:9"
     argv = ["sweep", str(tmp_path / "g.toml"), "-o", str(tmp_path / "o"), "--cluster", address]
     assert main(argv) == 2
-    assert f"--cluster {address}: no scheduler" in capsys.readouterr().err
+    assert f"--cluster {address}: no Dask scheduler" in capsys.readouterr().err
 
 
-# --- carrying on -----------------------------------------------------------------------------
+# --- continuing ------------------------------------------------------------------------------
 
 
 @pytest.mark.slow
-def test_a_sweep_that_is_killed_carries_on_to_the_same_table(tmp_path):
+def test_a_killed_sweep_continues_to_the_same_rows(tmp_path):
     grid = tmp_path / "g.toml"
     grid.write_text(PRODUCT)
     command = [
@@ -364,7 +364,7 @@ def test_a_sweep_that_is_killed_carries_on_to_the_same_table(tmp_path):
         assert sorted(kept(store).rows()) == rows
 
 
-def test_what_is_kept_is_not_done_again_and_another_grid_is_refused(tmp_path, capsys):
+def test_stored_rows_are_not_computed_again_and_another_grid_is_refused(tmp_path, capsys):
     grid, out = tmp_path / "g.toml", tmp_path / "out"
     grid.write_text(SMALL)
     argv = ["sweep", str(grid), "-o", str(out), "-j", "1", "--no-charts"]
@@ -376,9 +376,9 @@ def test_what_is_kept_is_not_done_again_and_another_grid_is_refused(tmp_path, ca
     assert names[1] == "000000000005-000000000024.parquet"
     grid.write_text(SMALL.replace("256MiB", "384MiB"))
     assert main(argv) == 2
-    assert "holds the sweep of another grid" in capsys.readouterr().err
+    assert "belongs to another grid" in capsys.readouterr().err
     assert main(["sweep", str(grid), "-o", str(tmp_path)]) == 2
-    assert "is not empty, and holds no sweep" in capsys.readouterr().err
+    assert "is not empty, and not a sweep" in capsys.readouterr().err
 
 
 # --- grids and fleets ------------------------------------------------------------------------
@@ -399,12 +399,12 @@ def test_what_is_kept_is_not_done_again_and_another_grid_is_refused(tmp_path, ca
         ("[requests]\nadded = ['1']", "need a unit"),
         ("[fleet]\nmachines = 1\ntrace = 'a.csv'", "either a trace or a number"),
         ("[fleet]\ntrace = 'a.csv'", "a.csv: No such file"),
-        ("[fleet]\nmachines = 2\n[machine]\nmemory = '1GiB'", "machine.memory: the trace names"),
+        ("[fleet]\nmachines = 2\n[machine]\nmemory = '1GiB'", "machine.memory: the trace has it"),
         ("[[steps]]\ndo = 'fly'", "fly"),
         ("[machine", "Expected"),
     ],
 )
-def test_a_grid_that_cannot_be_says_where_and_why(text, message, tmp_path):
+def test_a_bad_grid_is_refused_with_place_and_rule(text, message, tmp_path):
     path = tmp_path / "g.toml"
     path.write_text(text)
     with pytest.raises(InputError, match=r"^grid ") as caught:
@@ -439,18 +439,18 @@ def test_a_trace_is_the_same_fleet_in_each_format(tmp_path, capsys):
         ("1,a,dimm,1GiB,2", "need a unit"),
         ("1,a,dimm,1GiB,", "requested"),
         ("1,a,dimm,1GiB,2GiB,x", "has no column"),
-        ("1,a,dimm,1GiB,2GiB\n2,a,kmem,1GiB,3GiB", "a machine stays what it is"),
-        ("1,a,dimm,1GiB,2GiB\n2026-01-01,a,dimm,1GiB,3GiB", "numbers here and dates there"),
+        ("1,a,dimm,1GiB,2GiB\n2,a,kmem,1GiB,3GiB", "need one value for each machine"),
+        ("1,a,dimm,1GiB,2GiB\n2026-01-01,a,dimm,1GiB,3GiB", "both numbers and dates"),
     ],
 )
-def test_a_trace_that_cannot_be_says_where_and_why(line, message, tmp_path):
+def test_a_bad_trace_is_refused_with_place_and_rule(line, message, tmp_path):
     path = tmp_path / "t.csv"
     path.write_text("time,machine,driver,memory,requested\n" + line + "\n")
     with pytest.raises(InputError, match=message):
         members(read_trace(path))
 
 
-def test_a_failed_request_is_told_with_its_time(tmp_path):
+def test_the_row_of_a_failed_request_has_its_time(tmp_path):
     (tmp_path / "t.csv").write_text(
         "time,machine,driver,memory,requested\n"
         "2026-01-02T00:00:00,a,hyperv,1GiB,256MiB\n2026-01-01T00:00:00,a,hyperv,1GiB,2GiB\n"
@@ -477,7 +477,7 @@ def test_each_example_runs(path, tmp_path, capsys):
     assert text.startswith("# ")
 
 
-def test_the_summary_is_what_a_loop_over_the_rows_says(tmp_path):
+def test_the_summary_equals_a_loop_over_the_rows(tmp_path):
     grid = grid_of(PRODUCT)
     with open_store(tmp_path / "o", grid) as store:
         for start in (0, 200):
@@ -497,7 +497,7 @@ def test_the_summary_is_what_a_loop_over_the_rows_says(tmp_path):
             assert group["not_seen_percent"] == pytest.approx(100 * missing / asked)
 
 
-def test_a_table_cuts_no_word_and_leaves_out_what_is_the_same_everywhere(tmp_path, capsys):
+def test_a_table_truncates_no_word_and_omits_columns_with_one_value(tmp_path, capsys):
     out = str(tmp_path / "o")
     assert main(["sweep", str(SWEEPS / "auto-movable.toml"), "-o", out, "-j", "1"]) == 0
     text = capsys.readouterr().out
@@ -510,7 +510,7 @@ def test_a_table_cuts_no_word_and_leaves_out_what_is_the_same_everywhere(tmp_pat
         assert any(all(word in line.split() for word in words) for line in lines)
 
 
-def test_a_chart_of_nothing_but_zeros_starts_at_its_axis():
+def test_a_chart_of_zeros_starts_at_its_axis():
     columns = {name: 0.0 for *_, names in _CHARTS for name in names}
     groups = [{"driver": d, "scenarios": 1, "run": 1, **columns} for d in ("dimm", "kmem")]
     groups[1] |= {"gigantic_after_mean": None, "gigantic_lost_mean": None}
@@ -522,7 +522,7 @@ def test_a_chart_of_nothing_but_zeros_starts_at_its_axis():
     assert ">no value<" not in svgs["failures"]
 
 
-def test_show_prints_what_run_takes(tmp_path, capsys):
+def test_show_prints_a_scenario_for_run(tmp_path, capsys):
     assert main(["sweep", str(SWEEPS / "overhead.toml"), "--show", "5"]) == 0
     (tmp_path / "s.toml").write_text(capsys.readouterr().out)
     assert main(["run", str(tmp_path / "s.toml"), "--json"]) == 0
@@ -539,7 +539,7 @@ def test_every_column_is_documented():
     assert [name for name in rows if name in COLUMNS] == list(COLUMNS)
 
 
-def test_a_trace_nested_beyond_all_limits_is_one_line(tmp_path):
+def test_a_deeply_nested_trace_is_one_line(tmp_path):
     path = tmp_path / "deep.toml"
     path.write_text("a = " + "[" * 100_000)
     with pytest.raises(InputError, match=r"^trace .*deep\.toml: not TOML: "):

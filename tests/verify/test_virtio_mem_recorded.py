@@ -145,7 +145,7 @@ def test_the_device_is_found_with_what_is_plugged(seen):
     assert (host.address, host.size_bytes) == (4 << 30, 1 << 30)
     assert (host.plugged_bytes, host.requested_bytes) == (200 * MIB, 200 * MIB)
     assert machine.backing.backed.count(host.pfns) == 200 * MIB // 4096
-    assert any("taken to have the size" in note for note in machine.notes)
+    assert any("assumed to have its requested size" in note for note in machine.notes)
 
 
 def given(**changes):

@@ -1,6 +1,4 @@
-"""The command ``explore``: argument handling, and nothing else.
-
-Exit codes: 0 no rule was broken within the bounds, 1 one was, 2 it could not be done.
+"""``altmap explore``: the shortest sequence of operations that breaks a rule.
 
 Effects: files, terminal.
 """
@@ -11,8 +9,10 @@ import argparse
 import contextlib
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from altmap.cli import options
+from altmap.cli.parser import Example, Verb
 from altmap.errors import InputError
 
 if TYPE_CHECKING:
@@ -22,54 +22,59 @@ if TYPE_CHECKING:
     from altmap.explore.space import Space
     from altmap.explore.spec import Exploration
 
-__all__ = ("add_explore",)
+__all__ = ("VERB",)
 
 HELD, BROKEN = 0, 1
 _MOST_JOBS = 256
 
 
-def add_explore(verbs: Any) -> None:
-    """Add the command to the parser's."""
-    explore = verbs.add_parser(
-        "explore", help="find the shortest sequence of operations that breaks a rule"
+def _add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "exploration",
+        metavar="EXPLORATION",
+        nargs="?",
+        help="a TOML file, or the name of one that is built in",
     )
-    explore.add_argument(
-        "exploration", metavar="EXPLORATION", nargs="?",
-        help="a TOML file, or the name of one that comes with altmap",
-    )  # fmt: skip
-    explore.add_argument(
-        "--list", action="store_true", help="list the explorations that come with altmap, and rules"
+    parser.add_argument(
+        "--list", action="store_true", help="list the built-in explorations and rules"
     )
-    explore.add_argument("--show", action="store_true", help="print the exploration's file")
-    explore.add_argument(
-        "--set", metavar="KEY=VALUE", action="append", default=[], dest="settings",
-        help="set a key of the file's [machine], such as release=6.12 or policy=rfc-2018",
-    )  # fmt: skip
-    explore.add_argument(
+    parser.add_argument("--show", action="store_true", help="print the exploration's file")
+    options.add_settings(
+        parser, "set a key of the file's [machine], such as release=6.12 or policy=rfc-2018"
+    )
+    parser.add_argument(
         "--rule", metavar="NAME", action="append", default=[], help="only this rule; repeatable"
     )
-    explore.add_argument(
-        "--rules", metavar="FILE", type=Path, action="append", default=[],
-        help="a Python file with rules of your own",
-    )  # fmt: skip
-    explore.add_argument("--depth", metavar="N", type=int, help="steps of a sequence at most")
-    explore.add_argument("--states", metavar="N", type=int, help="different states at most")
-    explore.add_argument("--time", metavar="SECONDS", type=float, help="end after this time")
-    explore.add_argument("--memory", metavar="SIZE", help="end at this much memory, such as 2GiB")
-    explore.add_argument("--first", action="store_true", help="end with the first broken rule")
-    explore.add_argument(
+    parser.add_argument(
+        "--rules",
+        metavar="FILE",
+        type=Path,
+        action="append",
+        default=[],
+        help="a Python file with more rules",
+    )
+    parser.add_argument("--depth", metavar="N", type=int, help="steps of a sequence at most")
+    parser.add_argument("--states", metavar="N", type=int, help="different states at most")
+    parser.add_argument("--time", metavar="SECONDS", type=float, help="end after this time")
+    parser.add_argument("--memory", metavar="SIZE", help="end at this much memory, such as 2GiB")
+    parser.add_argument("--first", action="store_true", help="end with the first broken rule")
+    parser.add_argument(
         "-j", "--jobs", metavar="N", type=int, default=1, help="processes; default: 1"
     )
-    explore.add_argument(
-        "-o", "--output", metavar="DIR", type=Path,
+    parser.add_argument(
+        "-o",
+        "--output",
+        metavar="DIR",
+        type=Path,
         help="write a scenario for each broken rule into this folder",
-    )  # fmt: skip
-    explore.add_argument(
-        "--keep", metavar="FILE", type=Path,
-        help="keep what is left of the search in a file, and go on from it if it is there",
-    )  # fmt: skip
-    explore.add_argument("--json", action="store_true", help="print the result as JSON")
-    explore.set_defaults(verb=_explore)
+    )
+    parser.add_argument(
+        "--keep",
+        metavar="FILE",
+        type=Path,
+        help="keep the rest of the search in a file, and continue from it if it exists",
+    )
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
 
 
 def _explore(args: argparse.Namespace) -> int:
@@ -149,11 +154,11 @@ def _search(args: argparse.Namespace, space: Space, rules: list[str]) -> SearchR
 
     begun = None
     if args.keep is not None and args.keep.exists():
-        begun, kept = read_checkpoint(args.keep, space)
-    with _processes(args, space, rules) as processes, _progress(space) as look:
+        begun, saved = read_checkpoint(args.keep, space)
+    with _processes(args, space, rules) as processes, _progress(space) as on_level:
         if begun is not None:
             for process in processes:
-                process.go_on(kept)
+                process.resume(saved)
         result = search(
             space,
             processes,
@@ -161,10 +166,10 @@ def _search(args: argparse.Namespace, space: Space, rules: list[str]) -> SearchR
             most_bytes=None if args.memory is None else parse_size(args.memory),
             first_only=args.first,
             result=begun,
-            look=look,
+            on_level=on_level,
         )
         if args.keep is not None:
-            write_checkpoint(args.keep, space, result, [each.keep() for each in processes])
+            write_checkpoint(args.keep, space, result, [each.save() for each in processes])
     return result
 
 
@@ -187,28 +192,45 @@ def _progress(space: Space) -> Iterator[Callable[[SearchResult, int], None]]:
 
     with progress(space.exploration.bounds.depth, lines=False) as (say, done):
 
-        def look(result: SearchResult, nr_waiting: int) -> None:
+        def on_level(result: SearchResult, nr_waiting: int) -> None:
             done()
             say(
                 f"{result.depth} steps: {result.nr_states:,} states, "
-                f"{result.nr_transitions:,} transitions, {nr_waiting:,} to go on from"
+                f"{result.nr_transitions:,} transitions, {nr_waiting:,} waiting"
             )
 
-        yield look
+        yield on_level
 
 
 def _write(folder: Path | None, exploration: Exploration, result: SearchResult) -> dict[str, Path]:
     """Write the counterexamples as scenarios; return their files by rule."""
     from altmap.explore.counterexample import counterexample_toml
+    from altmap.storage.files import write_file
 
     if folder is None:
         return {}
     files = {found.rule: folder / f"{exploration.name}-{found.rule}.toml" for found in result.found}
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for found in result.found:
-            text = counterexample_toml(exploration, found)
-            files[found.rule].write_text(text, encoding="utf-8")
     except OSError as error:
         raise InputError(f"{folder}: {error.strerror or error}") from error
+    for found in result.found:
+        write_file(files[found.rule], counterexample_toml(exploration, found))
     return files
+
+
+VERB = Verb(
+    "explore",
+    "find the shortest sequence of operations that breaks a rule",
+    (
+        Example("altmap explore four-blocks --depth 4", "every sequence of up to four operations"),
+        Example("altmap explore --list", "built-in explorations and rules"),
+    ),
+    (
+        (0, "no rule is broken within the bounds"),
+        (1, "a rule is broken"),
+        (2, "could not be done"),
+    ),
+    _add_arguments,
+    _explore,
+)

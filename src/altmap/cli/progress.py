@@ -1,6 +1,6 @@
-"""How far long work is: a bar where somebody looks at standard error, else a line for each thing.
+"""Progress of long work: a bar if standard error is a terminal, else a line for each part.
 
-Nothing of it reaches standard output, so that results can be piped.
+It never reaches standard output, so that results can be piped.
 
 Effects: terminal.
 """
@@ -11,6 +11,8 @@ import contextlib
 import sys
 from collections.abc import Callable, Iterator
 
+from altmap.cli.output import note
+
 __all__ = ("progress",)
 
 
@@ -18,17 +20,17 @@ __all__ = ("progress",)
 def progress(
     total: int, *, lines: bool = True
 ) -> Iterator[tuple[Callable[[str], None], Callable[..., None]]]:
-    """Yield two functions: one is told what happens now, the other that a part is done, or several.
+    """Yield two functions: one takes the text of the present part, the other counts parts done.
 
     Parameters
     ----------
     total : int
         Parts of the work.
     lines : bool
-        Print a line for each thing where there is no terminal.
+        Print a line for each part if there is no terminal.
     """
     if not sys.stderr.isatty():
-        yield (_line if lines else lambda _: None), (lambda _=1: None)
+        yield (note if lines else lambda _: None), (lambda _=1: None)
         return
     from rich.console import Console
     from rich.progress import (
@@ -53,7 +55,3 @@ def progress(
             lambda text: bar.update(task, description=text),
             lambda nr=1: bar.advance(task, nr),
         )
-
-
-def _line(text: str) -> None:
-    print(f"altmap: {text}", file=sys.stderr)

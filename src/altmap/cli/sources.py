@@ -1,4 +1,4 @@
-"""Traces from whatever names one: a scenario, an exported run, the files of a machine.
+"""Traces of a scenario, an exported run, a recording or the files of a machine.
 
 Effects: files.
 """
@@ -33,8 +33,8 @@ def gather(
     Parameters
     ----------
     sources : sequence of Path
-        Scenarios in TOML, which run on the model; folders that ``run --export`` wrote; JSON of
-        ours; recordings of real kernels; sysroots in folders or archives.
+        Scenarios in TOML, which run on the model; folders that ``run --export`` wrote; JSON that
+        altmap wrote; recordings of real kernels; sysroots in folders or archives.
     policies, release, settings
         For the scenarios; refused if there is none.
 
@@ -69,7 +69,7 @@ def _predictions(
 
 
 def trace_of_files(source: Path) -> Trace:
-    """Return a trace of a single look: the machine whose files these are."""
+    """Return a trace of one step, the start: the machine whose files these are."""
     sysroot = Sysroot.read(source)
     seen = Observation.read(sysroot)
     words = (seen.version or "").split()

@@ -1,4 +1,4 @@
-"""The command ``sweep``: argument handling, and nothing else.
+"""``altmap sweep``: a row for each of many scenarios.
 
 Effects: files, terminal.
 """
@@ -7,57 +7,63 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
+from altmap.cli import options
+from altmap.cli.output import notice
+from altmap.cli.parser import Example, Verb
 from altmap.errors import InputError
 
-__all__ = ("add_sweep",)
+if TYPE_CHECKING:
+    from altmap.sweep.grid import Grid
+
+__all__ = ("VERB",)
 
 _CHUNK = 2000
 
 
-def add_sweep(verbs: Any) -> None:
-    """Add the command to the parser's."""
-    sweep = verbs.add_parser(
-        "sweep", help="many scenarios: a grid of parameters, or the requests of a fleet"
-    )
-    sweep.add_argument("grid", metavar="GRID", type=Path, help="a TOML file")
-    what = sweep.add_mutually_exclusive_group(required=True)
+def _add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("grid", metavar="GRID", type=Path, help="a TOML file")
+    what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument(
-        "-o", "--output", metavar="DIR", type=Path,
-        help="a new folder for rows, tables and charts, or one that was begun: it carries on",
-    )  # fmt: skip
+        "-o",
+        "--output",
+        metavar="DIR",
+        type=Path,
+        help="a folder for rows, tables and charts; one of an earlier run is continued",
+    )
     what.add_argument(
         "--show", metavar="N", type=int, help="print one scenario as TOML, for altmap run"
     )
     what.add_argument(
         "--fleet", action="store_true", help="print the grid's fleet as CSV: a trace to start from"
     )
-    sweep.add_argument(
+    parser.add_argument(
         "-j", "--jobs", metavar="N", type=int, help="processes; default: one for each core"
     )
-    sweep.add_argument(
+    parser.add_argument(
         "--cluster", metavar="ADDRESS", help="a Dask scheduler, such as tcp://127.0.0.1:8786"
     )
-    sweep.add_argument("--limit", metavar="N", type=int, help="the first N scenarios only")
-    sweep.add_argument(
-        "--chunk", metavar="N", type=int, default=_CHUNK,
-        help=f"scenarios that are done and kept together; default: {_CHUNK}",
-    )  # fmt: skip
-    sweep.add_argument("--seed", metavar="N", type=int, help="of the example fleet")
-    sweep.add_argument(
-        "--policy", metavar="P", action="append", default=[],
-        help="instead of the grid's policies; MODULE:CLASS of your own too",
-    )  # fmt: skip
-    sweep.add_argument(
-        "--by", metavar="COLUMN", action="append", default=[],
-        help="group the tables by it; default: what varies",
-    )  # fmt: skip
-    sweep.add_argument("--no-charts", action="store_true", help="tables only")
-    sweep.add_argument("--json", action="store_true", help="print the summary as JSON")
-    sweep.set_defaults(verb=_sweep)
+    parser.add_argument("--limit", metavar="N", type=int, help="the first N scenarios only")
+    parser.add_argument(
+        "--chunk",
+        metavar="N",
+        type=int,
+        default=_CHUNK,
+        help=f"scenarios that are run and kept together; default: {_CHUNK}",
+    )
+    parser.add_argument("--seed", metavar="N", type=int, help="of the example fleet")
+    options.add_policies(parser, "instead of the grid's policies; MODULE:CLASS too")
+    parser.add_argument(
+        "--by",
+        metavar="COLUMN",
+        action="append",
+        default=[],
+        help="group the tables by this column; default: those that vary",
+    )
+    parser.add_argument("--no-charts", action="store_true", help="tables only")
+    parser.add_argument("--json", action="store_true", help="print the summary as JSON")
 
 
 def _sweep(args: argparse.Namespace) -> int:
@@ -90,9 +96,9 @@ def _check(args: argparse.Namespace) -> None:
         raise InputError("--jobs: a cluster has as many workers as it has")
 
 
-def _run(args: argparse.Namespace, grid: Any) -> int:
+def _run(args: argparse.Namespace, grid: Grid) -> int:
     from altmap.cli.progress import progress
-    from altmap.report.ledger import require_charts
+    from altmap.report.accounting_chart import require_charts
     from altmap.sweep.files import write_summary
     from altmap.sweep.pool import cluster, processes
     from altmap.sweep.runner import run
@@ -120,5 +126,20 @@ def _run(args: argparse.Namespace, grid: Any) -> int:
             text = (args.output / "summary.json").read_text(encoding="utf-8")
         print(text, end="")
     made = "rows and tables" if args.no_charts else "rows, tables and charts"
-    print(f"{made} are in {args.output}", file=sys.stderr if args.json else sys.stdout)
+    notice(args, f"{made} are in {args.output}")
     return 0
+
+
+VERB = Verb(
+    "sweep",
+    "run a grid of parameters, or the requests of a fleet",
+    (
+        Example(
+            "altmap sweep examples/sweeps/overhead.toml -o swept",
+            "rows in Parquet, tables and charts; continues if interrupted",
+        ),
+    ),
+    ((0, "done"), (2, "could not be done")),
+    _add_arguments,
+    _sweep,
+)

@@ -1,4 +1,4 @@
-"""``altmap watch``: its arguments, and what it shows them on.
+"""``altmap watch``: changes of memory blocks, live.
 
 Effects: clock, files, processes, terminal.
 """
@@ -15,6 +15,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
+from altmap.cli.parser import Example, Verb
 from altmap.errors import InputError
 
 if TYPE_CHECKING:
@@ -22,45 +23,35 @@ if TYPE_CHECKING:
     from altmap.host.uevents import Ears
     from altmap.host.watch import News
 
-__all__ = ("add_watch",)
+__all__ = ("VERB",)
 
-#: As documented: what was waited for came, or the end was asked for; it did not come in time.
 DONE, NOTHING = 0, 1
 _RECENT = 200
 
 
-def add_watch(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add the command to the others."""
-    watch = verbs.add_parser(
-        "watch",
-        help="follow memory blocks: uevents and what has changed, as a live table or as lines",
-        description="On a terminal a live table, else a line for each thing that happens. Ctrl-C "
-        "ends it. Exit code: 0 ended by Ctrl-C or by --for, 1 with --once nothing has happened in "
-        "that time, 2 the machine cannot be watched.",
-    )
-    watch.add_argument(
+def _add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
         "-s",
         "--sysroot",
         metavar="FOLDER",
         type=Path,
         help="where another machine's sys and proc are, such as a host's below a container's "
-        "folder: looked at, without uevents; default: this machine",
+        "folder: polled, without uevents; default: this host",
     )
-    watch.add_argument("--once", action="store_true", help="end after the first thing that happens")
-    watch.add_argument(
+    parser.add_argument("--once", action="store_true", help="end after the first change or event")
+    parser.add_argument(
         "--interval",
         metavar="SECONDS",
         type=float,
         default=2.0,
-        help="look at least that often; an event is followed by a look at once; default: 2",
+        help="poll at least that often, and after each event; default: 2",
     )
-    watch.add_argument(
+    parser.add_argument(
         "--for", metavar="SECONDS", type=float, dest="limit", help="end after that time"
     )
-    form = watch.add_mutually_exclusive_group()
+    form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="print a JSON object in each line")
     form.add_argument("--lines", action="store_true", help="print lines on a terminal too")
-    watch.set_defaults(verb=_watch)
 
 
 def _watch(args: argparse.Namespace) -> int:
@@ -70,9 +61,9 @@ def _watch(args: argparse.Namespace) -> int:
     if args.limit is not None:
         _check_seconds("--for", args.limit, 0.0)
     try:
-        with _ended_by_sigterm(), _ears(args.sysroot) as (ears, deaf):
-            found = watch(_look(args.sysroot or Path("/")), ears, args.interval, args.limit)
-            return _show(args, found, deaf)
+        with _ended_by_sigterm(), _listener(args.sysroot) as (listener, why_not):
+            found = watch(_view(args.sysroot or Path("/")), listener, args.interval, args.limit)
+            return _show(args, found, why_not)
     except KeyboardInterrupt:
         return DONE
 
@@ -98,8 +89,8 @@ def _ended_by_sigterm() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _ears(sysroot: Path | None) -> Iterator[tuple[Ears, str | None]]:
-    """Yield what hears events, and why it hears none."""
+def _listener(sysroot: Path | None) -> Iterator[tuple[Ears, str | None]]:
+    """Yield what receives uevents, and why it receives none."""
     from altmap.host.uevents import Deaf, listening
 
     if sysroot is not None:
@@ -112,23 +103,23 @@ def _ears(sysroot: Path | None) -> Iterator[tuple[Ears, str | None]]:
             yield ears, None
 
 
-def _look(root: Path) -> Callable[[], MemoryView]:
+def _view(root: Path) -> Callable[[], MemoryView]:
     from altmap.host.changes import MemoryView
     from altmap.linux.blockfolder import read_blocks, read_total_kib
 
     return lambda: MemoryView(read_blocks(root), read_total_kib(root))
 
 
-def _show(args: argparse.Namespace, found: Iterator[News], deaf: str | None) -> int:
+def _show(args: argparse.Namespace, found: Iterator[News], why_not: str | None) -> int:
     from altmap.host.text.watch import start_text
 
     start = next(found)
-    heard = "uevents are heard" if deaf is None else f"no uevents: {deaf}"
-    what = start_text(start.look, "this machine" if args.sysroot is None else str(args.sysroot))
-    how = f"{what}\n{heard}; a look every {args.interval:g} s at least"
+    uevents = "uevent listener active" if why_not is None else f"no uevents: {why_not}"
+    what = start_text(start.look, "this host" if args.sysroot is None else str(args.sysroot))
+    how = f"{what}\n{uevents}; polling every {args.interval:g} s"
     happened = islice(found, 1) if args.once else found
     if args.json:
-        nr = _json_lines(args, start, happened, deaf)
+        nr = _json_lines(args, start, happened, why_not)
     elif args.lines or not sys.stdout.isatty():
         nr = _text_lines(how, happened)
     else:
@@ -137,11 +128,11 @@ def _show(args: argparse.Namespace, found: Iterator[News], deaf: str | None) -> 
 
 
 def _json_lines(
-    args: argparse.Namespace, start: News, found: Iterable[News], deaf: str | None
+    args: argparse.Namespace, start: News, found: Iterable[News], why_not: str | None
 ) -> int:
     from altmap.host.text.watch import news_builtins, start_builtins
 
-    _print_json(start_builtins(start, deaf, args.interval))
+    _print_json(start_builtins(start, why_not, args.interval))
     nr = 0
     for news in found:
         nr += 1
@@ -189,3 +180,20 @@ def _live(how: str, start: News, found: Iterable[News]) -> int:
             recent = [*recent, *news_lines(news, _stamp(news))][-_RECENT:]
             live.update(watch_table(news.look, how, recent, console.height), refresh=True)
     return nr
+
+
+VERB = Verb(
+    "watch",
+    "follow uevents and changes of memory blocks",
+    (
+        Example("altmap watch", "a live table on a terminal, lines in a pipe; Ctrl-C ends it"),
+        Example("altmap watch --once --for 60", "wait a minute for the first change"),
+    ),
+    (
+        (0, "ended by Ctrl-C or --for; with --once: something happened"),
+        (1, "with --once: nothing happened in that time"),
+        (2, "the machine cannot be watched"),
+    ),
+    _add_arguments,
+    _watch,
+)

@@ -1,7 +1,7 @@
 """Explore: the shortest sequence of ordinary operations that breaks a rule.
 
-Read :mod:`.search` first, then :mod:`.space` (what a step comes to), :mod:`.footprint` (why most
-steps need no model) and :mod:`.cells` (how that is known).
+Read :mod:`.search` first, then :mod:`.space` (the result of a step), :mod:`.footprint` (results
+that are carried over) and :mod:`.cells` (which state a step reads).
 
 Effects: files.
 """
@@ -18,12 +18,12 @@ _FOLDER = Path(__file__).parent / "explorations"
 
 
 def built_in_names() -> list[str]:
-    """Return the names of the explorations that come with altmap."""
+    """Return the names of the built-in explorations."""
     return sorted(path.stem for path in _FOLDER.glob("*.toml"))
 
 
 def built_in(name: str) -> Path:
-    """Return the file of an exploration that comes with altmap.
+    """Return the file of a built-in exploration.
 
     Raises
     ------

@@ -1,7 +1,7 @@
-"""One state for all that differ in nothing that a step could tell: symmetries removed.
+"""One canonical state for states that no step distinguishes: symmetry reduction.
 
-Frames of boot memory that hold memmaps, page tables or files are as good as any others of their
-zone, so they are handed out anew in a fixed order. Lists whose order no rule asks for are sorted.
+Frames of boot memory that hold memmaps, page tables or files are interchangeable within a zone, so
+they are reassigned in a fixed order. Lists whose order no rule reads are sorted.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ __all__ = ("SYMMETRIES", "Symmetry")
 
 @dataclass(frozen=True, slots=True)
 class Symmetry:
-    """One way in which states differ without a difference.
+    """One kind of difference that no step depends on.
 
     Attributes
     ----------
     cells : tuple of str
-        Where the difference is.
+        The cells that differ.
     remove : callable
-        Brings a machine into the form that stands for its like, and tells whether it was in
-        another; the second argument is what was in use at the start, which stays where it is.
+        Brings a machine into its canonical form and returns whether that changed it; the second
+        argument is the set of pages in use at the start, which are not reassigned.
     """
 
     cells: tuple[str, ...]
@@ -44,7 +44,7 @@ def _sort_devices(machine: ModelMachine, _boot_used: PfnSet) -> bool:
     devices.clear()
     devices.update(ordered)
     for device in kept:
-        device.kept = ""  # words for people
+        device.kept = ""  # text for messages
     return True
 
 

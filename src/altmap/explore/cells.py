@@ -1,9 +1,9 @@
-"""A machine's state as cells, and working copies that know which of them they touched.
+"""A machine's state as cells, and working copies that record which cells they read or write.
 
 A cell is one attribute of one of a machine's lasting objects (kernel, zones, parameters, devices).
-Whatever hangs below an attribute belongs to its cell. So all that a piece of work can see it sees
-through a cell. A working copy starts out empty and gets each cell when it is first asked for; what
-it holds in the end is what the work touched, whatever the work was.
+All objects that are reachable only from an attribute belong to its cell, so every read goes through
+a cell. A working copy starts empty and fetches each cell on first use; the cells that it holds at
+the end are those that were used.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ __all__ = ("Cell", "Cells", "WorkingCopy")
 #: An attribute of a lasting object, as ``kernel.used`` or ``zone 0 Normal.span``.
 Cell = str
 
-#: What only looks at a machine need; nothing that a step does depends on it.
-_ONLY_SHOWN = frozenset(
+#: Attributes for observers only; no step depends on them.
+_NOT_CELLS = frozenset(
     {
         "machine._observer",
         "machine._base_parameters",
@@ -55,7 +55,7 @@ class Cells:
     Attributes
     ----------
     names : list of Cell
-        Every cell; all else names them by their index here.
+        Every cell; elsewhere a cell is its index here.
     origin : WorkingCopy
         The machine at its start.
     """
@@ -69,18 +69,18 @@ class Cells:
         for index, (path, part) in enumerate(lasting):
             for attribute in _attributes(type(part), part):
                 name = f"{path}.{attribute}"
-                if name not in _ONLY_SHOWN:
+                if name not in _NOT_CELLS:
                     self.names.append(name)
                     self.places.append((index, attribute))
         self.index = {place: cell for cell, place in enumerate(self.places)}
-        #: Cells that hold more than page sets and plain values: what hangs below one of them may
-        #: hang below another too, so they are copied and looked at together.
-        self.woven = [
+        #: Cells with more than page sets and plain values: they may share objects, so they are
+        #: copied and compared together.
+        self.shared = [
             cell
             for cell, (index, attribute) in enumerate(self.places)
-            if not _hangs_alone(getattr(first[index], attribute), first)
+            if not _is_unshared(getattr(first[index], attribute), first)
         ]
-        self.is_woven = frozenset(self.woven)
+        self.is_shared = frozenset(self.shared)
         self.devices = self.names.index("devices.by_id")
         self.additions = self.names.index("kernel.additions")
         self._digests: dict[Any, int] = {}
@@ -88,7 +88,7 @@ class Cells:
         self.origin = self.snapshot(machine)
 
     def snapshot(self, machine: ModelMachine) -> WorkingCopy:
-        """Return a whole copy of a machine of the same kind."""
+        """Return a complete copy of a machine of the same kind."""
         return WorkingCopy.of_parts(self, [part for _, part in _lasting(machine)])
 
     def values(self, copy: WorkingCopy) -> tuple[int, ...]:
@@ -96,13 +96,13 @@ class Cells:
 
         Numbers are 64-bit digests, so that several processes agree on them.
         """
-        told: dict[int, Any] = {}
-        numbers = [self._number(copy.look(place), told) for place in self.places]
+        known: dict[int, Any] = {}
+        numbers = [self._number(copy.peek(place), known) for place in self.places]
         numbers[self.devices] = self._number_of_devices(copy)
         return tuple(numbers)
 
     def changes(self, copy: WorkingCopy, values: tuple[int, ...]) -> dict[int, int]:
-        """Return the cells that hold something else than in the copy's base, with their numbers.
+        """Return the cells whose contents differ from the copy's base, with their numbers.
 
         Parameters
         ----------
@@ -111,17 +111,17 @@ class Cells:
             The numbers of the cells in its base.
         """
         base = copy.base
-        told: dict[int, Any] = {}
+        known: dict[int, Any] = {}
         found: dict[int, int] = {}
         assert base is not None
-        cells = copy.touched if copy.woven is None else copy.touched.union(self.woven)
+        cells = copy.touched if copy.shared is None else copy.touched.union(self.shared)
         for cell in cells:
             place = self.places[cell]
-            was, now = base.look(place), copy.look(place)
+            was, now = base.peek(place), copy.peek(place)
             if now is was or _plainly_equal(now, was):
                 continue
             number = (
-                self._number_of_devices(copy) if cell == self.devices else self._number(now, told)
+                self._number_of_devices(copy) if cell == self.devices else self._number(now, known)
             )
             if number != values[cell]:
                 found[cell] = number
@@ -130,74 +130,74 @@ class Cells:
     # --- contents --------------------------------------------------------------------------
 
     def _number_of_devices(self, copy: WorkingCopy) -> int:
-        """Return the number of the devices; of their adds it has only which they are.
+        """Return the number of the devices; of their additions it includes only the addresses.
 
-        So it stays when blocks go online and an add's counts change. Whoever asks for devices is
-        counted as one who asked for the adds too.
+        So it does not change when blocks go online and an addition's counts change. Reading the
+        devices counts as reading the additions too.
         """
-        additions = copy.look(self.places[self.additions])
-        told: dict[int, Any] = {id(add): ("add", add.pfns.start) for add in additions}
-        return self._number(copy.look(self.places[self.devices]), told)
+        additions = copy.peek(self.places[self.additions])
+        known: dict[int, Any] = {id(add): ("add", add.pfns.start) for add in additions}
+        return self._number(copy.peek(self.places[self.devices]), known)
 
-    def _number(self, value: Any, told: dict[int, Any]) -> int:
-        content = self._token(value, told)
+    def _number(self, value: Any, known: dict[int, Any]) -> int:
+        content = self._token(value, known)
         digest = self._digests.get(content)
         if digest is None:
             raw = hashlib.blake2b(repr(content).encode(), digest_size=8).digest()
             digest = self._digests[content] = int.from_bytes(raw)
         return digest
 
-    def _token(self, value: Any, told: dict[int, Any]) -> Any:
+    def _token(self, value: Any, known: dict[int, Any]) -> Any:
         """Return something hashable that is equal for equal contents.
 
-        *told* has the contents of objects that were met already.
+        *known* has the contents of objects that were visited already.
         """
         kind = type(value)
         if kind is bool:
-            return _TRUE if value else _FALSE  # True == 1, and they are not the same contents
+            return _TRUE if value else _FALSE  # True == 1, but the contents differ
         if kind in _ATOMS:
             return value
         if kind is PfnSet:
             return value.edges()
         token = self._token
         if kind is dict:
-            return tuple([(token(key, told), token(item, told)) for key, item in value.items()])
+            return tuple([(token(key, known), token(item, known)) for key, item in value.items()])
         if kind is list or kind is tuple:
-            return tuple([token(item, told) for item in value])
+            return tuple([token(item, known) for item in value])
         part = _PLACE_OF.get(kind)
         if part is not None:
             return ("part", part(value))
-        contents = told.get(id(value))
+        contents = known.get(id(value))
         if contents is not None:
             return contents
         kept = self._frozen.get(id(value))
         if kept is not None:
             return kept[1]
         if kind is set or kind is frozenset:
-            return tuple(sorted([token(item, told) for item in value], key=repr))
+            return tuple(sorted([token(item, known) for item in value], key=repr))
         if kind is types.MethodType:
-            return (value.__func__.__qualname__, token(value.__self__, told))
+            return (value.__func__.__qualname__, token(value.__self__, known))
         if isinstance(value, type | types.FunctionType):
             return value.__qualname__
         if isinstance(value, Enum):
             return str(value)
         if not _is_frozen(kind):
-            told[id(value)] = ("above", kind.__qualname__)  # of itself, should it come back
+            known[id(value)] = ("above", kind.__qualname__)  # a reference cycle
         made: Any = (
             kind.__qualname__,
-            *[token(_get(value, name), told) for name in _attributes(kind, value)],
+            *[token(_get(value, name), known) for name in _attributes(kind, value)],
         )
         if _is_frozen(kind):
-            # Such values stay as they are; a digest in place of the contents keeps them small.
+            # Such values never change; a digest instead of the contents saves memory.
             made = hashlib.blake2b(repr(made).encode(), digest_size=8).digest()
             self._frozen[id(value)] = (value, made)
         else:
-            told[id(value)] = made
+            known[id(value)] = made
         return made
 
 
 def _plainly_equal(now: Any, was: Any) -> bool:
-    """Tell quickly whether two contents are equal; false also where that takes a closer look."""
+    """Return whether two contents are equal by a quick test; false also if it does not decide."""
     if type(now) is not type(was):
         return False
     if type(now) is PfnSet:
@@ -206,7 +206,7 @@ def _plainly_equal(now: Any, was: Any) -> bool:
 
 
 def _lasting(machine: ModelMachine) -> list[tuple[str, Any]]:
-    """Return a machine's lasting objects with the names that their cells begin with."""
+    """Return a machine's lasting objects with the prefixes of their cells' names."""
     kernel = machine.kernel
     return [
         ("machine", machine),
@@ -228,30 +228,30 @@ def _lasting(machine: ModelMachine) -> list[tuple[str, Any]]:
 
 
 class WorkingCopy:
-    """A copy of a machine that gets its cells when they are asked for.
+    """A copy of a machine that fetches its cells on first use.
 
     Attributes
     ----------
     cells : Cells
     base : WorkingCopy or None
-        Where cells come from; it must not change any more.
+        The copy that cells are fetched from; it must not change any more.
     parts : list
         The lasting objects.
     touched : set of int
-        Cells that were read or set.
-    woven : dict or None
-        The cells that are copied together, once one of them was asked for.
+        Cells that were read or written.
+    shared : dict or None
+        The cells that are copied together, once one of them was used.
     resolved : dict
-        What was found further down, to be found at once.
+        Cache of values found in the chain of bases.
     """
 
-    __slots__ = ("base", "cells", "parts", "resolved", "touched", "woven")
+    __slots__ = ("base", "cells", "parts", "resolved", "shared", "touched")
 
     def __init__(self, cells: Cells, base: WorkingCopy | None) -> None:
         self.cells = cells
         self.base = base
         self.touched: set[int] = set()
-        self.woven: dict[Place, Any] | None = None
+        self.shared: dict[Place, Any] | None = None
         self.resolved: dict[Place, Any] = {}
         self.parts = [object.__new__(kind) for kind in cells.kinds]
         for index, part in enumerate(self.parts):
@@ -276,20 +276,20 @@ class WorkingCopy:
         machine: ModelMachine = self.parts[0]
         return machine
 
-    def look(self, place: Place) -> Any:
-        """Return what an attribute holds without touching it."""
+    def peek(self, place: Place) -> Any:
+        """Return an attribute's contents without recording the access."""
         try:
             return _get(self.parts[place[0]], place[1])
         except AttributeError:
             pass
         found = self.resolved.get(place, self)
         if found is self:
-            if self.woven is not None and place in self.woven:
-                found = self.woven[place]
+            if self.shared is not None and place in self.shared:
+                found = self.shared[place]
             elif self.base is None:
                 raise AttributeError(place[1])
             else:
-                found = self.base.look(place)
+                found = self.base.peek(place)
             self.resolved[place] = found
         return found
 
@@ -298,7 +298,7 @@ class WorkingCopy:
         cell, base = self.cells.index.get(place), self.base
         if base is None:
             raise AttributeError(place[1])
-        found = base.look(place)
+        found = base.peek(place)
         if cell is None:
             return [] if type(found) is list else found.copy() if type(found) is PfnSet else found
         self.touched.add(cell)
@@ -306,23 +306,23 @@ class WorkingCopy:
             self.touched.add(self.cells.additions)  # see Cells._number_of_devices
         if type(found) in _CONSTANT:
             return found
-        if cell not in self.cells.is_woven:
+        if cell not in self.cells.is_shared:
             return _copy(found, {}, self.parts)
-        if self.woven is None:
+        if self.shared is None:
             copied: dict[int, Any] = {}
-            self.woven = {
-                each: _copy(base.look(each), copied, self.parts)
-                for each in map(self.cells.places.__getitem__, self.cells.woven)
+            self.shared = {
+                each: _copy(base.peek(each), copied, self.parts)
+                for each in map(self.cells.places.__getitem__, self.cells.shared)
             }
             self.resolved.clear()
-        return self.woven[place]
+        return self.shared[place]
 
 
-def _hangs_alone(value: Any, lasting: list[Any]) -> bool:
-    """Tell whether contents are of a type that hangs below one cell only, or never changes."""
+def _is_unshared(value: Any, lasting: list[Any]) -> bool:
+    """Return whether contents are reachable from one cell only, or never change."""
     kind = type(value)
     if kind is dict:
-        return bool(value) and all(_hangs_alone(item, lasting) for item in value.values())
+        return bool(value) and all(_is_unshared(item, lasting) for item in value.values())
     if kind is types.MethodType:
         return any(value.__self__ is part for part in lasting)
     alone = kind is PfnSet or (value is not None and (kind in _CONSTANT or _is_constant(kind)))
@@ -334,7 +334,7 @@ def _copy(value: Any, made: dict[int, Any], parts: list[Any]) -> Any:
     if kind in _CONSTANT:
         return value
     if kind is PfnSet:
-        return value.copy()  # no machine has two names for one set
+        return value.copy()  # no two attributes of a machine share one set
     known = id(value)
     if known in made:
         return made[known]
@@ -384,7 +384,7 @@ def _is_frozen(kind: type) -> bool:
 
 
 def _attributes(kind: type, value: Any) -> list[str]:
-    """Return the names of what an object holds."""
+    """Return the names of an object's attributes."""
     slots = _SLOTS.get(kind)
     if slots is None:
         slots = _SLOTS[kind] = [
@@ -405,7 +405,7 @@ _LAZY: dict[type, type] = {}
 
 
 def _lazy(kind: type) -> type:
-    """Return a subclass whose attributes are fetched by its working copy when first asked for."""
+    """Return a subclass whose attributes are fetched by its working copy on first use."""
     made = _LAZY.get(kind)
     if made is None:
 

@@ -1,4 +1,4 @@
-"""A search that ended early, as one file that a later run goes on from.
+"""A search that ended early, as one file from which a later run continues.
 
 Effects: files.
 """
@@ -6,7 +6,6 @@ Effects: files.
 from __future__ import annotations
 
 import hashlib
-import os
 from array import array
 from pathlib import Path
 from typing import Any
@@ -16,9 +15,10 @@ import msgspec
 from altmap import __version__
 from altmap.errors import InputError
 from altmap.explore.search import Found, SearchResult
-from altmap.explore.share import Kept
+from altmap.explore.share import SavedShare
 from altmap.explore.space import Space
 from altmap.scenario import Step
+from altmap.storage.files import write_file
 
 __all__ = ("read_checkpoint", "write_checkpoint")
 
@@ -35,7 +35,7 @@ class _Found(msgspec.Struct):
 class _State(msgspec.Struct, array_like=True):
     values: bytes
     key: bytes
-    way: list[tuple[int, bytes]]
+    route: list[tuple[int, bytes]]
 
 
 class _CheckpointFile(msgspec.Struct):
@@ -50,18 +50,18 @@ class _CheckpointFile(msgspec.Struct):
     waiting: list[_State]
 
 
-def _decode(wanted: type, value: Any) -> Any:
+def _decode(kind: type, value: Any) -> Any:
     """Return a size or address from the number that was written."""
     if not isinstance(value, int):
-        raise ValueError(f"{value!r}: need a number")  # noqa: TRY004 (msgspec wants it)
-    return wanted(value)
+        raise ValueError(f"{value!r}: need a number")  # noqa: TRY004 (msgspec catches ValueError)
+    return kind(value)
 
 
 def _digest(space: Space) -> str:
-    """Return what must be equal for a file to be of use: the exploration, the rules, the code."""
+    """Return the hash of what a file depends on: the exploration, the rules, the version."""
     parts: list[Any] = [
         __version__,
-        _without_reach(space),
+        _without_limits(space),
         [rule.name for rule in space.rules],
         list(space.cell_names),
         space.start.values,
@@ -69,16 +69,18 @@ def _digest(space: Space) -> str:
     return hashlib.sha256(repr(parts).encode()).hexdigest()
 
 
-def _without_reach(space: Space) -> str:
-    """Return the exploration but for how far it goes, which may grow."""
+def _without_limits(space: Space) -> str:
+    """Return the exploration without the bounds that a later run may raise."""
     built = msgspec.to_builtins(space.exploration, enc_hook=int)
     bounds = space.exploration.bounds
     built["bounds"] = {"devices": bounds.devices, "blocks": bounds.blocks}
     return repr(built)
 
 
-def write_checkpoint(path: Path, space: Space, result: SearchResult, kept: list[Kept]) -> None:
-    """Write what another run needs, whole or not at all.
+def write_checkpoint(
+    path: Path, space: Space, result: SearchResult, shares: list[SavedShare]
+) -> None:
+    """Write the search for another run, completely or not at all.
 
     Raises
     ------
@@ -87,19 +89,19 @@ def write_checkpoint(path: Path, space: Space, result: SearchResult, kept: list[
     """
     seen = b"".join(
         key.to_bytes(_KEY_BYTES) + owner.to_bytes(_OWNER_BYTES)
-        for part in kept
+        for part in shares
         for key, owner in part.seen.items()
     )
     waiting = [
         _State(
             array("Q", values).tobytes(),
             key.to_bytes(_KEY_BYTES),
-            [(number, reached.to_bytes(_KEY_BYTES)) for number, reached in way],
+            [(number, reached.to_bytes(_KEY_BYTES)) for number, reached in route],
         )
-        for part in kept
-        for values, key, way in part.waiting
+        for part in shares
+        for values, key, route in part.waiting
     ]
-    steps = {number: step for part in kept for number, step in part.steps.items()}
+    steps = {number: step for part in shares for number, step in part.steps.items()}
     found = [_Found(item.rule, item.why, list(item.steps)) for item in result.found]
     content = _CheckpointFile(
         _SCHEMA,
@@ -112,34 +114,28 @@ def write_checkpoint(path: Path, space: Space, result: SearchResult, kept: list[
         seen,
         waiting,
     )
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        beside.write_bytes(msgspec.msgpack.encode(content, enc_hook=int))
-        beside.replace(path)
-    except OSError as error:
-        beside.unlink(missing_ok=True)
-        raise InputError(f"{path}: {error.strerror or error}") from error
+    write_file(path, msgspec.msgpack.encode(content, enc_hook=int))
 
 
-def read_checkpoint(path: Path, space: Space) -> tuple[SearchResult, Kept]:
-    """Return the result so far and what to go on from.
+def read_checkpoint(path: Path, space: Space) -> tuple[SearchResult, SavedShare]:
+    """Return the result so far and the search to continue.
 
     Raises
     ------
     InputError
-        If the file is none, or of another exploration.
+        If the file is not a saved search, or belongs to another exploration.
     """
     try:
         content = msgspec.msgpack.decode(path.read_bytes(), type=_CheckpointFile, dec_hook=_decode)
     except OSError as error:
         raise InputError(f"{path}: {error.strerror or error}") from error
     except (msgspec.DecodeError, ValueError) as error:
-        raise InputError(f"{path}: not what a search has kept: {error}") from error
+        raise InputError(f"{path}: not a saved search: {error}") from error
     if (content.schema, content.version) != (_SCHEMA, _VERSION):
         raise InputError(f"{path}: schema {content.schema!r}: need {_SCHEMA} {_VERSION}")
     if content.digest != _digest(space):
         raise InputError(
-            f"{path}: of another exploration: file, settings, rules and version must be the same"
+            f"{path}: belongs to another exploration: file, settings, rules and version differ"
         )
     found = [Found(item.rule, item.why, tuple(item.steps)) for item in content.found]
     result = SearchResult(found, depth=content.depth, nr_transitions=content.nr_transitions)
@@ -154,6 +150,6 @@ def read_checkpoint(path: Path, space: Space) -> tuple[SearchResult, Kept]:
     for state in content.waiting:
         values = array("Q")
         values.frombytes(state.values)
-        way = [(number, int.from_bytes(key)) for number, key in state.way]
-        waiting.append((tuple(values), int.from_bytes(state.key), way))
-    return result, Kept(seen, waiting, content.steps)
+        route = [(number, int.from_bytes(key)) for number, key in state.route]
+        waiting.append((tuple(values), int.from_bytes(state.key), route))
+    return result, SavedShare(seen, waiting, content.steps)

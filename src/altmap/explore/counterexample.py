@@ -1,4 +1,4 @@
-"""A broken rule as a scenario: what ``altmap run``, ``report`` and a real kernel take."""
+"""A broken rule as a scenario, for ``altmap run``, ``report`` and a real kernel."""
 
 from __future__ import annotations
 
@@ -32,18 +32,18 @@ def counterexample_toml(exploration: Exploration, found: Found) -> str:
 
 
 def _sized(struct: msgspec.Struct, built: dict[str, object]) -> dict[str, object]:
-    """Return a struct's plain keys, sizes and addresses as people write them."""
+    """Return a struct's plain keys, sizes and addresses as text."""
     made: dict[str, object] = {}
     for key, value in built.items():
-        held = getattr(struct, key, value)
+        field = getattr(struct, key, value)
         if value == {}:
             continue  # all defaults
-        if isinstance(held, msgspec.Struct):
-            made[key] = _sized(held, value)  # type: ignore[arg-type]
-        elif isinstance(held, tuple) and held and isinstance(held[0], msgspec.Struct):
-            made[key] = [_sized(one, two) for one, two in zip(held, value, strict=True)]  # type: ignore[call-overload]
+        if isinstance(field, msgspec.Struct):
+            made[key] = _sized(field, value)  # type: ignore[arg-type]
+        elif isinstance(field, tuple) and field and isinstance(field[0], msgspec.Struct):
+            made[key] = [_sized(one, two) for one, two in zip(field, value, strict=True)]  # type: ignore[call-overload]
         else:
-            made[key] = _text(held) if isinstance(held, Size | Address) else value
+            made[key] = _text(field) if isinstance(field, Size | Address) else value
     return made
 
 
@@ -57,12 +57,12 @@ def _text(value: object) -> object:
 
 
 def confirm(exploration: Exploration, rules: Sequence[Rule], found: Found) -> None:
-    """Run a sequence on the model as it is, with nothing carried over, and see the rule broken.
+    """Run a sequence on the model, with nothing carried over, and check that it breaks the rule.
 
     Raises
     ------
     AltmapError
-        If it is not: then the search is wrong, and says so.
+        If it does not: a defect of the search.
     """
     (rule,) = [rule for rule in rules if rule.name == found.rule]
     start, machine = (ModelMachine.start(exploration.machine, pages=False) for _ in range(2))

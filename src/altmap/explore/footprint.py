@@ -1,9 +1,8 @@
-"""Work that is done once, and carried over to every state that looks alike to it.
+"""Results that are computed once, and carried over to every state with the same footprint.
 
-A piece of work on the model is deterministic. Where all cells that it read and changed hold what
-they held before, it comes to the same: the same outcome, the same changes. So what one state came
-to serves all states that differ elsewhere, whatever the work is. Nothing here knows a rule of a
-kernel.
+An operation on the model is deterministic. If all cells that it read or changed have the same
+contents as before, it has the same outcome and the same changes. So a result holds for all states
+that differ in other cells, for any operation. This module contains no rule of a kernel.
 """
 
 from __future__ import annotations
@@ -22,9 +21,9 @@ _Pick = Callable[[tuple[int, ...]], Any]
 
 @dataclass(slots=True)
 class Varying:
-    """The cells that hold different things in different states met so far.
+    """The cells whose contents differ between the states so far.
 
-    All others hold what they held at the start, so nobody needs to look at them.
+    All others have their contents of the start, so no comparison reads them.
 
     Attributes
     ----------
@@ -36,8 +35,8 @@ class Varying:
     start: tuple[int, ...]
     cells: set[int] = field(default_factory=set)
 
-    def meet(self, state: tuple[int, ...]) -> None:
-        """Take notice of a state from elsewhere."""
+    def add(self, state: tuple[int, ...]) -> None:
+        """Include a state that was found elsewhere."""
         self.cells.update(
             cell for cell, (now, then) in enumerate(zip(state, self.start, strict=True))
             if now != then
@@ -45,7 +44,7 @@ class Varying:
 
 
 class Footprints(Generic[T]):
-    """What one piece of work came to, by the contents of the cells that it touched.
+    """The results of one operation, by the contents of the cells that it touched.
 
     Parameters
     ----------
@@ -57,13 +56,13 @@ class Footprints(Generic[T]):
     def __init__(self, varying: Varying) -> None:
         self._varying = varying
         self._nr_varying = len(varying.cells)
-        #: Cells that are looked at, how, and the results; those that served last come first.
+        #: Cells that are compared, their getter, the results; recently used ones come first.
         self._tables: list[tuple[tuple[int, ...], _Pick, dict[Any, T]]] = []
-        #: All cells that were touched, of each of these.
+        #: For each of these, all cells that were touched.
         self._touched: dict[tuple[int, ...], list[tuple[frozenset[int], Any, T]]] = {}
 
-    def recall(self, state: tuple[int, ...]) -> T | None:
-        """Return what the work comes to in a state, ``None`` if nothing alike has been seen.
+    def find(self, state: tuple[int, ...]) -> T | None:
+        """Return the operation's result in a state, ``None`` if it is not known.
 
         Parameters
         ----------
@@ -71,7 +70,7 @@ class Footprints(Generic[T]):
             The number of every cell.
         """
         if self._nr_varying != len(self._varying.cells):
-            self._look_at_more()
+            self._compare_more()
         tables = self._tables
         for place, (_, pick, found) in enumerate(tables):
             known = found.get(pick(state))
@@ -81,10 +80,10 @@ class Footprints(Generic[T]):
                 return known
         return None
 
-    def learn(self, state: tuple[int, ...], touched: Iterable[int], result: T) -> None:
-        """Keep what the work came to in a state, and which cells it touched there."""
+    def store(self, state: tuple[int, ...], touched: Iterable[int], result: T) -> None:
+        """Store the operation's result in a state, and which cells it touched."""
         if self._nr_varying != len(self._varying.cells):
-            self._look_at_more()
+            self._compare_more()
         self._put(frozenset(touched), state, result)
 
     def _put(self, touched: frozenset[int], state: tuple[int, ...], result: T) -> None:
@@ -99,19 +98,19 @@ class Footprints(Generic[T]):
         found[key] = result
         self._touched[cells].append((touched, key, result))
 
-    def _look_at_more(self) -> None:
-        """Look at cells that vary by now; before they did, they held what they do at the start."""
+    def _compare_more(self) -> None:
+        """Compare cells that vary now; until then they had their contents of the start."""
         before, self._touched, self._tables = self._touched, {}, []
         self._nr_varying = len(self._varying.cells)
         for cells, kept in before.items():
             for touched, key, result in kept:
                 state = list(self._varying.start)
-                held = key if len(cells) > 1 else (key,)
-                for cell, value in zip(cells, held, strict=False):
+                contents = key if len(cells) > 1 else (key,)
+                for cell, value in zip(cells, contents, strict=False):
                     state[cell] = value
                 self._put(touched, tuple(state), result)
 
 
 def _picker(cells: tuple[int, ...]) -> _Pick:
-    """Return what takes the contents of some cells from a state."""
+    """Return the getter of some cells' contents from a state."""
     return itemgetter(*cells) if cells else lambda _: ()

@@ -1,4 +1,4 @@
-"""Which steps a machine may be asked next: the operations of an exploration, made concrete."""
+"""The possible next steps in a state: the operations of an exploration, made concrete."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _MIB, _GIB = 1 << 20, 1 << 30
 
 @dataclass(frozen=True, slots=True)
 class MoveKind:
-    """One kind of step that may come next, apart from the others by what it depends on."""
+    """One kind of possible next steps; kinds depend on different parts of the state."""
 
     name: str
     steps: Callable[[ModelMachine, Exploration], Iterator[Step]]
@@ -62,9 +62,9 @@ def _region(address: int, size_bytes: int) -> Region:
 
 
 def _plugs(machine: ModelMachine, exploration: Exploration) -> Iterator[Step]:
-    """Yield what may arrive.
+    """Yield the possible plugs.
 
-    A device is named after its place, so devices that differ in nothing else are not told apart.
+    A device is named after its address, so devices with equal addresses are equal.
     """
     operations, bounds = exploration.operations, exploration.bounds
     devices, kernel = machine.devices.by_id, machine.kernel
@@ -86,10 +86,10 @@ def _plugs(machine: ModelMachine, exploration: Exploration) -> Iterator[Step]:
 def _places(
     machine: ModelMachine, operations: Operations, size_bytes: int
 ) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Yield where memory of a size may arrive: the address, and the plug's keys that say it.
+    """Yield where memory of a size may be added: the address, and the plug's keys for it.
 
-    Where the platform chooses, it takes the lowest gap; a driver that takes another one only has
-    a device with the name of this one.
+    A platform that chooses takes the lowest gap; if a driver takes another one, only the device's
+    name is that of this gap.
     """
     for address in operations.address:
         yield address, {"address": address}
@@ -108,7 +108,7 @@ def _places(
     if operations.driver == "probe":
         yield start, {"address": start}
         return
-    if ends and max(ends) % block:  # the host goes on in the block where it stopped
+    if ends and max(ends) % block:  # the host continues in its last block
         yield max(ends), {"address": max(ends)}
     for offset in operations.offset or [Size(0)]:
         end = -(-(start + offset + size_bytes) // block) * block
@@ -129,7 +129,7 @@ def _devices(machine: ModelMachine, exploration: Exploration) -> Iterator[Step]:
 
 
 def _added(machine: ModelMachine) -> list[int]:
-    """Return the memory blocks that did not boot."""
+    """Return the memory blocks that are not boot memory."""
     kernel = machine.kernel
     return [b for b in kernel.added_blocks if not kernel.boot_ram.count(kernel.block_pfns(b))]
 
@@ -178,8 +178,8 @@ def _uses(machine: ModelMachine, exploration: Exploration) -> Iterator[Step]:
 
 def _vetoes(machine: ModelMachine, exploration: Exploration) -> Iterator[Step]:
     for on in exploration.operations.veto:
-        stands = getattr(machine.kernel.notifier, on) is not None
-        yield _step(Veto, on=on, errno="none" if stands else "EPERM")
+        is_set = getattr(machine.kernel.notifier, on) is not None
+        yield _step(Veto, on=on, errno="none" if is_set else "EPERM")
 
 
 def _settings(machine: ModelMachine, exploration: Exploration) -> Iterator[Step]:

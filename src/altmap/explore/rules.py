@@ -1,7 +1,7 @@
-"""The rules that a search tries to break. A rule of your own is a function with a decorator.
+"""The rules that a search tries to break. A rule is a function with a decorator.
 
-A rule about a *state* is given the machine, and the machine as it started. A rule about a *step* is
-given what changed. Each returns why it is broken, or ``None``.
+A rule about a *state* gets the machine, and the machine at its start. A rule about a *step* gets
+the change. Each returns why it is broken, or ``None``.
 
 Effects: files, imports, terminal.
 """
@@ -33,7 +33,7 @@ __all__ = (
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What one step did.
+    """The change that one step made.
 
     Attributes
     ----------
@@ -43,7 +43,7 @@ class Change:
     record : StepRecord
         Outcome, events and faults.
     cells : frozenset of str
-        The attributes that hold something else now: ``kernel.used``, ``zone 0 Normal.span``.
+        The attributes whose contents differ now: ``kernel.used``, ``zone 0 Normal.span``.
     """
 
     before: ModelMachine
@@ -67,9 +67,9 @@ class Rule:
     text : str
         What must hold, in one sentence.
     on_state : callable or None
-        ``(machine, start)`` to why it is broken, or ``None``.
+        ``(machine, start)``; returns why it is broken, or ``None``.
     on_step : callable or None
-        ``(change)`` to the same.
+        ``(change)``; returns the same.
     """
 
     name: str
@@ -79,17 +79,17 @@ class Rule:
 
 
 def state_rule(name: str, text: str) -> Callable[[_OnState], Rule]:
-    """Make a rule about every state of a function ``(machine, start)``."""
+    """Make a rule about every state from a function ``(machine, start)``."""
     return lambda function: Rule(name, text, on_state=function)
 
 
 def step_rule(name: str, text: str) -> Callable[[_OnStep], Rule]:
-    """Make a rule about every step of a function ``(change)``."""
+    """Make a rule about every step from a function ``(change)``."""
     return lambda function: Rule(name, text, on_step=function)
 
 
 def rules_named(names: Sequence[str], more: Sequence[Rule] = ()) -> list[Rule]:
-    """Return the rules of those names, all of them if none is named.
+    """Return the rules with the given names, all rules without names.
 
     Parameters
     ----------
@@ -105,7 +105,7 @@ def rules_named(names: Sequence[str], more: Sequence[Rule] = ()) -> list[Rule]:
     known = [rule.name for rule in (*RULES, *more)]
     for name in known:
         if known.count(name) > 1:
-            raise InputError(f"rule {name!r}: there are two of that name")
+            raise InputError(f"rule {name!r}: two rules have this name")
     for name in names:
         if name not in known:
             raise InputError(f"rule {name!r}: need one of {', '.join(known)}")
@@ -118,13 +118,13 @@ def load_rules(path: Path) -> list[Rule]:
     Raises
     ------
     InputError
-        If it cannot be run, or makes none; the message names the file and the error.
+        If it cannot be run, or makes no rule; the message names the file and the error.
     """
     spec = importlib.util.spec_from_file_location(f"altmap_rules_{path.stem}", path)
     if spec is None or spec.loader is None or not path.is_file():
         raise InputError(f"rules {path}: need a Python file")
     module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses of its own look there
+    sys.modules[spec.name] = module  # dataclasses in the file need it
     try:
         spec.loader.exec_module(module)
     except Exception as error:
@@ -135,7 +135,7 @@ def load_rules(path: Path) -> list[Rule]:
     return made
 
 
-# --- the kernel stays alive and right ------------------------------------------------------
+# --- no crash, no wrong state --------------------------------------------------------------
 
 
 @step_rule("backed", "no step touches a page frame that the platform does not back")
@@ -146,7 +146,7 @@ def _backed(change: Change) -> str | None:
     return None
 
 
-@step_rule("alive", "no step ends the kernel in another way")
+@step_rule("alive", "no step crashes the kernel for another reason")
 def _alive(change: Change) -> str | None:
     for fault in change.record.faults:
         if fault.what != UNBACKED:
@@ -154,7 +154,7 @@ def _alive(change: Change) -> str | None:
     return None
 
 
-@step_rule("sound", "no step leaves a page frame as something that it is not")
+@step_rule("sound", "no step leaves a page frame in a wrong state")
 def _sound(change: Change) -> str | None:
     for event in change.record.events:
         if event.kind == "bug":
@@ -162,16 +162,16 @@ def _sound(change: Change) -> str | None:
     return None
 
 
-@state_rule("withdrawn", "a page that was withdrawn for its errors never comes back")
+@state_rule("withdrawn", "an HWPoison page is never used again")
 def _withdrawn(machine: ModelMachine, start: ModelMachine) -> str | None:
-    forgotten = machine.kernel.nr_unmarked_poison - start.kernel.nr_unmarked_poison
-    return f"{forgotten} withdrawn pages are forgotten and in use again" if forgotten else None
+    unmarked = machine.kernel.nr_unmarked_poison - start.kernel.nr_unmarked_poison
+    return f"{unmarked} HWPoison pages lost their mark and are in use again" if unmarked else None
 
 
 # --- the memmap ----------------------------------------------------------------------------
 
 
-@state_rule("memmap-kept", "the memmap of memory that exists lies in frames that are its own")
+@state_rule("memmap-kept", "the frames of a memmap are not used for anything else")
 def _memmap_kept(machine: ModelMachine, _start: ModelMachine) -> str | None:
     kernel = machine.kernel
     for addition in kernel.additions:
@@ -183,11 +183,11 @@ def _memmap_kept(machine: ModelMachine, _start: ModelMachine) -> str | None:
         else:
             lost = addition.host_pages - kernel.used
         if lost:
-            return f"{len(lost)} frames of the memmap of {addition.pfns} belong to somebody else"
+            return f"{len(lost)} frames of the memmap of {addition.pfns} are not reserved for it"
     return None
 
 
-@state_rule("memmap-online", "the memmap of an online block does not lie in an offline block")
+@state_rule("memmap-online", "the memmap of an online block is not in an offline block")
 def _memmap_online(machine: ModelMachine, _start: ModelMachine) -> str | None:
     kernel = machine.kernel
     for addition in kernel.additions:
@@ -200,34 +200,38 @@ def _memmap_online(machine: ModelMachine, _start: ModelMachine) -> str | None:
                 for host in kernel.block_ids(frames):
                     if host not in kernel.online_blocks:
                         return (
-                            f"memory{block} is online, its memmap lies in memory{host}, "
+                            f"memory{block} is online, its memmap is in memory{host}, "
                             "which is offline"
                         )
     return None
 
 
-# --- the books -----------------------------------------------------------------------------
+# --- accounting invariants -----------------------------------------------------------------
 
 
-@state_rule("books", "present pages are the frames of online blocks, managed ones the buddy's")
-def _books(machine: ModelMachine, _start: ModelMachine) -> str | None:
+@state_rule(
+    "books",
+    "accounting invariants: present pages are the frames of online blocks, managed pages those "
+    "freed to the buddy allocator",
+)
+def _accounting(machine: ModelMachine, _start: ModelMachine) -> str | None:
     kernel = machine.kernel
     for zone in kernel.zones.values():
-        there, shown = len(zone.present), kernel.nr_present(zone)
-        if shown != there:
-            return f"zone {zone.name}: {there} pages are online, present says {shown}"
-        given = len(kernel.managed(zone)) + zone.managed_offset
-        if kernel.nr_managed(zone) != given:
+        nr_online, nr_present = len(zone.present), kernel.nr_present(zone)
+        if nr_present != nr_online:
+            return f"zone {zone.name}: {nr_online} pages are online, present is {nr_present}"
+        freed = len(kernel.managed(zone)) + zone.managed_offset
+        if kernel.nr_managed(zone) != freed:
             return (
-                f"zone {zone.name}: the buddy was given {given} pages, "
-                f"managed says {kernel.nr_managed(zone)}"
+                f"zone {zone.name}: {freed} pages were freed to the buddy allocator, "
+                f"managed is {kernel.nr_managed(zone)}"
             )
         if kernel.nr_free(zone) < 0:
             return f"zone {zone.name}: {kernel.nr_free(zone)} free pages"
     return None
 
 
-@state_rule("counter", "nr_memmap_pages is the memmap that exists")
+@state_rule("counter", "nr_memmap_pages counts the pages of all memmaps")
 def _counter(machine: ModelMachine, start: ModelMachine) -> str | None:
     drift = machine.kernel.memmap_drift_nr_pages - start.kernel.memmap_drift_nr_pages
     return f"nr_memmap_pages is wrong by {drift} pages" if drift else None
@@ -239,56 +243,56 @@ def _paid(machine: ModelMachine, _start: ModelMachine) -> str | None:
     return f"MemTotal is {total} pages, the platform backs {backed}" if total > backed else None
 
 
-# --- what can be done, and undone ----------------------------------------------------------
+# --- add and remove ------------------------------------------------------------------------
 
 
-@step_rule("added", "what arrives in whole memory blocks is added")
+@step_rule("added", "memory that is plugged in whole memory blocks is added")
 def _added(change: Change) -> str | None:
     step, kernel, outcome = change.step, change.before.kernel, change.record.outcome
     if not isinstance(step, Plug) or outcome or change.record.faults:
         return None
     if kernel.failures.block_devices or kernel.failures.allocation:
-        return None  # a failure that was asked for
+        return None  # an injected failure
     size = kernel.block_nr_pages * kernel.arch.page_size_bytes
     if step.size % size or (step.address or 0) % size:
         return None
     return f"{outcome.function} refuses with {outcome.errno}: {outcome.why}"
 
 
-@step_rule("removable", "a device of which nothing is online can be taken away")
+@step_rule("removable", "a device without online memory can be removed")
 def _removable(change: Change) -> str | None:
     step, kernel, outcome = change.step, change.before.kernel, change.record.outcome
     if not isinstance(step, Unplug) or outcome or change.record.faults:
         return None
     if kernel.notifier.going_offline or not kernel.tunables.acpi_memory_hotplug:
-        return None  # a refusal that was asked for
+        return None  # a refusal that the exploration injects
     device = change.before.devices.get(step.id)
     if any(kernel.nr_online(pfns) for pfns in device.ranges if pfns):
         return None
     return f"{outcome.function} refuses with {outcome.errno}: {outcome.why}"
 
 
-@step_rule("unchanged", "a step that is refused leaves the kernel as it was")
+@step_rule("unchanged", "a refused step leaves the kernel unchanged")
 def _unchanged(change: Change) -> str | None:
     if change.record.outcome or change.record.faults:
         return None
-    changed = sorted(name for name in change.cells if _is_kernels(name))
-    return f"refused, and yet {', '.join(changed)} changed" if changed else None
+    changed = sorted(name for name in change.cells if _is_of_kernel(name))
+    return f"refused, but {', '.join(changed)} changed" if changed else None
 
 
-#: Injected failures are used up by a step; the callback of a driver that was probed stays.
-_NOT_KERNELS = (
+#: A step consumes injected failures; the callback of a probed driver stays.
+_NOT_OF_KERNEL = (
     "kernel.failures.block_devices",
     "kernel.failures.allocation",
     "kernel.online_page_callback",
 )
 
 
-def _is_kernels(cell: str) -> bool:
-    return cell.startswith(("kernel.", "zone ")) and cell not in _NOT_KERNELS
+def _is_of_kernel(cell: str) -> bool:
+    return cell.startswith(("kernel.", "zone ")) and cell not in _NOT_OF_KERNEL
 
 
-@state_rule("returns", "once all that was added is gone, memory is what it was")
+@state_rule("returns", "when no added memory is left, MemTotal and MemFree are as at the start")
 def _returns(machine: ModelMachine, start: ModelMachine) -> str | None:
     kernel, first = machine.kernel, start.kernel
     if machine.devices.by_id or kernel.files or kernel.kernel_allocations or kernel.huge_files:
@@ -297,16 +301,16 @@ def _returns(machine: ModelMachine, start: ModelMachine) -> str | None:
         return None
     if kernel.online_blocks != first.online_blocks or any(p.pages for p in kernel.pools()):
         return None
-    for word, now, then in (
+    for name, now, then in (
         ("MemTotal", kernel.total_ram_nr_pages(), first.total_ram_nr_pages()),
         ("MemFree", kernel.free_nr_pages(), first.free_nr_pages()),
     ):
         if now != then:
-            return f"{word} is {now - then:+} pages"
+            return f"{name} is {now - then:+} pages"
     return None
 
 
-#: Every built-in rule, in the order in which they are told.
+#: Every built-in rule, in the order in which they are listed.
 RULES: tuple[Rule, ...] = (
     _backed,
     _alive,
@@ -314,7 +318,7 @@ RULES: tuple[Rule, ...] = (
     _withdrawn,
     _memmap_kept,
     _memmap_online,
-    _books,
+    _accounting,
     _counter,
     _paid,
     _added,

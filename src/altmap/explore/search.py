@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from altmap.explore.share import Carried, Kept, Limits, Report, Share
+from altmap.explore.share import Carried, Limits, Report, SavedShare, Share
 from altmap.explore.space import Space
 from altmap.scenario import Step
 
@@ -19,7 +19,7 @@ __all__ = ("Found", "Local", "Process", "SearchResult", "search")
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A broken rule, and a shortest way to break it."""
+    """A broken rule, and a shortest sequence that breaks it."""
 
     rule: str
     why: str
@@ -28,50 +28,50 @@ class Found:
 
 @dataclass(slots=True)
 class SearchResult:
-    """What a search came to.
+    """The result of a search.
 
     Attributes
     ----------
     found : list of Found
         One for each broken rule, the shortest first.
     nr_states, nr_transitions : int
-        Different states, and steps tried that the host does.
-    nr_worked_out : int
-        Steps that ran on the model; what the others come to was carried over.
+        Different states, and possible steps that were tried.
+    nr_computed : int
+        Steps that ran on the model; the results of the others were carried over.
     depth : int
-        Steps up to which every sequence was tried.
+        Length up to which every sequence was tried.
     ended_by : str
-        Which limit ended it before the bounds did, empty if none.
+        The limit that ended it before the bounds were reached, empty if none.
     whole : bool
-        Every state that can be reached was seen, however many steps it takes.
+        All reachable states were found; more depth finds no others.
     """
 
     found: list[Found] = field(default_factory=list)
     nr_states: int = 1
     nr_transitions: int = 0
-    nr_worked_out: int = 0
+    nr_computed: int = 0
     depth: int = 0
     ended_by: str = ""
     whole: bool = False
 
 
 class Process(Protocol):
-    """A share of the search, wherever it runs."""
+    """A share of the search, in this or another process."""
 
     def begin(self, states: Sequence[Carried], steps: dict[int, Step], limits: Limits) -> None:
-        """Take states over, and expand a level."""
+        """Receive states, and expand a level."""
         ...
 
     def end(self) -> Report:
-        """Return what became of the level."""
+        """Return the report on the level."""
         ...
 
-    def keep(self) -> Kept:
-        """Return what another run needs to go on."""
+    def save(self) -> SavedShare:
+        """Return the share's state for a later run."""
         ...
 
-    def go_on(self, kept: Kept) -> None:
-        """Take one's share of what an earlier run has left."""
+    def resume(self, saved: SavedShare) -> None:
+        """Continue with the share's part of an earlier run."""
         ...
 
 
@@ -83,22 +83,22 @@ class Local:
         self._report = Report()
 
     def begin(self, states: Sequence[Carried], steps: dict[int, Step], limits: Limits) -> None:
-        """Take states over, and expand a level."""
+        """Receive states, and expand a level."""
         self._report = Report()
-        self._share.take(states, steps, self._report)
+        self._share.receive(states, steps, self._report)
         self._share.expand(limits, self._report)
 
     def end(self) -> Report:
-        """Return what became of the level."""
+        """Return the report on the level."""
         return self._report
 
-    def keep(self) -> Kept:
-        """Return what another run needs to go on."""
-        return self._share.keep()
+    def save(self) -> SavedShare:
+        """Return the share's state for a later run."""
+        return self._share.save()
 
-    def go_on(self, kept: Kept) -> None:
-        """Take one's share of what an earlier run has left."""
-        self._share.go_on(kept)
+    def resume(self, saved: SavedShare) -> None:
+        """Continue with the share's part of an earlier run."""
+        self._share.resume(saved)
 
 
 def search(
@@ -109,7 +109,7 @@ def search(
     most_bytes: int | None = None,
     first_only: bool = False,
     result: SearchResult | None = None,
-    look: Callable[[SearchResult, int], None] | None = None,
+    on_level: Callable[[SearchResult, int], None] | None = None,
 ) -> SearchResult:
     """Search a space within its bounds.
 
@@ -117,17 +117,17 @@ def search(
     ----------
     space : Space
     processes : sequence of Process, optional
-        Who shares the work; this process alone by default.
+        The processes that share the work; this process alone by default.
     seconds : float, optional
         Time after which the search ends.
     most_bytes : int, optional
         Memory of all processes together.
     first_only : bool
-        The first broken rule is enough.
+        End at the first broken rule.
     result : SearchResult, optional
-        Of an earlier run that the processes go on from.
-    look : callable, optional
-        Called after each level with the result so far and the states that wait.
+        Of an earlier run that the processes continue.
+    on_level : callable, optional
+        Called after each level with the result so far and the number of waiting states.
     """
     parts = processes or [Local(Share(space))]
     nr_parts = len(parts)
@@ -152,40 +152,40 @@ def search(
         reports = [part.end() for part in parts]
         steps = {number: step for report in reports for number, step in report.steps.items()}
         incoming = [[s for report in reports for s in report.outgoing[i]] for i in range(nr_parts)]
-        _take_in(result, reports, open_rules, space)
+        _add_reports(result, reports, open_rules, space)
         result.ended_by = next((r.ended_by for r in reports if r.ended_by), "")
         nr_waiting = sum(report.nr_waiting for report in reports) + sum(map(len, incoming))
         if result.ended_by:
             break
         result.depth += 1
         result.whole = not nr_waiting
-        if look is not None:
-            look(result, nr_waiting)
+        if on_level is not None:
+            on_level(result, nr_waiting)
         if not nr_waiting or result.depth >= most_depth or not open_rules:
             break
         if first_only and result.found:
             break
-    # What was still on its way is judged and kept, but not gone on from.
+    # States in transit are checked and saved, but not expanded.
     past = Limits(deadline=0.0)
     for part, states in zip(parts, incoming, strict=True):
         part.begin(states, steps, past)
-    _take_in(result, [part.end() for part in parts], open_rules, space)
+    _add_reports(result, [part.end() for part in parts], open_rules, space)
     return result
 
 
-def _take_in(
+def _add_reports(
     result: SearchResult, reports: Sequence[Report], open_rules: set[str], space: Space
 ) -> None:
-    """Add up what became of a level, and keep the first way in which each rule was broken."""
+    """Add up the reports on a level; of each broken rule the shortest sequence is kept."""
     for report in reports:
-        space.know(report.steps)
+        space.add_steps(report.steps)
     result.nr_transitions += sum(report.nr_transitions for report in reports)
-    result.nr_worked_out = sum(report.nr_worked_out for report in reports)
+    result.nr_computed = sum(report.nr_computed for report in reports)
     result.nr_states = sum(report.nr_states for report in reports)
     for rule in [rule.name for rule in space.rules if rule.name in open_rules]:
-        ways = [report.found[rule] for report in reports if rule in report.found]
-        if ways:
-            why, numbers = min(ways, key=lambda way: (len(way[1]), way[1]))
+        broken = [report.found[rule] for report in reports if rule in report.found]
+        if broken:
+            why, numbers = min(broken, key=lambda item: (len(item[1]), item[1]))
             open_rules.discard(rule)
             found = Found(rule, why, tuple(space.steps[number] for number in numbers))
             result.found.append(found)

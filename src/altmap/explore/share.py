@@ -1,7 +1,7 @@
 """One process's share of a search: the states that it owns, expanded level by level.
 
-Which process owns a state hangs on which memory is there and online, not on parameters and vetoes:
-so what a step comes to is worked out by one process, and most neighbours of a state stay with it.
+Which process owns a state depends on which memory is added and online, not on parameters and
+vetoes: so a step's result is computed by one process, and most successors of a state stay there.
 
 Effects: clock, files.
 """
@@ -13,31 +13,31 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from altmap.explore.space import MachineState, Space, Way, numbers_of
+from altmap.explore.space import MachineState, Route, Space, numbers_of
 from altmap.scenario import Step
 
-__all__ = ("Carried", "Kept", "Limits", "Report", "Share", "carried")
+__all__ = ("Carried", "Limits", "Report", "SavedShare", "Share", "carried")
 
-#: A state on its way to another process or a file: its cells' numbers, its key, its way.
+#: A state for another process or a file: its cells' numbers, its key, its route.
 Carried = tuple[tuple[int, ...], int, list[tuple[int, int]]]
 
-#: Cells that say which memory is there and online.
+#: Cells of added, online and backed memory.
 _OWNING = ("kernel.added_blocks", "kernel.online_blocks", "backing.backed")
 _CHECK_EVERY = 256
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """When a level ends early.
+    """Limits that end a level early.
 
     Attributes
     ----------
     deadline : float or None
         Of :func:`time.monotonic`, which all processes of a machine share.
     most_states : int
-        That this process may own.
+        States that this process may own.
     most_bytes : int
-        Memory that this process may have.
+        Memory that this process may use.
     """
 
     deadline: float | None = None
@@ -47,22 +47,22 @@ class Limits:
 
 @dataclass(slots=True)
 class Report:
-    """What became of a level in one process.
+    """The report on a level in one process.
 
     Attributes
     ----------
     found : dict
-        Rule to why it is broken and the numbers of the steps.
+        Rule to the reason and the numbers of the steps.
     steps : dict
-        Steps by number, those that were not reported before.
+        Steps by number that were not reported before.
     outgoing : list of list of Carried
         New states for each process.
     nr_transitions, nr_states, nr_waiting : int
-        Steps tried in this level; states owned in all, and not expanded yet.
-    nr_worked_out : int
-        Steps that ran on the model, in all.
+        Steps tried in this level; all owned states; those not expanded yet.
+    nr_computed : int
+        All steps that ran on the model.
     ended_by : str
-        Which limit ended the level early, empty if none.
+        The limit that ended the level early, empty if none.
     """
 
     found: dict[str, tuple[str, list[int]]] = field(default_factory=dict)
@@ -71,18 +71,18 @@ class Report:
     nr_transitions: int = 0
     nr_states: int = 0
     nr_waiting: int = 0
-    nr_worked_out: int = 0
+    nr_computed: int = 0
     ended_by: str = ""
 
 
 @dataclass(slots=True)
-class Kept:
-    """What is left of a search that ended early.
+class SavedShare:
+    """The state of one share of a search that ended early.
 
     Attributes
     ----------
     seen : dict
-        Key of every known state to the number that says who owns it.
+        Key of every known state to the number that selects its owner.
     waiting : list of Carried
         States that were not expanded.
     steps : dict
@@ -115,23 +115,23 @@ class Share:
         self._nr_reported = 0
 
     def owner(self, values: tuple[int, ...]) -> int:
-        """Return a number that says, by its remainder, which process owns a state."""
+        """Return a number whose remainder selects the process that owns a state."""
         return hash(tuple([values[cell] for cell in self._owning])) >> 8 & 0xFFFFFFFF
 
-    def take(self, states: Iterable[Carried], steps: dict[int, Step], report: Report) -> None:
-        """Take states over from other processes."""
-        self.space.know(steps)
+    def receive(self, states: Iterable[Carried], steps: dict[int, Step], report: Report) -> None:
+        """Receive states from other processes."""
+        self.space.add_steps(steps)
         for values, key, pairs in states:
             if key not in self._seen:
                 self._seen[key] = self.owner(values)
-                self._add(self._met(values, key, pairs), report)
+                self._add(self._state(values, key, pairs), report)
 
-    def _met(
+    def _state(
         self, values: tuple[int, ...], key: int, pairs: Iterable[tuple[int, int]]
     ) -> MachineState:
-        """Return a state that comes from elsewhere."""
-        state = MachineState(values, key, _way(pairs))
-        self.space.meet(state)
+        """Return a state that was found elsewhere."""
+        state = MachineState(values, key, _route(pairs))
+        self.space.add_state(state)
         return state
 
     def _is_mine(self, owner: int) -> bool:
@@ -141,14 +141,14 @@ class Share:
         self._waiting.append(state)
         self._nr_owned += 1
         for rule, why in self.space.broken(state):
-            self._tell(report, rule, why, state.way)
+            self._report_broken(report, rule, why, state.route)
 
-    def _tell(self, report: Report, rule: str, why: str, way: Way | None) -> None:
+    def _report_broken(self, report: Report, rule: str, why: str, route: Route | None) -> None:
         if rule not in report.found:
-            report.found[rule] = (why, numbers_of(way))
+            report.found[rule] = (why, numbers_of(route))
 
     def expand(self, limits: Limits, report: Report) -> None:
-        """Try every step in every waiting state; what is new waits for the next level."""
+        """Try every step in every waiting state; new states wait for the next level."""
         space, seen = self.space, self._seen
         nr_processes = self._nr_processes
         level, self._waiting = self._waiting, []
@@ -165,7 +165,7 @@ class Share:
                     continue
                 report.nr_transitions += 1
                 for rule, why in effect.broken:
-                    self._tell(report, rule, why, (state.way, number, 0))
+                    self._report_broken(report, rule, why, (state.route, number, 0))
                 key = state.key ^ effect.difference
                 if key in seen or effect.ends:
                     continue
@@ -182,7 +182,7 @@ class Share:
         self._nr_reported = len(known)
         report.nr_states = self._nr_owned
         report.nr_waiting = len(self._waiting)
-        report.nr_worked_out = space.nr_worked_out
+        report.nr_computed = space.nr_computed
 
     def _ended(self, limits: Limits) -> str:
         if limits.deadline is not None and time.monotonic() > limits.deadline:
@@ -191,41 +191,41 @@ class Share:
             return "states"
         return "memory" if _resident_bytes() > limits.most_bytes else ""
 
-    # --- what is kept of a search ----------------------------------------------------------
+    # --- saved searches --------------------------------------------------------------------
 
-    def keep(self) -> Kept:
-        """Return what another run needs to go on from here."""
+    def save(self) -> SavedShare:
+        """Return the share's state for a later run."""
         seen = {key: owner for key, owner in self._seen.items() if self._is_mine(owner)}
-        return Kept(seen, [carried(state) for state in self._waiting], self.space.steps)
+        return SavedShare(seen, [carried(state) for state in self._waiting], self.space.steps)
 
-    def go_on(self, kept: Kept) -> None:
-        """Take one's share of what an earlier run has left."""
-        self.space.know(kept.steps)
-        self._seen.update(kept.seen)
-        self._nr_owned = sum(map(self._is_mine, kept.seen.values()))
-        for values, key, pairs in kept.waiting:
+    def resume(self, saved: SavedShare) -> None:
+        """Continue with the share's part of an earlier run."""
+        self.space.add_steps(saved.steps)
+        self._seen.update(saved.seen)
+        self._nr_owned = sum(map(self._is_mine, saved.seen.values()))
+        for values, key, pairs in saved.waiting:
             if self._is_mine(self.owner(values)):
-                self._waiting.append(self._met(values, key, pairs))
+                self._waiting.append(self._state(values, key, pairs))
 
 
 def carried(state: MachineState) -> Carried:
-    """Return a state as it goes to another process or into a file."""
+    """Return a state for another process or a file."""
     pairs = []
-    way = state.way
-    while way is not None:
-        way, number, key = way
+    route = state.route
+    while route is not None:
+        route, number, key = route
         pairs.append((number, key))
     return state.values, state.key, pairs[::-1]
 
 
-def _way(pairs: Iterable[tuple[int, int]]) -> Way | None:
-    way: Way | None = None
+def _route(pairs: Iterable[tuple[int, int]]) -> Route | None:
+    route: Route | None = None
     for number, key in pairs:
-        way = (way, number, key)
-    return way
+        route = (route, number, key)
+    return route
 
 
 def _resident_bytes() -> int:
-    """Return the memory that this process has."""
-    with open("/proc/self/statm", "rb") as file:  # noqa: PTH123 (asked often)
+    """Return the resident memory of this process."""
+    with open("/proc/self/statm", "rb") as file:  # noqa: PTH123 (called often)
         return int(file.read().split()[1]) * resource.getpagesize()

@@ -1,7 +1,7 @@
-"""The space of states: what can be done in a state, and what that comes to.
+"""The state space: possible steps in a state, and their results.
 
-A state is the numbers of its cells and the way that led there. What a step comes to is worked out
-on the model once and carried over by its footprint; see :mod:`.footprint`.
+A state is the numbers of its cells and the route that led to it. A step's result is computed on the
+model once and carried over by its footprint; see :mod:`.footprint`.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ from altmap.model.machine import ModelMachine
 from altmap.pfn import PfnSet
 from altmap.scenario import Step
 
-__all__ = ("Broken", "Effect", "MachineState", "Space", "Way", "numbers_of")
+__all__ = ("Broken", "Effect", "MachineState", "Route", "Space", "numbers_of")
 
-#: The way to a state: the way to the one before, the step's number, the state's key.
-Way = tuple["Way | None", int, int]
+#: The route to a state: that to the state before, the step's number, the state's key.
+Route = tuple["Route | None", int, int]
 
-#: A rule's name, and why it is broken.
+#: A rule's name, and the reason why it is broken.
 Broken = tuple[str, str]
 
-#: Machines that are kept to try steps on.
+#: Most cached machines.
 _KEPT_MACHINES = 512
 
 
@@ -45,32 +45,32 @@ class MachineState:
     values : tuple of int
         The number of each cell.
     key : int
-        128 bits that stand for all of them.
-    way : Way or None
-        How it was reached; ``None`` for the start.
+        128-bit hash of all of them.
+    route : Route or None
+        The steps that led to it; ``None`` for the start.
     """
 
     values: tuple[int, ...]
     key: int
-    way: Way | None = None
+    route: Route | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Effect:
-    """What a step comes to.
+    """The result of a step.
 
     Attributes
     ----------
     possible : bool
-        The host does it; else nothing happens at all.
+        The host can do it; else nothing changes.
     changes : tuple of (int, int)
         Cells and their new numbers.
     difference : int
-        What the state's key changes by.
+        The change of the state's key (exclusive or).
     broken : tuple of Broken
         Rules about steps that it breaks.
     ends : bool
-        The kernel dies of it, so nothing comes after.
+        The kernel crashes, so no step follows.
     """
 
     possible: bool
@@ -89,17 +89,17 @@ class Space:
 
     Attributes
     ----------
-    nr_recalled, nr_worked_out : int
+    nr_carried_over, nr_computed : int
         Steps whose effect was carried over, and those that ran on the model.
-    remembers : bool
-        Off, every step is run on the model: slow, and the measure of what is carried over.
+    carries_over : bool
+        If false, every step runs on the model: slow, for tests of what is carried over.
     """
 
     exploration: Exploration
     rules: Sequence[Rule]
-    remembers: bool = True
-    nr_recalled: int = 0
-    nr_worked_out: int = 0
+    carries_over: bool = True
+    nr_carried_over: int = 0
+    nr_computed: int = 0
     start: MachineState = field(init=False)
     _varying: Varying = field(init=False)
     _origin: ModelMachine = field(init=False)
@@ -107,7 +107,7 @@ class Space:
     _steps: dict[int, Step] = field(default_factory=dict)
     _moves: list[tuple[MoveKind, Footprints[tuple[int, ...]]]] = field(init=False)
     _effects: dict[int, Footprints[Effect]] = field(default_factory=dict)
-    _judged: dict[str, Footprints[str]] = field(default_factory=dict)
+    _rule_results: dict[str, Footprints[str]] = field(default_factory=dict)
     _bases: OrderedDict[int, WorkingCopy] = field(default_factory=OrderedDict)
     _boot_used: PfnSet = field(init=False)
     _marks: dict[tuple[int, int], int] = field(default_factory=dict)
@@ -131,11 +131,11 @@ class Space:
             for symmetry in SYMMETRIES
         ]
         self._moves = [(kind, Footprints(self._varying)) for kind in KINDS]
-        self._judged = {
+        self._rule_results = {
             rule.name: Footprints(self._varying) for rule in self.rules if rule.on_state
         }
 
-    # --- what can be asked -----------------------------------------------------------------
+    # --- steps and states ------------------------------------------------------------------
 
     @property
     def cell_names(self) -> Sequence[Cell]:
@@ -144,39 +144,39 @@ class Space:
 
     @property
     def steps(self) -> dict[int, Step]:
-        """The steps that were met, by number."""
+        """The known steps, by number."""
         return self._steps
 
-    def know(self, steps: Mapping[int, Step]) -> None:
-        """Learn the numbers of steps that others met."""
+    def add_steps(self, steps: Mapping[int, Step]) -> None:
+        """Add steps that other processes found."""
         for number, step in steps.items():
             self._steps.setdefault(number, step)
 
     def moves(self, state: MachineState) -> list[int]:
-        """Return the numbers of the steps that may be tried in a state that is alive."""
+        """Return the numbers of the possible steps in a state whose kernel runs."""
         found: list[int] = []
         for kind, footprints in self._moves:
-            known = footprints.recall(state.values) if self.remembers else None
+            known = footprints.find(state.values) if self.carries_over else None
             if known is None:
                 copy = self._copy(state)
                 steps = kind.steps(copy.machine, self.exploration)
                 known = tuple([self._number(step) for step in steps])
-                footprints.learn(state.values, copy.touched, known)
+                footprints.store(state.values, copy.touched, known)
             found.extend(known)
         return found
 
     def effect(self, state: MachineState, number: int) -> Effect:
-        """Return what a step comes to in a state."""
+        """Return the result of a step in a state."""
         footprints = self._effects.get(number)
         if footprints is None:
             footprints = self._effects[number] = Footprints(self._varying)
-        known = footprints.recall(state.values) if self.remembers else None
+        known = footprints.find(state.values) if self.carries_over else None
         if known is not None:
-            self.nr_recalled += 1
+            self.nr_carried_over += 1
             return known
-        self.nr_worked_out += 1
-        effect, touched = self._work_out(state, number)
-        footprints.learn(state.values, touched, effect)
+        self.nr_computed += 1
+        effect, touched = self._compute(state, number)
+        footprints.store(state.values, touched, effect)
         return effect
 
     def after(self, state: MachineState, number: int, effect: Effect) -> MachineState:
@@ -185,11 +185,11 @@ class Space:
         for cell, value in effect.changes:
             values[cell] = value
         key = state.key ^ effect.difference
-        return MachineState(tuple(values), key, (state.way, number, key))
+        return MachineState(tuple(values), key, (state.route, number, key))
 
-    def meet(self, state: MachineState) -> None:
-        """Take notice of a state that another process has found."""
-        self._varying.meet(state.values)
+    def add_state(self, state: MachineState) -> None:
+        """Include a state that another process found."""
+        self._varying.add(state.values)
 
     def broken(self, state: MachineState) -> list[Broken]:
         """Return the rules about states that a state breaks."""
@@ -197,30 +197,30 @@ class Space:
         for rule in self.rules:
             if rule.on_state is None:
                 continue
-            footprints = self._judged[rule.name]
-            why = footprints.recall(state.values) if self.remembers else None
+            footprints = self._rule_results[rule.name]
+            why = footprints.find(state.values) if self.carries_over else None
             if why is None:
                 copy = self._copy(state)
                 why = rule.on_state(copy.machine, self._origin) or ""
-                footprints.learn(state.values, copy.touched, why)
+                footprints.store(state.values, copy.touched, why)
             if why:
                 found.append((rule.name, why))
         return found
 
-    # --- work on the model -----------------------------------------------------------------
+    # --- on the model ----------------------------------------------------------------------
 
     def _copy(self, state: MachineState) -> WorkingCopy:
-        """Return a machine in a state, to work on."""
-        return WorkingCopy(self._cells, self._base(state.way, state.key))
+        """Return a working copy of the machine in a state."""
+        return WorkingCopy(self._cells, self._base(state.route, state.key))
 
-    def _base(self, way: Way | None, key: int) -> WorkingCopy:
-        if way is None:
+    def _base(self, route: Route | None, key: int) -> WorkingCopy:
+        if route is None:
             return self._cells.origin
         known = self._bases.get(key)
         if known is not None:
             self._bases.move_to_end(key)
             return known
-        before, number, _ = way
+        before, number, _ = route
         made = WorkingCopy(self._cells, self._base(before, 0 if before is None else before[2]))
         made.machine.perform(self._steps[number])
         for symmetry in SYMMETRIES:
@@ -233,8 +233,8 @@ class Space:
         if len(self._bases) > _KEPT_MACHINES:
             self._bases.popitem(last=False)
 
-    def _work_out(self, state: MachineState, number: int) -> tuple[Effect, set[int]]:
-        """Run a step on the model; return what it came to and the cells that it touched."""
+    def _compute(self, state: MachineState, number: int) -> tuple[Effect, set[int]]:
+        """Run a step on the model; return its effect and the cells that it touched."""
         step, cells = self._steps[number], self._cells
         before, after = self._copy(state), self._copy(state)
         try:
@@ -265,7 +265,7 @@ class Space:
     # --- numbers ---------------------------------------------------------------------------
 
     def _mark(self, item: tuple[int, int]) -> int:
-        """Return 128 random-looking bits for a cell that holds a number."""
+        """Return a 128-bit hash of a cell and its number."""
         mark = self._marks.get(item)
         if mark is None:
             raw = hashlib.blake2b(repr(item).encode(), digest_size=16).digest()
@@ -280,10 +280,10 @@ class Space:
         return number
 
 
-def numbers_of(way: Way | None) -> list[int]:
-    """Return the numbers of a way's steps, the first one first."""
+def numbers_of(route: Route | None) -> list[int]:
+    """Return the numbers of a route's steps, the first one first."""
     found = []
-    while way is not None:
-        way, number, _ = way
+    while route is not None:
+        route, number, _ = route
         found.append(number)
     return found[::-1]

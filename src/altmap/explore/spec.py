@@ -1,4 +1,4 @@
-"""What is explored, as a TOML file says it: a machine, operations in any order, and bounds.
+"""The TOML file of an exploration: a machine, operations in any order, and bounds.
 
 Effects: files.
 """
@@ -35,7 +35,7 @@ class _ExplorationTable(
 
 
 class Filling(_ExplorationTable):
-    """Pages that may come into use, and go again."""
+    """Pages that may come into use and be freed."""
 
     size: Size
     kind: FillKind = "file"
@@ -43,30 +43,30 @@ class Filling(_ExplorationTable):
 
 
 class Operations(_ExplorationTable):
-    """What may happen, in any order; what is left out does not happen.
+    """The operations that may happen, in any order; those left out do not happen.
 
     Attributes
     ----------
     driver : str
-        That of every plug.
+        The driver of every plug.
     plug : list of Size
-        Sizes that may arrive.
+        Sizes that may be added.
     offset : list of Size
-        Where in a new memory block they may start (Hyper-V).
+        Offsets in a new memory block at which they may start (Hyper-V).
     address : list of Address
-        Where else they may arrive; without it the driver's platform chooses.
+        Addresses at which they may be added; by default the platform chooses.
     resize : list of Size
-        Sizes that a device may be told (virtio-mem), or a balloon.
+        Sizes of a virtio-mem device or balloon.
     online : list of str
-        Zones that an offline block may be onlined to.
+        Online types of an offline block.
     offline, unplug, poison, dump : bool
     whole_devices : bool
         Blocks of a device go online and offline together.
     veto : list of str
-        Actions that a listener may start to refuse, and stop refusing.
+        Notifier actions that a listener may start and stop vetoing.
     fill : list of Filling
     set : dict of str to list
-        Parameters of the running kernel, and the values that they may be given; injected failures
+        Parameters of the running kernel, and the values that they may get; injected failures
         (``fail_block_devices``, ``fail_allocation``) among them.
     """
 
@@ -87,16 +87,16 @@ class Operations(_ExplorationTable):
 
 
 class Bounds(_ExplorationTable):
-    """How far the search goes.
+    """Bounds of the search.
 
     Attributes
     ----------
     depth : int
-        Steps of a sequence at most.
+        Most steps of a sequence.
     devices, blocks : int
-        Devices, and memory blocks added, at a time.
+        Most devices, and most added memory blocks, at a time.
     states : int
-        Different states at most.
+        Most different states.
     """
 
     depth: int = 8
@@ -106,7 +106,7 @@ class Bounds(_ExplorationTable):
 
 
 class Exploration(_ExplorationTable):
-    """A machine, what may happen to it, how far, and which rules must hold."""
+    """A machine, operations, bounds, and the rules that must hold."""
 
     name: str
     description: str = ""
@@ -123,12 +123,12 @@ def load_exploration(path: Path, settings: Sequence[str] = ()) -> Exploration:
     ----------
     path : Path
     settings : sequence of str
-        ``key=value`` for keys of ``[machine]``, which replace the file's.
+        ``key=value`` for keys of ``[machine]``, instead of the file's.
 
     Raises
     ------
     InputError
-        Naming the file, the place in it, and the rule.
+        Names the file, the place in it, and the rule.
     """
     try:
         data = read_toml(path)
@@ -150,7 +150,7 @@ _LIMITS: dict[str, tuple[int, int]] = {
 
 
 def check_bounds(bounds: Bounds) -> None:
-    """Raise an InputError if a bound is out of its own bounds."""
+    """Raise an InputError if a bound is out of its range."""
     for name, (least, most) in _LIMITS.items():
         value = getattr(bounds, name)
         if not least <= value <= most:
@@ -173,6 +173,6 @@ def _check(made: Exploration) -> None:
         for value in values:
             decode({"do": "set", key: value}, SetTunables, "operations.set")
     if operations.offset and operations.driver != "hyperv":
-        raise InputError("operations.offset: only a hyperv host backs a block from its middle on")
+        raise InputError("operations.offset: only a hyperv host can start in the middle of a block")
     if not any(getattr(operations, name) for name in operations.__struct_fields__[1:]):
-        raise InputError("operations: nothing may happen")
+        raise InputError("operations: need at least one operation")

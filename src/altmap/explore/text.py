@@ -1,4 +1,4 @@
-"""What a search came to, for people and for programs."""
+"""The result of a search as text and as JSON."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from altmap.scenario import (
 )
 from altmap.units import format_size
 
-__all__ = ("exploration_text", "result_json", "step_words")
+__all__ = ("exploration_text", "result_json", "step_text")
 
 
 def exploration_text(
@@ -38,7 +38,7 @@ def exploration_text(
     texts = {rule.name: rule.text for rule in rules}
     for found in result.found:
         lines.append(f"{found.rule}: {texts[found.rule]}")
-        lines += [f"  {n}. {step_words(step)}" for n, step in enumerate(found.steps, 1)]
+        lines += [f"  {n}. {step_text(step)}" for n, step in enumerate(found.steps, 1)]
         lines.append(f"  BROKEN: {found.why}")
         if found.rule in files:
             lines.append(f"  altmap run {files[found.rule]}")
@@ -62,15 +62,15 @@ def _bounds(exploration: Exploration, result: SearchResult) -> list[str]:
     lines = [
         f"searched: {reach}, {bounds.devices} devices and {bounds.blocks} blocks at a time",
         f"          {result.nr_states:,} states, {result.nr_transitions:,} transitions, of which "
-        f"{result.nr_worked_out:,} were worked out on the model and the rest carried over",
+        f"{result.nr_computed:,} ran on the model; the results of the others were carried over",
     ]
     if result.ended_by:
         lines.append(f"          ended by its limit of {result.ended_by}")
     return lines
 
 
-def step_words(step: Step) -> str:
-    """Return a step in words."""
+def step_text(step: Step) -> str:
+    """Return a step as text."""
     match step:
         case Plug():
             place = "" if step.address is None else f" at {int(step.address):#x}"
@@ -80,11 +80,11 @@ def step_words(step: Step) -> str:
             named = f"memory{ids[0]}" + (f" to memory{ids[-1]}" if len(ids) > 1 else "")
             return f"{step.to if isinstance(step, Online) else 'offline'} {named}"
         case Veto():
-            return f"a listener {'stops refusing' if step.errno == 'none' else 'refuses'} {step.on}"
+            return f"a listener {'stops vetoing' if step.errno == 'none' else 'vetoes'} {step.on}"
         case SetTunables():
             fields = {f: getattr(step, f) for f in step.__struct_fields__ if f != "name"}
-            given = (f"{name} = {value}" for name, value in fields.items() if value is not None)
-            return f"set {', '.join(given)}"
+            values = (f"{name} = {value}" for name, value in fields.items() if value is not None)
+            return f"set {', '.join(values)}"
         case _:
             return step_name(step).replace("-", " ", 1)
 
@@ -92,7 +92,7 @@ def step_words(step: Step) -> str:
 def result_json(
     exploration: Exploration, rules: Sequence[Rule], result: SearchResult, files: Mapping[str, str]
 ) -> dict[str, Any]:
-    """Return the result as plain tables."""
+    """Return the result as JSON's types."""
     broken, bounds = {found.rule for found in result.found}, exploration.bounds
     return {
         "schema": "altmap-exploration-result",
@@ -116,7 +116,7 @@ def result_json(
         "ended_by": result.ended_by,
         "states": result.nr_states,
         "transitions": result.nr_transitions,
-        "worked_out": result.nr_worked_out,
+        "worked_out": result.nr_computed,
     }
 
 

@@ -1,4 +1,4 @@
-"""Shares of a search in processes of their own, joined by pipes.
+"""Shares of a search in worker processes, connected by pipes.
 
 Effects: files, processes.
 """
@@ -15,7 +15,7 @@ from typing import Any
 from altmap.errors import AltmapError
 from altmap.explore.rules import load_rules, rules_named
 from altmap.explore.search import Local
-from altmap.explore.share import Carried, Kept, Limits, Report, Share
+from altmap.explore.share import Carried, Limits, Report, SavedShare, Share
 from altmap.explore.space import Space
 from altmap.explore.spec import Exploration
 from altmap.scenario import Step
@@ -33,26 +33,26 @@ class Worker:
         self._pipe = pipe
 
     def begin(self, states: Sequence[Carried], steps: dict[int, Step], limits: Limits) -> None:
-        """Take states over, and expand a level."""
+        """Receive states, and expand a level."""
         self._send("begin", states, steps, limits)
 
     def end(self) -> Report:
-        """Return what became of the level."""
+        """Return the report on the level."""
         report: Report = self._receive()
         return report
 
-    def keep(self) -> Kept:
-        """Return what another run needs to go on."""
-        self._send("keep")
-        kept: Kept = self._receive()
-        return kept
+    def save(self) -> SavedShare:
+        """Return the share's state for a later run."""
+        self._send("save")
+        saved: SavedShare = self._receive()
+        return saved
 
-    def go_on(self, kept: Kept) -> None:
-        """Take one's share of what an earlier run has left."""
-        self._send("go_on", kept)
+    def resume(self, saved: SavedShare) -> None:
+        """Continue with the share's part of an earlier run."""
+        self._send("resume", saved)
 
     def stop(self) -> None:
-        """Let the process end, or end it."""
+        """Wait for the process to end, then kill it."""
         self._pipe.close()
         self._process.join(_WAIT_SECONDS)
         if self._process.is_alive():
@@ -63,18 +63,18 @@ class Worker:
         try:
             self._pipe.send(message)
         except OSError as error:
-            raise self._gone() from error
+            raise self._crashed() from error
 
     def _receive(self) -> Any:
         try:
             answer = self._pipe.recv()
         except (EOFError, OSError) as error:
-            raise self._gone() from error
+            raise self._crashed() from error
         if isinstance(answer, BaseException):
             raise answer
         return answer
 
-    def _gone(self) -> AltmapError:
+    def _crashed(self) -> AltmapError:
         self._process.join(1)
         return AltmapError(f"a process of the search ended (exit code {self._process.exitcode})")
 
@@ -83,7 +83,7 @@ class Worker:
 def workers(
     exploration: Exploration, rules: Sequence[str], files: Sequence[Path], nr_processes: int
 ) -> Iterator[list[Worker]]:
-    """Start the processes of a search, and end them whatever happens.
+    """Start the processes of a search, and end them in any case.
 
     Parameters
     ----------
@@ -98,15 +98,15 @@ def workers(
     started: list[Worker] = []
     try:
         for index in range(nr_processes):
-            ours, theirs = context.Pipe()
+            parent_end, child_end = context.Pipe()
             process = context.Process(
                 target=_serve,
-                args=(theirs, exploration, rules, files, index, nr_processes),
+                args=(child_end, exploration, rules, files, index, nr_processes),
                 daemon=True,
             )
             process.start()
-            theirs.close()
-            started.append(Worker(process, ours))
+            child_end.close()
+            started.append(Worker(process, parent_end))
         yield started
     finally:
         for worker in started:
@@ -121,7 +121,7 @@ def _serve(
     index: int,
     nr_processes: int,
 ) -> None:
-    """Answer what is asked until the other end is closed."""
+    """Serve requests until the other end is closed."""
     try:
         more = [rule for file in files for rule in load_rules(file)]
         space = Space(exploration, rules_named(rules, more))
@@ -134,10 +134,10 @@ def _serve(
             if verb == "begin":
                 local.begin(*arguments)
                 pipe.send(local.end())
-            elif verb == "keep":
-                pipe.send(local.keep())
+            elif verb == "save":
+                pipe.send(local.save())
             else:
-                local.go_on(*arguments)
+                local.resume(*arguments)
     except KeyboardInterrupt:
         return
     except Exception as error:

@@ -1,4 +1,4 @@
-"""A plan is carried out through a transport: each step journaled, checked, and undone on surprise.
+"""Carry out a plan through a transport: journal and check each step, roll back on a mismatch.
 
 What is written where comes from the plan; this module decides only whether to go on.
 """
@@ -30,7 +30,7 @@ class ApplyResult(StrEnum):
     WAITS = "waits for the platform"
     ROLLED_BACK = "rolled back"
     KEPT = "stopped, what was done is kept"
-    STUCK = "stopped, and not all could be taken back"
+    STUCK = "stopped, and not all could be rolled back"
 
 
 def plan_hash(plan: Plan) -> str:
@@ -111,7 +111,7 @@ def resume(
 
 
 def roll_back(plan: Plan, files: Transport, journal: Journal, progress: Progress) -> ApplyResult:
-    """Take back, last first, what a journal says was done or may have been.
+    """Roll back, last first, what a journal says was done or may have been.
 
     Raises
     ------

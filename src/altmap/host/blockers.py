@@ -1,4 +1,4 @@
-"""What stands in the way of each memory block's going offline, read off a machine's files."""
+"""What prevents each memory block from going offline, read from a machine's files."""
 
 from __future__ import annotations
 
@@ -140,8 +140,8 @@ class Blocks:
     def blockers(self, nr: int) -> list[Blocker]:
         """Return what keeps an online block from going offline, first what the kernel meets first.
 
-        None found means that nothing *visible* is in the way: which pages of files are pinned is
-        in no file.
+        None found means that no *visible* page blocks: which pages of files are pinned is in no
+        file.
         """
         block = self._block(nr)
         if not self.is_online(nr):
@@ -241,7 +241,7 @@ class Blocks:
         )
 
     def _nr_excused(self, nr: int) -> int:
-        """Return how many pages without any flag may be in nobody's way.
+        """Return how many pages without any flag may block nothing.
 
         Those on the zone's per-CPU lists have no reference; those of zsmalloc can move
         (``page_has_movable_ops``), and no flag tells them.
@@ -314,7 +314,7 @@ class Blocks:
                 pages -= self._pages(nr, BLANK)
             if not pages or (movable and not kind.in_movable):
                 continue
-            if name == "withheld" and device is not None and device.driver == "virtio_mem":
+            if name == "fake-offline" and device is not None and device.driver == "virtio_mem":
                 continue  # it lets go of them itself: virtio_mem_sbm_notify_going_offline
             yield Blocker(
                 name,
@@ -329,14 +329,14 @@ class Blocks:
             )
 
     def _certainty(self, kind: BlockingKind, pages: PfnSet, nr: int) -> str:
-        """Say how sure it is that pages of a kind are in the way.
+        """Return how certain it is that pages of a kind block.
 
         Of untyped pages it is certain if one has a flag, or if they are more than the zone's
         per-CPU lists hold; likely if most of the zone's are not on the lists. Pages of a balloon
         that uses balloon compaction (virtio, VMware, POWER's CMM) can move, those of others
         (Hyper-V, Xen) cannot, and no flag tells them apart (``mm/balloon_compaction.c``).
         """
-        if kind.name == "withheld" and self._nr_balloon:
+        if kind.name == "fake-offline" and self._nr_balloon:
             return "unknown"
         most = kind.certainty
         if kind.name != "kernel":
@@ -357,7 +357,7 @@ class Blocks:
             yield Blocker(
                 "held",
                 "anonymous pages that no process maps: a pipe (vmsplice) or a pin (O_DIRECT, RDMA, "
-                "VFIO) holds them, so that offlining retries without end; or, on a busy machine, "
+                "VFIO) holds them, so that offlining retries indefinitely; or, on a busy machine, "
                 "they were freed while the files were read",
                 "look again: pages that stay are held; end who holds them; use a time limit",
                 "unknown",

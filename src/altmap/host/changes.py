@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TypeVar
 
-from altmap.linux.observation import Block, MemoryFolder
+from altmap.linux.memory import Block, MemoryFolder
 
 __all__ = ("BlockChange", "MemoryView", "Standing", "StandingRange", "changes", "ranges")
 

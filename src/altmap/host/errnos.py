@@ -83,7 +83,7 @@ REASONS = (
         "EBUSY",
         "offline",
         "start_isolate_page_range",
-        "a page in the way cannot move: reserved, slab, page table, kernel stack, driver, memmap "
+        "a page of the block cannot move: reserved, slab, page table, kernel stack, driver, memmap "
         "(has_unmovable_pages); or another one is isolating the same pageblocks now",
         "altmap explain BLOCK names the pages; online blocks that must come back with "
         "online_movable",
@@ -99,8 +99,7 @@ REASONS = (
         "EBUSY",
         "offline",
         "scan_movable_pages",
-        "a page that a driver withholds (PageOffline) still has a reference, such as one in a "
-        "balloon",
+        "a fake-offline page (PageOffline) still has a reference, such as one in a balloon",
         "deflate the balloon",
     ),
     Reason(

@@ -22,7 +22,7 @@ CERTAINTIES = ("certain", "likely", "unknown")
 
 @dataclass(frozen=True, slots=True)
 class BlockExplanation:
-    """One memory block, and what offlining it would meet.
+    """One memory block, and what offlining it meets.
 
     Attributes
     ----------
@@ -45,7 +45,7 @@ class BlockExplanation:
         Cgroups that are charged for those that would move, the largest share first.
     verdict : str
         ``offline already``, ``refused``, ``likely refused``, ``no room``, ``unknown``, or
-        ``nothing visible in the way``.
+        ``no visible blocker``.
     notes : list of str
     """
 
@@ -159,14 +159,14 @@ def _verdict(
         return "likely refused"
     if not blocks.sees_pages or deciding is not None:
         return "unknown"
-    return "nothing visible in the way"
+    return "no visible blocker"
 
 
 def _notes(blocks: Blocks, nr: int, found: list[Blocker], moving: int | None) -> Iterable[str]:
     if not blocks.is_online(nr):
         return
     if not blocks.sees_pages:
-        yield "proc/kpageflags could not be read: which pages are in the way is not known"
+        yield "proc/kpageflags could not be read: which pages block is not known"
     yield from _pins(blocks, moving)
     if waiting := blocks.nr_waiting(nr):
         yield f"{waiting} pages are free on per-CPU lists, which offlining empties first"
@@ -200,7 +200,7 @@ def _pins(blocks: Blocks, moving: int | None) -> Iterable[str]:
         yield (
             f"{nr_pinned} pages of this machine are pinned (nr_foll_pin_acquired less "
             "nr_foll_pin_released in /proc/vmstat), no file says which: if one is here, offlining "
-            "retries without end"
+            "retries indefinitely"
         )
     elif nr_pinned is None:
         yield "pins of pages that could move (VFIO, RDMA, O_DIRECT) are in no file"

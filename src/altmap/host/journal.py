@@ -1,14 +1,12 @@
 """The journal of an apply: what was intended and what came of it, on disk before the next step.
 
-This module has effects: it writes one file. Each line is JSON; a line that was cut off by a crash
-is the last one, and counts as not written.
+Each line is JSON; a line that was cut off by a crash is the last one, and counts as not written.
 
 Effects: files.
 """
 
 from __future__ import annotations
 
-import fcntl
 import os
 from pathlib import Path
 from typing import Literal
@@ -16,6 +14,7 @@ from typing import Literal
 import msgspec
 
 from altmap.errors import AltmapError, InputError
+from altmap.storage.lines import LineFile
 
 __all__ = ("Entry", "Journal")
 
@@ -73,9 +72,10 @@ class Journal:
 
     def __init__(self, path: Path, *, new: bool) -> None:
         self._path = path
-        flags = os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT | os.O_EXCL if new else 0)
+        flags = os.O_CREAT | os.O_EXCL if new else 0
+        busy = f"journal {path}: another apply is at work on it"
         try:
-            self._file = os.open(path, flags, 0o600)
+            self._file = LineFile(path, busy, flags=flags, mode=0o600)
         except FileExistsError as error:
             raise InputError(
                 f"journal {path}: is there already: --resume or --rollback what it began, or "
@@ -84,43 +84,28 @@ class Journal:
         except OSError as error:
             raise InputError(f"journal {path}: {error.strerror}") from error
         try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             self.entries = [] if new else self._read()
-            if new:
-                self._sync_folder()
-        except BlockingIOError as error:
-            os.close(self._file)
-            raise InputError(f"journal {path}: another apply is at work on it") from error
         except BaseException:
-            os.close(self._file)
+            self._file.close()
             raise
 
     def __enter__(self) -> Journal:
         return self
 
     def __exit__(self, *_: object) -> None:
-        os.close(self._file)
+        self._file.close()
 
     def add(self, entry: Entry) -> None:
         """Append an entry; it is on disk when this returns."""
-        line = msgspec.json.encode(entry) + b"\n"
         try:
-            while line:
-                line = line[os.write(self._file, line) :]
-            os.fsync(self._file)
+            self._file.add(msgspec.json.encode(entry))
         except OSError as error:
             raise AltmapError(f"journal {self._path}: {error.strerror}") from error
         self.entries.append(entry)
 
     def _read(self) -> list[Entry]:
-        raw = bytearray()
-        while chunk := os.read(self._file, 1 << 16):
-            raw += chunk
-        whole = raw.rfind(b"\n") + 1
-        os.ftruncate(self._file, whole)
-        os.lseek(self._file, whole, os.SEEK_SET)
         entries = []
-        for nr, line in enumerate(bytes(raw[:whole]).splitlines(), start=1):
+        for nr, line in enumerate(self._file.lines, start=1):
             try:
                 entries.append(msgspec.json.decode(line, type=Entry))
             except msgspec.MsgspecError as error:
@@ -128,10 +113,3 @@ class Journal:
         if not entries or entries[0].event != "begin":
             raise InputError(f"journal {self._path}: need a line 'begin' first")
         return entries
-
-    def _sync_folder(self) -> None:
-        folder = os.open(self._path.absolute().parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)

@@ -1,32 +1,19 @@
-"""The table of memory blocks: columns as of util-linux' lsmem, and some of our own."""
+"""The table of memory blocks: the columns of util-linux' lsmem, and more."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from altmap.errors import InputError
-from altmap.host.blockers import Blocks
-from altmap.linux.observation import Block, MemoryFolder
+from altmap.linux.memory import Block, MemoryFolder
 
-__all__ = ("COLUMNS", "DEFAULT_COLUMNS", "BlockRow", "columns_named", "listing", "split_columns")
+if TYPE_CHECKING:
+    from altmap.host.blockers import Blocks
 
-#: Column to what it shows; the first seven are lsmem's.
-COLUMNS: dict[str, str] = {
-    "RANGE": "start and end address of the memory range",
-    "SIZE": "size of the memory range",
-    "STATE": "online status of the memory range",
-    "REMOVABLE": "what the kernel's legacy file says; it predicts nothing",
-    "BLOCK": "memory block number or range of numbers",
-    "NODE": "NUMA node of the memory",
-    "ZONES": "valid zones for the memory range, the first is the current or the default one",
-    "MEMMAP": "where the memmap lies: self (in the block) or existing (in other memory)",
-    "DRIVER": "who brought it: acpi, virtio_mem, kmem; empty where no file names one",
-    "DEVICE": "the device of that driver",
-    "BLOCKERS": "what keeps it from going offline; ? if page flags could not be read",
-}
-DEFAULT_COLUMNS = ("RANGE", "SIZE", "STATE", "REMOVABLE", "BLOCK")
+__all__ = ("BlockRow", "listing")
+
 #: Columns by which ranges are kept apart; the others follow from the range.
 _KEYS = ("STATE", "REMOVABLE", "NODE", "ZONES", "MEMMAP", "DRIVER", "DEVICE", "BLOCKERS")
 _STATES = {"going-offline": "on->off"}
@@ -55,27 +42,6 @@ class BlockRow:
     def size_bytes(self) -> int:
         """Bytes of the range."""
         return (self.last - self.first + 1) * self.block_size_bytes
-
-
-def columns_named(text: str, default: Sequence[str] = DEFAULT_COLUMNS) -> list[str]:
-    """Return the columns of a list such as ``RANGE,SIZE``; ``+NODE`` adds to the default.
-
-    Raises
-    ------
-    InputError
-        If there is no such column.
-    """
-    adds = text.startswith("+")
-    names = [name.strip().upper() for name in text.removeprefix("+").split(",")]
-    for name in names:
-        if name not in COLUMNS:
-            raise InputError(f"column {name!r}: need one of {', '.join(COLUMNS)}")
-    return list(dict.fromkeys([*default, *names] if adds else names))
-
-
-def split_columns(text: str) -> list[str]:
-    """Return the columns of a list for ``--split``; ``none`` joins whatever is consecutive."""
-    return [] if text.strip().lower() == "none" else columns_named(text, ())
 
 
 def listing(
@@ -158,7 +124,7 @@ _OF_BLOCK: dict[str, Callable[[Block], Any]] = {
     "ZONES": _zones,
 }
 _OF_NUMBER: dict[str, Callable[[Blocks, int], Any]] = {
-    "MEMMAP": Blocks.memmap,
+    "MEMMAP": lambda blocks, nr: blocks.memmap(nr),
     "DRIVER": _driver,
     "DEVICE": _device,
     "BLOCKERS": _blockers,

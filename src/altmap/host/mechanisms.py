@@ -45,18 +45,18 @@ class Way:
     adds : callable
         ``(machine, wish, size_bytes, id)`` to the step that brings memory.
     by : str
-        Who takes that step, and how.
+        The actor of that step, and how it acts.
     removes : callable or None
         ``(id)`` to the step that takes a device back, ``None`` if the driver never gives back.
     removed_by : str
     in_sysfs : str
         What names such a device: the driver as :class:`altmap.host.devices.BlockDevice` has it.
     offlines_first : bool
-        Its blocks must be offline before it is taken back.
+        Its blocks must be offline before it is removed.
     onlines_itself : bool
         The driver waits until its blocks are online, so that the kernel should do it at once.
     needs_address : bool
-        Only who asks knows where the memory lies.
+        Only the platform knows where the memory lies.
     by_block : bool
         Each memory block is asked for by itself.
     """

@@ -58,7 +58,7 @@ class PlanStep(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=
     who : str
         Of a platform step: who does it, and how.
     path, value, undo : str or None
-        Of a kernel step: the file below ``/``, the word, and the word that takes it back.
+        Of a kernel step: the file below ``/``, the word, and the word that undoes it.
     prediction : Prediction or None
         ``None`` if the model cannot say.
     certainty : str

@@ -247,8 +247,8 @@ class _Planner:
     def largest_add(self, way: Way, wish: PlugWish, size_bytes: int) -> int:
         """Return the most bytes, in whole blocks, that can safely be added now; 0 if none.
 
-        Their memmap takes half of what kernel zones can give, so that the machine lives on: one to
-        32, as the field's rule of thumb has it.
+        Their memmap takes half of what kernel zones can give, so that the machine keeps
+        running: one to 32, as the field's rule of thumb has it.
         """
         kernel = self.machine.kernel
         per_block = kernel.arch.memmap_nr_pages(kernel.block_nr_pages)
@@ -369,7 +369,7 @@ def plan_free(sysroot: Sysroot, ids: Sequence[int]) -> Plan:
 
 
 def plan_remove(sysroot: Sysroot, name: str) -> Plan:
-    """Return the plan that takes a device's blocks offline, and has the platform take it back.
+    """Return the plan that takes a device's blocks offline, and has the platform remove it.
 
     Raises
     ------
@@ -433,7 +433,7 @@ def _add(planner: _Planner, wish: PlugWish, size_bytes: int) -> None:
     assert planner.seen.memory is not None
     way = way_of(planner.machine, wish.driver)
     if way.needs_address and wish.address is None:
-        raise InputError(f"--driver {way.driver}: needs --address, only who asks knows it")
+        raise InputError(f"--driver {way.driver}: needs --address, which only the platform knows")
     default = planner.machine.kernel.tunables.auto_online_blocks
     word = wish.to or (default if default != "offline" else "online")
     planner.risks += onliner_risks(onliners_of(planner.sysroot, planner.seen), word)

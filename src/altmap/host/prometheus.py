@@ -50,7 +50,7 @@ def listen(address: str, look: Callable[[], Iterable[Sample]]) -> Iterator[Calla
     Yields
     ------
     callable
-        Waits without end.
+        Waits indefinitely.
 
     Raises
     ------

@@ -17,7 +17,7 @@ _DEFAULT_RATIO = 301
 def onliner_risks(onliners: list[Onliner], word: str) -> Iterator[Risk]:
     """Yield what others do to blocks that a plan adds and onlines by *word*.
 
-    The kernel's own word is part of the prediction; whoever comes later finds the block online,
+    The kernel's own word is part of the prediction; a later writer finds the block online,
     or, if the kernel leaves it offline, may be the first.
     """
     kernel = [each for each in onliners if each.name.endswith("auto_online_blocks")]
@@ -41,7 +41,7 @@ def onliner_risks(onliners: list[Onliner], word: str) -> Iterator[Risk]:
             yield Risk(
                 "likely",
                 f"{other.name} writes {other.word!r} to new blocks, and the plan wants {word!r}: "
-                "whoever is first decides the zone",
+                "the first to write decides the zone",
                 "mask the rule while the plan runs",
             )
 

@@ -39,7 +39,7 @@ class LocalFiles:
     ----------
     root : Path
     limit_seconds : float
-        Of one write. Taking memory offline retries without end; a signal ends it with EINTR.
+        Of one write. Taking memory offline retries indefinitely; a signal ends it with EINTR.
     """
 
     def __init__(self, root: Path, limit_seconds: float) -> None:

@@ -33,7 +33,7 @@ _QUIET_SECONDS = 0.05
 
 @dataclass(frozen=True, slots=True)
 class Heard:
-    """What came in while somebody listened.
+    """Uevents received while listening.
 
     Attributes
     ----------
@@ -48,14 +48,14 @@ class Heard:
 
 
 class Ears(Protocol):
-    """Hears a machine's uevents; a guest's come another way."""
+    """Receives a machine's uevents; a guest's come another way."""
 
     def wait(self, seconds: float) -> Heard:
         """Wait for an event, at most so long, and for those that follow at once."""
 
 
 class Deaf:
-    """Hears nothing: time passes."""
+    """Receives nothing: time passes."""
 
     def wait(self, seconds: float) -> Heard:
         """Wait so long."""

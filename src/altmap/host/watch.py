@@ -52,8 +52,8 @@ def watch(
 ) -> Iterator[News]:
     """Yield what happens, first the machine as it is; nothing is yielded while nothing happens.
 
-    Events say that something happened and looks say what, so that blocks are followed also where
-    events are not heard (another user namespace's container), only later.
+    Events say that something happened and observations say what, so that blocks are followed also
+    where events are not received (another user namespace's container), only later.
 
     Parameters
     ----------
@@ -62,7 +62,7 @@ def watch(
     ears : Ears
         Listening since before the first look.
     interval_seconds : float
-        Time between looks while nothing is heard.
+        Time between observations while no event arrives.
     limit_seconds : float or None
         When to end; ``None`` is never.
 

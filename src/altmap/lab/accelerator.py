@@ -11,7 +11,9 @@ import platform
 from contextlib import suppress
 from pathlib import Path
 
+from altmap.errors import InputError
 from altmap.lab.kernels import cache_folder
+from altmap.storage.files import write_file
 
 __all__ = ("KVM", "TCG", "remember_accelerator", "remembered_accelerator")
 
@@ -39,6 +41,6 @@ def remembered_accelerator(family: str) -> str | None:
 def remember_accelerator(accelerator: str) -> None:
     """Keep the result of a trial for later guests."""
     # A cache that cannot be written costs a trial per guest, nothing more.
-    with suppress(OSError):
+    with suppress(OSError, InputError):
         _file().parent.mkdir(parents=True, exist_ok=True)
-        _file().write_text(json.dumps({platform.release(): accelerator}))
+        write_file(_file(), json.dumps({platform.release(): accelerator}))

@@ -1,4 +1,4 @@
-"""Debian's package archive, asked through apt with a configuration of our own.
+"""Debian's package archive, asked through apt with a private configuration.
 
 The machine's own sources say which mirror and which keys to use; only the suites are replaced.
 Everything apt writes lies below one folder, so neither root nor a change of the system is needed,

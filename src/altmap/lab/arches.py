@@ -1,7 +1,7 @@
 """Guest architectures as data: which kernel, which QEMU, which devices, which words for the kernel.
 
-Nothing here runs anything. A record says all that differs between guests; whoever starts one asks
-the record and never the name.
+Nothing here runs anything. A record has all that differs between guests; the code that starts one
+reads the record and never the name.
 """
 
 from __future__ import annotations
@@ -62,6 +62,9 @@ class GuestArch:
         Why the kernel is not told the node of a virtio-mem device; empty if it is.
     mmus : tuple of str
         The MMUs that a scenario can ask for; empty without a choice.
+    forces_memmap : bool
+        A module of the lab can give every add the flag MHP_MEMMAP_ON_MEMORY: it changes an argument
+        in a register, by the architecture's calling convention.
     shares_cache : bool
         Its kernels lie in the cache's folder itself, beside the folders of other architectures.
     boot_factor : float
@@ -91,6 +94,7 @@ class GuestArch:
     port_machines: tuple[str, ...] = ()
     no_device_node: str = ""
     mmus: tuple[str, ...] = ()
+    forces_memmap: bool = False
     shares_cache: bool = False
     boot_factor: float = 1.0
 
@@ -122,6 +126,7 @@ _X86_64 = GuestArch(
     dimm="acpi",
     virtio_mem="virtio-mem-pci",
     port_machines=("q35",),
+    forces_memmap=True,
     shares_cache=True,
 )
 _PPC64LE = GuestArch(

@@ -62,7 +62,7 @@ def set_balloon_target(guest: Guest, size_bytes: int) -> Rest:
 
 
 def wait_for_balloon(guest: Guest) -> Rest:
-    """Wait until the balloon driver has reached its target, waits for somebody, or gave up.
+    """Wait until the balloon driver has reached its target, waits for another driver, or gave up.
 
     Raises
     ------

@@ -114,7 +114,7 @@ def unplug_dimm(guest: Guest, dimm: str, limit_seconds: float = 60.0) -> Unplugg
 def insert_dimm(
     guest: Guest, dimm: str, size_bytes: int, address: int | None, node: int | None
 ) -> None:
-    """Let QEMU plug a DIMM, which the guest hears of by itself.
+    """Let QEMU plug a DIMM, of which the platform notifies the guest.
 
     Raises
     ------

@@ -82,7 +82,7 @@ def unplug_by_dlpar(guest: Guest, dimm: str, limit_seconds: float = 60.0) -> str
 
 
 def _log(guest: Guest) -> list[str]:
-    """Return what DLPAR has logged; the log is left for whoever reads it next."""
+    """Return what DLPAR has logged; the log is left as it is."""
     return [line for line in guest.run("dmesg").text.splitlines() if _PREFIX in line]
 
 

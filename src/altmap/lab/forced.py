@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from altmap.errors import InputError
+from altmap.lab.arches import GUESTS, guest_arch
 from altmap.lab.build import build_module
 from altmap.lab.kernels import KernelFiles
 from altmap.scenario import Machine
@@ -27,8 +28,9 @@ def check_forced(machine: Machine) -> None:
     InputError
         If the kernel's parameter is off, or the module is not for the architecture.
     """
-    if machine.arch not in (None, "x86_64"):
-        raise InputError(f"machine.policy {FORCED_POLICY!r}: a real kernel on x86_64 only")
+    if machine.arch is not None and not guest_arch(machine.arch).forces_memmap:
+        possible = ", ".join(guest.name for guest in GUESTS.values() if guest.forces_memmap)
+        raise InputError(f"machine.policy {FORCED_POLICY!r}: a real kernel on {possible} only")
     if machine.memmap_on_memory not in ("on", "force"):
         raise InputError(
             f"machine.policy {FORCED_POLICY!r}: a real kernel needs memmap_on_memory = 'on'"

@@ -138,7 +138,7 @@ class Guest:
             return self._shell.run(command, limit_seconds)
 
     def converse(self, command: str, keyboard: int, screen: int) -> int:
-        """Run a command that somebody talks to, see :meth:`altmap.lab.shell.Shell.converse`."""
+        """Run an interactive command, see :meth:`altmap.lab.shell.Shell.converse`."""
         with self._console_in_errors():
             return self._shell.converse(command, keyboard, screen)
 

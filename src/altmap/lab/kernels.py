@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import gzip
 import hashlib
 import json
@@ -25,6 +24,7 @@ from altmap.lab.config import check_config
 from altmap.lab.packages import download_newest, kernel_candidates, version_candidates
 from altmap.lab.tools import extract_first, run_tool
 from altmap.scenario import DEFAULT_RELEASE
+from altmap.storage.locks import locked
 
 __all__ = (
     "HypervisorFiles",
@@ -35,7 +35,6 @@ __all__ = (
     "fetch_headers",
     "fetch_xen",
     "kernel_folder",
-    "locked",
     "own_kernel",
 )
 
@@ -243,7 +242,7 @@ def own_kernel(
         image.absolute(),
         debian.busybox,
         modules or Path(os.devnull),
-        {image.name: f"a kernel of one's own, sha256 {digest}"},
+        {image.name: f"a user's kernel, sha256 {digest}"},
         arch,
         tree=modules,
     )
@@ -263,14 +262,6 @@ def disk_errors(cache: Path, what: str) -> Iterator[None]:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise LabError(f"no space left for {what} in {cache}") from error
         raise LabError(f"kernel cache {cache}: {error.strerror or error}") from error
-
-
-@contextlib.contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Hold a lock file, against other processes that fill the cache."""
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def _fill(folder: Path, archive: Archive, apt: Path, fill: _Fill) -> None:

@@ -1,7 +1,7 @@
 """Kernel modules: taken from the kernel's package or folder, in the order in which they load.
 
-A module says itself which others it needs (``depends=`` in its section ``.modinfo``). What there is
-no module of is built into the kernel, or nowhere.
+A module says itself which others it needs (``depends=`` in its section ``.modinfo``). What no
+module provides is built into the kernel, or does not exist.
 
 Effects: archives, files, processes.
 """
@@ -14,12 +14,12 @@ import lzma
 import re
 import subprocess
 import tarfile
-import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from altmap.errors import LabError
 from altmap.lab.kernels import KernelFiles
+from altmap.storage.files import write_file
 
 __all__ = ("module_files", "module_order")
 
@@ -140,8 +140,6 @@ def _decompressed(path: str, suffix: str, content: bytes) -> bytes:
 
 
 def _keep(folder: Path, name: str, content: bytes) -> None:
-    """Write a file of the cache, complete or not at all."""
+    """Write a file of the cache."""
     folder.mkdir(exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=folder, delete=False) as file:
-        file.write(content)
-    Path(file.name).replace(folder / name)
+    write_file(folder / name, content)

@@ -23,10 +23,11 @@ from altmap.errors import LabError
 from altmap.lab.accelerator import remembered_accelerator
 from altmap.lab.guest import CMDLINE, Guest
 from altmap.lab.initramfs import archive
-from altmap.lab.kernels import KernelFiles, cache_folder, disk_errors, locked
+from altmap.lab.kernels import KernelFiles, cache_folder, disk_errors
 from altmap.lab.modules import module_files
 from altmap.lab.process import qemu_version
 from altmap.lab.qemu import GIB, Hardware, Ram
+from altmap.storage.locks import locked
 
 __all__ = ("booted",)
 

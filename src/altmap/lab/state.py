@@ -43,7 +43,7 @@ def write_block_state(guest: Guest, block_id: int, word: str, limit_seconds: flo
     -------
     int
         0, or the errno; ``EINTR`` if the kernel was still trying at the time limit, as offlining
-        does without end.
+        does indefinitely.
     """
     path = f"/sys/devices/system/memory/memory{block_id}/state"
     return write_file(guest, path, word, limit_seconds)

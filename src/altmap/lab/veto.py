@@ -1,6 +1,6 @@
-"""A listener in the guest that says no: the kernel's module memory-notifier-error-inject.
+"""A veto in the guest: the kernel's module memory-notifier-error-inject.
 
-It says no to an action for every memory block, so a veto of some blocks is written only while one
+It vetoes an action for every memory block, so a veto of some blocks is written only while one
 of them is on its way online or offline.
 Source: ``lib/memory-notifier-error-inject.c``, ``lib/notifier-error-inject.c`` (6.1, 6.12, 7.3).
 """

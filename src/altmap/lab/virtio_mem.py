@@ -120,7 +120,7 @@ def resize_virtio_mem(
     QemuRefusedError
         If QEMU refuses the size.
     LabError
-        If the guest does not hear of it, or works on beyond the limit.
+        If the guest is not notified, or is still at work at the limit.
     """
     known = virtio_mem_state(guest, device)
     before = _nr_heard(guest)
@@ -180,7 +180,7 @@ def _wait_until_heard(guest: Guest, device: str, before: int, limit_seconds: flo
     while _nr_heard(guest) <= before:
         if time.monotonic() > deadline:
             raise LabError(
-                f"virtio-mem device {device!r}: the guest's driver did not hear of its size "
+                f"virtio-mem device {device!r}: the guest's driver was not notified of its size "
                 f"within {limit_seconds:g} s",
                 guest.console(),
             )

@@ -15,7 +15,6 @@ from pathlib import Path
 from altmap.errors import AltmapError, InputError
 from altmap.linux.contents import Content, chunks
 from altmap.linux.intake import Intake
-from altmap.linux.pagefile import PageFile
 from altmap.linux.paths import PAGE_RUNS, check_tree, is_configuration, leads_on, matters
 
 __all__ = ("find_cgroups", "read", "write")
@@ -125,6 +124,8 @@ def _read_entry(intake: Intake, folder: int, name: str, path: str) -> None:
 def _read_file(intake: Intake, folder: int, name: str, path: str) -> None:
     file = os.open(name, _FILE, dir_fd=folder)
     if intake.lazy and path in PAGE_RUNS:
+        from altmap.linux.pagefile import PageFile
+
         intake.pages[path] = PageFile(file)
         return
     try:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
 from altmap.errors import InputError
-from altmap.linux.pagewords import PageWords
 from altmap.linux.paths import (
     PAGE_RUNS,
     check_link,
@@ -13,6 +13,9 @@ from altmap.linux.paths import (
     is_configuration,
     leads_on,
 )
+
+if TYPE_CHECKING:
+    from altmap.linux.pagewords import PageWords
 
 __all__ = ("MAX_FILE_BYTES", "MAX_MEMBERS", "MAX_RAW_BYTES", "MAX_TOTAL_BYTES", "Intake")
 
@@ -101,6 +104,9 @@ class Intake:
             raise InputError(f"{self.source}: member {error}") from error
 
     def _read_words(self, path: str, read: Callable[[int], bytes]) -> PageWords:
+        # NumPy, which most folders of memory blocks are read without.
+        from altmap.linux.pagewords import PageWords
+
         chunks = self._chunks(path, read, _RAW_CHUNK, MAX_RAW_BYTES)
         try:
             return PageWords.from_raw(chunks)

@@ -47,7 +47,7 @@ def blank_observation(
 ) -> Observation:
     """Return a look at a machine of that release on which everything is zero.
 
-    Zones carry the lines of populated ones, so that whoever fills them in finds every name.
+    Zones carry the lines of populated ones, so that every name is there to be filled in.
 
     Parameters
     ----------

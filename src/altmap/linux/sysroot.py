@@ -8,14 +8,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from altmap.errors import InputError
 from altmap.linux import archive, folder
 from altmap.linux.contents import Content, Streamed
-from altmap.linux.pageuse import render_cgroups
-from altmap.linux.pagewords import PageWords
 from altmap.linux.paths import PAGE_RUNS, PAGE_USES, text_of
+
+if TYPE_CHECKING:
+    from altmap.linux.pagewords import PageWords
 
 __all__ = ("Sysroot",)
 
@@ -80,6 +81,8 @@ class Sysroot:
         else:
             taken = folder.read(source, frozenset() if uses else frozenset(PAGE_USES), lazy=lazy)
             if uses and (found := folder.find_cgroups(source)):
+                from altmap.linux.pageuse import render_cgroups
+
                 taken.files[_CGROUPS] = render_cgroups(found).encode()
         return cls(taken.files, taken.links, tuple(taken.unreadable), taken.pages)
 
@@ -124,6 +127,9 @@ class Sysroot:
         InputError
             If the file is damaged.
         """
+        # NumPy, which most folders of memory blocks are read without.
+        from altmap.linux.pagewords import PageWords
+
         if PAGE_RUNS[path] in self.files:
             return self.parse(PAGE_RUNS[path], PageWords.parse)
         if path in self.files:

@@ -31,8 +31,8 @@ class BalloonFolder:
     current_kb : int
         What it has: page frames that the hypervisor backs.
     low_kb, high_kb : int
-        Ballooned pages, below and in ZONE_HIGHMEM: page frames that nobody backs, which the driver
-        can have backed.
+        Ballooned pages, below and in ZONE_HIGHMEM: page frames that are not backed, which the
+        driver can have backed.
     """
 
     target_kb: int

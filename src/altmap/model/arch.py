@@ -131,7 +131,8 @@ class Arch:
         The architecture refused the memmap of the design of 2018 in added memory ([RFC PATCH 3/4]
         of November 2018: ``arch/s390/mm/init.c: arch_add_memory``).
     write_fault : str
-        The exception that a write to an unbacked frame raises (``arch/*/kernel/traps.c``).
+        The exception that a write to an unbacked frame raises, by the kernel's name
+        (``arch/arm64/mm/fault.c: do_sea``; ``arch/*/kernel/traps.c`` elsewhere).
     """
 
     name: str
@@ -210,6 +211,7 @@ _ARM64 = Arch(
     gigantic_page_bytes=_GIB,
     offlines_boot_memory=False,
     knows_node_of_address=False,
+    write_fault="synchronous external abort",
 )
 _PPC64 = Arch(
     name="ppc64le",
@@ -224,6 +226,7 @@ _PPC64 = Arch(
     mechanisms=("dlpar", *_ANYWHERE),
     mmus=("radix", "hash"),
     direct_map="lmb",
+    write_fault="machine check",
 )
 
 #: Every architecture by name. Sources: ``asm/sparsemem.h``, ``asm/page.h``, ``arch/*/Kconfig``.

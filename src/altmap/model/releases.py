@@ -76,7 +76,7 @@ class Release:
     node_notifier : bool
         A chain of its own tells of a node's first memory and of its last.
     keeps_poison_offline : bool
-        A block with withdrawn (HWPoison) pages is not onlined again; else it is, and they are used.
+        A block with HWPoison pages is not onlined again; else it is, and they are used.
     hugetlb_first_in_first_out : bool
         Huge pages that one write added to a pool are handed out in the order of their allocation;
         else the last one first.
@@ -107,7 +107,7 @@ class Release:
     has_auto_movable : bool
         ``memory_hotplug.online_policy=auto-movable`` and memory groups.
     shape : str
-        The release whose files' shape stands for this one's when a machine is booted on paper.
+        The release whose files' shape stands for this one's in a synthetic boot state.
     confirmed : bool
         Predictions were compared with a real kernel of this release. Else the record rests on the
         kernel's history alone.

@@ -55,7 +55,7 @@ class MessageError(InputError):
 
 
 class MessageType(IntEnum):
-    """``enum dm_message_type``; nobody sends DM_ERROR, which is 0."""
+    """``enum dm_message_type``; DM_ERROR, which is 0, is never sent."""
 
     VERSION_REQUEST = 1
     VERSION_RESPONSE = 2

@@ -1,1 +1,1 @@
-"""What people read: traces and comparisons as text."""
+"""Traces and comparisons as text, pages and pictures."""

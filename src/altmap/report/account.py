@@ -1,7 +1,7 @@
-"""Where the memory went: from what was bought to what is free, each loss with its cause.
+"""Memory accounting: levels from requested memory down to free memory, each loss with its cause.
 
-Everything is read off one look at a machine; what a file does not show is not guessed but left in
-the next wider loss, and said so.
+Every number is read from one observation of a machine. What the files do not show is not guessed:
+it stays in the next wider loss, whose cause names what is missing.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from altmap.linux.addedpages import fake_offline_nr_pages, self_hosted_nr_pages
 from altmap.linux.observation import Observation, page_size_bytes
 from altmap.trace import Trace
 
-__all__ = ("Level", "Loss", "account", "account_step", "account_trace", "bought_bytes")
+__all__ = ("Level", "Loss", "account", "account_step", "account_trace", "requested_bytes")
 
 
 _STRUCT_PAGE_BYTES = 64
 _HOSTED = "memmap of added memory, in that memory itself"
-#: Below what was bought, in order.
+#: Below requested memory, in order.
 _LEVELS = ("memory blocks", "online", "present", "managed", "MemTotal", "MemFree")
 
 
@@ -33,22 +33,22 @@ class Loss:
 
 @dataclass(frozen=True, slots=True)
 class Level:
-    """One level of the walk: its bytes, and what is lost below it."""
+    """One level: its bytes, and the losses between it and the next level."""
 
     name: str
     size_bytes: int
     losses: tuple[Loss, ...] = ()
 
 
-def bought_bytes(trace: Trace, index: int) -> int:
-    """Return the bytes that were bought up to a step of a trace.
+def requested_bytes(trace: Trace, index: int) -> int:
+    """Return the bytes that are requested after a step of a trace.
 
-    They are those of all devices that are plugged, or what a balloon has gained. Of a device that
-    is resized it is what was asked for last, not the most that it could have.
+    They are the sizes of all plugged devices, or the growth of a balloon. For a device that is
+    resized it is the last requested size, not its maximum.
     """
-    looks = [step.observation for step in trace.steps[: index + 1] if step.observation]
-    if looks and looks[0].balloon and looks[-1].balloon:
-        return max(0, looks[-1].balloon.current_kb - looks[0].balloon.current_kb) * 1024
+    seen = [step.observation for step in trace.steps[: index + 1] if step.observation]
+    if seen and seen[0].balloon and seen[-1].balloon:
+        return max(0, seen[-1].balloon.current_kb - seen[0].balloon.current_kb) * 1024
     sizes: dict[str, int] = {}
     for step in trace.steps[1 : index + 1]:
         action = step.action
@@ -65,9 +65,9 @@ def bought_bytes(trace: Trace, index: int) -> int:
 
 
 def account_trace(trace: Trace) -> list[Level]:
-    """Return the levels after the last step of a trace after which the machine could be looked at.
+    """Return the levels after the last step of a trace that has an observation.
 
-    What the platform was asked for and no memory block holds is the first loss.
+    Requested memory that is in no memory block is the first loss.
     """
     return account_step(
         trace, max(i for i, step in enumerate(trace.steps) if step.observation is not None)
@@ -77,7 +77,7 @@ def account_trace(trace: Trace) -> list[Level]:
 def account_step(trace: Trace, index: int) -> list[Level]:
     """Return the levels after one step of a trace.
 
-    After a fault nothing is left of the machine: all that was bought is lost to it.
+    After a fault the kernel has crashed: all memory is lost to it.
 
     Raises
     ------
@@ -88,14 +88,14 @@ def account_step(trace: Trace, index: int) -> list[Level]:
     if start is None:
         raise InputError("account: the trace has no files of the machine")
     if now is None:
-        bought = _block_bytes(start) + bought_bytes(trace, index)
+        requested = _block_bytes(start) + requested_bytes(trace, index)
         return [
-            Level("bought", bought, (Loss(bought, "the kernel is dead"),)),
+            Level("requested", requested, (Loss(requested, "the kernel crashed"),)),
             *(Level(name, 0) for name in _LEVELS),
         ]
-    bought = bought_bytes(trace, index)
+    requested = requested_bytes(trace, index)
     added = _block_bytes(now) - _block_bytes(start)
-    return account(now, unplugged_bytes=max(0, bought - added))
+    return account(now, unplugged_bytes=max(0, requested - added))
 
 
 def _block_bytes(seen: Observation) -> int:
@@ -109,8 +109,8 @@ def account(seen: Observation, unplugged_bytes: int | None = None) -> list[Level
     ----------
     seen : Observation
     unplugged_bytes : int, optional
-        Memory that was bought but reached no memory block (a refused or partly backed plug); adds
-        a level above the blocks.
+        Requested memory that is in no memory block (a refused or partly backed plug); adds the
+        level ``requested`` above the blocks.
 
     Raises
     ------
@@ -138,8 +138,8 @@ def account(seen: Observation, unplugged_bytes: int | None = None) -> list[Level
             (
                 _losses((blocks - online, "blocks that are offline")),
                 _losses((online - present, "holes in blocks of boot memory")),
-                tuple(_withheld(seen, page, present - managed)),
-                _losses((managed - total, "MemTotal says otherwise")),
+                tuple(_not_managed(seen, page, present - managed)),
+                _losses((managed - total, "difference of MemTotal and managed pages")),
                 tuple(_in_use(seen, page, total - free)),
                 (),
             ),
@@ -147,9 +147,9 @@ def account(seen: Observation, unplugged_bytes: int | None = None) -> list[Level
         )
     ]
     if unplugged_bytes:
-        bought = blocks + unplugged_bytes
+        requested = blocks + unplugged_bytes
         cause = "plugged, but in no memory block"
-        levels.insert(0, Level("bought", bought, (Loss(unplugged_bytes, cause),)))
+        levels.insert(0, Level("requested", requested, (Loss(unplugged_bytes, cause),)))
     return levels
 
 
@@ -157,33 +157,32 @@ def _losses(*candidates: tuple[int, str]) -> tuple[Loss, ...]:
     return tuple(Loss(size, cause) for size, cause in candidates if size)
 
 
-def _withheld(seen: Observation, page: int, missing: int) -> Iterator[Loss]:
+def _not_managed(seen: Observation, page: int, missing: int) -> Iterator[Loss]:
     """Yield what is present but not managed."""
     if not seen.kpageflags:
-        yield from _losses(
-            (missing, "memmap, kernel image, fake-offline pages (kpageflags would tell)")
-        )
+        cause = "memmap, kernel image, fake-offline pages (kpageflags is missing)"
+        yield from _losses((missing, cause))
         return
     hosted = self_hosted_nr_pages(seen) * page
     left = missing - hosted
     fake_nr_pages = fake_offline_nr_pages(seen)
     if fake_nr_pages is None:
-        cause = "kept at boot, or fake-offline (too many page frames to tell them apart)"
+        cause = "reserved at boot, or fake-offline (too many page frames to distinguish)"
         yield from _losses((hosted, _HOSTED), (left, cause))
         return
-    # Ballooned pages were managed once; only those that never were can explain the gap.
+    # Ballooned pages were managed before; only pages that never were can explain the difference.
     fake = min(fake_nr_pages * page, max(0, left))
     yield from _losses(
         (hosted, _HOSTED),
-        (fake, "fake-offline: withheld by a driver"),
-        (left - fake, "kept at boot: kernel image, memmap of boot memory, firmware"),
+        (fake, "fake-offline: PageOffline pages of a driver"),
+        (left - fake, "reserved at boot: kernel image, memmap of boot memory, firmware"),
     )
 
 
 def _in_use(seen: Observation, page: int, used: int) -> Iterator[Loss]:
     """Yield what is managed but not free, by the lines of meminfo that do not overlap."""
     meminfo = {name: kib * 1024 for name, kib in (seen.meminfo or {}).items()}
-    waiting = page * sum(
+    on_pcp_lists = page * sum(
         pageset.get("count", 0) for zone in seen.zoneinfo or () for pageset in zone.pagesets
     )
     known = [
@@ -192,16 +191,16 @@ def _in_use(seen: Observation, page: int, used: int) -> Iterator[Loss]:
         (meminfo.get("KernelStack", 0) + meminfo.get("PageTables", 0), "stacks and page tables"),
         (meminfo.get("Hugetlb", 0), "hugetlb pages"),
         (_memmap_elsewhere(seen, page), "memmap of added memory, in existing memory"),
-        (waiting, "free, but on per-CPU lists"),
+        (on_pcp_lists, "free, but on per-CPU lists"),
     ]
     rest = used - sum(size for size, _ in known)
     yield from _losses(*known, (rest, "other kernel memory"))
 
 
 def _memmap_elsewhere(seen: Observation, page: int) -> int:
-    """Return the memmap bytes of added memory that the added memory does not hold itself.
+    """Return the memmap bytes of added memory that lie outside of it.
 
-    Offline blocks show no pages; with memmap_on_memory they are taken to hold their own.
+    Offline blocks show no pages; with memmap_on_memory they are assumed to host their memmap.
     """
     if not seen.kpageflags or seen.memory is None:
         return 0

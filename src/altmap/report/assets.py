@@ -1,4 +1,4 @@
-"""The page's style and script, which lie beside this module.
+"""The page's style and script, files in the folder of this module.
 
 Effects: files.
 """

@@ -8,7 +8,7 @@ from altmap.report.states import STATES, PageState
 
 __all__ = ("INKS", "PATTERNS", "box", "swatch", "text")
 
-#: Colour of a letter on a state's colour, where black would be hard to read.
+#: Colour of a letter on a state's colour where black has too little contrast.
 INKS = {PageState.UNMOVABLE: "#fff", PageState.FAULT: "#fff", PageState.FREE: "#fff"}
 
 PATTERNS = (
@@ -32,9 +32,9 @@ def box(x: float, y: float, width: float, height: float, state: PageState, borde
     return made
 
 
-def text(x: float, y: float, words: str, size: float = 12, more: str = "") -> str:
+def text(x: float, y: float, line: str, size: float = 12, more: str = "") -> str:
     """Return one line of text, its baseline at *y*."""
-    return f'<text x="{x:g}" y="{y:g}" font-size="{size:g}"{more}>{escape(words)}</text>'
+    return f'<text x="{x:g}" y="{y:g}" font-size="{size:g}"{more}>{escape(line)}</text>'
 
 
 def swatch(state: PageState) -> str:

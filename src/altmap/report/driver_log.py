@@ -1,11 +1,11 @@
-"""What a host and its guest said to each other, message by message, as plain text."""
+"""The driver protocol log: messages of host and guest, as plain text."""
 
 from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterator
 
-from altmap.report.text import printable
+from altmap.errors import printable
 from altmap.trace import GUEST_TO_HOST, HOST_TO_GUEST, Event, Trace
 
 __all__ = ("driver_log",)
@@ -15,7 +15,7 @@ _BYTES_PER_LINE = 16
 
 
 def driver_log(trace: Trace, title: str, width: int = 100, *, show_bytes: bool = False) -> str:
-    """Return the conversations of a trace, step by step, in the order of time.
+    """Return the driver protocol log of a trace, step by step, in the order of time.
 
     Parameters
     ----------
@@ -33,7 +33,7 @@ def driver_log(trace: Trace, title: str, width: int = 100, *, show_bytes: bool =
         out.extend(("", f"[{index}] {step.name}"))
         events = [event for event in step.events if event.kind == "driver"]
         if not events:
-            out.append("  nothing was said")
+            out.append("  no messages")
         for event in events:
             number += 1
             out.extend(_entry(number, event, width))
@@ -43,14 +43,14 @@ def driver_log(trace: Trace, title: str, width: int = 100, *, show_bytes: bool =
 
 
 def _entry(number: int, event: Event, width: int) -> Iterator[str]:
-    """Yield the lines of one event: its number, who speaks to whom, and what."""
-    who, text = "guest", event.text
+    """Yield the lines of one event: its number, the direction, the text."""
+    sender, text = "guest", event.text
     for direction in (HOST_TO_GUEST, GUEST_TO_HOST):
         if text.startswith(direction):
-            who, text = direction.rstrip(": "), text.removeprefix(direction)
+            sender, text = direction.rstrip(": "), text.removeprefix(direction)
     if event.function:
         text = f"{text} ({event.function})"
-    head = f"{number:4}  {who}"
+    head = f"{number:4}  {sender}"
     lines = textwrap.wrap(printable(text), max(20, width - _HEAD_WIDTH)) or [""]
     yield f"{head:{_HEAD_WIDTH}}{lines[0]}"
     for line in lines[1:]:

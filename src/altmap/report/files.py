@@ -1,4 +1,4 @@
-"""Reports as files: which format a name asks for, and written whole or not at all.
+"""Reports as files: the format follows the name; a file is written completely or not at all.
 
 Effects: files.
 """
@@ -6,7 +6,6 @@ Effects: files.
 from __future__ import annotations
 
 import re
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from altmap.compare import Comparison
 from altmap.errors import InputError
 from altmap.report.page import TraceGroup, groups, map_builtins, page
 from altmap.report.text import comparison_text
+from altmap.storage.files import write_file
 from altmap.storage.saved import Saved
 from altmap.trace import Trace
 
@@ -37,7 +37,7 @@ _CHARTS = (".html", ".png")
 
 @dataclass(frozen=True, slots=True)
 class ReportOptions:
-    """What of the traces is to be seen.
+    """Which part of the traces a report shows.
 
     Attributes
     ----------
@@ -54,12 +54,12 @@ class ReportOptions:
 
     @classmethod
     def parse(cls, title: str | None, step: int | None, blocks: str | None) -> ReportOptions:
-        """Return the look that the command line's words ask for.
+        """Return the options from the command line's text.
 
         Raises
         ------
         InputError
-            If the blocks are no range.
+            If the blocks are not a range.
         """
         if blocks is None:
             return cls(title, step)
@@ -71,12 +71,12 @@ class ReportOptions:
 
 
 def check_output(path: Path, formats: Sequence[str] = FORMATS) -> None:
-    """Check that a report can be written, before the work is done.
+    """Check that a report can be written, before it is computed.
 
     Raises
     ------
     InputError
-        If the format is unknown, the folder is not there, or what draws is not installed.
+        If the format is unknown, the folder does not exist, or an extra is not installed.
     """
     if path.suffix not in formats:
         raise InputError(f"output {path}: need a name that ends with {', '.join(formats)}")
@@ -85,45 +85,45 @@ def check_output(path: Path, formats: Sequence[str] = FORMATS) -> None:
     if path.is_dir():
         raise InputError(f"output {path}: is a folder")
     if path.suffix in _CHARTS:
-        from altmap.report.ledger import require_charts
+        from altmap.report.accounting_chart import require_charts
 
         require_charts()
 
 
-def write_report(found: Saved, look: ReportOptions, path: Path) -> None:
+def write_report(found: Saved, options: ReportOptions, path: Path) -> None:
     """Write the report in the format that the path's ending names.
 
     Raises
     ------
     InputError
-        If the traces do not have what was asked for, or the file cannot be written.
+        If the traces lack the requested step or blocks, or the file cannot be written.
     """
-    _write(path, _made(found, look, path.suffix))
+    write_file(path, _made(found, options, path.suffix))
 
 
-def _made(found: Saved, look: ReportOptions, suffix: str) -> bytes:
+def _made(found: Saved, options: ReportOptions, suffix: str) -> bytes:
     if suffix == ".txt":
-        return report_on(found, look).encode()
+        return report_on(found, options).encode()
     if suffix == ".json":
-        return _json(found, look)
+        return _json(found, options)
     if suffix == ".html":
-        title = look.title or _title(found.traces, found.comparisons)
-        made = page(found.traces, title, __version__, found.comparisons, look.blocks)
+        title = options.title or _title(found.traces, found.comparisons)
+        made = page(found.traces, title, __version__, found.comparisons, options.blocks)
         return made.encode()
     from altmap.report.picture import png, svg
 
-    group = _only_group(found, look)
-    picture = svg(group, look.title or _title(found.traces, ()), look.step)
+    group = _only_group(found, options)
+    picture = svg(group, options.title or _title(found.traces, ()), options.step)
     return png(picture) if suffix == ".png" else picture.encode()
 
 
-def report_on(found: Saved, look: ReportOptions) -> str:
+def report_on(found: Saved, options: ReportOptions) -> str:
     """Return the report as text, for 80 columns."""
     from altmap.report.tables import report_text
 
     parts = [comparison_text(comparison, name) for name, comparison in found.comparisons]
     if found.traces:
-        parts.append(report_text(groups(found.traces, look.blocks)))
+        parts.append(report_text(groups(found.traces, options.blocks)))
     return "\n".join(parts)
 
 
@@ -140,20 +140,20 @@ def _title(traces: Sequence[Trace], comparisons: Sequence[tuple[str, Comparison]
     return ", ".join(dict.fromkeys(titles))
 
 
-def _only_group(found: Saved, look: ReportOptions) -> TraceGroup:
-    made = groups(found.traces, look.blocks)
+def _only_group(found: Saved, options: ReportOptions) -> TraceGroup:
+    made = groups(found.traces, options.blocks)
     if len(made) != 1:
         raise InputError(f"a picture shows one scenario, and {len(made)} were given")
     steps = len(made[0].traces[0].steps)
-    if look.step is not None and not 0 <= look.step < steps:
-        raise InputError(f"--step {look.step}: need 0 to {steps - 1}")
+    if options.step is not None and not 0 <= options.step < steps:
+        raise InputError(f"--step {options.step}: need 0 to {steps - 1}")
     if made[0].tiles is None:
         raise InputError("a picture needs files with memory blocks: sys/devices/system/memory")
     return made[0]
 
 
-def _json(found: Saved, look: ReportOptions) -> bytes:
-    """Return comparisons as they are read back, or the maps and traces of a report."""
+def _json(found: Saved, options: ReportOptions) -> bytes:
+    """Return comparisons in the form that is read again, or the maps and traces of a report."""
     if found.comparisons and not found.traces:
         items: list[Any] = [comparison.to_builtins(name) for name, comparison in found.comparisons]
         raw = msgspec.json.encode(items[0] if len(items) == 1 else items)
@@ -164,18 +164,8 @@ def _json(found: Saved, look: ReportOptions) -> bytes:
             "traces": [trace.to_builtins() for trace in found.traces],
             "maps": [
                 map_builtins(group, index)
-                for index, group in enumerate(groups(found.traces, look.blocks))
+                for index, group in enumerate(groups(found.traces, options.blocks))
             ],
         }
         raw = msgspec.json.encode(made)
     return msgspec.json.format(raw, indent=2) + b"\n"
-
-
-def _write(path: Path, content: bytes) -> None:
-    try:
-        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".altmap-") as name:
-            draft = Path(name, path.name)
-            draft.write_bytes(content)
-            draft.replace(path)
-    except OSError as error:
-        raise InputError(f"output {path}: {error.strerror or error}") from error

@@ -13,10 +13,10 @@
     return (Number.isInteger(bytes) ? bytes : bytes.toFixed(1)) + " " + units[i];
   }
 
-  // The gravest state wins, else the one of most pages; as report/tiles.py does.
+  // The most severe state, else that of most pages; as in report/tiles.py.
   function shown(tile) {
     const last = tile[0][tile[0].length - 1];
-    if (last[0] >= data.grave) return last[0];
+    if (last[0] >= data.severe) return last[0];
     return tile[0].reduce((a, b) => (b[1] >= a[1] ? b : a))[0];
   }
 
@@ -109,8 +109,8 @@
         const state = shown(tile);
         let top = y;
         const total = tile[0].reduce((sum, item) => sum + item[1], 0);
-        // A grave state fills its tile; else each state has its share of the height.
-        const items = state >= data.grave ? [[state, total]] : tile[0];
+        // A severe state fills its tile; else each state has its share of the height.
+        const items = state >= data.severe ? [[state, total]] : tile[0];
         for (const [each, pages] of items) {
           const h = tall * pages / total;
           parts.push(`<rect x="${x.toFixed(2)}" y="${top.toFixed(2)}" width="${w.toFixed(2)}" height="${h.toFixed(2)}" fill="${STATES[each].colour}"/>`);
@@ -159,8 +159,8 @@
       this.tip.textContent = this.describe(index, column);
       this.tip.hidden = false;
       const x = this.left + column * this.unit;
-      const room = this.box.clientWidth - this.tip.offsetWidth;
-      this.tip.style.left = Math.max(0, Math.min(room, x - 20)) + "px";
+      const space = this.box.clientWidth - this.tip.offsetWidth;
+      this.tip.style.left = Math.max(0, Math.min(space, x - 20)) + "px";
       this.tip.style.top = y + ROW + 2 + "px";
     }
 
@@ -176,13 +176,13 @@
       const tile = this.group.tiles[this.tiles(index)[column]];
       const [start, end] = this.range(index, column);
       const lines = [
-        `${rowName(row)} (${state || "no block"})` + (row[2] > 1 ? `, ${row[2]} alike; in the first:` : ""),
+        `${rowName(row)} (${state || "no block"})` + (row[2] > 1 ? `, ${row[2]} equal blocks; in the first:` : ""),
         `pfn [${hex(start)}, ${hex(end)}), from ${hex(start * this.group.page_bytes)}`,
         ...tile[0].map(([each, pages]) => `${STATES[each].name}: ${pages} pages – ${STATES[each].meaning}`),
       ];
-      if (tile[1]) lines.push(`${tile[1]} of these pages are backed by nobody`);
-      lines.push(`zone ${zones || "none"}, node ${nodes || "none"}, owner ${owners || "not told"}`);
-      lines.push(this.event(index, column) ? "Click or Enter: the event behind it" : "No step touched it");
+      if (tile[1]) lines.push(`${tile[1]} of these pages are not backed`);
+      lines.push(`zone ${zones || "none"}, node ${nodes || "none"}, owner ${owners || "unknown"}`);
+      lines.push(this.event(index, column) ? "Click or Enter: go to its event" : "No event");
       return lines.join("\n");
     }
 
@@ -243,14 +243,14 @@
   for (const section of document.querySelectorAll("section.group")) {
     const group = data.groups[Number(section.dataset.group)];
     const slider = section.querySelector("input[type=range]");
-    const said = section.querySelector("output");
+    const output = section.querySelector("output");
     const maps = [...section.querySelectorAll(".map")].map(
       (box) => new TileMap(group, group.traces[Number(box.dataset.trace)], box, jump),
     );
     const show = () => {
       const step = Number(slider.value);
-      said.textContent = `Step ${step} of ${group.steps.length - 1}: ${group.steps[step]}`;
-      slider.setAttribute("aria-valuetext", said.textContent);
+      output.textContent = `Step ${step} of ${group.steps.length - 1}: ${group.steps[step]}`;
+      slider.setAttribute("aria-valuetext", output.textContent);
       for (const map of maps) map.show(step);
       for (const item of section.querySelectorAll("[data-steps]")) {
         item.hidden = !item.dataset.steps.split(" ").includes(String(step));

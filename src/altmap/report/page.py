@@ -1,6 +1,6 @@
-"""One self-contained page: maps, ledger and conversation of traces, and what a comparison found.
+"""One self-contained page: maps, memory accounting and event log of traces, and comparisons.
 
-The page opens without a network: style, script and data are in it, and its policy forbids the
+The page works offline: it contains style, script and data, and its security policy forbids the
 browser to fetch anything. The same traces give the same bytes.
 """
 
@@ -14,10 +14,10 @@ from typing import Any
 
 from altmap.compare import Comparison, Difference, FileVerdict, Verdict
 from altmap.linux.observation import page_size_bytes
-from altmap.report import assets, story
+from altmap.report import assets, step_report
+from altmap.report.accounting_chart import waterfall_svg
 from altmap.report.draw import INKS, PATTERNS, swatch
-from altmap.report.ledger import waterfall_svg
-from altmap.report.states import STATES, PageState, PageView, looks
+from altmap.report.states import STATES, PageState, PageView, page_views
 from altmap.report.tiles import TileMap, tile_map
 from altmap.trace import StepRecord, Trace
 from altmap.units import format_size
@@ -27,7 +27,7 @@ __all__ = ("TraceGroup", "groups", "map_builtins", "page")
 
 @dataclass(slots=True)
 class TraceGroup:
-    """Traces that took the same steps, and their maps.
+    """Traces with the same steps, and their maps.
 
     Attributes
     ----------
@@ -51,15 +51,15 @@ def groups(traces: Sequence[Trace], only: range | None = None) -> list[TraceGrou
     only : range, optional
         Ids of the memory blocks to map.
     """
-    return [_group(some, only) for some in story.by_scenario(traces)]
+    return [_group(alike, only) for alike in step_report.by_scenario(traces)]
 
 
 def _group(traces: list[Trace], only: range | None) -> TraceGroup:
     found: list[list[PageView]] = []
     for trace in traces:
-        look = looks(trace)
-        if look is not None:
-            found.append(look)
+        views = page_views(trace)
+        if views is not None:
+            found.append(views)
     start = traces[0].steps[0].observation
     if len(found) != len(traces) or start is None or start.memory is None:
         return TraceGroup(traces, None, 4096)
@@ -90,7 +90,7 @@ def page(
     """
     made = groups(traces, only)
     data = {
-        "grave": int(PageState.UNBACKED),
+        "severe": int(PageState.UNBACKED),
         "states": [
             {
                 "name": STATES[state].name,
@@ -174,7 +174,7 @@ def map_builtins(group: TraceGroup, index: int = 0) -> dict[str, Any]:
                 "events": [
                     [step, _id(index, number, step, at), [[r.start, r.end] for r in line.runs]]
                     for step, record in enumerate(trace.steps)
-                    for at, line in enumerate(story.conversation(record))
+                    for at, line in enumerate(step_report.event_log(record))
                     if line.runs
                 ],
             }
@@ -183,9 +183,9 @@ def map_builtins(group: TraceGroup, index: int = 0) -> dict[str, Any]:
     }
 
 
-#: Lines of a step that are open to the eye; the rest is folded, a fault or refusal never.
+#: Lines of a step that are shown; the others are folded, except faults and refusals.
 _MOST_LINES = 12
-_WRONG = ("fault", "refusal")
+_NEVER_FOLDED = ("fault", "refusal")
 
 
 def _id(group: int, trace: int, step: int, line: int) -> str:
@@ -198,14 +198,14 @@ def _id(group: int, trace: int, step: int, line: int) -> str:
 def _section(index: int, group: TraceGroup) -> Iterator[str]:
     traces = group.traces
     last = len(traces[0].steps) - 1
-    first_shown = story.telling_step(traces)
+    first_shown = step_report.default_step(traces)
     yield f'<section class="group" data-group="{index}">'
     yield f"<h2>{escape(traces[0].scenario)}</h2>"
     yield (
         f'<div class="control"><output for="step{index}"></output>'
         '<button class="back" aria-label="one step back">◀</button>'
         f'<input type="range" id="step{index}" aria-label="step" min="0" max="{last}" '
-        f'value="{first_shown}"><button class="on" aria-label="one step on">▶</button></div>'
+        f'value="{first_shown}"><button class="on" aria-label="one step forward">▶</button></div>'
     )
     yield '<div class="columns">'
     for number, trace in enumerate(traces):
@@ -214,12 +214,12 @@ def _section(index: int, group: TraceGroup) -> Iterator[str]:
             yield _map_box(number, trace)
         yield "</div>"
     yield f"</div>{_legend() if group.tiles is not None else _NO_MAP}"
-    yield '<h3>Where the memory went</h3><div class="columns">'
+    yield '<h3>Memory accounting</h3><div class="columns">'
     for trace in traces:
-        yield f'<div class="column">{_heading(trace)}{_ledgers(trace)}</div>'
-    yield '</div><h3>Who said and did what</h3><div class="columns">'
+        yield f'<div class="column">{_heading(trace)}{_accounting_charts(trace)}</div>'
+    yield '</div><h3>Event log</h3><div class="columns">'
     for number, trace in enumerate(traces):
-        yield f'<div class="column">{_heading(trace)}{_conversation(index, number, trace)}</div>'
+        yield f'<div class="column">{_heading(trace)}{_event_log(index, number, trace)}</div>'
     yield "</div></section>"
 
 
@@ -245,11 +245,11 @@ def _shown_at(items: Sequence[str]) -> Iterator[tuple[str, str]]:
 def _verdicts(trace: Trace) -> str:
     texts = []
     for index in range(len(trace.steps)):
-        told = story.verdict(trace, index)
-        sign = {"fault": "✖", "refused": "⊘", "ok": "✔"}[told.kind]
+        verdict = step_report.verdict(trace, index)
+        sign = {"fault": "✖", "refused": "⊘", "ok": "✔"}[verdict.kind]
         texts.append(
-            f'<div class="verdict {told.kind}"><b>{sign} {escape(told.headline)}</b><br>'
-            f"{escape(told.detail)}</div>"
+            f'<div class="verdict {verdict.kind}"><b>{sign} {escape(verdict.headline)}</b><br>'
+            f"{escape(verdict.detail)}</div>"
         )
     return "".join(
         f'<div data-steps="{steps}" hidden>{text}</div>' for text, steps in _shown_at(texts)
@@ -275,30 +275,30 @@ def _legend() -> str:
     line = (
         '<li><svg width="22" height="16" aria-hidden="true"><line x1="0" x2="22" y1="11" y2="11" '
         'stroke="#d55e00" stroke-width="3" stroke-dasharray="4 2"/></svg>not backed'
-        '<span class="soft"> – in a memory block, but the host backs no page</span></li>'
+        '<span class="soft"> – in a memory block, but not backed by the host</span></li>'
     )
     return f'<ul class="legend" aria-label="legend">{items}{line}</ul>'
 
 
-def _ledgers(trace: Trace) -> str:
-    start = story.ledger(trace, 0)
+def _accounting_charts(trace: Trace) -> str:
+    start = step_report.accounting(trace, 0)
     texts = []
     for index in range(len(trace.steps)):
-        levels = story.ledger(trace, index)
-        texts.append(waterfall_svg(levels, start) if levels else '<p class="soft">not told</p>')
+        levels = step_report.accounting(trace, index)
+        texts.append(waterfall_svg(levels, start) if levels else '<p class="soft">not shown</p>')
     return "".join(
         f'<div class="chart" data-steps="{steps}" hidden>{text}</div>'
         for text, steps in _shown_at(texts)
     )
 
 
-def _conversation(group: int, number: int, trace: Trace) -> str:
+def _event_log(group: int, number: int, trace: Trace) -> str:
     items = []
     for index, step in enumerate(trace.steps):
         lines = _folded(
             [
                 (line.lane, _line(line, _id(group, number, index, at)))
-                for at, line in enumerate(story.conversation(step))
+                for at, line in enumerate(step_report.event_log(step))
             ]
         )
         items.append(
@@ -309,16 +309,16 @@ def _conversation(group: int, number: int, trace: Trace) -> str:
 
 
 def _folded(lines: Sequence[tuple[str, str]]) -> str:
-    """Return a step's lines, those beyond the first few in a fold; what went wrong stays open."""
+    """Return a step's lines, those after the first few folded; faults and refusals stay visible."""
     first, rest = lines[:_MOST_LINES], lines[_MOST_LINES:]
-    more = [text for lane, text in rest if lane not in _WRONG]
+    more = [text for lane, text in rest if lane not in _NEVER_FOLDED]
     fold = (
         f"<li><details><summary>{len(more)} more</summary><ol>{''.join(more)}</ol></details></li>"
         if more
         else ""
     )
-    wrong = [text for lane, text in rest if lane in _WRONG]
-    return "".join([*(text for _, text in first), fold, *wrong])
+    visible = [text for lane, text in rest if lane in _NEVER_FOLDED]
+    return "".join([*(text for _, text in first), fold, *visible])
 
 
 def _badge(step: StepRecord) -> str:
@@ -327,11 +327,11 @@ def _badge(step: StepRecord) -> str:
     return f'<span class="badge {status}">{escape(status.replace("_", " ") + errno)}</span>'
 
 
-def _line(line: story.StoryLine, id_: str) -> str:
+def _line(line: step_report.LogLine, id_: str) -> str:
     function = f" <code>{escape(line.function)}</code>" if line.function else ""
     message = f'<br><code class="mono">{line.message.hex(" ", -4)}</code>' if line.message else ""
     return (
-        f'<li class="{line.lane}" id="{id_}" tabindex="-1"><span class="who">{line.lane}</span>'
+        f'<li class="{line.lane}" id="{id_}" tabindex="-1"><span class="lane">{line.lane}</span>'
         f"{escape(line.text)}{function}{message}</li>"
     )
 
@@ -401,12 +401,12 @@ def _equal(files: Sequence[FileVerdict]) -> str:
 
 
 def _provenance(traces: Sequence[Trace], version: str) -> str:
-    parts = ["<section><h2>Where this comes from</h2>", f"<dl>{_item('altmap', version)}</dl>"]
-    told = {
+    parts = ["<section><h2>Provenance</h2>", f"<dl>{_item('altmap', version)}</dl>"]
+    facts_by_trace = {
         f"{trace.scenario}: {trace.policy}, {trace.target} {trace.release}": _facts_of(trace)
         for trace in traces
     }
-    for name, facts in told.items():
+    for name, facts in facts_by_trace.items():
         items = "".join(_item(key, value) for key, value in facts.items())
         parts.append(f"<details><summary>{escape(name)}</summary><dl>{items}</dl></details>")
     return "".join([*parts, "</section>"])

@@ -1,7 +1,6 @@
-"""One step of some traces as a picture: the verdict in large type, and the memory it is about.
+"""One step of some traces as a picture: the verdict in large type, and a map of the memory.
 
-What the steps changed is drawn large, with words on it; the rest of memory is small and there for
-orientation.
+Rows that the steps changed are drawn large and labelled; all other rows are small.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from html import escape
 
-from altmap.report import story
+from altmap.report import step_report
 from altmap.report.draw import INKS, PATTERNS, box, text
 from altmap.report.page import TraceGroup
 from altmap.report.states import STATES, PageState
@@ -27,9 +26,9 @@ _TALL, _SMALL, _GAP = 62, 20, 16
 _CHARACTER = 7.2  # pixels of a letter at 13 pixels, on the wide side
 _LINE = 115  # letters of a line at 13.5 pixels
 _BORDER = ' stroke="#777" stroke-width="1"'
-_TOLD = {"fault": ("#d55e00", "✖"), "refused": ("#b87a00", "⊘"), "ok": ("#00704f", "✔")}
-#: What is written on a stretch of tiles, shorter than the legend's words.
-_WORDS = {
+_VERDICTS = {"fault": ("#d55e00", "✖"), "refused": ("#b87a00", "⊘"), "ok": ("#00704f", "✔")}
+#: Labels of stretches of tiles, shorter than the legend's texts.
+_LABELS = {
     PageState.HOLE: "",
     PageState.PLUGGED: "backed by the host",
     PageState.OFFLINE: "offline",
@@ -38,8 +37,8 @@ _WORDS = {
     PageState.MOVABLE: "in use, movable",
     PageState.UNMOVABLE: "in use, unmovable",
     PageState.MEMMAP: "memmap",
-    PageState.FAKE_OFFLINE: "withheld by the driver",
-    PageState.UNBACKED: "nothing behind it",
+    PageState.FAKE_OFFLINE: "fake-offline",
+    PageState.UNBACKED: "not backed",
     PageState.POISONED: "poisoned",
     PageState.FAULT: "fault",
 }
@@ -55,7 +54,7 @@ def svg(group: TraceGroup, title: str, step: int | None = None) -> str:
     step : int, optional
         By default the first step with a fault, else the last.
     """
-    step = story.telling_step(group.traces) if step is None else step
+    step = step_report.default_step(group.traces) if step is None else step
     parts: list[str] = []
     name = group.traces[0].steps[step].name
     parts.append(text(20, 36, title, 21, ' font-weight="700"'))
@@ -85,7 +84,7 @@ def png(picture: str) -> bytes:
 
 @dataclass(slots=True)
 class _Stretch:
-    """Tiles side by side that show the same state."""
+    """Adjacent tiles that show the same state."""
 
     state: PageState
     column: int
@@ -124,12 +123,12 @@ class _Panel:
         yield from self._axis()
 
     def _heading(self, trace: Trace) -> Iterator[str]:
-        told = story.verdict(trace, self.step)
-        colour, sign = _TOLD[told.kind]
-        lines = textwrap.wrap(told.detail, _LINE) or [""]
+        verdict = step_report.verdict(trace, self.step)
+        colour, sign = _VERDICTS[verdict.kind]
+        lines = textwrap.wrap(verdict.detail, _LINE) or [""]
         tall = 36 + 18 * len(lines)
         yield f'<rect x="0" y="{self.y:g}" width="{_WIDTH}" height="{tall}" fill="{colour}"/>'
-        heading = f"{sign} {trace.policy or trace.target}: {told.headline}"
+        heading = f"{sign} {trace.policy or trace.target}: {verdict.headline}"
         yield text(20, self.y + 24, heading, 19, ' fill="#fff" font-weight="700"')
         for number, line in enumerate(lines):
             yield text(20, self.y + 44 + 18 * number, line, 13.5, ' fill="#fff"')
@@ -140,7 +139,7 @@ class _Panel:
         height = _TALL if large else _SMALL
         yield from self._labels(index, row, height)
         stretches = self._stretches(index)
-        unsaid = []
+        unlabelled = []
         for stretch in stretches:
             x, width = _LEFT + stretch.column * _UNIT, stretch.nr * _UNIT
             yield box(x, self.y, width, height, stretch.state)
@@ -150,17 +149,17 @@ class _Panel:
                     f'y2="{self.y + height - 2:g}" stroke="#d55e00" stroke-width="4" '
                     'stroke-dasharray="7 3"/>'
                 )
-            if not large or not self._say(stretch):
+            if not large or not self._label_fits(stretch):
                 if stretch.state in (PageState.FAULT, PageState.MEMMAP, PageState.POISONED):
-                    unsaid.append(stretch)
+                    unlabelled.append(stretch)
                 continue
-            yield from self._words(stretch, x, width, height)
+            yield from self._draw_label(stretch, x, width, height)
         yield (
             f'<rect x="{_LEFT}" y="{self.y:g}" width="{COLUMNS * _UNIT:g}" height="{height}" '
             f'fill="none"{_BORDER}/>'
         )
         self.y += height
-        for stretch in unsaid[:2]:
+        for stretch in unlabelled[:2]:
             yield from self._callout(stretch, index)
         self.y += 4
 
@@ -179,46 +178,46 @@ class _Panel:
             place = [f"node {facts.nodes}" if facts.nodes else "", facts.owners]
             yield text(edge, middle + 15, " · ".join(filter(None, place)), 11, ' fill="#666"')
 
-    def _say(self, stretch: _Stretch) -> bool:
-        return len(self._said(stretch)) * _CHARACTER + 10 <= stretch.nr * _UNIT
+    def _label_fits(self, stretch: _Stretch) -> bool:
+        return len(self._label(stretch)) * _CHARACTER + 10 <= stretch.nr * _UNIT
 
-    def _said(self, stretch: _Stretch) -> str:
-        words = _WORDS[stretch.state]
-        return f"{words}: {self._bytes(stretch.nr_pages)}" if words else ""
+    def _label(self, stretch: _Stretch) -> str:
+        name = _LABELS[stretch.state]
+        return f"{name}: {self._bytes(stretch.nr_pages)}" if name else ""
 
     def _bytes(self, nr_pages: int) -> str:
         return _size(nr_pages * self.group.page_size_bytes)
 
-    def _words(self, s: _Stretch, x: float, width: float, height: int) -> Iterator[str]:
-        said = self._said(s)
-        if not said:
+    def _draw_label(self, s: _Stretch, x: float, width: float, height: int) -> Iterator[str]:
+        label = self._label(s)
+        if not label:
             return
         ink = INKS.get(s.state, "#111")
         if STATES[s.state].pattern != "plain":
-            wide = len(said) * _CHARACTER + 12
+            wide = len(label) * _CHARACTER + 12
             yield (
                 f'<rect x="{x + (width - wide) / 2:g}" y="{self.y + height / 2 - 12:g}" '
                 f'width="{wide:g}" height="22" rx="4" fill="{STATES[s.state].colour}"/>'
             )
-        yield text(x + width / 2, self.y + height / 2 + 4, said, 13,
+        yield text(x + width / 2, self.y + height / 2 + 4, label, 13,
                    f' text-anchor="middle" fill="{ink}"')  # fmt: skip
 
     def _callout(self, s: _Stretch, index: int) -> Iterator[str]:
         x = _LEFT + (s.column + s.nr / 2) * _UNIT
         total = self._bytes(self._nr_pages(index, s.state))
-        said, colour = f"{STATES[s.state].name} of added memory: {total}, here", "#8a5a00"
+        label, colour = f"{STATES[s.state].name} of added memory: {total}, here", "#8a5a00"
         if s.state is PageState.POISONED:
-            said = f"poisoned: {total}, here"
+            label = f"poisoned: {total}, here"
         if s.state is PageState.FAULT:
             step = self.group.traces[self.number].steps[: self.step + 1]
             fault = next(fault for record in step for fault in record.faults)
-            said = f"✖ {fault.function} {fault.access}s here: {fault.kind}"
+            label = f"✖ {fault.function} {fault.access}s here: {fault.kind}"
             colour = "#b54a00"
         right = x > _WIDTH * 0.6
         where = x - 8 if right else x + 8
         yield f'<path d="M{x:g},{self.y + 1:g}v14" stroke="{colour}" stroke-width="2"/>'
         anchor = ' text-anchor="end"' if right else ""
-        yield text(where, self.y + 15, said, 13, f'{anchor} font-weight="700" fill="{colour}"')
+        yield text(where, self.y + 15, label, 13, f'{anchor} font-weight="700" fill="{colour}"')
         self.y += 20
 
     def _axis(self) -> Iterator[str]:
@@ -241,11 +240,11 @@ class _Panel:
         return self.tiles.cells[self.number][self.step][index]
 
     def _changed(self, index: int) -> bool:
-        """Tell whether a row is what the steps are about: other facts than at the start."""
+        """Return whether the steps changed a row: its facts differ from those at the start."""
         return any(trace[self.step][index][1] != trace[0][index][1] for trace in self.tiles.cells)
 
     def _nr_pages(self, index: int, state: PageState) -> int:
-        """Return how many pages of a state a row has, those in tiles that show another too."""
+        """Return how many pages of a state a row has, in tiles that show another state too."""
         runs = self.tiles.patterns[self._cell(index)[0]]
         return sum(nr * dict(self.tiles.tiles[n].pages).get(state, 0) for nr, n in runs)
 
@@ -286,8 +285,8 @@ def _legend(group: TraceGroup, step: int, y: float) -> Iterator[str]:
         )
         yield text(x + 28, top + 12, "not backed", 12)
     tile_bytes = tiles.tile_nr_pages * group.page_size_bytes
-    words = f"a row is a memory block, its tiles are {_size(tile_bytes)} each"
-    yield text(20, top + 36, words, 11, ' fill="#666"')
+    scale = f"a row is a memory block, its tiles are {_size(tile_bytes)} each"
+    yield text(20, top + 36, scale, 11, ' fill="#666"')
 
 
 def _tile(tiles: TileMap, number: int) -> Tile:

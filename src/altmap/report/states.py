@@ -1,7 +1,7 @@
-"""What each page frame is, step by step: the kernel's view and the platform's, in one picture.
+"""The state of each page frame after each step, by the kernel's files and the platform's backing.
 
 A page frame has one state. Whether it is backed is a second, independent fact: the kernel may use
-what nobody backs, and that is what goes wrong.
+frames that are not backed, and faults there.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from altmap.linux.observation import Observation, page_size_bytes
 from altmap.pfn import PfnRange, PfnSet
 from altmap.trace import StepRecord, Trace
 
-__all__ = ("STATES", "BlockFacts", "PageState", "PageView", "StateInfo", "looks")
+__all__ = ("STATES", "BlockFacts", "PageState", "PageView", "StateInfo", "page_views")
 
 
 class PageState(IntEnum):
-    """What a page frame is; of two that meet in one tile, the higher number is shown."""
+    """The state of a page frame; of two in one tile, the higher number is shown."""
 
     HOLE = 0
     PLUGGED = 1
@@ -44,9 +44,9 @@ class StateInfo:
     ----------
     name, meaning : str
     letter : str
-        Shown where colour alone must not carry the meaning.
+        Shown in addition to the colour.
     colour : str
-        From the palette of Okabe and Ito, told apart by colour-blind readers; or grey.
+        From the Okabe-Ito palette, which colour-blind readers can distinguish; or grey.
     pattern : str
         ``plain``, ``hatch``, ``dots`` or ``cross``.
     """
@@ -59,7 +59,7 @@ class StateInfo:
 
 
 STATES: dict[PageState, StateInfo] = {
-    PageState.HOLE: StateInfo("hole", "no memory that the kernel knows", "", "#e4e4e4"),
+    PageState.HOLE: StateInfo("hole", "no memory known to the kernel", "", "#e4e4e4"),
     PageState.PLUGGED: StateInfo(
         "plugged", "backed by the host, not added by the kernel", "+", "#fff"
     ),
@@ -67,40 +67,38 @@ STATES: dict[PageState, StateInfo] = {
     PageState.ONLINE: StateInfo(
         "online", "online; the files do not show its pages", "?", "#8fb8a8"
     ),
-    PageState.FREE: StateInfo("free", "free, in the buddy", "", "#009e73"),
+    PageState.FREE: StateInfo("free", "free, in the buddy allocator", "", "#009e73"),
     PageState.MOVABLE: StateInfo("movable", "in use, can be migrated", "m", "#56b4e9"),
     PageState.UNMOVABLE: StateInfo(
         "unmovable", "in use and cannot move, or on a per-CPU list", "u", "#0072b2"
     ),
     PageState.MEMMAP: StateInfo("memmap", "struct pages of added memory", "M", "#e69f00", "dots"),
     PageState.FAKE_OFFLINE: StateInfo(
-        "fake-offline", "withheld by the driver (PageOffline)", "w", "#f0e442", "hatch"
+        "fake-offline", "hidden by the driver (PageOffline)", "w", "#f0e442", "hatch"
     ),
-    PageState.UNBACKED: StateInfo(
-        "unbacked", "nothing behind it: the host backs no page", "×", "#fff", "hatch"
-    ),
+    PageState.UNBACKED: StateInfo("unbacked", "not backed by the host", "×", "#fff", "hatch"),
     PageState.POISONED: StateInfo(
         "poisoned", "hardware poison (HWPOISON)", "P", "#cc79a7", "cross"
     ),
     PageState.FAULT: StateInfo(
-        "fault", "the kernel touched it, and nothing is there", "!", "#d55e00", "cross"
+        "fault", "an access by the kernel faults here", "!", "#d55e00", "cross"
     ),
 }
 
 
 @dataclass(frozen=True, slots=True)
 class BlockFacts:
-    """What is true of a whole memory block.
+    """Facts of a whole memory block.
 
     Attributes
     ----------
     state : str
-        As in sysfs, or ``absent`` where the kernel has no such block.
+        As in sysfs, or ``absent`` if the kernel has no such block.
     zones : str
         Names of its zones; empty while it is offline.
     node : int or None
     owner : str
-        Id of the device that it came with, ``boot``, or empty where nobody tells.
+        Id of the device that it belongs to, ``boot``, or empty if unknown.
     """
 
     state: str
@@ -118,21 +116,21 @@ class PageView:
     pages : dict of PageState to PfnSet
         Disjoint. What is in none of them is a hole.
     unbacked : PfnSet
-        Page frames that a memory block holds and nobody backs, whatever their state.
+        Page frames of memory blocks that are not backed, in any state.
     blocks : dict of int to BlockFacts
-    dead : bool
-        A fault ended the kernel in this step or before; the rest is as it was before that.
+    crashed : bool
+        The kernel crashed in this step or before; the blocks are as before that.
     """
 
     pages: dict[PageState, PfnSet]
     unbacked: PfnSet
     blocks: dict[int, BlockFacts]
-    dead: bool = False
+    crashed: bool = False
 
 
 @dataclass(slots=True)
 class _Past:
-    """What earlier steps tell and files do not."""
+    """State from earlier steps that the files do not show."""
 
     start: Observation
     block_nr_pages: int
@@ -142,22 +140,22 @@ class _Past:
     faults: PfnSet = field(default_factory=PfnSet)
     backed: PfnSet | None = None
     owners: dict[int, tuple[str, ...]] = field(default_factory=dict)
-    dead: bool = False
+    crashed: bool = False
 
 
-def looks(trace: Trace) -> list[PageView] | None:
-    """Return a look for each step of a trace, ``None`` if its files have no memory blocks."""
+def page_views(trace: Trace) -> list[PageView] | None:
+    """Return a view for each step of a trace, ``None`` if its files have no memory blocks."""
     start = trace.steps[0].observation
     page = start and page_size_bytes(start)
     if start is None or start.memory is None or not page:
         return None
     boot = frozenset(start.memory.blocks)
     past = _Past(start, start.memory.block_size_bytes // page, start, boot)
-    return [_look(past, step) for step in trace.steps]
+    return [_page_view(past, step) for step in trace.steps]
 
 
-def _look(past: _Past, step: StepRecord) -> PageView:
-    _remember(past, step)
+def _page_view(past: _Past, step: StepRecord) -> PageView:
+    _update(past, step)
     seen = past.last
     assert seen.memory is not None
     known = _block_pages(past, seen.memory.blocks)
@@ -166,39 +164,39 @@ def _look(past: _Past, step: StepRecord) -> PageView:
     )
     pages = dict.fromkeys(PageState, PfnSet()) | _flagged(seen, online)
     pages[PageState.OFFLINE] = known - online
-    if not past.dead:
-        settled = pages[PageState.FREE] | pages[PageState.MOVABLE] | pages[PageState.HOLE]
-        past.memmaps = (past.memmaps & known) - settled
-    _strange_blocks(past, pages, known)
+    if not past.crashed:
+        reused = pages[PageState.FREE] | pages[PageState.MOVABLE] | pages[PageState.HOLE]
+        past.memmaps = (past.memmaps & known) - reused
+    _unknown_blocks(past, pages, known)
     _put(pages, PageState.MEMMAP, past.memmaps)
-    believed = known - pages[PageState.HOLE] | past.memmaps
-    unbacked = PfnSet() if past.backed is None else believed - past.backed
+    in_use = known - pages[PageState.HOLE] | past.memmaps
+    unbacked = PfnSet() if past.backed is None else in_use - past.backed
     _put(pages, PageState.UNBACKED, pages[PageState.OFFLINE] & unbacked)
     _put(pages, PageState.FAULT, past.faults)
-    ids = sorted({*seen.memory.blocks, *_strange_ids(past, known)})
-    return PageView(pages, unbacked, {id_: _facts(past, id_) for id_ in ids}, past.dead)
+    ids = sorted({*seen.memory.blocks, *_unknown_ids(past, known)})
+    return PageView(pages, unbacked, {id_: _facts(past, id_) for id_ in ids}, past.crashed)
 
 
-def _remember(past: _Past, step: StepRecord) -> None:
+def _update(past: _Past, step: StepRecord) -> None:
     if step.backed is not None:
         gained = step.backed - (past.backed or step.backed)
-        _own(past, gained, step)
+        _add_owner(past, gained, step)
         past.backed = step.backed
     for event in step.events:
         if event.kind == "memmap-placed" and event.pfns is not None:
             past.memmaps |= event.pfns
         if event.kind == "added" and event.pfns is not None:
-            _own(past, PfnSet.of(event.pfns), step)
+            _add_owner(past, PfnSet.of(event.pfns), step)
         if event.kind == "removed" and event.pfns is not None:
             past.memmaps -= event.pfns
     if step.observation is not None and step.observation.memory is not None:
         past.last = step.observation
     for fault in step.faults:
         past.faults |= fault.pfns
-        past.dead = True
+        past.crashed = True
 
 
-def _own(past: _Past, pfns: PfnSet, step: StepRecord) -> None:
+def _add_owner(past: _Past, pfns: PfnSet, step: StepRecord) -> None:
     if step.action.get("do") in ("plug", "resize"):
         for run in pfns.ranges():
             first, last = run.start // past.block_nr_pages, (run.end - 1) // past.block_nr_pages
@@ -224,25 +222,25 @@ def _runs(ids: Iterable[int]) -> Iterator[PfnRange]:
         yield PfnRange(start, end)
 
 
-def _strange_ids(past: _Past, known: PfnSet) -> list[int]:
-    """Return the blocks that the kernel does not have, but the platform or a fault names."""
-    strange = past.faults | past.memmaps | (past.backed or PfnSet())
+def _unknown_ids(past: _Past, known: PfnSet) -> list[int]:
+    """Return blocks that the kernel lacks, but that are backed or contain a fault or memmap."""
+    unknown = past.faults | past.memmaps | (past.backed or PfnSet())
     nr = past.block_nr_pages
     ids: set[int] = set()
-    for run in (strange - known).ranges():
+    for run in (unknown - known).ranges():
         ids.update(range(run.start // nr, (run.end - 1) // nr + 1))
     return sorted(ids)
 
 
-def _strange_blocks(past: _Past, pages: dict[PageState, PfnSet], known: PfnSet) -> None:
-    strange = _block_pages(past, _strange_ids(past, known)) - known
+def _unknown_blocks(past: _Past, pages: dict[PageState, PfnSet], known: PfnSet) -> None:
+    unknown = _block_pages(past, _unknown_ids(past, known)) - known
     backed = past.backed or PfnSet()
-    _put(pages, PageState.PLUGGED, strange & backed)
-    _put(pages, PageState.UNBACKED, strange - backed)
+    _put(pages, PageState.PLUGGED, unknown & backed)
+    _put(pages, PageState.UNBACKED, unknown - backed)
 
 
 def _put(pages: dict[PageState, PfnSet], state: PageState, pfns: PfnSet) -> None:
-    """Give page frames a state, and take them out of every other."""
+    """Move page frames to a state from all other states."""
     if not pfns:
         return
     for other in PageState:
@@ -288,7 +286,7 @@ _HWPOISON, _NOPAGE, _OFFLINE = (1 << bit for bit in (19, 20, 23))
 
 
 def _state_of(flags: int) -> PageState:
-    """Return what a page's flags make of it, if it is online."""
+    """Return the state of an online page from its flags."""
     for mask, state in (
         (_NOPAGE, PageState.HOLE),
         (_HWPOISON, PageState.POISONED),
@@ -312,7 +310,7 @@ def _flagged(seen: Observation, online: PfnSet) -> dict[PageState, PfnSet]:
         lambda flags: (_state_of(flags), not flags)
     ).items():
         pages = frames & online
-        if is_blank and ram is not None:  # some releases have no flag for what is no page
+        if is_blank and ram is not None:  # some releases lack the flag NOPAGE
             made[PageState.HOLE] |= pages - ram
             pages = pages & ram
         if state is PageState.MEMMAP and seen.balloon is not None:

@@ -1,4 +1,4 @@
-"""The same as the page says, as tables for a terminal or a pipe: 80 columns, no escape codes."""
+"""The content of the page as tables for a terminal or a pipe: 80 columns, no escape codes."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from altmap.report import story
+from altmap.errors import printable
+from altmap.report import step_report
 from altmap.report.page import TraceGroup
 from altmap.report.states import STATES, PageState
-from altmap.report.text import printable, side_by_side
+from altmap.report.text import side_by_side
 from altmap.report.tiles import TileMap
 from altmap.units import format_size
 
@@ -21,7 +22,7 @@ _MIB = 1 << 20
 
 
 def report_text(groups: Sequence[TraceGroup], width: int = 80) -> str:
-    """Return each group's steps side by side, its pages by state, and its ledger.
+    """Return each group's steps side by side, its pages by state, and its memory accounting.
 
     Parameters
     ----------
@@ -33,10 +34,10 @@ def report_text(groups: Sequence[TraceGroup], width: int = 80) -> str:
     for group in groups:
         first = group.traces[0]
         parts.append(side_by_side(group.traces, first.description or first.scenario, width))
-        step = story.telling_step(group.traces)
+        step = step_report.default_step(group.traces)
         if group.tiles is not None:
             parts.append(plain_table(_states(group, group.tiles, step), width))
-        parts.append(plain_table(_ledger(group, step), width))
+        parts.append(plain_table(_accounting(group, step), width))
     return "\n".join(parts)
 
 
@@ -81,16 +82,16 @@ def _counts(tiles: TileMap, number: int, step: int) -> dict[PageState, int]:
     return made
 
 
-def _ledger(group: TraceGroup, step: int) -> Table:
-    table = _table(group, "Where the memory went, MiB (since the start)", "level")
+def _accounting(group: TraceGroup, step: int) -> Table:
+    table = _table(group, "Memory accounting, MiB (change since the start)", "level")
     columns = []
     for trace in group.traces:
-        start = {level.name: level.size_bytes for level in story.ledger(trace, 0)}
+        start = {level.name: level.size_bytes for level in step_report.accounting(trace, 0)}
         columns.append(
             {
                 level.name: f"{level.size_bytes / _MIB:,.1f} "
                 f"({(level.size_bytes - start.get(level.name, 0)) / _MIB:+,.1f})"
-                for level in story.ledger(trace, step)
+                for level in step_report.accounting(trace, step)
             }
         )
     for name in dict.fromkeys(name for column in columns for name in column):

@@ -7,23 +7,24 @@ from collections.abc import Iterator, Sequence
 from itertools import zip_longest
 
 from altmap.compare import Comparison, FileVerdict, Verdict
+from altmap.errors import printable
 from altmap.pfn import Pages, PfnRange, PfnSet, PfnStride
-from altmap.report.account import Level, bought_bytes
+from altmap.report.account import Level, requested_bytes
 from altmap.trace import HOST_TO_GUEST, Event, Outcome, StepRecord, Trace
 from altmap.units import format_size
 
-__all__ = ("account_text", "comparison_text", "pages_text", "printable", "side_by_side")
+__all__ = ("account_text", "comparison_text", "pages_text", "side_by_side")
 
 _SHOWN_RUNS = 2
 #: Rows of one label in a step; more are folded.
 _MOST_ROWS = 4
-#: Events that a reader of a run wants, and the label of their row.
+#: Events that a run shows, and the labels of their rows.
 _LABELS = {
     "memmap-placed": "memmap",
     "write": "writes",
     "added": "added",
     "onlined": "online",
-    "fake-offline": "withheld",
+    "fake-offline": "fake-off",
     "ballooned": "balloon",
     "accessible": "access",
     "inaccessible": "access",
@@ -74,7 +75,7 @@ def side_by_side(traces: Sequence[Trace], title: str, width: int = 100) -> str:
 
 
 def _row_names(cells: list[Cell]) -> list[str]:
-    """Return the labels in the order in which they first appear, whatever the column."""
+    """Return the labels in the order in which they first appear in any column."""
     longest = sorted(cells, key=len, reverse=True)
     seen = dict.fromkeys(name for cell in longest for name, _ in cell)
     seen.pop("memory", None)
@@ -108,7 +109,7 @@ def _result(step: StepRecord) -> str:
         return why + _doubt(outcome)
     if outcome.status == "not_reached":
         return f"not reached: {outcome.why}"
-    return "fault: the kernel is dead" if outcome.status == "fault" else "ok" + _doubt(outcome)
+    return "fault: the kernel crashes" if outcome.status == "fault" else "ok" + _doubt(outcome)
 
 
 def _doubt(item: Outcome | Event) -> str:
@@ -133,13 +134,13 @@ def _event_rows(events: list[Event]) -> Iterator[tuple[str, str]]:
     """Yield a row for each event that has a label; many with one label are folded."""
     labels: dict[str, list[str]] = {}
     for event in events:
-        # What is asked, and what goes over a wire byte for byte, is for the driver log.
-        said = event.message is not None or event.text.startswith(HOST_TO_GUEST)
-        if event.kind in _LABELS and not said:
+        # Requests and messages are in the driver protocol log.
+        in_driver_log = event.message is not None or event.text.startswith(HOST_TO_GUEST)
+        if event.kind in _LABELS and not in_driver_log:
             labels.setdefault(_LABELS[event.kind], []).append(_event(event))
     for label, rows in labels.items():
         if len(rows) > _MOST_ROWS:
-            rows = [rows[0], f"… {len(rows) - 2} more like it …", rows[-1]]
+            rows = [rows[0], f"… {len(rows) - 2} more of this kind …", rows[-1]]
         yield from ((label, row) for row in rows)
 
 
@@ -166,12 +167,12 @@ def pages_text(pages: Pages) -> str:
 
 
 def _memory(trace: Trace, index: int) -> str:
-    bought = bought_bytes(trace, index)
+    requested = requested_bytes(trace, index)
     start, now = trace.steps[0].observation, trace.steps[index].observation
     if start is None or start.meminfo is None:
         return "not shown"
     if now is None or now.meminfo is None:
-        return f"bought {format_size(bought)}: none of it is usable, the kernel is dead"
+        return f"requested {format_size(requested)}: none of it is usable, the kernel crashed"
     total, free = (now.meminfo.get(name, 0) for name in ("MemTotal", "MemFree"))
     if not index:
         return f"MemTotal {total} kB, MemFree {free} kB"
@@ -179,15 +180,15 @@ def _memory(trace: Trace, index: int) -> str:
         now.meminfo.get(name, 0) - start.meminfo.get(name, 0) for name in ("MemTotal", "MemFree")
     )
     text = (
-        f"bought {format_size(bought)}: MemTotal {total} kB ({gained:+d}), "
+        f"requested {format_size(requested)}: MemTotal {total} kB ({gained:+d}), "
         f"MemFree {free} kB ({freed:+d})"
     )
-    missing = bought // 1024 - gained
-    return text + (f"; {missing} kB of it not in MemTotal" if bought and missing else "")
+    missing = requested // 1024 - gained
+    return text + (f"; {missing} kB of it not in MemTotal" if requested and missing else "")
 
 
 def account_text(levels: list[Level], title: str) -> str:
-    """Return the walk from what was bought to what is free, each loss below its level."""
+    """Return the levels of memory accounting, each loss below its level."""
     out = [printable(title)]
     for level in levels:
         out.append(f"{level.name:14} {_size(level.size_bytes)}")
@@ -197,11 +198,6 @@ def account_text(levels: list[Level], title: str) -> str:
 
 def _size(size_bytes: int) -> str:
     return f"{size_bytes / (1 << 20):14,.3f} MiB"
-
-
-def printable(text: str) -> str:
-    """Return the text in one line, with everything that a terminal would act on escaped."""
-    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
 
 
 def comparison_text(comparison: Comparison, title: str) -> str:

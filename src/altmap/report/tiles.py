@@ -1,8 +1,8 @@
-"""Looks as rows of tiles: a row is a memory block, a tile a pageblock of it, as long as that fits.
+"""Page views as rows of tiles: a row is a memory block, a tile 1/64 of it, if that fits.
 
-Neighbouring blocks that look alike in every step of every trace share one row. Where that leaves
-more rows than a page can hold, a row becomes 2, 4, 8, ... blocks and a tile as much wider; so the
-size of a map does not follow the size of the memory.
+Adjacent blocks that are equal in every step of every trace share one row. If more rows are left
+than a page can hold, a row is 2, 4, 8, ... blocks and a tile as much wider; so the size of a map
+does not grow with the size of the memory.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ __all__ = ("COLUMNS", "Facts", "Tile", "TileMap", "TileRow", "tile_map")
 
 #: Tiles in a row. On x86_64 a block of 128 MiB has 64 pageblocks.
 COLUMNS = 64
-#: Rows that still fit on a page that people scroll.
+#: Most rows of a map.
 MOST_ROWS = 96
-#: Different tiles in all steps; a page with more would outgrow five megabytes.
+#: Different tiles in all steps; a page with more exceeds five megabytes.
 _MOST_TILES = 60_000
 
 T = TypeVar("T")
@@ -40,9 +40,9 @@ class TileRow:
     first : int
         Id of the first block.
     nr_blocks : int
-        Blocks side by side in the row; more than one if the map is coarse.
+        Adjacent blocks in the row; more than one if the map is coarse.
     nr_alike : int
-        How many such rows follow each other and look the same, this one included.
+        How many equal rows follow each other, this one included.
     """
 
     first: int
@@ -52,23 +52,23 @@ class TileRow:
 
 @dataclass(frozen=True, slots=True)
 class Tile:
-    """What one tile holds: pages by state, in the order of :class:`PageState`, and the unbacked."""
+    """Pages of a tile by state, in the order of :class:`PageState`, and how many are not backed."""
 
     pages: tuple[tuple[PageState, int], ...]
     nr_unbacked: int
 
     @property
     def shown(self) -> PageState:
-        """The state that the tile must show: the gravest, else the one of most pages."""
-        gravest = self.pages[-1][0]
-        if gravest >= PageState.UNBACKED:
-            return gravest
+        """The state that the tile shows: the most severe one, else that of most pages."""
+        severest = self.pages[-1][0]
+        if severest >= PageState.UNBACKED:
+            return severest
         return max(self.pages, key=lambda item: (item[1], item[0]))[0]
 
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What the row's blocks are, as text."""
+    """Facts of the row's blocks, as text."""
 
     state: str
     zones: str
@@ -105,7 +105,7 @@ class TileMap:
 def tile_map(
     traces: Sequence[Sequence[PageView]], block_nr_pages: int, only: range | None = None
 ) -> TileMap:
-    """Return the maps of several traces' looks.
+    """Return the maps of several traces' page views.
 
     Parameters
     ----------
@@ -115,14 +115,14 @@ def tile_map(
     only : range, optional
         Ids of the memory blocks to show; all by default.
     """
-    looks = [look for trace in traces for look in trace]
-    ids = sorted({id_ for look in looks for id_ in look.blocks if only is None or id_ in only})
+    views = [view for trace in traces for view in trace]
+    ids = sorted({id_ for view in views for id_ in view.blocks if only is None or id_ in only})
     if not ids:
         return TileMap(block_nr_pages, max(1, block_nr_pages // COLUMNS), [])
-    numbered = [_Numbered.of(look) for look in looks]
+    view_runs = [_ViewRuns.of(view) for view in views]
     nr_blocks = 1
-    rows = _alike(ids, looks, numbered, block_nr_pages)
-    while len(rows) > MOST_ROWS or len(rows) * len(looks) * COLUMNS > _MOST_TILES * 16:
+    rows = _equal_rows(ids, views, view_runs, block_nr_pages)
+    while len(rows) > MOST_ROWS or len(rows) * len(views) * COLUMNS > _MOST_TILES * 16:
         nr_blocks *= 2
         firsts = sorted({id_ - id_ % nr_blocks for id_ in ids})
         rows = [TileRow(first, nr_blocks, 1) for first in firsts]
@@ -130,9 +130,9 @@ def tile_map(
             break
     made = TileMap(block_nr_pages, max(1, block_nr_pages * nr_blocks // COLUMNS), rows)
     maker = _Maker(made)
-    shown = iter(zip(looks, numbered, strict=True))
+    shown = iter(zip(views, view_runs, strict=True))
     for trace in traces:
-        made.cells.append([maker.look(*next(shown)) for _ in trace])
+        made.cells.append([maker.cells(*next(shown)) for _ in trace])
     return made
 
 
@@ -153,7 +153,7 @@ class _Runs:
         return cls(array[:, 0], array[:, 1])
 
     def counts(self, edges: Ints) -> Ints:
-        """Return how many of the page frames lie between neighbouring edges."""
+        """Return how many of the page frames lie between adjacent edges."""
         if not self.starts.size:
             return np.zeros(len(edges) - 1, np.int64)
         below = np.concatenate(([0], np.cumsum(self.ends - self.starts)))
@@ -164,32 +164,32 @@ class _Runs:
 
 
 @dataclass(slots=True)
-class _Numbered:
-    """A look's sets as runs."""
+class _ViewRuns:
+    """A page view's sets as runs."""
 
     states: dict[PageState, _Runs]
     unbacked: _Runs
 
     @classmethod
-    def of(cls, look: PageView) -> _Numbered:
+    def of(cls, view: PageView) -> _ViewRuns:
         states: dict[PageState, _Runs] = {
-            state: _Runs.of(look.pages[state])
+            state: _Runs.of(view.pages[state])
             for state in PageState
-            if state is not PageState.HOLE and look.pages[state]
+            if state is not PageState.HOLE and view.pages[state]
         }
-        return cls(states, _Runs.of(look.unbacked))
+        return cls(states, _Runs.of(view.unbacked))
 
 
 # --- rows ----------------------------------------------------------------------------------
 
 
-def _alike(
-    ids: list[int], looks: Sequence[PageView], numbered: Sequence[_Numbered], block_nr_pages: int
+def _equal_rows(
+    ids: list[int], views: Sequence[PageView], view_runs: Sequence[_ViewRuns], block_nr_pages: int
 ) -> list[TileRow]:
-    """Return a row for each stretch of neighbouring blocks that always look the same."""
+    """Return a row for each stretch of adjacent blocks that are equal in every view."""
     signatures = np.array(
-        [_signatures(ids, *pair, block_nr_pages) for pair in zip(looks, numbered, strict=True)]
-    ).reshape(len(looks), len(ids))
+        [_signatures(ids, *pair, block_nr_pages) for pair in zip(views, view_runs, strict=True)]
+    ).reshape(len(views), len(ids))
     array = np.array(ids, np.int64)
     breaks = (np.diff(signatures, axis=1) != 0).any(axis=0) | (np.diff(array) != 1)
     starts = np.concatenate(([0], np.flatnonzero(breaks) + 1, [len(ids)]))
@@ -199,20 +199,20 @@ def _alike(
 
 
 def _signatures(
-    ids: list[int], look: PageView, numbered: _Numbered, block_nr_pages: int
+    ids: list[int], view: PageView, view_runs: _ViewRuns, block_nr_pages: int
 ) -> list[int]:
     """Return a number for each block; equal numbers mean equal facts and equal pages."""
-    layouts = _layouts(numbered, block_nr_pages)
+    layouts = _layouts(view_runs, block_nr_pages)
     known: dict[tuple[BlockFacts | None, tuple[int, ...]], int] = {}
     return [
-        known.setdefault((look.blocks.get(id_), layouts.get(id_, ())), len(known)) for id_ in ids
+        known.setdefault((view.blocks.get(id_), layouts.get(id_, ())), len(known)) for id_ in ids
     ]
 
 
-def _layouts(numbered: _Numbered, block_nr_pages: int) -> dict[int, tuple[int, ...]]:
-    """Return for each block that is no hole its runs: state, start and end within the block."""
+def _layouts(view_runs: _ViewRuns, block_nr_pages: int) -> dict[int, tuple[int, ...]]:
+    """Return for each block that is not a hole its runs: state, start and end within the block."""
     made: dict[int, tuple[int, ...]] = {}
-    for code, runs in ((-1, numbered.unbacked), *numbered.states.items()):
+    for code, runs in ((-1, view_runs.unbacked), *view_runs.states.items()):
         for id_, first, last in _pieces(runs, block_nr_pages):
             made[id_] = (*made.get(id_, ()), int(code), first, last)
     return made
@@ -237,25 +237,25 @@ def _pieces(runs: _Runs, block_nr_pages: int) -> Iterator[tuple[int, int, int]]:
 
 @dataclass(slots=True)
 class _Maker:
-    """Numbers tiles, rows and facts, so that each is written once."""
+    """Numbers tiles, rows and facts, so that each is stored once."""
 
     made: TileMap
     _tiles: dict[Tile, int] = field(default_factory=dict)
     _patterns: dict[tuple[tuple[int, int], ...], int] = field(default_factory=dict)
     _facts: dict[Facts, int] = field(default_factory=dict)
 
-    def look(self, look: PageView, numbered: _Numbered) -> list[tuple[int, int]]:
+    def cells(self, view: PageView, view_runs: _ViewRuns) -> list[tuple[int, int]]:
         """Return the index of the pattern and of the facts of each row."""
         edges = self._edges()
         counts = {
-            state: runs.counts(edges.ravel()).tolist() for state, runs in numbered.states.items()
+            state: runs.counts(edges.ravel()).tolist() for state, runs in view_runs.states.items()
         }
-        unbacked = numbered.unbacked.counts(edges.ravel()).tolist()
+        unbacked = view_runs.unbacked.counts(edges.ravel()).tolist()
         cells = []
         for index, row in enumerate(self.made.rows):
             at = index * (COLUMNS + 1)
             pattern = self._pattern(counts, unbacked, at)
-            cells.append((pattern, self._number(self._facts, self.made.facts, _facts(look, row))))
+            cells.append((pattern, self._number(self._facts, self.made.facts, _facts(view, row))))
         return cells
 
     def _edges(self) -> Ints:
@@ -287,20 +287,20 @@ class _Maker:
         return known[item]
 
 
-def _facts(look: PageView, row: TileRow) -> Facts:
+def _facts(view: PageView, row: TileRow) -> Facts:
     blocks = [
-        look.blocks[id_]
+        view.blocks[id_]
         for id_ in range(row.first, row.first + row.nr_blocks)
-        if id_ in look.blocks
+        if id_ in view.blocks
     ]
     nodes = sorted({block.node for block in blocks if block.node is not None})
     return Facts(
-        _words(block.state for block in blocks),
-        _words(block.zones for block in blocks),
+        _joined(block.state for block in blocks),
+        _joined(block.zones for block in blocks),
         " ".join(map(str, nodes)),
-        _words(block.owner for block in blocks),
+        _joined(block.owner for block in blocks),
     )
 
 
-def _words(texts: Iterator[str]) -> str:
+def _joined(texts: Iterator[str]) -> str:
     return ", ".join(dict.fromkeys(text for text in texts if text))

@@ -5,18 +5,16 @@ Effects: files.
 
 from __future__ import annotations
 
-import contextlib
-import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
 
-from altmap.errors import InputError
 from altmap.linux.sysroot import Sysroot
+from altmap.storage.files import new_folder
 from altmap.trace import Trace
 
-__all__ = ("check_export_folder", "export", "trace_json")
+__all__ = ("export", "trace_json")
 
 
 def trace_json(*traces: Trace) -> str:
@@ -26,27 +24,10 @@ def trace_json(*traces: Trace) -> str:
     return msgspec.json.format(raw, indent=2).decode() + "\n"
 
 
-def check_export_folder(folder: Path) -> None:
-    """Check that traces can be exported to a folder: it is new, or empty.
-
-    Raises
-    ------
-    InputError
-        Naming the folder and what it is instead.
-    """
-    with _errors_name(folder):
-        if not folder.exists():
-            return
-        if not folder.is_dir():
-            raise InputError(f"export folder {folder}: is not a folder")
-        if any(folder.iterdir()):
-            raise InputError(f"export folder {folder}: is not empty")
-
-
 def export(traces: Mapping[str, Trace], folder: Path, base: Sysroot | None = None) -> None:
     """Write ``NN-<step>/`` with ``proc/`` and ``sys/`` for each step, and ``trace.json``.
 
-    A step after which nobody could look (the kernel was dead) has no folder.
+    A step that ended in a fault has no folder: the kernel had crashed.
 
     Parameters
     ----------
@@ -63,23 +44,9 @@ def export(traces: Mapping[str, Trace], folder: Path, base: Sysroot | None = Non
     InputError
         If the folder is not empty, or cannot be written.
     """
-    check_export_folder(folder)
-    made_parents = [parent for parent in folder.parents if not parent.exists()]
-    try:
-        with _errors_name(folder):
-            folder.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".altmap-") as name:
-                new = Path(name) / "export"
-                for sub, trace in traces.items():
-                    _write(trace, new / sub, base)
-                if folder.exists():
-                    folder.rmdir()
-                new.rename(folder)
-    except InputError:
-        with contextlib.suppress(OSError):
-            for parent in made_parents:
-                parent.rmdir()
-        raise
+    with new_folder(folder) as draft:
+        for sub, trace in traces.items():
+            _write(trace, draft / sub, base)
 
 
 def _write(trace: Trace, folder: Path, base: Sysroot | None) -> None:
@@ -88,16 +55,3 @@ def _write(trace: Trace, folder: Path, base: Sysroot | None) -> None:
         if step.observation is not None:
             step.observation.render(base).write(folder / step_folder)
     (folder / "trace.json").write_text(trace_json(trace), encoding="utf-8")
-
-
-@contextlib.contextmanager
-def _errors_name(folder: Path) -> Iterator[None]:
-    """Name the folder that was asked for in whatever goes wrong below it."""
-    try:
-        yield
-    except (OSError, InputError) as error:
-        cause = error.__cause__ if isinstance(error, InputError) else error
-        if not isinstance(cause, OSError):
-            raise
-        reason = cause.strerror or str(cause)
-        raise InputError(f"export folder {folder}: {reason}") from error

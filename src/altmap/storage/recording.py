@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import io
 import tarfile
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ from altmap.linux.archive import read_several
 from altmap.linux.observation import Observation
 from altmap.linux.sysroot import Sysroot
 from altmap.scenario import Scenario, parse_scenario
+from altmap.storage.files import write_file
 from altmap.storage.trace_reader import TraceJson, read_trace
 from altmap.trace import Trace
 
@@ -65,7 +65,7 @@ def write_recording(
     Parameters
     ----------
     target : Path
-        Named ``*.tar.xz``.
+        A new file, named ``*.tar.xz``.
     scenario_text : str
         The scenario file.
     settings : sequence of str
@@ -77,7 +77,7 @@ def write_recording(
     Raises
     ------
     InputError
-        If the file cannot be written.
+        If the file exists or cannot be written.
     """
     raw = msgspec.Raw(msgspec.json.encode(trace.to_builtins()))
     head = _Head(_SCHEMA, _VERSION, list(settings), raw)
@@ -94,18 +94,13 @@ def write_recording(
     for folder, sysroot in zip(observed, sysroots, strict=True):
         members |= {f"{folder}/{path}": raw for path, raw in sysroot.files.items()}
         links |= {f"{folder}/{path}": to for path, to in sysroot.links.items()}
-    try:
-        with tempfile.TemporaryDirectory(dir=target.parent, prefix=".altmap-") as folder:
-            new = Path(folder) / "new"
-            _write_archive(new, members, links)
-            new.rename(target)
-    except OSError as error:
-        raise InputError(f"recording {target}: {error.strerror or error}") from error
+    write_file(target, _archive(members, links), new=True)
 
 
-def _write_archive(path: Path, members: Mapping[str, bytes], links: Mapping[str, str]) -> None:
+def _archive(members: Mapping[str, bytes], links: Mapping[str, str]) -> bytes:
     # The same recording is the same bytes: no times, no owners.
-    with tarfile.open(path, "w:xz", preset=9, format=tarfile.PAX_FORMAT) as tar:
+    made = io.BytesIO()
+    with tarfile.open(fileobj=made, mode="w:xz", preset=9, format=tarfile.PAX_FORMAT) as tar:
         for name in sorted({**members, **links}):
             info = tarfile.TarInfo(name)
             if name in links:
@@ -114,6 +109,7 @@ def _write_archive(path: Path, members: Mapping[str, bytes], links: Mapping[str,
             else:
                 info.size = len(members[name])
                 tar.addfile(info, io.BytesIO(members[name]))
+    return made.getvalue()
 
 
 def read_recording(source: Path) -> Recording:

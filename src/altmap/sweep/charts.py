@@ -1,4 +1,4 @@
-"""Five pictures of a sweep: what is not seen, what memmap costs, what fails, what is left whole."""
+"""Five charts of a sweep: memory missing in MemTotal, memmap, failures, gigantic pages, movable."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from altmap.sweep.summary import Summary
 from altmap.units import format_size
 
-__all__ = ("chart_svgs", "varying", "word")
+__all__ = ("chart_svgs", "value_text", "varying")
 
 _COLOURS = ["#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#999999"]
 _FAILED = {"refused": "#e69f00", "fault": "#d55e00"}
@@ -17,20 +17,21 @@ _WIDTH, _ROW = 420, 18  # pixels
 
 #: File name, heading, axis, and the columns of the summary whose values are stacked.
 _CHARTS: tuple[tuple[str, str, str, tuple[str, ...]], ...] = (
-    ("not-seen", "Memory asked for that MemTotal does not show", "percent of what was asked for",
+    ("not-seen", "Requested memory that is not in MemTotal", "percent of requested memory",
      ("not_seen_percent",)),
     ("overhead", "Memmap of added memory", "percent of added memory", ("overhead_percent",)),
     ("failures", "Scenarios with a step that failed", "percent of scenarios that ran",
      ("refused", "fault")),
-    ("gigantic", "Gigantic pages that kernel zones could give, and those lost in added memory",
-     "pages, mean of machines that live", ("gigantic_after_mean", "gigantic_lost_mean")),
+    ("gigantic", "Gigantic pages: available in kernel zones, and lost in added memory",
+     "pages, mean of machines whose kernel keeps running",
+     ("gigantic_after_mean", "gigantic_lost_mean")),
     ("movable", "Movable to kernel memory", "ratio", ("movable_ratio",)),
 )  # fmt: skip
-_NAMES = {"gigantic_after_mean": "could be had", "gigantic_lost_mean": "lost"}
+_NAMES = {"gigantic_after_mean": "available", "gigantic_lost_mean": "lost"}
 
 
 def chart_svgs(summary: Summary, title: str) -> dict[str, str]:
-    """Return each picture as SVG by name; needs the extra ``report``."""
+    """Return each chart as SVG by name; needs the extra ``report``."""
     groups = sorted(summary.groups, key=lambda group: -group["scenarios"])[:_MOST_GROUPS]
     shown = [group for group in summary.groups if group in groups]
     left = len(summary.groups) - len(shown)
@@ -43,18 +44,18 @@ def chart_svgs(summary: Summary, title: str) -> dict[str, str]:
 
 
 def varying(summary: Summary) -> tuple[str, ...]:
-    """Return the columns that tell groups apart; the first one if there is only one group."""
-    told = (name for name in summary.by if len({group[name] for group in summary.groups}) > 1)
-    return tuple(told) or summary.by[:1]
+    """Return the columns that differ between groups; the first one if there is only one group."""
+    names = (name for name in summary.by if len({group[name] for group in summary.groups}) > 1)
+    return tuple(names) or summary.by[:1]
 
 
 def _label(group: dict[str, Any], by: Sequence[str]) -> str:
-    """Return what a group is, in words."""
-    return " · ".join(word(name, group[name]) for name in by)
+    """Return the label of a group."""
+    return " · ".join(value_text(name, group[name]) for name in by)
 
 
-def word(name: str, value: Any) -> str:
-    """Return a value of a column as people read it."""
+def value_text(name: str, value: Any) -> str:
+    """Return a value of a column as text."""
     if isinstance(value, int) and name.endswith("_bytes"):
         return format_size(value)
     if name == "release":
@@ -72,7 +73,7 @@ def _values(
     for at, group in enumerate(groups):
         values = [_value(group, column) for column in columns]
         known = [value for value in values if value is not None]
-        words = " + ".join(f"{value:,.2f}" if value else "0" for value in known if any(known))
+        label = " + ".join(f"{value:,.2f}" if value else "0" for value in known if any(known))
         for order, (column, value) in enumerate(zip(columns, values, strict=True)):
             made.append(
                 {
@@ -82,7 +83,7 @@ def _values(
                     "order": order,
                     "value": round(value or 0, 4),
                     "end": max(0, round(sum(known), 4)),
-                    "text": "" if order else words or ("0" if known else "no value"),
+                    "text": "" if order else label or ("0" if known else "no value"),
                     "colour": _FAILED.get(column, _COLOURS[order]),
                 }
             )

@@ -1,4 +1,4 @@
-"""An example fleet: the same seed gives the same machines and requests, everywhere."""
+"""An example fleet: the same seed gives the same machines and requests on every computer."""
 
 from __future__ import annotations
 
@@ -12,34 +12,34 @@ __all__ = ("example_fleet",)
 
 _T = TypeVar("_T")
 
-#: GiB of boot memory, and how many machines of a hundred have it.
+#: GiB of boot memory, and percent of machines that have it.
 _FLAVOURS = ((2, 10), (4, 35), (8, 35), (16, 20))
-#: How memory arrives, and on how many machines of a hundred.
+#: Driver, and percent of machines that use it.
 _DRIVERS = (("virtio-mem", 40), ("dimm", 30), ("hyperv", 20), ("kmem", 10))
 _MOST_REQUESTS = 4
-#: A request is for so many parts of the boot memory at most, each a half of it.
+#: Most parts of a request; a part is half of the boot memory.
 _MOST_PARTS, _PARTS = 4, 2
 _SECONDS_BETWEEN = 6 * 3600
 
 
 def example_fleet(nr_machines: int, seed: int) -> Iterator[FleetRequest]:
-    """Yield the requests of a made-up fleet in a day, machine by machine.
+    """Yield the requests of a generated fleet in a day, machine by machine.
 
-    Each choice depends on the seed, the machine's number and what is chosen, and on nothing else.
+    Each choice depends only on the seed, the machine's number and the name of the choice.
     A machine has one to four requests, each for up to twice its boot memory beyond that.
     """
     for number in range(nr_machines):
-        yield from _machine(_Dice(f"{seed}:{number}"), f"vm{number:06d}")
+        yield from _machine(_HashNumbers(f"{seed}:{number}"), f"vm{number:06d}")
 
 
-def _machine(dice: _Dice, name: str) -> Iterator[FleetRequest]:
-    boot_mib = 1024 * dice.weighted("flavour", _FLAVOURS)
-    driver = dice.weighted("driver", _DRIVERS)
+def _machine(numbers: _HashNumbers, name: str) -> Iterator[FleetRequest]:
+    boot_mib = 1024 * numbers.weighted("flavour", _FLAVOURS)
+    driver = numbers.weighted("driver", _DRIVERS)
     seconds, parts = 0, 0
-    for request in range(1 + dice.below("requests", _MOST_REQUESTS)):
-        seconds += 600 + dice.below(f"time {request}", _SECONDS_BETWEEN)
+    for request in range(1 + numbers.below("requests", _MOST_REQUESTS)):
+        seconds += 600 + numbers.below(f"time {request}", _SECONDS_BETWEEN)
         others = [nr for nr in range(_MOST_PARTS + 1) if nr != parts]
-        parts = others[dice.below(f"size {request}", len(others))]
+        parts = others[numbers.below(f"size {request}", len(others))]
         yield FleetRequest(
             time=str(seconds),
             machine=name,
@@ -49,20 +49,20 @@ def _machine(dice: _Dice, name: str) -> Iterator[FleetRequest]:
         )
 
 
-class _Dice:
-    """Numbers that follow from a text and a question alone."""
+class _HashNumbers:
+    """Numbers that depend only on a text and a choice's name."""
 
     def __init__(self, text: str) -> None:
         self._text = text
 
-    def below(self, question: str, end: int) -> int:
-        """Return a number from 0 on that is below *end*."""
-        raw = hashlib.blake2b(f"{self._text}:{question}".encode(), digest_size=8).digest()
+    def below(self, choice: str, end: int) -> int:
+        """Return a number from 0 to *end* - 1."""
+        raw = hashlib.blake2b(f"{self._text}:{choice}".encode(), digest_size=8).digest()
         return int.from_bytes(raw, "big") % end
 
-    def weighted(self, question: str, choices: Sequence[tuple[_T, int]]) -> _T:
-        """Return one of the choices, each as often as the weight beside it says."""
-        at = self.below(question, sum(weight for _, weight in choices))
+    def weighted(self, choice: str, choices: Sequence[tuple[_T, int]]) -> _T:
+        """Return one of the choices, with probabilities in proportion to their weights."""
+        at = self.below(choice, sum(weight for _, weight in choices))
         for value, weight in choices:
             if at < weight:
                 return value

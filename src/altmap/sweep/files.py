@@ -1,4 +1,4 @@
-"""Summary and charts of a sweep, written beside its rows.
+"""Summary and charts of a sweep, in the folder of its rows.
 
 Effects: files.
 """
@@ -12,6 +12,7 @@ import msgspec
 
 from altmap.errors import InputError
 from altmap.report.picture import png
+from altmap.storage.files import write_file
 from altmap.sweep.charts import chart_svgs
 from altmap.sweep.summary import Summary
 from altmap.sweep.text import summary_text
@@ -39,8 +40,8 @@ def write_summary(summary: Summary, title: str, folder: Path, *, charts: bool) -
             files[f"charts/{name}.png"] = png(svg)
     try:
         (folder / "charts").mkdir(exist_ok=True)
-        for name, raw in files.items():
-            (folder / name).write_bytes(raw)
     except OSError as error:
         raise InputError(f"{folder}: {error.strerror or error}") from error
+    for name, raw in files.items():
+        write_file(folder / name, raw)
     return text

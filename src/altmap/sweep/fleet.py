@@ -1,4 +1,4 @@
-"""A fleet: which machines there are, and what each was asked to be over time.
+"""A fleet: its machines, and the requests for each over time.
 
 Effects: clock, files.
 """
@@ -31,17 +31,17 @@ class FleetRequest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, omi
     Attributes
     ----------
     time : str
-        When, in ISO 8601, or a number of seconds.
+        A time in ISO 8601, or a number of seconds.
     machine : str
-        Which machine.
+        Name of the machine.
     driver : str
-        How its memory comes and goes; the same in all its lines.
+        The driver; the same in all lines of a machine.
     memory : str
-        What it booted with.
+        Boot memory.
     requested : str
-        What it is to have from now on, boot memory included.
+        Memory from now on, boot memory included.
     arch, release, block_size : str
-        Of this machine, where machines differ.
+        Of this machine; optional.
     """
 
     time: str
@@ -80,7 +80,7 @@ def read_trace(path: Path) -> list[FleetRequest]:
     Raises
     ------
     InputError
-        Naming the file, the line and the rule.
+        Names the file, the line and the rule.
     """
     if path.suffix not in _READERS:
         raise InputError(f"trace {path}: need a name that ends with {', '.join(_READERS)}")
@@ -125,7 +125,7 @@ def _size(text: str) -> int:
 
 
 def _when(time: str) -> tuple[int, float]:
-    """Return what a time sorts by: numbers are no dates."""
+    """Return the sort key of a time; numbers and dates are different kinds."""
     try:
         return 0, float(time)
     except ValueError:
@@ -171,12 +171,12 @@ _READERS = {".csv": _csv, ".parquet": _parquet, ".toml": _toml}
 
 
 def members(lines: Iterable[FleetRequest]) -> list[Member]:
-    """Return the machines of a trace, alike ones beside each other.
+    """Return the machines of a trace, sorted so that similar ones are adjacent.
 
     Raises
     ------
     InputError
-        If a machine changes what it is, or its times are of two kinds.
+        If a machine's fixed columns change, or its times are of two kinds.
     """
     by_name: dict[str, list[FleetRequest]] = {}
     for line in lines:
@@ -189,7 +189,7 @@ def members(lines: Iterable[FleetRequest]) -> list[Member]:
 def _member(name: str, lines: list[FleetRequest]) -> Member:
     whens = [_when(line.time) for line in lines]
     if len({kind for kind, _ in whens}) > 1:
-        raise InputError(f"machine {name!r}: times are numbers here and dates there")
+        raise InputError(f"machine {name!r}: its times are both numbers and dates; need one kind")
     ordered = [line for _, line in sorted(zip(whens, lines, strict=True), key=lambda pair: pair[0])]
     first = ordered[0]
     kept = {
@@ -202,7 +202,7 @@ def _member(name: str, lines: list[FleetRequest]) -> Member:
             if getattr(line, key) != getattr(first, key):
                 raise InputError(
                     f"machine {name!r}: {key} {getattr(line, key)!r} at {line.time}, "
-                    f"{getattr(first, key)!r} at {first.time}: a machine stays what it is"
+                    f"{getattr(first, key)!r} at {first.time}: need one value for each machine"
                 )
     return Member(
         name=name,

@@ -1,4 +1,4 @@
-"""A grid: the product of what varies, as data; each number below its length is one scenario.
+"""A grid: the product of its dimensions, as data; each number below its length is one scenario.
 
 Effects: files.
 """
@@ -34,7 +34,7 @@ class _GridTable(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     pass
 
 
-class _Asked(_GridTable, kw_only=True):
+class _RequestTable(_GridTable, kw_only=True):
     """``[requests]``: each key one value, or a list of values."""
 
     driver: str | list[str] = "dimm"
@@ -45,7 +45,7 @@ class _Asked(_GridTable, kw_only=True):
 
 
 class _Fleet(_GridTable, kw_only=True):
-    """``[fleet]``: a trace, or the example fleet of so many machines."""
+    """``[fleet]``: a trace, or an example fleet with a number of machines."""
 
     trace: str = ""
     machines: int = 0
@@ -56,7 +56,7 @@ class _GridFile(_GridTable, kw_only=True):
     name: str = ""
     description: str = ""
     machine: dict[str, Any] = {}
-    requests: _Asked | None = None
+    requests: _RequestTable | None = None
     fleet: _Fleet | None = None
     steps: list[dict[str, Any]] = []
 
@@ -91,13 +91,13 @@ class Point:
         The scenario as plain tables.
     requests : Requests or None
     nr_request_steps : tuple of int
-        How many steps each request became; steps of the grid's own follow.
+        Number of steps of each request; the grid's steps follow.
     times : tuple of str
-        When each request was made, if a trace says it.
+        Time of each request, if it is from a trace.
     member : str
-        Which machine of the fleet.
+        Name of the machine in the fleet.
     error : str
-        Why it is no scenario; empty if it is one so far.
+        Why it is not a valid scenario; empty if no error is known.
     """
 
     number: int
@@ -111,26 +111,26 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class Grid:
-    """What varies and what does not.
+    """The dimensions and the fixed keys.
 
     The first dimension varies slowest; the machines of a fleet vary faster than all of them. So
-    neighbours have most in common.
+    adjacent scenarios have most in common.
 
     Attributes
     ----------
     name, description : str
     dimensions : tuple of Dimension
     machine : dict
-        Keys of the machine that are the same everywhere.
+        Keys of the machine that are equal in all scenarios.
     steps : tuple of dict
         Steps after the requests.
-    asks : bool
+    has_requests : bool
         Whether memory is requested by the dimensions of ``requests``.
     fleet : tuple of Member
     modules : tuple of str
-        Policies of the user's own, ``MODULE:CLASS``, for whoever runs the scenarios to load.
+        The user's policies, ``MODULE:CLASS``, which the workers load.
     digest : str
-        Of all that decides what the scenarios are, the trace included.
+        Hash of everything that decides the scenarios, the trace included.
     """
 
     name: str
@@ -138,7 +138,7 @@ class Grid:
     dimensions: tuple[Dimension, ...]
     machine: dict[str, Any]
     steps: tuple[dict[str, Any], ...] = ()
-    asks: bool = False
+    has_requests: bool = False
     fleet: tuple[Member, ...] = ()
     modules: tuple[str, ...] = ()
     digest: str = ""
@@ -147,7 +147,7 @@ class Grid:
         return prod(len(each.values) for each in self.dimensions) * max(1, len(self.fleet))
 
     def slice(self, start: int, stop: int) -> Slice:
-        """Return the scenarios from one number up to another, with no more than they need."""
+        """Return the scenarios of a range of numbers, with only the members that they need."""
         size = len(self.fleet)
         if not size:
             return Slice(self, start, stop)
@@ -158,7 +158,7 @@ class Grid:
 
 @dataclass(frozen=True, slots=True)
 class Slice:
-    """Neighbouring scenarios of a grid, complete in itself: it travels to whoever runs them.
+    """Adjacent scenarios of a grid, self-contained: it is sent to the worker that runs them.
 
     Attributes
     ----------
@@ -203,7 +203,9 @@ class Slice:
         point = Point(number, {"name": name, "machine": machine, "steps": list(self.grid.steps)})
         try:
             _resolve_page_size(machine)
-            return _asked(point, machine, chosen["requests"], member, self.grid.asks)
+            return _with_requests(
+                point, machine, chosen["requests"], member, self.grid.has_requests
+            )
         except InputError as error:
             return replace(
                 point, error=str(error), member=member.name if member else "",
@@ -216,18 +218,18 @@ def _driver_only(chosen: Mapping[str, Any], member: Member | None) -> Requests |
     return Requests(driver, (), chosen.get("backing", "whole")) if driver else None
 
 
-def _asked(
+def _with_requests(
     point: Point,
     machine: dict[str, Any],
     chosen: Mapping[str, Any],
     member: Member | None,
-    asks: bool,
+    has_requests: bool,
 ) -> Point:
-    """Return the point with the steps that its requests become."""
+    """Return the point with the steps of its requests."""
     if member is not None:
         boot = boot_bytes(machine)
         driver, added = member.driver, tuple(size - boot for size in member.requested_bytes)
-    elif asks:
+    elif has_requests:
         driver = chosen["driver"]
         given = chosen["added"]
         added = tuple(map(_bytes, [given] if isinstance(given, str) else given))
@@ -256,7 +258,7 @@ def _resolve_page_size(machine: dict[str, Any]) -> None:
     family = arch_named(machine.get("arch", DEFAULT_ARCH)).family
     arch = arch_of(family, parse_size(text))
     if arch is None:
-        raise InputError(f"page_size {text!r}: no {family} has it")
+        raise InputError(f"page_size {text!r}: no architecture of {family} has it")
     machine["arch"] = arch.name
 
 
@@ -270,14 +272,14 @@ def load_grid(path: Path, *, seed: int | None = None, policies: Sequence[str] = 
     ----------
     path : Path
     seed : int, optional
-        Of the example fleet, instead of the file's.
+        Seed of the example fleet, instead of the file's.
     policies : sequence of str
-        Instead of the file's ``machine.policy``; ``MODULE:CLASS`` too.
+        Policies instead of the file's ``machine.policy``; may be ``MODULE:CLASS``.
 
     Raises
     ------
     InputError
-        Naming the file, the place in it, and the rule.
+        Names the file, the place in it, and the rule.
     """
     try:
         file = decode(read_toml(path), _GridFile)
@@ -297,7 +299,7 @@ def _grid(file: _GridFile, path: Path, seed: int | None, loaded: frozenset[str])
     if file.requests is not None and file.fleet is not None:
         if file.requests.driver != "dimm":
             raise InputError("requests.driver: a fleet's trace names the driver of each machine")
-        raise InputError("requests: a fleet's trace has them")
+        raise InputError("requests: a fleet has its requests in its trace")
     if file.requests is not None:
         dimensions += _request_dimensions(file.requests)
     lines = _trace(file.fleet, path, seed) if file.fleet is not None else []
@@ -307,7 +309,7 @@ def _grid(file: _GridFile, path: Path, seed: int | None, loaded: frozenset[str])
         dimensions=dimensions,
         machine=machine,
         steps=tuple(file.steps),
-        asks=file.requests is not None,
+        has_requests=file.requests is not None,
         fleet=tuple(members(lines)),
     )
     if file.fleet is not None:
@@ -319,9 +321,9 @@ def _grid(file: _GridFile, path: Path, seed: int | None, loaded: frozenset[str])
 def _machine(
     table: Mapping[str, Any], loaded: frozenset[str]
 ) -> tuple[dict[str, Any], tuple[Dimension, ...]]:
-    """Return what is the same everywhere, and what varies: lists of values.
+    """Return the fixed keys, and the dimensions: keys with lists of values.
 
-    *loaded* are names of policies that were loaded already.
+    *loaded* are names of policies that are loaded already.
     """
     fixed: dict[str, Any] = {}
     dimensions = []
@@ -353,29 +355,29 @@ def _check_key(key: str, value: Any) -> None:
             check(getattr(machine, name))
 
 
-def _request_dimensions(asked: _Asked) -> tuple[Dimension, ...]:
+def _request_dimensions(table: _RequestTable) -> tuple[Dimension, ...]:
     """Return the dimensions of the requests; their sizes vary fastest."""
-    for drivers in _several(asked.driver):
+    for drivers in _several(table.driver):
         if drivers not in DRIVERS:
             raise InputError(f"requests.driver {drivers!r}: need one of {', '.join(DRIVERS)}")
-    for backing in _several(asked.backing):
+    for backing in _several(table.backing):
         if backing not in BACKINGS:
             raise InputError(f"requests.backing {backing!r}: need one of {', '.join(BACKINGS)}")
-    if not asked.added:
-        raise InputError("requests.added: need a size, or a list of sizes for one after the other")
-    for sizes in asked.added:
+    if not table.added:
+        raise InputError("requests.added: need a size, or a list of sizes for consecutive requests")
+    for sizes in table.added:
         for size in _several(sizes):
             _bytes(size)
-    for block in _several(asked.block):
+    for block in _several(table.block):
         parse_size(block)
     return tuple(
         Dimension("requests", key, tuple(values))
         for key, values in (
-            ("driver", _several(asked.driver)),
-            ("backing", _several(asked.backing)),
-            ("block", _several(asked.block)),
-            ("node", _several(asked.node)),
-            ("added", asked.added),
+            ("driver", _several(table.driver)),
+            ("backing", _several(table.backing)),
+            ("block", _several(table.block)),
+            ("node", _several(table.node)),
+            ("added", table.added),
         )
         if values
     )
@@ -404,22 +406,22 @@ def _trace(fleet: _Fleet, path: Path, seed: int | None) -> Sequence[FleetRequest
 
 
 def _check_fleet(grid: Grid) -> None:
-    """Refuse a key that both the grid and the trace name."""
+    """Refuse a key that is both in the grid and in the trace."""
     named = {key for member in grid.fleet for key in member.machine}
     varied = {each.key for each in grid.dimensions if each.table == "machine"}
     for key in sorted(named & {*varied, *grid.machine}):
-        raise InputError(f"machine.{key}: the trace names it for its machines")
+        raise InputError(f"machine.{key}: the trace has it for each machine")
 
 
 def _check_steps(grid: Grid) -> None:
-    """Check the grid's own steps apart from any machine."""
+    """Check the grid's steps independently of the machine."""
     build_scenario({"name": "steps", "steps": list(grid.steps)})
 
 
 def _digest(grid: Grid) -> str:
-    """Return a hash of what the scenarios are; what a grid is called is no part of it."""
+    """Return a hash of the scenarios; the grid's name is not part of it."""
     dimensions = [[each.table, each.key, each.values] for each in grid.dimensions]
-    raw = [dimensions, grid.machine, grid.steps, grid.asks]
+    raw = [dimensions, grid.machine, grid.steps, grid.has_requests]
     made = hashlib.sha256(msgspec.json.encode(raw, order="sorted"))
     for member in grid.fleet:
         made.update(msgspec.json.encode(member))

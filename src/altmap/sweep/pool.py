@@ -1,7 +1,7 @@
-"""Who does the work: processes of this machine, or the workers of a Dask cluster.
+"""Pools of workers: processes of this machine, or the workers of a Dask cluster.
 
-Both are a ``concurrent.futures.Executor``; beside it stands what an executor does not tell: how
-many pieces of work it takes at a time, and which exceptions mean that a worker died.
+Both are a ``concurrent.futures.Executor`` with facts that an executor does not have: the number of
+workers, and the exceptions that mean that a worker crashed.
 
 Effects: processes.
 """
@@ -34,33 +34,33 @@ _CONNECT_SECONDS = 5
 
 @dataclass(frozen=True, slots=True)
 class Pool:
-    """An executor that can be had again when it is broken.
+    """An executor that can be replaced when it is broken.
 
     Attributes
     ----------
     make : callable
         Returns a new executor.
     nr_workers : int
-    died : tuple of exception types
-        A worker died, and with it what it did.
+    crashed : tuple of exception types
+        A worker crashed, and its work is lost.
     breaks : bool
-        When one worker dies, all that runs is lost, and the executor with it.
-    gone : tuple of exception types
-        Nobody is left who could do the work.
+        When one worker crashes, all running work and the executor are lost.
+    unreachable : tuple of exception types
+        No worker is left.
     close : callable
-        Lets go of what the executors came from.
+        Releases the resources of the executors.
     """
 
     make: Callable[[], Executor]
     nr_workers: int
-    died: tuple[type[BaseException], ...]
+    crashed: tuple[type[BaseException], ...]
     breaks: bool
-    gone: tuple[type[BaseException], ...] = ()
+    unreachable: tuple[type[BaseException], ...] = ()
     close: Callable[[], None] = lambda: None
 
 
 def run_slice(part: Slice) -> bytes:
-    """Return the rows of a slice as a Parquet file: what a worker does."""
+    """Return the rows of a slice as a Parquet file: the work of a worker."""
     loaded = {policy.name: policy for policy in map(load_policy, part.grid.modules)}
     return parquet(rows_of(part.points(), loaded))
 
@@ -76,27 +76,27 @@ def processes(nr_workers: int) -> Pool:
 
 
 def _begin() -> None:
-    """Leave an interrupt to the parent, and end with it whichever way it ends."""
-    gc.freeze()  # what is imported by now stays; no collection need look at it
-    gc.set_threshold(100_000, 50, 50)  # machines are trees, which go without the collector
+    """Ignore interrupts, which the parent handles, and exit when the parent exits."""
+    gc.freeze()  # imported modules stay; no collection needs to scan them
+    gc.set_threshold(100_000, 50, 50)  # machines are trees without cycles
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
     assert parent is not None  # a worker has one
 
-    def follow() -> None:
+    def exit_with_parent() -> None:
         wait([parent.sentinel])
         os._exit(1)
 
-    threading.Thread(target=follow, daemon=True).start()
+    threading.Thread(target=exit_with_parent, daemon=True).start()
 
 
 def cluster(address: str) -> Pool:
-    """Return the pool of a Dask cluster that is there.
+    """Return the pool of a running Dask cluster.
 
     Raises
     ------
     InputError
-        If ``distributed`` is not installed, nobody answers, or there are no workers.
+        If ``distributed`` is not installed, no scheduler answers, or it has no workers.
     """
     try:
         from distributed import Client
@@ -108,7 +108,7 @@ def cluster(address: str) -> Pool:
     try:
         client: Any = Client(address, timeout=_CONNECT_SECONDS)  # type: ignore[no-untyped-call]
     except (OSError, ValueError) as error:
-        raise InputError(f"--cluster {address}: no scheduler of Dask answers there") from error
+        raise InputError(f"--cluster {address}: no Dask scheduler answers") from error
     nr_workers = sum(client.nthreads().values())
     if not nr_workers:
         client.close()
@@ -118,5 +118,7 @@ def cluster(address: str) -> Pool:
         executor: Executor = client.get_executor(pure=False)
         return executor
 
-    gone = (OSError, CancelledError)
-    return Pool(make, nr_workers, (KilledWorker,), breaks=False, gone=gone, close=client.close)
+    unreachable = (OSError, CancelledError)
+    return Pool(
+        make, nr_workers, (KilledWorker,), breaks=False, unreachable=unreachable, close=client.close
+    )

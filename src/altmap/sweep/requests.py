@@ -1,4 +1,4 @@
-"""Requests for memory as steps of a scenario: what a platform does to fulfil them, by driver."""
+"""Requests for memory as steps of a scenario: the actions of the platform, by driver."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from altmap.units import format_size, parse_size
 
 __all__ = ("BACKINGS", "DRIVERS", "Requests", "Step", "boot_bytes", "fulfil")
 
-#: A step as TOML has it.
+#: A step with the keys of TOML.
 Step = dict[str, Any]
 
 BACKINGS = ("whole", "first-half", "second-half")
@@ -24,17 +24,16 @@ _GIB = 1 << 30
 
 @dataclass(frozen=True, slots=True)
 class Requests:
-    """What one machine is asked for, one size after the other.
+    """The requests for one machine, one size after the other.
 
     Attributes
     ----------
     driver : str
         One of :data:`DRIVERS`.
     added_bytes : tuple of int
-        Memory beyond boot memory that the machine is to have after each request; below zero where
-        boot memory is to be given away.
+        Memory beyond boot memory after each request; negative if boot memory is reduced.
     backing : str
-        ``whole``, or which half of the region that it names a Hyper-V host backs.
+        ``whole``, or the half of its region that a Hyper-V host backs.
     block : str or None
         virtio-mem: the device's block.
     node : int or None
@@ -56,14 +55,14 @@ def boot_bytes(machine: Mapping[str, Any]) -> int:
 
 
 def fulfil(machine: dict[str, Any], requests: Requests) -> list[list[Step]]:
-    """Return the steps of each request; what the driver needs of the machine is set there.
+    """Return the steps of each request; keys of the machine that the driver needs are set in it.
 
-    The platform plans without looking: it takes for granted that earlier requests were fulfilled.
+    The platform plans without observing: it assumes that earlier requests were fulfilled.
 
     Raises
     ------
     InputError
-        If no platform can be asked so.
+        If no platform supports the combination.
     """
     if requests.driver not in DRIVERS:
         raise InputError(f"driver {requests.driver!r}: need one of {', '.join(DRIVERS)}")
@@ -71,30 +70,30 @@ def fulfil(machine: dict[str, Any], requests: Requests) -> list[list[Step]]:
         raise InputError(f"backing {requests.backing!r}: need one of {', '.join(BACKINGS)}")
     if requests.backing != "whole" and requests.driver != "hyperv":
         raise InputError(
-            f"backing {requests.backing!r}: only a hyperv host backs a part of what it names, "
+            f"backing {requests.backing!r}: only a hyperv host can back part of a region, "
             f"not {requests.driver}"
         )
     if requests.node is not None and requests.driver not in _NAME_NODES:
-        raise InputError(f"node {requests.node}: a {requests.driver} host names no node")
+        raise InputError(f"node {requests.node}: {requests.driver} does not support a node")
     least = min(requests.added_bytes, default=0)
     if least < 0 and requests.driver not in _BALLOONS:
         raise InputError(
-            f"{format_size(-least)} less than boot memory: only a balloon takes it "
+            f"{format_size(-least)} less than boot memory: only a balloon can reduce it "
             f"({', '.join(_BALLOONS)}), not {requests.driver}"
         )
     return list(DRIVERS[requests.driver](machine, requests))
 
 
 def _devices(machine: dict[str, Any], requests: Requests) -> Iterator[list[Step]]:
-    """Plug what is missing as one device; give back whole devices, the newest first."""
+    """Plug missing memory as one device; unplug whole devices, the newest first."""
     del machine
     stack: list[tuple[str, int]] = []
     nr_plugged = 0
-    for wanted in requests.added_bytes:
+    for target in requests.added_bytes:
         steps: list[Step] = []
-        while stack and sum(size for _, size in stack) - stack[-1][1] >= wanted:
+        while stack and sum(size for _, size in stack) - stack[-1][1] >= target:
             steps.append({"do": "unplug", "id": stack.pop()[0]})
-        missing = wanted - sum(size for _, size in stack)
+        missing = target - sum(size for _, size in stack)
         if missing > 0:
             nr_plugged += 1
             id_ = f"{requests.driver}{nr_plugged}"
@@ -105,27 +104,27 @@ def _devices(machine: dict[str, Any], requests: Requests) -> Iterator[list[Step]
 
 
 def _virtio_mem(machine: dict[str, Any], requests: Requests) -> Iterator[list[Step]]:
-    """Plug one device that can bring the most that is ever asked for, and resize it."""
+    """Plug one device with room for the largest request, and resize it."""
     del machine
     most = max(requests.added_bytes, default=0)
-    for number, wanted in enumerate(requests.added_bytes):
+    for number, target in enumerate(requests.added_bytes):
         if number:
-            yield [{"do": "resize", "id": "vm0", "size": _text(wanted)}]
+            yield [{"do": "resize", "id": "vm0", "size": _text(target)}]
             continue
         step: Step = {"do": "plug", "id": "vm0", "driver": "virtio-mem", "size": _text(most)}
-        step |= {"requested": _text(wanted), **_node(requests)}
+        step |= {"requested": _text(target), **_node(requests)}
         yield [step | ({"block": requests.block} if requests.block else {})]
 
 
 def _hyperv(machine: dict[str, Any], requests: Requests) -> Iterator[list[Step]]:
-    """Tell the balloon its size; a host that backs a part of a region hot-adds by hand."""
+    """Resize the balloon; a host that backs part of a region hot-adds that part."""
     machine.setdefault("balloon", "hyperv")
-    boot, have = boot_bytes(machine), 0
+    boot, reached = boot_bytes(machine), 0
     address = _first_free(machine)
-    for number, wanted in enumerate(requests.added_bytes, start=1):
-        missing = wanted - have
+    for number, target in enumerate(requests.added_bytes, start=1):
+        missing = target - reached
         if requests.backing == "whole" or missing <= 0:
-            yield [_resized(boot + wanted)]
+            yield [_resized(boot + target)]
         else:
             offset = 0 if requests.backing == "first-half" else missing
             yield [
@@ -139,35 +138,35 @@ def _hyperv(machine: dict[str, Any], requests: Requests) -> Iterator[list[Step]]
                 }
             ]
             address += -(-2 * missing // _GIB) * _GIB
-        have = wanted
+        reached = target
 
 
 def _xen(machine: dict[str, Any], requests: Requests) -> Iterator[list[Step]]:
-    """Tell the balloon of a domain its target, on a host that has the memory."""
+    """Set the target of a domain's balloon, on a host with enough memory."""
     machine.setdefault("platform", "xen")
     boot = boot_bytes(machine)
     most = boot + max(0, *requests.added_bytes) + _GIB
     if most > XEN_HOST_BYTES:
         machine.setdefault("xen_host_memory", _text(-(-most // _GIB) * _GIB))
-    for wanted in requests.added_bytes:
-        yield [_resized(boot + wanted)]
+    for target in requests.added_bytes:
+        yield [_resized(boot + target)]
 
 
 def _standby(machine: dict[str, Any], requests: Requests) -> Iterator[list[Step]]:
-    """Define standby storage of what is missing and take it; give it back as it came."""
+    """Define standby storage for missing memory and online it; offline it in the reverse steps."""
     release = release_for(machine.get("release", DEFAULT_RELEASE))
     configured = release.standby_added != "boot"
     for steps in _devices(machine, requests):
-        taken: list[Step] = []
+        made: list[Step] = []
         for step in steps:
             named = {"id": step["id"]}
             on = [{"do": "configure", **named}] if configured else []
             off = [{"do": "configure", **named, "config": False}] if configured else []
             if step["do"] == "plug":
-                taken += [step, *on, {"do": "online", **named}]
+                made += [step, *on, {"do": "online", **named}]
             else:
-                taken += [{"do": "offline", **named}, *off]
-        yield taken
+                made += [{"do": "offline", **named}, *off]
+        yield made
 
 
 def _resized(size_bytes: int) -> Step:
@@ -183,13 +182,13 @@ def _text(size_bytes: int) -> str:
 
 
 def _first_free(machine: Mapping[str, Any]) -> int:
-    """Return the address behind boot memory from which on a host adds."""
+    """Return the lowest address above boot memory at which a host adds memory."""
     board = arch_named(machine.get("arch", DEFAULT_ARCH)).board
     platform = machine.get("platform") or board.platforms[0]
     return dimm_space(board, boot_ram(board, platform, boot_bytes(machine))[-1][1]).base
 
 
-#: How the memory of each driver is asked for; the name is the scenario's, ``xen`` the balloon's.
+#: The steps of each driver; names are those of scenarios, ``xen`` is the balloon.
 DRIVERS: dict[str, Callable[[dict[str, Any], Requests], Iterator[list[Step]]]] = {
     "dimm": _devices,
     "hyperv": _hyperv,

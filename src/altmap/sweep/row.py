@@ -1,4 +1,4 @@
-"""One flat row for each scenario: what was asked, what came of it, and what it costs."""
+"""One flat row for each scenario: its parameters, its result, and its cost."""
 
 from __future__ import annotations
 
@@ -40,15 +40,15 @@ Result = Literal["ok", "refused", "fault", "invalid", "crashed", "lost"]
 class SweepRow(msgspec.Struct, kw_only=True):
     """A scenario's parameters, outcome and memory.
 
-    What cannot be known is null: of a kernel that is dead nothing is left to be counted, and what
-    is no scenario has no numbers at all.
+    Unknown values are null: memory after a crash of the kernel, and all numbers of an invalid
+    scenario.
 
     Attributes
     ----------
     scenario : int
         Its number in the grid; rows are unique by it.
     digest : str
-        Hash of the machine and the steps, whatever the scenario is called: alike ones share it.
+        Hash of the machine and the steps, without the name; equal scenarios share it.
     member : str
         The machine of a fleet, else empty.
     arch : str
@@ -60,17 +60,17 @@ class SweepRow(msgspec.Struct, kw_only=True):
     policy : str
         The memmap policy.
     placement : str
-        The policy's half that says where a memmap goes.
+        The policy's placement of the memmap.
     accounting : str
-        The policy's half that says how it is counted.
+        The policy's accounting of the memmap.
     driver : str
-        How memory arrives; `mixed` if the grid's own steps plug by several.
+        The driver; `mixed` if the grid's steps plug by several.
     backing : str
-        `whole`, or which half of the region that it names the host backs.
+        `whole`, or the half of the region that the host backs.
     block_size_bytes : int
         Size of a memory block.
     boot_bytes : int
-        Boot memory that the machine was given.
+        Boot memory.
     nodes : int
         NUMA nodes at boot.
     requests : str
@@ -80,12 +80,12 @@ class SweepRow(msgspec.Struct, kw_only=True):
     online_policy : str
         `contig-zones` or `auto-movable`.
     auto_online_blocks : str
-        What happens to added blocks by themselves.
+        The state that added blocks get.
     settings : str
         The other keys of `[machine]` that were given, as `key=value`.
     result : str
-        `ok`; `refused`: the kernel said no to a step; `fault`: the kernel died; `invalid`: no such
-        scenario can be; `crashed`: a defect of altmap; `lost`: whoever computed it died each time.
+        `ok`; `refused`: the kernel refused a step; `fault`: the kernel crashed; `invalid`: the
+        scenario is not valid; `crashed`: a defect of altmap; `lost`: each of its workers crashed.
     steps : int
         Steps of the scenario.
     steps_refused : int
@@ -105,21 +105,21 @@ class SweepRow(msgspec.Struct, kw_only=True):
     function : str
         The kernel function that refused, or that touched the frame.
     why : str
-        One sentence: the refusal or fault, or what is wrong with the scenario.
+        One sentence: the refusal or fault, or the error in the scenario.
     certainty : str
         `certain`, `likely` or `unknown`, of that step's outcome.
     asked_bytes : int
-        Memory beyond boot memory that the last request is for.
+        Requested memory beyond boot memory, of the last request.
     seen_bytes : int
-        What MemTotal has gained.
+        Gain of MemTotal.
     not_seen_bytes : int
-        What was asked for and is not in MemTotal; negative if more is there than was asked for.
+        `asked_bytes` less `seen_bytes`.
     added_bytes : int
         Memory that the kernel has added and not removed.
     online_bytes : int
-        What of it is online.
+        The part of it that is online.
     withheld_bytes : int
-        Pages that a driver withholds from the buddy or took from it.
+        Fake-offline and ballooned pages.
     memmap_bytes : int
         Memmap of added memory as nr_memmap_pages counts it, wherever it lies.
     memmap_self_hosted_bytes : int
@@ -131,7 +131,7 @@ class SweepRow(msgspec.Struct, kw_only=True):
     page_table_bytes : int
         Page tables that map added memory.
     overhead_percent : float
-        Memmap of all three places in percent of what was added.
+        Memmap of all three places in percent of added memory.
     free_before_bytes : int
         MemFree before the first step.
     free_after_bytes : int
@@ -143,11 +143,11 @@ class SweepRow(msgspec.Struct, kw_only=True):
     gigantic_page_bytes : int
         Size of the largest huge page of the architecture.
     gigantic_before : int
-        Such pages that kernel zones could give before the first step.
+        Such pages that kernel zones could provide before the first step.
     gigantic_after : int
-        Such pages that they could give after the last step.
+        The same after the last step.
     gigantic_lost : int
-        Such pages that added memory in kernel zones has room for, but could not give.
+        Such pages that added memory in kernel zones has room for, but could not provide.
     kernel_bytes : int
         Present pages of kernel zones.
     movable_bytes : int
@@ -155,8 +155,8 @@ class SweepRow(msgspec.Struct, kw_only=True):
     movable_ratio : float
         Movable to kernel memory.
     cpu_seconds : float
-        Processor time of what this scenario does not share with the one before it in its chunk. The
-        one column that no two runs agree on.
+        Processor time of what this scenario does not share with the one before it in its chunk;
+        differs between runs.
     """
 
     scenario: int
@@ -217,14 +217,14 @@ class SweepRow(msgspec.Struct, kw_only=True):
 
 
 def _kind(hint: Any) -> type:
-    """Return what a column holds beside null."""
+    """Return the type of a column's values that are not null."""
     named = [each for each in get_args(hint) or (hint,) if each is not type(None)]
     return named[0] if isinstance(named[0], type) else str
 
 
-#: Every column: its name and what it holds.
+#: Every column with its type.
 COLUMNS: dict[str, type] = {name: _kind(hint) for name, hint in get_type_hints(SweepRow).items()}
-#: Keys of a machine that are columns by their own name, and those that are columns by another.
+#: Keys of a machine that are columns of the same name, and of another name.
 _LABELS = (
     *("arch", "release", "policy"),
     *("memmap_on_memory", "online_policy", "auto_online_blocks"),
@@ -241,7 +241,7 @@ class MachineNumbers:
     total, free : int
         MemTotal and MemFree.
     gigantic : int
-        Gigantic pages that kernel zones could give.
+        Gigantic pages that kernel zones could provide.
     """
 
     total: int
@@ -250,7 +250,7 @@ class MachineNumbers:
 
     @classmethod
     def of(cls, kernel: Kernel) -> MachineNumbers:
-        """Look at a machine's kernel."""
+        """Return the numbers of a kernel."""
         gigantic = len(_gigantic(kernel, _available(kernel))) // _gigantic_nr_pages(kernel)
         return cls(kernel.total_ram_nr_pages(), kernel.free_nr_pages(), gigantic)
 
@@ -260,7 +260,7 @@ def _gigantic_nr_pages(kernel: Kernel) -> int:
 
 
 def _available(kernel: Kernel) -> PfnSet:
-    """Return what a gigantic page may be made of: kernel zones' pages that are free or can move.
+    """Return the pages that may become part of a gigantic page: free or movable, in kernel zones.
 
     Source: ``mm/page_alloc.c: alloc_contig_pages, pfn_range_valid_contig``.
     """
@@ -284,7 +284,7 @@ def _kernel_zones(kernel: Kernel) -> list[Zone]:
 
 
 def columns_of(machine: ModelMachine, start: MachineNumbers) -> dict[str, Any]:
-    """Return the columns that the machine alone decides, whoever asked for its steps.
+    """Return the columns that depend on the machine alone, not on the point.
 
     Parameters
     ----------
@@ -317,8 +317,7 @@ def row_of_run(
     scenario : Scenario
     records : sequence of StepRecord
     columns : dict of str to object
-        Those that the scenario shares with all that are done alike: its digest, and what
-        :func:`columns_of` says.
+        Columns that equal scenarios share: the digest, and the result of :func:`columns_of`.
     """
     statuses = [record.outcome.status for record in records]
     row = SweepRow(
@@ -328,16 +327,16 @@ def row_of_run(
         steps_not_reached=statuses.count("not_reached"),
         asked_bytes=_asked_bytes(point, scenario),
     )
-    assert row.asked_bytes is not None  # just set
+    assert row.asked_bytes is not None  # set above
     row.not_seen_bytes = row.asked_bytes - (row.seen_bytes or 0)
     failed = next((at for at, each in enumerate(statuses) if each in ("refused", "fault")), None)
     if failed is not None:
-        _blame(row, point, failed, records[failed])
+        _set_failure(row, point, failed, records[failed])
     return row
 
 
 def row_of_error(point: Point, error: Exception, *, invalid: bool) -> SweepRow:
-    """Return the row of what is no scenario, or of one on which the model itself fails."""
+    """Return the row of an invalid scenario, or of one on which the model raises."""
     row = SweepRow(**_labels(point), result="invalid" if invalid else "crashed", why=str(error))
     if not invalid:
         row.why = f"{type(error).__name__}: {error}"
@@ -347,14 +346,14 @@ def row_of_error(point: Point, error: Exception, *, invalid: bool) -> SweepRow:
 
 
 def lost_row(point: Point, why: str) -> SweepRow:
-    """Return the row of a scenario on which every worker died."""
+    """Return the row of a scenario on which every worker crashed."""
     return SweepRow(**_labels(point), result="lost", why=why)
 
 
 def _labels(point: Point) -> dict[str, Any]:
-    """Return what is known of a scenario before it runs, defaults of the machine apart."""
+    """Return the columns that are known before the run, without the machine's defaults."""
     machine = point.data["machine"]
-    asked = point.requests
+    requests = point.requests
     others = {key: value for key, value in machine.items() if key not in (*_LABELS, *_OTHER_LABELS)}
     return {
         "scenario": point.number,
@@ -362,9 +361,9 @@ def _labels(point: Point) -> dict[str, Any]:
         **{key: str(machine.get(key, "")) for key in _LABELS},
         "boot_bytes": _boot_bytes(machine),
         "nodes": max(1, len(machine.get("nodes", ()))),
-        "driver": asked.driver if asked else _plugged_by(point.data["steps"]),
-        "backing": asked.backing if asked else "",
-        "requests": ", ".join(map(_signed, asked.added_bytes)) if asked else "",
+        "driver": requests.driver if requests else _plugged_by(point.data["steps"]),
+        "backing": requests.backing if requests else "",
+        "requests": ", ".join(map(_signed, requests.added_bytes)) if requests else "",
         "settings": " ".join(f"{key}={_text(value)}" for key, value in sorted(others.items())),
     }
 
@@ -390,7 +389,7 @@ def _plugged_by(steps: Sequence[dict[str, Any]]) -> str:
 
 
 def _asked_bytes(point: Point, scenario: Scenario) -> int:
-    """Return what the last request is for, else what the grid's own steps plug in all."""
+    """Return the size of the last request, else the sum of the plugs in the grid's steps."""
     if point.requests is not None:
         return point.requests.added_bytes[-1] if point.requests.added_bytes else 0
     sizes = {}
@@ -419,7 +418,7 @@ def _described(kernel: Kernel) -> dict[str, Any]:
     }
 
 
-def _blame(row: SweepRow, point: Point, at: int, record: StepRecord) -> None:
+def _set_failure(row: SweepRow, point: Point, at: int, record: StepRecord) -> None:
     """Fill in the first step that failed."""
     outcome = record.outcome
     if row.result == "ok":
@@ -437,13 +436,13 @@ def _blame(row: SweepRow, point: Point, at: int, record: StepRecord) -> None:
 
 
 def _measured(kernel: Kernel, start: MachineNumbers) -> dict[str, Any]:
-    """Return the memory of a machine that lives."""
+    """Return the memory of a machine whose kernel runs."""
     now, page = MachineNumbers.of(kernel), kernel.arch.page_size_bytes
     added = PfnSet(add.pfns for add in kernel.additions)
     online = added & kernel.pages_of(kernel.online_blocks)
     hosts = sum(len(add.host_pages) for add in kernel.additions if add.memmap.host is not None)
     everywhere = sum(len(add.host_pages) for add in (*kernel.additions, *kernel.failed_additions))
-    taken = len(kernel.self_hosted) + everywhere
+    memmap = len(kernel.self_hosted) + everywhere
     zones = kernel.zones.values()
     movable = sum(kernel.nr_present(zone) for zone in zones if zone.name == MOVABLE)
     others = sum(kernel.nr_present(zone) for zone in zones if zone.name != MOVABLE)
@@ -459,7 +458,7 @@ def _measured(kernel: Kernel, start: MachineNumbers) -> dict[str, Any]:
         "memmap_elsewhere_bytes": hosts * page,
         "memmap_existing_bytes": (everywhere - hosts) * page,
         "page_table_bytes": len(kernel.page_tables) * page,
-        "overhead_percent": 100 * taken / len(added) if added else None,
+        "overhead_percent": 100 * memmap / len(added) if added else None,
         "gigantic_after": now.gigantic,
         "gigantic_lost": _gigantic_lost(kernel, online),
         "movable_bytes": movable * page,
@@ -469,7 +468,7 @@ def _measured(kernel: Kernel, start: MachineNumbers) -> dict[str, Any]:
 
 
 def _gigantic_lost(kernel: Kernel, added: PfnSet) -> int:
-    """Return the gigantic pages that added memory has room for and could not give."""
+    """Return how many gigantic pages added memory has room for but could not provide."""
     room = _gigantic(kernel, added)
     return (len(room) - len(_gigantic(kernel, room & _available(kernel)))) // (
         _gigantic_nr_pages(kernel)

@@ -1,7 +1,7 @@
-"""From what is missing to what is kept: chunks go to a pool, and their rows into the store.
+"""Run the missing scenarios: chunks go to a pool, and their rows into the store.
 
-A chunk whose worker died is done again, alone, so that it is certain who is to blame. If it takes
-its worker with it again it is cut in half, until one scenario is left: that becomes a row.
+A chunk whose worker crashed is run again alone, so that the cause is certain. If its worker crashes
+again, it is cut in halves until one scenario is left, which becomes a row of result ``lost``.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from altmap.sweep.store import Store, parquet
 
 __all__ = ("run",)
 
-#: Chunks that wait in the pool for each worker, so that none is idle: no more, whatever the grid.
+#: Chunks in the pool for each worker, so that none is idle.
 _AHEAD = 2
-#: How often one scenario alone may take its worker with it.
-_MOST_DEATHS = 2
+#: Worker crashes after which a scenario that runs alone is lost.
+_MAX_CRASHES = 2
 
 Work = Callable[[Slice], bytes]
 
@@ -37,7 +37,7 @@ def run(
     advance: Callable[[int], None] = lambda _: None,
     work: Work = run_slice,
 ) -> None:
-    """Do all scenarios below *end* that are not kept.
+    """Run all scenarios below *end* whose rows are not in the store.
 
     Parameters
     ----------
@@ -46,16 +46,16 @@ def run(
     pool : Pool
     end : int
     chunk : int
-        Scenarios that are done and kept together.
+        Scenarios that run and are stored together.
     advance : callable
-        Told how many scenarios more are kept.
+        Called with the number of newly stored scenarios.
     work : callable
-        What a worker does with a slice.
+        The function that a worker runs on a slice.
 
     Raises
     ------
     InputError
-        If rows cannot be kept, or nobody is left to do the work.
+        If rows cannot be stored, or no worker is left.
     """
     slices = (grid.slice(start, stop) for start, stop in list(store.missing(end, chunk)))
     _SweepRun(store, pool, slices, advance, work).finish()
@@ -71,25 +71,27 @@ class _SweepRun:
     running: dict[Future[bytes], Slice] = field(default_factory=dict)
     suspects: deque[Slice] = field(default_factory=deque)
     alone: bool = False
-    deaths: int = 0
+    crashes: int = 0
 
     def finish(self) -> None:
         executor = self.pool.make()
         try:
             while self._submit(executor):
                 ready, _ = wait(self.running, return_when=FIRST_COMPLETED)
-                dead = [part for future in ready if (part := self._take(future))]
-                if not dead:
+                failed = [part for future in ready if (part := self._take(future))]
+                if not failed:
                     continue
                 if self.pool.breaks:
-                    dead += [part for future in list(self.running) if (part := self._take(future))]
+                    failed += [
+                        part for future in list(self.running) if (part := self._take(future))
+                    ]
                     executor.shutdown()
                     executor = self.pool.make()
-                self._mourn(dead)
-        except self.pool.gone as error:
+                self._retry(failed)
+        except self.pool.unreachable as error:
             raise InputError(
-                f"the cluster is gone ({type(error).__name__}); what is kept stays, "
-                "and the same command carries on"
+                f"the cluster is unreachable ({type(error).__name__}); the rows so far are stored, "
+                "and the same command continues"
             ) from error
         finally:
             for future in self.running:
@@ -98,58 +100,58 @@ class _SweepRun:
             self.pool.close()
 
     def _submit(self, executor: Executor) -> bool:
-        """Give the pool what it can take; false if nothing is left to wait for."""
+        """Submit slices up to the pool's limit; return whether any are running."""
         if self.suspects and not self.running:
             self.alone = True
-            self._give(executor, self.suspects.popleft())
+            self._start(executor, self.suspects.popleft())
         elif not self.suspects and not self.alone:
             while len(self.running) < _AHEAD * self.pool.nr_workers:
                 part = next(self.slices, None)
                 if part is None:
                     break
-                self._give(executor, part)
+                self._start(executor, part)
         return bool(self.running)
 
-    def _give(self, executor: Executor, part: Slice) -> None:
+    def _start(self, executor: Executor, part: Slice) -> None:
         try:
             future = executor.submit(self.work, part)
-        except self.pool.died as error:
+        except self.pool.crashed as error:
             future = Future()
             future.set_exception(error)
         self.running[future] = part
 
     def _take(self, future: Future[bytes]) -> Slice | None:
-        """Keep what a worker returned; return the slice if the worker died instead."""
+        """Store the rows of a worker; return the slice if the worker crashed instead."""
         part = self.running.pop(future)
         try:
             raw = future.result()
-        except self.pool.died:
+        except self.pool.crashed:
             return part
         except ImportError as error:
-            raise InputError(f"a worker cannot do it: {error}") from error
+            raise InputError(f"a worker cannot import a module: {error}") from error
         self._keep(part, raw)
         if self.alone:
-            self.alone, self.deaths = False, 0
+            self.alone, self.crashes = False, 0
         return None
 
     def _keep(self, part: Slice, raw: bytes) -> None:
         self.store.keep(part.start, part.stop, raw)
         self.advance(len(part))
 
-    def _mourn(self, dead: list[Slice]) -> None:
-        """Suspect all that ran; of one that ran alone it is certain."""
+    def _retry(self, failed: list[Slice]) -> None:
+        """Retry slices one by one; cut a slice that failed alone, or store its lost row."""
         if not self.alone:
-            self.suspects.extend(dead)
+            self.suspects.extend(failed)
             return
         self.alone = False
-        (part,) = dead
+        (part,) = failed
         if len(part) > 1:
             self.suspects.extendleft(reversed(part.halves()))
             return
-        self.deaths += 1
-        if self.deaths < _MOST_DEATHS:
+        self.crashes += 1
+        if self.crashes < _MAX_CRASHES:
             self.suspects.appendleft(part)
             return
-        self.deaths = 0
-        why = f"each of {_MOST_DEATHS} workers that were given it alone died"
+        self.crashes = 0
+        why = f"each of {_MAX_CRASHES} workers that ran it alone crashed"
         self._keep(part, parquet([lost_row(part.points()[0], why)]))

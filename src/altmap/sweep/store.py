@@ -1,13 +1,11 @@
-"""What is done: a folder with one Parquet file for each chunk, whole or not at all.
+"""The folder of a sweep: one Parquet file for each chunk, written completely or not at all.
 
 Effects: files.
 """
 
 from __future__ import annotations
 
-import fcntl
 import io
-import os
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -19,6 +17,8 @@ import msgspec
 
 from altmap import __version__
 from altmap.errors import InputError
+from altmap.storage.files import remove_drafts, write_file
+from altmap.storage.locks import locked
 from altmap.sweep.grid import Grid
 from altmap.sweep.row import COLUMNS, SweepRow
 
@@ -31,7 +31,7 @@ _PART = re.compile(r"([0-9]{12})-([0-9]{12})\.parquet")
 
 
 class _About(msgspec.Struct, kw_only=True):
-    """``sweep.json``: what the folder holds the rows of."""
+    """``sweep.json``: the grid of the folder's rows."""
 
     schema: str = "altmap-sweep"
     version: int = 1
@@ -44,12 +44,12 @@ class _About(msgspec.Struct, kw_only=True):
 
 
 def require_polars() -> None:
-    """Check that rows can be kept.
+    """Check that rows can be stored.
 
     Raises
     ------
     InputError
-        Naming the extra that brings what is missing.
+        Names the extra that installs the missing module.
     """
     try:
         import polars as _polars  # noqa: F401
@@ -84,16 +84,16 @@ class Store:
 
     @property
     def parts(self) -> Path:
-        """Where the rows are: files named by the first scenario and the one after the last."""
+        """The folder of the rows; a file is named by its first scenario and its end."""
         return self.folder / "parts"
 
     def done(self) -> list[tuple[int, int]]:
-        """Return the ranges of scenarios whose rows are kept, in order."""
+        """Return the ranges of scenarios whose rows are stored, in order."""
         names = (_PART.fullmatch(path.name) for path in self.parts.iterdir())
         return sorted((int(name[1]), int(name[2])) for name in names if name)
 
     def missing(self, end: int, most: int) -> Iterator[tuple[int, int]]:
-        """Yield the ranges below *end* that are not kept, cut into pieces."""
+        """Yield the ranges below *end* that are not stored, cut into pieces."""
         start = 0
         for first, last in [*self.done(), (end, end)]:
             while start < min(first, end):
@@ -103,57 +103,39 @@ class Store:
             start = max(start, last)
 
     def keep(self, start: int, stop: int, raw: bytes) -> None:
-        """Write the rows of a range, whole or not at all.
+        """Write the rows of a range, completely or not at all.
 
         Raises
         ------
         InputError
             If the file cannot be written.
         """
-        path = self.parts / f"{start:012d}-{stop:012d}.parquet"
-        try:
-            _write(path, raw)
-        except OSError as error:
-            raise InputError(f"{path}: {error.strerror or error}") from error
+        write_file(self.parts / f"{start:012d}-{stop:012d}.parquet", raw)
 
     def rows(self) -> pl.LazyFrame:
-        """Return all rows that are kept, to be read piece by piece."""
+        """Return all stored rows, to be read in batches."""
         import polars as pl
 
         return pl.scan_parquet(self.parts / "*.parquet")
 
 
-def _write(path: Path, raw: bytes) -> None:
-    draft = path.with_name(f".{path.name}")
-    with draft.open("wb") as file:
-        file.write(raw)
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(path)
-
-
 @contextmanager
 def open_store(folder: Path, grid: Grid) -> Iterator[Store]:
-    """Yield the folder of a grid, a new one or one that was begun; nobody else writes to it.
+    """Yield the folder of a grid, new or unfinished, under an exclusive lock.
 
     Raises
     ------
     InputError
-        If it holds something else, is in use, or cannot be made.
+        If it has other contents, is in use, or cannot be created.
     """
     try:
         if not (folder / "sweep.json").exists():
             if folder.is_dir() and any(path.name != ".lock" for path in folder.iterdir()):
-                raise InputError(f"{folder}: is not empty, and holds no sweep; need a new folder")
+                raise InputError(f"{folder}: is not empty, and not a sweep; need a new folder")
             (folder / "parts").mkdir(parents=True, exist_ok=True)
-        with (folder / ".lock").open("w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise InputError(f"{folder}: another sweep is writing to it") from error
+        with locked(folder / ".lock", f"{folder}: another sweep is writing to it"):
             _check_about(folder, grid)
-            for draft in (folder / "parts").glob(".*.parquet"):
-                draft.unlink()
+            remove_drafts(folder / "parts")
             yield Store(folder)
     except OSError as error:
         raise InputError(f"{folder}: {error.strerror or error}") from error
@@ -170,7 +152,7 @@ def _check_about(folder: Path, grid: Grid) -> None:
         altmap=__version__,
     )
     if not path.exists():
-        _write(path, msgspec.json.format(msgspec.json.encode(about), indent=2) + b"\n")
+        write_file(path, msgspec.json.format(msgspec.json.encode(about), indent=2) + b"\n")
         return
     try:
         found = msgspec.json.decode(path.read_bytes(), type=_About)
@@ -178,8 +160,8 @@ def _check_about(folder: Path, grid: Grid) -> None:
         raise InputError(f"{path}: {error}") from error
     if found.digest != about.digest:
         raise InputError(
-            f"{folder}: holds the sweep of another grid, {found.grid} ({found.digest[:12]}), "
-            f"not of {grid.name} ({grid.digest[:12]}); need a folder of its own"
+            f"{folder}: belongs to another grid, {found.grid} ({found.digest[:12]}), "
+            f"not of {grid.name} ({grid.digest[:12]}); need another folder"
         )
     if found.altmap != about.altmap:
-        raise InputError(f"{folder}: was begun by altmap {found.altmap}, this is {__version__}")
+        raise InputError(f"{folder}: was created by altmap {found.altmap}, this is {__version__}")

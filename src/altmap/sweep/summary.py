@@ -1,4 +1,4 @@
-"""The rows of a sweep as a few tables: by what varies, and by what failed."""
+"""The rows of a sweep as tables: groups, and failures."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ __all__ = ("Summary", "group_columns", "summarise")
 
 _GIB = 1 << 30
 _MOST_FAILURES = 20
-#: Groups that a table has at most by itself: faster dimensions are then left out.
+#: Most groups of a table by default: faster dimensions are left out.
 _MOST_GROUPS = 64
-#: Columns that keys of a grid show in.
+#: Columns of keys of a grid that have another name.
 _SHOWN_AS = {"memory": "boot_bytes", "block_size": "block_size_bytes",
              "page_size": "page_size_bytes", "added": "requests"}  # fmt: skip
 
@@ -31,9 +31,9 @@ class Summary:
     Attributes
     ----------
     by : tuple of str
-        Columns that the groups are made of.
+        Columns to group by.
     results : dict of str to int
-        Scenarios by how they ended.
+        Number of scenarios by result.
     groups : list of dict
     failures : list of dict
         Errors with the function that raised them, the most frequent first.
@@ -45,19 +45,19 @@ class Summary:
     failures: list[dict[str, Any]]
 
 
-def group_columns(grid: Grid, asked: Sequence[str] = ()) -> tuple[str, ...]:
-    """Return the columns to group by: those asked for, else what varies, the slowest first.
+def group_columns(grid: Grid, requested: Sequence[str] = ()) -> tuple[str, ...]:
+    """Return the columns to group by: the requested ones, else the dimensions, the slowest first.
 
     Raises
     ------
     InputError
-        If there is no such column.
+        If a column does not exist.
     """
-    for name in asked:
+    for name in requested:
         if name not in COLUMNS:
             raise InputError(f"--by {name!r}: need a column, one of {', '.join(COLUMNS)}")
-    if asked:
-        return tuple(dict.fromkeys(asked))
+    if requested:
+        return tuple(dict.fromkeys(requested))
     names, nr_groups = ["driver"] if grid.fleet else [], 1
     for each in grid.dimensions:
         nr_groups *= len(each.values)
@@ -68,7 +68,7 @@ def group_columns(grid: Grid, asked: Sequence[str] = ()) -> tuple[str, ...]:
 
 
 def summarise(rows: pl.LazyFrame, by: Sequence[str]) -> Summary:
-    """Return the tables of rows, which are read once for each and never all at a time."""
+    """Return the tables of rows; each table streams over the rows once."""
     import polars as pl
 
     results = rows.group_by("result").agg(n=pl.len()).sort("result").collect(engine="streaming")
@@ -94,7 +94,7 @@ def _aggregates() -> list[pl.Expr]:
     import polars as pl
 
     is_run = ~pl.col("result").is_in(["invalid", "crashed", "lost"])
-    lives = pl.col("mem_total_after_bytes").is_not_null()
+    runs = pl.col("mem_total_after_bytes").is_not_null()
     asked = pl.col("asked_bytes").filter(is_run).sum()
     missing = pl.col("not_seen_bytes").filter(is_run).sum()
     memmap = pl.sum_horizontal(
@@ -114,8 +114,8 @@ def _aggregates() -> list[pl.Expr]:
         (missing / _GIB).alias("not_seen_gib"),
         pl.when(asked > 0).then(100 * missing / asked).alias("not_seen_percent"),
         (100 * memmap.sum() / pl.col("added_bytes").sum()).fill_nan(None).alias("overhead_percent"),
-        pl.col("gigantic_after").filter(lives).mean().alias("gigantic_after_mean"),
-        pl.col("gigantic_lost").filter(lives).mean().alias("gigantic_lost_mean"),
+        pl.col("gigantic_after").filter(runs).mean().alias("gigantic_after_mean"),
+        pl.col("gigantic_lost").filter(runs).mean().alias("gigantic_lost_mean"),
         (pl.col("movable_bytes").sum() / pl.col("kernel_bytes").sum())
         .fill_nan(None)
         .alias("movable_ratio"),

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from altmap.report.tables import plain_table
-from altmap.sweep.charts import varying, word
+from altmap.sweep.charts import value_text, varying
 from altmap.sweep.summary import Summary
 
 __all__ = ("summary_text",)
@@ -19,8 +19,8 @@ _WIDEST = 1000
 _COLUMNS = (
     ("scenarios", "scenarios", ",d"),
     ("failed\n%", "failed_percent", ".1f"),
-    ("asked\nGiB", "asked_gib", ",.1f"),
-    ("not seen\n%", "not_seen_percent", ".2f"),
+    ("requested\nGiB", "asked_gib", ",.1f"),
+    ("not in\nMemTotal\n%", "not_seen_percent", ".2f"),
     ("memmap\n%", "overhead_percent", ".2f"),
     ("gigantic", "gigantic_after_mean", ".1f"),
     ("lost", "gigantic_lost_mean", ".1f"),
@@ -41,7 +41,7 @@ def summary_text(summary: Summary, width: int = 140) -> str:
 
 
 def _wide(table: Table, width: int) -> str:
-    """Return a table in as many columns as it needs, so that nothing in it is cut."""
+    """Return a table in as many columns as it needs, so that no cell is truncated."""
     needed = Console(width=_WIDEST).measure(table).maximum
     return plain_table(table, max(width, needed))
 
@@ -59,7 +59,7 @@ def _groups(summary: Summary) -> Table:
         table.add_column(name, justify="right", no_wrap=True)
     for group in summary.groups[:_MOST_GROUPS]:
         cells = [_cell(group[column], spec) for _, column, spec in _COLUMNS]
-        table.add_row(*(word(name, group[name]) for name in by), *cells)
+        table.add_row(*(value_text(name, group[name]) for name in by), *cells)
     return table
 
 
@@ -68,13 +68,13 @@ def _cell(value: Any, spec: str) -> str:
 
 
 def _failures(summary: Summary) -> Table:
-    table = _table("What failed")
+    table = _table("Failures")
     for name in ("scenarios", "first"):
         table.add_column(name, justify="right", no_wrap=True)
     for name in ("result", "errno", "function"):
         table.add_column(name, no_wrap=True)
-    table.add_column("why, in the first one")
+    table.add_column("why (first scenario)")
     for each in summary.failures:
-        words = [each["result"], each["errno"] or "", each["function"] or "", each["why"] or ""]
-        table.add_row(f"{each['scenarios']:,}", str(each["first"]), *words)
+        cells = [each["result"], each["errno"] or "", each["function"] or "", each["why"] or ""]
+        table.add_row(f"{each['scenarios']:,}", str(each["first"]), *cells)
     return table

@@ -1,8 +1,8 @@
-"""A chunk's scenarios run one after the other; what neighbours have in common runs once.
+"""Run a chunk's scenarios one after the other; common prefixes run once.
 
-Scenarios that begin alike (the same machine, then the same steps) are a tree. They are visited in
-such an order that each branching is met once: there the machine is put away as bytes, from which
-every branch gets a machine of its own.
+Scenarios with common prefixes (the same machine, then the same steps) form a tree. They are visited
+in an order that reaches each branching point once: there the machine is saved as bytes, from which
+every branch starts with its own copy.
 
 Effects: clock.
 """
@@ -34,16 +34,16 @@ _DIGEST_LETTERS = 32
 
 @dataclass(slots=True)
 class _ScenarioRun:
-    """A scenario under way.
+    """A running scenario.
 
     Attributes
     ----------
     machine : ModelMachine
     start : MachineNumbers
     records : list of StepRecord
-        Of the steps so far.
+        Records of the steps so far.
     end : dict of str to object
-        What the rows of all that end here have in common; empty until the last step is done.
+        Columns of all scenarios that end here; empty until the last step is done.
     """
 
     machine: ModelMachine
@@ -59,7 +59,7 @@ class _ScenarioRun:
         return cls(machine, MachineNumbers.of(machine.kernel))
 
     def perform(self, scenario: Scenario, depth: int) -> None:
-        """Go on until so many steps are done."""
+        """Perform steps up to the given number."""
         for step in scenario.steps[len(self.records) : depth]:
             try:
                 record = self.machine.perform(step)
@@ -78,7 +78,7 @@ class _Task:
     point : Point
     scenario : Scenario
     path : tuple of bytes
-        The machine, then each step: what two scenarios have in common is a common beginning.
+        The machine, then each step, encoded; scenarios share a prefix of it.
     """
 
     point: Point
@@ -117,20 +117,20 @@ def _task(point: Point) -> _Task:
 
 
 def _visit(tasks: Sequence[_Task], policies: Mapping[str, Policy]) -> Iterator[SweepRow]:
-    """Yield rows of tasks that are in the order of their paths."""
-    put_away: list[tuple[int, bytes]] = []
+    """Yield the rows of tasks that are sorted by path."""
+    saved: list[tuple[int, bytes]] = []
     before: _Task | None = None
     run: _ScenarioRun | None = None
     for task, following in pairwise((*tasks, None)):
         assert task is not None  # only the last one is
         started = time.process_time()
         shared = _common(before, task)
-        while put_away and put_away[-1][0] > shared:
-            put_away.pop()
+        while saved and saved[-1][0] > shared:
+            saved.pop()
         try:
             if run is None or before is None or task.path != before.path:
                 run = None
-                fresh = _run(task.scenario, policies, _common(task, following), put_away)
+                fresh = _run(task.scenario, policies, _common(task, following), saved)
                 fresh.end = {"digest": _digest(task), **columns_of(fresh.machine, fresh.start)}
                 run = fresh
             row = row_of_run(task.point, task.scenario, run.records, run.end)
@@ -155,24 +155,24 @@ def _run(
     scenario: Scenario,
     policies: Mapping[str, Policy],
     ahead: int,
-    put_away: list[tuple[int, bytes]],
+    saved: list[tuple[int, bytes]],
 ) -> _ScenarioRun:
-    """Run one scenario from where its like was put away; put it away where the next one turns off.
+    """Run a scenario from the last saved prefix; save it where the next scenario branches off.
 
     Parameters
     ----------
     scenario : Scenario
     policies : dict of str to Policy
     ahead : int
-        Steps that the next scenario shares, -1 if not even the machine.
-    put_away : list of (int, bytes)
-        Steps done and the run, deepest last.
+        Steps that the next scenario shares, -1 if the machines differ.
+    saved : list of (int, bytes)
+        Number of steps and the pickled run, deepest last.
     """
-    done, kept = put_away[-1] if put_away else (-1, b"")
+    done, kept = saved[-1] if saved else (-1, b"")
     run: _ScenarioRun = pickle.loads(kept) if kept else _ScenarioRun.boot(scenario, policies)
     if done < ahead < len(scenario.steps):
         run.perform(scenario, ahead)
-        put_away.append((ahead, pickle.dumps(run, pickle.HIGHEST_PROTOCOL)))
+        saved.append((ahead, pickle.dumps(run, pickle.HIGHEST_PROTOCOL)))
     run.perform(scenario, len(scenario.steps))
     return run
 

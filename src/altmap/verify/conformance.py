@@ -5,6 +5,7 @@ Effects: files, processes.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -21,6 +22,7 @@ from altmap.errors import AltmapError, InputError, LabError
 from altmap.lab.target import run_in_guest
 from altmap.model.arch import DEFAULT_ARCH
 from altmap.scenario import DEFAULT_RELEASE, Plug, Scenario, load_scenario, read_toml
+from altmap.storage.lines import LineFile
 from altmap.trace.run import scenario_sha256
 from altmap.verify.both_sides import compare_with_trace
 
@@ -142,46 +144,52 @@ def conform(
         for release in case.releases
     ]
 
-    rows = _Kept(kept)
+    with contextlib.ExitStack() as stack:
+        rows = _Kept(None if kept is None else stack.enter_context(_rows_file(kept)))
 
-    def run(job: tuple[Scenario, Sequence[str], ConformanceCase]) -> ConformanceRow:
-        row = rows.find(job[0], job[1])
-        if row is None:
-            row = _row(*job)
-            rows.add(row)
-        differs = job[2].differs
-        if differs and row.verdict in (EQUAL, TOLERATED) and not row.why:
-            row = replace(row, why=f"may differ: {differs}")
-        progress(f"{row.scenario} {row.arch} {row.release}: {row.verdict} {row.why}".rstrip())
-        return row
+        def run(job: tuple[Scenario, Sequence[str], ConformanceCase]) -> ConformanceRow:
+            row = rows.find(job[0], job[1])
+            if row is None:
+                row = _row(*job)
+                rows.add(row)
+            differs = job[2].differs
+            if differs and row.verdict in (EQUAL, TOLERATED) and not row.why:
+                row = replace(row, why=f"may differ: {differs}")
+            progress(f"{row.scenario} {row.arch} {row.release}: {row.verdict} {row.why}".rstrip())
+            return row
 
-    with ThreadPoolExecutor(nr_guests) as pool:
-        return list(pool.map(run, jobs))
+        with ThreadPoolExecutor(nr_guests) as pool:
+            return list(pool.map(run, jobs))
+
+
+def _rows_file(path: Path) -> LineFile:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return LineFile(path, f"rows {path}: another run is writing to it", flags=os.O_CREAT)
+    except OSError as error:
+        raise InputError(f"rows {path}: {error.strerror}") from error
 
 
 class _Kept:
-    """The rows of a file; where several tell of one scenario, the last."""
+    """The rows of earlier runs; where several are of one scenario, the last.
 
-    def __init__(self, path: Path | None) -> None:
-        self._path = path
+    Parameters
+    ----------
+    file : LineFile or None
+        ``None`` keeps nothing.
+    """
+
+    def __init__(self, file: LineFile | None) -> None:
+        self._file = file
         self._lock = threading.Lock()
         self._rows: dict[tuple[str, str], ConformanceRow] = {}
-        if path is None:
+        if file is None:
             return
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.touch()
-            whole = path.read_bytes()
-            # A run that was killed may leave the beginning of a line.
-            whole = whole[: whole.rfind(b"\n") + 1]
-            os.truncate(path, len(whole))
-        except OSError as error:
-            raise InputError(f"rows {path}: {error.strerror}") from error
-        for number, line in enumerate(whole.splitlines(), start=1):
+        for number, line in enumerate(file.lines, start=1):
             try:
                 row = msgspec.json.decode(line, type=ConformanceRow)
             except msgspec.DecodeError as error:
-                raise InputError(f"rows {path}, line {number}: {error}") from error
+                raise InputError(f"rows {file.path}, line {number}: {error}") from error
             self._rows[row.scenario, row.release] = row
 
     def find(self, scenario: Scenario, settings: Sequence[str]) -> ConformanceRow | None:
@@ -193,10 +201,9 @@ class _Kept:
 
     def add(self, row: ConformanceRow) -> None:
         """Write a row at the end of the file."""
-        if self._path is None:
-            return
-        with self._lock, self._path.open("ab") as file:
-            file.write(msgspec.json.encode(row) + b"\n")
+        if self._file is not None:
+            with self._lock:
+                self._file.add(msgspec.json.encode(row))
 
 
 def _name(scenario: Scenario, settings: Sequence[str]) -> str:

@@ -8,6 +8,7 @@ from altmap.errors import InputError
 from altmap.model.drivers.hyperv import DriverState, HypervBalloon, balloon_floor_nr_pages
 from altmap.model.drivers.hyperv_host import HypervHost
 from altmap.model.kernel.touch import KernelFault
+from altmap.model.kernel.watermarks import si_mem_available_nr_pages
 from altmap.model.machine import ModelMachine
 from altmap.protocol.hyperv_messages import (
     BalloonRequest,
@@ -64,6 +65,22 @@ def of(record, kind):
 
 def managed(model):
     return model.kernel.total_ram_nr_pages()
+
+
+def test_the_balloon_reaches_the_floor_exactly_and_stops_there():
+    """balloon_up: only what would leave less than the floor is cut, and noted."""
+    for beyond in (0, 1):
+        model = start()
+        balloon = HypervBalloon(model.kernel)
+        balloon.probe()
+        spare = si_mem_available_nr_pages(model.kernel) - balloon_floor_nr_pages(
+            managed(model), 4096
+        )
+        answers = balloon.receive(encode(BalloonRequest(trans_id=1, num_pages=spare + beyond)))
+        assert sum(len(decode(raw).ranges) for raw in answers)
+        assert len(model.kernel.ballooned) == spare
+        cut = [e for e in model.kernel.log.events if "partially fulfilled" in e.text]
+        assert len(cut) == beyond
 
 
 # --- the handshake --------------------------------------------------------------------------

@@ -492,6 +492,56 @@ def test_a_big_block_of_65536_device_blocks_breaks_the_device():
     assert guest.requests == []
 
 
+def veto(kernel, action, *, errno="EBUSY"):
+    kernel.notifier.register(
+        lambda n: NotifierVeto(errno, "listener", "no") if n.action == action else None
+    )
+
+
+@pytest.mark.parametrize("force_bbm", [False, True])
+def test_references_are_taken_again_when_an_offline_is_cancelled(force_bbm):
+    """virtio_mem_fake_offline_cancel_offline, after another listener's veto."""
+    parameters = VirtioMemParameters(force_bbm=force_bbm)
+    guest = Guest(requested=256 * MIB, virtio_mem=parameters)
+    veto(guest.kernel, "MEM_GOING_OFFLINE")
+    guest.resize(0)
+    assert not guest.kernel.unreferenced
+    assert guest.kernel.nr_online(PfnRange(BASE, BASE + 256 * M)) == 2
+
+
+def test_sections_of_a_big_block_come_back_when_one_of_them_cannot_move():
+    guest = Guest(requested=256 * MIB, block=256 * MIB)
+    guest.kernel.used |= PfnRange(BASE + 200 * M, BASE + 200 * M + 1)  # in the second section
+    assert not guest.resize(0)
+    assert not guest.kernel.fake_offline
+    assert guest.guest.mode.states[16] is BigBlockState.ADDED
+
+
+def test_sub_blocks_of_an_offline_block_are_unplugged_from_its_end():
+    guest = Guest(requested=128 * MIB, auto_online_blocks="offline")
+    assert guest.resize(64)
+    assert guest.requests == [("UNPLUG", 64, 64)]
+    hole = PfnRange(BASE + 20 * M, BASE + 30 * M)
+    guest.guest.mode.plugged -= hole
+    guest.host.plugged -= hole
+    guest.host.requested_bytes = guest.mib * MIB
+    guest.guest.plugged_nr_pages -= len(hole)
+    assert guest.resize(54 - 40)  # 34 MiB from the end, then 6 below the hole
+    assert guest.requests == [("UNPLUG", 30, 34), ("UNPLUG", 14, 6)]
+
+
+def test_the_timer_doubles_up_to_five_minutes():
+    guest = Guest(requested=128 * MIB)
+    guest.kernel.used |= PfnRange(BASE + 5, BASE + 6)
+    assert not guest.resize(0)
+    seconds = [guest.guest.retry_seconds]
+    for _ in range(4):
+        guest.guest.queued = True
+        guest.driver.work()
+        seconds.append(guest.guest.retry_seconds)
+    assert seconds == [100, 200, 300, 300, 300]
+
+
 # --- together with the rest ----------------------------------------------------------------
 
 

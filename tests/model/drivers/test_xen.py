@@ -91,6 +91,13 @@ def brute_force(taken, size, align, end):
     return None
 
 
+def test_new_memory_does_not_go_below_the_bios_rom():
+    """arch_remove_reservations: the gap below 4 GiB ends at 0xffe00000."""
+    section = 128 << 20
+    below = [(0, 0xF8000000)]
+    assert additional_memory_resource(below, section, section, 1 << 46) == 0x100000000
+
+
 @given(
     st.lists(st.tuples(st.integers(0, 60), st.integers(1, 12)), max_size=6),
     st.integers(1, 5),

@@ -3,7 +3,12 @@
 import pytest
 
 from altmap.model.kernel.add import add_memory_resource
+from altmap.model.kernel.offline import memory_block_offline
 from altmap.model.kernel.online import memory_block_online, online_blocks
+from altmap.model.kernel.registration import (
+    restore_online_page_callback,
+    set_online_page_callback,
+)
 from altmap.model.kernel.remove import try_remove_memory
 from altmap.model.kernel.zone import Watermarks
 from altmap.model.machine import ModelMachine
@@ -170,6 +175,59 @@ def test_the_next_allocation_takes_the_first_whole_chunk_of_the_highest_order():
     kernel.used |= PfnSet.of(block(0)) - whole - PfnRange(BASE + 7, BASE + chunk + 9)
     assert memory_block_online(kernel, block(0), "online_kernel")
     assert kernel.expected_unmovable == PfnSet([PfnRange(whole.start, whole.start + 1)])
+
+
+# --- what drivers register ----------------------------------------------------------------------
+
+
+def test_one_driver_s_online_callback_is_set_and_only_that_driver_restores_it():
+    """set_online_page_callback and restore_online_page_callback: EINVAL for another one's."""
+    kernel = kernel_of()
+
+    def first(pages):
+        return pages
+
+    def second(pages):
+        return PfnSet()
+
+    assert set_online_page_callback(kernel, first)
+    assert set_online_page_callback(kernel, first)
+    assert not set_online_page_callback(kernel, second)
+    restore_online_page_callback(kernel, second)
+    assert kernel.online_page_callback is first
+    restore_online_page_callback(kernel, first)
+    assert kernel.online_page_callback is None
+
+
+def test_pages_that_may_be_free_on_per_cpu_lists_make_a_refusal_likely():
+    kernel = kernel_of()
+    assert add(kernel, block(0))
+    assert memory_block_online(kernel, block(0), "online_movable")
+    page = PfnRange(BASE + 5, BASE + 6)
+    kernel.used |= page
+    assert memory_block_offline(kernel, block(0)).certainty == "certain"
+    kernel.maybe_pcp |= page
+    outcome = memory_block_offline(kernel, block(0))
+    assert (outcome.errno, outcome.certainty) == ("EBUSY", "likely")
+    assert "per-CPU" in outcome.doubt
+    kernel.used |= PfnRange(BASE + 9, BASE + 10)  # one that is not free for sure
+    assert memory_block_offline(kernel, block(0)).certainty == "certain"
+
+
+@pytest.mark.parametrize("release", ["6.1", "6.12", "7.3"])
+@pytest.mark.parametrize("nr_blocks", [2, 3, 5])
+def test_watermarks_of_blocks_that_are_onlined_together_are_those_of_the_last(release, nr_blocks):
+    """The high watermark of each enters the next result."""
+    together, singly = kernel_of(release=release), kernel_of(release=release)
+    ids = range(72, 72 + nr_blocks)
+    for kernel in (together, singly):
+        assert add(kernel, block(40, 40 + nr_blocks))
+    assert online_blocks(together, ids, "online_kernel")[0]
+    for id_ in ids:
+        assert memory_block_online(singly, singly.block_pfns(id_), "online_kernel")
+    assert [z.watermarks for z in together.zones.values()] == [
+        z.watermarks for z in singly.zones.values()
+    ]
 
 
 # --- several blocks at once ---------------------------------------------------------------------

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from altmap.host.listing import BlockRow
-from altmap.linux.observation import MemoryFolder
+from altmap.linux.memory import MemoryFolder
 
 __all__ = ("human_size", "rows_json", "rows_pairs", "rows_raw", "rows_table", "summary_text")
 

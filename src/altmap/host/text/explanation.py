@@ -5,10 +5,10 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 
+from altmap.errors import printable
 from altmap.host.errnos import Reason
 from altmap.host.explain import BlockExplanation, worst
 from altmap.host.page_owners import Owner
-from altmap.report.text import printable
 
 __all__ = ("block_text", "errno_text")
 
@@ -16,7 +16,7 @@ _MOST_OWNERS = 4
 
 
 def block_text(found: BlockExplanation, width: int = 100) -> str:
-    """Return what a block is, whether it would go offline, and what is in its way."""
+    """Return what a block is, whether it would go offline, and its blockers."""
     lines = [*_wrap(_heading(found), width, ""), *_wrap(_verdict(found), width, "  ")]
     for blocker in found.blockers:
         pages = ""

@@ -5,8 +5,8 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterator
 
+from altmap.errors import printable
 from altmap.host.plan import Plan, PlanStep
-from altmap.report.text import printable
 
 __all__ = ("plan_text",)
 

@@ -10,11 +10,11 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from altmap.errors import printable
 from altmap.host.changes import BlockChange, MemoryView, Standing, ranges
 from altmap.host.text.blocks import human_size
 from altmap.host.watch import News
 from altmap.linux.uevent import Uevent
-from altmap.report.text import printable
 
 __all__ = ("news_builtins", "news_lines", "start_builtins", "start_text", "watch_table")
 
@@ -85,7 +85,7 @@ def _standing(standing: Standing | None, *, node: bool = False) -> str:
 
 
 def start_builtins(news: News, deaf: str | None, interval_seconds: float) -> dict[str, Any]:
-    """Return the first line as builtins: the machine as it is, and whether events are heard."""
+    """Return the first line as builtins: the machine as it is, and whether uevents are received."""
     look = news.look
     return {
         **_HEAD,

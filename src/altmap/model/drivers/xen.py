@@ -266,8 +266,8 @@ class XenBalloon(Driver):
             )
         kernel.log.note(
             "driver",
-            f"{credit} pages beyond the total of {self.total}: {nr_pages // section} whole "
-            f"sections are added in the first gap that holds them, {pfns}",
+            f"{credit} pages beyond the total of {self.total}: whole sections of {nr_pages} pages "
+            f"are added in the first gap that holds them, {pfns}",
             pfns,
             "reserve_additional_memory",
         )

@@ -46,7 +46,7 @@ def add_memory_resource(
         The driver passes MHP_MEMMAP_ON_MEMORY.
     usable : PfnRange, optional
         The part that the driver knows to be readable and writable now; only placements that were
-        proposed look at it.
+        proposed use it.
     group : MemoryGroup, optional
         The device's memory group.
     resource_name : str

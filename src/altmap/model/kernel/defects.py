@@ -68,12 +68,12 @@ DEFECTS: dict[str, Defect] = {
             "D6",
             "A variable of 32 bits holds the pfn at which a section ends, which overflows at "
             "16 TiB",
-            shows="above that the memmap is not found, and is given to the buddy as free memory",
+            shows="above that the memmap is not found, and is freed to the buddy allocator",
         ),
         Defect(
             "D7",
             "`test_pages_isolated` looks for the mark before it knows that there is a page",
-            reason="a block with holes, the only one with nothing there, is refused before that "
+            reason="a block with holes, the only kind without backing, is refused before that "
             "function is reached",
         ),
         Defect(

@@ -70,7 +70,7 @@ class OptIn:
 
 
 class PerBlock:
-    """Each block holds its own memmap, whoever adds it: the merged layout without the question."""
+    """Each block holds its own memmap, for every driver: the merged layout without the question."""
 
     name = "per-block"
     written_at_add: str | None = None

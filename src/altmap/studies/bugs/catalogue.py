@@ -140,7 +140,7 @@ BUGS: tuple[Bug, ...] = (
         "The memmap of a self-hosted block is taken down after the hotplug lock was dropped",
         "5.13",
         '6.7-rc: "add missing mem_hotplug_lock"',
-        "a self-hosted block goes offline while somebody walks all pages",
+        "a self-hosted block goes offline while a process walks all pages",
         sources=("6.1.192, 6.12.117 and 7.3.4: memory_block_offline takes the lock",),
         reason="steps happen one after the other, nothing runs beside them",
     ),

@@ -92,7 +92,7 @@ class Claim:
     who : str
         The role of who said or asked it: ``author`` or ``reviewer``.
     statement, question : str
-        What was said, and what an experiment has to answer.
+        A claim of the discussion, and the question that an experiment answers.
     cases : tuple of ClaimCase
     expected : str
         The verdict that is known to come out.
@@ -122,7 +122,7 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What a case came to; ``agrees`` is ``None`` where nothing was claimed."""
+    """The result of a case; ``agrees`` is ``None`` where nothing was claimed."""
 
     case: ClaimCase
     value: Value

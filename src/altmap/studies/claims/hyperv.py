@@ -5,12 +5,12 @@ from __future__ import annotations
 from altmap.studies.claims.claim import HOLDS, REFUTED, Claim, ClaimCase, Experiment
 from altmap.studies.claims.measure import (
     brought_online_pages,
+    fake_offline_pages,
     fault_at,
     gained_kb,
     memmap_pages,
     outcome_of,
     usable_per_memmap_page,
-    withheld_pages,
 )
 
 __all__ = ("CLAIMS",)
@@ -30,12 +30,14 @@ CLAIMS = (
         statement="Xen and Hyper-V add memory in units of Linux, such as 128 MiB, and use part of "
         "it, such as 64 MiB.",
         question="The host gives 64 MiB: how much does Hyper-V's driver let the kernel use, and "
-        "how much does it withhold?",
+        "how much does it keep fake-offline?",
         cases=(
             ClaimCase(
                 "existing: MemTotal gains", _first("64MiB"), gained_kb("MemTotal"), "kB", 64 << 10
             ),
-            ClaimCase("existing: withheld", _first("64MiB"), withheld_pages, "pages", 64 << 8),
+            ClaimCase(
+                "existing: fake-offline", _first("64MiB"), fake_offline_pages, "pages", 64 << 8
+            ),
             ClaimCase(
                 "rfc-2018: MemTotal gains",
                 (Experiment("hyperv-first-half", ("policy=rfc-2018",)),),
@@ -110,13 +112,13 @@ CLAIMS = (
         who="reviewer",
         statement="The rest of a section stays fake-offline, and goes online when the host gives "
         "another 64 MiB.",
-        question="Are 64 MiB withheld and brought online later, the memmap paid for once? In "
-        "either order of the halves?",
+        question="Are 64 MiB kept fake-offline and brought online later, the memmap paid for once? "
+        "In either order of the halves?",
         cases=(
             ClaimCase(
-                "first half, then second: withheld",
+                "first half, then second: fake-offline",
                 (Experiment("hyperv-halves-in-order", (_OLD,)),),
-                withheld_pages,
+                fake_offline_pages,
                 "pages",
                 claimed=64 << 8,
                 when="the first half comes first",

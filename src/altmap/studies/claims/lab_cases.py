@@ -66,7 +66,7 @@ class RealCase:
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """What a case came to on the real kernel and on the model."""
+    """The result of a case on the real kernel and on the model."""
 
     case: RealCase
     observed: Value
@@ -124,7 +124,7 @@ REAL: tuple[RealCase, ...] = (
     *_both("C2", "present, but not managed", kept_back_pages(_ONLINE), "pages"),
     *_both("C3", "nr_memmap_pages gains at add", counter_at(1), "pages"),
     *_both("C3", "nr_memmap_pages left after removal", counter_at(-1), "pages"),
-    *_both("C4", "missing of what was bought", missing_kb(_ONLINE), "kB"),
+    *_both("C4", "missing of what was requested", missing_kb(_ONLINE), "kB"),
     *_both("C5", "pages of the DIMM that hold its memmap", hosted_shown(_ONLINE), "pages"),
     *_both("C12", "first block, written before online", touched_pages(before_online=True), "pages"),
     RealCase(

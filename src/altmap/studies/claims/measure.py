@@ -13,6 +13,7 @@ from altmap.trace import StepRecord, Trace
 __all__ = (
     "brought_online_pages",
     "counter_at",
+    "fake_offline_pages",
     "fault_at",
     "gained_kb",
     "hosted_pages",
@@ -37,7 +38,6 @@ __all__ = (
     "usable_per_memmap_page",
     "used_kb",
     "used_kb_at",
-    "withheld_pages",
     "written_hosted",
 )
 
@@ -170,7 +170,7 @@ def counter_at(step: int) -> Measure:
         (trace,) = traces
         seen = trace.steps[step].observation
         if seen is None:
-            return "nobody could look"
+            return "no further observations"
         start, now = ((each.vmstat or {}).get("nr_memmap_pages") for each in (_start(trace), seen))
         if start is None or now is None:
             return "no such counter"
@@ -364,13 +364,13 @@ def nr_blocks_gained(traces: Sequence[Trace]) -> Value:
     return last - start
 
 
-def withheld_pages(traces: Sequence[Trace]) -> Value:
+def fake_offline_pages(traces: Sequence[Trace]) -> Value:
     """Return the pages that the driver keeps fake-offline when its block goes online."""
     return len(_pages(traces[0], traces[0].steps, "fake-offline"))
 
 
 def brought_online_pages(traces: Sequence[Trace]) -> Value:
-    """Return the pages that were withheld and are given to the buddy later."""
+    """Return the pages that were fake-offline and are freed to the buddy allocator later."""
     events = [event for step in traces[0].steps for event in step.events]
     return sum(
         len(e.pfns) for e in events if e.function == "hv_bring_pgs_online" and e.pfns is not None

@@ -77,4 +77,4 @@ def test_offline_that_finds_no_room_elsewhere_is_told_as_endless(model):
     assert fill(model, 1000).outcome
     outcome = model.perform(Offline(id="d", part="first")).outcome
     assert (outcome.errno, outcome.function) == ("EINTR", "offline_pages")
-    assert "without end" in outcome.why
+    assert "indefinitely" in outcome.why

@@ -1,4 +1,4 @@
-"""What a reader wants first of a trace: how it ended, which step shows it, who said what."""
+"""What a report shows of a step: its verdict, its memory accounting, its event log."""
 
 from __future__ import annotations
 
@@ -7,30 +7,30 @@ from dataclasses import dataclass, field
 
 from altmap.errors import InputError
 from altmap.pfn import Pages, PfnRange, PfnSet, PfnStride
-from altmap.report.account import Level, account_step, bought_bytes
+from altmap.report.account import Level, account_step, requested_bytes
 from altmap.trace import HOST_TO_GUEST, UNBACKED, Event, Fault, StepRecord, Trace
 from altmap.units import format_size
 
 __all__ = (
     "Conclusion",
-    "StoryLine",
+    "LogLine",
+    "accounting",
     "by_scenario",
-    "conversation",
-    "ledger",
-    "telling_step",
+    "default_step",
+    "event_log",
     "verdict",
 )
 
-#: Events told of one step; the rest is counted.
+#: Events of one step that are shown; the rest is counted.
 _MOST_EVENTS = 200
-#: Runs of page frames by which an event is found from a tile.
+#: Runs of page frames that lead from a tile to an event.
 _MOST_RUNS = 64
 _MOST_LISTED = 8
 
 
 @dataclass(frozen=True, slots=True)
 class Conclusion:
-    """How a trace stands after a step.
+    """The state of a trace after a step.
 
     Attributes
     ----------
@@ -45,19 +45,19 @@ class Conclusion:
 
 
 @dataclass(frozen=True, slots=True)
-class StoryLine:
-    """One thing said or done in a step.
+class LogLine:
+    """One line of a step's event log.
 
     Attributes
     ----------
     lane : str
-        Who: ``host`` (what the scenario asks for), ``driver``, ``kernel``, ``refusal`` or
-        ``fault``.
+        The source: ``host`` (what the scenario requests), ``driver``, ``kernel``, ``refusal``
+        or ``fault``.
     text, function : str
     runs : list of PfnRange
-        The page frames it is about, the first runs of them.
+        The first runs of the page frames that it is about.
     message : bytes or None
-        A message of a driver's protocol as it would go over the wire.
+        The bytes of a message of a driver's protocol.
     """
 
     lane: str
@@ -68,7 +68,7 @@ class StoryLine:
 
 
 def by_scenario(traces: Sequence[Trace]) -> list[list[Trace]]:
-    """Return the traces in groups that took the same steps on machines of the same kind."""
+    """Return the traces in groups with the same steps and memory block size."""
     groups: dict[tuple[object, ...], list[Trace]] = {}
     for trace in traces:
         start = trace.steps[0].observation
@@ -78,38 +78,39 @@ def by_scenario(traces: Sequence[Trace]) -> list[list[Trace]]:
     return list(groups.values())
 
 
-def telling_step(traces: Sequence[Trace]) -> int:
-    """Return the step to look at first: the first with a fault, else the last."""
+def default_step(traces: Sequence[Trace]) -> int:
+    """Return the step that is shown first: the first one with a fault, else the last one."""
     faults = [i for trace in traces for i, step in enumerate(trace.steps) if step.faults]
     return min(faults) if faults else len(traces[0].steps) - 1
 
 
 def verdict(trace: Trace, index: int) -> Conclusion:
-    """Return how a trace stands after a step."""
+    """Return the state of a trace after a step."""
     for number, step in enumerate(trace.steps[: index + 1]):
         if step.faults:
             return _fault_verdict(number, step)
     step = trace.steps[index]
     if step.outcome.status == "refused":
         outcome = step.outcome
-        said = f"{outcome.errno} by {outcome.function or 'the kernel'}: {outcome.why}"
-        return Conclusion("refused", f"step {index} is refused", f"{step.name}: {said}")
+        why = f"{outcome.errno} by {outcome.function or 'the kernel'}: {outcome.why}"
+        return Conclusion("refused", f"step {index} is refused", f"{step.name}: {why}")
     if not index:
-        return Conclusion("ok", "as it was found", _found(trace))
-    return Conclusion("ok", "the kernel lives", _gains(trace, index))
+        return Conclusion("ok", "initial state", _initial_memory(trace))
+    return Conclusion("ok", "the kernel keeps running", _gains(trace, index))
 
 
 def _fault_verdict(number: int, step: StepRecord) -> Conclusion:
     fault = step.faults[0]
-    return Conclusion("fault", "the kernel is dead", f"step {number}, {step.name}: {_said(fault)}")
+    detail = f"step {number}, {step.name}: {_fault_text(fault)}"
+    return Conclusion("fault", "the kernel crashes", detail)
 
 
-def _said(fault: Fault) -> str:
-    why = "where the host backs nothing" if fault.what == UNBACKED else fault.what
+def _fault_text(fault: Fault) -> str:
+    why = "not backed by the host" if fault.what == UNBACKED else fault.what
     return f"{fault.kind}. {fault.function} {fault.access}s pfn {fault.pfn:#x}, {why}"
 
 
-def _found(trace: Trace) -> str:
+def _initial_memory(trace: Trace) -> str:
     seen = trace.steps[0].observation
     meminfo = seen.meminfo if seen and seen.meminfo else {}
     names = [name for name in ("MemTotal", "MemFree") if name in meminfo]
@@ -117,47 +118,47 @@ def _found(trace: Trace) -> str:
 
 
 def _gains(trace: Trace, index: int) -> str:
-    size = bought_bytes(trace, index)
-    bought = f"bought {format_size(size)}" if size else "nothing is plugged"
+    size = requested_bytes(trace, index)
+    requested = f"requested {format_size(size)}" if size else "no memory is requested"
     start, now = trace.steps[0].observation, trace.steps[index].observation
     if not (start and now and start.meminfo and now.meminfo):
-        return bought
+        return requested
     gained = [
         f"{name} {(now.meminfo.get(name, 0) - start.meminfo.get(name, 0)) / 1024:+,.1f} MiB"
         for name in ("MemTotal", "MemFree")
     ]
-    return f"{bought}: {', '.join(gained)}"
+    return f"{requested}: {', '.join(gained)}"
 
 
-def ledger(trace: Trace, index: int) -> list[Level]:
-    """Return the levels after a step, what was bought first; empty if the files do not tell."""
+def accounting(trace: Trace, index: int) -> list[Level]:
+    """Return the levels after a step, requested memory first; empty if files are missing."""
     try:
         levels = account_step(trace, index)
     except InputError:
         return []
-    if levels[0].name != "bought":
+    if levels[0].name != "requested":
         start = trace.steps[0].observation
         memory = start.memory if start else None
         blocks = len(memory.blocks) * memory.block_size_bytes if memory else 0
-        levels.insert(0, Level("bought", blocks + bought_bytes(trace, index)))
+        levels.insert(0, Level("requested", blocks + requested_bytes(trace, index)))
     return levels
 
 
-def conversation(step: StepRecord) -> list[StoryLine]:
-    """Return what was asked, said and done in a step, in order."""
+def event_log(step: StepRecord) -> list[LogLine]:
+    """Return the request, events, faults and refusal of a step, in order."""
     lines = []
     if step.action:
-        lines.append(StoryLine("host", _asked(step.action)))
+        lines.append(LogLine("host", _request_text(step.action)))
     lines.extend(_line(event) for event in step.events[:_MOST_EVENTS])
     if len(step.events) > _MOST_EVENTS:
-        lines.append(StoryLine("kernel", f"… {len(step.events) - _MOST_EVENTS} more events …"))
+        lines.append(LogLine("kernel", f"… {len(step.events) - _MOST_EVENTS} more events …"))
     lines.extend(
-        StoryLine("fault", _said(fault), fault.function, _first_runs(fault.pfns))
+        LogLine("fault", _fault_text(fault), fault.function, _first_runs(fault.pfns))
         for fault in step.faults
     )
     if step.outcome.status == "refused":
         lines.append(
-            StoryLine(
+            LogLine(
                 "refusal",
                 f"refused with {step.outcome.errno}: {step.outcome.why}",
                 step.outcome.function or "",
@@ -166,12 +167,12 @@ def conversation(step: StepRecord) -> list[StoryLine]:
     return lines
 
 
-def _line(event: Event) -> StoryLine:
+def _line(event: Event) -> LogLine:
     lane = "driver" if event.kind == "driver" else "kernel"
     if event.text.startswith(HOST_TO_GUEST):
         lane = "host"
     runs = [] if event.pfns is None else _first_runs(event.pfns)
-    return StoryLine(lane, event.text, event.function or "", runs, event.message)
+    return LogLine(lane, event.text, event.function or "", runs, event.message)
 
 
 def _first_runs(pages: Pages) -> list[PfnRange]:
@@ -189,7 +190,7 @@ def _runs(pages: Pages) -> Iterator[PfnRange]:
             yield from pages.ranges()
 
 
-def _asked(action: dict[str, object]) -> str:
+def _request_text(action: dict[str, object]) -> str:
     words = [str(action.get("do", ""))]
     for key, value in action.items():
         if key == "do" or value is None:

@@ -1,4 +1,4 @@
-"""From what was bought to what is free, as a waterfall. Drawn by Altair, rendered by vl-convert."""
+"""Memory accounting as a waterfall chart. Drawn by Altair, rendered by vl-convert."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from altmap.report.account import Level
 __all__ = ("require_charts", "waterfall_svg")
 
 _MIB = 1 << 20
-_LEVEL, _LOSS, _DEAD = "#0072b2", "#e69f00", "#d55e00"
+_LEVEL, _LOSS, _ALL_LOST = "#0072b2", "#e69f00", "#d55e00"
 _ROW_HEIGHT, _WIDTH, _CHARACTER = 32, 300, 6.6  # pixels
 
 
@@ -21,7 +21,7 @@ def require_charts() -> None:
     Raises
     ------
     InputError
-        Naming the extra that brings what is missing.
+        Names the extra that installs the missing module.
     """
     try:
         import altair as _altair  # noqa: F401
@@ -29,18 +29,18 @@ def require_charts() -> None:
     except ImportError as error:
         raise InputError(
             f"report: charts and pictures need the Python module {error.name!r}: "
-            "pip install 'altmap[report]' (text and JSON need nothing)"
+            "pip install 'altmap[report]' (not needed for text and JSON)"
         ) from error
 
 
 def waterfall_svg(levels: Sequence[Level], start: Sequence[Level]) -> str:
-    """Return the chart as SVG; text and axes take the colour of the text around them.
+    """Return the chart as SVG; text and axes inherit the page's text colour.
 
     Parameters
     ----------
     levels : sequence of Level
     start : sequence of Level
-        The same machine before the first step; each level tells how far it is from there.
+        The same machine before the first step; each level shows its difference to it.
     """
     import altair as alt
     import vl_convert
@@ -87,10 +87,10 @@ def _rows(levels: Sequence[Level], start: dict[str, int]) -> list[dict[str, Any]
                          level.size_bytes, _LEVEL))  # fmt: skip
         top = level.size_bytes
         for loss in level.losses:
-            dead = _DEAD if loss.size_bytes == level.size_bytes else _LOSS
+            colour = _ALL_LOST if loss.size_bytes == level.size_bytes else _LOSS
             bottom = top - loss.size_bytes
             label = f"− {_mib(loss.size_bytes)}  {loss.cause}"
-            rows.append(_row(len(rows), label, bottom, top, dead))
+            rows.append(_row(len(rows), label, bottom, top, colour))
             top = bottom
     return rows
 

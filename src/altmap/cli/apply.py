@@ -1,0 +1,181 @@
+"""``altmap apply``: a plan carried out, journaled and checked.
+
+Effects: environment, files, terminal.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from altmap.cli.parser import Example, Verb
+from altmap.errors import InputError
+
+if TYPE_CHECKING:
+    from altmap.host.journal import Journal
+    from altmap.host.plan import Plan
+    from altmap.host.transport import LocalFiles
+
+__all__ = ("VERB",)
+
+#: Done in part: as chmem(8) has it.
+DONE, ROLLED_BACK, PARTLY = 0, 1, 64
+_MOST_SECONDS = 86400
+
+
+def _add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("plan", metavar="PLAN", type=Path, help="what altmap plan -o wrote")
+    parser.add_argument("--yes", action="store_true", help="do not ask for confirmation")
+    parser.add_argument("--dry-run", action="store_true", help="show what would be written")
+    parser.add_argument(
+        "--on-bare-metal",
+        action="store_true",
+        help="act although the host is not a guest; without it that is a dry run",
+    )
+    parser.add_argument(
+        "--attempt",
+        action="store_true",
+        help="begin although a step is predicted to be refused, if that is not certain",
+    )
+    parser.add_argument(
+        "--keep",
+        action="store_true",
+        help="on a prediction mismatch keep what was done, without rolling back",
+    )
+    again = parser.add_mutually_exclusive_group()
+    again.add_argument("--resume", action="store_true", help="continue where the journal ends")
+    again.add_argument("--rollback", action="store_true", help="roll back what the journal lists")
+    parser.add_argument(
+        "--journal", metavar="FILE", type=Path, help="default: the plan's name and .journal"
+    )
+    parser.add_argument(
+        "--limit", metavar="SECONDS", type=float, default=60.0, help="of one write; default: 60"
+    )
+    parser.add_argument(
+        "--root",
+        metavar="FOLDER",
+        type=Path,
+        default=Path("/"),
+        help="where the machine's proc and sys are; default: /",
+    )
+
+
+def _apply(args: argparse.Namespace) -> int:
+    from altmap.host.apply import differences_from
+    from altmap.host.guard import hypervisor_of
+    from altmap.host.journal import Journal
+    from altmap.host.plan import decode_plan
+    from altmap.host.transport import LocalFiles
+
+    if not 0 < args.limit <= _MOST_SECONDS:
+        raise InputError(f"--limit {args.limit}: need seconds, more than 0 and a day at most")
+    plan = decode_plan(_bytes_of(args.plan), str(args.plan))
+    files = LocalFiles(args.root, args.limit)
+    again = args.resume or args.rollback
+    if not again:
+        _check_obstacle(plan, attempt=args.attempt)
+        for line in differences_from(plan.assumes, files):
+            raise InputError(f"the machine has changed: {line}; make a new plan")
+    writes = [step for step in plan.steps if step.path is not None]
+    hypervisor = hypervisor_of(files)
+    if args.dry_run or (hypervisor is None and not args.on_bare_metal):
+        return _dry_run(plan, asked=args.dry_run)
+    if not writes and not again:
+        print("nothing to write: the plan has no steps, or the platform takes them")
+        return DONE
+    _check_root(args.root, plan)
+    if not args.yes and not _confirmed(plan, hypervisor):
+        raise InputError("apply: not confirmed (--yes confirms in advance)")
+    name = args.journal or args.plan.with_name(f"{args.plan.name}.journal")
+    with Journal(name, new=not again) as journal:
+        return _carry_out(args, plan, files, journal)
+
+
+def _carry_out(args: argparse.Namespace, plan: Plan, files: LocalFiles, journal: Journal) -> int:
+    from altmap.host.apply import ApplyResult, apply_plan, resume, roll_back
+
+    if args.rollback:
+        result = roll_back(plan, files, journal, _tell)
+    elif args.resume:
+        result = resume(plan, files, journal, _tell, keep=args.keep)
+    else:
+        result = apply_plan(plan, files, journal, _tell, keep=args.keep)
+    _tell(f"{plan.goal}: {result}")
+    if result is ApplyResult.DONE or (result is ApplyResult.ROLLED_BACK and args.rollback):
+        return DONE
+    return ROLLED_BACK if result is ApplyResult.ROLLED_BACK else PARTLY
+
+
+def _check_obstacle(plan: Plan, *, attempt: bool) -> None:
+    step = plan.obstacle
+    if step is None or step.prediction is None:
+        return
+    made = step.prediction
+    if step.certainty == "certain" or not attempt:
+        hint = "" if step.certainty == "certain" else "; --attempt tries it"
+        raise InputError(
+            f"plan: {step.title}: {step.certainty} to be refused: {made.errno} by "
+            f"{made.function}: {made.why}{hint}"
+        )
+
+
+def _check_root(root: Path, plan: Plan) -> None:
+    if root == Path("/") and os.geteuid():
+        raise InputError("apply: need root to write to this host")
+    for step in plan.steps:
+        path = root / (step.path or "")
+        if step.path is not None and path.exists() and not os.access(path, os.W_OK):
+            raise InputError(f"apply: need root to write to {path}")
+
+
+def _confirmed(plan: Plan, hypervisor: str | None) -> bool:
+    if not sys.stdin.isatty():
+        return False
+    where = f"this guest ({hypervisor})" if hypervisor else "this host, which is not a guest"
+    nr_writes = sum(step.path is not None for step in plan.steps)
+    _tell(f"{plan.goal}: {nr_writes} writes to {where}")
+    _tell("continue? [y/N]")
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
+def _dry_run(plan: Plan, *, asked: bool) -> int:
+    if not asked:
+        print("no file shows that this is a guest: a dry run (--on-bare-metal acts)")
+    for step in plan.steps:
+        if step.path is not None:
+            print(f"would write {step.value} to /{step.path}")
+        else:
+            print(f"would wait for the platform: {step.title}")
+    return DONE
+
+
+def _tell(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def _bytes_of(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}") from error
+
+
+VERB = Verb(
+    "apply",
+    "carry out a plan as root: confirmed, journaled, checked",
+    (
+        Example("altmap apply plan.json", "rolled back on a prediction mismatch"),
+        Example("altmap apply plan.json --dry-run", "what would be written"),
+    ),
+    (
+        (0, "done, a dry run, or rolled back by --rollback"),
+        (1, "a prediction mismatch: rolled back"),
+        (2, "not begun"),
+        (64, "done in part"),
+    ),
+    _add_arguments,
+    _apply,
+)

@@ -1,0 +1,115 @@
+"""``altmap compare``: the same scenario on the model and on a real kernel.
+
+Effects: files, terminal.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from altmap.cli import options
+from altmap.cli.parser import Example, Verb
+from altmap.errors import InputError
+
+if TYPE_CHECKING:
+    from altmap.compare import Comparison
+
+__all__ = ("VERB",)
+
+EQUAL, DIFFERENT = 0, 1
+
+
+def _add_arguments(parser: argparse.ArgumentParser) -> None:
+    options.add_scenarios(parser, "*")
+    parser.add_argument(
+        "--recording",
+        metavar="FILE",
+        type=Path,
+        action="append",
+        default=[],
+        help="compare with a recording of a real kernel; needs no QEMU",
+    )
+    parser.add_argument(
+        "--release", metavar="R", action="append", help="kernel release; default: the scenario's"
+    )
+    parser.add_argument(
+        "--report",
+        metavar="FILE",
+        type=Path,
+        help="also write the result, as .html, .json or .txt",
+    )
+    options.add_kernel(parser)
+
+
+def _compare(args: argparse.Namespace) -> int:
+    from altmap.report.files import check_output, write_comparisons
+
+    if not args.scenario and not args.recording:
+        raise InputError("compare: need a SCENARIO or a --recording")
+    if args.report is not None:
+        check_output(args.report, (".html", ".json", ".txt"))
+    if args.kernel is not None and not args.scenario:
+        raise InputError(f"--kernel {args.kernel}: a recording has its kernel; need a SCENARIO")
+    found = _comparisons(args)
+    if args.report is not None:
+        write_comparisons(found, args.report)
+    return EQUAL if all(comparison.equal for _, comparison in found) else DIFFERENT
+
+
+def _comparisons(args: argparse.Namespace) -> list[tuple[str, Comparison]]:
+    """Compare one after the other, and print each result when it is there."""
+    from altmap.cli.lab import own_kernel
+    from altmap.cli.progress import progress
+    from altmap.report.text import comparison_text
+    from altmap.scenario import load_scenario
+    from altmap.storage.recording import read_recording
+    from altmap.verify.both_sides import compare_with_lab, compare_with_trace
+
+    recordings = [read_recording(path) for path in args.recording]
+    jobs = [
+        (scenario, release)
+        for scenario in [load_scenario(path, args.settings) for path in args.scenario]
+        for release in args.release or [None if args.kernel else scenario.machine.release]
+    ]
+    own = {arch: own_kernel(args, arch) for arch in {s.machine.arch for s, _ in jobs}}
+    found: list[tuple[str, Comparison]] = []
+
+    def add(name: str, comparison: Comparison) -> None:
+        found.append((name, comparison))
+        print(comparison_text(comparison, name), flush=True)
+
+    with progress(len(recordings) + len(jobs)) as (tell, advance):
+        for recording in recordings:
+            comparison = compare_with_trace(recording.scenario, recording.trace)
+            add(recording.scenario.name, comparison)
+            advance()
+        for scenario, release in jobs:
+            comparison = compare_with_lab(scenario, release, tell, own[scenario.machine.arch])
+            add(scenario.name, comparison)
+            advance()
+    return found
+
+
+VERB = Verb(
+    "compare",
+    "run scenarios on the model and on a real kernel, and compare",
+    (
+        Example(
+            "altmap compare scenarios/dimm-1GiB.toml --release 6.1 --release 6.12",
+            "file by file, with two of Debian's kernels in QEMU",
+        ),
+        Example(
+            "altmap compare --recording mine.tar.xz --report page.html",
+            "with a recorded kernel, without QEMU, as a page",
+        ),
+    ),
+    (
+        (0, "everything equal, or within a stated tolerance"),
+        (1, "something differs"),
+        (2, "could not be run"),
+    ),
+    _add_arguments,
+    _compare,
+)

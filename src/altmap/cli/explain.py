@@ -1,0 +1,73 @@
+"""``altmap explain``: why a memory block stays online, or what an errno means.
+
+Effects: files, terminal.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from altmap.cli.options import SYSROOT_HELP
+from altmap.cli.output import print_json, terminal_width
+from altmap.cli.parser import Example, Verb
+
+__all__ = ("VERB",)
+
+DONE = 0
+
+
+def _add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("what", metavar="BLOCK|ERRNO", help="such as 32, memory32 or EBUSY")
+    parser.add_argument("sysroot", metavar="SYSROOT", type=Path, nargs="?", help=SYSROOT_HELP)
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def _explain(args: argparse.Namespace) -> int:
+    from altmap.host.explain import block_named, explain_block
+    from altmap.host.text.explanation import block_text
+    from altmap.linux.observation import Observation
+    from altmap.linux.sysroot import Sysroot
+
+    nr = block_named(args.what)
+    if nr is None:
+        return _explain_errno(args)
+    sysroot = Sysroot.read(args.sysroot or Path("/"), uses=True)
+    found = explain_block(Observation.read(sysroot), nr)
+    if args.json:
+        print_json({"schema": "altmap-explain", "version": 1, "block": found})
+    else:
+        print(block_text(found, terminal_width()), end="")
+    return DONE
+
+
+def _explain_errno(args: argparse.Namespace) -> int:
+    from altmap.host.errnos import reasons_of
+    from altmap.host.explain import refused_now
+    from altmap.host.text.explanation import errno_text
+    from altmap.linux.observation import Observation
+    from altmap.linux.sysroot import Sysroot
+
+    reasons = reasons_of(args.what)
+    blocks: dict[str, str] = {}
+    if args.sysroot is not None:
+        blocks = refused_now(Observation.read(Sysroot.read(args.sysroot)), reasons[0].errno)
+    if args.json:
+        made = {"schema": "altmap-explain", "version": 1, "reasons": reasons, "refused_now": blocks}
+        print_json(made)
+    else:
+        print(errno_text(reasons, blocks, terminal_width()), end="")
+    return DONE
+
+
+VERB = Verb(
+    "explain",
+    "explain why a block cannot go offline, or what an errno means",
+    (
+        Example("altmap explain memory33", "what keeps this block from going offline"),
+        Example("altmap explain EBUSY", "which functions of the kernel return it, and when"),
+    ),
+    ((0, "done"), (2, "could not be done")),
+    _add_arguments,
+    _explain,
+)

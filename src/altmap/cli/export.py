@@ -1,0 +1,76 @@
+"""``altmap export``: memory blocks as numbers for monitoring.
+
+Effects: files, terminal.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from altmap.cli import options
+from altmap.cli.parser import Example, Verb
+from altmap.errors import InputError
+
+if TYPE_CHECKING:
+    from altmap.host.metrics import Sample
+
+__all__ = ("VERB",)
+
+DONE = 0
+
+
+def _add_arguments(parser: argparse.ArgumentParser) -> None:
+    options.add_sysroot(parser)
+    parser.add_argument(
+        "--prometheus", action="store_true", required=True, help="in Prometheus' text format"
+    )
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument(
+        "--textfile",
+        metavar="FILE",
+        type=Path,
+        help="replace FILE at once, for node_exporter's textfile collector",
+    )
+    where.add_argument(
+        "--listen", metavar="ADDRESS", help="answer scrapes at 127.0.0.1:PORT or [::1]:PORT"
+    )
+
+
+def _export(args: argparse.Namespace) -> int:
+    try:
+        from altmap.host.prometheus import listen, prometheus_text
+    except ModuleNotFoundError as error:
+        raise InputError(f"export: needs {error.name} (pip install altmap[host])") from error
+    from altmap.host.metrics import samples
+    from altmap.linux.sysroot import Sysroot
+    from altmap.storage.files import write_file
+
+    def read() -> list[Sample]:
+        return list(samples(Sysroot.read(args.sysroot)))
+
+    if args.listen is not None:
+        read()  # an error ends the command now, not at the first scrape
+        with listen(args.listen, read) as wait:
+            print(f"scrapes are answered at {args.listen}", file=sys.stderr, flush=True)
+            wait()
+    elif args.textfile is not None:
+        write_file(args.textfile, prometheus_text(read))
+    else:
+        print(prometheus_text(read), end="")
+    return DONE
+
+
+VERB = Verb(
+    "export",
+    "export blocks, memmap and devices for monitoring",
+    (
+        Example("altmap export --prometheus", "gauges in Prometheus' text format"),
+        Example("altmap export --prometheus --listen 127.0.0.1:9101", "for a Prometheus server"),
+    ),
+    ((0, "done"), (2, "could not be done")),
+    _add_arguments,
+    _export,
+)

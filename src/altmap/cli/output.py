@@ -1,0 +1,34 @@
+"""What commands print: JSON, lines for standard error, and how wide the terminal is.
+
+Effects: files, terminal.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+
+__all__ = ("note", "notice", "print_json", "terminal_width")
+
+
+def print_json(made: object) -> None:
+    """Print an object that msgspec can encode, indented."""
+    import msgspec
+
+    print(msgspec.json.format(msgspec.json.encode(made), indent=2).decode())
+
+
+def notice(args: argparse.Namespace, text: str) -> None:
+    """Print a line for the user where it is not taken for a part of the JSON."""
+    print(text, file=sys.stderr if args.json else sys.stdout)
+
+
+def note(text: str) -> None:
+    """Print a line about what happens to standard error."""
+    print(f"altmap: {text}", file=sys.stderr, flush=True)
+
+
+def terminal_width() -> int:
+    """Return the columns of the terminal, 100 without one."""
+    return shutil.get_terminal_size((100, 24)).columns

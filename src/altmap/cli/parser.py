@@ -1,0 +1,168 @@
+"""What a command is, and the parser of its words: a wrong word is answered with the nearest one.
+
+Effects: terminal.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import takewhile
+from typing import Any, NamedTuple, NoReturn
+
+__all__ = ("CommandParser", "Example", "Verb", "add_verbs", "nearest")
+
+
+class Example(NamedTuple):
+    """A command line to type, and what it does."""
+
+    line: str
+    meaning: str
+
+
+class Verb(NamedTuple):
+    """A command, as its help, the pages of the documentation and the parser need it.
+
+    Attributes
+    ----------
+    name : str
+    about : str
+        One sentence without its full stop.
+    examples : tuple of Example
+    exit_codes : tuple of (int or str, str)
+        Those that it ends with, and what they mean.
+    add_arguments : callable
+        Adds its arguments to its parser.
+    run : callable or None
+        Does the work and returns the exit code; ``None`` if it has commands below it.
+    verbs : tuple of Verb
+        The commands below it.
+    failed : int
+        The exit code if it could not be done, a wrong argument included.
+    more : str
+        Lines for the end of the help, which are kept as they are.
+    """
+
+    name: str
+    about: str
+    examples: tuple[Example, ...]
+    exit_codes: tuple[tuple[int | str, str], ...]
+    add_arguments: Callable[[argparse.ArgumentParser], None] = lambda _: None
+    run: Callable[[argparse.Namespace], int] | None = None
+    verbs: tuple[Verb, ...] = ()
+    failed: int = 2
+    more: str = ""
+
+
+class CommandParser(argparse.ArgumentParser):
+    """A parser of one command.
+
+    Parameters
+    ----------
+    verb : Verb, optional
+        The command; without one, the parser of the program itself.
+    commands : sequence of str
+        The words that may follow it.
+    **keywords
+        Of ``argparse.ArgumentParser``.
+    """
+
+    def __init__(
+        self, *, verb: Verb | None = None, commands: Sequence[str] = (), **keywords: Any
+    ) -> None:
+        super().__init__(**keywords)
+        self.verb = verb
+        self.commands = tuple(commands)
+
+    def parse_known_args(  # type: ignore[override]  # as typeshed overloads it
+        self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
+    ) -> tuple[argparse.Namespace, list[str]]:
+        """Parse words; those that are unknown end the program, with the usage of this command."""
+        words = sys.argv[1:] if args is None else list(args)
+        self._check_options(words)
+        self._check_command(words)
+        known, unknown = super().parse_known_args(words, namespace)
+        if unknown:
+            self.error(f"unexpected argument {unknown[0]!r}")
+        return known, []
+
+    def error(self, message: str) -> NoReturn:
+        """Print usage and message, and end the program with the command's code for failure."""
+        self.print_usage(sys.stderr)
+        failed = 2 if self.verb is None else self.verb.failed
+        self.exit(failed, f"{self.prog}: error: {message}\n")
+
+    def _check_options(self, words: Iterable[str]) -> None:
+        """Refuse an option that does not exist, before anything that is missing is mentioned."""
+        if self.commands:
+            words = takewhile(lambda word: word.startswith("-"), words)
+        known = self._option_string_actions
+        for word in takewhile(lambda word: word != "--", words):
+            name = word.partition("=")[0]
+            if not word.startswith("--") or any(map(str.isspace, word)):
+                continue
+            if not any(option.startswith(name) for option in known):
+                self.error(f"unknown option {name!r}{nearest(name, known)}")
+
+    def _check_command(self, words: Iterable[str]) -> None:
+        given = next((word for word in words if not word.startswith("-")), None)
+        if self.commands and given is not None and given not in self.commands:
+            hint = nearest(given, self.commands) or f": need one of {', '.join(self.commands)}"
+            self.error(f"unknown command {given!r}{hint}")
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """Return the end of a message: which of the known words is like this one, if one is."""
+    from difflib import get_close_matches
+
+    found = get_close_matches(word, list(known), 1)
+    return f", the nearest is {found[0]!r}" if found else ""
+
+
+class _Help(argparse.HelpFormatter):
+    """Wraps the description, and keeps the lines of what follows the arguments."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        if "\n" in text:
+            return text
+        return super()._fill_text(text, width, indent)
+
+
+def add_verbs(
+    parser: argparse.ArgumentParser, verbs: Iterable[Verb], metavar: str, *, required: bool
+) -> None:
+    """Add the parsers of commands below a parser."""
+    below = parser.add_subparsers(metavar=metavar, required=required, parser_class=CommandParser)
+    for verb in verbs:
+        made: CommandParser = below.add_parser(
+            verb.name,
+            help=verb.about,
+            description=f"{verb.about[0].upper()}{verb.about[1:]}.",
+            epilog="\n".join(_epilog(verb)),
+            formatter_class=_Help,
+            verb=verb,
+            commands=[each.name for each in verb.verbs],
+        )
+        if verb.verbs:
+            add_verbs(made, verb.verbs, "COMMAND", required=True)
+            continue
+        verb.add_arguments(made)
+        # After the command too, though not in each command's help. Without a default, it keeps
+        # what was given before the command.
+        made.add_argument(
+            "--debug", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS
+        )
+        made.set_defaults(verb=verb)
+
+
+def _epilog(verb: Verb) -> Iterator[str]:
+    if verb.more:
+        yield verb.more
+    yield "examples:" if len(verb.examples) > 1 else "example:"
+    for example in verb.examples:
+        yield f"  # {example.meaning}"
+        yield f"  {example.line}"
+    yield "\nexit codes:"
+    width = max(len(str(code)) for code, _ in verb.exit_codes)
+    yield from (f"  {code!s:{width}}  {meaning}" for code, meaning in verb.exit_codes)

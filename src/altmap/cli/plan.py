@@ -1,0 +1,214 @@
+"""``altmap plan``: steps towards a goal, each predicted.
+
+Effects: files, terminal.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from altmap.cli.options import SYSROOT_HELP
+from altmap.cli.output import terminal_width
+from altmap.cli.parser import Example, Verb
+from altmap.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from altmap.host.plan import Plan
+    from altmap.host.planner import PlugWish
+    from altmap.linux.sysroot import Sysroot
+
+__all__ = ("DRIVERS", "VERB")
+
+#: As terraform's ``plan -detailed-exitcode``.
+NOTHING_TO_DO, NO_PLAN, CHANGES = 0, 1, 2
+#: Keys of ``host.mechanisms.WAYS``, whose import would load the model for the help.
+DRIVERS = ("dimm", "hyperv", "virtio-mem", "kmem", "standby", "probe", "xen")
+
+
+def _add_common(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--from",
+        metavar="SYSROOT",
+        type=Path,
+        dest="sysroot",
+        default=Path("/"),
+        help=SYSROOT_HELP,
+    )
+    parser.add_argument("-o", "--output", metavar="FILE", type=Path, help="write plan.json")
+    parser.add_argument("--json", action="store_true", help="print the plan as JSON")
+
+
+def _add_plug(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--driver",
+        metavar="DRIVER",
+        choices=DRIVERS,
+        help=f"{', '.join(DRIVERS)}; default: the machine's, dimm on most",
+    )
+    parser.add_argument("--node", type=int, metavar="N", help="NUMA node; default: 0")
+    parser.add_argument("--address", metavar="A", help="start address, such as 0x100000000")
+    parser.add_argument(
+        "--to",
+        choices=("online", "online_kernel", "online_movable"),
+        help="word for new blocks; default: auto_online_blocks, or online if that is offline",
+    )
+    _add_common(parser)
+
+
+def _add_add(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("size", metavar="SIZE", help="such as 64GiB")
+    _add_plug(parser)
+
+
+def _add_grow(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("size", metavar="TOTAL", help="memory online afterwards, such as 64GiB")
+    _add_plug(parser)
+
+
+def _add_free(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("blocks", metavar="BLOCK", nargs="+", help="such as 32, memory32 or 32-39")
+    _add_common(parser)
+
+
+def _add_remove(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("device", metavar="DEVICE", help="as altmap ls -o +DEVICE shows it")
+    _add_common(parser)
+
+
+def _add_resize(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("device", metavar="DEVICE", help="such as virtio0; balloon for Xen's")
+    parser.add_argument("size", metavar="SIZE", help="requested size, such as 4GiB")
+    _add_common(parser)
+
+
+def _add(args: argparse.Namespace) -> int:
+    from altmap.host.planner import plan_add
+
+    return _show(plan_add(_sysroot(args), _wish(args)), args)
+
+
+def _grow(args: argparse.Namespace) -> int:
+    from altmap.host.planner import plan_grow
+
+    wish = _wish(args)
+    return _show(plan_grow(_sysroot(args), wish.size_bytes, wish), args)
+
+
+def _free(args: argparse.Namespace) -> int:
+    from altmap.host.planner import plan_free
+    from altmap.scenario import Offline, selected_blocks
+
+    sysroot = _sysroot(args, uses=True)
+    return _show(plan_free(sysroot, selected_blocks(Offline(blocks=args.blocks)) or []), args)
+
+
+def _remove(args: argparse.Namespace) -> int:
+    from altmap.host.planner import plan_remove
+
+    return _show(plan_remove(_sysroot(args, uses=True), args.device), args)
+
+
+def _resize(args: argparse.Namespace) -> int:
+    from altmap.host.planner import plan_resize
+    from altmap.units import parse_size
+
+    sysroot = _sysroot(args)
+    return _show(plan_resize(sysroot, args.device, parse_size(args.size)), args)
+
+
+def _sysroot(args: argparse.Namespace, *, uses: bool = False) -> Sysroot:
+    from altmap.linux.sysroot import Sysroot
+
+    return Sysroot.read(args.sysroot, uses=uses)
+
+
+def _wish(args: argparse.Namespace) -> PlugWish:
+    from altmap.host.planner import PlugWish
+    from altmap.units import parse_address, parse_size
+
+    size_bytes = parse_size(args.size)
+    if not size_bytes:
+        raise InputError(f"size {args.size!r}: need more than 0 bytes")
+    address = None if args.address is None else parse_address(args.address)
+    return PlugWish(size_bytes, args.driver, args.node, address, args.to)
+
+
+def _show(plan: Plan, args: argparse.Namespace) -> int:
+    from altmap.host.plan import encode_plan
+    from altmap.host.text.plan import plan_text
+    from altmap.storage.files import write_file
+
+    if args.output is not None:
+        write_file(args.output, encode_plan(plan), new=True)
+    print(encode_plan(plan) if args.json else plan_text(plan, terminal_width()), end="")
+    return CHANGES if plan.steps else NOTHING_TO_DO
+
+
+_EXIT_CODES: tuple[tuple[int | str, str], ...] = (
+    (0, "nothing to do"),
+    (1, "no plan could be made"),
+    (2, "there are steps"),
+)
+
+
+def _goal(
+    name: str,
+    about: str,
+    example: Example,
+    add_arguments: Callable[[argparse.ArgumentParser], None],
+    run: Callable[[argparse.Namespace], int],
+) -> Verb:
+    return Verb(name, about, (example,), _EXIT_CODES, add_arguments, run, failed=NO_PLAN)
+
+
+VERB = Verb(
+    "plan",
+    "plan steps towards a goal, each with prediction and risks",
+    (
+        Example("altmap plan grow 64GiB -o plan.json", "steps up to a total, for altmap apply"),
+        Example("altmap plan free 33-35", "take three memory blocks offline"),
+    ),
+    _EXIT_CODES,
+    verbs=(
+        _goal(
+            "add",
+            "add memory",
+            Example("altmap plan add 1GiB --to online_movable", "a DIMM, its blocks movable"),
+            _add_add,
+            _add,
+        ),
+        _goal(
+            "grow",
+            "online what is offline, then add memory, up to a total",
+            Example("altmap plan grow 64GiB -o plan.json", "steps up to a total, for altmap apply"),
+            _add_grow,
+            _grow,
+        ),
+        _goal(
+            "free",
+            "take memory blocks offline",
+            Example("altmap plan free 33-35", "three memory blocks"),
+            _add_free,
+            _free,
+        ),
+        _goal(
+            "remove",
+            "take a device's blocks offline, then remove the device",
+            Example("altmap plan remove PNP0C80:00", "a DIMM, by the name of its firmware node"),
+            _add_remove,
+            _remove,
+        ),
+        _goal(
+            "resize",
+            "resize a virtio-mem device or a balloon",
+            Example("altmap plan resize virtio0 512MiB", "a virtio-mem device"),
+            _add_resize,
+            _resize,
+        ),
+    ),
+    failed=NO_PLAN,
+)

@@ -1,0 +1,147 @@
+"""What a command imports: help needs nothing but the parser, a command only what it uses.
+
+Modules are counted, not seconds: which they are is the same on every machine.
+"""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from altmap.cli.main import GROUPS, verb_named
+from altmap.cli.main import main as cli_main
+from altmap.linux.sysroot import Sysroot
+
+ROOT = Path(__file__).parents[2]
+DIMM = ROOT / "tests/recordings/files/linux-6.12-dimm.tar.xz"
+RECORDING = ROOT / "tests/recordings/traces/x86_64-6.12-dimm-1GiB.tar.xz"
+#: Every dependency of pyproject.toml, and what is slow in the standard library.
+THIRD_PARTY = {
+    *("msgspec", "numpy", "pyroaring", "rich", "prometheus_client", "qemu", "altair", "polars"),
+    *("vl_convert", "distributed", "dask", "shtab", "hypothesis", "pytest"),
+}
+SLOW = {"asyncio", "dataclasses", "inspect", "multiprocessing", "subprocess", "tarfile", "tempfile"}
+#: All of altmap that help may load, besides the commands themselves.
+LIGHT = {"altmap", "altmap.errors", "altmap.host", "altmap.host.columns"}
+CHARTS = {"altair", "polars", "vl_convert"}
+#: The model itself; the record of an architecture is light.
+MODEL = {f"altmap.model.{part}" for part in ("kernel", "machine", "drivers", "observe", "adopt")}
+
+
+def loaded(*words, code=0):
+    """Return the modules that a command imports, by the interpreter's own account."""
+    command = [sys.executable, "-X", "importtime", "-m", "altmap", *map(str, words)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == code, done.stderr[-500:]
+    return set(re.findall(r"^import time: .*\| +([\w.]+)$", done.stderr, re.MULTILINE))
+
+
+def below(modules, names):
+    """Return those of the modules that are one of the names or in a package of that name."""
+    return {m for m in modules if any(m == name or m.startswith(f"{name}.") for name in names)}
+
+
+def helps():
+    yield ["--version"]
+    yield ["-V"]
+    yield ["--help"]
+    yield []
+    yield ["help"]
+    yield ["help", "plan", "add"]
+    for group in GROUPS:
+        for name in group.verbs:
+            yield [name, "--help"]
+            yield from ([name, each.name, "--help"] for each in verb_named(name).verbs)
+
+
+@pytest.mark.parametrize("words", list(helps()), ids=" ".join)
+def test_help_and_version_load_the_parser_and_nothing_else(words):
+    modules = loaded(*words)
+    assert "altmap.cli.main" in modules
+    assert below(modules, THIRD_PARTY | SLOW) == set()
+    ours = {name for name in modules if name.split(".")[0] == "altmap"}
+    assert {name for name in ours if not name.startswith("altmap.cli")} <= LIGHT
+
+
+@pytest.mark.parametrize("word", ["rnu", "--nope"])
+def test_a_wrong_word_is_answered_without_loading_any_command(word):
+    assert (
+        below(loaded(word, code=2), {f"altmap.cli.{n}" for g in GROUPS for n in g.verbs}) == set()
+    )
+
+
+@pytest.mark.parametrize("word", ["ls", "run", "sweep"])
+def test_a_command_loads_no_other_command(word):
+    others = {name for group in GROUPS for name in group.verbs} - {word}
+    assert below(loaded(word, "--help"), {f"altmap.cli.{name}" for name in others}) == set()
+
+
+def test_completion_and_man_pages_load_the_parser_and_nothing_else():
+    code = "import sys; sys.path.insert(0, 'docs'); import man; man.completions(); man.pages()"
+    command = [sys.executable, "-X", "importtime", "-c", code]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    modules = set(re.findall(r"^import time: .*\| +([\w.]+)$", done.stderr, re.MULTILINE))
+    assert below(modules, THIRD_PARTY - {"shtab"}) == set()
+
+
+#: Command lines, and what they must not load.
+USES = {
+    "ls -s ROOT": {
+        "numpy",
+        "pyroaring",
+        "rich",
+        "altmap.model",
+        "altmap.scenario",
+        "altmap.storage",
+    },
+    "ls -s DIMM -o +BLOCKERS": {"rich", *MODEL, "altmap.scenario", "altmap.lab"},
+    "watch -s ROOT --for 0": {"numpy", "pyroaring", "altmap.model", "altmap.scenario"},
+    "apply PLAN --root ROOT --dry-run": {"numpy", "pyroaring", "rich", "altmap.model"},
+    "snapshot DIMM -o OUT/s.tar": {"msgspec", "rich", "altmap.model", "altmap.scenario"},
+    "explain 33 DIMM": {"rich", *MODEL, "altmap.scenario", "altmap.lab"},
+    "explain EBUSY": {"rich", *MODEL, "altmap.scenario", "altmap.lab"},
+    "plan free 33 --from DIMM": {"rich", "altmap.lab", "altmap.report"},
+    "export --prometheus DIMM": {"rich", *MODEL, "altmap.scenario", "altmap.lab"},
+    "account DIMM": {"msgspec", "rich", "altmap.model", "altmap.scenario", "altmap.lab"},
+    "account scenarios/dimm-1GiB.toml": {"rich", "altmap.lab", "altmap.host"},
+    "run scenarios/dimm-1GiB.toml": {"rich", "altmap.lab", "altmap.host", "altmap.verify"},
+    "run scenarios/dimm-1GiB.toml --summary": {"rich", "altmap.lab", "altmap.host"},
+    "report scenarios/dimm-1GiB.toml": {"altmap.lab", "altmap.host", "altmap.studies"},
+    "compare --recording RECORDING": {"rich", "altmap.host", "altmap.studies"},
+    "claims C13": {"rich", "altmap.lab", "altmap.host", "altmap.report"},
+    "bugs B8": {"rich", "altmap.lab", "altmap.host", "altmap.report"},
+    "explore --list": {"rich", "altmap.lab", "altmap.host", "altmap.report"},
+    "explore four-blocks --depth 1": {"rich", "altmap.lab", "altmap.host", "altmap.report"},
+    "sweep examples/sweeps/overhead.toml --show 1": {"rich", "altmap.lab", "altmap.host"},
+    "lab list": {"rich", *MODEL},
+}
+RUN_ELSEWHERE = {"record", "conform"}  # they need a guest
+
+
+@pytest.fixture(scope="module")
+def names(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("start")
+    Sysroot.read(DIMM).write(folder / "root")
+    plan = folder / "plan.json"
+    cli_main(["plan", "free", "33", "--from", str(DIMM), "-o", str(plan)])
+    return {"ROOT": folder / "root", "PLAN": plan, "OUT": folder, "DIMM": DIMM} | {
+        "RECORDING": RECORDING
+    }
+
+
+@pytest.mark.parametrize("line", USES)
+def test_a_command_loads_only_what_it_uses(line, names):
+    words = [
+        re.sub("^[A-Z]{3,9}(?=/|$)", lambda m: str(names.get(m[0], m[0])), w) for w in line.split()
+    ]
+    code = 2 if words[0] in ("plan", "apply") else 0
+    modules = loaded(*words, code=code)
+    assert below(modules, USES[line] | CHARTS) == set()
+
+
+def test_every_command_is_checked():
+    assert {line.split()[0] for line in USES} | RUN_ELSEWHERE == {
+        name for group in GROUPS for name in group.verbs
+    }
