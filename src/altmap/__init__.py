@@ -154,9 +154,7 @@ def predict(
     """
     from altmap.model.machine import predict as predict_from
 
-    trace = predict_from(scenario, _observation(start), policy=policy)
-    trace.notes.extend(_gaps(start))
-    return trace
+    return predict_from(scenario, start, policy=policy)
 
 
 def run_in_lab(scenario: Scenario, release: str | None = None) -> Trace:
@@ -214,9 +212,7 @@ def account(source: Trace | Observation | Sysroot) -> Account:
 
     if isinstance(source, altmap.Trace):
         return Account(tuple(accounting.account_trace(source)))
-    seen = _observation(source)
-    assert seen is not None  # a source was given
-    return Account(tuple(accounting.account(seen)))
+    return Account(tuple(accounting.account(_observation(source))))
 
 
 def explain(block: int | str, sysroot: Sysroot | Observation) -> BlockExplanation:
@@ -238,22 +234,11 @@ def explain(block: int | str, sysroot: Sysroot | Observation) -> BlockExplanatio
     number = block_named(str(block))
     if number is None:
         raise altmap.InputError(f"block {block!r}: need a block id such as 32 or 'memory32'")
-    seen = _observation(sysroot)
-    assert seen is not None  # it was given
-    return explain_block(seen, number)
+    return explain_block(_observation(sysroot), number)
 
 
-def _observation(start: Observation | Sysroot | None) -> Observation | None:
-    return altmap.Observation.read(start) if isinstance(start, altmap.Sysroot) else start
-
-
-def _gaps(start: Observation | Sysroot | None) -> list[str]:
-    """Return what a sysroot lacks, as notes of a trace."""
-    if not isinstance(start, altmap.Sysroot):
-        return []
-    missing = altmap.Observation.read(start).missing
-    notes = [f"the sysroot has no {path}" for path in missing]
-    return notes + [f"{path} could not be read" for path in start.unreadable]
+def _observation(files: Observation | Sysroot) -> Observation:
+    return altmap.Observation.read(files) if isinstance(files, altmap.Sysroot) else files
 
 
 def _html(shown: Trace | Observation) -> str:

@@ -2,9 +2,9 @@
 
 ::
 
-    AltmapError            base of the two below
+    AltmapError            anything we report instead of a traceback
     ├── InputError         a scenario, size, file or sysroot that cannot be accepted
-    └── LabError           a real kernel that cannot be run (QEMU, guest, network, disk)
+    └── LabError           the real kernel could not be asked (QEMU, guest, network, disk)
 
 A refusal by a kernel, modelled or real, is not an error: it is a result in the trace.
 """
@@ -19,11 +19,11 @@ class AltmapError(Exception):
 
 
 class InputError(AltmapError):
-    """Input that cannot be accepted; the message names the value, the rule and valid values."""
+    """Input that cannot be accepted; the message names the value and the rule."""
 
 
 class LabError(AltmapError):
-    """A real kernel that cannot be run.
+    """A real kernel could not be asked.
 
     Parameters
     ----------

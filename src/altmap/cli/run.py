@@ -109,19 +109,11 @@ def _trace(
     if args.on == "lab":
         from altmap.lab.target import run_in_guest
 
-        if policy is not None:  # a guest accepts its kernel's policy only
-            scenario = scenario.with_machine(policy=policy.name)
-        return run_in_guest(scenario, note)[0]
-    from altmap.linux.observation import Observation
+        named = scenario if policy is None else scenario.with_machine(policy=policy.name)
+        return run_in_guest(named, note)[0]
     from altmap.model.machine import predict
 
-    if base is None:
-        return predict(scenario, policy=policy)
-    seen = Observation.read(base)
-    trace = predict(scenario, seen, policy=policy)
-    trace.notes.extend(f"the sysroot has no {path}" for path in seen.missing)
-    trace.notes.extend(f"{path} could not be read" for path in base.unreadable)
-    return trace
+    return predict(scenario, base, policy=policy)
 
 
 def _print(

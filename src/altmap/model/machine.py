@@ -7,6 +7,7 @@ from typing import Any
 
 from altmap.errors import InputError
 from altmap.linux.observation import BalloonFolder, Observation
+from altmap.linux.sysroot import Sysroot
 from altmap.model.adopt import adopt
 from altmap.model.arch import ARCHES, Arch
 from altmap.model.boot import boot
@@ -434,7 +435,7 @@ def _with_balloon(look: Observation, folder: BalloonFolder) -> Observation:
 
 def predict(
     scenario: Scenario,
-    start: Observation | None = None,
+    start: Observation | Sysroot | None = None,
     *,
     policy: str | Placement | Policy | None = None,
     pages: bool = True,
@@ -444,8 +445,9 @@ def predict(
     Parameters
     ----------
     scenario : Scenario
-    start : Observation, optional
-        The files of a real machine to start from; without them the boot state is synthetic.
+    start : Observation or Sysroot, optional
+        The files of a real machine to start from; without them the boot state is synthetic. What a
+        sysroot lacks is noted in the trace.
     policy : str, Placement or Policy, optional
         The memmap policy instead of the scenario's: a name, ``MODULE:CLASS``, or an object.
     pages : bool
@@ -454,10 +456,15 @@ def predict(
     Raises
     ------
     InputError
-        If a value of the scenario, the start or the policy cannot be accepted.
+        If a value of the scenario, the files or the policy cannot be accepted.
     """
     chosen = None if policy is None else policy_of(policy)
     if chosen is not None:
         scenario = scenario.with_machine(policy=chosen.name)
-    machine = ModelMachine.start(scenario.machine, start, policy=chosen, pages=pages)
-    return run_scenario(scenario, machine)
+    seen = Observation.read(start) if isinstance(start, Sysroot) else start
+    machine = ModelMachine.start(scenario.machine, seen, policy=chosen, pages=pages)
+    trace = run_scenario(scenario, machine)
+    if isinstance(start, Sysroot) and seen is not None:
+        trace.notes.extend(f"the sysroot has no {path}" for path in seen.missing)
+        trace.notes.extend(f"{path} could not be read" for path in start.unreadable)
+    return trace

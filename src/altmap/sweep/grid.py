@@ -323,7 +323,7 @@ def _machine(
 ) -> tuple[dict[str, Any], tuple[Dimension, ...]]:
     """Return the fixed keys, and the dimensions: keys with lists of values.
 
-    *loaded* are names of policies that were loaded already.
+    *loaded* are names of policies that are loaded already.
     """
     fixed: dict[str, Any] = {}
     dimensions = []
