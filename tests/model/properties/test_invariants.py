@@ -356,12 +356,14 @@ class Steps(RuleBasedStateMachine):
         section = kernel.arch.section_nr_pages
         assert at == -(-kernel.max_pfn // section) * section
         present = PfnSet.of(*(zone.present for zone in kernel.zones.values()))
+        assert not kernel.left_reserved - (kernel.fake_offline - kernel.ballooned)
         heads = sum(len(pool.pages) // pool.nr_pages for pool in kernel.pools())
         expected = {
             BUDDY: sum(map(kernel.nr_free, kernel.zones.values())),
             release.memmap_page_flags: kernel.self_hosted.count(present),
-            OFFLINE: len(kernel.fake_offline - kernel.never_onlined),
+            OFFLINE: len(kernel.fake_offline - kernel.never_onlined - kernel.left_reserved),
             OFFLINE | DIRTY: len(kernel.never_onlined),
+            OFFLINE | RESERVED: len(kernel.left_reserved),
             RESERVED: len(kernel.reserved & present),
             LRU: len(kernel.movable),
             HWPOISON: kernel.poisoned.count(present),
