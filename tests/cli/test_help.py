@@ -147,23 +147,23 @@ def test_the_default_release_that_is_shown_is_the_one():
 
 
 WRONG = {
-    "rnu": ("altmap", "unknown command 'rnu', the nearest is 'run'"),
+    "rnu": ("altmap", "unknown command 'rnu': did you mean 'run'?"),
     "zzzz": ("altmap", "unknown command 'zzzz': need one of run, account, report, compare, "),
-    "--debgu run x.toml": ("altmap", "unknown option '--debgu', the nearest is '--debug'"),
-    "help rnu": ("altmap", "unknown command 'rnu', the nearest is 'run'"),
-    "run --sumary": ("altmap run", "unknown option '--sumary', the nearest is '--summary'"),
-    "run x.toml --sumary=1": ("altmap run", "unknown option '--sumary', the nearest"),
+    "--debgu run x.toml": ("altmap", "unknown option '--debgu': did you mean '--debug'?"),
+    "help rnu": ("altmap", "unknown command 'rnu': did you mean 'run'?"),
+    "run --sumary": ("altmap run", "unknown option '--sumary': did you mean '--summary'?"),
+    "run x.toml --sumary=1": ("altmap run", "unknown option '--sumary': did you mean"),
     "run --qqq x.toml": ("altmap run", "unknown option '--qqq'\n"),
     "run x.toml -q": ("altmap run", "unexpected argument '-q'"),
     "run": ("altmap run", "the following arguments are required: SCENARIO"),
     "run x.toml --on moon": ("altmap run", "argument --on: invalid choice: 'moon'"),
     "ls 32": ("altmap ls", "unexpected argument '32'"),
     "lab": ("altmap lab", "the following arguments are required: COMMAND"),
-    "lab fetc 6.1": ("altmap lab", "unknown command 'fetc', the nearest is 'fetch'"),
-    "lab boot --cpu 2 --memry 1GiB": ("altmap lab boot", "unknown option '--memry', the nearest"),
+    "lab fetc 6.1": ("altmap lab", "unknown command 'fetc': did you mean 'fetch'?"),
+    "lab boot --cpu 2 --memry 1GiB": ("altmap lab boot", "unknown option '--memry': did you mean"),
     "plan": ("altmap plan", "the following arguments are required: COMMAND"),
-    "plan grwo 1GiB": ("altmap plan", "unknown command 'grwo', the nearest is 'grow'"),
-    "plan add 1GiB --drivr dimm": ("altmap plan add", "unknown option '--drivr', the nearest is"),
+    "plan grwo 1GiB": ("altmap plan", "unknown command 'grwo': did you mean 'grow'?"),
+    "plan add 1GiB --drivr dimm": ("altmap plan add", "unknown option '--drivr': did you mean"),
 }
 
 
@@ -183,7 +183,7 @@ def test_words_behind_two_dashes_are_left_to_the_command():
 
 
 def test_the_nearest_word_is_like_the_given_one_or_none_is_named():
-    assert nearest("--polcy", ["--policy", "--json"]) == ", the nearest is '--policy'"
+    assert nearest("--polcy", ["--policy", "--json"]) == ": did you mean '--policy'?"
     assert nearest("--x", ["--policy", "--json"]) == ""
 
 

@@ -1,5 +1,6 @@
 """``altmap report`` and ``altmap compare --report``: formats, files, refusals."""
 
+import contextlib
 import json
 import os
 import pty
@@ -205,6 +206,15 @@ print("result")
 """
 
 
+def read_all(file):
+    """Return what a terminal has received, which one read may give in part."""
+    raw = b""
+    with os.fdopen(file, "rb", buffering=0) as leader, contextlib.suppress(OSError):
+        while chunk := leader.read(65536):  # EIO at the end
+            raw += chunk
+    return raw
+
+
 def test_progress_on_a_terminal_is_a_bar_that_is_erased():
     leader, follower = pty.openpty()
     env = os.environ | {"TERM": "xterm", "COLUMNS": "80"}
@@ -212,8 +222,7 @@ def test_progress_on_a_terminal_is_a_bar_that_is_erased():
         [sys.executable, "-c", CODE], env=env, stdout=subprocess.PIPE, stderr=follower
     )
     os.close(follower)
-    shown = os.read(leader, 65536).decode()
-    os.close(leader)
+    shown = read_all(leader).decode()
     assert done.stdout == b"result\n"
     assert "2/2" in shown
     assert "\x1b[2K" in shown

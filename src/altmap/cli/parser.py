@@ -117,7 +117,7 @@ def nearest(word: str, known: Iterable[str]) -> str:
     from difflib import get_close_matches
 
     found = get_close_matches(word, list(known), 1)
-    return f", the nearest is {found[0]!r}" if found else ""
+    return f": did you mean {found[0]!r}?" if found else ""
 
 
 class _Help(argparse.HelpFormatter):
