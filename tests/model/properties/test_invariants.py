@@ -360,8 +360,9 @@ class Steps(RuleBasedStateMachine):
         expected = {
             BUDDY: sum(map(kernel.nr_free, kernel.zones.values())),
             release.memmap_page_flags: kernel.self_hosted.count(present),
-            OFFLINE: len(kernel.fake_offline - kernel.never_onlined),
+            OFFLINE: len(kernel.fake_offline - kernel.never_onlined - kernel.left_reserved),
             OFFLINE | DIRTY: len(kernel.never_onlined),
+            OFFLINE | RESERVED: len(kernel.left_reserved),
             RESERVED: len(kernel.reserved & present),
             LRU: len(kernel.movable),
             HWPOISON: kernel.poisoned.count(present),
