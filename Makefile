@@ -13,6 +13,7 @@ install = $(PIP_INSTALL) --constraint constraints.txt --editable '.[$(1)]' || { 
 RUN_EXTRAS := host,lab,report,sweep,cluster
 DEV_EXTRAS := $(RUN_EXTRAS),docs,dev
 BENCH_EXTRAS := $(DEV_EXTRAS),bench
+MUTANTS_EXTRAS := $(DEV_EXTRAS),mutants
 # Modules and rewritten tests are compiled once, not by each process of a test run.
 unexport PYTHONDONTWRITEBYTECODE
 # Guests that run side by side in the lab tests; each takes one core and half a GiB.
@@ -23,8 +24,8 @@ QEMUS := qemu-system-x86_64:qemu-system-x86 qemu-system-ppc64:qemu-system-ppc \
 SCENARIOS := scenarios/hyperv-64MiB-first-half.toml scenarios/hyperv-64MiB-second-half.toml \
 	scenarios/dimm-1GiB.toml
 
-.PHONY: run check test conformance lab-tools browser-tools docs picture bench fuzz man dist format \
-	clean
+.PHONY: run check test conformance lab-tools browser-tools docs picture bench \
+	mutants coverage oldest fuzz man dist format clean
 
 run: $(VENV)/run  ## three scenarios under two memmap policies, on the model
 	@rm -rf build/run
@@ -67,6 +68,18 @@ bench: $(VENV)/bench  ## measured claims, as ratios in one run
 
 man: $(VENV)/dev  ## man pages and completion for bash and zsh, in build/
 	@$(BIN)/python docs/man.py build
+
+# make mutants: the lines that differ from main. ALL=1 is every line of the packages that it knows,
+# SAMPLE=200 SEED=1 so many of them by chance.
+mutants: $(VENV)/mutants  ## alter the code at one place at a time: a fast test must fail
+	$(BIN)/python benchmarks/mutants.py $(if $(ALL),--all) \
+		$(if $(SAMPLE),--all --sample $(SAMPLE)) --seed $(or $(SEED),1)
+
+coverage: $(VENV)/dev  ## lines and branches that no fast test runs, as pages in build/coverage
+	$(BIN)/pytest -m "not lab and not browser" --cov --cov-report=term --cov-report=html
+
+oldest: $(BIN)/python  ## the fast tests with the oldest versions that pyproject.toml allows
+	$(BIN)/python benchmarks/oldest.py build/oldest
 
 # A clean environment, so that what the wheel lacks shows; nothing of this folder is imported there.
 dist: $(VENV)/dev  ## wheel and sdist in dist/, and a scenario with the wheel alone
@@ -111,6 +124,10 @@ $(VENV)/dev: $(BIN)/python pyproject.toml constraints.txt
 
 $(VENV)/bench: $(VENV)/dev
 	@$(call install,$(BENCH_EXTRAS))
+	@touch $@
+
+$(VENV)/mutants: $(VENV)/dev
+	@$(call install,$(MUTANTS_EXTRAS))
 	@touch $@
 
 clean:

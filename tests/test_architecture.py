@@ -153,6 +153,19 @@ def test_lab_and_model_meet_where_they_are_compared_only():
     assert both == {"verify", "cli"}  # the command line runs either
 
 
+def test_only_what_a_notebook_shows_asks_the_package_itself():
+    for path, tree in TREES.items():
+        views = {
+            statement
+            for node in ast.walk(tree)
+            if isinstance(node, ast.FunctionDef) and node.name == "_repr_html_"
+            for statement in ast.walk(node)
+        }
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ImportFrom) and node.module == "altmap" and node not in views:
+                assert {alias.name for alias in node.names} <= {"__version__", *STATED}, path
+
+
 def test_nothing_imports_the_commands():
     assert not {name for name in STATED if "cli" in ACTUAL[name]}
 

@@ -40,9 +40,6 @@ PAGES["complaints"] = (ROOT / "examples/complaints/README.md").read_text(encodin
 SCENARIO, POLICY = PAGES["scenario"], PAGES["policies"]
 BLOCKS = {name: [(m[1], m[2]) for m in FENCED.finditer(text)] for name, text in PAGES.items()}
 ALL_BLOCKS = [block for blocks in BLOCKS.values() for block in blocks]
-#: As they are before any test: a user's policy is registered when it is loaded.
-BUILT_IN_POLICIES = tuple(POLICIES)
-
 #: Files that pages show; the name is the first line of each.
 FILES = {
     text.partition("\n")[0].removeprefix("# "): text
@@ -161,8 +158,9 @@ def test_every_example_of_a_key_is_accepted(struct, tmp_path):
         lines = [table, *(f"{name} = {value}" for name, value in given.items()), example]
         if table == "[[steps]]":
             lines.insert(1, f'do = "{struct.__struct_config__.tag}"')
-            if struct is scenario.Plug and key in scenario._KEYS_OF_ONE:
-                lines.append(f'driver = "{scenario._KEYS_OF_ONE[key]}"')
+            if struct is scenario.Plug:
+                having = [name for name, keys in scenario.DRIVER_KEYS.items() if key in keys.own]
+                lines.extend(f'driver = "{name}"' for name in having[:1])
         if table == "[steps.region]":
             plug = 'do = "plug"\nid = "d"\nsize = "64MiB"\naddress = "4GiB"\ndriver = "hyperv"'
             lines.insert(0, f"[[steps]]\n{plug}")
@@ -174,13 +172,20 @@ def test_every_example_of_a_key_is_accepted(struct, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("key", "names"), [("release", RELEASES), ("arch", ARCHES), ("policy", BUILT_IN_POLICIES)]
+    ("key", "names"),
+    [
+        ("release", RELEASES),
+        ("arch", ARCHES),
+        ("policy", POLICIES),
+        ("driver", scenario.DRIVER_KEYS),
+    ],
 )
 def test_every_name_that_data_gives_is_on_the_page(key, names):
     if key == "policy":
         assert set(names) <= set(rows("# Memmap policies", f"\n{POLICY}"))
     else:
-        assert set(names) <= set(re.findall(r"`([^`]+)`", rows("### `[machine]`")[key][0]))
+        heading = '#### `do = "plug"`' if key == "driver" else "### `[machine]`"
+        assert set(names) <= set(re.findall(r"`([^`]+)`", rows(heading)[key][0]))
 
 
 def test_every_step_has_the_common_keys_of_the_page():
@@ -219,18 +224,13 @@ def test_the_page_on_output_has_every_kind_of_event():
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     """A folder with the examples, from which the project's own files are seen."""
-    # A user's policy extends the search path and the table of policies.
-    monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr("altmap.model.policies._OURS", [])
     for name, text in FILES.items():
         (tmp_path / name).write_text(text, encoding="utf-8")
     for name in ("scenarios", "tests", "examples"):
         (tmp_path / name).symlink_to(ROOT / name)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "100")
-    yield tmp_path
-    for name in set(POLICIES) - set(BUILT_IN_POLICIES):
-        del POLICIES[name]
+    return tmp_path
 
 
 def test_every_file_that_a_page_shows_is_named_and_one_name_is_one_file():
@@ -449,7 +449,7 @@ def test_the_page_on_releases_is_as_generated(generate):
 def test_the_page_on_drivers_is_as_generated_and_has_every_driver(generate):
     shown = (ROOT / "docs/drivers.md").read_text(encoding="utf-8")
     assert shown == generate.drivers_page(), "run python docs/generate.py"
-    names = set(typing.get_args(scenario.Driver))
+    names = set(scenario.DRIVER_KEYS)
     plugged = " ".join(record.scenario for record in generate.driver_records())
     assert names == set(re.findall(r'driver = "([\w-]+)"', plugged))
     for record in generate.driver_records():

@@ -50,6 +50,9 @@ class PfnRange:
     def __contains__(self, pfn: object) -> bool:
         return isinstance(pfn, int) and self.start <= pfn < self.end
 
+    def __repr__(self) -> str:
+        return f"PfnRange({self.start:#x}, {self.end:#x})"
+
     def __str__(self) -> str:
         return f"[{self.start:#x}, {self.end:#x})"
 
@@ -67,7 +70,7 @@ class PfnRange:
 class PfnStride:
     """The first *nr_pages* page frames of every *step* in ``[start, end)``.
 
-    What every memory block holds at the same place, said without a set.
+    It describes pages at the same place of every memory block without a set.
     """
 
     start: int
@@ -136,7 +139,7 @@ class PfnSet:
         return made
 
     def copy(self) -> PfnSet:
-        """Return an independent copy; the bitmap itself is copied by the first that changes."""
+        """Return an independent copy; the bitmap is shared until one of the two changes."""
         self._is_shared = True
         made = self._wrap(self._bits)
         made._is_shared = True

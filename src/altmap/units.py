@@ -10,7 +10,7 @@ from fractions import Fraction
 
 from altmap.errors import InputError
 
-__all__ = ("format_size", "parse_address", "parse_size")
+__all__ = ("format_size", "parse_address", "parse_size", "size_bytes")
 
 _BINARY = {"": 0, "K": 10, "M": 20, "G": 30, "T": 40, "P": 50}
 _UNITS = (
@@ -21,20 +21,21 @@ _UNITS = (
     | {"kB": 1000}
 )
 _SIZE = re.compile(r"\s*([0-9]{1,18}(?:\.[0-9]{1,18})?)\s*([A-Za-z]*)\s*")
-#: What the widest architecture can address.
+#: The widest physical address of the architectures: 52 bits.
 _MOST_BYTES = 1 << 52
 
 
 def parse_size(text: str) -> int:
-    """Return the bytes that a size with a unit stands for.
+    """Return the bytes of a size with a unit.
 
-    ``128MiB`` and ``128M`` are binary; ``128MB`` is decimal; a bare number is refused, since the
-    field's tools disagree on its unit (QEMU: MiB, libvirt: KiB, the kernel: bytes).
+    ``128MiB`` and ``128M`` are binary; ``128MB`` is decimal; a number without a unit is refused,
+    since tools disagree on it (QEMU: MiB, libvirt: KiB, the kernel: bytes).
 
     Raises
     ------
     InputError
-        If the unit is missing or unknown, or the size is not a whole number of bytes.
+        If the unit is missing or unknown, or the size is not a whole number of bytes, or is above
+        4 PiB.
     """
     match = _SIZE.fullmatch(text) if isinstance(text, str) else None
     if match is None:
@@ -44,20 +45,35 @@ def parse_size(text: str) -> int:
         raise InputError(f"size {text!r}: need a unit, such as '{number}MiB'")
     if unit not in _UNITS:
         raise InputError(f"size {text!r}: unknown unit {unit!r}, need one of {', '.join(_UNITS)}")
-    size_bytes = Fraction(number) * _UNITS[unit]
-    if size_bytes.denominator != 1:
+    product = Fraction(number) * _UNITS[unit]
+    if product.denominator != 1:
         raise InputError(f"size {text!r}: need a whole number of bytes")
-    return _addressable("size", text, int(size_bytes))
+    return _addressable("size", text, int(product))
 
 
-def _addressable(kind: str, given: object, value_bytes: int) -> int:
-    if value_bytes > _MOST_BYTES:
-        raise InputError(f"{kind} {given!r}: no machine addresses more than 4 PiB")
-    return value_bytes
+def size_bytes(value: int | str) -> int:
+    """Return the bytes of a size: an integer, or text as for :func:`parse_size`.
+
+    Raises
+    ------
+    InputError
+        As :func:`parse_size`, or if the integer is below zero.
+    """
+    if isinstance(value, str):
+        return parse_size(value)
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        raise InputError(f"size {value!r}: need a number of bytes >= 0 or text such as '128MiB'")
+    return _addressable("size", value, value)
 
 
 def parse_address(value: int | str) -> int:
-    """Return the bytes of an address: an integer, ``"0x..."``, or a size such as ``"4GiB"``."""
+    """Return the bytes of an address: an integer, ``"0x..."``, or a size such as ``"4GiB"``.
+
+    Raises
+    ------
+    InputError
+        If the text is neither, or the address is below zero or above 4 PiB.
+    """
     if isinstance(value, str):
         if re.fullmatch(r"\s*0[xX][0-9a-fA-F]+\s*", value):
             return _addressable("address", value, int(value, 16))
@@ -67,9 +83,15 @@ def parse_address(value: int | str) -> int:
     return _addressable("address", value, value)
 
 
-def format_size(size_bytes: int) -> str:
+def _addressable(kind: str, given: object, value_bytes: int) -> int:
+    if value_bytes > _MOST_BYTES:
+        raise InputError(f"{kind} {given!r}: need 4 PiB at most, the widest physical address")
+    return value_bytes
+
+
+def format_size(nr_bytes: int) -> str:
     """Return the size in the largest binary unit that shows it exactly: ``"64 MiB"``."""
     for prefix, shift in reversed(_BINARY.items()):
-        if prefix and size_bytes and size_bytes % (1 << shift) == 0:
-            return f"{size_bytes >> shift} {prefix}iB"
-    return f"{size_bytes} B"
+        if prefix and nr_bytes and nr_bytes % (1 << shift) == 0:
+            return f"{nr_bytes >> shift} {prefix}iB"
+    return f"{nr_bytes} B"

@@ -119,7 +119,7 @@ def test_ctrl_c_ends_a_running_command_with_130(tmp_path):
     (tmp_path / "s.toml").write_text(PLUG)
     script = (
         "import sys, time; from altmap.model import machine; from altmap.cli import main\n"
-        "machine.predict = lambda *_: (print('ready', flush=True), time.sleep(60))\n"
+        "machine.predict = lambda *_, **__: (print('ready', flush=True), time.sleep(60))\n"
         "sys.exit(main.main(['run', 's.toml']))\n"
     )
     with subprocess.Popen(

@@ -85,21 +85,26 @@ def test_poison_saves_the_pages_that_old_marks_would_cost():
     assert lost[1]["MemTotal"] - lost[0]["MemTotal"] == 7 * 2048
 
 
+def changed(scenario, **fields):
+    """Return the scenario with other fields of its first step."""
+    return scenario.with_steps([scenario.steps[0].replace(**fields), *scenario.steps[1:]])
+
+
 def test_chunks_behind_the_memmap_of_an_even_number_of_sections_are_aligned():
     scenario = load("one-section", ("debug_vm=true",))
-    scenario.steps[0].size *= 2
+    scenario = changed(scenario, size=2 * scenario.steps[0].size)
     assert [step.outcome.status for step in predict(scenario).steps] == ["ok", "ok", "ok"]
 
 
 def test_one_section_leaves_forwards_without_harm():
     scenario = load("two-sections-leave", ())
-    scenario.steps[0].size //= 2
+    scenario = changed(scenario, size=scenario.steps[0].size // 2)
     assert predict(scenario).steps[-1].outcome
 
 
 def test_below_16_tib_every_memmap_is_found():
     scenario = load("at-16TiB", ())
-    scenario.steps[0].address -= 1 << 30
+    scenario = changed(scenario, address=scenario.steps[0].address - (1 << 30))
     trace = predict(scenario)
     # The section that ends at 16 TiB has no memmap page: those lie in the first one.
     assert not any(event.kind == "bug" for step in trace.steps for event in step.events)

@@ -57,8 +57,7 @@ def test_the_layout_of_a_synthetic_boot_state_is_compared_first(recording):
         "sys/devices/system/memory",
     ]
     assert [file.step for file in comparison.files[:3]] == ["boot", "boot", "00-start"]
-    recording.scenario.machine.memory = type(recording.scenario.machine.memory)(2 << 30)
-    other = compare_with_trace(recording.scenario, recording.trace)
+    other = compare_with_trace(recording.scenario.with_machine(memory="2GiB"), recording.trace)
     assert {f.verdict for f in other.files if f.step == "boot"} == {Verdict.DIFFERENT}
     assert [f for f in other.files if f.step != "boot"] == [
         f for f in comparison.files if f.step != "boot"

@@ -26,9 +26,7 @@ pytestmark = pytest.mark.lab
 
 @pytest.fixture(scope="module")
 def scenario():
-    loaded = load_scenario(SCENARIO)
-    loaded.machine.release = "6.12"
-    return loaded
+    return load_scenario(SCENARIO).with_machine(release="6.12")
 
 
 @pytest.fixture(scope="module")

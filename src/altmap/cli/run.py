@@ -18,6 +18,7 @@ from altmap.errors import InputError
 
 if TYPE_CHECKING:
     from altmap.linux.sysroot import Sysroot
+    from altmap.model.kernel.accounting import Policy
     from altmap.scenario import Scenario
     from altmap.trace import Trace
 
@@ -67,17 +68,17 @@ def _run(args: argparse.Namespace) -> int:
 
     if args.hex and not args.driver_log:
         raise InputError("--hex: shows the bytes of a --driver-log, which was not asked for")
-    policies: list[str | None] = [load_policy(name).name for name in args.policy]
+    policies = [load_policy(name) for name in args.policy]
     scenarios = [load_scenario(path, args.settings) for path in args.scenario]
     _check_distinct("scenario", [scenario.name for scenario in scenarios])
-    _check_distinct("--policy", policies)
+    _check_distinct("--policy", [policy.name for policy in policies])
     if args.export is not None:
         check_new_folder(args.export)
     base = _read_sysroot(args)
     traces = [
         _trace(scenario, policy, base, args)
         for scenario in scenarios
-        for policy in policies or [None]
+        for policy in policies or (None,)
     ]
     _print(scenarios, traces, args)
     if args.export is not None:
@@ -85,7 +86,7 @@ def _run(args: argparse.Namespace) -> int:
     return NOT_OK if args.check and not all(map(all_ok, traces)) else DONE
 
 
-def _check_distinct(what: str, names: Sequence[str | None]) -> None:
+def _check_distinct(what: str, names: Sequence[str]) -> None:
     for name in names:
         if names.count(name) > 1:
             raise InputError(f"{what} {name!r}: given twice")
@@ -102,29 +103,17 @@ def _read_sysroot(args: argparse.Namespace) -> Sysroot | None:
 
 
 def _trace(
-    scenario: Scenario, policy: str | None, base: Sysroot | None, args: argparse.Namespace
+    scenario: Scenario, policy: Policy | None, base: Sysroot | None, args: argparse.Namespace
 ) -> Trace:
-    import copy
-
-    scenario = copy.deepcopy(scenario)
-    if policy is not None:
-        scenario.machine.policy = policy
-    if args.release is not None:
-        scenario.machine.release = args.release
+    scenario = scenario.with_machine(release=args.release)
     if args.on == "lab":
         from altmap.lab.target import run_in_guest
 
-        return run_in_guest(scenario, note)[0]
-    from altmap.linux.observation import Observation
+        named = scenario if policy is None else scenario.with_machine(policy=policy.name)
+        return run_in_guest(named, note)[0]
     from altmap.model.machine import predict
 
-    if base is None:
-        return predict(scenario)
-    seen = Observation.read(base)
-    trace = predict(scenario, seen)
-    trace.notes.extend(f"the sysroot has no {path}" for path in seen.missing)
-    trace.notes.extend(f"{path} could not be read" for path in base.unreadable)
-    return trace
+    return predict(scenario, base, policy=policy)
 
 
 def _print(

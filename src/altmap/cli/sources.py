@@ -5,13 +5,13 @@ Effects: files.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from pathlib import Path
 
 from altmap.errors import InputError
 from altmap.linux.observation import Observation
 from altmap.linux.sysroot import Sysroot
+from altmap.model.kernel.accounting import Policy
 from altmap.model.machine import predict
 from altmap.model.policies import load_policy
 from altmap.scenario import load_scenario
@@ -44,10 +44,10 @@ def gather(
         If a source cannot be read, or an option is about scenarios and there are none.
     """
     made = Saved([], [])
-    names = [load_policy(name).name for name in policies]
+    chosen = [load_policy(name) for name in policies]
     for source in sources:
         if source.suffix == ".toml":
-            made.traces.extend(_predictions(source, names, release, settings))
+            made.traces.extend(_predictions(source, chosen, release, settings))
         elif is_recording(source):
             made.traces.append(read_recording(source).trace)
         elif is_saved(source):
@@ -62,16 +62,10 @@ def gather(
 
 
 def _predictions(
-    source: Path, policies: Sequence[str], release: str | None, settings: Sequence[str]
+    source: Path, policies: Sequence[Policy], release: str | None, settings: Sequence[str]
 ) -> list[Trace]:
-    scenario = load_scenario(source, settings)
-    made = []
-    for policy in policies or [""]:
-        one = copy.deepcopy(scenario)
-        one.machine.policy = policy or one.machine.policy
-        one.machine.release = release or one.machine.release
-        made.append(predict(one))
-    return made
+    scenario = load_scenario(source, settings).with_machine(release=release)
+    return [predict(scenario, policy=policy) for policy in policies or (None,)]
 
 
 def trace_of_files(source: Path) -> Trace:

@@ -40,7 +40,7 @@ def _sized(struct: msgspec.Struct, built: dict[str, object]) -> dict[str, object
             continue  # all defaults
         if isinstance(field, msgspec.Struct):
             made[key] = _sized(field, value)  # type: ignore[arg-type]
-        elif isinstance(field, list) and field and isinstance(field[0], msgspec.Struct):
+        elif isinstance(field, tuple) and field and isinstance(field[0], msgspec.Struct):
             made[key] = [_sized(one, two) for one, two in zip(field, value, strict=True)]  # type: ignore[call-overload]
         else:
             made[key] = _text(field) if isinstance(field, Size | Address) else value

@@ -88,7 +88,7 @@ class Footprints(Generic[T]):
 
     def _put(self, touched: frozenset[int], state: tuple[int, ...], result: T) -> None:
         cells = tuple(sorted(touched & self._varying.cells))
-        pick = picker(cells)
+        pick = _picker(cells)
         found = next((table for known, _, table in self._tables if known == cells), None)
         if found is None:
             found = {}
@@ -111,6 +111,6 @@ class Footprints(Generic[T]):
                 self._put(touched, tuple(state), result)
 
 
-def picker(cells: tuple[int, ...]) -> _Pick:
+def _picker(cells: tuple[int, ...]) -> _Pick:
     """Return the getter of some cells' contents from a state."""
     return itemgetter(*cells) if cells else lambda _: ()

@@ -5,9 +5,8 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
-
-import msgspec
 
 from altmap.errors import InputError
 from altmap.explore.spec import Exploration, Operations
@@ -44,6 +43,21 @@ class MoveKind:
     steps: Callable[[ModelMachine, Exploration], Iterator[Step]]
 
 
+#: Different steps that are kept; a search on a bounded machine takes few again and again.
+_MOST_KEPT = 1 << 16
+
+
+@lru_cache(_MOST_KEPT)
+def _step(kind: Callable[..., Step], /, **fields: Any) -> Step:
+    """Return a step; steps are immutable, so one that was made before is returned again."""
+    return kind(**fields)
+
+
+@lru_cache(_MOST_KEPT)
+def _region(address: int, size_bytes: int) -> Region:
+    return Region(address=Address(address), size=Size(size_bytes))
+
+
 # --- devices -------------------------------------------------------------------------------
 
 
@@ -66,7 +80,7 @@ def _plugs(machine: ModelMachine, exploration: Exploration) -> Iterator[Step]:
             if address % block_bytes:
                 name += f"-{address % block_bytes // _MIB}"
             if name not in devices:
-                yield Plug(id=name, size=size, driver=operations.driver, **place)
+                yield _step(Plug, id=name, size=size, driver=operations.driver, **place)
 
 
 def _places(
@@ -92,23 +106,23 @@ def _places(
     last = max([*ends, boot_end, 4 * _GIB])
     start = -(-last // block) * block
     if operations.driver == "probe":
-        yield start, {"address": Address(start)}
+        yield start, {"address": start}
         return
     if ends and max(ends) % block:  # the host continues in its last block
-        yield max(ends), {"address": Address(max(ends))}
+        yield max(ends), {"address": max(ends)}
     for offset in operations.offset or [Size(0)]:
         end = -(-(start + offset + size_bytes) // block) * block
-        region = Region(address=Address(start), size=Size(end - start))
-        yield start + offset, {"address": Address(start + offset), "region": region}
+        region = _region(start, end - start)
+        yield start + offset, {"address": start + offset, "region": region}
 
 
 def _devices(machine: ModelMachine, exploration: Exploration) -> Iterator[Step]:
     operations = exploration.operations
     for id_ in machine.devices.by_id:
         if operations.unplug:
-            yield Unplug(id=id_)
+            yield _step(Unplug, id=id_)
         for size in operations.resize:
-            yield Resize(id=id_, size=size)
+            yield _step(Resize, id=id_, size=size)
 
 
 # --- memory blocks -------------------------------------------------------------------------
@@ -124,12 +138,11 @@ def _blocks(machine: ModelMachine, exploration: Exploration) -> Iterator[Step]:
     operations, online = exploration.operations, machine.kernel.online_blocks
     for ids in _together(machine, operations):
         nr_online = sum(id_ in online for id_ in ids)
-        blocks: list[int | str] = [*ids]
         if nr_online == 0:
             for to in operations.online:
-                yield Online(blocks=blocks, to=to)
+                yield _step(Online, blocks=tuple(ids), to=to)
         elif nr_online == len(ids) and operations.offline:
-            yield Offline(blocks=blocks)
+            yield _step(Offline, blocks=tuple(ids))
 
 
 def _together(machine: ModelMachine, operations: Operations) -> list[list[int]]:
@@ -148,16 +161,16 @@ def _uses(machine: ModelMachine, exploration: Exploration) -> Iterator[Step]:
     for index, fill in enumerate(operations.fill):
         name = f"f{index + 1}"
         if machine.usage.has(name):
-            yield Free(id=name)
+            yield _step(Free, id=name)
         else:
-            yield Fill(id=name, size=fill.size, kind=fill.kind, page_size=fill.page_size)
+            yield _step(Fill, id=name, size=fill.size, kind=fill.kind, page_size=fill.page_size)
     if operations.poison:
         page = kernel.arch.page_size_bytes
         for block in _added(machine):
             pfns = kernel.block_pfns(block)
             middle = pfns.start + len(pfns) // 2
             if block in kernel.online_blocks and middle not in kernel.poisoned:
-                yield Poison(address=Address(middle * page))
+                yield _step(Poison, address=middle * page)
 
 
 # --- conditions ----------------------------------------------------------------------------
@@ -166,19 +179,19 @@ def _uses(machine: ModelMachine, exploration: Exploration) -> Iterator[Step]:
 def _vetoes(machine: ModelMachine, exploration: Exploration) -> Iterator[Step]:
     for on in exploration.operations.veto:
         is_set = getattr(machine.kernel.notifier, on) is not None
-        yield Veto(on=on, errno="none") if is_set else Veto(on=on)
+        yield _step(Veto, on=on, errno="none" if is_set else "EPERM")
 
 
 def _settings(machine: ModelMachine, exploration: Exploration) -> Iterator[Step]:
     for name, values in exploration.operations.set.items():
         for value in values:
             if machine.parameter(name) != value:
-                yield msgspec.convert({"do": "set", name: value}, SetTunables)
+                yield _step(SetTunables, **{name: value})
 
 
 def _dumps(_machine: ModelMachine, exploration: Exploration) -> Iterator[Step]:
     if exploration.operations.dump:
-        yield Dump()
+        yield _step(Dump)
 
 
 #: Every kind of step, in the order in which they are tried.

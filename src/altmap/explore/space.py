@@ -24,7 +24,7 @@ from altmap.model.machine import ModelMachine
 from altmap.pfn import PfnSet
 from altmap.scenario import Step
 
-__all__ = ("Broken", "Effect", "MachineState", "Route", "Space")
+__all__ = ("Broken", "Effect", "MachineState", "Route", "Space", "numbers_of")
 
 #: The route to a state: that to the state before, the step's number, the state's key.
 Route = tuple["Route | None", int, int]

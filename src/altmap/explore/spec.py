@@ -12,17 +12,15 @@ import msgspec
 
 from altmap.errors import InputError
 from altmap.scenario import (
+    DRIVER_KEYS,
     Address,
-    Driver,
     FillKind,
     Machine,
     OnlineType,
     SetTunables,
     Size,
     VetoOn,
-    build_scenario,
-    check_machine,
-    decode_value,
+    decode,
     read_toml,
     set_machine_keys,
 )
@@ -72,7 +70,7 @@ class Operations(_ExplorationTable):
         (``fail_block_devices``, ``fail_allocation``) among them.
     """
 
-    driver: Driver = "dimm"
+    driver: str = "dimm"
     plug: list[Size] = []
     offset: list[Size] = []
     address: list[Address] = []
@@ -136,20 +134,11 @@ def load_exploration(path: Path, settings: Sequence[str] = ()) -> Exploration:
         data = read_toml(path)
         data.setdefault("name", path.stem)
         set_machine_keys(data, settings)
-        made: Exploration = msgspec.convert(data, Exploration, dec_hook=decode_value)
+        made = decode(data, Exploration)
         _check(made)
-    except (InputError, msgspec.ValidationError) as error:
+    except InputError as error:
         raise InputError(f"exploration {path}: {error}") from error
     return made
-
-
-def _check_setting(name: str, value: object) -> None:
-    try:
-        step = msgspec.convert({"do": "set", name: value}, SetTunables)
-        build_scenario({"name": "a", "steps": [msgspec.to_builtins(step)]})
-    except (msgspec.ValidationError, InputError) as error:
-        text = str(error).replace("steps[0].", "")
-        raise InputError(f"operations.set.{name} {value!r}: {text}") from error
 
 
 _LIMITS: dict[str, tuple[int, int]] = {
@@ -170,8 +159,11 @@ def check_bounds(bounds: Bounds) -> None:
 
 def _check(made: Exploration) -> None:
     check_bounds(made.bounds)
-    check_machine(made.machine)
     operations = made.operations
+    if operations.driver not in DRIVER_KEYS:
+        raise InputError(
+            f"operations.driver {operations.driver!r}: need one of {', '.join(DRIVER_KEYS)}"
+        )
     for name in ("plug", "fill"):
         for item in getattr(operations, name):
             size = item if name == "plug" else item.size
@@ -179,7 +171,7 @@ def _check(made: Exploration) -> None:
                 raise InputError(f"operations.{name} {size}: need more than 0 bytes")
     for key, values in operations.set.items():
         for value in values:
-            _check_setting(key, value)
+            decode({"do": "set", key: value}, SetTunables, "operations.set")
     if operations.offset and operations.driver != "hyperv":
         raise InputError("operations.offset: only a hyperv host can start in the middle of a block")
     if not any(getattr(operations, name) for name in operations.__struct_fields__[1:]):

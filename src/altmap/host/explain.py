@@ -67,6 +67,14 @@ class BlockExplanation:
     owners: tuple[Owner, ...] = ()
     notes: list[str] = field(default_factory=list)
 
+    def __repr__(self) -> str:
+        return f"<BlockExplanation of memory{self.block}: {self.verdict}>"
+
+    def __str__(self) -> str:
+        from altmap.host.text.explanation import block_text
+
+        return block_text(self)
+
 
 def block_named(text: str) -> int | None:
     """Return the id that ``32`` or ``memory32`` names, ``None`` if the text names no block."""

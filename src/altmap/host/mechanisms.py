@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from altmap.errors import InputError
 from altmap.model.machine import ModelMachine
-from altmap.scenario import OnlineType, Plug, Resize, Size, Step, Unplug
+from altmap.scenario import Address, OnlineType, Plug, Resize, Size, Step, Unplug
 
 __all__ = ("WAYS", "PlugWish", "Way", "way_of", "way_of_device")
 
@@ -76,11 +76,8 @@ class Way:
 def _plug(driver: str) -> Callable[[ModelMachine, PlugWish, int, str], Step]:
     def adds(machine: ModelMachine, wish: PlugWish, size_bytes: int, id_: str) -> Step:
         del machine
-        plug = Plug(size=Size(size_bytes), id=id_, node=wish.node)
-        plug.driver = driver  # type: ignore[assignment]  # a key of WAYS
-        if wish.address is not None:
-            plug.address = wish.address  # type: ignore[assignment]  # bytes
-        return plug
+        address = None if wish.address is None else Address(wish.address)
+        return Plug(id=id_, size=Size(size_bytes), driver=driver, address=address, node=wish.node)
 
     return adds
 
@@ -93,8 +90,7 @@ def _grow_region(machine: ModelMachine, wish: PlugWish, size_bytes: int, id_: st
             return Resize(id=known, size=Size(size + size_bytes))
     plug = _plug("virtio-mem")(machine, wish, size_bytes, id_)
     assert isinstance(plug, Plug)
-    plug.requested = Size(size_bytes)
-    return plug
+    return plug.replace(requested=Size(size_bytes))
 
 
 def _raise_target(machine: ModelMachine, wish: PlugWish, size_bytes: int, id_: str) -> Step:

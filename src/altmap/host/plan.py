@@ -17,6 +17,7 @@ __all__ = (
     "Risk",
     "decode_plan",
     "encode_plan",
+    "is_plan_path",
 )
 
 Certainty = Literal["certain", "likely", "unknown"]

@@ -11,8 +11,6 @@ from functools import partial
 from textwrap import shorten
 from typing import Any
 
-import msgspec
-
 from altmap.errors import InputError, LabError
 from altmap.lab.added import plug_by_probe, with_adder
 from altmap.lab.arches import guest_arch
@@ -73,6 +71,7 @@ from altmap.scenario import (
     part_of,
     selected_blocks,
     step_name,
+    step_table,
 )
 from altmap.trace import GUEST_TO_HOST, OK, Event, Outcome, StepRecord, Trace
 from altmap.trace.run import run_scenario
@@ -417,7 +416,7 @@ class LabMachine:
         LabError
             If the guest dies or does not answer.
         """
-        record = StepRecord(step_name(step), msgspec.to_builtins(step, enc_hook=int), OK)
+        record = StepRecord(step_name(step), step_table(step), OK)
         if self.crashed:
             record.outcome = Outcome("not_reached", why="an earlier fault ended the kernel")
             return record

@@ -123,6 +123,21 @@ class Observation:
             balloon=xen.parse(sysroot),
         )
 
+    def __repr__(self) -> str:
+        words = (self.version or "").split()
+        shown = [f"Linux {words[2]}"] if len(words) > 2 else []
+        if self.memory is not None:
+            size = self.memory.block_size_bytes >> 20
+            shown.append(f"{len(self.memory.blocks)} memory blocks of {size} MiB")
+        if self.meminfo:
+            shown.append(f"MemTotal {self.meminfo.get('MemTotal', 0)} kB")
+        return f"<Observation: {', '.join(shown) or 'no files'}>"
+
+    def _repr_html_(self) -> str:
+        from altmap import _html
+
+        return _html(self)
+
     @property
     def missing(self) -> tuple[str, ...]:
         """The files and folders that the machine did not show, by path."""

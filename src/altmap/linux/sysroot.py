@@ -46,8 +46,11 @@ class Sysroot:
     unreadable: tuple[str, ...] = ()
     pages: dict[str, PageWords] = field(default_factory=dict)
 
+    def __repr__(self) -> str:
+        return f"<Sysroot: {len(self.files)} files, {len(self.links)} links>"
+
     @classmethod
-    def read(cls, source: Path, *, uses: bool = False, lazy: bool = False) -> Sysroot:
+    def read(cls, source: str | Path, *, uses: bool = False, lazy: bool = False) -> Sysroot:
         """Return the sysroot in a folder (``/`` is this machine) or a tar archive.
 
         Files that say nothing about memory are left out. Everything may lie below one leading
@@ -55,7 +58,7 @@ class Sysroot:
 
         Parameters
         ----------
-        source : Path
+        source : str or Path
         uses : bool
             Read from a machine also who uses each page (``proc/kpagecount``,
             ``proc/kpagecgroup``), which takes as long again.

@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import msgspec
-
 from altmap.errors import InputError
 from altmap.linux.observation import BalloonFolder, Observation
+from altmap.linux.sysroot import Sysroot
 from altmap.model.adopt import adopt
 from altmap.model.arch import ARCHES, Arch
 from altmap.model.boot import boot
@@ -22,8 +21,10 @@ from altmap.model.drivers.probe import ProbeFile
 from altmap.model.drivers.standby import StandbyMemory
 from altmap.model.drivers.virtio_mem import VirtioMem
 from altmap.model.drivers.xen import XenBalloon
+from altmap.model.kernel.accounting import Policy
 from altmap.model.kernel.addition import Addition
 from altmap.model.kernel.dump import read_dump
+from altmap.model.kernel.memmap import Placement
 from altmap.model.kernel.notifier import NamedVeto
 from altmap.model.kernel.offline import memory_block_offline
 from altmap.model.kernel.online import memory_block_online, online_blocks
@@ -33,6 +34,7 @@ from altmap.model.kernel.touch import KernelFault
 from altmap.model.observe import Observer
 from altmap.model.platform.backing import Backing
 from altmap.model.platform.xen import XenDomain
+from altmap.model.policies import policy_of
 from altmap.model.workload import Usage
 from altmap.pfn import PfnRange, PfnSet
 from altmap.scenario import (
@@ -56,6 +58,7 @@ from altmap.scenario import (
     part_of,
     selected_blocks,
     step_name,
+    step_table,
 )
 from altmap.trace import OK, UNBACKED, Fault, Outcome, StepRecord, Trace
 from altmap.trace.run import run_scenario
@@ -109,7 +112,12 @@ class ModelMachine:
 
     @classmethod
     def start(
-        cls, machine: Machine, seen: Observation | None = None, *, pages: bool = True
+        cls,
+        machine: Machine,
+        seen: Observation | None = None,
+        *,
+        policy: Policy | None = None,
+        pages: bool = True,
     ) -> ModelMachine:
         """Return a machine in its synthetic boot state, or one that continues from captured files.
 
@@ -119,17 +127,24 @@ class ModelMachine:
             The scenario's machine; what it sets overrides the files.
         seen : Observation, optional
             The files of a real machine.
+        policy : Policy, optional
+            The memmap policy; without it the built-in one that ``machine.policy`` names.
         pages : bool
             Also predict the per-page files.
+
+        Raises
+        ------
+        InputError
+            If the machine cannot exist, or the files lack what the model needs.
         """
         if seen is None:
-            kernel, backing, blank = boot(machine)
+            kernel, backing, blank = boot(machine, policy)
             observer = Observer(kernel, blank, blank=True, pages=pages)
             made = cls(kernel, backing, observer, blank.parameters)
             made._take_devices(machine, {}, {})
             made._take_balloon(blank, machine)
             return made
-        adopted = adopt(seen, machine)
+        adopted = adopt(seen, machine, policy)
         observer = Observer(adopted.kernel, seen, pages=pages)
         made = cls(adopted.kernel, adopted.backing, observer, seen.parameters, list(adopted.notes))
         made._take_devices(machine, adopted.devices, adopted.drivers)
@@ -240,7 +255,7 @@ class ModelMachine:
             If the step cannot be asked of any kernel: no such block or device, or the platform
             refuses the device.
         """
-        record = StepRecord(step_name(step), msgspec.to_builtins(step, enc_hook=int), OK)
+        record = StepRecord(step_name(step), step_table(step), OK)
         if self.crashed:
             record.outcome = Outcome("not_reached", why="an earlier fault ended the kernel")
             return record
@@ -418,21 +433,38 @@ def _with_balloon(look: Observation, folder: BalloonFolder) -> Observation:
     return replace(look, meminfo=meminfo, vmstat=vmstat, balloon=folder)
 
 
-def predict(scenario: Scenario, seen: Observation | None = None, *, pages: bool = True) -> Trace:
+def predict(
+    scenario: Scenario,
+    start: Observation | Sysroot | None = None,
+    *,
+    policy: str | Placement | Policy | None = None,
+    pages: bool = True,
+) -> Trace:
     """Return the trace of a scenario on the model.
 
     Parameters
     ----------
     scenario : Scenario
-    seen : Observation, optional
-        The files of a real machine to start from; without them it has a synthetic boot
-        state.
+    start : Observation or Sysroot, optional
+        The files of a real machine to start from; without them the boot state is synthetic. What a
+        sysroot lacks is noted in the trace.
+    policy : str, Placement or Policy, optional
+        The memmap policy instead of the scenario's: a name, ``MODULE:CLASS``, or an object.
     pages : bool
         Also predict the per-page files.
 
     Raises
     ------
     InputError
-        If the scenario asks for what cannot be asked.
+        If a value of the scenario, the files or the policy cannot be accepted.
     """
-    return run_scenario(scenario, ModelMachine.start(scenario.machine, seen, pages=pages))
+    chosen = None if policy is None else policy_of(policy)
+    if chosen is not None:
+        scenario = scenario.with_machine(policy=chosen.name)
+    seen = Observation.read(start) if isinstance(start, Sysroot) else start
+    machine = ModelMachine.start(scenario.machine, seen, policy=chosen, pages=pages)
+    trace = run_scenario(scenario, machine)
+    if isinstance(start, Sysroot) and seen is not None:
+        trace.notes.extend(f"the sysroot has no {path}" for path in seen.missing)
+        trace.notes.extend(f"{path} could not be read" for path in start.unreadable)
+    return trace

@@ -1,4 +1,7 @@
-"""Policies of a user's own: a class in a module, named on the command line.
+"""Policies as values: a built-in one by its name, a user's class, or a placement object.
+
+Nothing is registered: a policy is passed to the machine that uses it. A module is imported only
+where its name is given here, never because a scenario file names it.
 
 Effects: files, imports, terminal.
 """
@@ -7,28 +10,52 @@ from __future__ import annotations
 
 import importlib
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from altmap.errors import InputError
 from altmap.model.kernel.accounting import ACCOUNTINGS, POLICIES, Policy, make_policy, policy_named
+from altmap.model.kernel.memmap import Placement
 from altmap.model.kernel.placements import PLACEMENTS
 
-__all__ = ("load_policy",)
+__all__ = ("load_policy", "policy_of")
+
+_MEMBERS = ("name", "written_at_add", "place")
 
 
-def load_policy(name: str) -> Policy:
-    """Return a policy by name, or the one that ``module:Class`` makes, and register it.
+def policy_of(given: str | Placement | Policy) -> Policy:
+    """Return the policy for a name, a placement or a policy.
 
-    The module is looked for in the current folder too. The class is called without arguments and
-    must be a :class:`~altmap.model.kernel.memmap.Placement`; its attribute ``accounting``,
-    if it has one, says how memmap pages are counted (default: as the merged code does), and
-    ``+ACCOUNTING`` behind the name says otherwise.
+    Parameters
+    ----------
+    given : str, Placement or Policy
+        A name as for :func:`load_policy`; an object with the members of
+        :class:`~altmap.model.kernel.memmap.Placement`, whose attribute ``accounting``, if it has
+        one, says how memmap pages are counted (default: as the merged code does).
 
     Raises
     ------
     InputError
-        If the module or class cannot be had, or is no placement.
+        If there is no such policy, or the object is no placement.
+    """
+    if isinstance(given, Policy):
+        return given
+    if isinstance(given, str):
+        return load_policy(given)
+    return _policy_with(given, "", repr(given))
+
+
+def load_policy(name: str) -> Policy:
+    """Return a policy by name, or the one whose placement ``MODULE:CLASS`` names.
+
+    The class is called without arguments; ``+ACCOUNTING`` behind its name chooses how memmap pages
+    are counted. While the module is imported, the current folder is searched first.
+
+    Raises
+    ------
+    InputError
+        If there is no such policy, or the class cannot be imported or is no placement.
     """
     module_name, colon, rest = name.partition(":")
     if not colon or module_name in PLACEMENTS:
@@ -43,27 +70,35 @@ def load_policy(name: str) -> Policy:
         raise InputError(
             f"policy {name!r}: accounting {accounting!r}, need one of {', '.join(ACCOUNTINGS)}"
         )
-    placement = _made(name, module_name, class_name)
-    missing = [what for what in ("name", "written_at_add", "place") if not hasattr(placement, what)]
+    return _policy_with(_made(name, module_name, class_name), accounting, repr(name))
+
+
+def _policy_with(placement: Placement, accounting: str, label: str) -> Policy:
+    missing = [member for member in _MEMBERS if not hasattr(placement, member)]
     if missing:
-        raise InputError(f"policy {name!r}: {class_name} has no {' and no '.join(missing)}")
-    policy = make_policy(placement, accounting, frozenset())
-    if POLICIES.get(policy.name) not in (None, *_OURS):
-        raise InputError(f"policy {name!r}: its name {placement.name!r} is taken")
-    POLICIES[policy.name] = policy
-    _OURS.append(policy)
-    return policy
+        kind = type(placement).__name__
+        raise InputError(f"policy {label}: {kind} has no {' and no '.join(missing)}")
+    built_in = PLACEMENTS.get(placement.name)
+    if placement.name in POLICIES and type(placement) is not type(built_in):
+        raise InputError(f"policy {label}: its name {placement.name!r} is a built-in policy's")
+    return make_policy(placement, accounting, frozenset())
 
 
-#: Policies that were loaded; loading one again replaces it.
-_OURS: list[Policy] = []
-
-
-def _made(name: str, module_name: str, class_name: str) -> Any:
-    here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.insert(0, here)
+def _made(name: str, module_name: str, class_name: str) -> Placement:
     try:
-        return getattr(importlib.import_module(module_name), class_name)()
+        with _current_folder_searched():
+            module = importlib.import_module(module_name)
+        made: Placement = getattr(module, class_name)()
     except Exception as error:
         raise InputError(f"policy {name!r}: {type(error).__name__}: {error}") from error
+    return made
+
+
+@contextmanager
+def _current_folder_searched() -> Iterator[None]:
+    here = str(Path.cwd())
+    sys.path.insert(0, here)
+    try:
+        yield
+    finally:
+        sys.path.remove(here)

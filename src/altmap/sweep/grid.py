@@ -19,7 +19,7 @@ from altmap.model.arch import DEFAULT_ARCH, arch_named, arch_of
 from altmap.model.kernel.accounting import policy_named
 from altmap.model.policies import load_policy
 from altmap.model.releases import release_for
-from altmap.scenario import Machine, build_scenario, decode_value, read_toml
+from altmap.scenario import Machine, build_scenario, decode, read_toml
 from altmap.sweep.example import example_fleet
 from altmap.sweep.fleet import FleetRequest, Member, members, read_trace
 from altmap.sweep.requests import BACKINGS, DRIVERS, Requests, boot_bytes, fulfil
@@ -282,19 +282,20 @@ def load_grid(path: Path, *, seed: int | None = None, policies: Sequence[str] = 
         Names the file, the place in it, and the rule.
     """
     try:
-        file = msgspec.convert(read_toml(path), _GridFile)
+        file = decode(read_toml(path), _GridFile)
+        modules = {load_policy(name).name: name for name in policies}
         if policies:
-            file.machine["policy"] = [load_policy(name).name for name in policies]
-        modules = tuple(name for name in policies if ":" in name)
-        return replace(_grid(file, path, seed), modules=modules)
+            file.machine["policy"] = list(modules)
+        grid = _grid(file, path, seed, frozenset(modules))
+        return replace(grid, modules=tuple(name for name in policies if ":" in name))
     except OSError as error:
         raise InputError(f"grid {path}: {error.strerror or error}") from error
-    except (ValueError, InputError) as error:
+    except InputError as error:
         raise InputError(f"grid {path}: {error}") from error
 
 
-def _grid(file: _GridFile, path: Path, seed: int | None) -> Grid:
-    machine, dimensions = _machine(file.machine)
+def _grid(file: _GridFile, path: Path, seed: int | None, loaded: frozenset[str]) -> Grid:
+    machine, dimensions = _machine(file.machine, loaded)
     if file.requests is not None and file.fleet is not None:
         if file.requests.driver != "dimm":
             raise InputError("requests.driver: a fleet's trace names the driver of each machine")
@@ -317,8 +318,13 @@ def _grid(file: _GridFile, path: Path, seed: int | None) -> Grid:
     return replace(grid, digest=_digest(grid))
 
 
-def _machine(table: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[Dimension, ...]]:
-    """Return the fixed keys, and the dimensions: keys with lists of values."""
+def _machine(
+    table: Mapping[str, Any], loaded: frozenset[str]
+) -> tuple[dict[str, Any], tuple[Dimension, ...]]:
+    """Return the fixed keys, and the dimensions: keys with lists of values.
+
+    *loaded* are names of policies that are loaded already.
+    """
     fixed: dict[str, Any] = {}
     dimensions = []
     for key, value in table.items():
@@ -328,7 +334,8 @@ def _machine(table: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[Dimension,
         if several and not value:
             raise InputError(f"machine.{key}: an empty list has no value to try")
         for each in value if several else [value]:
-            _check_key(key, each)
+            if key != "policy" or each not in loaded:
+                _check_key(key, each)
         if several:
             dimensions.append(Dimension("machine", key, tuple(value)))
         else:
@@ -342,10 +349,7 @@ def _check_key(key: str, value: Any) -> None:
     if key == "page_size":
         parse_size(value)
         return
-    try:
-        machine = msgspec.convert({key: value}, Machine, dec_hook=decode_value)
-    except msgspec.ValidationError as error:
-        raise InputError(f"machine.{key}: {error}") from error
+    machine = decode({key: value}, Machine, "machine")
     for name, check in (("arch", arch_named), ("release", release_for), ("policy", policy_named)):
         if key == name:
             check(getattr(machine, name))

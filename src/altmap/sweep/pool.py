@@ -61,9 +61,8 @@ class Pool:
 
 def run_slice(part: Slice) -> bytes:
     """Return the rows of a slice as a Parquet file: the work of a worker."""
-    for name in part.grid.modules:
-        load_policy(name)
-    return parquet(rows_of(part.points()))
+    loaded = {policy.name: policy for policy in map(load_policy, part.grid.modules)}
+    return parquet(rows_of(part.points(), loaded))
 
 
 def processes(nr_workers: int) -> Pool:

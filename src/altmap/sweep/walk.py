@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import pickle
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise, takewhile
 from typing import Any
@@ -20,6 +20,7 @@ from typing import Any
 import msgspec
 
 from altmap.errors import InputError
+from altmap.model.kernel.accounting import Policy
 from altmap.model.machine import ModelMachine
 from altmap.scenario import Scenario, build_scenario, step_name
 from altmap.sweep.grid import Point
@@ -51,8 +52,9 @@ class _ScenarioRun:
     end: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def boot(cls, scenario: Scenario) -> _ScenarioRun:
-        machine = ModelMachine.start(scenario.machine, pages=False)
+    def boot(cls, scenario: Scenario, policies: Mapping[str, Policy]) -> _ScenarioRun:
+        policy = policies.get(scenario.machine.policy or "")
+        machine = ModelMachine.start(scenario.machine, policy=policy, pages=False)
         machine.kernel.log.disable()  # rows have no events
         return cls(machine, MachineNumbers.of(machine.kernel))
 
@@ -84,8 +86,15 @@ class _Task:
     path: tuple[bytes, ...]
 
 
-def rows_of(points: Sequence[Point]) -> list[SweepRow]:
-    """Return the row of each point, in their order."""
+def rows_of(points: Sequence[Point], policies: Mapping[str, Policy]) -> list[SweepRow]:
+    """Return the row of each point, in their order.
+
+    Parameters
+    ----------
+    points : sequence of Point
+    policies : dict of str to Policy
+        Policies of the user, by the name that points have for them.
+    """
     rows: list[SweepRow] = []
     tasks: list[_Task] = []
     for point in points:
@@ -95,7 +104,7 @@ def rows_of(points: Sequence[Point]) -> list[SweepRow]:
             rows.append(row_of_error(point, error, invalid=True))
         except Exception as error:
             rows.append(row_of_error(point, error, invalid=False))
-    rows.extend(_visit(sorted(tasks, key=lambda task: task.path)))
+    rows.extend(_visit(sorted(tasks, key=lambda task: task.path), policies))
     return sorted(rows, key=lambda row: row.scenario)
 
 
@@ -107,7 +116,7 @@ def _task(point: Point) -> _Task:
     return _Task(point, scenario, tuple(msgspec.json.encode(part, enc_hook=int) for part in parts))
 
 
-def _visit(tasks: Sequence[_Task]) -> Iterator[SweepRow]:
+def _visit(tasks: Sequence[_Task], policies: Mapping[str, Policy]) -> Iterator[SweepRow]:
     """Yield the rows of tasks that are sorted by path."""
     saved: list[tuple[int, bytes]] = []
     before: _Task | None = None
@@ -121,7 +130,7 @@ def _visit(tasks: Sequence[_Task]) -> Iterator[SweepRow]:
         try:
             if run is None or before is None or task.path != before.path:
                 run = None
-                fresh = _run(task.scenario, _common(task, following), saved)
+                fresh = _run(task.scenario, policies, _common(task, following), saved)
                 fresh.end = {"digest": _digest(task), **columns_of(fresh.machine, fresh.start)}
                 run = fresh
             row = row_of_run(task.point, task.scenario, run.records, run.end)
@@ -142,19 +151,25 @@ def _common(one: _Task | None, other: _Task | None) -> int:
     return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs)) - 1
 
 
-def _run(scenario: Scenario, ahead: int, saved: list[tuple[int, bytes]]) -> _ScenarioRun:
+def _run(
+    scenario: Scenario,
+    policies: Mapping[str, Policy],
+    ahead: int,
+    saved: list[tuple[int, bytes]],
+) -> _ScenarioRun:
     """Run a scenario from the last saved prefix; save it where the next scenario branches off.
 
     Parameters
     ----------
     scenario : Scenario
+    policies : dict of str to Policy
     ahead : int
         Steps that the next scenario shares, -1 if the machines differ.
     saved : list of (int, bytes)
         Number of steps and the pickled run, deepest last.
     """
     done, kept = saved[-1] if saved else (-1, b"")
-    run: _ScenarioRun = pickle.loads(kept) if kept else _ScenarioRun.boot(scenario)
+    run: _ScenarioRun = pickle.loads(kept) if kept else _ScenarioRun.boot(scenario, policies)
     if done < ahead < len(scenario.steps):
         run.perform(scenario, ahead)
         saved.append((ahead, pickle.dumps(run, pickle.HIGHEST_PROTOCOL)))

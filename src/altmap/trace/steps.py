@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -72,6 +73,17 @@ class Trace:
     notes: list[str] = field(default_factory=list)
     scenario_sha256: str = ""
     description: str = ""
+
+    def __repr__(self) -> str:
+        counts = Counter(step.outcome.status for step in self.steps[1:])
+        ended = "".join(f", {number} {status}" for status, number in counts.items())
+        policy = f", policy {self.policy}" if self.policy else ""
+        return f"<Trace of {self.scenario!r} on {self.target} {self.release}{policy}{ended}>"
+
+    def _repr_html_(self) -> str:
+        from altmap import _html
+
+        return _html(self)
 
     def folder_names(self) -> list[str]:
         """Return ``00-start``, ``01-<step>``, ...: one folder name for each step."""

@@ -5,7 +5,6 @@ Effects: files.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -40,12 +39,10 @@ def compare_with_lab(
     InputError, LabError
         If the scenario is wrong, or the guest fails.
     """
-    scenario = copy.deepcopy(scenario)
-    if release is not None:
-        scenario.machine.release = release
+    scenario = scenario.with_machine(release=release)
     observed, _ = run_in_guest(scenario, progress, own=own)
     if own is not None and release is None:
-        scenario.machine.release = observed.release
+        scenario = scenario.with_machine(release=observed.release)
     return compare_with_trace(scenario, observed)
 
 

@@ -361,8 +361,8 @@ class Steps(RuleBasedStateMachine):
             BUDDY: sum(map(kernel.nr_free, kernel.zones.values())),
             release.memmap_page_flags: kernel.self_hosted.count(present),
             OFFLINE: len(kernel.fake_offline - kernel.never_onlined - kernel.left_reserved),
-            OFFLINE | DIRTY: len(kernel.never_onlined),
             OFFLINE | RESERVED: len(kernel.left_reserved),
+            OFFLINE | DIRTY: len(kernel.never_onlined),
             RESERVED: len(kernel.reserved & present),
             LRU: len(kernel.movable),
             HWPOISON: kernel.poisoned.count(present),
@@ -467,13 +467,13 @@ class VirtioMemSteps(DimmSteps):
         safe=st.booleans(),
     )
     def start(self, machine, unplug_online, force_bbm, big, safe):
-        machine.virtio_mem = VirtioMemParameters(
+        parameters = VirtioMemParameters(
             unplug_online=unplug_online,
             force_bbm=force_bbm,
             bbm_block_size=big and Size(big * MIB),
             bbm_safe_unplug=safe,
         )
-        super().start(machine)
+        super().start(machine.replace(virtio_mem=parameters))
 
     @rule(
         id_=names,

@@ -32,7 +32,7 @@ from altmap.model.adopt.zones import (
     take_zones,
 )
 from altmap.model.arch import with_sections
-from altmap.model.kernel.accounting import policy_named
+from altmap.model.kernel.accounting import Policy, chosen_policy
 from altmap.model.kernel.addition import Addition
 from altmap.model.kernel.initial_state import adopt_boot_ram, adopt_metadata
 from altmap.model.kernel.state import Kernel
@@ -72,7 +72,7 @@ class Adopted:
     notes: list[str]
 
 
-def adopt(seen: Observation, machine: Machine) -> Adopted:
+def adopt(seen: Observation, machine: Machine, policy: Policy | None = None) -> Adopted:
     """Return the kernel that shows these files.
 
     The scenario's machine overrides what the files say. Page sets that the files do not show
@@ -82,6 +82,8 @@ def adopt(seen: Observation, machine: Machine) -> Adopted:
     ----------
     seen : Observation
     machine : Machine
+    policy : Policy, optional
+        The memmap policy instead of the built-in one that the machine names.
 
     Raises
     ------
@@ -90,7 +92,7 @@ def adopt(seen: Observation, machine: Machine) -> Adopted:
     """
     require_files(seen)
     notes: list[str] = []
-    kernel, backing = _without_memory(seen, machine, notes)
+    kernel, backing = _without_memory(seen, machine, policy, notes)
     given = plugged_devices(seen, machine, notes)
     devices = [device for device in given if device.driver != "virtio-mem"]
     regions = [device for device in given if device.driver == "virtio-mem"]
@@ -116,7 +118,7 @@ def adopt(seen: Observation, machine: Machine) -> Adopted:
 
 
 def _without_memory(
-    seen: Observation, machine: Machine, notes: list[str]
+    seen: Observation, machine: Machine, policy: Policy | None, notes: list[str]
 ) -> tuple[Kernel, Backing]:
     """Return the kernel with its rules and empty zones, and a platform that backs all RAM."""
     arch = adopted_arch(seen, machine, notes)
@@ -133,7 +135,7 @@ def _without_memory(
     kernel = Kernel(
         arch,
         release,
-        policy_named("opt-in" if machine.policy is None else machine.policy),
+        chosen_policy(policy, machine.policy),
         tunables,
         block_bytes // arch.page_size_bytes,
         backing.check_access,

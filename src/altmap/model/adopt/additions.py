@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-
 from altmap.errors import InputError
 from altmap.linux.kpageflags import is_memmap
 from altmap.linux.observation import Observation
@@ -100,6 +98,4 @@ def with_requested_size(kernel: Kernel, device: Device, notes: list[str]) -> Dev
         return device
     notes.append(f"device {device.id!r}: it is assumed to have its requested size")
     plugged = kernel.pages_of(blocks) - kernel.fake_offline
-    device = copy.copy(device)
-    device.requested = Size(len(plugged) * kernel.arch.page_size_bytes)
-    return device
+    return device.replace(requested=Size(len(plugged) * kernel.arch.page_size_bytes))

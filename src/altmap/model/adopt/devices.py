@@ -16,7 +16,7 @@ __all__ = ("plugged_devices",)
 def plugged_devices(seen: Observation, machine: Machine, notes: list[str]) -> list[Device]:
     """Return the devices plugged already: those of the scenario, or all that the files show."""
     if machine.devices or seen.memory is None:
-        return machine.devices
+        return list(machine.devices)
     lines = seen.iomem or ()
     shown = [*_kmem_devices(lines, seen.memory), *_virtio_mem_devices(lines, seen.memory)]
     managed = [line for line in lines if line.name.startswith("System RAM (")]

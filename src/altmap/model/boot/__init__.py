@@ -16,7 +16,7 @@ from altmap.model.arch import (
 from altmap.model.boot.files import blank_files
 from altmap.model.boot.layout import Layout, boot_zones, layout_of
 from altmap.model.boot.tunables import default_tunables
-from altmap.model.kernel.accounting import policy_named
+from altmap.model.kernel.accounting import Policy, chosen_policy
 from altmap.model.kernel.changes import ChangedMemory
 from altmap.model.kernel.params import Tunables
 from altmap.model.kernel.pool import whole_chunks
@@ -32,12 +32,18 @@ __all__ = ("boot",)
 _MIB = 1 << 20
 
 
-def boot(machine: Machine) -> tuple[Kernel, Backing, Observation]:
+def boot(machine: Machine, policy: Policy | None = None) -> tuple[Kernel, Backing, Observation]:
     """Return the kernel, the platform and the blank files of a freshly booted machine.
 
     Zones, blocks and RAM follow the firmware's map exactly. What the kernel reserves and what it
     has in use are estimates (``Release.boot_reserved_bytes``, ``boot_used_bytes``), as they depend
     on the kernel's configuration; start from a captured sysroot for exact numbers.
+
+    Parameters
+    ----------
+    machine : Machine
+    policy : Policy, optional
+        The memmap policy instead of the built-in one that the machine names.
 
     Raises
     ------
@@ -55,7 +61,7 @@ def boot(machine: Machine) -> tuple[Kernel, Backing, Observation]:
         # A paravirtual domain maps small pages only.
         tunables.direct_map_1g = tunables.direct_map_2m = tunables.khugepaged = False
         backing.write_fault = "page fault"
-    kernel = _kernel(machine, arch, release, tunables, layout, backing)
+    kernel = _kernel(machine, policy, arch, release, tunables, layout, backing)
     init_per_zone_wmark_min(kernel)
     return kernel, backing, blank_files(kernel, machine)
 
@@ -85,6 +91,7 @@ def _block_size_bytes(machine: Machine, arch: Arch, end_address: int) -> int:
 
 def _kernel(
     machine: Machine,
+    policy: Policy | None,
     arch: Arch,
     release: Release,
     tunables: Tunables,
@@ -109,7 +116,7 @@ def _kernel(
     return Kernel(
         arch,
         release,
-        policy_named("opt-in" if machine.policy is None else machine.policy),
+        chosen_policy(policy, machine.policy),
         tunables,
         block_nr_pages,
         backing.check_access,

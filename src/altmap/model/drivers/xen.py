@@ -23,7 +23,7 @@ from altmap.pfn import PfnRange, PfnSet
 from altmap.scenario import Plug
 from altmap.trace import OK, Outcome
 
-__all__ = ("BALLOON", "XenBalloon", "additional_memory_resource")
+__all__ = ("BALLOON", "BalloonedPages", "XenBalloon", "additional_memory_resource")
 
 #: The id of the balloon that each domain has.
 BALLOON = "balloon"

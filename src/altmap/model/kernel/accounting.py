@@ -9,7 +9,16 @@ from altmap.model.kernel.defects import DEFECTS
 from altmap.model.kernel.memmap import Placement
 from altmap.model.kernel.placements import PLACEMENTS
 
-__all__ = ("ACCOUNTINGS", "POLICIES", "Accounting", "Policy", "make_policy", "policy_named")
+__all__ = (
+    "ACCOUNTINGS",
+    "DEFAULT_POLICY",
+    "POLICIES",
+    "Accounting",
+    "Policy",
+    "chosen_policy",
+    "make_policy",
+    "policy_named",
+)
 
 _WITH_DEFECTS = "rfc-2018"
 
@@ -80,6 +89,8 @@ def make_policy(placement: Placement, accounting: str, defects: frozenset[str]) 
     )
 
 
+#: The policy of a machine that names none: what Linux does.
+DEFAULT_POLICY = "opt-in"
 #: Policies that have a name of their own. Others are made of parts, see :func:`policy_named`.
 POLICIES: dict[str, Policy] = {
     **{name: make_policy(placement, "", frozenset()) for name, placement in PLACEMENTS.items()},
@@ -109,6 +120,19 @@ def policy_named(name: str) -> Policy:
         )
     defects = _defects(name, base, switches.split(",")) if colon else frozenset()
     return make_policy(PLACEMENTS[base], accounting, defects)
+
+
+def chosen_policy(policy: Policy | None, name: str | None) -> Policy:
+    """Return the policy if there is one, else the built-in one of a name; ``None`` is the default.
+
+    Raises
+    ------
+    InputError
+        If no built-in policy has the name.
+    """
+    if policy is not None:
+        return policy
+    return policy_named(DEFAULT_POLICY if name is None else name)
 
 
 def _defects(name: str, base: str, ids: list[str]) -> frozenset[str]:

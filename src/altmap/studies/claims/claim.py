@@ -4,15 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
-
-import msgspec
 
 from altmap.errors import InputError
 from altmap.model.machine import predict
-from altmap.scenario import Address, Plug, Scenario, Size
+from altmap.scenario import Plug, Scenario
 from altmap.trace import Trace
-from altmap.units import parse_address, parse_size
 
 __all__ = (
     "HOLDS",
@@ -220,13 +216,12 @@ def _run(experiment: Experiment, load: Load, settings: Sequence[str]) -> Trace:
     scenario = load(experiment.scenario, (*experiment.settings, *settings))
     if experiment.plug:
         at, plug = next((i, s) for i, s in enumerate(scenario.steps) if isinstance(s, Plug))
-        scenario.steps[at] = msgspec.structs.replace(plug, **_plug_changes(experiment.plug))
+        steps = list(scenario.steps)
+        steps[at] = plug.replace(**dict(_key_value(text) for text in experiment.plug))
+        scenario = scenario.with_steps(steps)
     return predict(scenario, pages=False)
 
 
-def _plug_changes(changes: Sequence[str]) -> dict[str, Any]:
-    made: dict[str, Any] = {}
-    for change in changes:
-        key, _, text = change.partition("=")
-        made[key] = Size(parse_size(text)) if key == "size" else Address(parse_address(text))
-    return made
+def _key_value(text: str) -> tuple[str, str]:
+    key, _, value = text.partition("=")
+    return key, value

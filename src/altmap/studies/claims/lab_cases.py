@@ -91,8 +91,7 @@ def agreements(
     for case in cases:
         if case.experiment not in traces:
             scenario = load(case.experiment.scenario, case.experiment.settings)
-            if release is not None:
-                scenario.machine.release = release
+            scenario = scenario.with_machine(release=release)
             traces[case.experiment] = run_on_both(scenario, progress, watch_writes=True)
     return [
         Agreement(case, *(case.measure([trace]) for trace in traces[case.experiment]))
