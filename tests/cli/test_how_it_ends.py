@@ -50,6 +50,16 @@ def test_an_unexpected_error_is_one_line_that_says_how_to_see_more(ending):
     )
 
 
+def test_the_whole_name_of_a_command_is_given(monkeypatch, capsys):
+    def fail(_):
+        raise ZeroDivisionError
+
+    verbs = tuple(each._replace(run=fail) for each in plan.VERB.verbs)
+    monkeypatch.setattr(plan, "VERB", plan.VERB._replace(verbs=verbs))
+    assert cli.main(["plan", "free", "32"]) == 70
+    assert "(altmap --debug plan free ... shows where)" in capsys.readouterr().err
+
+
 def test_an_unexpected_error_without_a_text_is_named(ending):
     status, err = ending(AssertionError())
     assert (status, err.split(" (")[0]) == (70, "altmap: internal error: AssertionError")

@@ -12,7 +12,7 @@ from altmap.scenario import load_scenario, parse_scenario
 from altmap.trace import OK, Fault, Outcome, StepRecord, Trace
 
 ROOT = Path(__file__).parents[2]
-REFUSED = Outcome.refused("EBUSY", "offline_pages", "pages in the way")
+REFUSED = Outcome.refused("EBUSY", "offline_pages", "pages that cannot move")
 
 
 def trace(*steps, scenario="s", policy="opt-in"):

@@ -13,6 +13,7 @@ import pytest
 from altmap.cli import main as cli
 from altmap.errors import InputError
 from altmap.linux.observation import Observation
+from altmap.linux.sysroot import Sysroot
 from altmap.model.machine import predict
 from altmap.report.text import comparison_text
 from altmap.scenario import load_scenario
@@ -99,9 +100,10 @@ def test_a_recording_read_back_says_the_same(tmp_path):
     path = Path(__file__).parents[2] / "scenarios/hyperv-64MiB-second-half.toml"
     trace = predict(load_scenario(path, ["policy=rfc-2018"]))
     sysroots = [step.observation.render() for step in trace.steps if step.observation]
+    backwards = [Sysroot(dict([*s.files.items()][::-1]), s.links) for s in sysroots]
     written = [tmp_path / name for name in ("r.tar.xz", "again.tar.xz")]
-    for target in written:
-        write_recording(target, path.read_text(), ["policy=rfc-2018"], trace, sysroots)
+    for target, files in zip(written, (sysroots, backwards), strict=True):
+        write_recording(target, path.read_text(), ["policy=rfc-2018"], trace, files)
     read = read_recording(written[0])
     assert read.scenario.machine.policy == "rfc-2018"
     assert trace_json(read.trace) == trace_json(trace)

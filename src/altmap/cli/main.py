@@ -136,11 +136,11 @@ def _status(words: list[str]) -> int:
     except Exception as error:
         if isinstance(error, OSError) and error.errno in _OUTPUT_FAILS:
             raise
-        _tell_internal_error(error, verb, debug=args.debug)
+        _tell_internal_error(error, args.called, debug=args.debug)
         return INTERNAL_ERROR
 
 
-def _tell_internal_error(error: Exception, verb: Verb, *, debug: bool) -> None:
+def _tell_internal_error(error: Exception, called: str, *, debug: bool) -> None:
     if debug:
         import traceback
 
@@ -148,7 +148,7 @@ def _tell_internal_error(error: Exception, verb: Verb, *, debug: bool) -> None:
         return
     what = printable(": ".join(filter(None, (type(error).__name__, str(error)))))
     print(
-        f"altmap: internal error: {what} (altmap --debug {verb.name} ... shows where)",
+        f"altmap: internal error: {what} (altmap --debug {called} ... shows where)",
         file=sys.stderr,
     )
 

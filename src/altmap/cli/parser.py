@@ -153,7 +153,7 @@ def add_verbs(
         made.add_argument(
             "--debug", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS
         )
-        made.set_defaults(verb=verb)
+        made.set_defaults(verb=verb, called=made.prog.partition(" ")[2])
 
 
 def _epilog(verb: Verb) -> Iterator[str]:

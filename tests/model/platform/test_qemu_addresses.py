@@ -137,3 +137,11 @@ def test_reads_of_unbacked_frames_fault_unless_the_platform_answers_them():
     assert Backing().check_access(touch("read", frames)).access == "read"
     assert Backing(unbacked_reads="allowed").check_access(touch("read", frames)) is None
     assert Backing(unbacked_reads="allowed").check_access(touch("write", frames)).access == "write"
+
+
+def test_a_hole_of_just_the_size_is_large_enough_and_the_first_address_can_be_named():
+    taken = [(4 * GIB + 128 * MIB, 5 * GIB)]
+    assert place_dimm(PC, taken, 128 * MIB, None) == 4 * GIB
+    assert place_dimm(PC, taken, 128 * MIB, 4 * GIB) == 4 * GIB
+    assert place_dimm(PC, taken, 130 * MIB, None) == 5 * GIB
+    assert place_dimm(PC, taken, 128 * MIB, 5 * GIB) == 5 * GIB
