@@ -77,7 +77,7 @@ def installed(tmp_path):
 
 
 def outside_of_make():
-    """Return the environment as a user's: below another make, make prints which folder it enters."""
+    """Return a user's environment: below another make, make prints which folder it enters."""
     return {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
 
 
