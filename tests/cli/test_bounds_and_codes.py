@@ -1,6 +1,7 @@
 """Numbers that options take, and exit codes that are 1 as soon as one of several is wrong."""
 
 import copy
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +13,10 @@ from altmap.studies import claims
 from altmap.studies.claims import lab_cases
 from altmap.sweep.grid import load_grid
 
-GRID = Path(__file__).parents[2] / "examples/sweeps/overhead.toml"
+ROOT = Path(__file__).parents[2]
+GRID = ROOT / "examples/sweeps/overhead.toml"
+HALF = ROOT / "scenarios/hyperv-64MiB-second-half.toml"
+SYSROOT = ROOT / "tests/recordings/files/linux-6.12-dimm.tar.xz"
 NR_SCENARIOS = len(load_grid(GRID))
 
 #: Options out of bounds, and the message. What is within them fails later, for another reason.
@@ -84,3 +88,18 @@ def test_one_number_that_a_real_kernel_contradicts_makes_it_1(capsys, monkeypatc
     assert main(["claims", "C1", "--on", "lab"]) == code
     lines = capsys.readouterr().out.splitlines()[:2]
     assert [line[5] == "!" for line in lines] == [mode in differs for mode in ("off", "on")]
+
+
+@pytest.mark.parametrize(
+    "option", [["--policy", "opt-in"], ["--release", "6.1"], ["--set", "cpus=2"]]
+)
+def test_options_for_scenarios_are_refused_where_there_is_none(option, capsys):
+    assert main(["report", str(SYSROOT), *option]) == 2
+    assert "--policy, --release and --set are for scenarios in TOML" in capsys.readouterr().err
+
+
+def test_without_a_terminal_lines_are_100_columns_wide(capsys, monkeypatch):
+    monkeypatch.delenv("COLUMNS", raising=False)
+    monkeypatch.setattr(sys, "__stdout__", None)  # what shutil asks for the size of the terminal
+    assert main(["run", str(HALF), "--policy", "opt-in", "--policy", "rfc-2018"]) == 0
+    assert 90 < max(map(len, capsys.readouterr().out.splitlines())) <= 100

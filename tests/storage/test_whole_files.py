@@ -316,7 +316,7 @@ def test_lines_are_kept_and_a_cut_off_one_is_not(tmp_path):
         with pytest.raises(InputError, match=r"^in use$"):
             LineFile(path, "in use")
     with path.open("ab") as raw:
-        raw.write(b"cut o")
+        raw.write(b"cut off, and longer than what follows")
     with LineFile(path, "in use") as file:
         assert file.lines == [b"one", b"", b"two"]
         file.add(b"three")
