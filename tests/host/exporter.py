@@ -27,7 +27,7 @@ def fetch_exporter():
         if not program.exists():
             archive = Archive(cache_folder() / "apt", "amd64", ("bookworm", "trixie"))
             archive.update()
-            archive.download([PACKAGE], folder)
+            archive.download({PACKAGE: archive.versions(PACKAGE)[0]}, folder)
             (deb,) = folder.glob(f"{PACKAGE}_*.deb")
             draft = folder / "draft"
             extract_first(deb, (f"*/bin/{PACKAGE}",), draft)

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from altmap.errors import InputError, LabError
 from altmap.lab import CommandResult, Guest, Hardware, fetch, guest_arch, veto
@@ -15,8 +16,8 @@ SCENARIOS = Path(__file__).parents[2] / "scenarios"
 
 @pytest.mark.lab("ppc64le")
 def test_dlpar_fails_half_way_and_undoes_it_on_a_real_kernel():
-    scenario = load_scenario(SCENARIOS / "ppc64-refused-unplug.toml")
-    del scenario.steps[-1]
+    whole = load_scenario(SCENARIOS / "ppc64-refused-unplug.toml")
+    scenario = replace(whole, steps=whole.steps[:-1])
     trace, _ = run_in_guest(scenario, lambda _: None)
     assert [step.outcome.status for step in trace.steps] == ["ok"] * 5 + ["refused"]
     before, after = trace.steps[-2].observation, trace.steps[-1].observation

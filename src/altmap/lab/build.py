@@ -30,7 +30,8 @@ _PROGRAMS = {"gcc": "gcc", "ld": "binutils", "objcopy": "binutils"}
 _HEADER = "altmap.h"
 #: As the kernel's Makefile and arch/x86/Makefile have them, as far as every compiler knows them.
 _FLAGS = (
-    *("-std=gnu11", "-O2", "-Wall", "-fms-extensions", "-fshort-wchar", "-funsigned-char"),
+    *("-std=gnu11", "-O2", "-fms-extensions", "-fshort-wchar", "-funsigned-char"),
+    *("-Wall", "-Wno-pointer-sign", "-Wno-address-of-packed-member"),
     *("-fno-common", "-fno-PIE", "-fno-strict-aliasing", "-fno-delete-null-pointer-checks"),
     *("-fno-jump-tables", "-fno-asynchronous-unwind-tables", "-fno-stack-protector"),
     *("-m64", "-mno-sse", "-mno-mmx", "-mno-sse2", "-mno-3dnow", "-mno-avx", "-mno-80387"),

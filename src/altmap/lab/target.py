@@ -86,6 +86,12 @@ __all__ = (
     "uses_hyperv",
 )
 
+#: Parameters of a machine that are written into its files when the guest has booted.
+_BOOT_TUNABLES = (
+    *("auto_online_blocks", "online_policy"),
+    *("auto_movable_ratio", "auto_movable_numa_aware"),
+)
+
 _MEMORY = "/sys/devices/system/memory"
 _PARAMETERS = "/sys/module/memory_hotplug/parameters"
 #: What the kernel logs when an add is refused, and the errno that it stands for.
@@ -251,14 +257,9 @@ def run_in_guest(
         target = stack.enter_context(
             LabMachine(guest, watch_writes=watch_writes, reads_fault=reads_fault)
         )
-        target.set_tunables(
-            SetTunables(
-                auto_online_blocks=machine.auto_online_blocks,
-                online_policy=machine.online_policy,
-                auto_movable_ratio=machine.auto_movable_ratio,
-                auto_movable_numa_aware=machine.auto_movable_numa_aware,
-            )
-        )
+        tunables = {name: getattr(machine, name) for name in _BOOT_TUNABLES}
+        if any(value is not None for value in tunables.values()):
+            target.set_tunables(SetTunables(**tunables))
         return run_scenario(scenario, target, progress), target.sysroots
 
 

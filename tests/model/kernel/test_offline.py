@@ -7,7 +7,7 @@ from altmap.model.kernel.online import memory_block_online, online_blocks
 from altmap.model.kernel.remove import offline_and_remove_memory
 from altmap.model.kernel.zonelists import node_order
 from altmap.model.machine import ModelMachine
-from altmap.pfn import PfnRange, PfnSet
+from altmap.pfn import PfnRange
 from altmap.scenario import Machine, Node, Plug, Size
 
 B = 0x8000  # pages of a block
@@ -117,19 +117,22 @@ def test_a_block_that_went_offline_is_shown_anew():
 
 
 @pytest.mark.parametrize(
-    "name", ["unreferenced", "never_onlined", "expected_unmovable", "pcp", "fake_offline", "used"]
+    ("name", "others"),
+    [
+        ("fake_offline", ("unreferenced",)),
+        ("unreferenced", ("fake_offline",)),
+        ("never_onlined", ("fake_offline", "unreferenced")),
+        ("left_reserved", ("fake_offline", "unreferenced")),
+        ("used", ("pcp",)),
+        ("pcp", ("used",)),
+        ("expected_unmovable", ("used", "pcp")),
+    ],
 )
-def test_no_page_of_an_offline_block_has_a_use(name):
+def test_no_page_of_an_offline_block_has_a_use(name, others):
+    """Pages whose driver has dropped its reference, and those of per-CPU lists, go offline."""
     kernel = kernel_with(to="online_movable")
-    page = PfnRange(BASE + 5, BASE + 6)
-    setattr(kernel, name, getattr(kernel, name) | page)
-    kernel.fake_offline |= page
-    kernel.unreferenced |= page
-    kernel.used -= page if name in ("unreferenced", "never_onlined", "fake_offline") else PfnSet()
-    if name in ("expected_unmovable", "pcp", "used"):
-        kernel.fake_offline -= page
-        kernel.used |= page
-        kernel.pcp |= page
+    for each in (name, *others):
+        setattr(kernel, each, getattr(kernel, each) | PfnRange(BASE + 5, BASE + 6))
     assert memory_block_offline(kernel, block(0))
     assert not getattr(kernel, name).count(block(0))
 

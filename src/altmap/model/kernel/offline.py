@@ -113,6 +113,7 @@ def _offline_pages(kernel: Kernel, zone: Zone, pfns: PfnRange) -> Outcome | None
     kernel.used -= pfns  # the rest are HWPoison pages, and those on per-CPU lists
     kernel.fake_offline -= pfns
     kernel.never_onlined -= pfns
+    kernel.left_reserved -= pfns
     kernel.unreferenced -= pfns
     kernel.expected_unmovable -= pfns
     kernel.pcp -= pfns
