@@ -22,7 +22,7 @@ from altmap.model.kernel.touch import AccessCheck, KernelFault, Touch
 from altmap.model.kernel.zone import MOVABLE, Zone
 from altmap.model.releases import Release
 from altmap.pfn import Pages, PfnRange, PfnSet
-from altmap.trace import Fault
+from altmap.trace import Access, Fault
 
 __all__ = ("Kernel", "OnlineCallback", "Rfc2018State")
 
@@ -385,7 +385,7 @@ class Kernel:
         """Return the zones that have present pages in the range."""
         return [zone for zone in self.zones.values() if zone.present.count(pfns)]
 
-    def touch(self, access: str, pfns: Pages, function: str, what: str) -> None:
+    def touch(self, access: Access, pfns: Pages, function: str, what: str) -> None:
         """Access page frames.
 
         Raises
