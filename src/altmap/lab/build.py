@@ -36,9 +36,12 @@ _FLAGS = (
     *("-fno-jump-tables", "-fno-asynchronous-unwind-tables", "-fno-stack-protector"),
     *("-m64", "-mno-sse", "-mno-mmx", "-mno-sse2", "-mno-3dnow", "-mno-avx", "-mno-80387"),
     *("-mno-fp-ret-in-387", "-mpreferred-stack-boundary=3", "-mskip-rax-setup", "-mno-red-zone"),
-    *("-mcmodel=kernel", "-mindirect-branch=thunk-extern", "-mindirect-branch-register"),
+    "-mcmodel=kernel",
     *("-fcf-protection=branch", "-DCC_USING_FENTRY", "-D__KERNEL__", "-DMODULE"),
 )
+#: Only where the kernel has the functions that such calls go through; since 6.9 by another name.
+_RETPOLINE_OPTIONS = ("CONFIG_RETPOLINE=y", "CONFIG_MITIGATION_RETPOLINE=y")
+_RETPOLINE = ("-mindirect-branch=thunk-extern", "-mindirect-branch-register")
 _LINK = ("-m", "elf_x86_64", "-r", "-z", "noexecstack", "--build-id=none")
 _COMPLAINT = re.compile(r"(?:fatal )?error: (.*)")
 
@@ -85,7 +88,7 @@ def build_module(
     cache = cache_folder() if cache is None else cache
     folder = resources.files(__package__).joinpath("guest_modules")
     texts = {file: folder.joinpath(file).read_bytes() for file in (source, _HEADER)}
-    what = (kernel.versions, name, prefix, _FLAGS, _LINK, texts)
+    what = (kernel.versions, name, prefix, _FLAGS, _RETPOLINE, _LINK, texts)
     target = cache / "modules" / f"{hashlib.sha256(repr(what).encode()).hexdigest()[:24]}.ko"
     if target.is_file():
         return target
@@ -147,6 +150,8 @@ def _words(arch: Path, common: Path, name: str, prefix: str) -> list[str]:
         common / "include/uapi",
         arch / "include/generated/uapi",
     ]
+    options = (arch / "include/config/auto.conf").read_text().splitlines()
+    has_retpolines = any(option in options for option in _RETPOLINE_OPTIONS)
     first = ("compiler-version.h", "kconfig.h", "compiler_types.h")
     named = ("MODNAME", "BASENAME", "MODFILE")
     return [
@@ -157,6 +162,7 @@ def _words(arch: Path, common: Path, name: str, prefix: str) -> list[str]:
         f"-D__KBUILD_MODNAME=kmod_{name}",
         *((f"-DALTMAP_PREFIX={prefix}",) if prefix else ()),
         *_FLAGS,
+        *(_RETPOLINE if has_retpolines else ()),
     ]
 
 

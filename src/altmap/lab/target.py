@@ -17,13 +17,15 @@ from altmap.lab.arches import guest_arch
 from altmap.lab.balloon import Rest, set_balloon_target, wait_for_balloon
 from altmap.lab.build import check_compiler
 from altmap.lab.capture import capture
+from altmap.lab.designs import DESIGNS, design_of
 from altmap.lab.dimm import plug_dimm, unplug_dimm
 from altmap.lab.dlpar import plug_by_dlpar, unplug_by_dlpar
 from altmap.lab.forced import FORCE_MODULE, FORCED_POLICY, check_forced, with_forced
 from altmap.lab.guest import Guest
 from altmap.lab.hyperv import LabHyperv, with_hyperv
 from altmap.lab.insmod import load_module
-from altmap.lab.kernels import KernelFiles, fetch, fetch_xen
+from altmap.lab.kernel_build import kernel_of
+from altmap.lab.kernels import KernelFiles, fetch_xen
 from altmap.lab.process import check_device, check_programs, qemu_version
 from altmap.lab.qemu import Hardware
 from altmap.lab.qmp import QemuRefusedError
@@ -133,8 +135,8 @@ def hardware_of(machine: Machine, *, hidden_dimms: bool = False) -> Hardware:
     """
     guest = guest_arch("x86_64" if machine.arch is None else machine.arch)
     machines = dict(guest.platforms)
+    _check_policy(machine)
     for key, value, allowed in (
-        ("policy", machine.policy, (None, "opt-in", FORCED_POLICY)),
         ("block_size", machine.block_size, (None,)),
         ("devices", machine.devices or None, (None,)),
         ("debug_vm", machine.debug_vm, (None, False)),
@@ -167,6 +169,21 @@ def hardware_of(machine: Machine, *, hidden_dimms: bool = False) -> Hardware:
         node_bytes=nodes,
         hidden_dimms=hidden_dimms,
         arch=guest.name,
+    )
+
+
+def _check_policy(machine: Machine) -> None:
+    """Refuse a memmap policy that the machine's kernel cannot follow."""
+    release = DEFAULT_RELEASE if machine.release is None else machine.release
+    design = design_of(release)
+    possible = ("opt-in", FORCED_POLICY, *(design.policies if design else ()))
+    if machine.policy is None or machine.policy in possible:
+        return
+    others = [each.release for each in DESIGNS.values() if machine.policy in each.policies]
+    cure = f"; --release {others[0]} has it" if others else ""
+    raise InputError(
+        f"machine.policy {machine.policy!r}: the kernel of {release} follows "
+        f"{', '.join(dict.fromkeys(possible))} only{cure}"
     )
 
 
@@ -230,7 +247,7 @@ def run_in_guest(
         check_compiler()
     if _plugs(scenario, "virtio-mem"):
         check_device(hardware.guest, hardware.guest.virtio_mem)
-    kernel = fetch(release, arch=hardware.arch) if own is None else replace(own, tree=None)
+    kernel = kernel_of(release, hardware.arch) if own is None else replace(own, tree=None)
     kernel = replace(kernel, modules=modules_of(scenario))
     kernel = with_hyperv(kernel) if hyperv else kernel
     kernel = with_adder(kernel) if probe else kernel
@@ -254,13 +271,27 @@ def run_in_guest(
             load_module(guest, FORCE_MODULE)
         if _plugs(scenario, "virtio-mem"):
             check_driver(guest)
+        _follow(guest, machine.policy)
         target = stack.enter_context(
-            LabMachine(guest, watch_writes=watch_writes, reads_fault=reads_fault)
+            LabMachine(
+                guest,
+                policy=machine.policy,
+                watch_writes=watch_writes,
+                reads_fault=reads_fault,
+            )
         )
         tunables = {name: getattr(machine, name) for name in _BOOT_TUNABLES}
         if any(value is not None for value in tunables.values()):
             target.set_tunables(SetTunables(**tunables))
         return run_scenario(scenario, target, progress), target.sysroots
+
+
+def _follow(guest: Guest, policy: str | None) -> None:
+    """Set the parameters of a kernel with a design to the policy that it is to follow."""
+    design = design_of(guest.kernel.release)
+    for name, word in (design.policies.get(policy or "opt-in", {}) if design else {}).items():
+        if number := write_file(guest, f"{_PARAMETERS}/{name}", word):
+            raise LabError(f"{_PARAMETERS}/{name}: {errno.errorcode.get(number, number)}")
 
 
 def _running_release(guest: Guest) -> str:
@@ -344,9 +375,15 @@ class LabMachine:
     """
 
     def __init__(
-        self, guest: Guest, *, watch_writes: bool = False, reads_fault: bool = True
+        self,
+        guest: Guest,
+        *,
+        policy: str | None = None,
+        watch_writes: bool = False,
+        reads_fault: bool = True,
     ) -> None:
         self._guest = guest
+        self._policy = policy
         self._watch_writes = watch_writes
         self._devices: dict[str, tuple[int, int]] = {}
         self._usage = GuestUsage(guest)
@@ -384,11 +421,10 @@ class LabMachine:
     def identity(self) -> dict[str, Any]:
         """The trace's heading: which kernel, in which machine."""
         kernel, xen = self._guest.kernel, self._guest.hypervisor
-        forced = FORCE_MODULE in kernel.modules
         return {
             "target": "lab",
             "release": kernel.release,
-            "policy": FORCED_POLICY if forced else "as the kernel has it",
+            "policy": self._policy or "as the kernel has it",
             "machine": {
                 "arch": kernel.arch,
                 "packages": kernel.versions | (xen.versions if xen else {}),
