@@ -36,6 +36,11 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     options.add_policies(parser, "memmap policy of both sides; default: the scenario's")
     parser.add_argument(
+        "--touched",
+        action="store_true",
+        help="compare the frames that each step reads and writes, too",
+    )
+    parser.add_argument(
         "--report",
         metavar="FILE",
         type=Path,
@@ -53,6 +58,8 @@ def _compare(args: argparse.Namespace) -> int:
         check_output(args.report, (".html", ".json", ".txt"))
     if args.policy and not args.scenario:
         raise InputError(f"--policy {args.policy[0]}: a recording has its policy; need a SCENARIO")
+    if args.touched and not args.scenario:
+        raise InputError("--touched: a recording has what it has; need a SCENARIO")
     if args.kernel is not None and not args.scenario:
         raise InputError(f"--kernel {args.kernel}: a recording has its kernel; need a SCENARIO")
     found = _comparisons(args)
@@ -90,7 +97,9 @@ def _comparisons(args: argparse.Namespace) -> list[tuple[str, Comparison]]:
             add(recording.scenario.name, comparison)
             advance()
         for scenario, release in jobs:
-            comparison = compare_with_lab(scenario, release, tell, own[scenario.machine.arch])
+            comparison = compare_with_lab(
+                scenario, release, tell, own[scenario.machine.arch], touched=args.touched
+            )
             add(scenario.name, comparison)
             advance()
     return found

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib.resources as resources
-import re
 import shutil
 import subprocess
 import tempfile
@@ -22,6 +21,7 @@ from pathlib import Path
 
 from altmap.errors import LabError
 from altmap.lab.kernels import KernelFiles, cache_folder, disk_errors, fetch_headers
+from altmap.lab.tools import first_error
 
 __all__ = ("build_module", "check_compiler", "rename_symbols")
 
@@ -43,7 +43,6 @@ _FLAGS = (
 _RETPOLINE_OPTIONS = ("CONFIG_RETPOLINE=y", "CONFIG_MITIGATION_RETPOLINE=y")
 _RETPOLINE = ("-mindirect-branch=thunk-extern", "-mindirect-branch-register")
 _LINK = ("-m", "elf_x86_64", "-r", "-z", "noexecstack", "--build-id=none")
-_COMPLAINT = re.compile(r"(?:fatal )?error: (.*)")
 
 
 def check_compiler() -> None:
@@ -171,7 +170,6 @@ def _run(program: str, *words: str, folder: Path | None = None) -> str:
         [program, *words], cwd=folder, capture_output=True, text=True, errors="replace", check=False
     )
     if done.returncode:
-        found = _COMPLAINT.search(done.stderr)
-        said = found[1] if found else (done.stderr.strip() or "no message").splitlines()[-1]
+        said = first_error(done.stderr)
         raise LabError(f"a module does not fit the guest's kernel: {program}: {said}")
     return done.stdout

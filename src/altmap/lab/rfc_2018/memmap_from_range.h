@@ -182,22 +182,36 @@ static int remove_with_memmap(u64 start, u64 size)
 	return 0;
 }
 
-/* Called when pages from this one on become present, or stop being so (negative). */
-static bool is_hidden_memmap(struct page *page, long nr_pages)
+static const struct added_range *range_with_memmap(unsigned long pfn)
 {
-	unsigned long pfn = page_to_pfn(page);
-	struct added_range *range;
+	const struct added_range *range;
 
 	list_for_each_entry(range, &added_ranges, list) {
 		unsigned long first = PHYS_PFN(range->start);
 
-		if (pfn < first || pfn >= first + nr_memmap_pages(range))
-			continue;
-		if (range->counted == MEMMAP_IN_TOTAL) {
-			adjust_managed_page_count(page, nr_pages);
-			init_per_zone_wmark_min();
-		}
-		return range->counted == MEMMAP_HIDDEN;
+		if (first <= pfn && pfn < first + nr_memmap_pages(range))
+			return range;
 	}
-	return false;
+	return NULL;
+}
+
+/* Called when pages from this one on become present, or stop being so. */
+static bool is_hidden_memmap(struct page *page)
+{
+	const struct added_range *range = range_with_memmap(page_to_pfn(page));
+
+	return range && range->counted == MEMMAP_HIDDEN;
+}
+
+/*
+ * Called with the other pages of a block, its last ones, when they have gone online (1) or offline
+ * (-1), and before the watermarks are set by what is in MemTotal.
+ */
+static void count_memmap(unsigned long pfn, unsigned long nr_pages, int sign)
+{
+	unsigned long first = pfn + nr_pages - PHYS_PFN(memory_block_size_bytes());
+	const struct added_range *range = pfn > first ? range_with_memmap(first) : NULL;
+
+	if (range && range->counted == MEMMAP_IN_TOTAL)
+		adjust_managed_page_count(pfn_to_page(first), sign * (long)(pfn - first));
 }
