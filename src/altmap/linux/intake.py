@@ -42,6 +42,8 @@ class Intake:
         As in :class:`altmap.linux.sysroot.Sysroot`.
     unreadable : list of str
         Paths that are there but could not be read.
+    notes : dict of str to str
+        What is wrong with files that were left out, by path.
     skips : frozenset of str
         Paths that are not asked for.
     lazy : bool
@@ -58,6 +60,7 @@ class Intake:
         self.links: dict[str, str] = {}
         self.pages: dict[str, PageWords] = {}
         self.unreadable: list[str] = []
+        self.notes: dict[str, str] = {}
         self._members = self._bytes = 0
 
     def error(self, name: str, rule: str) -> InputError:
@@ -88,7 +91,7 @@ class Intake:
         """Take in a file's content; *read* returns the next bytes, empty at the end."""
         self._require_new(path)
         if path in PAGE_RUNS:
-            self.pages[path] = self._read_words(path, read)
+            self._read_words(path, read)
             return
         content = b"".join(self._chunks(path, read, _CHUNK, MAX_FILE_BYTES))
         self._add_bytes(path, len(content))
@@ -103,17 +106,17 @@ class Intake:
         except InputError as error:
             raise InputError(f"{self.source}: member {error}") from error
 
-    def _read_words(self, path: str, read: Callable[[int], bytes]) -> PageWords:
+    def _read_words(self, path: str, read: Callable[[int], bytes]) -> None:
         # NumPy, which most folders of memory blocks are read without.
         from altmap.linux.pagewords import PageWords
 
         chunks = self._chunks(path, read, _RAW_CHUNK, MAX_RAW_BYTES)
         try:
-            return PageWords.from_raw(chunks)
+            self.pages[path] = PageWords.from_raw(chunks)
         except InputError as error:
             if str(error).startswith(self.source):
                 raise
-            raise self.error(path, str(error)) from error
+            self.notes[path] = f"{path}: {error}"
 
     def _chunks(
         self, path: str, read: Callable[[int], bytes], nr_bytes: int, limit: int

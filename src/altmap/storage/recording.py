@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import io
 import tarfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -133,12 +133,20 @@ def read_recording(source: Path) -> Recording:
             folder: Observation.read(Sysroot(taken.files, taken.links, pages=taken.pages))
             for folder, taken in several.items()
         }
+        _check_whole(observations.values())
         trace = read_trace(msgspec.json.decode(head.trace, type=TraceJson), observations.get)
         text = beside[_SCENARIO].decode()
         scenario = parse_scenario(text, trace.scenario, head.settings)
     except (InputError, msgspec.DecodeError, LookupError, TypeError, ValueError) as error:
         raise InputError(f"recording {source}: {error}") from error
     return Recording(scenario, trace)
+
+
+def _check_whole(observations: Iterable[Observation]) -> None:
+    """Refuse files that are not understood: those of a running kernel are whole."""
+    for seen in observations:
+        for problem in seen.problems.values():
+            raise InputError(problem)
 
 
 def is_recording(source: Path) -> bool:
