@@ -95,6 +95,7 @@ def explain_block(seen: Observation, nr: int) -> BlockExplanation:
     InputError
         If there is no such block.
     """
+    seen.require("explain", "memory")
     if seen.memory is None or nr not in seen.memory.blocks:
         raise InputError(f"memory{nr}: there is no such memory block")
     blocks, block = Blocks(seen), seen.memory.blocks[nr]
@@ -124,7 +125,7 @@ def explain_block(seen: Observation, nr: int) -> BlockExplanation:
         _verdict(blocks, nr, found, moving, room),
         mapped,
         owners,
-        list(_notes(blocks, nr, found, moving)),
+        [*seen.problems.values(), *_notes(blocks, nr, found, moving)],
     )
 
 

@@ -467,10 +467,10 @@ class LabMachine:
     def observe(self) -> Observation:
         """Look at the guest's files, and keep them as they are in ``sysroots``."""
         self.sysroots.append(capture(self._guest))
-        try:
-            return Observation.read(self.sysroots[-1])
-        except InputError as error:  # not the user's input: the guest's
-            raise LabError(f"capture: {error}", self._guest.console()) from error
+        seen = Observation.read(self.sysroots[-1])
+        for problem in seen.problems.values():  # a file of a running kernel is whole
+            raise LabError(f"capture: {problem}", self._guest.console())
+        return seen
 
     def perform(self, step: Step) -> StepRecord:
         """Perform one step.

@@ -465,6 +465,7 @@ def predict(
     machine = ModelMachine.start(scenario.machine, seen, policy=chosen, pages=pages)
     trace = run_scenario(scenario, machine)
     if isinstance(start, Sysroot) and seen is not None:
+        trace.notes.extend(seen.problems.values())
         trace.notes.extend(f"the sysroot has no {path}" for path in seen.missing)
         trace.notes.extend(f"{path} could not be read" for path in start.unreadable)
     return trace

@@ -191,11 +191,12 @@ def account_text(levels: list[Level], title: str) -> str:
     for level in levels:
         out.append(f"{level.name:14} {_size(level.size_bytes)}")
         out.extend(f"  {_size(-loss.size_bytes):>24}  {loss.cause}" for loss in level.losses)
+        out.extend(f"  {_size(gain.size_bytes, '+'):>24}  {gain.cause}" for gain in level.gains)
     return "\n".join(out) + "\n"
 
 
-def _size(size_bytes: int) -> str:
-    return f"{size_bytes / (1 << 20):14,.3f} MiB"
+def _size(size_bytes: int, sign: str = "") -> str:
+    return f"{size_bytes / (1 << 20):{sign}14,.3f} MiB"
 
 
 def comparison_text(comparison: Comparison, title: str) -> str:
