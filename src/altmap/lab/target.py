@@ -18,7 +18,7 @@ from typing import Any
 from altmap.errors import InputError, LabError
 from altmap.lab.added import plug_by_probe, with_adder
 from altmap.lab.arches import GUESTS, guest_arch
-from altmap.lab.balloon import Rest, set_balloon_target, wait_for_balloon
+from altmap.lab.balloon import AFTER_A_LOOK, Rest, set_balloon_target, wait_for_balloon
 from altmap.lab.build import check_compiler
 from altmap.lab.capture import capture
 from altmap.lab.designs import DESIGNS, design_of
@@ -34,7 +34,7 @@ from altmap.lab.process import check_device, check_programs, qemu_version
 from altmap.lab.qemu import Hardware
 from altmap.lab.qmp import QemuRefusedError
 from altmap.lab.snapshot import booted
-from altmap.lab.state import write_block_state, write_file
+from altmap.lab.state import write_block_state, write_block_states, write_file
 from altmap.lab.touch_log import FunctionTouches, TouchLog
 from altmap.lab.touch_plugin import build_plugin
 from altmap.lab.touched import written_pages
@@ -717,16 +717,17 @@ class LabMachine:
         return self._guest.run(f"test -d {_MEMORY}/memory{block}").status == 0
 
     def _write_states(self, step: Online | Offline, word: str) -> Outcome:
-        for block in self._blocks(step):
+        verb, blocks = type(step).__name__.lower(), self._blocks(step)
+        if self._has_balloon and word != "offline":
+            result = write_block_states(self._guest, blocks, word, AFTER_A_LOOK)
+            outcome = _written(verb, *result)
+            wait_for_balloon(self._guest)
+            return outcome
+        for block in blocks:
             with self._vetoes.around(block):
-                number = write_block_state(self._guest, block, word)
-            if number == errno.ENOENT:
-                verb = type(step).__name__.lower()
-                raise InputError(f"{verb} memory{block}: there is no such memory block")
-            if number:
-                return Outcome.refused(number, "", f"memory{block}")
-            if self._has_balloon and word != "offline":
-                wait_for_balloon(self._guest)
+                outcome = _written(verb, write_block_state(self._guest, block, word), block)
+            if not outcome:
+                return outcome
         return OK
 
     def set_tunables(self, step: SetTunables) -> Outcome:
@@ -767,6 +768,19 @@ def _requests(log: list[str]) -> Iterator[Event]:
         if match is not None:
             verb = "UNPLUG" if match[1] else "PLUG"
             yield Event("driver", f"{GUEST_TO_HOST}{verb} {match[2]}")
+
+
+def _written(verb: str, number: int, block: int) -> Outcome:
+    """Return how a write to a block's state ended.
+
+    Raises
+    ------
+    InputError
+        If there is no such block.
+    """
+    if number == errno.ENOENT:
+        raise InputError(f"{verb} memory{block}: there is no such memory block")
+    return Outcome.refused(number, "", f"memory{block}") if number else OK
 
 
 def _reached(state: VirtioMemState) -> Outcome:

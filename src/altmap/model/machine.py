@@ -352,7 +352,7 @@ class ModelMachine:
 
     def _online(self, step: Online) -> Outcome:
         ids = self.blocks_of(step)
-        if self._balloon is None and ids == list(range(ids[0], ids[-1] + 1)):
+        if ids == list(range(ids[0], ids[-1] + 1)):
             outcome, block = online_blocks(self.kernel, range(ids[0], ids[-1] + 1), step.to)
             return _about(outcome, block)
         for block in ids:
@@ -360,8 +360,6 @@ class ModelMachine:
             outcome = memory_block_online(self.kernel, pfns, step.to)
             if not outcome:
                 return _about(outcome, block)
-            if self._balloon is not None:
-                self._balloon.work()  # its thread looks each second
         return OK
 
     def _offline(self, step: Offline) -> Outcome:
