@@ -6,24 +6,33 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 
+from altmap.errors import InputError
 from altmap.host.blocking_pages import BLANK, FREE, KINDS, MOVES, BlockingKind, pages_by_kind
 from altmap.host.devices import BlockDevice, devices_of
 from altmap.host.page_owners import Owner, Uses
+from altmap.linux import version
 from altmap.linux.kpageflags import is_memmap
 from altmap.linux.observation import Block, Observation, page_size_bytes
 from altmap.model.arch import arch_of
+from altmap.model.pageblocks import first_dumped_pfn
+from altmap.model.releases import release_for
 from altmap.pfn import PfnRange, PfnSet
 
 __all__ = ("Blocker", "Blocks")
 
 _MOVABLE = "Movable"
 _NONE = "none"
+_UNMOVABLE = "has_unmovable_pages"
 #: Page frames that are read together when blocks are asked about one after the other.
 _WINDOW_NR_PAGES = 1 << 17
 #: A zone of more pages is not read to count those without any flag.
 _MOST_COUNTED_NR_PAGES = 1 << 21
 #: Online blocks of a device that are asked whether they hold their memmap.
 _ASKED_BLOCKS = 16
+_BOOT_IN_MOVABLE = (
+    "nothing until the next boot: memblock allocated them from the end of the node before the end "
+    "became ZONE_MOVABLE; blocks further down go offline, a larger movablecore= makes more of them"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +109,12 @@ class Blocks:
     def sees_pages(self) -> bool:
         """Whether the machine showed its page flags."""
         return bool(self._seen.kpageflags) and self.page_size_bytes is not None
+
+    def state(self, nr: int) -> str | None:
+        """Return a block's state, ``None`` if there is no such block."""
+        assert self._memory is not None
+        block = self._memory.blocks.get(nr)
+        return None if block is None else block.state
 
     def is_online(self, nr: int) -> bool:
         """Tell whether a block is online (or on its way out)."""
@@ -263,6 +278,40 @@ class Blocks:
                 ram |= PfnRange(start, max(start, line.end // page))
         return ram or None
 
+    def logged_pfn(self, nr: int) -> int | None:
+        """Return the page of a block that the kernel's log names if it refuses to isolate it.
+
+        ``None`` if no unmovable page is seen, or architecture or release are not known.
+        """
+        arch = arch_of(self._seen.machine or "", self.page_size_bytes)
+        if arch is None or self._seen.version is None or not self.sees_pages:
+            return None
+        stuck = PfnSet.of(
+            *(
+                self._pages(nr, each.name) - self._idle(nr, each.name)
+                for each in self.blockers(nr)
+                if each.function == _UNMOVABLE and each.name in KINDS
+            )
+        )
+        if not stuck:
+            return None
+        try:
+            release = release_for(version.parse(self._seen.version).release)
+        except InputError:
+            return None
+        pfns = self.pfns(nr)
+        if self._holds_memmap(nr):
+            memmap_nr_pages = arch.memmap_nr_pages(len(pfns))
+            memmap_nr_pages += -memmap_nr_pages % arch.pageblock_nr_pages
+            pfns = PfnRange(pfns.start + memmap_nr_pages, pfns.end)
+        return first_dumped_pfn(
+            stuck, pfns, arch.pageblock_nr_pages, ends_first=release.isolates_ends_first
+        )
+
+    def _idle(self, nr: int, kind: str) -> PfnSet:
+        """Return the pages of a kind that are free on per-CPU lists."""
+        return self._pages(nr, BLANK) if kind == "kernel" and self.nr_waiting(nr) else PfnSet()
+
     def _holds_memmap(self, nr: int) -> bool:
         if not self.sees_pages or not self.is_online(nr):
             return False
@@ -309,9 +358,7 @@ class Blocks:
         movable = block.valid_zones == (_MOVABLE,)
         device = self._device_of.get(nr)
         for name, kind in KINDS.items():
-            pages = self._pages(nr, name)
-            if name == "kernel" and self.nr_waiting(nr):
-                pages -= self._pages(nr, BLANK)
+            pages = self._pages(nr, name) - self._idle(nr, name)
             if not pages or (movable and not kind.in_movable):
                 continue
             if name == "fake-offline" and device is not None and device.driver == "virtio_mem":
@@ -319,7 +366,7 @@ class Blocks:
             yield Blocker(
                 name,
                 kind.what,
-                kind.cure,
+                _BOOT_IN_MOVABLE if movable and name == "reserved" else kind.cure,
                 self._certainty(kind, pages, nr),
                 "EBUSY",
                 kind.function,

@@ -43,6 +43,8 @@ class BlockExplanation:
         Of those that would move, how many processes map; ``None`` where no file tells.
     owners : tuple of Owner
         Cgroups that are charged for those that would move, the largest share first.
+    logged_pfn : int or None
+        The unmovable page that the kernel's log names when it refuses; ``None`` if none is seen.
     verdict : str
         ``offline already``, ``refused``, ``likely refused``, ``no room``, ``unknown``, or
         ``no visible blocker``.
@@ -65,6 +67,7 @@ class BlockExplanation:
     verdict: str
     mapped_nr_pages: int | None = None
     owners: tuple[Owner, ...] = ()
+    logged_pfn: int | None = None
     notes: list[str] = field(default_factory=list)
 
     def __repr__(self) -> str:
@@ -124,6 +127,7 @@ def explain_block(seen: Observation, nr: int) -> BlockExplanation:
         _verdict(blocks, nr, found, moving, room),
         mapped,
         owners,
+        blocks.logged_pfn(nr) if blocks.is_online(nr) else None,
         list(_notes(blocks, nr, found, moving)),
     )
 

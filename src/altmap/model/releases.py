@@ -84,6 +84,9 @@ class Release:
         A huge page that leaves a block may be moved to a free one of the pool in the same block.
     isolation_splits_gigantic : bool
         A gigantic page that reaches beyond the end of a memory block keeps it from going offline.
+    isolates_ends_first : bool
+        The first and the last pageblock of a range are isolated before those between, so that the
+        log names an unmovable page of theirs first.
     hvo_excludes_memmap_on_memory : bool
         With hugetlb_free_vmemmap=on no memmap is self-hosted.
     virtio_mem : tuple of str
@@ -147,6 +150,7 @@ class Release:
     hugetlb_first_in_first_out: bool = False
     hugetlb_dequeues_isolated: bool = True
     isolation_splits_gigantic: bool = True
+    isolates_ends_first: bool = True
     hvo_excludes_memmap_on_memory: bool = False
     hyperv_versions: tuple[str, ...] = ("2.0", "1.0", "0.3")
     balloon_lowers_managed: bool = True
@@ -203,6 +207,7 @@ _6_1 = Release(
         "hugetlb_first_in_first_out": "mm/hugetlb.c: alloc_pool_huge_page (v6.1)",
         "hugetlb_dequeues_isolated": "mm/hugetlb.c: dequeue_huge_page_node_exact (v6.1)",
         "isolation_splits_gigantic": "mm/page_isolation.c: isolate_single_pageblock (v6.1)",
+        "isolates_ends_first": "mm/page_isolation.c: start_isolate_page_range (v6.1)",
         "hvo_excludes_memmap_on_memory": (
             "mm/memory_hotplug.c: mhp_supports_memmap_on_memory (v6.1)"
         ),
@@ -285,6 +290,7 @@ _6_12 = replace(
         "hugetlb_first_in_first_out": "mm/hugetlb.c: prep_and_add_allocated_folios (v6.12)",
         "hugetlb_dequeues_isolated": "mm/hugetlb.c: dequeue_hugetlb_folio_node_exact (v6.12)",
         "isolation_splits_gigantic": "mm/page_isolation.c: isolate_single_pageblock (v6.12)",
+        "isolates_ends_first": "mm/page_isolation.c: start_isolate_page_range (v6.12)",
         "hvo_excludes_memmap_on_memory": (
             "mm/memory_hotplug.c: mhp_supports_memmap_on_memory (v6.12)"
         ),
@@ -327,6 +333,7 @@ _4_20 = replace(
     has_auto_movable=False,
     hyperv_onlines_offline_tail=True,
     isolation_splits_gigantic=False,
+    isolates_ends_first=False,
     balloon_lowers_managed=False,
     virtio_mem=(),
     sources={
@@ -337,6 +344,7 @@ _4_20 = replace(
             'onlining", after v4.20'
         ),
         "isolation_splits_gigantic": "isolate_single_pageblock came with v5.19: b2c9e2fbba32",
+        "isolates_ends_first": "isolate_single_pageblock came with v5.19: b2c9e2fbba32",
         "balloon_lowers_managed": "d1df458cbfdb (v5.11)",
         "virtio_mem": "the driver came with v5.8",
     },
@@ -350,6 +358,7 @@ _5_13 = replace(
     has_auto_movable=False,
     frees_altmap_of_failed_add=True,
     isolation_splits_gigantic=False,
+    isolates_ends_first=False,
     virtio_mem=("x86_64",),
     virtio_mem_sub_block="max_order",
     virtio_mem_prefers_movable=False,
@@ -358,6 +367,7 @@ _5_13 = replace(
         "frees_altmap_of_failed_add": '"fix error handling in add_memory_resource()", after v6.6',
         "memmap_scope": "a08a2ae34613 (v5.13)",
         "isolation_splits_gigantic": "isolate_single_pageblock came with v5.19: b2c9e2fbba32",
+        "isolates_ends_first": "isolate_single_pageblock came with v5.19: b2c9e2fbba32",
         "memmap_page_flags": "PageVmemmapSelfHosted came with v6.0: 66361095129b",
         "has_auto_movable": "memory groups came with v5.15",
         "virtio_mem": "arm64 came between v5.15 and v6.1",

@@ -29,6 +29,9 @@ def block_text(found: BlockExplanation, width: int = 100) -> str:
         if blocker.owners:
             lines.extend(_wrap(f"charged to: {_owners(blocker.owners)}", width, "           "))
         lines.extend(_wrap(f"helps: {blocker.cure}", width, "           "))
+    if found.logged_pfn is not None:
+        text = f'the kernel\'s log names pfn {found.logged_pfn:#x} ("unmovable page")'
+        lines.extend(_wrap(text, width, "  "))
     if found.free_nr_pages is not None:
         text = f"{found.free_nr_pages} pages are free, {found.moving_nr_pages} in use would move"
         lines.extend(
