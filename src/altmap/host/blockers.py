@@ -9,6 +9,7 @@ from itertools import islice
 from altmap.errors import InputError
 from altmap.host.blocking_pages import BLANK, FREE, KINDS, MOVES, BlockingKind, pages_by_kind
 from altmap.host.devices import BlockDevice, devices_of
+from altmap.host.hot_remove import lacks_hot_remove
 from altmap.host.page_owners import Owner, Uses
 from altmap.linux import version
 from altmap.linux.kpageflags import is_memmap
@@ -18,7 +19,9 @@ from altmap.model.pageblocks import first_dumped_pfn
 from altmap.model.releases import release_for
 from altmap.pfn import PfnRange, PfnSet
 
-__all__ = ("Blocker", "Blocks")
+__all__ = ("NO_HOT_REMOVE", "Blocker", "Blocks")
+
+NO_HOT_REMOVE = "no-hot-remove"
 
 _MOVABLE = "Movable"
 _NONE = "none"
@@ -42,7 +45,7 @@ class Blocker:
     Attributes
     ----------
     name : str
-        ``zones``, ``hole``, ``boot-memory``, or a kind of pages.
+        ``no-hot-remove``, ``zones``, ``hole``, ``boot-memory``, or a kind of pages.
     what, cure : str
         For people.
     certainty : str
@@ -65,6 +68,16 @@ class Blocker:
     nr_pages: int = 0
     first_pfn: int | None = None
     owners: tuple[Owner, ...] = ()
+
+
+_REFUSES_EVERY_BLOCK = Blocker(
+    NO_HOT_REMOVE,
+    "the kernel is built without CONFIG_MEMORY_HOTREMOVE: it refuses every block",
+    "a kernel that is built with CONFIG_MEMORY_HOTREMOVE",
+    "certain",
+    "EINVAL",
+    "offline_pages",
+)
 
 
 class Blocks:
@@ -104,6 +117,7 @@ class Blocks:
         )
         self._cma = {zone.key: zone.pages.get("cma", 0) for zone in seen.zoneinfo or ()}
         self._ram = self._system_ram()
+        self._lacks_hot_remove = lacks_hot_remove(seen)
 
     @property
     def sees_pages(self) -> bool:
@@ -161,11 +175,22 @@ class Blocks:
         block = self._block(nr)
         if not self.is_online(nr):
             return []
-        return [*self._shape(nr, block), *self._kinds(nr, block), *self._held(nr)]
+        if self._lacks_hot_remove:
+            return [_REFUSES_EVERY_BLOCK]
+        return [*self._shape(nr, block), *self._kinds(nr), *self._held(nr)]
 
     def zones(self, nr: int) -> tuple[str, ...]:
-        """Return a block's ``valid_zones``."""
-        return self._block(nr).valid_zones or ()
+        """Return a block's ``valid_zones``; without that file the zone by the zones' spans."""
+        block = self._block(nr)
+        if block.valid_zones is not None or block.state == "offline" or not self.page_size_bytes:
+            return block.valid_zones or ()
+        pfns, node = self.pfns(nr), self.node(nr)
+        around = [
+            zone.name
+            for zone in self._seen.zoneinfo or ()
+            if zone.node == node and zone.span and pfns.overlaps(PfnRange(*zone.span))
+        ]
+        return tuple(around) if len(around) == 1 else ()
 
     def node(self, nr: int) -> int:
         """Return a block's node, 0 where no file names one."""
@@ -352,10 +377,10 @@ class Blocks:
                 "prevent_bootmem_remove_notifier",
             )
 
-    def _kinds(self, nr: int, block: Block) -> Iterator[Blocker]:
+    def _kinds(self, nr: int) -> Iterator[Blocker]:
         if not self.sees_pages:
             return
-        movable = block.valid_zones == (_MOVABLE,)
+        movable = self.zones(nr) == (_MOVABLE,)
         device = self._device_of.get(nr)
         for name, kind in KINDS.items():
             pages = self._pages(nr, name) - self._idle(nr, name)

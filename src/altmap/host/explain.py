@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from altmap.errors import InputError
-from altmap.host.blockers import Blocker, Blocks
+from altmap.host.blockers import NO_HOT_REMOVE, Blocker, Blocks
 from altmap.host.blocking_pages import KINDS
 from altmap.host.page_owners import Owner
 from altmap.linux.node import render_list
@@ -113,7 +113,7 @@ def explain_block(seen: Observation, nr: int) -> BlockExplanation:
     return BlockExplanation(
         nr,
         block.state,
-        block.valid_zones or (),
+        blocks.zones(nr),
         block.nodes[0] if block.nodes else None,
         nr * size,
         (nr + 1) * size,
@@ -213,12 +213,17 @@ def _pins(blocks: Blocks, moving: int | None) -> Iterable[str]:
 
 
 def refused_now(seen: Observation, errno: str) -> dict[str, str]:
-    """Return the online blocks whose offlining would certainly end in an errno, by function."""
+    """Return the online blocks whose offlining would certainly end in an errno.
+
+    By function, or by the name of a rule that shares its function with another one.
+    """
     blocks = Blocks(seen)
     ids: dict[str, list[int]] = {}
     for nr in seen.memory.blocks if seen.memory else ():
         deciding = worst(blocks.blockers(nr))
         if deciding is not None and deciding.certainty == "certain" and deciding.errno == errno:
             function = _CALLERS.get(deciding.function, deciding.function)
+            if deciding.name == NO_HOT_REMOVE:
+                function = deciding.name  # shared with the rule of memory holes
             ids.setdefault(function, []).append(nr)
     return {function: f"memory{render_list(found).strip()}" for function, found in ids.items()}

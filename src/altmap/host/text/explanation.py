@@ -104,8 +104,9 @@ def errno_text(reasons: Iterable[Reason], blocks: dict[str, str], width: int = 1
         lines.append(f"{reason.errno} on {reason.operation}, by {reason.function}")
         lines.extend(_wrap(f"rule: {reason.rule}", width, "  "))
         lines.extend(_wrap(f"helps: {reason.cure}", width, "  "))
-        if reason.operation == "offline" and reason.function in blocks:
-            lines.extend(_wrap(f"here now: {blocks[reason.function]}", width, "  "))
+        here = blocks.get(reason.name) or blocks.get(reason.function)
+        if reason.operation == "offline" and here:
+            lines.extend(_wrap(f"here now: {here}", width, "  "))
     return "\n".join(lines) + "\n"
 
 
