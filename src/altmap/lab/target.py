@@ -648,8 +648,14 @@ class LabMachine:
                 f"plug {step.id!r}: size {step.size:#x}: a write adds one memory block, "
                 f"{self._block_size:#x} bytes"
             )
-        outcome = plug_by_probe(self._guest, step, self._block_size)
-        self._devices[step.id] = (int(step.address), int(step.size))
+        outcome = plug_by_probe(
+            self._guest,
+            step,
+            self._block_size,
+            is_backed=self._has_block(int(step.address) // self._block_size),
+        )
+        if outcome.errno != "EEXIST":
+            self._devices[step.id] = (int(step.address), int(step.size))
         return outcome
 
     def _resize(self, step: Resize) -> Outcome:
