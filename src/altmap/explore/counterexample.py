@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from altmap.errors import AltmapError
 from altmap.explore.cells import Cells
-from altmap.explore.rules import Change, Rule
+from altmap.explore.rules import Change
 from altmap.explore.search import Found
+from altmap.explore.space import Space
 from altmap.explore.spec import Exploration
-from altmap.model.machine import ModelMachine
 from altmap.scenario import plain_table, scenario_toml
 from altmap.trace import OK, StepRecord
 
@@ -27,7 +25,7 @@ def counterexample_toml(exploration: Exploration, found: Found) -> str:
     return scenario_toml(data)
 
 
-def confirm(exploration: Exploration, rules: Sequence[Rule], found: Found) -> None:
+def confirm(space: Space, found: Found) -> None:
     """Run a sequence on the model, with nothing carried over, and check that it breaks the rule.
 
     Raises
@@ -35,8 +33,8 @@ def confirm(exploration: Exploration, rules: Sequence[Rule], found: Found) -> No
     AltmapError
         If it does not: a defect of the search.
     """
-    (rule,) = [rule for rule in rules if rule.name == found.rule]
-    start, machine = (ModelMachine.start(exploration.machine, pages=False) for _ in range(2))
+    (rule,) = [rule for rule in space.rules if rule.name == found.rule]
+    start, machine = space.boot(), space.boot()
     cells = Cells(machine)
     before = cells.origin
     record = StepRecord("start", {}, OK)
