@@ -1,12 +1,17 @@
 """Writes to the files of memory blocks and of the core: 0 or the errno that the kernel returns."""
 
+from pathlib import Path
+
 import pytest
 
+from altmap.linux.sysroot import Sysroot
+from altmap.live.tree import Folder
 from altmap.scenario import Offline, Online, Plug, SetTunables, Veto
 
 MEMORY = "/sys/devices/system/memory"
 PARAMETERS = "/sys/module/memory_hotplug/parameters"
 ACTIONS = "/sys/kernel/debug/notifier-error-inject/memory/actions"
+CAPTURED = Path(__file__).parents[1] / "recordings/files/linux-6.12-dimm.tar.xz"
 BLOCK = f"{MEMORY}/memory32"
 
 
@@ -147,3 +152,29 @@ def test_uevents_announce_what_changed(guest):
         "online@/devices/system/memory/memory32",
         "change@/devices/system/memory/memory32",
     ]
+
+
+def test_each_name_is_listed_once_and_can_be_found(live):
+    captured = Sysroot.read(CAPTURED)
+    for files in (live(sysroot=captured), live(arch="s390x", release="6.12", memory="1GiB")):
+        folders = [""]
+        while folders:
+            folder = folders.pop()
+            names = [name for name in files.files.readdir(f"/{folder}", 0) if name not in "..."]
+            assert len(names) == len(set(names)), folder
+            for name in names:
+                path = f"{folder}/{name}".lstrip("/")
+                node = files.tree.find(path)
+                assert node is not None, path
+                folders += [path] if isinstance(node, Folder) else []
+
+
+def test_a_captured_machine_shows_its_own_files_until_something_changes(live):
+    captured = Sysroot.read(CAPTURED)
+    files = live(sysroot=captured)
+    # Watermarks and what follows from them are computed anew; these are not.
+    for path in ("proc/version", "proc/iomem", "proc/cmdline", "proc/vmstat"):
+        assert files.read(f"/{path}") == captured.text(path), path
+    for path in captured.files:
+        if "/memory/memory" in path:
+            assert files.read(f"/{path}") == captured.text(path), path

@@ -55,13 +55,15 @@ class Observer:
 
     def observe(self) -> Observation:
         """Return what the machine shows now."""
-        shown = replace(self.numbers(), memory=memory_shown(self._base, self._kernel))
-        if not self._pages:
-            return shown
-        return replace(shown, buddyinfo=self.buddyinfo(), kpageflags=self.kpageflags())
+        return replace(
+            self.numbers(),
+            memory=memory_shown(self._base, self._kernel),
+            buddyinfo=self.buddyinfo() if self._pages else self._base.buddyinfo,
+            kpageflags=self.kpageflags() if self._pages else self._base.kpageflags,
+        )
 
     def numbers(self) -> Observation:
-        """Return what the machine shows now, without memory blocks; per-page files as at the start.
+        """Return what the machine shows now, without memory blocks and per-page files.
 
         Its cost does not grow with the number of memory blocks.
         """
@@ -74,6 +76,9 @@ class Observer:
             zoneinfo=zoneinfo_shown(base.zoneinfo, kernel, start.zones, now.zones),
             iomem=iomem_shown(base.iomem, kernel, start.additions, start.nr_regions),
             nodes=nodes_shown(base.nodes, kernel, start.nodes, now.nodes),
+            memory=base.memory and replace(base.memory, blocks={}),
+            buddyinfo=None,
+            kpageflags=None,
         )
 
     def buddyinfo(self) -> dict[tuple[int, str], tuple[int, ...]] | None:
