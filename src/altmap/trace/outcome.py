@@ -1,4 +1,4 @@
-"""How a step ended: done, refused, ended by a fault, or not reached."""
+"""How a step ended: done, refused, ended by a fault, never, or not reached."""
 
 from __future__ import annotations
 
@@ -24,8 +24,9 @@ class Outcome:
     Attributes
     ----------
     status : str
-        ``ok``, ``refused`` (by the kernel), ``fault`` (the kernel crashed) or ``not_reached`` (it
-        had crashed before).
+        ``ok``, ``refused`` (by the kernel), ``fault`` (the kernel crashed), ``does_not_end`` (the
+        kernel retries or waits, and no signal can end it) or ``not_reached`` (it had crashed
+        before).
     errno : str or None
         Name of the error, such as ``EBUSY``.
     function : str or None
@@ -53,6 +54,11 @@ class Outcome:
 
     def __bool__(self) -> bool:
         return self.status == "ok"
+
+    @property
+    def ends(self) -> bool:
+        """Whether the step ends at all."""
+        return self.status != "does_not_end"
 
     @classmethod
     def refused(
