@@ -76,16 +76,18 @@ class AcpiDimms(Driver):
         """Request that a DIMM is ejected; one whose add was refused is ejected at once."""
         self.devices.get(id_)
         _notify(self.kernel, EJECT_REQUEST, "eject request")
-        self._offlined = []
         return self._after(id_, eject(self.kernel, self.devices.additions(id_), self._offlined))
 
     def _after(self, id_: str, outcome: Outcome) -> Outcome:
-        self._ejecting = "" if outcome.ends else id_
+        self._ejecting, self._tried = "", ()
+        if outcome.ends:
+            self._offlined = []
+        else:
+            self._ejecting, self._tried = id_, what_it_waits_for(self.kernel)
         if outcome:
             self.devices.remove(id_)
         else:
             self.devices.get(id_).kept = outcome.why
-            self._tried = what_it_waits_for(self.kernel)
         return outcome
 
     def work(self) -> None:

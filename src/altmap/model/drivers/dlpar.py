@@ -54,16 +54,18 @@ class DlparDimms(Driver):
 
     def unplug(self, id_: str) -> Outcome:
         """Request that a DIMM is removed; it is once the kernel has released all of its blocks."""
-        self._removed = []
         return self._after(id_, remove(self.kernel, self.devices.get(id_).pfns, self._removed))
 
     def _after(self, id_: str, outcome: Outcome) -> Outcome:
-        self._removing = "" if outcome.ends else id_
+        self._removing, self._tried = "", ()
+        if outcome.ends:
+            self._removed = []
+        else:
+            self._removing, self._tried = id_, what_it_waits_for(self.kernel)
         if outcome:
             self.devices.remove(id_)
         else:
             self.devices.get(id_).kept = outcome.why
-            self._tried = what_it_waits_for(self.kernel)
         return outcome
 
     def work(self) -> None:

@@ -104,7 +104,7 @@ class VirtioMem(Driver):
                 continue
             guest.queued |= guest.active
             guest.run()
-            self._tried = what_it_waits_for(self.kernel)
+            self._tried = what_it_waits_for(self.kernel) if guest.active else ()
 
     def _goes_on(self) -> bool:
         """Let a worker whose offlining did not end try again; tell whether it ends now."""
