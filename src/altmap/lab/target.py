@@ -22,7 +22,7 @@ from altmap.lab.balloon import AFTER_A_LOOK, Rest, set_balloon_target, wait_for_
 from altmap.lab.build import check_compiler
 from altmap.lab.capture import capture
 from altmap.lab.designs import DESIGNS, design_of
-from altmap.lab.dimm import plug_dimm, unplug_dimm
+from altmap.lab.dimm import OST_EJECT_IN_PROGRESS, plug_dimm, unplug_dimm
 from altmap.lab.dlpar import plug_by_dlpar, unplug_by_dlpar
 from altmap.lab.forced import FORCE_MODULE, FORCED_POLICY, check_forced, with_forced
 from altmap.lab.guest import Guest
@@ -688,6 +688,9 @@ class LabMachine:
         result = unplug_dimm(self._guest, dimm)
         if result.removed:
             return OK
+        if result.ost_status == OST_EJECT_IN_PROGRESS:
+            why = "nothing followed _OST status 0x84 (eject in progress) within the time limit"
+            return Outcome("does_not_end", why=why)
         name = _EJECT_REFUSALS.get(result.ost_status, "EBUSY")
         return Outcome.refused(name, "", f"_OST status {result.ost_status:#x}")
 

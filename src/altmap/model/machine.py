@@ -24,6 +24,7 @@ from altmap.model.drivers.xen import XenBalloon
 from altmap.model.kernel.accounting import Policy
 from altmap.model.kernel.addition import Addition
 from altmap.model.kernel.dump import read_dump
+from altmap.model.kernel.endless import waits_for_lock
 from altmap.model.kernel.memmap import Placement
 from altmap.model.kernel.notifier import NamedVeto
 from altmap.model.kernel.offline import memory_block_offline
@@ -289,7 +290,8 @@ class ModelMachine:
             record.outcome = Outcome("not_reached", why="an earlier fault ended the kernel")
             return record
         try:
-            record.outcome = self._dispatch(step)
+            waiting = self._waiting(step)
+            record.outcome = self._dispatch(step) if waiting is None else waiting
             for driver in self._drivers.values():
                 driver.work()
         except KernelFault as trap:
@@ -303,6 +305,19 @@ class ModelMachine:
             )
         record.events = self.kernel.log.take()
         return record
+
+    def _waiting(self, step: Step) -> Outcome | None:
+        """Return the outcome of a step that waits for ``device_hotplug_lock`` without end."""
+        if not self.kernel.hotplug_lock_holder:
+            return None
+        if isinstance(step, Online | Offline | Configure):
+            return waits_for_lock(self.kernel, "lock_device_hotplug_sysfs")
+        if isinstance(step, Plug | Unplug):
+            return waits_for_lock(self.kernel, "lock_device_hotplug")
+        if isinstance(step, Resize):
+            doubt = "a device that shrinks within memory blocks needs no lock"
+            return waits_for_lock(self.kernel, "lock_device_hotplug").doubted("likely", doubt)
+        return None
 
     def _dispatch(self, step: Step) -> Outcome:
         match step:
