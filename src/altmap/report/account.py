@@ -19,6 +19,8 @@ __all__ = ("Level", "Loss", "account", "account_step", "account_trace", "request
 
 _STRUCT_PAGE_BYTES = 64
 _HOSTED = "memmap of added memory, in that memory itself"
+#: Drivers whose memory is not there after a reboot.
+_LOST_AT_REBOOT = ("hyperv", "probe")
 #: Below requested memory, in order.
 _LEVELS = ("memory blocks", "online", "present", "managed", "MemTotal", "MemFree")
 
@@ -50,6 +52,7 @@ def requested_bytes(trace: Trace, index: int) -> int:
     if seen and seen[0].balloon and seen[-1].balloon:
         return max(0, seen[-1].balloon.current_kb - seen[0].balloon.current_kb) * 1024
     sizes: dict[str, int] = {}
+    lost: set[str] = set()
     for step in trace.steps[1 : index + 1]:
         action = step.action
         if action.get("do") == "plug" and step.outcome.status != "not_reached":
@@ -59,8 +62,12 @@ def requested_bytes(trace: Trace, index: int) -> int:
             resized = action.get("driver") == "virtio-mem"
             whole = action.get("requested", 0) if resized else action["size"]
             sizes[action["id"]] = whole + more
+            if action.get("driver") in _LOST_AT_REBOOT:
+                lost.add(action["id"])
         elif action.get("do") == "resize" and action["id"] in sizes:
             sizes[action["id"]] = action["size"]
+        elif action.get("do") == "reboot" and step.outcome:
+            sizes = {id_: size for id_, size in sizes.items() if id_ not in lost}
         elif action.get("do") == "unplug" and step.outcome:
             sizes.pop(action["id"], None)
     return sum(sizes.values())
