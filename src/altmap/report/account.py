@@ -18,6 +18,7 @@ __all__ = ("Level", "Loss", "account", "account_step", "account_trace", "request
 
 
 _STRUCT_PAGE_BYTES = 64
+_BALLOON = "balloon (of the hypervisor)"
 _HOSTED = "memmap of added memory, in that memory itself"
 #: Drivers whose memory is not there after a reboot.
 _LOST_AT_REBOOT = ("hyperv", "probe")
@@ -203,7 +204,25 @@ def _in_use(seen: Observation, page: int, used: int) -> Iterator[Loss]:
         (on_pcp_lists, "free, but on per-CPU lists"),
     ]
     rest = used - sum(size for size, _ in known)
-    yield from _losses(*known, (rest, "other kernel memory"))
+    balloon = _balloon_bytes(seen, page)
+    if 0 < balloon <= rest:
+        yield from _losses(*known, (balloon, _BALLOON), (rest - balloon, "other kernel memory"))
+    else:
+        yield from _losses(*known, (rest, "kernel, or a driver's (balloon)"))
+
+
+def _balloon_bytes(seen: Observation, page: int) -> int:
+    """Return the bytes that a balloon holds, by the files that count its pages.
+
+    They are in MemTotal unless the driver lowered it: virtio-balloon does so without the feature
+    deflate-on-oom, VMware's balloon never. ``Balloon`` of meminfo is the newer count. Source:
+    ``mm/balloon_compaction.c: balloon_page_enqueue_one``, ``drivers/misc/vmw_balloon.c:
+    vmballoon_enqueue_page_list`` (5.4).
+    """
+    meminfo, vmstat = seen.meminfo or {}, seen.vmstat or {}
+    if "Balloon" in meminfo:
+        return meminfo["Balloon"] * 1024
+    return page * (vmstat.get("balloon_inflate", 0) - vmstat.get("balloon_deflate", 0))
 
 
 def _memmap_elsewhere(seen: Observation, page: int) -> int:
