@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from altmap.cli.parser import Example, Verb
+from altmap.cli.streams import tell
 from altmap.errors import InputError, printable
 from altmap.storage.locks import locked_folder
 
@@ -218,9 +219,7 @@ def _dry_run(plan: Plan, *, asked: bool) -> int:
 
 
 def _tell(text: str) -> None:
-    # What is shown must not end what is done: standard error may be full, or its reader gone.
-    with contextlib.suppress(OSError):
-        print(printable(text), file=sys.stderr, flush=True)
+    tell(printable(text))
 
 
 VERB = Verb(

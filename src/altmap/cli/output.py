@@ -9,6 +9,8 @@ import argparse
 import shutil
 import sys
 
+from altmap.cli.streams import tell
+
 __all__ = ("note", "notice", "print_json", "terminal_width")
 
 
@@ -26,7 +28,7 @@ def notice(args: argparse.Namespace, text: str) -> None:
 
 def note(text: str) -> None:
     """Print a line about what happens to standard error."""
-    print(f"altmap: {text}", file=sys.stderr, flush=True)
+    tell(f"altmap: {text}")
 
 
 def terminal_width() -> int:
