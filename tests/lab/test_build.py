@@ -8,6 +8,7 @@ import pytest
 
 from altmap.errors import LabError
 from altmap.lab import build, kernels
+from altmap.lab.digests import seal
 from altmap.lab.kernels import KernelFiles, fetch_headers
 from altmap.lab.modules import module_files
 
@@ -53,6 +54,7 @@ def cache(tmp_path):
         folder.mkdir(parents=True)
         packages = {"linux-headers-6.12.1-amd64": version, "linux-headers-6.12.1-common": version}
         (folder / "packages.json").write_text(json.dumps(packages))
+        seal(folder)
     (tmp_path / "cache/kernels").mkdir()
     return tmp_path / "cache"
 

@@ -5,15 +5,16 @@ Effects: files.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from altmap.errors import InputError
 from altmap.lab.arches import GUESTS, GuestArch
 from altmap.lab.kernels import cache_folder, kernel_folder
 from altmap.lab.process import missing_programs
+from altmap.storage.json_files import read_json
 
 __all__ = ("Available", "inventory")
 
@@ -60,10 +61,11 @@ def _releases(guest: GuestArch, confirmed: Sequence[str], cache: Path) -> Iterat
 
 def _cached(release: str, guest: GuestArch, cache: Path) -> str:
     listed = kernel_folder(release, guest.name, cache) / "packages.json"
-    if not listed.is_file():
-        return ""
-    name, version = next(iter(json.loads(listed.read_text()).items()))
-    return f"{name} {version}"
+    try:
+        versions = read_json(listed, dict[str, str])
+    except InputError:
+        return ""  # not there, or damaged: it would be fetched
+    return " ".join(next(iter(versions.items()), ()))
 
 
 def _missing(guest: GuestArch) -> tuple[str, ...]:
