@@ -82,7 +82,7 @@ def standard_streams() -> Iterator[None]:
 
 def _shown(stream: TextIO | None) -> Any:
     if stream is None:
-        return open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123
+        return os.fdopen(os.open(os.devnull, os.O_WRONLY), "w", encoding="utf-8")
     if isinstance(stream, io.TextIOWrapper):
         stream.reconfigure(errors="replace")
     return _Shown(stream)
