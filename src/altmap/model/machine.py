@@ -35,6 +35,7 @@ from altmap.model.observe import Observer
 from altmap.model.platform.backing import Backing
 from altmap.model.platform.xen import XenDomain
 from altmap.model.policies import policy_of
+from altmap.model.releases import release_notes
 from altmap.model.workload import Usage
 from altmap.pfn import PfnRange, PfnSet
 from altmap.scenario import (
@@ -140,7 +141,8 @@ class ModelMachine:
         if seen is None:
             kernel, backing, blank = boot(machine, policy)
             observer = Observer(kernel, blank, blank=True, pages=pages)
-            made = cls(kernel, backing, observer, blank.parameters)
+            notes = [] if machine.release is None else release_notes(machine.release)
+            made = cls(kernel, backing, observer, blank.parameters, notes)
             made._take_devices(machine, {}, {})
             made._take_balloon(blank, machine)
             return made
