@@ -127,6 +127,7 @@ class Observation:
         """
         reader = Reader(sysroot)
         evidence = evidence_of(sysroot.files, given)
+        reader.parse("proc/version", version.parse)  # what is no release is noted
         seen = cls(
             version=reader.parse("proc/version", _parse_line),
             machine=evidence.machine,

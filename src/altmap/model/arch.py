@@ -17,6 +17,7 @@ __all__ = (
     "Board",
     "arch_named",
     "arch_of",
+    "arch_with_pages",
     "archs_of",
     "boot_block_size_bytes",
     "check_block_size",
@@ -310,6 +311,31 @@ def arch_named(name: str) -> Arch:
     if name not in ARCHES:
         raise InputError(f"architecture {name!r}: need one of {', '.join(ARCHES)}")
     return ARCHES[name]
+
+
+def arch_with_pages(name: str, page_size_bytes: int | None) -> Arch:
+    """Return the architecture of that name, or that of the same family with another page size.
+
+    Raises
+    ------
+    InputError
+        If there is none; the message lists the known ones.
+    """
+    arch = arch_named(name)
+    if page_size_bytes in (None, arch.page_size_bytes):
+        return arch
+    several = archs_of(arch.family, page_size_bytes)
+    if not several:
+        sizes = dict.fromkeys(
+            format_size(each.page_size_bytes)
+            for each in ARCHES.values()
+            if each.family == arch.family
+        )
+        raise InputError(
+            f"machine.page_size {format_size(page_size_bytes)}: {arch.family} has "
+            f"{', '.join(sizes)}"
+        )
+    return several[0]
 
 
 def arch_of(machine: str, page_size_bytes: int | None = None) -> Arch | None:

@@ -9,6 +9,7 @@ from altmap.errors import InputError
 from altmap.linux.observation import BalloonFolder, Observation
 from altmap.linux.sysroot import Sysroot
 from altmap.model.adopt import adopt
+from altmap.model.adopt.rules import given_of
 from altmap.model.arch import ARCHES, Arch
 from altmap.model.boot import boot
 from altmap.model.boot.tunables import parameters_shown
@@ -463,7 +464,8 @@ def predict(
     chosen = None if policy is None else policy_of(policy)
     if chosen is not None:
         scenario = scenario.with_machine(policy=chosen.name)
-    seen = Observation.read(start) if isinstance(start, Sysroot) else start
+    given = given_of(scenario.machine)
+    seen = Observation.read(start, given) if isinstance(start, Sysroot) else start
     machine = ModelMachine.start(scenario.machine, seen, policy=chosen, pages=pages)
     trace = run_scenario(scenario, machine)
     if isinstance(start, Sysroot) and seen is not None:

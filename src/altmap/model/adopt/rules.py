@@ -9,12 +9,14 @@ from typing import TypeVar
 
 from altmap.errors import InputError
 from altmap.linux import iomem
+from altmap.linux.evidence import Given
 from altmap.linux.observation import Observation, ZoneInfo, page_size_found
 from altmap.model.arch import (
     ARCHES,
     DEFAULT_ARCH,
     Arch,
     arch_named,
+    arch_with_pages,
     archs_of,
     check_block_size,
     with_mmu,
@@ -30,6 +32,7 @@ __all__ = (
     "adopted_block_size_bytes",
     "adopted_release",
     "adopted_tunables",
+    "given_of",
     "whole_files",
 )
 
@@ -63,7 +66,11 @@ def whole_files(seen: Observation, notes: list[str]) -> Observation:
         (seen.memory, "sys/devices/system/memory/block_size_bytes"),
     ):
         if not value:
-            why = [text for at, text in seen.problems.items() if at.startswith(path)]
+            why = [
+                text
+                for at, text in seen.problems.items()
+                if at.startswith(path) or path.startswith(f"{at}/")
+            ]
             raise InputError(why[0] if why else f"sysroot: {path} is missing: need it to predict")
     iomem.require_addresses(seen.iomem or ())
     made: list[ZoneInfo] = []
@@ -89,8 +96,25 @@ def adopted_arch(seen: Observation, machine: Machine, notes: list[str]) -> Arch:
     InputError
         If it is unknown, or the files contradict each other.
     """
-    arch = arch_named(machine.arch) if machine.arch is not None else _shown_arch(seen, notes)
+    if machine.arch is not None:
+        arch = arch_with_pages(machine.arch, machine.page_size)
+    else:
+        arch = _shown_arch(seen, notes)
     return with_mmu(arch, machine.mmu or _shown_mmu(seen, arch))
+
+
+def given_of(machine: Machine) -> Given:
+    """Return what a scenario says of a machine whose files are read.
+
+    Raises
+    ------
+    InputError
+        If the architecture is unknown, or has no such page size.
+    """
+    if machine.arch is None:
+        return Given(None, machine.page_size, machine.release)
+    arch = arch_with_pages(machine.arch, machine.page_size)
+    return Given(arch.family, arch.page_size_bytes, machine.release)
 
 
 def _shown_arch(seen: Observation, notes: list[str]) -> Arch:
