@@ -18,7 +18,7 @@ from altmap.model.kernel.accounting import Policy
 from altmap.model.machine import predict
 from altmap.model.policies import load_policy
 from altmap.scenario import load_scenario
-from altmap.storage.recording import is_recording, read_recording
+from altmap.storage.recording import Recording, read_archive
 from altmap.storage.saved import Saved, is_saved, read_saved
 from altmap.trace import OK, StepRecord, Trace
 
@@ -50,12 +50,17 @@ def gather(sources: Sequence[Path], policies: Sequence[str], args: argparse.Name
         if source.suffix == ".toml":
             made.traces.extend(_predictions(source, chosen, args))
             given_for += 1
-        elif is_recording(source):
-            made.traces.append(read_recording(source).trace)
         elif is_saved(source):
             read = read_saved(source)
             made.traces.extend(read.traces)
             made.comparisons.extend(read.comparisons)
+        elif source.is_file():
+            held = read_archive(source)
+            if isinstance(held, Recording):
+                made.traces.append(held.trace)
+            else:
+                made.traces.append(_trace_of(source, held, options.given_by(args)))
+                given_for += 1
         else:
             made.traces.append(trace_of_files(source, options.given_by(args)))
             given_for += 1
@@ -76,7 +81,10 @@ def _predictions(source: Path, policies: Sequence[Policy], args: argparse.Namesp
 
 def trace_of_files(source: Path, given: Given = NOTHING_GIVEN) -> Trace:
     """Return a trace of one step, the start: the machine whose files these are."""
-    sysroot = Sysroot.read(source)
+    return _trace_of(source, Sysroot.read(source), given)
+
+
+def _trace_of(source: Path, sysroot: Sysroot, given: Given) -> Trace:
     seen = Observation.read(sysroot, given)
     words = (seen.version or "").split()
     shown = str(seen.evidence.releases[0].value) if seen.evidence.releases else ""

@@ -22,6 +22,7 @@ __all__ = (
     "ROOT",
     "Block",
     "MemoryFolder",
+    "block_files",
     "owns",
     "parse",
     "parse_block_size",
@@ -122,7 +123,7 @@ def render(folder: MemoryFolder) -> Sysroot:
         sysroot.files[f"{ROOT}/auto_online_blocks"] = f"{folder.auto_online_blocks}\n".encode()
     for nr, block in folder.blocks.items():
         base = f"{ROOT}/memory{nr}"
-        for name, text in _render_block(nr, block):
+        for name, text in block_files(nr, block):
             sysroot.files[f"{base}/{name}"] = f"{text}\n".encode()
         for node in block.nodes:
             sysroot.links[f"{base}/node{node}"] = f"../../node/node{node}"
@@ -238,7 +239,8 @@ def parse_zones(text: str) -> tuple[str, ...]:
     return tuple(text.split())
 
 
-def _render_block(nr: int, block: Block) -> Iterator[tuple[str, str]]:
+def block_files(nr: int, block: Block) -> Iterator[tuple[str, str]]:
+    """Yield the names of a block's files with what each shows, without the newline."""
     yield "online", "0" if block.state == "offline" else "1"
     yield "phys_index", f"{nr:08x}"
     yield "state", block.state

@@ -60,6 +60,8 @@ def requested_bytes(trace: Trace, index: int) -> int:
     for step in trace.steps[1 : index + 1]:
         action = step.action
         if action.get("do") == "plug" and step.outcome.status != "not_reached":
+            if step.outcome.errno == "EEXIST":
+                continue  # other memory is there: the platform gave nothing
             more = sum(item["size"] for item in action.get("more_ranges", ()))
             resized = action.get("driver") == "virtio-mem"
             whole = action.get("requested", 0) if resized else action["size"]

@@ -43,7 +43,7 @@ def blank_files(kernel: Kernel, machine: Machine) -> Observation:
         arch_file=arch.family if kernel.release.shows_arch else None,
         meminfo=meminfo,
         vmstat=_shown_by(arch, blank.vmstat or {}),
-        parameters=parameters_shown(kernel.tunables),
+        parameters=_parameters(kernel),
     )
     if machine.platform == "xen":
         return _domain_files(blank, kernel, machine)
@@ -66,6 +66,20 @@ def _shown_by(arch: Arch, numbers: Mapping[str, int]) -> dict[str, int]:
     if arch.direct_map == "hidden":
         dropped += ("DirectMap",)
     return {name: number for name, number in numbers.items() if not name.startswith(dropped)}
+
+
+def _parameters(kernel: Kernel) -> dict[str, str]:
+    """Return the parameters of the module ``memory_hotplug`` that the release has."""
+    release = kernel.release
+    return {
+        name: text
+        for name, text in parameters_shown(kernel.tunables).items()
+        if (
+            release.memmap_scope != "none"
+            if name == "memmap_on_memory"
+            else release.has_auto_movable
+        )
+    }
 
 
 def _domain_files(blank: Observation, kernel: Kernel, machine: Machine) -> Observation:
