@@ -23,9 +23,9 @@ from altmap.host.plan import (
     Work,
 )
 from altmap.host.risks import kdump_risks, onliner_risks, ratio_risks
-from altmap.linux import version
 from altmap.linux.observation import Observation
 from altmap.linux.sysroot import Sysroot
+from altmap.model.adopt.rules import given_of
 from altmap.model.kernel.allocator import available_nr_pages
 from altmap.model.machine import ModelMachine
 from altmap.pfn import PfnRange
@@ -46,6 +46,7 @@ from altmap.trace import Outcome, StepRecord
 from altmap.units import format_size
 
 __all__ = (
+    "AS_SHOWN",
     "PlugWish",
     "assumptions_of",
     "plan_add",
@@ -55,6 +56,8 @@ __all__ = (
     "plan_resize",
 )
 
+#: A machine of which nothing is said but what its files show.
+AS_SHOWN = Machine()
 _MEMORY = "sys/devices/system/memory"
 _MOVABLE = "Movable"
 #: Pieces into which an add is cut at most, when the memmap of the whole does not fit.
@@ -68,6 +71,7 @@ class _Planner:
 
     sysroot: Sysroot
     goal: str
+    given: Machine
     seen: Observation = field(init=False)
     machine: ModelMachine = field(init=False)
     blocks: Blocks = field(init=False)
@@ -80,7 +84,7 @@ class _Planner:
     _mem_total_kib: int = 0
 
     def __post_init__(self) -> None:
-        self.seen = Observation.read(self.sysroot)
+        self.seen = Observation.read(self.sysroot, given_of(self.given))
         self.seen.require("plan", "meminfo", "memory")
         self.notes += self.seen.problems.values()
         self.machine = self._restarted([])
@@ -106,7 +110,7 @@ class _Planner:
         return self.seen.memory.block_size_bytes
 
     def _restarted(self, steps: Sequence[Step]) -> ModelMachine:
-        machine = ModelMachine.start(Machine(), self.seen, pages=False)
+        machine = ModelMachine.start(self.given, self.seen, pages=False)
         for step in steps:
             machine.perform(step)
         return machine
@@ -354,7 +358,7 @@ def assumptions_of(seen: Observation) -> Assumptions:
     """Return what a plan rests on, and what must still be so when it is applied."""
     assert seen.memory is not None
     return Assumptions(
-        release=version.parse(seen.version).full if seen.version else "",
+        release=seen.release or "",
         block_size_bytes=seen.memory.block_size_bytes,
         mem_total_kib=(seen.meminfo or {}).get("MemTotal", 0),
         auto_online_blocks=seen.memory.auto_online_blocks,
@@ -370,7 +374,7 @@ def assumptions_of(seen: Observation) -> Assumptions:
 # --- the goals -----------------------------------------------------------------------------
 
 
-def plan_add(sysroot: Sysroot, wish: PlugWish) -> Plan:
+def plan_add(sysroot: Sysroot, wish: PlugWish, given: Machine = AS_SHOWN) -> Plan:
     """Return the plan that adds memory, in pieces if the memmap of the whole does not fit.
 
     Raises
@@ -378,14 +382,16 @@ def plan_add(sysroot: Sysroot, wish: PlugWish) -> Plan:
     InputError
         If the platform would not plug it, or the files lack what a prediction needs.
     """
-    planner = _Planner(sysroot, f"add {format_size(wish.size_bytes)}")
+    planner = _Planner(sysroot, f"add {format_size(wish.size_bytes)}", given)
     _add(planner, wish, wish.size_bytes)
     return planner.result()
 
 
-def plan_grow(sysroot: Sysroot, total_bytes: int, wish: PlugWish) -> Plan:
+def plan_grow(
+    sysroot: Sysroot, total_bytes: int, wish: PlugWish, given: Machine = AS_SHOWN
+) -> Plan:
     """Return the plan after which that much memory is online: offline blocks first, then more."""
-    planner = _Planner(sysroot, f"grow to {format_size(total_bytes)}")
+    planner = _Planner(sysroot, f"grow to {format_size(total_bytes)}", given)
     assert planner.seen.memory is not None
     states = {nr: block.state for nr, block in planner.seen.memory.blocks.items()}
     online = sum(state != "offline" for state in states.values()) * planner.block_bytes
@@ -401,10 +407,10 @@ def plan_grow(sysroot: Sysroot, total_bytes: int, wish: PlugWish) -> Plan:
     return planner.result()
 
 
-def plan_free(sysroot: Sysroot, ids: Sequence[int]) -> Plan:
+def plan_free(sysroot: Sysroot, ids: Sequence[int], given: Machine = AS_SHOWN) -> Plan:
     """Return the plan that takes blocks offline, up to the first that would refuse."""
     named = "memory" + ", memory".join(map(str, ids)) if len(ids) <= 4 else f"{len(ids)} blocks"
-    planner = _Planner(sysroot, f"free {named}")
+    planner = _Planner(sysroot, f"free {named}", given)
     assert planner.seen.memory is not None
     for nr in ids:
         if nr not in planner.seen.memory.blocks:
@@ -413,7 +419,7 @@ def plan_free(sysroot: Sysroot, ids: Sequence[int]) -> Plan:
     return planner.result()
 
 
-def plan_remove(sysroot: Sysroot, name: str) -> Plan:
+def plan_remove(sysroot: Sysroot, name: str, given: Machine = AS_SHOWN) -> Plan:
     """Return the plan that takes a device's blocks offline, and has the platform remove it.
 
     Raises
@@ -421,7 +427,7 @@ def plan_remove(sysroot: Sysroot, name: str) -> Plan:
     InputError
         If no file names the device.
     """
-    planner = _Planner(sysroot, f"remove {name}")
+    planner = _Planner(sysroot, f"remove {name}", given)
     devices = {device.name: device for device in planner.blocks.devices}
     if name not in devices:
         known = ", ".join(devices) or "no file names one"
@@ -439,7 +445,7 @@ def plan_remove(sysroot: Sysroot, name: str) -> Plan:
     return planner.result()
 
 
-def plan_resize(sysroot: Sysroot, name: str, size_bytes: int) -> Plan:
+def plan_resize(sysroot: Sysroot, name: str, size_bytes: int, given: Machine = AS_SHOWN) -> Plan:
     """Return the plan that has the platform ask a device, or the balloon, for another size.
 
     Raises
@@ -447,7 +453,7 @@ def plan_resize(sysroot: Sysroot, name: str, size_bytes: int) -> Plan:
     InputError
         If there is no such device, or it keeps its size.
     """
-    planner = _Planner(sysroot, f"resize {name} to {format_size(size_bytes)}")
+    planner = _Planner(sysroot, f"resize {name} to {format_size(size_bytes)}", given)
     now, _ = planner.machine.device_sizes(name)
     if now == size_bytes:
         return planner.result()

@@ -11,6 +11,7 @@ from altmap.errors import InputError
 from altmap.linux.observation import BalloonFolder, Observation
 from altmap.linux.sysroot import Sysroot
 from altmap.model.adopt import adopt
+from altmap.model.adopt.rules import given_of
 from altmap.model.arch import ARCHES, Arch
 from altmap.model.boot import boot
 from altmap.model.boot.tunables import parameters_shown
@@ -40,6 +41,7 @@ from altmap.model.observe import Observer
 from altmap.model.platform.backing import Backing
 from altmap.model.platform.xen import XenDomain
 from altmap.model.policies import policy_of
+from altmap.model.releases import release_notes
 from altmap.model.workload import Usage
 from altmap.pfn import PfnRange, PfnSet
 from altmap.scenario import (
@@ -153,7 +155,8 @@ class ModelMachine:
         if seen is None:
             kernel, backing, blank = boot(machine, policy)
             observer = Observer(kernel, blank, blank=True, pages=pages)
-            made = cls(kernel, backing, observer, blank.parameters)
+            notes = [] if machine.release is None else release_notes(machine.release)
+            made = cls(kernel, backing, observer, blank.parameters, notes)
             made._take_devices(machine, {}, {})
             made._take_balloon(blank, machine)
             made._plug_at_boot(map(plug_of_device, machine.devices))
@@ -561,7 +564,8 @@ def predict(
     chosen = None if policy is None else policy_of(policy)
     if chosen is not None:
         scenario = scenario.with_machine(policy=chosen.name)
-    seen = Observation.read(start) if isinstance(start, Sysroot) else start
+    given = given_of(scenario.machine)
+    seen = Observation.read(start, given) if isinstance(start, Sysroot) else start
     machine = ModelMachine.start(scenario.machine, seen, policy=chosen, pages=pages)
     trace = run_scenario(scenario, machine)
     if isinstance(start, Sysroot) and seen is not None:

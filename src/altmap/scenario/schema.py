@@ -171,6 +171,7 @@ class Machine(_Checked, frozen=True, kw_only=True):
     """The machine; a field that is ``None`` has the sysroot's value, or else its default."""
 
     arch: str | None = None
+    page_size: Size | None = None
     release: str | None = None
     memory: Size | None = None
     platform: _Platform | None = None
