@@ -91,7 +91,8 @@ class StandbyMemory(Driver):
                     f"plug {plug.id!r}: {what} {value * page:#x}: need whole increments of {whole}"
                 )
         if self.devices.backing.backed.count(pfns) or self.standby.count(pfns):
-            raise InputError(f"plug {plug.id!r}: {pfns} overlaps memory that exists")
+            where = kernel.addresses(pfns)
+            raise InputError(f"plug {plug.id!r}: {where} overlaps memory that exists")
         self.devices.by_id[plug.id] = MemoryDevice(plug.driver, pfns)
         self.standby |= pfns
         return self._detect(pfns)
