@@ -125,7 +125,7 @@ def test_probe_is_there_where_the_scenario_uses_it(live, guest):
     assert probing.write(f"{MEMORY}/probe", "0x108000000\n") == 0
     assert "memory33" in probing.names(MEMORY)
     assert probing.write(f"{MEMORY}/probe", "0x108001000") == "EINVAL"
-    assert probing.write(f"{MEMORY}/probe", "0x108000000") == "EINVAL"  # nothing new lies there
+    assert probing.write(f"{MEMORY}/probe", "0x108000000") == "EEXIST"
 
 
 def test_a_write_is_a_step_that_can_be_saved(guest):

@@ -100,7 +100,7 @@ def in_guest(guest, command, limit_seconds=60.0):
 
 
 def on_model(machine, command):
-    done = machine.run("bash", "-c", f"{command} 2>&1", timeout=300)
+    done = machine.run("bash", "-c", f"export LC_ALL=C; {command} 2>&1", timeout=300)
     return done.returncode, done.stdout
 
 
