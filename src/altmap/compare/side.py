@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -11,7 +11,7 @@ from altmap.linux.zoneinfo import ZoneInfo
 from altmap.pfn import PfnRange, PfnSet
 from altmap.trace import StepRecord
 
-__all__ = ("UNKNOWN", "Key", "Side", "Values")
+__all__ = ("UNKNOWN", "Key", "Side", "Values", "block_frames")
 
 #: Free pages of a zone that a kernel may have in use or not by chance.
 _NEARLY_EMPTY_PAGES = 1024
@@ -29,11 +29,19 @@ class Side:
     chosen : PfnSet
         The page frames that stand, in the prediction, for those that the buddy allocator gave to a
         balloon. Both sides of a comparison have the same set.
+    boot_memory : PfnSet
+        The page frames of the memory blocks that the observed machine had at its start.
     """
 
     step: StepRecord
     page_kib: int
     chosen: PfnSet = field(default_factory=PfnSet)
+    boot_memory: PfnSet = field(default_factory=PfnSet)
+
+    @property
+    def online_memory(self) -> PfnSet:
+        """The page frames of the memory blocks that are online after the step."""
+        return block_frames(self.seen, self.page_kib, ("online", "going-offline"))
 
     @property
     def shares_zones(self) -> bool:
@@ -52,6 +60,16 @@ class Side:
     def seen(self) -> Observation:
         """The machine after the step; without any file where it was not observed."""
         return self.step.observation or Observation()
+
+
+def block_frames(seen: Observation, page_kib: int, states: Container[str]) -> PfnSet:
+    """Return the page frames of the memory blocks in one of some states."""
+    folder = seen.memory
+    if folder is None:
+        return PfnSet()
+    size = folder.block_size_bytes // (page_kib << 10)
+    ids = [id_ for id_, block in folder.blocks.items() if block.state in states]
+    return PfnSet(PfnRange(id_ * size, (id_ + 1) * size) for id_ in ids)
 
 
 def _has_some_of(zone: ZoneInfo, pages: PfnSet) -> bool:

@@ -231,9 +231,38 @@ class ModelMachine:
 
     def observe(self) -> Observation:
         """Return what the machine's files show now."""
+        return self._completed(self._observer.observe())
+
+    @property
+    def parameter_names(self) -> frozenset[str]:
+        """The files of ``/sys/module/memory_hotplug/parameters`` that the machine has."""
+        return frozenset(self._base_parameters)
+
+    @property
+    def balloon(self) -> XenBalloon | None:
+        """The balloon driver of a Xen domain."""
+        return self._balloon
+
+    @property
+    def standby(self) -> StandbyMemory | None:
+        """The driver of s390x standby memory, ``None`` before any is defined."""
+        driver = self._drivers.get("standby")
+        return driver if isinstance(driver, StandbyMemory) else None
+
+    @property
+    def observer(self) -> Observer:
+        """What shows the kernel's files one by one."""
+        return self._observer
+
+    def numbers(self) -> Observation:
+        """Return what the files show now, without memory blocks (``Observer.numbers``)."""
+        return self._completed(self._observer.numbers())
+
+    def _completed(self, look: Observation) -> Observation:
+        """Return the kernel's files with its parameters and the counters of its balloon."""
         shown = parameters_shown(self.kernel.tunables)
         parameters = {name: shown.get(name, text) for name, text in self._base_parameters.items()}
-        look = replace(self._observer.observe(), parameters=parameters)
+        look = replace(look, parameters=parameters)
         folder = self._balloon_folder()
         return look if folder is None else _with_balloon(look, folder)
 
@@ -463,6 +492,7 @@ def predict(
     machine = ModelMachine.start(scenario.machine, seen, policy=chosen, pages=pages)
     trace = run_scenario(scenario, machine)
     if isinstance(start, Sysroot) and seen is not None:
+        trace.notes.extend(seen.problems.values())
         trace.notes.extend(f"the sysroot has no {path}" for path in seen.missing)
         trace.notes.extend(f"{path} could not be read" for path in start.unreadable)
     return trace
