@@ -6,12 +6,13 @@ from collections.abc import Iterator
 
 from altmap.model.kernel.pool import aligned_chunks
 from altmap.model.kernel.state import Kernel
-from altmap.model.kernel.zone import Zone
+from altmap.model.kernel.zone import MOVABLE, Zone
 from altmap.pfn import Pages, PfnRange, PfnSet
 from altmap.trace import Outcome
 
 __all__ = (
     "doubted_if_expected",
+    "expect_boot_allocation",
     "expect_movable_allocation",
     "expect_unmovable_allocation",
     "forget_expected_movable",
@@ -50,6 +51,26 @@ def expect_unmovable_allocation(kernel: Kernel, zone: Zone) -> None:
         "__rmqueue_claim",
         doubt="whether one of them stays is chance, and whether a reclaimable one does besides",
     )
+
+
+def expect_boot_allocation(kernel: Kernel, pfns: PfnRange) -> bool:
+    """Put one page of added memory in use that is online while the kernel and user space start.
+
+    They allocate from the kernel zones of nodes with CPUs. Where the range made such a zone, it has
+    such a page already. Returns whether there is one.
+    """
+    if kernel.expected_unmovable.count(pfns):
+        return True
+    for zone in kernel.zones.values():
+        pages = kernel.free(zone) & pfns
+        if not pages or zone.name == MOVABLE or zone.node not in kernel.cpu_nodes:
+            continue
+        pfn = next(_aligned_starts(pages, 1 << kernel.arch.max_page_order), pages.min())
+        page = PfnRange(pfn, pfn + 1)
+        kernel.used |= page
+        kernel.expected_unmovable |= page
+        return True
+    return False
 
 
 def expect_movable_allocation(kernel: Kernel, zone: Zone, first: Pages) -> None:
