@@ -30,9 +30,9 @@ from altmap.host.risks import (
     ratio_risks,
     removal_risks,
 )
-from altmap.linux import version
 from altmap.linux.observation import Observation
 from altmap.linux.sysroot import Sysroot
+from altmap.model.adopt.rules import given_of
 from altmap.model.kernel.allocator import available_nr_pages
 from altmap.model.machine import ModelMachine
 from altmap.pfn import PfnRange
@@ -53,6 +53,7 @@ from altmap.trace import Outcome, StepRecord
 from altmap.units import format_size
 
 __all__ = (
+    "AS_SHOWN",
     "Planner",
     "PlugWish",
     "assumptions_of",
@@ -63,6 +64,8 @@ __all__ = (
     "plan_resize",
 )
 
+#: A machine of which nothing is said but what its files show.
+AS_SHOWN = Machine()
 _MEMORY = "sys/devices/system/memory"
 _MOVABLE = "Movable"
 #: Pieces into which an add is cut at most, when the memmap of the whole does not fit.
@@ -76,6 +79,7 @@ class Planner:
 
     sysroot: Sysroot
     goal: str
+    given: Machine
     seen: Observation = field(init=False)
     machine: ModelMachine = field(init=False)
     blocks: Blocks = field(init=False)
@@ -90,7 +94,7 @@ class Planner:
     _mem_total_kib: int = 0
 
     def __post_init__(self) -> None:
-        self.seen = Observation.read(self.sysroot)
+        self.seen = Observation.read(self.sysroot, given_of(self.given))
         self.seen.require("plan", "meminfo", "memory")
         self.notes += self.seen.problems.values()
         self.machine = self._restarted([])
@@ -117,7 +121,7 @@ class Planner:
         return self.seen.memory.block_size_bytes
 
     def _restarted(self, steps: Sequence[Step]) -> ModelMachine:
-        machine = ModelMachine.start(Machine(), self.seen, pages=False)
+        machine = ModelMachine.start(self.given, self.seen, pages=False)
         for step in steps:
             machine.perform(step)
         return machine
@@ -387,7 +391,7 @@ def assumptions_of(seen: Observation) -> Assumptions:
     """Return what a plan rests on, and what must still be so when it is applied."""
     assert seen.memory is not None
     return Assumptions(
-        release=version.parse(seen.version).full if seen.version else "",
+        release=seen.release or "",
         block_size_bytes=seen.memory.block_size_bytes,
         mem_total_kib=(seen.meminfo or {}).get("MemTotal", 0),
         auto_online_blocks=seen.memory.auto_online_blocks,
@@ -403,7 +407,7 @@ def assumptions_of(seen: Observation) -> Assumptions:
 # --- the goals -----------------------------------------------------------------------------
 
 
-def plan_add(sysroot: Sysroot, wish: PlugWish) -> Plan:
+def plan_add(sysroot: Sysroot, wish: PlugWish, given: Machine = AS_SHOWN) -> Plan:
     """Return the plan that adds memory, in pieces if the memmap of the whole does not fit.
 
     Raises
@@ -411,14 +415,16 @@ def plan_add(sysroot: Sysroot, wish: PlugWish) -> Plan:
     InputError
         If the platform would not plug it, or the files lack what a prediction needs.
     """
-    planner = Planner(sysroot, f"add {format_size(wish.size_bytes)}")
+    planner = Planner(sysroot, f"add {format_size(wish.size_bytes)}", given)
     _add(planner, wish, wish.size_bytes)
     return planner.result()
 
 
-def plan_grow(sysroot: Sysroot, total_bytes: int, wish: PlugWish) -> Plan:
+def plan_grow(
+    sysroot: Sysroot, total_bytes: int, wish: PlugWish, given: Machine = AS_SHOWN
+) -> Plan:
     """Return the plan after which that much memory is online: offline blocks first, then more."""
-    planner = Planner(sysroot, f"grow to {format_size(total_bytes)}")
+    planner = Planner(sysroot, f"grow to {format_size(total_bytes)}", given)
     assert planner.seen.memory is not None
     states = {nr: block.state for nr, block in planner.seen.memory.blocks.items()}
     online = sum(state != "offline" for state in states.values()) * planner.block_bytes
@@ -434,10 +440,10 @@ def plan_grow(sysroot: Sysroot, total_bytes: int, wish: PlugWish) -> Plan:
     return planner.result()
 
 
-def plan_free(sysroot: Sysroot, ids: Sequence[int]) -> Plan:
+def plan_free(sysroot: Sysroot, ids: Sequence[int], given: Machine = AS_SHOWN) -> Plan:
     """Return the plan that takes blocks offline, up to the first that would refuse."""
     named = "memory" + ", memory".join(map(str, ids)) if len(ids) <= 4 else f"{len(ids)} blocks"
-    planner = Planner(sysroot, f"free {named}")
+    planner = Planner(sysroot, f"free {named}", given)
     assert planner.seen.memory is not None
     for nr in ids:
         if nr not in planner.seen.memory.blocks:
@@ -446,7 +452,7 @@ def plan_free(sysroot: Sysroot, ids: Sequence[int]) -> Plan:
     return planner.result()
 
 
-def plan_remove(sysroot: Sysroot, name: str) -> Plan:
+def plan_remove(sysroot: Sysroot, name: str, given: Machine = AS_SHOWN) -> Plan:
     """Return the plan that takes a device's blocks offline, and has the platform remove it.
 
     Raises
@@ -454,7 +460,7 @@ def plan_remove(sysroot: Sysroot, name: str) -> Plan:
     InputError
         If no file names the device.
     """
-    planner = Planner(sysroot, f"remove {name}")
+    planner = Planner(sysroot, f"remove {name}", given)
     devices = {device.name: device for device in planner.blocks.devices}
     if name not in devices:
         known = ", ".join(devices) or "no file names one"
@@ -463,7 +469,8 @@ def plan_remove(sysroot: Sysroot, name: str) -> Plan:
     way = way_of_device(device.driver)
     if (way is None or way.offlines_first) and not _offline(planner, device.blocks):
         if way is not None and way.removes is not None:
-            planner.risks += removal_risks(planner.machine, name, way.removes(name))
+            certainty = planner.steps[-1].certainty
+            planner.risks += removal_risks(planner.machine, name, way.removes(name), certainty)
         return planner.result()
     title = f"take {name} back ({format_size(device.ram_bytes)} of {device.driver})"
     if way is None or way.removes is None:
@@ -474,7 +481,7 @@ def plan_remove(sysroot: Sysroot, name: str) -> Plan:
     return planner.result()
 
 
-def plan_resize(sysroot: Sysroot, name: str, size_bytes: int) -> Plan:
+def plan_resize(sysroot: Sysroot, name: str, size_bytes: int, given: Machine = AS_SHOWN) -> Plan:
     """Return the plan that has the platform ask a device, or the balloon, for another size.
 
     Raises
@@ -482,7 +489,7 @@ def plan_resize(sysroot: Sysroot, name: str, size_bytes: int) -> Plan:
     InputError
         If there is no such device, or it keeps its size.
     """
-    planner = Planner(sysroot, f"resize {name} to {format_size(size_bytes)}")
+    planner = Planner(sysroot, f"resize {name} to {format_size(size_bytes)}", given)
     now, _ = planner.machine.device_sizes(name)
     if now == size_bytes:
         return planner.result()

@@ -11,9 +11,9 @@ from altmap.host.devices import BlockDevice
 from altmap.host.explain import CERTAINTIES, worst
 from altmap.host.mechanisms import Way, way_of_device
 from altmap.host.plan import Certainty, PassedOver, Plan, PlanStep, Risk
-from altmap.host.planner import Planner
+from altmap.host.planner import AS_SHOWN, Planner
 from altmap.linux.sysroot import Sysroot
-from altmap.scenario import Resize, Size
+from altmap.scenario import Machine, Resize, Size
 from altmap.units import format_size
 
 __all__ = ("plan_free_any", "plan_remove_any")
@@ -54,7 +54,7 @@ class _Candidate:
         return doubt, self.nr_moving or 0, -max(self.blocks, default=0)
 
 
-def plan_free_any(sysroot: Sysroot, nr_blocks: int) -> Plan:
+def plan_free_any(sysroot: Sysroot, nr_blocks: int, given: Machine = AS_SHOWN) -> Plan:
     """Return the plan that takes a number of online blocks offline, whichever can go.
 
     Raises
@@ -64,7 +64,7 @@ def plan_free_any(sysroot: Sysroot, nr_blocks: int) -> Plan:
     """
     if nr_blocks < 1:
         raise InputError(f"plan free --any {nr_blocks}: need at least 1 block")
-    planner = Planner(sysroot, f"free any {nr_blocks} block{'s' * (nr_blocks > 1)}")
+    planner = Planner(sysroot, f"free any {nr_blocks} block{'s' * (nr_blocks > 1)}", given)
     chosen = _Chooser(planner, nr_blocks * planner.block_bytes)
     assert planner.seen.memory is not None
     ids = [nr for nr in planner.seen.memory.blocks if planner.block_state(nr)[0] == "online"]
@@ -72,7 +72,7 @@ def plan_free_any(sysroot: Sysroot, nr_blocks: int) -> Plan:
     return chosen.result(f"plan free --any {nr_blocks}")
 
 
-def plan_remove_any(sysroot: Sysroot, size_bytes: int) -> Plan:
+def plan_remove_any(sysroot: Sysroot, size_bytes: int, given: Machine = AS_SHOWN) -> Plan:
     """Return the plan that removes as much memory, from whichever devices can go.
 
     A device goes as a whole; one of virtio-mem is made smaller. Where no device has a name (s390x,
@@ -84,7 +84,7 @@ def plan_remove_any(sysroot: Sysroot, size_bytes: int) -> Plan:
     InputError
         If the size is no multiple of a memory block, or nothing can go.
     """
-    planner = Planner(sysroot, f"remove any {format_size(size_bytes)}")
+    planner = Planner(sysroot, f"remove any {format_size(size_bytes)}", given)
     if not size_bytes or size_bytes % planner.block_bytes:
         raise InputError(
             f"plan remove --any {format_size(size_bytes)}: need a multiple of the memory block, "

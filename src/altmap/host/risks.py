@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from altmap.host.onliners import Onliner
-from altmap.host.plan import Risk
+from altmap.host.plan import Certainty, Risk
 from altmap.linux.observation import Observation
 from altmap.model.machine import ModelMachine
 from altmap.scenario import Step
@@ -67,15 +67,17 @@ def oom_risk(missing_bytes: int, cgroups: list[str]) -> Risk:
     )
 
 
-def removal_risks(machine: ModelMachine, name: str, step: Step) -> Iterator[Risk]:
+def removal_risks(
+    machine: ModelMachine, name: str, step: Step, certainty: Certainty
+) -> Iterator[Risk]:
     """Yield that a device whose blocks do not go offline must not be asked back by the platform.
 
-    The machine is used up: the step is performed on it.
+    The machine is used up: the step is performed on it. *certainty* is that of the refusal.
     """
     outcome = machine.perform(step).outcome
     if not outcome.ends:
         yield Risk(
-            outcome.certainty,
+            certainty,
             f"asked back by the platform now, the removal of {name} does not end, and cannot be "
             f"interrupted: {outcome.why}; writes to state, plug and unplug then wait until "
             "memory is free or the machine restarts",

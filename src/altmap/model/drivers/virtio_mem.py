@@ -233,7 +233,6 @@ def probe(driver: VirtioMem, host: VirtioMemDevice) -> VirtioMemGuest:
     guest.mode = chosen_mode(guest)
     unit_nr_pages = guest.mode.unit_nr_pages
     guest.group = memory_group_register_dynamic(kernel, config.node_id, unit_nr_pages)
-    guest.plugged_nr_pages = config.plugged_size // guest.page_size_bytes
     request_mem_region(kernel, guest.pfns, name)
     kernel.log.note(
         "driver",
