@@ -21,6 +21,7 @@ from altmap.host.plan import (
     Prediction,
     Risk,
 )
+from altmap.host.platforms import platform_of
 from altmap.host.risks import kdump_risks, onliner_risks, ratio_risks
 from altmap.linux.observation import Observation
 from altmap.linux.sysroot import Sysroot
@@ -61,6 +62,7 @@ _MOVABLE = "Movable"
 #: Pieces into which an add is cut at most, when the memmap of the whole does not fit.
 _MOST_PIECES = 16
 _MOST_STEPS = 1 << 16
+_4_GIB = 4 << 30
 
 
 @dataclass(slots=True)
@@ -76,6 +78,7 @@ class _Planner:
     steps: list[PlanStep] = field(default_factory=list)
     risks: list[Risk] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    knows_address: bool = True
     _done: list[Step] = field(default_factory=list)
     _managed: int = 0
     _mem_total_kib: int = 0
@@ -217,6 +220,8 @@ class _Planner:
         outcome = self.perform(step)
         new = list(self.machine.kernel.added_blocks - before)
         where = f" at {new[0] * self.block_bytes:#x}" if new and isinstance(step, Plug) else ""
+        if where and not self.knows_address:
+            where += ", a guess: only the platform knows the address"
         self.steps.append(
             PlanStep(
                 by="platform",
@@ -247,6 +252,12 @@ class _Planner:
         step = way.adds(self.machine, wish, size_bytes, id_)
         assert isinstance(step, Plug | Resize)
         return step
+
+    def address_above(self) -> int:
+        """Return where memory is added if nothing is known: the first block above all and 4 GiB."""
+        assert self.seen.memory is not None
+        end = (max(self.seen.memory.blocks, default=-1) + 1) * self.block_bytes
+        return max(end, _4_GIB)
 
     def largest_add(self, way: Way, wish: PlugWish, size_bytes: int) -> int:
         """Return the most bytes, in whole blocks, that can safely be added now; 0 if none.
@@ -435,9 +446,37 @@ def _offline(planner: _Planner, ids: Sequence[int]) -> bool:
     return True
 
 
+def _way_here(planner: _Planner, wish: PlugWish) -> tuple[Way, PlugWish]:
+    """Return how memory is added on the machine's platform, and where, as far as that is known.
+
+    Raises
+    ------
+    InputError
+        If the platform adds no memory to a machine that runs.
+    """
+    found = platform_of(planner.sysroot)
+    platform, ground = found.platform, found.ground
+    given = wish.address is not None
+    if platform.cannot and wish.driver is None:
+        raise InputError(
+            f"plan: {platform.name} ({ground}) cannot be grown while it runs: {platform.cannot}"
+        )
+    way = way_of(planner.machine, wish.driver, platform.driver)
+    if way.driver == platform.driver:
+        way = replace(way, by=platform.by or way.by)
+        planner.notes.append(f"the platform is {platform.name} by {ground}")
+        if way.needs_address and wish.address is None:
+            wish = replace(wish, address=planner.address_above())
+    elif wish.driver is None:
+        known = f"{ground} is not known here" if ground else "no file names the platform"
+        planner.notes.append(f"how memory is added, and where, is a guess: {known}")
+    planner.knows_address = platform.knows_address or given
+    return way, wish
+
+
 def _add(planner: _Planner, wish: PlugWish, size_bytes: int) -> None:
     assert planner.seen.memory is not None
-    way = way_of(planner.machine, wish.driver)
+    way, wish = _way_here(planner, wish)
     if way.needs_address and wish.address is None:
         raise InputError(f"--driver {way.driver}: needs --address, which only the platform knows")
     default = planner.machine.kernel.tunables.auto_online_blocks
