@@ -42,6 +42,7 @@ if TYPE_CHECKING:
         Online,
         Plug,
         Poison,
+        Reboot,
         Resize,
         Scenario,
         SetTunables,
@@ -71,6 +72,7 @@ __all__ = (
     "Placement",
     "Plug",
     "Poison",
+    "Reboot",
     "Resize",
     "Scenario",
     "SetTunables",
@@ -92,8 +94,8 @@ __all__ = (
 __version__ = "0.1.0"
 
 _STEPS = (
-    *("Configure", "Dump", "Fill", "Free", "Offline", "Online", "Plug", "Poison", "Resize"),
-    *("SetTunables", "Unplug", "Veto"),
+    *("Configure", "Dump", "Fill", "Free", "Offline", "Online", "Plug", "Poison", "Reboot"),
+    *("Resize", "SetTunables", "Unplug", "Veto"),
 )
 #: The names that are imported when they are first used, by module.
 _NAMES = {

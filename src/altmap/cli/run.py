@@ -6,6 +6,7 @@ Effects: files, terminal.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -145,11 +146,13 @@ def _print(
 
 def _export(traces: Sequence[Trace], base: Sysroot | None, args: argparse.Namespace) -> None:
     from altmap.storage.export import export
+    from altmap.storage.files import private_files
 
     folders = {
         "" if len(traces) == 1 else f"{trace.scenario}/{trace.policy}": trace for trace in traces
     }
-    export(folders, args.export, base)
+    with contextlib.nullcontext() if base is None else private_files():
+        export(folders, args.export, base)
     notice(args, f"sysroots written below {args.export}")
 
 

@@ -8,7 +8,7 @@ from itertools import count
 from typing import cast
 
 from altmap.errors import InputError
-from altmap.host.blockers import Blocks
+from altmap.host.blockers import Blocker, Blocks
 from altmap.host.explain import CERTAINTIES, worst
 from altmap.host.mechanisms import WAYS, PlugWish, Way, way_of, way_of_device
 from altmap.host.onliners import onliners_of
@@ -20,6 +20,7 @@ from altmap.host.plan import (
     PlanStep,
     Prediction,
     Risk,
+    Work,
 )
 from altmap.host.platforms import platform_of
 from altmap.host.risks import kdump_risks, onliner_risks, ratio_risks
@@ -40,8 +41,9 @@ from altmap.scenario import (
     SetTunables,
     Size,
     Step,
+    Unplug,
 )
-from altmap.trace import Outcome
+from altmap.trace import Outcome, StepRecord
 from altmap.units import format_size
 
 __all__ = (
@@ -80,6 +82,7 @@ class _Planner:
     notes: list[str] = field(default_factory=list)
     knows_address: bool = True
     _done: list[Step] = field(default_factory=list)
+    _work: Work | None = None
     _managed: int = 0
     _mem_total_kib: int = 0
 
@@ -119,11 +122,35 @@ class _Planner:
         return sum(machine.kernel.nr_managed(zone) for zone in machine.kernel.zones.values())
 
     def perform(self, step: Step) -> Outcome:
-        outcome = self.machine.perform(step).outcome
+        record = self.machine.perform(step)
+        outcome = record.outcome
+        self._work = self._work_of(record) if isinstance(step, Offline | Unplug | Resize) else None
         self._done.append(step)
         if len(self._done) > _MOST_STEPS:
             raise InputError(f"plan: needs more than {_MOST_STEPS} steps")
         return outcome
+
+    def _work_of(self, record: StepRecord) -> Work | None:
+        """Return what moved and what made room for it; ``None`` if no block was to go offline."""
+        if not any(event.text.startswith("MEM_GOING_OFFLINE") for event in record.events):
+            return None
+        page = self.machine.kernel.arch.page_size_bytes
+        size = dict.fromkeys(("migrated", "dropped", "swapped"), 0)
+        for event in record.events:
+            if event.kind in size and event.pfns is not None:
+                size[event.kind] += len(event.pfns) * page
+        return Work(*size.values())
+
+    def take_back(self) -> None:
+        """Take the latest step back: of the plan, and of the machine that it was tried on."""
+        step = self.steps.pop()
+        self._done.pop()
+        made = step.prediction
+        if made is not None and (made.status == "ok" or made.work is not None):
+            self.machine = self._restarted(self._done)
+        last = next((each.prediction for each in reversed(self.steps) if each.prediction), None)
+        start = (self.seen.meminfo or {}).get("MemTotal", 0)
+        self._mem_total_kib = start if last is None else last.mem_total_kib
 
     def prediction(self, outcome: Outcome, ids: Sequence[int]) -> Prediction:
         """Return an outcome with what the machine shows after it."""
@@ -143,6 +170,7 @@ class _Planner:
             total - before,
             free,
             _ranges((nr, *self.block_state(nr)) for nr in ids),
+            self._work,
         )
 
     def block_state(self, nr: int) -> tuple[str, str | None]:
@@ -166,7 +194,8 @@ class _Planner:
             step = Offline(blocks=nr)
         else:
             step = Online(blocks=nr, to=cast("OnlineType", word))
-        outcome = self.perform(step)
+        never = self._never_goes(nr) if word == "offline" else None
+        outcome = self.perform(step) if never is None else self._refusal(nr, never)
         self.steps.append(
             PlanStep(
                 by="kernel",
@@ -180,10 +209,26 @@ class _Planner:
         )
         return bool(outcome)
 
+    def _never_goes(self, nr: int) -> Blocker | None:
+        """Return why no state of the block's pages lets it go offline, ``None`` if one may.
+
+        The kernel refuses such a block with EINVAL, whatever the model makes of its pages.
+        """
+        if self.seen.memory is None or nr not in self.seen.memory.blocks:
+            return None
+        found = self.blocks.blockers(nr)
+        return next((b for b in found if b.certainty == "certain" and b.errno == "EINVAL"), None)
+
+    def _refusal(self, nr: int, blocker: Blocker) -> Outcome:
+        self._work = None
+        return Outcome.refused(blocker.errno, blocker.function, f"memory{nr}: {blocker.what}")
+
     def _certainty_of_write(self, nr: int, word: str, outcome: Outcome) -> Certainty:
         if word != "offline":
             return "certain"
         known = self.seen.memory is not None and nr in self.seen.memory.blocks
+        if self._never_goes(nr) is not None:
+            return "certain"
         if not self.blocks.sees_pages or not known:
             return "unknown"
         deciding = worst(self.blocks.blockers(nr)) if self.blocks.is_online(nr) else None

@@ -45,6 +45,7 @@ __all__ = (
     "Plug",
     "Poison",
     "Range",
+    "Reboot",
     "Region",
     "Resize",
     "Scenario",
@@ -142,7 +143,7 @@ class Range(_Checked, frozen=True, kw_only=True):
 
 
 class Device(_Checked, frozen=True, kw_only=True):
-    """A device that is plugged already when the scenario starts from a sysroot."""
+    """A device that is there when the scenario starts: at boot, or in a sysroot."""
 
     id: str
     address: Address
@@ -272,6 +273,10 @@ class Configure(Selection, frozen=True, kw_only=True, tag="configure"):
     memmap_on_memory: bool | None = None
 
 
+class Reboot(_Step, frozen=True, kw_only=True, tag="reboot"):
+    """Boot again: devices that were plugged while the kernel ran are there from the start."""
+
+
 class Fill(_Step, frozen=True, kw_only=True, tag="fill"):
     """Use pages: by default for a file of that size in memory (tmpfs), which can move."""
 
@@ -345,6 +350,7 @@ Step = (
     | Veto
     | Dump
     | SetTunables
+    | Reboot
 )
 
 

@@ -70,8 +70,6 @@ def boot(machine: Machine, policy: Policy | None = None) -> tuple[Kernel, Backin
 def _check_keys(machine: Machine, arch: Arch) -> None:
     if machine.nodes and not arch.has_nodes:
         raise InputError(f"machine.nodes: Debian's kernel for {arch.name} has no NUMA nodes")
-    if machine.devices:
-        raise InputError("machine.devices: need a sysroot; a booted machine has no devices yet")
     platforms = arch.board.platforms
     if machine.platform not in (None, *platforms):
         raise InputError(
