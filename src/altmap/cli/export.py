@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from altmap.cli import options
-from altmap.cli.output import note
+from altmap.cli.output import note, notes
 from altmap.cli.parser import Example, Verb
 from altmap.cli.streams import tell
 from altmap.errors import InputError
@@ -46,23 +46,26 @@ def _export(args: argparse.Namespace) -> int:
     except ModuleNotFoundError as error:
         raise InputError(f"export: needs {error.name} (pip install altmap[host])") from error
     from altmap.host.metrics import samples
+    from altmap.linux.observation import Observation
     from altmap.linux.sysroot import Sysroot
     from altmap.storage.files import write_file
 
     def read() -> list[Sample]:
-        return list(samples(Sysroot.read(args.sysroot)))
+        return list(samples(Observation.read(Sysroot.read(args.sysroot))))
 
+    seen = Observation.read(Sysroot.read(args.sysroot))
+    list(samples(seen))  # an error ends the command now, not at the first scrape
+    notes(seen.problems.values())
     if args.listen is not None:
         from altmap.host.scrapes import listen
 
-        read()  # an error ends the command now, not at the first scrape
         with listen(args.listen, lambda: prometheus_text(read).encode(), note) as listening:
             tell(f"scrapes are answered at {listening.address}")
             listening.wait()
     elif args.textfile is not None:
-        write_file(args.textfile, prometheus_text(read))
+        write_file(args.textfile, prometheus_text(lambda: samples(seen)))
     else:
-        print(prometheus_text(read), end="")
+        print(prometheus_text(lambda: samples(seen)), end="")
     return DONE
 
 

@@ -8,10 +8,12 @@ from __future__ import annotations
 import argparse
 import shutil
 import sys
+from collections.abc import Iterable
 
 from altmap.cli.streams import tell
+from altmap.errors import printable
 
-__all__ = ("note", "notice", "print_json", "terminal_width")
+__all__ = ("note", "notes", "notice", "print_json", "terminal_width")
 
 
 def print_json(made: object) -> None:
@@ -29,6 +31,12 @@ def notice(args: argparse.Namespace, text: str) -> None:
 def note(text: str) -> None:
     """Print a line about what happens to standard error."""
     tell(f"altmap: {text}")
+
+
+def notes(lines: Iterable[str]) -> None:
+    """Print what the files of a machine did not tell, or not as expected, to standard error."""
+    for line in lines:
+        note(f"note: {printable(line)}")
 
 
 def terminal_width() -> int:

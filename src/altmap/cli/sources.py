@@ -79,7 +79,7 @@ def _trace_of(source: Path, sysroot: Sysroot) -> Trace:
     seen = Observation.read(sysroot)
     words = (seen.version or "").split()
     release = words[2] if len(words) > 2 else ""
-    notes = [f"the sysroot has no {path}" for path in seen.missing]
+    notes = [*seen.problems.values(), *(f"the sysroot has no {path}" for path in seen.missing)]
     notes.extend(f"{path} could not be read" for path in sysroot.unreadable)
     start = StepRecord("start", {}, OK, observation=seen)
     return Trace(source.name or str(source), "files", release, "", {}, [start], notes)

@@ -78,12 +78,12 @@ class _Planner:
 
     def __post_init__(self) -> None:
         self.seen = Observation.read(self.sysroot)
-        if self.seen.memory is None or not self.seen.meminfo:
-            raise InputError("plan: needs proc/meminfo and sys/devices/system/memory")
+        self.seen.require("plan", "meminfo", "memory")
+        self.notes += self.seen.problems.values()
         self.machine = self._restarted([])
         self.blocks = Blocks(self.seen)
         self._managed = self._managed_nr_pages(self.machine)
-        self._mem_total_kib = self.seen.meminfo.get("MemTotal", 0)
+        self._mem_total_kib = (self.seen.meminfo or {}).get("MemTotal", 0)
         self.notes += self.machine.notes
         release = self.machine.kernel.release
         if not release.confirmed:

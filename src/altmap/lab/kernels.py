@@ -40,6 +40,7 @@ __all__ = (
     "fetch_xen",
     "kernel_folder",
     "own_kernel",
+    "source_archive",
 )
 
 _LOG = logging.getLogger(__name__)
@@ -71,6 +72,8 @@ class KernelFiles:
         A folder that the guest gets as ``/lib/modules``, whole.
     built : tuple of (str, Path)
         Names and files of modules that were built here; they stand in for those of the package.
+    headers : Path or None
+        The headers of a kernel that was built here; those of a package are downloaded.
     versions : dict of str to str
         Version of each Debian package used, by its name.
     arch : str
@@ -88,6 +91,7 @@ class KernelFiles:
     modules: tuple[str, ...] = ()
     tree: Path | None = None
     built: tuple[tuple[str, Path], ...] = ()
+    headers: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +164,8 @@ def fetch_headers(kernel: KernelFiles, cache: Path | None = None) -> tuple[Path,
     LabError
         As :func:`fetch`, or if Debian's archive has no headers of that version any more.
     """
+    if kernel.headers is not None:
+        return kernel.headers, kernel.headers
     cache = cache_folder() if cache is None else cache
     image = next((name for name in kernel.versions if name.startswith("linux-image-")), None)
     if image is None:
@@ -258,6 +264,15 @@ def own_kernel(
         tree=modules,
     )
     return kernel, lacks
+
+
+@contextlib.contextmanager
+def source_archive(cache: Path) -> Iterator[Archive]:
+    """Yield Debian's archive for packages of source; no other run asks it at the same time."""
+    guest = guest_arch("x86_64")
+    (cache / "kernels").mkdir(parents=True, exist_ok=True)
+    with locked(cache / "kernels/lock"):
+        yield Archive(_apt_folder(guest, cache), guest.debian, RELEASES)
 
 
 def _apt_folder(guest: GuestArch, cache: Path) -> Path:

@@ -21,6 +21,7 @@ from typing import IO, NamedTuple
 
 from altmap.errors import LabError
 from altmap.lab.guest import Guest
+from altmap.lab.touch_log import FunctionTouches
 from altmap.pfn import PfnRange, PfnSet
 from altmap.trace import Access, Fault, Outcome
 
@@ -181,19 +182,25 @@ class UnbackedWatch:
         return len(text) == _CHUNK_BYTES
 
 
-def fault_of(frames: UnbackedFrames, console: str) -> Fault | None:
+def fault_of(
+    frames: UnbackedFrames, console: str, touches: FunctionTouches | None = None
+) -> Fault | None:
     """Return the fault that ended a guest; ``None`` if nothing unbacked was touched.
 
-    Its page frames are those that the same kind of access touched until the guest ended.
+    Its page frames are those of the function that touched the first one, where *touches* tell them;
+    else those that the same kind of access touched until the guest ended.
     """
     if frames.first is None:
         return None
     access = frames.first.access
+    if touches is None:
+        pfns = (frames.read if access == "read" else frames.written).copy()
+        touches = FunctionTouches(access, function_of_panic(console) or "unknown", pfns)
     return Fault(
         pfn=frames.first.address // _PAGE,
         access=access,
-        function=function_of_panic(console) or "unknown",
-        pfns=(frames.read if access == "read" else frames.written).copy(),
+        function=touches.function,
+        pfns=touches.pfns,
         kind="machine check",
     )
 

@@ -66,6 +66,8 @@ class Intake:
         As in :class:`altmap.linux.sysroot.Sysroot`.
     unreadable : list of str
         Paths that are there but could not be read.
+    notes : dict of str to str
+        What is wrong with files that were left out, by path.
     skips : frozenset of str
         Paths that are not asked for.
     lazy : bool
@@ -82,6 +84,7 @@ class Intake:
         self.links: dict[str, str] = {}
         self.pages: dict[str, PageWords] = {}
         self.unreadable: list[str] = []
+        self.notes: dict[str, str] = {}
         self._taken = _Taken()
 
     def for_another(self, source: str) -> Intake:
@@ -118,7 +121,7 @@ class Intake:
         """Take in a file's content; *read* returns the next bytes, empty at the end."""
         self._require_new(path)
         if path in PAGE_RUNS:
-            self.pages[path] = self._read_words(path, read)
+            self._read_words(path, read)
             return
         limit = MAX_SMALL_BYTES if _SMALL.match(path) else MAX_FILE_BYTES
         content = b"".join(self._chunks(path, read, _CHUNK, min(limit, MAX_FILE_BYTES)))
@@ -135,17 +138,17 @@ class Intake:
         except InputError as error:
             raise InputError(f"{self.source}: member {error}") from error
 
-    def _read_words(self, path: str, read: Callable[[int], bytes]) -> PageWords:
+    def _read_words(self, path: str, read: Callable[[int], bytes]) -> None:
         # NumPy, which most folders of memory blocks are read without.
         from altmap.linux.pagewords import PageWords
 
         chunks = self._chunks(path, read, _RAW_CHUNK, MAX_RAW_BYTES)
         try:
-            return PageWords.from_raw(chunks)
+            self.pages[path] = PageWords.from_raw(chunks)
         except InputError as error:
             if str(error).startswith(self.source):
                 raise
-            raise self.error(path, str(error)) from error
+            self.notes[path] = f"{path}: {error}"
 
     def _chunks(
         self, path: str, read: Callable[[int], bytes], nr_bytes: int, limit: int

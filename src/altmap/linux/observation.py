@@ -7,9 +7,10 @@ field by field. A file that a machine does not have is ``None`` here, never a gu
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import log2
 
+from altmap.errors import InputError
 from altmap.linux import (
     buddyinfo,
     iomem,
@@ -28,6 +29,7 @@ from altmap.linux.memory import Block, MemoryFolder
 from altmap.linux.node import NodeFolder
 from altmap.linux.pagewords import PageRun, PageWords
 from altmap.linux.paths import KPAGEFLAGS, PAGE_RUNS, PAGE_USES
+from altmap.linux.reading import Reader
 from altmap.linux.sysroot import Sysroot
 from altmap.linux.xen import BalloonFolder
 from altmap.linux.zoneinfo import ZoneInfo
@@ -76,6 +78,8 @@ class Observation:
         ``/sys/module/memory_hotplug/parameters``: ``memmap_on_memory``, ``online_policy``, ...
     balloon : BalloonFolder or None
         The Xen balloon driver's counters; ``None`` on what is no Xen domain.
+    problems : dict of str to str
+        What was not understood: a note by path. Not part of equality.
     """
 
     version: str | None = None
@@ -94,34 +98,56 @@ class Observation:
     nodes: NodeFolder | None = None
     parameters: dict[str, str] = field(default_factory=dict)
     balloon: BalloonFolder | None = None
+    problems: dict[str, str] = field(default_factory=dict, compare=False)
 
     @classmethod
     def read(cls, sysroot: Sysroot) -> Observation:
-        """Return what the sysroot's files say.
+        """Return what the sysroot's files say, as far as they are understood.
+
+        A file that is not understood is ``None``, as one that is missing; a line that is not
+        understood is left out. ``problems`` has a note of each.
+        """
+        reader = Reader(sysroot)
+        seen = cls(
+            version=reader.parse("proc/version", _parse_line),
+            machine=version.machine(sysroot.files),
+            cmdline=reader.parse("proc/cmdline", _parse_line),
+            meminfo=reader.parse("proc/meminfo", meminfo.parse),
+            vmstat=reader.parse("proc/vmstat", vmstat.parse),
+            zoneinfo=reader.parse("proc/zoneinfo", zoneinfo.parse),
+            buddyinfo=reader.parse("proc/buddyinfo", buddyinfo.parse),
+            iomem=reader.parse("proc/iomem", iomem.parse),
+            kpageflags=_page_words(reader, sysroot, KPAGEFLAGS),
+            kpagecount=_page_words(reader, sysroot, PAGE_USES[0]),
+            kpagecgroup=_page_words(reader, sysroot, PAGE_USES[1]),
+            cgroups=reader.parse("proc/kpagecgroup.names", pageuse.parse_cgroups) or {},
+            memory=reader.attempt(memory.ROOT, lambda: memory.parse(reader)),
+            nodes=reader.attempt(node.ROOT, lambda: node.parse(reader)),
+            parameters=parameters.parse(reader),
+            balloon=reader.attempt(xen.ROOT, lambda: xen.parse(reader)),
+        )
+        return replace(seen, problems=sysroot.notes | reader.problems.by_path())
+
+    def require(self, who: str, *names: str) -> None:
+        """Check that the files show what a question needs.
+
+        Parameters
+        ----------
+        who : str
+            What asks, which starts the message.
+        names : str
+            Attributes, such as ``zoneinfo``.
 
         Raises
         ------
         InputError
-            If a file is malformed; the message names file, line and rule.
+            If one is missing or was not understood; the message says which.
         """
-        return cls(
-            version=sysroot.parse("proc/version", _parse_line),
-            machine=version.machine(sysroot.files),
-            cmdline=sysroot.parse("proc/cmdline", _parse_line),
-            meminfo=sysroot.parse("proc/meminfo", meminfo.parse),
-            vmstat=sysroot.parse("proc/vmstat", vmstat.parse),
-            zoneinfo=sysroot.parse("proc/zoneinfo", zoneinfo.parse),
-            buddyinfo=sysroot.parse("proc/buddyinfo", buddyinfo.parse),
-            iomem=sysroot.parse("proc/iomem", iomem.parse),
-            kpageflags=sysroot.page_words(KPAGEFLAGS),
-            kpagecount=sysroot.page_words(PAGE_USES[0]),
-            kpagecgroup=sysroot.page_words(PAGE_USES[1]),
-            cgroups=sysroot.parse("proc/kpagecgroup.names", pageuse.parse_cgroups) or {},
-            memory=memory.parse(sysroot),
-            nodes=node.parse(sysroot),
-            parameters=parameters.parse(sysroot),
-            balloon=xen.parse(sysroot),
-        )
+        for name in names:
+            if not getattr(self, name):
+                path = _PATHS[name]
+                about = [text for at, text in self.problems.items() if at.startswith(path)]
+                raise InputError(f"{who}: needs {path}: {about[0] if about else 'it is missing'}")
 
     def __repr__(self) -> str:
         words = (self.version or "").split()
@@ -189,6 +215,10 @@ _PATHS = {
 
 def _is_absent(value: object) -> bool:
     return value in (None, (), {}) or (isinstance(value, PageWords) and not value)
+
+
+def _page_words(reader: Reader, sysroot: Sysroot, path: str) -> PageWords | None:
+    return reader.attempt(path, lambda: sysroot.page_words(path))
 
 
 def _parse_line(text: str) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import io
 import tarfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -157,6 +157,7 @@ def _recording(source: Path, contents: Contents) -> Recording:
         observations = {
             folder: Observation.read(_sysroot(taken)) for folder, taken in contents.sysroots.items()
         }
+        _check_whole(observations.values())
         trace = read_trace(decode_json(head.trace, TraceJson, _TRACE), observations.get)
         scenario = parse_scenario(_text(beside[_SCENARIO]), trace.scenario, head.settings)
     except InputError as error:
@@ -164,8 +165,15 @@ def _recording(source: Path, contents: Contents) -> Recording:
     return Recording(scenario, trace)
 
 
+def _check_whole(observations: Iterable[Observation]) -> None:
+    """Refuse files that are not understood: those of a running kernel are whole."""
+    for seen in observations:
+        for problem in seen.problems.values():
+            raise InputError(problem)
+
+
 def _sysroot(taken: Intake) -> Sysroot:
-    return Sysroot(taken.files, taken.links, pages=taken.pages)
+    return Sysroot(taken.files, taken.links, pages=taken.pages, notes=taken.notes)
 
 
 def _text(raw: bytes) -> str:

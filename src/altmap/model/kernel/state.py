@@ -336,6 +336,11 @@ class Kernel:
         ids = self.block_ids(pfns)
         return PfnRange(ids.start, max(ids.start, ids.stop))
 
+    def addresses(self, pfns: PfnRange) -> str:
+        """Return a range as bytes, for messages: ``[0x100000000, 0x108000000)``."""
+        page = self.arch.page_size_bytes
+        return f"[{pfns.start * page:#x}, {pfns.end * page:#x})"
+
     def block_names(self, pfns: PfnRange) -> str:
         """Return the names of the range's memory blocks: ``memory40``, ``memory40-47``."""
         ids = self.block_ids(pfns)
