@@ -16,6 +16,7 @@ __all__ = (
     "add_scenarios",
     "add_settings",
     "add_sysroot",
+    "add_touched",
     "add_write",
 )
 
@@ -60,6 +61,11 @@ def add_sysroot(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "sysroot", metavar="SYSROOT", type=Path, nargs="?", default=Path("/"), help=SYSROOT_HELP
     )
+
+
+def add_touched(parser: argparse.ArgumentParser, text: str) -> None:
+    """Add ``--touched``."""
+    parser.add_argument("--touched", action="store_true", help=text)
 
 
 def add_write(parser: argparse.ArgumentParser) -> None:
