@@ -9,7 +9,7 @@ from altmap.errors import LabError
 from altmap.lab import touch_log, touch_plugin
 from altmap.lab.arches import guest_arch
 from altmap.lab.symbols import Symbols, parse_kallsyms
-from altmap.lab.touch_log import Touch, TouchLog, by_function, frames_of_fault, parse_touches
+from altmap.lab.touch_log import LoggedTouch, TouchLog, by_function, frames_of_fault, parse_touches
 from altmap.pfn import PfnRange, PfnSet
 
 KALLSYMS = """\
@@ -38,8 +38,8 @@ def physical(touch):
 
 def test_whole_lines_are_touches_in_their_order():
     assert list(parse_touches(LINES)) == [
-        Touch("write", 0x100000034, MARK, is_backed=False),
-        Touch("read", 0x100001000, MARK, is_backed=True),
+        LoggedTouch("write", 0x100000034, MARK, is_backed=False),
+        LoggedTouch("read", 0x100001000, MARK, is_backed=True),
     ]
 
 
@@ -59,7 +59,7 @@ def test_an_address_is_in_the_function_that_begins_before_it(address, name):
 
 
 def touch(pfn, instruction, access="write", *, backed=False):
-    return Touch(access, pfn * 4096, instruction, backed)
+    return LoggedTouch(access, pfn * 4096, instruction, backed)
 
 
 def test_a_frame_is_of_the_first_function_that_did_the_same_to_it():
@@ -137,7 +137,7 @@ def log(monkeypatch):
 
 
 def place(log, address, *, backed=True):
-    return log.frame_of(Touch("write", address, MARK, backed))
+    return log.frame_of(LoggedTouch("write", address, MARK, backed))
 
 
 def test_an_old_qemu_tells_the_sum_of_two_offsets(log):

@@ -97,7 +97,7 @@ def test_a_release_is_that_of_the_argument_else_of_the_own_kernel_else_of_the_sc
     scenario = load_scenario(SCENARIO, ["release=7.3"])
     kernel = object() if own else None
     comparison = compare_with_lab(scenario, release, print, kernel)
-    assert guest == [(lab, {"own": kernel})]
+    assert guest == [(lab, {"own": kernel, "touched": False})]
     assert comparison.provenance["record of the model"] == model
     assert scenario.machine.release == "7.3"
 

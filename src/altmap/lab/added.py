@@ -54,8 +54,10 @@ def command_add(guest: Guest, command: str) -> int:
     return write_file(guest, _DEVICE, f'"{command}"', _ADD_SECONDS)
 
 
-def plug_by_probe(guest: Guest, step: Plug, block_bytes: int) -> Outcome:
+def plug_by_probe(guest: Guest, step: Plug, block_bytes: int, *, is_backed: bool) -> Outcome:
     """Back ``size`` bytes, and add the memory block that begins at their address.
+
+    Memory that the guest has already *is backed*: then there is only the request.
 
     Raises
     ------
@@ -63,7 +65,8 @@ def plug_by_probe(guest: Guest, step: Plug, block_bytes: int) -> Outcome:
         If QEMU cannot back them.
     """
     assert step.address is not None  # checked with the scenario
-    back_frames(guest, step.id, backable_pages(step.id, step.address, step.size))
+    if not is_backed:
+        back_frames(guest, step.id, backable_pages(step.id, step.address, step.size))
     if guest.run(f"test -f {_PROBE}").status == 0:
         number = write_file(guest, _PROBE, f"{step.address:#x}", _ADD_SECONDS)
     else:

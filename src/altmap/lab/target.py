@@ -17,12 +17,12 @@ from typing import Any
 
 from altmap.errors import InputError, LabError
 from altmap.lab.added import plug_by_probe, with_adder
-from altmap.lab.arches import GUESTS, guest_arch
-from altmap.lab.balloon import Rest, set_balloon_target, wait_for_balloon
+from altmap.lab.arches import GUESTS, GuestArch, guest_arch
+from altmap.lab.balloon import AFTER_A_LOOK, Rest, set_balloon_target, wait_for_balloon
 from altmap.lab.build import check_compiler
 from altmap.lab.capture import capture
 from altmap.lab.designs import DESIGNS, design_of
-from altmap.lab.dimm import plug_dimm, unplug_dimm
+from altmap.lab.dimm import OST_EJECT_IN_PROGRESS, plug_dimm, unplug_dimm
 from altmap.lab.dlpar import plug_by_dlpar, unplug_by_dlpar
 from altmap.lab.forced import FORCE_MODULE, FORCED_POLICY, check_forced, with_forced
 from altmap.lab.guest import Guest
@@ -31,10 +31,10 @@ from altmap.lab.insmod import load_module
 from altmap.lab.kernel_build import kernel_of
 from altmap.lab.kernels import KernelFiles, fetch_xen
 from altmap.lab.process import check_device, check_programs, qemu_version
-from altmap.lab.qemu import Hardware
+from altmap.lab.qemu import BootDimm, Hardware
 from altmap.lab.qmp import QemuRefusedError
 from altmap.lab.snapshot import booted
-from altmap.lab.state import write_block_state, write_file
+from altmap.lab.state import write_block_state, write_block_states, write_file
 from altmap.lab.touch_log import FunctionTouches, TouchLog
 from altmap.lab.touch_plugin import build_plugin
 from altmap.lab.unbacked import (
@@ -60,6 +60,7 @@ from altmap.scenario import (
     DEFAULT_RELEASE,
     XEN_HOST_BYTES,
     Configure,
+    Device,
     Dump,
     Fill,
     Free,
@@ -68,6 +69,7 @@ from altmap.scenario import (
     Online,
     Plug,
     Poison,
+    Reboot,
     Resize,
     Scenario,
     SetTunables,
@@ -145,7 +147,6 @@ def hardware_of(machine: Machine, *, hidden_dimms: bool = False) -> Hardware:
     _check_policy(machine)
     for key, value, allowed in (
         ("block_size", machine.block_size, (None,)),
-        ("devices", machine.devices or None, (None,)),
         ("debug_vm", machine.debug_vm, (None, False)),
         ("hugetlb_free_vmemmap", machine.hugetlb_free_vmemmap, (None, False)),
         ("mmu", machine.mmu, (None, *guest.mmus)),
@@ -160,6 +161,8 @@ def hardware_of(machine: Machine, *, hidden_dimms: bool = False) -> Hardware:
     nodes = tuple(int(node.memory) for node in machine.nodes)
     memory = int(machine.memory or sum(nodes) or _DEFAULT_MEMORY)
     if machine.platform == "xen":
+        if machine.devices:
+            raise InputError("machine.devices: a Xen domain here has none")
         return Hardware(
             memory_bytes=int(machine.xen_host_memory or XEN_HOST_BYTES),
             slots=0,
@@ -170,6 +173,7 @@ def hardware_of(machine: Machine, *, hidden_dimms: bool = False) -> Hardware:
         )
     return Hardware(
         memory_bytes=memory,
+        dimms=tuple(_boot_dimm(device, guest) for device in machine.devices),
         maxmem_bytes=max(64 << 30, 2 * memory + (64 << 30)),
         smp=machine.cpus or 1,
         machine=machines[machine.platform] if machine.platform else "",
@@ -194,11 +198,24 @@ def _check_policy(machine: Machine) -> None:
     )
 
 
+def _boot_dimm(device: Device, guest: GuestArch) -> BootDimm:
+    """Return a DIMM for QEMU's command line."""
+    if device.driver != "dimm" or guest.dimm != "acpi":
+        raise InputError(
+            f"machine.devices {device.id!r}: only DIMMs of x86_64 are there when a guest boots"
+        )
+    if device.self_hosted is not None:
+        raise InputError(f"machine.devices {device.id!r}: self_hosted: the kernel decides it")
+    return BootDimm(device.id, int(device.address), int(device.size), device.node)
+
+
 def cmdline_of(machine: Machine) -> str:
     """Return the kernel parameters that a scenario's machine sets and a running kernel cannot."""
     mode = {"off": "0", "on": "1", "force": "force"}
     words = {
         "memory_hotplug.memmap_on_memory": mode.get(machine.memmap_on_memory or ""),
+        # What is written into the file when the guest has booted is too late for its devices.
+        "memhp_default_state": machine.auto_online_blocks if machine.devices else None,
     }
     text = [f"{name}={_word(value)}" for name, value in words.items() if value is not None]
     text += ["movable_node"] if machine.movable_node else []
@@ -402,7 +419,9 @@ class LabMachine:
     ) -> None:
         self._guest = guest
         self._policy = policy
-        self._devices: dict[str, tuple[int, int]] = {}
+        self._devices = {
+            dimm.name: (dimm.address, dimm.size_bytes) for dimm in guest.hardware.dimms
+        }
         self._usage = GuestUsage(guest)
         self._vetoes = Vetoes(guest)
         self._virtio_mem: set[str] = set()
@@ -459,10 +478,10 @@ class LabMachine:
     def observe(self) -> Observation:
         """Look at the guest's files, and keep them as they are in ``sysroots``."""
         self.sysroots.append(capture(self._guest))
-        try:
-            return Observation.read(self.sysroots[-1])
-        except InputError as error:  # not the user's input: the guest's
-            raise LabError(f"capture: {error}", self._guest.console()) from error
+        seen = Observation.read(self.sysroots[-1])
+        for problem in seen.problems.values():  # a file of a running kernel is whole
+            raise LabError(f"capture: {problem}", self._guest.console())
+        return seen
 
     def perform(self, step: Step) -> StepRecord:
         """Perform one step.
@@ -551,6 +570,8 @@ class LabMachine:
                 self._vetoes.set(step)
             case Dump():
                 raise InputError("dump: no lab reads one")
+            case Reboot():
+                raise InputError("reboot: no lab does it; machine.devices are there at boot")
             case SetTunables():
                 record.outcome = self.set_tunables(step)
         if self._virtio_mem:
@@ -632,8 +653,14 @@ class LabMachine:
                 f"plug {step.id!r}: size {step.size:#x}: a write adds one memory block, "
                 f"{self._block_size:#x} bytes"
             )
-        outcome = plug_by_probe(self._guest, step, self._block_size)
-        self._devices[step.id] = (int(step.address), int(step.size))
+        outcome = plug_by_probe(
+            self._guest,
+            step,
+            self._block_size,
+            is_backed=self._has_block(int(step.address) // self._block_size),
+        )
+        if outcome.errno != "EEXIST":
+            self._devices[step.id] = (int(step.address), int(step.size))
         return outcome
 
     def _resize(self, step: Resize) -> Outcome:
@@ -666,6 +693,9 @@ class LabMachine:
         result = unplug_dimm(self._guest, dimm)
         if result.removed:
             return OK
+        if result.ost_status == OST_EJECT_IN_PROGRESS:
+            why = "nothing followed _OST status 0x84 (eject in progress) within the time limit"
+            return Outcome("does_not_end", why=why)
         name = _EJECT_REFUSALS.get(result.ost_status, "EBUSY")
         return Outcome.refused(name, "", f"_OST status {result.ost_status:#x}")
 
@@ -701,16 +731,17 @@ class LabMachine:
         return self._guest.run(f"test -d {_MEMORY}/memory{block}").status == 0
 
     def _write_states(self, step: Online | Offline, word: str) -> Outcome:
-        for block in self._blocks(step):
+        verb, blocks = type(step).__name__.lower(), self._blocks(step)
+        if self._has_balloon and word != "offline":
+            result = write_block_states(self._guest, blocks, word, AFTER_A_LOOK)
+            outcome = _written(verb, *result)
+            wait_for_balloon(self._guest)
+            return outcome
+        for block in blocks:
             with self._vetoes.around(block):
-                number = write_block_state(self._guest, block, word)
-            if number == errno.ENOENT:
-                verb = type(step).__name__.lower()
-                raise InputError(f"{verb} memory{block}: there is no such memory block")
-            if number:
-                return Outcome.refused(number, "", f"memory{block}")
-            if self._has_balloon and word != "offline":
-                wait_for_balloon(self._guest)
+                outcome = _written(verb, write_block_state(self._guest, block, word), block)
+            if not outcome:
+                return outcome
         return OK
 
     def set_tunables(self, step: SetTunables) -> Outcome:
@@ -751,6 +782,19 @@ def _requests(log: list[str]) -> Iterator[Event]:
         if match is not None:
             verb = "UNPLUG" if match[1] else "PLUG"
             yield Event("driver", f"{GUEST_TO_HOST}{verb} {match[2]}")
+
+
+def _written(verb: str, number: int, block: int) -> Outcome:
+    """Return how a write to a block's state ended.
+
+    Raises
+    ------
+    InputError
+        If there is no such block.
+    """
+    if number == errno.ENOENT:
+        raise InputError(f"{verb} memory{block}: there is no such memory block")
+    return Outcome.refused(number, "", f"memory{block}") if number else OK
 
 
 def _reached(state: VirtioMemState) -> Outcome:

@@ -19,7 +19,7 @@ from altmap.pfn import PfnRange, PfnSet
 
 __all__ = (
     "FunctionTouches",
-    "Touch",
+    "LoggedTouch",
     "TouchLog",
     "by_function",
     "frames_of_fault",
@@ -33,7 +33,7 @@ _BLOCK = re.compile(r"^ *(\S+) +\S+ [KMG]iB +(0x[0-9a-f]+) ", re.MULTILINE)
 _PHYSICAL = (8, 2)
 
 
-class Touch(NamedTuple):
+class LoggedTouch(NamedTuple):
     """The first access of one kind by one instruction to a page frame in a step.
 
     Attributes
@@ -61,15 +61,15 @@ class FunctionTouches:
     pfns: PfnSet = field(default_factory=PfnSet)
 
 
-def parse_touches(text: bytes) -> Iterator[Touch]:
+def parse_touches(text: bytes) -> Iterator[LoggedTouch]:
     """Yield what whole lines of the plugin tell, in their order."""
     for match in _LINE.finditer(text):
         access = "write" if match[1] == b"w" else "read"
-        yield Touch(access, int(match[2], 16), int(match[3], 16), match[4] == b"ram")
+        yield LoggedTouch(access, int(match[2], 16), int(match[3], 16), match[4] == b"ram")
 
 
 def by_function(
-    touches: Iterable[Touch], frame_of: Callable[[Touch], int | None], symbols: Symbols
+    touches: Iterable[LoggedTouch], frame_of: Callable[[LoggedTouch], int | None], symbols: Symbols
 ) -> list[FunctionTouches]:
     """Return the touched frames by kind of access and function, each with the first that did it.
 
@@ -87,7 +87,7 @@ def by_function(
 
 
 def frames_of_fault(
-    touches: Iterable[Touch], symbols: Symbols, *, reads_fault: bool
+    touches: Iterable[LoggedTouch], symbols: Symbols, *, reads_fault: bool
 ) -> tuple[FunctionTouches | None, bool]:
     """Return what the function of the first fault touched of frames that are not backed.
 
@@ -157,7 +157,7 @@ class TouchLog:
         self._places = {}  # of devices that have left
         self.look_at_devices()
 
-    def so_far(self) -> list[Touch]:
+    def so_far(self) -> list[LoggedTouch]:
         """Return the touches of the present step, in their order."""
         end = os.fstat(self._files.lines.fileno()).st_size
         text = os.pread(self._files.lines.fileno(), end - self._offset, self._offset)
@@ -185,7 +185,7 @@ class TouchLog:
             pages = PfnRange(address // _PAGE, (address + data["size"]) // _PAGE)
             self._places[name] = offsets[name] + address - self._region.start * _PAGE, pages
 
-    def frame_of(self, touch: Touch) -> int | None:
+    def frame_of(self, touch: LoggedTouch) -> int | None:
         """Return the page frame of a touch; ``None`` if it is of no memory device.
 
         Before 8.2 QEMU tells of memory the sum of two offsets (plugins/api.c:

@@ -23,7 +23,7 @@ from altmap.errors import LabError
 from altmap.lab.guest import Guest
 from altmap.lab.touch_log import FunctionTouches
 from altmap.pfn import PfnRange, PfnSet
-from altmap.trace import Fault, Outcome
+from altmap.trace import Access, Fault, Outcome
 
 __all__ = (
     "MemoryAccess",
@@ -52,7 +52,7 @@ _MACHINE_CHECK = "mce 0 4 0xbe00000000000134 0x5 {address:#x} 0x8c"
 class MemoryAccess(NamedTuple):
     """One access to guest-physical memory: ``read`` or ``write``, its address, its size."""
 
-    access: str
+    access: Access
     address: int
     size_bytes: int
 
@@ -60,7 +60,8 @@ class MemoryAccess(NamedTuple):
 def parse_accesses(text: bytes) -> Iterator[MemoryAccess]:
     """Yield the accesses that whole lines of QEMU's log tell, in their order."""
     for match in _ACCESS.finditer(text):
-        yield MemoryAccess(match[1].decode(), int(match[2], 16), int(match[3]))
+        access: Access = "read" if match[1] == b"read" else "write"
+        yield MemoryAccess(access, int(match[2], 16), int(match[3]))
 
 
 @dataclass(slots=True)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from altmap.errors import InputError
 from altmap.linux.kpageflags import PageFlag
 
-__all__ = ("RELEASES", "Release", "release_for")
+__all__ = ("RELEASES", "Release", "release_for", "release_notes", "release_shown")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +56,9 @@ class Release:
         The s390x driver passes MHP_MEMMAP_ON_MEMORY for standby memory that it adds at boot.
     kmem_memmap_file : bool
         A dax device says by its own file whether its memory hosts its memmap.
+    dax_falls_back : tuple of str
+        Architectures, by ``uname -m``, on which a dax device whose firmware names no node gets
+        node 0; elsewhere kmem refuses it.
     kmem_state_file : bool
         A dax device's file ``state`` offlines and removes all of its memory, or nothing.
     hyperv_versions : tuple of str
@@ -84,6 +87,9 @@ class Release:
         A huge page that leaves a block may be moved to a free one of the pool in the same block.
     isolation_splits_gigantic : bool
         A gigantic page that reaches beyond the end of a memory block keeps it from going offline.
+    isolates_ends_first : bool
+        The first and the last pageblock of a range are isolated before those between, so that the
+        log names an unmovable page of theirs first.
     hvo_excludes_memmap_on_memory : bool
         With hugetlb_free_vmemmap=on no memmap is self-hosted.
     virtio_mem : tuple of str
@@ -104,6 +110,8 @@ class Release:
         or ``unpopulated`` (set aside for other drivers).
     xen_keeps_ibft : bool
         A Xen domain's RAM leaves out 512 KiB to 1 MiB, where an iBFT may lie.
+    shows_arch : bool
+        ``/proc/sys/kernel/arch`` names the architecture.
     has_auto_movable : bool
         ``memory_hotplug.online_policy=auto-movable`` and memory groups.
     shape : str
@@ -147,6 +155,7 @@ class Release:
     hugetlb_first_in_first_out: bool = False
     hugetlb_dequeues_isolated: bool = True
     isolation_splits_gigantic: bool = True
+    isolates_ends_first: bool = True
     hvo_excludes_memmap_on_memory: bool = False
     hyperv_versions: tuple[str, ...] = ("2.0", "1.0", "0.3")
     balloon_lowers_managed: bool = True
@@ -154,6 +163,7 @@ class Release:
     standby_asks: bool = False
     kmem_memmap_file: bool = False
     kmem_state_file: bool = False
+    dax_falls_back: tuple[str, ...] = ()
     virtio_mem: tuple[str, ...] = ()
     virtio_mem_sub_block: str = "pageblock"
     virtio_mem_prefers_movable: bool = True
@@ -161,6 +171,7 @@ class Release:
     virtio_mem_retries_removal: bool = False
     xen_extra_memory: str = "ballooned"
     xen_keeps_ibft: bool = False
+    shows_arch: bool = True
     has_auto_movable: bool = True
     boot_reserved_bytes: int = 118394880
     boot_used_bytes: int = 38240 << 10
@@ -179,6 +190,7 @@ _6_1 = Release(
     shape="6.1",
     debian_default_online={"x86_64": "offline"},
     virtio_mem=("x86_64", "aarch64"),
+    dax_falls_back=("aarch64",),
     sources={
         "memmap_scope": "mm/memory_hotplug.c: mhp_supports_memmap_on_memory (v6.1)",
         "self_hosting": "arch/*/Kconfig (v6.1)",
@@ -203,6 +215,7 @@ _6_1 = Release(
         "hugetlb_first_in_first_out": "mm/hugetlb.c: alloc_pool_huge_page (v6.1)",
         "hugetlb_dequeues_isolated": "mm/hugetlb.c: dequeue_huge_page_node_exact (v6.1)",
         "isolation_splits_gigantic": "mm/page_isolation.c: isolate_single_pageblock (v6.1)",
+        "isolates_ends_first": "mm/page_isolation.c: start_isolate_page_range (v6.1)",
         "hvo_excludes_memmap_on_memory": (
             "mm/memory_hotplug.c: mhp_supports_memmap_on_memory (v6.1)"
         ),
@@ -215,6 +228,7 @@ _6_1 = Release(
         "standby_asks": "drivers/s390/char/sclp_cmd.c: add_memory_merged (v6.1)",
         "kmem_memmap_file": "drivers/dax/kmem.c: dev_dax_kmem_probe (v6.1)",
         "kmem_state_file": "drivers/dax/kmem.c: dev_dax_kmem_remove (v6.1)",
+        "dax_falls_back": "include/linux/numa.h: phys_to_target_node (v6.1)",
         "reserves_follow_managed": "mm/page_alloc.c: adjust_managed_page_count (v6.1)",
         "virtio_mem": "drivers/virtio/Kconfig (v6.1)",
         "virtio_mem_sub_block": "drivers/virtio/virtio_mem.c: virtio_mem_init_hotplug (v6.1)",
@@ -227,6 +241,7 @@ _6_1 = Release(
         ),
         "xen_extra_memory": "drivers/xen/balloon.c: balloon_add_regions (v6.1)",
         "xen_keeps_ibft": "arch/x86/xen/setup.c: xen_memory_setup (v6.1)",
+        "shows_arch": "kernel/utsname_sysctl.c: uts_kern_table (v6.1)",
     },
 )
 
@@ -245,6 +260,7 @@ _6_12 = replace(
     hyperv_chunk="block",
     prepare_notifier=True,
     keeps_poison_offline=True,
+    dax_falls_back=(),
     hugetlb_first_in_first_out=True,
     isolation_splits_gigantic=False,
     boot_reserved_bytes=111181824,
@@ -285,6 +301,7 @@ _6_12 = replace(
         "hugetlb_first_in_first_out": "mm/hugetlb.c: prep_and_add_allocated_folios (v6.12)",
         "hugetlb_dequeues_isolated": "mm/hugetlb.c: dequeue_hugetlb_folio_node_exact (v6.12)",
         "isolation_splits_gigantic": "mm/page_isolation.c: isolate_single_pageblock (v6.12)",
+        "isolates_ends_first": "mm/page_isolation.c: start_isolate_page_range (v6.12)",
         "hvo_excludes_memmap_on_memory": (
             "mm/memory_hotplug.c: mhp_supports_memmap_on_memory (v6.12)"
         ),
@@ -299,6 +316,7 @@ _6_12 = replace(
         "standby_asks": "drivers/s390/char/sclp_cmd.c: add_memory_merged (v6.12)",
         "kmem_memmap_file": "drivers/dax/bus.c: memmap_on_memory_store (v6.12)",
         "kmem_state_file": "drivers/dax/kmem.c: dev_dax_kmem_remove (v6.12)",
+        "dax_falls_back": "mm/numa_memblks.c: phys_to_target_node (v6.12)",
         "reserves_follow_managed": "mm/page_alloc.c: adjust_managed_page_count (v6.12)",
         "virtio_mem": "drivers/virtio/Kconfig (v6.12)",
         "virtio_mem_sub_block": "drivers/virtio/virtio_mem.c: virtio_mem_init_hotplug (v6.12)",
@@ -313,6 +331,7 @@ _6_12 = replace(
         ),
         "xen_extra_memory": "arch/x86/xen/enlighten.c: arch_xen_unpopulated_init (v6.12)",
         "xen_keeps_ibft": "arch/x86/xen/setup.c: xen_memory_setup (v6.12)",
+        "shows_arch": "kernel/utsname_sysctl.c: uts_kern_table (v6.12)",
     },
 )
 
@@ -327,7 +346,10 @@ _4_20 = replace(
     has_auto_movable=False,
     hyperv_onlines_offline_tail=True,
     isolation_splits_gigantic=False,
+    isolates_ends_first=False,
+    dax_falls_back=(),
     balloon_lowers_managed=False,
+    shows_arch=False,
     virtio_mem=(),
     sources={
         **_6_1.sources,
@@ -337,7 +359,10 @@ _4_20 = replace(
             'onlining", after v4.20'
         ),
         "isolation_splits_gigantic": "isolate_single_pageblock came with v5.19: b2c9e2fbba32",
+        "dax_falls_back": "the fallback in acpi_nfit_register_region came with v5.15",
+        "isolates_ends_first": "isolate_single_pageblock came with v5.19: b2c9e2fbba32",
         "balloon_lowers_managed": "d1df458cbfdb (v5.11)",
+        "shows_arch": "the file came with v6.1",
         "virtio_mem": "the driver came with v5.8",
     },
 )
@@ -350,6 +375,9 @@ _5_13 = replace(
     has_auto_movable=False,
     frees_altmap_of_failed_add=True,
     isolation_splits_gigantic=False,
+    shows_arch=False,
+    isolates_ends_first=False,
+    dax_falls_back=(),
     virtio_mem=("x86_64",),
     virtio_mem_sub_block="max_order",
     virtio_mem_prefers_movable=False,
@@ -358,8 +386,11 @@ _5_13 = replace(
         "frees_altmap_of_failed_add": '"fix error handling in add_memory_resource()", after v6.6',
         "memmap_scope": "a08a2ae34613 (v5.13)",
         "isolation_splits_gigantic": "isolate_single_pageblock came with v5.19: b2c9e2fbba32",
+        "dax_falls_back": "the fallback in acpi_nfit_register_region came with v5.15",
+        "isolates_ends_first": "isolate_single_pageblock came with v5.19: b2c9e2fbba32",
         "memmap_page_flags": "PageVmemmapSelfHosted came with v6.0: 66361095129b",
         "has_auto_movable": "memory groups came with v5.15",
+        "shows_arch": "the file came with v6.1",
         "virtio_mem": "arm64 came between v5.15 and v6.1",
         "virtio_mem_sub_block": '"use pageblock size as the minimum virtio_mem size", v5.19',
         "virtio_mem_prefers_movable": '"prioritize unplug from ZONE_MOVABLE", v5.14',
@@ -370,10 +401,12 @@ _5_15 = replace(
     _5_13,
     name="5.15",
     has_auto_movable=True,
+    dax_falls_back=("aarch64",),
     hvo_excludes_memmap_on_memory=True,
     virtio_mem_prefers_movable=True,
     sources={
         **_5_13.sources,
+        "dax_falls_back": "drivers/acpi/nfit/core.c: acpi_nfit_register_region (v5.15)",
         "hvo_excludes_memmap_on_memory": "v5.14, until 66361095129b (v6.0)",
     },
 )
@@ -497,16 +530,32 @@ def _version(name: str) -> tuple[int, int]:
 def release_for(name: str) -> Release:
     """Return the record of a release, or of the newest recorded one that is not newer.
 
-    ``6.12.95+deb12-amd64`` is 6.12. A release between two records behaves like the older one,
-    unless its own record says otherwise.
+    ``6.12.95+deb12-amd64`` is 6.12. A release between two records is taken for the older one, one
+    before the first record for the first: :func:`release_notes` says so.
 
     Raises
     ------
     InputError
-        If the text is no release, or is older than every record.
+        If the text is no release.
     """
     wanted = _version(name)
     older = [release for release in RELEASES.values() if _version(release.name) <= wanted]
-    if not older:
-        raise InputError(f"release {name!r}: the oldest release with a record is 4.20")
-    return max(older, key=lambda release: _version(release.name))
+    return max(older or [next(iter(RELEASES.values()))], key=lambda each: _version(each.name))
+
+
+def release_notes(name: str) -> list[str]:
+    """Return what is to be said of a release without a record of its own: a sentence, or none."""
+    release, wanted = release_for(name), _version(name)
+    number = ".".join(map(str, wanted))
+    if _version(release.name) > wanted:
+        return [f"release {number} is older than every record, that of {release.name} is used"]
+    if _version(release.name) < wanted:
+        return [f"release {number} has no record, that of {release.name} is used"]
+    return []
+
+
+def release_shown(name: str) -> str:
+    """Return the numbers of a release as ``uname -r`` begins: ``6.12.0`` of ``6.12``."""
+    major, minor = _version(name)
+    patch = re.match(r"[0-9]+\.[0-9]+\.([0-9]{1,4})", name)
+    return f"{major}.{minor}.{patch[1] if patch else 0}"

@@ -14,6 +14,7 @@ from altmap.scenario.schema import (
     Offline,
     Online,
     Poison,
+    Reboot,
     SetTunables,
     Step,
     Veto,
@@ -29,7 +30,7 @@ def step_name(step: Step) -> str:
     verb = str(step.__struct_config__.tag)
     if isinstance(step, Configure) and not step.config:
         verb = "deconfigure"
-    if isinstance(step, SetTunables | Dump):
+    if isinstance(step, SetTunables | Dump | Reboot):
         return verb
     if isinstance(step, Poison):
         return f"{verb}-{step.address:#x}"

@@ -45,6 +45,7 @@ __all__ = (
     "Plug",
     "Poison",
     "Range",
+    "Reboot",
     "Region",
     "Resize",
     "Scenario",
@@ -53,6 +54,7 @@ __all__ = (
     "Step",
     "Unplug",
     "Veto",
+    "VetoErrno",
     "VetoOn",
     "VirtioMemParameters",
 )
@@ -64,7 +66,7 @@ VetoOn = Literal["prepare_online", "going_online", "going_offline"]
 _MemmapMode = Literal["off", "on", "force"]
 _OnlinePolicy = Literal["contig-zones", "auto-movable"]
 _Platform = Literal["pc", "q35", "xen", "virt", "pseries", "s390-ccw"]
-_VetoErrno = Literal["EPERM", "EBUSY", "ENOMEM", "EINVAL", "EAGAIN", "none"]
+VetoErrno = Literal["EPERM", "EBUSY", "ENOMEM", "EINVAL", "EAGAIN", "none"]
 _Blocks = int | str | Several[int | str] | None
 _MISSING = re.compile(r"Missing required argument '(.*)'")
 
@@ -141,7 +143,7 @@ class Range(_Checked, frozen=True, kw_only=True):
 
 
 class Device(_Checked, frozen=True, kw_only=True):
-    """A device that is plugged already when the scenario starts from a sysroot."""
+    """A device that is there when the scenario starts: at boot, or in a sysroot."""
 
     id: str
     address: Address
@@ -169,6 +171,7 @@ class Machine(_Checked, frozen=True, kw_only=True):
     """The machine; a field that is ``None`` has the sysroot's value, or else its default."""
 
     arch: str | None = None
+    page_size: Size | None = None
     release: str | None = None
     memory: Size | None = None
     platform: _Platform | None = None
@@ -270,6 +273,10 @@ class Configure(Selection, frozen=True, kw_only=True, tag="configure"):
     memmap_on_memory: bool | None = None
 
 
+class Reboot(_Step, frozen=True, kw_only=True, tag="reboot"):
+    """Boot again: devices that were plugged while the kernel ran are there from the start."""
+
+
 class Fill(_Step, frozen=True, kw_only=True, tag="fill"):
     """Use pages: by default for a file of that size in memory (tmpfs), which can move."""
 
@@ -300,7 +307,7 @@ class Veto(_Step, frozen=True, kw_only=True, tag="veto"):
     """Have a listener of the memory notifier chain veto an action from now on."""
 
     on: VetoOn
-    errno: _VetoErrno = "EPERM"
+    errno: VetoErrno = "EPERM"
     blocks: _Blocks = None
 
     def __post_init__(self) -> None:
@@ -343,6 +350,7 @@ Step = (
     | Veto
     | Dump
     | SetTunables
+    | Reboot
 )
 
 

@@ -488,3 +488,16 @@ def test_flags_of_pages_that_are_kept_offline_and_of_pages_that_were_given(relea
     assert resize(model, 3 * GIB).outcome
     taken = model.kernel.ballooned
     assert {flags_of(pfn) for pfn in (taken.min(), taken.max())} == {0x800000}
+
+
+@pytest.mark.parametrize(
+    ("below_mib", "kept_below", "kept_from"),
+    [(128, (8, 1), (40, 2)), (512, (40, 2), (104, 3)), (2048, (104, 3), (232, 4)),
+     (8192, (232, 4), (488, 5))],
+)  # fmt: skip
+def test_the_floor_changes_its_slope_at_each_bound(below_mib, kept_below, kept_from):
+    """compute_balloon_floor: the lines meet at the bounds, so that pages beside them tell."""
+    for distance in (-200, -64, 64, 200):
+        total = below_mib * 256 + distance
+        mib, shift = kept_below if distance < 0 else kept_from
+        assert balloon_floor_nr_pages(total, 4096) == mib * 256 + (total >> shift)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from altmap.model.kernel.state import Kernel
-from altmap.model.kernel.zone import Zone
+from altmap.model.kernel.zone import MOVABLE, Zone
 from altmap.pfn import PfnRange, PfnSet
 
-__all__ = ("expect_unmovable_allocation",)
+__all__ = ("expect_boot_allocation", "expect_unmovable_allocation")
 
 
 def expect_unmovable_allocation(kernel: Kernel, zone: Zone) -> None:
@@ -37,6 +37,26 @@ def expect_unmovable_allocation(kernel: Kernel, zone: Zone) -> None:
         "__rmqueue_fallback",
         doubt="whether one of them stays is chance",
     )
+
+
+def expect_boot_allocation(kernel: Kernel, pfns: PfnRange) -> bool:
+    """Put one page of added memory in use that is online while the kernel and user space start.
+
+    They allocate from the kernel zones of nodes with CPUs. Where the range made such a zone, it has
+    such a page already. Returns whether there is one.
+    """
+    if kernel.expected_unmovable.count(pfns):
+        return True
+    for zone in kernel.zones.values():
+        pages = kernel.free(zone) & pfns
+        if not pages or zone.name == MOVABLE or zone.node not in kernel.cpu_nodes:
+            continue
+        pfn = next(_aligned_starts(pages, 1 << kernel.arch.max_page_order), pages.min())
+        page = PfnRange(pfn, pfn + 1)
+        kernel.used |= page
+        kernel.expected_unmovable |= page
+        return True
+    return False
 
 
 def _aligned_starts(pages: PfnSet, chunk: int) -> Iterator[int]:
