@@ -362,7 +362,7 @@ class ModelMachine:
         return record
 
     def _waiting(self, step: Step) -> Outcome | None:
-        """Return the outcome of a step that waits for ``device_hotplug_lock`` without end."""
+        """Return the outcome of a step that waits for ``device_hotplug_lock`` indefinitely."""
         if not self.kernel.hotplug_lock_holder:
             return None
         if isinstance(step, Online | Offline | Configure):

@@ -102,7 +102,7 @@ class Kernel:
     isolated : PfnSet
         Pages of a block whose offlining does not end; free ones among them are not counted.
     hotplug_lock_holder : str
-        What keeps ``device_hotplug_lock`` without end; empty if nothing does.
+        What keeps ``device_hotplug_lock`` indefinitely; empty if nothing does.
     poisoned : PfnSet
         HWPoison pages, of offline blocks too.
     nr_unmarked_poison : int
