@@ -6,7 +6,7 @@ import struct
 import pytest
 
 from altmap.errors import InputError
-from altmap.linux.evidence import PAGE_SIZES, Given, agreed, evidence_of
+from altmap.linux.evidence import PAGE_SIZES, Given, agreed, evidence_of, passed_over
 from altmap.linux.observation import Observation, page_size_bytes, page_size_found
 from altmap.linux.sysroot import Sysroot
 from altmap.model.arch import ARCHES
@@ -122,10 +122,10 @@ def test_of_several_configurations_that_of_the_running_kernel_counts():
 
 
 def test_contradictions_are_errors_that_name_both_files():
-    texts = {"proc/sys/kernel/arch": b"aarch64\n", "proc/cpuinfo": X86.encode()}
+    texts = {"proc/sys/kernel/arch": b"aarch64\n", "proc/uname": b"machine x86_64\n"}
     seen = Observation.read(Sysroot(texts))
     with pytest.raises(
-        InputError, match=r"aarch64 by proc/sys/kernel/arch, and x86_64 by proc/cpuinfo \(lm\)"
+        InputError, match=r"aarch64 by proc/sys/kernel/arch, and x86_64 by proc/uname"
     ):
         page_size_bytes(seen)
     told = Observation.read(Sysroot(texts), Given(machine="x86_64"))
@@ -136,6 +136,20 @@ def test_contradictions_are_errors_that_name_both_files():
                 Sysroot({"proc/sys/kernel/arch": b"s390x\n", "proc/uname": b"page_size 65536\n"})
             )
         )
+
+
+def test_what_a_file_names_overrules_what_follows_from_another_with_a_note():
+    """A capture put together from two machines, or a mark that a new kernel shows elsewhere."""
+    texts = {"proc/sys/kernel/arch": b"s390x\n", "proc/cpuinfo": X86.encode()}
+    seen = Observation.read(Sysroot(texts))
+    assert (seen.machine, page_size_bytes(seen)) == ("s390x", 4096)
+    assert list(passed_over("the machine", seen.evidence.machines)) == [
+        "the machine is s390x by proc/sys/kernel/arch, although proc/cpuinfo (lm) is of x86_64"
+    ]
+    del texts["proc/sys/kernel/arch"]
+    texts["proc/meminfo"] = b"DirectMap1M: 1024 kB\n"
+    with pytest.raises(InputError, match="contradict each other"):
+        page_size_bytes(Observation.read(Sysroot(texts)))
 
 
 def auxv(order, page_size):

@@ -1,7 +1,8 @@
 """What machine a sysroot is of: architecture, page size and release, each with its ground.
 
 No file names the page size, and before 6.1 none the architecture. So what only one architecture has
-is looked for, and what contradicts each other is an error that names both.
+is looked for. Two files that name different machines are an error; what only follows from a file by
+a rule decides where none names it, and is passed over with a note where one does.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ __all__ = (
     "Indication",
     "agreed",
     "evidence_of",
+    "passed_over",
 )
 
 _KIB = 1 << 10
@@ -95,16 +97,26 @@ def agreed(what: str, findings: Sequence[Indication]) -> Indication | None:
     Raises
     ------
     InputError
-        If another one contradicts it.
+        If another one contradicts it, and is named as it is, or inferred as it is.
     """
     for other in findings[1:]:
-        if other.value != findings[0].value:
+        if other.value != findings[0].value and other.inferred == findings[0].inferred:
             raise InputError(
                 f"the files contradict each other: {what} is {findings[0].value} by "
                 f"{findings[0].ground}, and {other.value} by {other.ground}: say which with "
                 "--arch and --set page_size="
             )
     return findings[0] if findings else None
+
+
+def passed_over(what: str, findings: Sequence[Indication]) -> Iterator[str]:
+    """Yield a note for each inference that a file which names the value overrules."""
+    for other in findings[1:]:
+        if other.inferred and not findings[0].inferred and other.value != findings[0].value:
+            yield (
+                f"{what} is {findings[0].value} by {findings[0].ground}, although "
+                f"{other.ground} is of {other.value}"
+            )
 
 
 def evidence_of(files: Mapping[str, bytes], given: Given = NOTHING_GIVEN) -> Evidence:

@@ -50,6 +50,7 @@ from altmap.scenario import (
     Dump,
     Fill,
     Free,
+    HugePages,
     Machine,
     Offline,
     Online,
@@ -393,6 +394,8 @@ class ModelMachine:
                 return self._usage.fill(step)
             case Free():
                 return self._usage.free(step.id)
+            case HugePages():
+                return self._usage.set_pool(step)
             case Poison():
                 page = self.kernel.arch.page_size_bytes
                 return soft_offline_page(self.kernel, step.address // page)

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from altmap.errors import InputError
 from altmap.linux import iomem
-from altmap.linux.evidence import Given
+from altmap.linux.evidence import Given, passed_over
 from altmap.linux.observation import Observation, ZoneInfo, page_size_found
 from altmap.model.arch import (
     ARCHES,
@@ -124,6 +124,7 @@ def _shown_arch(seen: Observation, notes: list[str]) -> Arch:
         notes.append(f"no file names the architecture, {name} is assumed (--arch says which)")
     elif seen.evidence.machines and seen.evidence.machines[0].inferred:
         notes.append(f"the architecture is {name} by {seen.evidence.machines[0].ground}")
+    notes.extend(passed_over("the machine", seen.evidence.machines))
     if page is None:
         made = arch_named(name)
         notes.append(f"no file tells the page size, that of {made.name} is assumed")
