@@ -25,6 +25,7 @@ DONE = 0
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
     options.add_sysroot(parser)
+    options.add_machine(parser)
     parser.add_argument(
         "--prometheus", action="store_true", required=True, help="in Prometheus' text format"
     )
@@ -51,9 +52,10 @@ def _export(args: argparse.Namespace) -> int:
     from altmap.storage.files import write_file
 
     def read() -> list[Sample]:
-        return list(samples(Observation.read(Sysroot.read(args.sysroot))))
+        return list(samples(Observation.read(Sysroot.read(args.sysroot), given)))
 
-    seen = Observation.read(Sysroot.read(args.sysroot))
+    given = options.given_by(args)
+    seen = Observation.read(Sysroot.read(args.sysroot), given)
     list(samples(seen))  # an error ends the command now, not at the first scrape
     notes(seen.problems.values())
     if args.listen is not None:

@@ -9,6 +9,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from altmap.cli import options
 from altmap.cli.options import SYSROOT_HELP
 from altmap.cli.output import notes
 from altmap.cli.parser import Example, Verb
@@ -49,6 +50,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-s", "--sysroot", metavar="PATH", type=Path, default=Path("/"), help=SYSROOT_HELP
     )
+    options.add_machine(parser)
     parser.add_argument(
         "--summary",
         nargs="?",
@@ -70,7 +72,7 @@ def _ls(args: argparse.Namespace) -> int:
     plain = not (args.json or args.pairs or args.raw)
     if args.summary == "only" and not plain:
         raise InputError("--summary=only: cannot go with --json, --pairs or --raw")
-    memory, blocks = _memory(args.sysroot, {*columns, *(split or ())})
+    memory, blocks = _memory(args, {*columns, *(split or ())})
     rows = listing(memory, columns, split, blocks, each=args.all)
     heads = not args.noheadings
     if args.json:
@@ -88,7 +90,8 @@ def _ls(args: argparse.Namespace) -> int:
     return DONE
 
 
-def _memory(source: Path, columns: set[str]) -> tuple[MemoryFolder, Blocks | None]:
+def _memory(args: argparse.Namespace, columns: set[str]) -> tuple[MemoryFolder, Blocks | None]:
+    source: Path = args.sysroot
     from altmap.linux.blockfolder import has_blocks, read_blocks
     from altmap.linux.reading import Problems
 
@@ -102,11 +105,11 @@ def _memory(source: Path, columns: set[str]) -> tuple[MemoryFolder, Blocks | Non
     from altmap.linux.observation import Observation
     from altmap.linux.sysroot import Sysroot
 
-    seen = Observation.read(Sysroot.read(source, lazy=True))
+    seen = Observation.read(Sysroot.read(source, lazy=True), options.given_by(args))
     seen.require(str(source), "memory")
     assert seen.memory is not None
     notes(seen.problems.values())
-    return seen.memory, Blocks(seen)
+    return seen.memory, Blocks(seen) if columns & _OF_OTHER_FILES else None
 
 
 VERB = Verb(

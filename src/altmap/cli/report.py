@@ -39,8 +39,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         "--blocks", metavar="A-B", help="map these memory blocks only, so in full detail"
     )
     options.add_policies(parser, "for scenarios, as with run")
-    options.add_release(parser, "for scenarios, as with run")
-    options.add_settings(parser, "for scenarios, as with run")
+    options.add_machine(parser)
 
 
 def _report(args: argparse.Namespace) -> int:
@@ -52,7 +51,7 @@ def _report(args: argparse.Namespace) -> int:
     from altmap.cli.sources import gather
     from altmap.storage.files import private_files
 
-    found = gather(args.source, args.policy, args.release, args.settings)
+    found = gather(args.source, args.policy, args)
     if args.output is None:
         print(report_on(found, asked), end="")
         return DONE

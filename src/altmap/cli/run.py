@@ -32,6 +32,9 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     options.add_scenarios(parser)
     parser.add_argument("--on", choices=("model", "lab"), default="model", help="default: model")
     options.add_release(parser, "kernel release, such as 6.12; default: the scenario's")
+    parser.add_argument(
+        "--arch", metavar="A", help="architecture, such as aarch64-64k; default: the scenario's"
+    )
     options.add_policies(
         parser, "memmap policy, or MODULE:CLASS for one in Python; several are shown side by side"
     )
@@ -106,7 +109,7 @@ def _read_sysroot(args: argparse.Namespace) -> Sysroot | None:
 def _trace(
     scenario: Scenario, policy: Policy | None, base: Sysroot | None, args: argparse.Namespace
 ) -> Trace:
-    scenario = scenario.with_machine(release=args.release)
+    scenario = scenario.with_machine(release=args.release, arch=args.arch)
     if args.on == "lab":
         from altmap.lab.target import run_in_guest
 

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, TypeVar
 from altmap.errors import InputError
 from altmap.linux import archive, folder
 from altmap.linux.contents import Content, Streamed
-from altmap.linux.paths import PADDED, PAGE_RUNS, PAGE_USES, text_of, without_padding
+from altmap.linux.paths import OF_COPIES, PADDED, PAGE_RUNS, PAGE_USES, text_of, without_padding
+from altmap.linux.thishost import is_this_host, uname_files
 
 if TYPE_CHECKING:
     from altmap.linux.pagewords import PageWords
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = ("Sysroot",)
 
 T = TypeVar("T")
+_DEVICE_TREE = "sys/firmware/devicetree/"  # its words are separated by NUL
 _CGROUPS = "proc/kpagecgroup.names"
 
 
@@ -82,7 +84,11 @@ class Sysroot:
         if not is_folder:
             taken = archive.read(source)
         else:
-            taken = folder.read(source, frozenset() if uses else frozenset(PAGE_USES), lazy=lazy)
+            is_host = is_this_host(source)
+            skips = frozenset(() if uses else PAGE_USES) | (OF_COPIES if is_host else set())
+            taken = folder.read(source, skips, lazy=lazy)
+            if is_host:
+                taken.files |= uname_files()
             if uses and (found := folder.find_cgroups(source)):
                 from altmap.linux.pageuse import render_cgroups
 
@@ -159,7 +165,11 @@ def _cut_padding(files: dict[str, bytes], notes: dict[str, str]) -> None:
 
     sysfs says that each of its files has a page; ``tar`` fills up what it does not get.
     """
-    padded = [path for path, raw in files.items() if b"\0" in raw and path.startswith("sys/")]
+    padded = [
+        path
+        for path, raw in files.items()
+        if b"\0" in raw and path.startswith("sys/") and not path.startswith(_DEVICE_TREE)
+    ]
     for path in padded:
         files[path] = without_padding(files[path])
     if padded:
