@@ -18,6 +18,7 @@ import random
 import resource
 import signal
 import sys
+import tempfile
 import time
 import traceback
 from collections.abc import Callable, Iterator
@@ -160,16 +161,25 @@ def _keep(name: str, data: bytes, error: BaseException, seen: set[str]) -> None:
 
 
 def main(module_name: str) -> None:
-    """Run one target under Atheris."""
+    """Run one target under Atheris; it starts from the seeds unless a corpus is given."""
     import atheris
 
+    global AltmapError
+    # What the target's file has imported is imported once more, with its branches counted.
+    for name in [name for name in sys.modules if name.partition(".")[0] == "altmap"]:
+        del sys.modules[name]
     with atheris.instrument_imports(include=["altmap"]):
+        AltmapError = importlib.import_module("altmap.errors").AltmapError
         module = importlib.import_module(module_name)
+    corpus = Path(tempfile.mkdtemp(prefix="fuzz-corpus-"))
+    for number, seed in enumerate(module.SEEDS):
+        (corpus / str(number)).write_bytes(seed)
 
     def one_input(data: bytes) -> None:
         check(module.TestOneInput, data)
 
-    atheris.Setup(sys.argv, one_input)
+    words = sys.argv if any(not word.startswith("-") for word in sys.argv[1:]) else None
+    atheris.Setup(words or [*sys.argv, str(corpus)], one_input)
     atheris.Fuzz()
 
 
