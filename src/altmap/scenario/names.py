@@ -11,6 +11,7 @@ from altmap.scenario.blocks import selected_blocks
 from altmap.scenario.schema import (
     Configure,
     Dump,
+    HugePages,
     Offline,
     Online,
     Poison,
@@ -32,6 +33,8 @@ def step_name(step: Step) -> str:
         verb = "deconfigure"
     if isinstance(step, SetTunables | Dump | Reboot):
         return verb
+    if isinstance(step, HugePages):
+        return f"{verb}-node{step.node or 0}"
     if isinstance(step, Poison):
         return f"{verb}-{step.address:#x}"
     if isinstance(step, Veto):
