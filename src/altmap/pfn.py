@@ -341,7 +341,7 @@ def _serialized(first: int, mask: NDArray[np.bool_]) -> bytes:
     in each a cookie, the containers' keys and cardinalities, their offsets, their contents.
     """
     rows = mask.reshape(-1, _CONTAINER)
-    sizes = rows.sum(axis=1, dtype=np.int64)
+    sizes = np.array([np.count_nonzero(row) for row in rows])
     bits = np.packbits(rows, axis=1, bitorder="little")
     keys = np.arange(first, first + len(rows))
     groups = []

@@ -41,7 +41,7 @@ def _account(args: argparse.Namespace) -> int:
         from altmap.linux.observation import Observation
         from altmap.linux.sysroot import Sysroot
 
-        levels = account(Observation.read(Sysroot.read(args.source, lazy=True)))
+        levels = account(Observation.read(Sysroot.read(args.source, leave="files")))
     if args.json:
         print_json({"schema": "altmap-account", "version": 2, "levels": levels})
     else:

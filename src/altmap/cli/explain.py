@@ -32,7 +32,7 @@ def _explain(args: argparse.Namespace) -> int:
     nr = block_named(args.what)
     if nr is None:
         return _explain_errno(args)
-    sysroot = Sysroot.read(args.sysroot or Path("/"), uses=True, lazy=True)
+    sysroot = Sysroot.read(args.sysroot or Path("/"), uses=True, leave="files")
     found = explain_block(Observation.read(sysroot), nr)
     if args.json:
         print_json({"schema": "altmap-explain", "version": 1, "block": found})

@@ -98,7 +98,7 @@ def _memory(source: Path, columns: set[str]) -> tuple[MemoryFolder, Blocks | Non
     from altmap.linux.observation import Observation
     from altmap.linux.sysroot import Sysroot
 
-    seen = Observation.read(Sysroot.read(source, lazy=True))
+    seen = Observation.read(Sysroot.read(source, leave="files"))
     if seen.memory is None:
         raise InputError(f"{source}: has no sys/devices/system/memory")
     return seen.memory, Blocks(seen)

@@ -1,4 +1,4 @@
-"""Memory blocks straight from a folder: only the files that a listing needs, of each block.
+"""Memory blocks straight from a folder: only the files that are asked for, of each block.
 
 A machine of 16 TiB has a million files in ``sys/devices/system/memory``; to read them all takes
 several times as long as to read what is shown.
@@ -12,8 +12,10 @@ import contextlib
 import os
 import re
 import stat
+import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import fields
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -23,7 +25,7 @@ from altmap.linux import memory
 from altmap.linux.memory import Block, MemoryFolder
 from altmap.linux.paths import text_of
 
-__all__ = ("has_blocks", "read_blocks", "read_total_kib")
+__all__ = ("has_blocks", "read_blocks", "read_total_kib", "unread_blocks")
 
 T = TypeVar("T")
 
@@ -66,6 +68,96 @@ def read_blocks(root: Path, *, nodes: bool = True, zones: bool = True) -> Memory
                     ) from None
         size = _value(root, folder, "block_size_bytes", memory.parse_block_size)
         return MemoryFolder(size, None, blocks)
+
+
+def unread_blocks(source: str, folder: int) -> dict[int, Block]:
+    """Return the blocks of an open folder, each with files that are read when they are asked for.
+
+    Parameters
+    ----------
+    source : str
+        What messages start with.
+    folder : int
+        A descriptor of ``sys/devices/system/memory``, which this function takes over.
+
+    Raises
+    ------
+    InputError
+        Here if a block is no folder; when a file is asked for, if it is missing or malformed.
+    """
+    files = _BlockFiles(source, folder)
+    return {nr: _unread(files, nr) for nr in _block_ids(source, folder)}
+
+
+class _BlockFiles:
+    """The files of memory blocks below an open folder, which is closed in the end."""
+
+    def __init__(self, source: str, folder: int) -> None:
+        self._source = source
+        self._folder = folder
+        self._known: dict[int, tuple[int, ...]] | None = None
+        weakref.finalize(self, os.close, folder)
+
+    def read(self, nr: int, name: str) -> Any:
+        """Return what the file behind one of a block's attributes says."""
+        if name == "nodes":
+            if self._known is None:
+                self._known = _nodes_by_block(self._folder)
+            return self._known.get(nr) or _nodes(self._folder, f"memory{nr}")
+        if name == "firmware_node":
+            try:
+                return os.readlink(f"memory{nr}/{name}", dir_fd=self._folder)
+            except OSError:
+                return None
+        try:
+            return _value(self._source, self._folder, f"memory{nr}/{name}", _PARSERS[name])
+        except OSError as error:
+            if name != "state":
+                return None
+            raise InputError(
+                f"{self._source}: {memory.ROOT}/memory{nr}/state: need this file in every block: "
+                f"{error.strerror}"
+            ) from error
+
+
+class _UnreadBlock(Block):
+    """A block whose files are read when they are asked for, and then kept."""
+
+    __slots__ = ("_files", "_nr")
+
+    def __getattr__(self, name: str) -> Any:
+        """Return what a file says that was not read yet: its slot is empty."""
+        if name not in _FIELDS:
+            raise AttributeError(name)
+        value = self._files.read(self._nr, name)
+        object.__setattr__(self, name, value)
+        return value
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Block) and _fields_of(self) == _fields_of(other)
+
+    def __hash__(self) -> int:
+        return hash(_fields_of(self))
+
+
+_FIELDS = tuple(field.name for field in fields(Block))
+_PARSERS = {
+    "state": memory.parse_state,
+    "phys_device": memory.parse_phys_device,
+    "removable": memory.parse_removable,
+    "valid_zones": memory.parse_zones,
+}
+
+
+def _fields_of(block: Block) -> tuple[object, ...]:
+    return tuple(getattr(block, name) for name in _FIELDS)
+
+
+def _unread(files: _BlockFiles, nr: int) -> Block:
+    block = object.__new__(_UnreadBlock)
+    object.__setattr__(block, "_files", files)
+    object.__setattr__(block, "_nr", nr)
+    return block
 
 
 def has_blocks(root: Path) -> bool:
@@ -128,7 +220,7 @@ def _enter(folder: int, name: str) -> int:
         os.close(folder)
 
 
-def _block_ids(root: Path, folder: int) -> list[int]:
+def _block_ids(root: Path | str, folder: int) -> list[int]:
     ids = []
     with os.scandir(folder) as entries:
         for entry in entries:
@@ -140,7 +232,7 @@ def _block_ids(root: Path, folder: int) -> list[int]:
 
 
 def _read_block(
-    root: Path,
+    root: Path | str,
     folder: int,
     nr: int,
     known: Mapping[int, tuple[int, ...]],
@@ -187,14 +279,14 @@ def _nodes(folder: int, name: str) -> tuple[int, ...]:
         return tuple(sorted(int(match[1]) for match in matches if match))
 
 
-def _optional(root: Path, folder: int, path: str, parse: Callable[[str], T]) -> T | None:
+def _optional(root: Path | str, folder: int, path: str, parse: Callable[[str], T]) -> T | None:
     try:
         return _value(root, folder, path, parse)
     except FileNotFoundError:
         return None
 
 
-def _value(root: Path, folder: int, path: str, parse: Callable[[str], T]) -> T:
+def _value(root: Path | str, folder: int, path: str, parse: Callable[[str], T]) -> T:
     # A device is not even opened: that alone may act.
     if not stat.S_ISREG(os.stat(path, dir_fd=folder, follow_symlinks=False).st_mode):
         raise InputError(f"{root}: {memory.ROOT}/{path}: need a regular file")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator, MutableMapping
+from typing import TYPE_CHECKING, Literal
 
 from altmap.errors import InputError
 from altmap.linux.paths import (
@@ -15,14 +15,18 @@ from altmap.linux.paths import (
 )
 
 if TYPE_CHECKING:
+    from altmap.linux.memory import Block
     from altmap.linux.pagewords import PageWords
 
-__all__ = ("MAX_FILE_BYTES", "MAX_MEMBERS", "MAX_RAW_BYTES", "MAX_TOTAL_BYTES", "Intake")
+__all__ = ("MAX_FILE_BYTES", "MAX_MEMBERS", "MAX_RAW_BYTES", "MAX_TOTAL_BYTES", "Intake", "Leave")
 
 MAX_MEMBERS = 8_000_000  # 64 TiB in blocks of 128 MiB have about 5 million
 MAX_FILE_BYTES = 256 << 20
 MAX_TOTAL_BYTES = 1 << 30
 MAX_RAW_BYTES = 16 << 30  # proc/kpageflags of 8 TiB; it is made compact while it is read
+
+#: What a reader leaves on disk until it is asked for.
+Leave = Literal["nothing", "pages", "files"]
 
 _CHUNK = 1 << 16
 _RAW_CHUNK = 1 << 22
@@ -44,20 +48,30 @@ class Intake:
         Paths that are there but could not be read.
     skips : frozenset of str
         Paths that are not asked for.
-    lazy : bool
-        Files with a word for each page frame stay on disk until they are asked for.
+    leave : str
+        What stays on disk until it is asked for: ``nothing``, ``pages`` (files with a word for each
+        page frame) or ``files`` (all).
+    unread : set of str
+        Paths of files that are still on disk only.
+    contents : MutableMapping of str to bytes
+        The files, those that are still on disk too.
+    blocks : dict of int to Block
+        Memory blocks whose files stay on disk.
     """
 
     def __init__(
-        self, source: str, skips: frozenset[str] = frozenset(), *, lazy: bool = False
+        self, source: str, skips: frozenset[str] = frozenset(), *, leave: Leave = "nothing"
     ) -> None:
         self.source = source
         self.skips = skips
-        self.lazy = lazy
+        self.leave = leave
         self.files: dict[str, bytes] = {}
+        self.contents: MutableMapping[str, bytes] = self.files
         self.links: dict[str, str] = {}
         self.pages: dict[str, PageWords] = {}
         self.unreadable: list[str] = []
+        self.unread: set[str] = set()
+        self.blocks: dict[int, Block] = {}
         self._members = self._bytes = 0
 
     def error(self, name: str, rule: str) -> InputError:
@@ -96,10 +110,10 @@ class Intake:
 
     def finish(self) -> None:
         """Raise ``InputError`` unless what was taken in is a sysroot."""
-        if not self.files and not self.pages:
+        if not (self.files or self.pages or self.unread):
             raise InputError(f"{self.source}: need a file of a sysroot, such as proc/meminfo")
         try:
-            check_tree(self.files, self.links)
+            check_tree(self.files.keys() | self.unread, self.links)
         except InputError as error:
             raise InputError(f"{self.source}: member {error}") from error
 

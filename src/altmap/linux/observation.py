@@ -6,9 +6,10 @@ field by field. A file that a machine does not have is ``None`` here, never a gu
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from math import log2
+from typing import Any
 
 from altmap.linux import (
     buddyinfo,
@@ -99,29 +100,18 @@ class Observation:
     def read(cls, sysroot: Sysroot) -> Observation:
         """Return what the sysroot's files say.
 
+        Of a sysroot whose files are left in a folder, each is read when its attribute is asked for.
+
         Raises
         ------
         InputError
             If a file is malformed; the message names file, line and rule.
         """
-        return cls(
-            version=sysroot.parse("proc/version", _parse_line),
-            machine=version.machine(sysroot.files),
-            cmdline=sysroot.parse("proc/cmdline", _parse_line),
-            meminfo=sysroot.parse("proc/meminfo", meminfo.parse),
-            vmstat=sysroot.parse("proc/vmstat", vmstat.parse),
-            zoneinfo=sysroot.parse("proc/zoneinfo", zoneinfo.parse),
-            buddyinfo=sysroot.parse("proc/buddyinfo", buddyinfo.parse),
-            iomem=sysroot.parse("proc/iomem", iomem.parse),
-            kpageflags=sysroot.page_words(KPAGEFLAGS),
-            kpagecount=sysroot.page_words(PAGE_USES[0]),
-            kpagecgroup=sysroot.page_words(PAGE_USES[1]),
-            cgroups=sysroot.parse("proc/kpagecgroup.names", pageuse.parse_cgroups) or {},
-            memory=memory.parse(sysroot),
-            nodes=node.parse(sysroot),
-            parameters=parameters.parse(sysroot),
-            balloon=xen.parse(sysroot),
-        )
+        if isinstance(sysroot.files, dict):
+            return cls(**{name: read(sysroot) for name, read in _READERS.items()})
+        made = object.__new__(_UnreadObservation)
+        object.__setattr__(made, "_sysroot", sysroot)
+        return made
 
     def __repr__(self) -> str:
         words = (self.version or "").split()
@@ -158,17 +148,63 @@ class Observation:
             else:
                 made.pages[KPAGEFLAGS] = self.kpageflags
         for part in _rendered_folders(self):
-            made.files |= part.files
+            made.files.update(part.files)
             made.links |= part.links
         if base is None:
             return made
         return Sysroot(
-            {path: raw for path, raw in base.files.items() if not _owns(self, path)} | made.files,
+            {path: raw for path, raw in base.files.items() if not _owns(self, path)}
+            | dict(made.files),
             {path: to for path, to in base.links.items() if not _owns(self, path)} | made.links,
             tuple(path for path in base.unreadable if path not in made.files),
             {path: words for path, words in base.pages.items() if not _owns(self, path)}
             | made.pages,
         )
+
+
+#: How each attribute is read.
+_READERS: dict[str, Callable[[Sysroot], Any]] = {
+    "version": lambda sysroot: sysroot.parse("proc/version", _parse_line),
+    "machine": lambda sysroot: version.machine(sysroot.files),
+    "cmdline": lambda sysroot: sysroot.parse("proc/cmdline", _parse_line),
+    "meminfo": lambda sysroot: sysroot.parse("proc/meminfo", meminfo.parse),
+    "vmstat": lambda sysroot: sysroot.parse("proc/vmstat", vmstat.parse),
+    "zoneinfo": lambda sysroot: sysroot.parse("proc/zoneinfo", zoneinfo.parse),
+    "buddyinfo": lambda sysroot: sysroot.parse("proc/buddyinfo", buddyinfo.parse),
+    "iomem": lambda sysroot: sysroot.parse("proc/iomem", iomem.parse),
+    "kpageflags": lambda sysroot: sysroot.page_words(KPAGEFLAGS),
+    "kpagecount": lambda sysroot: sysroot.page_words(PAGE_USES[0]),
+    "kpagecgroup": lambda sysroot: sysroot.page_words(PAGE_USES[1]),
+    "cgroups": lambda sysroot: sysroot.parse("proc/kpagecgroup.names", pageuse.parse_cgroups) or {},
+    "memory": memory.parse,
+    "nodes": node.parse,
+    "parameters": parameters.parse,
+    "balloon": xen.parse,
+}
+
+
+class _UnreadObservation(Observation):
+    """What a sysroot says whose files are left in a folder: an attribute is read when asked for."""
+
+    __slots__ = ("_sysroot",)
+
+    def __getattr__(self, name: str) -> Any:
+        """Return what was not read yet: the attribute's slot is empty."""
+        if name not in _READERS:
+            raise AttributeError(name)
+        value = _READERS[name](self._sysroot)
+        object.__setattr__(self, name, value)
+        return value
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Observation) and all(
+            getattr(self, name) == getattr(other, name) for name in _READERS
+        )
+
+    __hash__ = None  # type: ignore[assignment]  # equal by contents of any size
+
+    def __reduce__(self) -> tuple[type[Observation], tuple[Any, ...]]:
+        return Observation, tuple(getattr(self, name) for name in _READERS)
 
 
 _PAGE_FILES = frozenset((*PAGE_RUNS, *PAGE_RUNS.values(), "proc/kpagecgroup.names"))

@@ -8,6 +8,7 @@ from collections.abc import Collection, Mapping
 from altmap.errors import InputError
 
 __all__ = (
+    "BLOCKS",
     "KPAGEFLAGS",
     "KPAGEFLAGS_RUNS",
     "PAGE_RUNS",
@@ -22,6 +23,8 @@ __all__ = (
     "text_of",
 )
 
+#: The folder of memory blocks.
+BLOCKS = "sys/devices/system/memory"
 KPAGEFLAGS = "proc/kpageflags"
 KPAGEFLAGS_RUNS = "proc/kpageflags.runs"
 #: Files that say who uses each page; few questions need them.
@@ -54,7 +57,7 @@ _FILES = frozenset(
     }
 )
 _FOLDERS = (
-    "sys/devices/system/memory",
+    BLOCKS,
     "sys/devices/system/node",
     "sys/devices/system/xen_memory",
     "sys/firmware/memmap",

@@ -5,7 +5,7 @@ Effects: files.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, MutableMapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -14,8 +14,11 @@ from altmap.errors import InputError
 from altmap.linux import archive, folder
 from altmap.linux.contents import Content, Streamed
 from altmap.linux.paths import PAGE_RUNS, PAGE_USES, text_of
+from altmap.linux.unread import UnreadFiles
 
 if TYPE_CHECKING:
+    from altmap.linux.intake import Leave
+    from altmap.linux.memory import Block
     from altmap.linux.pagewords import PageWords
 
 __all__ = ("Sysroot",)
@@ -39,18 +42,21 @@ class Sysroot:
     pages : dict of str to PageWords
         The kernel's files with a word for each page frame, such as ``proc/kpageflags``. A file of
         runs (``proc/kpageflags.runs``) is among the files.
+    blocks : dict of int to Block
+        Memory blocks that are left in a folder; then no file of theirs is among the files.
     """
 
-    files: dict[str, bytes] = field(default_factory=dict)
+    files: MutableMapping[str, bytes] = field(default_factory=dict)
     links: dict[str, str] = field(default_factory=dict)
     unreadable: tuple[str, ...] = ()
     pages: dict[str, PageWords] = field(default_factory=dict)
+    blocks: dict[int, Block] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         return f"<Sysroot: {len(self.files)} files, {len(self.links)} links>"
 
     @classmethod
-    def read(cls, source: str | Path, *, uses: bool = False, lazy: bool = False) -> Sysroot:
+    def read(cls, source: str | Path, *, uses: bool = False, leave: Leave = "nothing") -> Sysroot:
         """Return the sysroot in a folder (``/`` is this machine) or a tar archive.
 
         Files that say nothing about memory are left out. Everything may lie below one leading
@@ -62,9 +68,11 @@ class Sysroot:
         uses : bool
             Read from a machine also who uses each page (``proc/kpagecount``,
             ``proc/kpagecgroup``), which takes as long again.
-        lazy : bool
-            Leave the words of page frames in a folder's files until they are asked for, and read
-            then only the page frames that are. What a machine shows may have changed by then.
+        leave : str
+            What stays in a folder's files until it is asked for: ``pages`` are the words of page
+            frames, of which then only those are read that are asked for; ``files`` are all files,
+            so that none is opened yet. What a machine shows may have changed by then, and a file
+            that is malformed shows when it is asked for.
 
         Raises
         ------
@@ -79,12 +87,10 @@ class Sysroot:
         if not is_folder:
             taken = archive.read(source)
         else:
-            taken = folder.read(source, frozenset() if uses else frozenset(PAGE_USES), lazy=lazy)
-            if uses and (found := folder.find_cgroups(source)):
-                from altmap.linux.pageuse import render_cgroups
-
-                taken.files[_CGROUPS] = render_cgroups(found).encode()
-        return cls(taken.files, taken.links, tuple(taken.unreadable), taken.pages)
+            taken = folder.read(source, frozenset() if uses else frozenset(PAGE_USES), leave)
+            if uses:
+                _add_cgroups(source, taken.contents)
+        return cls(taken.contents, taken.links, tuple(taken.unreadable), taken.pages, taken.blocks)
 
     def write(self, target: Path) -> None:
         """Write the files and links below *target*, a new or empty folder, all or nothing.
@@ -155,3 +161,18 @@ class Sysroot:
             return None if text is None else parser(text)
         except InputError as error:
             raise InputError(f"{path}: {error}") from error
+
+
+def _add_cgroups(source: Path, files: MutableMapping[str, bytes]) -> None:
+    """Add the file with the names of a machine's cgroups, if it has any."""
+    if isinstance(files, UnreadFiles):
+        if folder.has_cgroups(source):
+            files.later(_CGROUPS, lambda: _cgroups(source))
+    elif names := _cgroups(source):
+        files[_CGROUPS] = names
+
+
+def _cgroups(source: Path) -> bytes:
+    from altmap.linux.pageuse import render_cgroups
+
+    return render_cgroups(folder.find_cgroups(source)).encode()
