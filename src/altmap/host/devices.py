@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from altmap.linux.observation import Observation, Resource
 
-__all__ = ("BlockDevice", "devices_of")
+__all__ = ("BlockDevice", "devices_of", "driver_of")
 
 _DRIVER = re.compile(r"System RAM \((.+)\)")
 
@@ -49,6 +49,12 @@ def devices_of(seen: Observation) -> list[BlockDevice]:
     return sorted(made, key=lambda device: (device.blocks[:1], device.name))
 
 
+def driver_of(line: Resource) -> str | None:
+    """Return the driver that a line of ``/proc/iomem`` names, ``None`` if it names none."""
+    match = _DRIVER.fullmatch(line.name)
+    return match[1] if match else None
+
+
 def _acpi(seen: Observation) -> Iterator[BlockDevice]:
     assert seen.memory is not None
     by_name: dict[str, list[int]] = {}
@@ -67,11 +73,11 @@ def _driver_managed(seen: Observation) -> Iterator[BlockDevice]:
     for line in seen.iomem or ():
         del above[line.depth :]
         above.append(line)
-        match = _DRIVER.fullmatch(line.name)
-        if match:
+        driver = driver_of(line)
+        if driver:
             parent = above[-2] if len(above) > 1 else line
-            name = parent.name if parent is not line else match[1]
-            region = found.setdefault((name, match[1]), (parent.end - parent.start, []))
+            name = parent.name if parent is not line else driver
+            region = found.setdefault((name, driver), (parent.end - parent.start, []))
             region[1].append(line)
     size = seen.memory.block_size_bytes
     for (name, driver), (region_bytes, parts) in found.items():

@@ -36,10 +36,8 @@ _ROOT_INODE = 1
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-#: Memory blocks, and the nodes' links to them.
-_OF_BLOCK = re.compile(
-    f"{re.escape(BLOCKS)}/memory[0-9]+|sys/devices/system/node/node[0-9]+/memory[0-9]+"
-)
+#: Where memory blocks are, and nodes' links to them.
+_HOLDS_BLOCKS = re.compile(f"{re.escape(BLOCKS)}/|sys/devices/system/node/node[0-9]+/")
 # A device or block that went away while its folder was read.
 _GONE = (errno.ENOENT, errno.ENODEV, errno.ENXIO)
 
@@ -113,11 +111,11 @@ def _holds_sysroot(root: int, name: str) -> bool:
 
 def _read_folder(intake: Intake, folder: int, prefix: str) -> None:
     with os.scandir(folder) as entries:
-        names = sorted(entry.name for entry in entries)
-    for name in names:
+        names = [entry.name for entry in entries]
+    if intake.leave == "files" and _HOLDS_BLOCKS.fullmatch(prefix):
+        names = [name for name in names if not (name[:6] == "memory" and name[6:].isdecimal())]
+    for name in sorted(names):
         path = prefix + name
-        if intake.leave == "files" and _OF_BLOCK.fullmatch(path):
-            continue
         if not (matters(path) or leads_on(path)) or path in intake.skips:
             continue
         intake.count(path)

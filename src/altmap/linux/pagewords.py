@@ -74,9 +74,9 @@ class _RunPiece:
 
     def sets(self, key_of: Callable[[int], K | None]) -> dict[K, PfnSet]:
         starts, lengths, words = self.runs()
-        distinct, places = np.unique(words, return_inverse=True)
+        distinct, codes = WordCodes().coded(words)
         keys, number_of = _numbered(distinct, key_of)
-        numbers = number_of[places]
+        numbers = number_of[codes]
         made = {}
         for number, key in enumerate(keys, 1):
             chosen = numbers == number
@@ -87,7 +87,7 @@ class _RunPiece:
         return _RunPiece(self.start, self.end, self.starts, self.words.byteswap())
 
     def distinct(self) -> Words:
-        return np.unique(self.words)
+        return WordCodes().coded(self.words)[0]
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from altmap.errors import InputError
-from altmap.linux import archive, folder
+from altmap.linux import folder
 from altmap.linux.contents import Content, Streamed
 from altmap.linux.paths import PAGE_RUNS, PAGE_USES, text_of
 from altmap.linux.unread import UnreadFiles
@@ -85,6 +85,8 @@ class Sysroot:
         except OSError as error:
             raise InputError(f"{source}: {error.strerror}") from error
         if not is_folder:
+            from altmap.linux import archive  # the standard library's readers take long to load
+
             taken = archive.read(source)
         else:
             taken = folder.read(source, frozenset() if uses else frozenset(PAGE_USES), leave)
@@ -110,6 +112,8 @@ class Sysroot:
         InputError
             If the file exists, or its name has no such ending.
         """
+        from altmap.linux import archive
+
         archive.write(self.contents(), self.links, Path(target))
 
     def contents(self) -> dict[str, Content]:

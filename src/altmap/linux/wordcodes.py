@@ -6,11 +6,14 @@ stay known, so that such a hash is looked for when a new word is met, not for ev
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import numpy as np
 from numpy.typing import NDArray
 
 __all__ = ("Codes", "WordCodes", "Words")
 
+T = TypeVar("T", np.uint64, np.int64)
 Words = NDArray[np.uint64]
 Codes = NDArray[np.unsignedinteger]
 
@@ -59,7 +62,7 @@ class WordCodes:
             unknown = self._by_slot[slots] != words
             if not unknown.any():
                 return self._code_of[slots]
-            if not self._learns(np.unique(words[unknown])):
+            if not self._learns(_distinct(words[unknown])):
                 return None
 
     def _learns(self, new: Words) -> bool:
@@ -75,7 +78,7 @@ class WordCodes:
     def _takes(self, factor: np.uint64, bits: int) -> bool:
         shift = np.uint64(64 - bits)
         slots = ((self._table * factor) >> shift).view(np.int64)
-        if len(np.unique(slots)) < len(slots):
+        if len(_distinct(slots)) < len(slots):
             return False
         self._factor, self._shift = factor, shift
         self._by_slot = np.zeros(1 << bits, np.uint64)
@@ -84,3 +87,9 @@ class WordCodes:
         self._code_of = np.zeros(1 << bits, np.min_scalar_type(len(self._table)))
         self._code_of[slots] = np.arange(len(self._table))
         return True
+
+
+def _distinct(numbers: NDArray[T]) -> NDArray[T]:
+    """Return what ``numpy.unique`` does, which loads masked arrays that nothing else needs."""
+    ordered = np.sort(numbers)
+    return ordered[np.concatenate(([True], ordered[1:] != ordered[:-1]))]
