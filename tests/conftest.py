@@ -6,6 +6,7 @@ A test whose kernel or browser is missing is skipped, or fails if it is demanded
 import importlib.util
 import os
 import shutil
+import signal
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -23,6 +24,10 @@ for _name, _nr_examples in {"fast": 60, "thorough": 300}.items():
         suppress_health_check=[HealthCheck.too_slow],
     )
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fast"))
+
+# A shell starts background jobs with SIGINT ignored, and processes of tests inherit it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 QEMU = {
     "x86_64": ("qemu-system-x86_64", "qemu-system-x86"),

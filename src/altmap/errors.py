@@ -4,6 +4,7 @@
 
     AltmapError            anything we report instead of a traceback
     ├── InputError         a scenario, size, file or sysroot that cannot be accepted
+    ├── UserCodeError      a mistake in a policy or rule of the user's own module
     └── LabError           the real kernel could not be asked (QEMU, guest, network, disk)
 
 A refusal by a kernel, modelled or real, is not an error: it is a result in the trace.
@@ -11,7 +12,10 @@ A refusal by a kernel, modelled or real, is not an error: it is a result in the 
 
 from __future__ import annotations
 
-__all__ = ("AltmapError", "InputError", "LabError", "printable")
+import sysconfig
+import traceback
+
+__all__ = ("AltmapError", "InputError", "LabError", "UserCodeError", "printable", "raised_by")
 
 
 class AltmapError(Exception):
@@ -20,6 +24,13 @@ class AltmapError(Exception):
 
 class InputError(AltmapError):
     """Input that cannot be accepted; the message names the value and the rule."""
+
+
+class UserCodeError(AltmapError):
+    """A user's policy or rule raised an exception, or returned what it must not.
+
+    It is no InputError: what a search or a sweep tries may be impossible, code may not be wrong.
+    """
 
 
 class LabError(AltmapError):
@@ -43,6 +54,22 @@ class LabError(AltmapError):
             return message
         tail = "\n".join(f"  | {line}" for line in self.console.splitlines())
         return f"{message}\nlast lines of the guest's console:\n{tail}"
+
+
+#: Files whose lines say nothing about a mistake in a user's file.
+_NOT_USERS = ("<", f"{__file__.rpartition('/')[0]}/", f"{sysconfig.get_paths()['stdlib']}/")
+
+
+def raised_by(error: Exception) -> str:
+    """Return the place, type and message of an exception from a user's Python file, in one line.
+
+    The place is the innermost line that belongs neither to altmap nor to Python itself.
+    """
+    frames = traceback.extract_tb(error.__traceback__)
+    users = [frame for frame in frames if not frame.filename.startswith(_NOT_USERS)]
+    where = f"{users[-1].filename}:{users[-1].lineno}: " if users else ""
+    message = " ".join(str(error).split())
+    return f"{where}{type(error).__name__}{': ' if message else ''}{message}"
 
 
 def printable(text: str) -> str:

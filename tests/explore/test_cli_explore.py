@@ -148,3 +148,96 @@ def test_the_file_and_rules_of_the_docs_can_be_used(tmp_path, capsys):
     rules = ["--rules", str(tmp_path / "rules.py"), "--rule", "mostly-movable"]
     assert main(["explore", str(tmp_path / "mine.toml"), *rules]) == 1
     assert "2. online_kernel memory32" in capsys.readouterr().out
+
+
+MINE = """
+from altmap.model.kernel.memmap import Memmap
+
+class EachBlock:
+    name = "each-block"
+    written_at_add = None
+
+    def place(self, arch, release, request):
+        block = request.block_nr_pages
+        return Memmap(arch, request.pfns, block, arch.memmap_nr_pages(block))
+
+class Raises(EachBlock):
+    def place(self, arch, release, request):
+        return 1 // (request.block_nr_pages - 32768)
+
+class ReturnsNothing(EachBlock):
+    def place(self, arch, release, request):
+        return None
+"""
+RULE = """
+from altmap.explore.rules import state_rule
+
+@state_rule("mine", "a rule with a mistake")
+def mine(machine, start):
+    return machine.kernel.no_such_name
+"""
+
+
+@pytest.fixture
+def mine(tmp_path, monkeypatch):
+    """The name of a module with policies in the current folder."""
+    name = f"mine_{tmp_path.name.replace('-', '_')}"
+    (tmp_path / f"{name}.py").write_text(MINE, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    return name
+
+
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_a_user_s_policy_is_searched_and_its_counterexample_can_be_run(mine, capsys, jobs):
+    chosen = ["--policy", f"{mine}:EachBlock"]
+    assert main(["explore", "hyperv-merged", *chosen, "-j", jobs, "-o", "found"]) == 1
+
+    out = capsys.readouterr().out
+    line = f"altmap run found/hyperv-merged-backed.toml --policy {mine}:EachBlock"
+    assert "backed: no step touches" in out
+    assert line in out
+    assert main([*line.split()[1:], "--check"]) == 1
+    assert "mhp_init_memmap_on_memory" in capsys.readouterr().out
+    assert main(["explore", "hyperv-merged"]) == 0
+
+
+def test_a_built_in_policy_is_the_machine_s(capsys, tmp_path):
+    assert main(["explore", "hyperv-merged", "--policy", "rfc-2018", "-o", str(tmp_path)]) == 1
+
+    lines = capsys.readouterr().out.splitlines()
+    (line,) = [each for each in lines if "run" in each and "-backed.toml" in each]
+    assert "--policy" not in line
+    assert 'policy = "rfc-2018"' in (tmp_path / "hyperv-merged-backed.toml").read_text()
+
+
+@pytest.mark.parametrize("jobs", ["1", "2"])
+@pytest.mark.parametrize(
+    ("policy", "words"),
+    [("Raises", "py:14: ZeroDivisionError: integer"), ("ReturnsNothing", "place returned None")],
+)
+def test_a_mistake_in_a_user_s_policy_ends_the_search_in_one_line(
+    mine, capsys, jobs, policy, words
+):
+    chosen = ["--policy", f"{mine}:{policy}"]
+    assert main(["explore", "four-blocks", *chosen, "-j", jobs]) == 2
+
+    err = capsys.readouterr().err
+    assert words in err
+    assert err.count("\n") == 1
+
+
+def test_a_mistake_in_a_user_s_rule_ends_the_search_in_one_line(capsys, tmp_path):
+    file = tmp_path / "rule.py"
+    file.write_text(RULE, encoding="utf-8")
+    assert main(["explore", "four-blocks", "--rules", str(file), "--rule", "mine"]) == 2
+
+    err = capsys.readouterr().err
+    assert f"rule mine: {file}:6: AttributeError" in err
+    assert err.count("\n") == 1
+
+
+def test_a_saved_search_belongs_to_its_policy(mine, capsys):
+    keep = ["explore", "four-blocks", "--depth", "1", "--keep", "kept"]
+    assert main([*keep, "--policy", f"{mine}:EachBlock"]) == 0
+    assert main(keep) == 2
+    assert "kept" in capsys.readouterr().err

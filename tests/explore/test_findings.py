@@ -16,10 +16,10 @@ from altmap.scenario import parse_scenario, step_name
 
 @cache
 def explored(name, *settings):
-    """Return an exploration, its rules and what a search finds, for all tests that ask."""
+    """Return the space of an exploration and what a search finds, for all tests that ask."""
     exploration = load_exploration(built_in(name), settings)
-    rules = rules_named(exploration.rules)
-    return exploration, rules, search(Space(exploration, rules))
+    space = Space(exploration, rules_named(exploration.rules))
+    return space, search(space)
 
 
 ON = ("memmap_on_memory=on",)
@@ -51,17 +51,17 @@ FLAWS = [
 
 @pytest.mark.parametrize(("name", "where", "rule", "nr_steps", "elsewhere"), FLAWS)
 def test_a_flaw_is_found_only_in_the_settings_that_have_it(name, where, rule, nr_steps, elsewhere):
-    exploration, rules, result = explored(name, *where)
+    space, result = explored(name, *where)
 
     (found,) = [found for found in result.found if found.rule == rule]
     assert len(found.steps) == nr_steps
-    confirm(exploration, rules, found)
+    confirm(space, found)
 
-    assert rule not in {found.rule for found in explored(name, *elsewhere)[2].found}
+    assert rule not in {found.rule for found in explored(name, *elsewhere)[1].found}
 
 
 def test_hyperv_on_merged_linux_breaks_no_rule():
-    _, _, result = explored("hyperv-merged")
+    _, result = explored("hyperv-merged")
 
     assert result.found == []
     assert result.nr_states > 500
@@ -69,10 +69,10 @@ def test_hyperv_on_merged_linux_breaks_no_rule():
 
 @pytest.mark.parametrize("name", sorted(set(built_in_names()) - {"four-blocks"}))
 def test_a_counterexample_is_a_scenario_with_the_same_result(name):
-    exploration, _, result = explored(name)
+    space, result = explored(name)
 
     for found in result.found:
-        scenario = parse_scenario(counterexample_toml(exploration, found), "x")
+        scenario = parse_scenario(counterexample_toml(space.exploration, found), "x")
         assert [step_name(step) for step in scenario.steps] == [step_name(s) for s in found.steps]
         trace = predict(scenario, pages=False)
         assert len(trace.steps) == len(found.steps) + 1

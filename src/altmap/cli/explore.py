@@ -39,8 +39,11 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         "--list", action="store_true", help="list the built-in explorations and rules"
     )
     parser.add_argument("--show", action="store_true", help="print the exploration's file")
-    options.add_settings(
-        parser, "set a key of the file's [machine], such as release=6.12 or policy=rfc-2018"
+    options.add_settings(parser, "set a key of the file's [machine], such as release=6.12")
+    parser.add_argument(
+        "--policy",
+        metavar="P",
+        help="memmap policy instead of the file's, or MODULE:CLASS for one in Python",
     )
     parser.add_argument(
         "--rule", metavar="NAME", action="append", default=[], help="only this rule; repeatable"
@@ -82,6 +85,7 @@ def _explore(args: argparse.Namespace) -> int:
     from altmap.explore.rules import load_rules, rules_named
     from altmap.explore.space import Space
     from altmap.explore.text import exploration_text, result_json
+    from altmap.model.policies import load_policy
 
     if args.list:
         _list()
@@ -93,17 +97,25 @@ def _explore(args: argparse.Namespace) -> int:
     exploration = _bounded(args, path)
     more = [rule for file in args.rules for rule in load_rules(file)]
     rules = rules_named(args.rule or exploration.rules, more)
-    space = Space(exploration, rules)
+    module = _module(args)
+    space = Space(exploration, rules, load_policy(module) if module else None)
     result = _search(args, space, [rule.name for rule in rules])
     for found in result.found:
-        confirm(exploration, rules, found)
+        confirm(space, found)
     written = _write(args.output, exploration, result)
     files = {rule: str(path) for rule, path in written.items()}
     if args.json:
         print(json.dumps(result_json(exploration, rules, result, files), indent=1))
     else:
-        print(exploration_text(exploration, rules, result, files))
+        print(exploration_text(exploration, rules, result, files, module))
     return BROKEN if result.found else HELD
+
+
+def _module(args: argparse.Namespace) -> str:
+    """Return ``MODULE:CLASS`` if the policy is one, else an empty string."""
+    from altmap.model.policies import is_built_in
+
+    return "" if args.policy is None or is_built_in(args.policy) else str(args.policy)
 
 
 def _path(args: argparse.Namespace) -> Path:
@@ -133,8 +145,12 @@ def _list() -> None:
 def _bounded(args: argparse.Namespace, path: Path) -> Exploration:
     """Return the exploration with the bounds of the command line."""
     from altmap.explore.spec import check_bounds, load_exploration
+    from altmap.model.policies import load_policy
 
-    exploration = load_exploration(path, args.settings)
+    settings = list(args.settings)
+    if args.policy is not None and not _module(args):
+        settings.append(f"policy={load_policy(args.policy).name}")
+    exploration = load_exploration(path, settings)
     for name in ("depth", "states"):
         value = getattr(args, name)
         if value is not None:
@@ -182,7 +198,8 @@ def _processes(args: argparse.Namespace, space: Space, rules: list[str]) -> Iter
     if args.jobs == 1:
         yield [Local(Share(space))]
         return
-    with workers(space.exploration, rules, args.rules, args.jobs) as started:
+    module = _module(args) or None
+    with workers(space.exploration, rules, args.rules, args.jobs, module) as started:
         yield list(started)
 
 
@@ -224,6 +241,10 @@ VERB = Verb(
     "find the shortest sequence of operations that breaks a rule",
     (
         Example("altmap explore four-blocks --depth 4", "every sequence of up to four operations"),
+        Example(
+            "altmap explore four-blocks --policy mine:Policy",
+            "a policy in Python, from mine.py",
+        ),
         Example("altmap explore --list", "built-in explorations and rules"),
     ),
     (

@@ -62,6 +62,7 @@ def _digest(space: Space) -> str:
     parts: list[Any] = [
         __version__,
         _without_limits(space),
+        space.policy.name if space.policy else None,
         [rule.name for rule in space.rules],
         list(space.cell_names),
         space.start.values,

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import msgspec
 
 from altmap.errors import AltmapError
 from altmap.explore.cells import Cells
-from altmap.explore.rules import Change, Rule
+from altmap.explore.rules import Change
 from altmap.explore.search import Found
+from altmap.explore.space import Space
 from altmap.explore.spec import Exploration
-from altmap.model.machine import ModelMachine
 from altmap.scenario import Address, Size, scenario_toml
 from altmap.trace import OK, StepRecord
 from altmap.units import format_size
@@ -56,7 +54,7 @@ def _text(value: object) -> object:
     return int(value)  # type: ignore[call-overload]
 
 
-def confirm(exploration: Exploration, rules: Sequence[Rule], found: Found) -> None:
+def confirm(space: Space, found: Found) -> None:
     """Run a sequence on the model, with nothing carried over, and check that it breaks the rule.
 
     Raises
@@ -64,8 +62,8 @@ def confirm(exploration: Exploration, rules: Sequence[Rule], found: Found) -> No
     AltmapError
         If it does not: a defect of the search.
     """
-    (rule,) = [rule for rule in rules if rule.name == found.rule]
-    start, machine = (ModelMachine.start(exploration.machine, pages=False) for _ in range(2))
+    (rule,) = [rule for rule in space.rules if rule.name == found.rule]
+    start, machine = space.boot(), space.boot()
     cells = Cells(machine)
     before = cells.origin
     record = StepRecord("start", {}, OK)

@@ -94,7 +94,7 @@ def _places(
     for address in operations.address:
         yield address, {"address": address}
     kernel, taken = machine.kernel, machine.devices.addresses()
-    boot_end = (kernel.boot_ram.max() + 1) * kernel.arch.page_size_bytes
+    boot_end = kernel.boot_end_address
     if operations.driver not in ("hyperv", "probe"):
         if not operations.address:
             space = dimm_space(kernel.arch.board, boot_end)

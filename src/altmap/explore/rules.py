@@ -11,10 +11,11 @@ from __future__ import annotations
 import importlib.util
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
-from altmap.errors import InputError
+from altmap.errors import InputError, UserCodeError, raised_by
 from altmap.model.machine import ModelMachine
 from altmap.pfn import PfnSet
 from altmap.scenario import Plug, Step, Unplug
@@ -128,11 +129,31 @@ def load_rules(path: Path) -> list[Rule]:
     try:
         spec.loader.exec_module(module)
     except Exception as error:
-        raise InputError(f"rules {path}: {type(error).__name__}: {error}") from error
-    made = [item for item in vars(module).values() if isinstance(item, Rule)]
+        raise InputError(f"rules {path}: {raised_by(error)}") from error
+    made = [_guarded(item) for item in vars(module).values() if isinstance(item, Rule)]
     if not made:
         raise InputError(f"rules {path}: makes no rule; decorate with state_rule or step_rule")
     return made
+
+
+def _guarded(rule: Rule) -> Rule:
+    """Return a user's rule, whose mistakes are errors that name its file and line."""
+
+    def guard(function: Callable[..., str | None]) -> Callable[..., str | None]:
+        def guarded(*arguments: Any) -> str | None:
+            try:
+                return function(*arguments)
+            except Exception as error:
+                raise UserCodeError(f"rule {rule.name}: {raised_by(error)}") from error
+
+        return guarded
+
+    on_state, on_step = rule.on_state, rule.on_step
+    return replace(
+        rule,
+        on_state=None if on_state is None else guard(on_state),
+        on_step=None if on_step is None else guard(on_step),
+    )
 
 
 # --- no crash, no wrong state --------------------------------------------------------------

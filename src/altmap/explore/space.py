@@ -20,6 +20,7 @@ from altmap.explore.footprint import Footprints, Varying
 from altmap.explore.moves import KINDS, MoveKind
 from altmap.explore.rules import Change, Rule
 from altmap.explore.spec import Exploration
+from altmap.model.kernel.accounting import Policy
 from altmap.model.machine import ModelMachine
 from altmap.pfn import PfnSet
 from altmap.scenario import Step
@@ -89,6 +90,8 @@ class Space:
 
     Attributes
     ----------
+    policy : Policy or None
+        The memmap policy; without it the built-in one that the machine names.
     nr_carried_over, nr_computed : int
         Steps whose effect was carried over, and those that ran on the model.
     carries_over : bool
@@ -97,6 +100,7 @@ class Space:
 
     exploration: Exploration
     rules: Sequence[Rule]
+    policy: Policy | None = None
     carries_over: bool = True
     nr_carried_over: int = 0
     nr_computed: int = 0
@@ -114,7 +118,7 @@ class Space:
     _symmetries: list[tuple[Symmetry, frozenset[int]]] = field(init=False)
 
     def __post_init__(self) -> None:
-        origin = ModelMachine.start(self.exploration.machine, pages=False)
+        origin = self.boot()
         origin.kernel.log.take()
         self._cells = Cells(origin)
         self._origin = self._cells.origin.machine
@@ -134,6 +138,10 @@ class Space:
         self._rule_results = {
             rule.name: Footprints(self._varying) for rule in self.rules if rule.on_state
         }
+
+    def boot(self) -> ModelMachine:
+        """Return the machine in the state in which every sequence starts."""
+        return ModelMachine.start(self.exploration.machine, policy=self.policy, pages=False)
 
     # --- steps and states ------------------------------------------------------------------
 

@@ -32,8 +32,13 @@ def exploration_text(
     rules: Sequence[Rule],
     result: SearchResult,
     files: Mapping[str, str],
+    policy: str = "",
 ) -> str:
-    """Return the broken rules with their shortest sequences, and how far the search went."""
+    """Return the broken rules with their shortest sequences, and how far the search went.
+
+    *files* has the scenarios that were written, by rule; *policy* is the user's, if any, which a
+    scenario cannot name.
+    """
     lines = [exploration.description or exploration.name, ""]
     texts = {rule.name: rule.text for rule in rules}
     for found in result.found:
@@ -41,7 +46,7 @@ def exploration_text(
         lines += [f"  {n}. {step_text(step)}" for n, step in enumerate(found.steps, 1)]
         lines.append(f"  BROKEN: {found.why}")
         if found.rule in files:
-            lines.append(f"  altmap run {files[found.rule]}")
+            lines.append(f"  altmap run {files[found.rule]}{policy and f' --policy {policy}'}")
         lines.append("")
     broken = {found.rule for found in result.found}
     held = [rule.name for rule in rules if rule.name not in broken]

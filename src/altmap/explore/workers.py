@@ -18,6 +18,7 @@ from altmap.explore.search import Local
 from altmap.explore.share import Carried, Limits, Report, SavedShare, Share
 from altmap.explore.space import Space
 from altmap.explore.spec import Exploration
+from altmap.model.policies import load_policy
 from altmap.scenario import Step
 
 __all__ = ("Worker", "workers")
@@ -81,7 +82,11 @@ class Worker:
 
 @contextmanager
 def workers(
-    exploration: Exploration, rules: Sequence[str], files: Sequence[Path], nr_processes: int
+    exploration: Exploration,
+    rules: Sequence[str],
+    files: Sequence[Path],
+    nr_processes: int,
+    policy: str | None = None,
 ) -> Iterator[list[Worker]]:
     """Start the processes of a search, and end them in any case.
 
@@ -93,6 +98,8 @@ def workers(
     files : sequence of Path
         Python files with further rules.
     nr_processes : int
+    policy : str, optional
+        ``MODULE:CLASS``, which each process loads; without it the built-in one of the machine.
     """
     context = multiprocessing.get_context("spawn")
     started: list[Worker] = []
@@ -101,7 +108,7 @@ def workers(
             parent_end, child_end = context.Pipe()
             process = context.Process(
                 target=_serve,
-                args=(child_end, exploration, rules, files, index, nr_processes),
+                args=(child_end, exploration, rules, files, policy, index, nr_processes),
                 daemon=True,
             )
             process.start()
@@ -118,13 +125,15 @@ def _serve(
     exploration: Exploration,
     rules: Sequence[str],
     files: Sequence[Path],
+    policy: str | None,
     index: int,
     nr_processes: int,
 ) -> None:
     """Serve requests until the other end is closed."""
     try:
         more = [rule for file in files for rule in load_rules(file)]
-        space = Space(exploration, rules_named(rules, more))
+        chosen = None if policy is None else load_policy(policy)
+        space = Space(exploration, rules_named(rules, more), chosen)
         local = Local(Share(space, index, nr_processes))
         while True:
             try:

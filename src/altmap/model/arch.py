@@ -119,8 +119,10 @@ class Arch:
         Page frames from 0 on that are the firmware's, although its map calls them RAM
         (``arch/x86/kernel/setup.c: trim_bios_range``).
     gigantic_page_bytes : int or None
-        The size of gigantic pages that is lost where each block hosts its memmap: 1 GiB, or
-        ``None`` where no such size exists (``arch_hugetlb_valid_size``) or it is not modelled.
+        The size of gigantic pages that is lost where each block hosts its memmap: 1 GiB (a PUD
+        leaf with 4 KiB pages, contiguous PMD leaves with 16 KiB: ``arch/arm64/mm/hugetlbpage.c:
+        arch_hugetlb_valid_size``); ``None`` where this size does not exist (64 KiB pages of arm64)
+        or gigantic pages are not modelled.
     offlines_boot_memory : bool
         Memory blocks that were there at boot can go offline (``arch/arm64/mm/mmu.c:
         prevent_bootmem_remove_notifier``).

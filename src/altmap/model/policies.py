@@ -12,16 +12,66 @@ import importlib
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from altmap.errors import InputError
+from altmap.errors import AltmapError, InputError, UserCodeError, raised_by
+from altmap.model.arch import Arch
 from altmap.model.kernel.accounting import ACCOUNTINGS, POLICIES, Policy, make_policy, policy_named
-from altmap.model.kernel.memmap import Placement
+from altmap.model.kernel.memmap import AddRequest, Memmap, Placement
 from altmap.model.kernel.placements import PLACEMENTS
+from altmap.model.releases import Release
+from altmap.trace import Outcome
 
-__all__ = ("load_policy", "policy_of")
+__all__ = ("UserPlacement", "is_built_in", "load_policy", "policy_of")
 
 _MEMBERS = ("name", "written_at_add", "place")
+
+
+@dataclass(slots=True)
+class UserPlacement:
+    """A user's placement, whose mistakes are errors that name its file and line.
+
+    Attributes
+    ----------
+    name, written_at_add
+        The placement's.
+    placement : Placement
+    label : str
+        What the user called it.
+    """
+
+    name: str
+    written_at_add: str | None
+    placement: Placement
+    label: str
+
+    def place(self, arch: Arch, release: Release, request: AddRequest) -> Memmap | Outcome:
+        """Return the placement's answer.
+
+        Raises
+        ------
+        UserCodeError
+            If the placement raises an exception, or returns something else.
+        """
+        try:
+            placed: object = self.placement.place(arch, release, request)
+        except AltmapError:
+            raise
+        except Exception as error:
+            raise UserCodeError(f"policy {self.label}: {raised_by(error)}") from error
+        if isinstance(placed, Memmap | Outcome):
+            return placed
+        raise UserCodeError(
+            f"policy {self.label}: place returned {placed!r}, need a Memmap, or "
+            "Outcome.refused(...) for an add that fails"
+        )
+
+
+def is_built_in(name: str) -> bool:
+    """Tell whether a policy's name is one that a scenario may have, not ``MODULE:CLASS``."""
+    before, colon, _ = name.partition(":")
+    return not colon or before in PLACEMENTS
 
 
 def policy_of(given: str | Placement | Policy) -> Policy:
@@ -58,7 +108,7 @@ def load_policy(name: str) -> Policy:
         If there is no such policy, or the class cannot be imported or is no placement.
     """
     module_name, colon, rest = name.partition(":")
-    if not colon or module_name in PLACEMENTS:
+    if is_built_in(name):
         try:
             return policy_named(name)
         except InputError as error:
@@ -74,6 +124,8 @@ def load_policy(name: str) -> Policy:
 
 
 def _policy_with(placement: Placement, accounting: str, label: str) -> Policy:
+    if isinstance(placement, UserPlacement):
+        placement = placement.placement
     missing = [member for member in _MEMBERS if not hasattr(placement, member)]
     if missing:
         kind = type(placement).__name__
@@ -81,7 +133,11 @@ def _policy_with(placement: Placement, accounting: str, label: str) -> Policy:
     built_in = PLACEMENTS.get(placement.name)
     if placement.name in POLICIES and type(placement) is not type(built_in):
         raise InputError(f"policy {label}: its name {placement.name!r} is a built-in policy's")
-    return make_policy(placement, accounting, frozenset())
+    made = make_policy(placement, accounting, frozenset())
+    if built_in is not None:
+        return made
+    guarded = UserPlacement(placement.name, placement.written_at_add, placement, label)
+    return replace(made, placement=guarded)
 
 
 def _made(name: str, module_name: str, class_name: str) -> Placement:
@@ -90,7 +146,7 @@ def _made(name: str, module_name: str, class_name: str) -> Placement:
             module = importlib.import_module(module_name)
         made: Placement = getattr(module, class_name)()
     except Exception as error:
-        raise InputError(f"policy {name!r}: {type(error).__name__}: {error}") from error
+        raise InputError(f"policy {name!r}: {raised_by(error)}") from error
     return made
 
 

@@ -98,8 +98,7 @@ def plug_dimm(driver: Driver, plug: Plug) -> tuple[MemoryDevice, int]:
     """
     devices, kernel = driver.devices, driver.kernel
     devices.check_new(plug.id)
-    boot_end = (kernel.boot_ram.max() + 1) * kernel.arch.page_size_bytes
-    space = dimm_space(kernel.arch.board, boot_end)
+    space = dimm_space(kernel.arch.board, kernel.boot_end_address)
     address = place_dimm(space, devices.addresses(), plug.size, plug.address)
     pfns, more = devices.pfns(address, plug.size), devices.further_ranges(plug)
     if any(pfns.overlaps(other) for other in more):

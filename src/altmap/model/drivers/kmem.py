@@ -99,9 +99,9 @@ class DaxKmem(Driver):
         devices.check_new(plug.id)
         address = plug.address
         if address is None:
-            boot_end = (kernel.boot_ram.max() + 1) * kernel.arch.page_size_bytes
             space = replace(
-                dimm_space(kernel.arch.board, boot_end), align=kernel.arch.page_size_bytes
+                dimm_space(kernel.arch.board, kernel.boot_end_address),
+                align=kernel.arch.page_size_bytes,
             )
             address = Address(place_dimm(space, devices.addresses(), plug.size, None))
         pfns, more = devices.pfns(address, plug.size), devices.further_ranges(plug)

@@ -62,8 +62,7 @@ class VirtioMem(Driver):
         block = DEFAULT_BLOCK_BYTES if plug.block is None else plug.block
         requested = 0 if plug.requested is None else plug.requested
         check_device(f"plug {plug.id!r}", plug.size, block, requested)
-        boot_end = (kernel.boot_ram.max() + 1) * kernel.arch.page_size_bytes
-        space = dimm_space(kernel.arch.board, boot_end).aligned(block)
+        space = dimm_space(kernel.arch.board, kernel.boot_end_address).aligned(block)
         address = place_dimm(space, devices.addresses(), plug.size, plug.address)
         node = plug.node or 0
         if not kernel.node_zones(node):

@@ -241,6 +241,11 @@ class Kernel:
         )
         return next((name for name, pages in kinds if pfn in pages), "free")
 
+    @property
+    def boot_end_address(self) -> int:
+        """The address behind the highest RAM that was there at boot."""
+        return (self.boot_ram.max() + 1) * self.arch.page_size_bytes
+
     def node_pages(self, node: int) -> PfnSet:
         """Return the present page frames of a node."""
         return PfnSet.of(*(zone.present for zone in self.node_zones(node)))

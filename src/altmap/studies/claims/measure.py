@@ -151,8 +151,8 @@ def missing_kb(step: int) -> Measure:
 
     def measure(traces: Sequence[Trace]) -> Value:
         actions = [each.action for each in traces[0].steps[: step + 1]]
-        bought = sum(int(a["size"]) for a in actions if a.get("do") == "plug")
-        return bought // 1024 - _grown(traces[0], "MemTotal", step)
+        plugged_bytes = sum(int(a["size"]) for a in actions if a.get("do") == "plug")
+        return plugged_bytes // 1024 - _grown(traces[0], "MemTotal", step)
 
     return measure
 
