@@ -145,6 +145,9 @@ class PfnSet:
         made._is_shared = True
         return made
 
+    def __deepcopy__(self, memo: object) -> PfnSet:
+        return self.copy()
+
     def _own(self) -> BitMap64:
         """Return the bitmap, to be changed."""
         if self._is_shared:

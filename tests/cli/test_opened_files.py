@@ -36,7 +36,7 @@ def opened(root, monkeypatch):
     os_open, os_pread = os.open, os.pread
 
     def path_of(file):
-        path = os.readlink(f"/proc/self/fd/{file}")
+        path = str(Path(f"/proc/self/fd/{file}").readlink())
         return path.removeprefix(f"{root}/") if path.startswith(f"{root}/") else None
 
     def open_(path, flags, mode=0o777, *, dir_fd=None):

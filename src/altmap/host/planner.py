@@ -80,7 +80,7 @@ class _Planner:
         self.seen = Observation.read(self.sysroot)
         if self.seen.memory is None or not self.seen.meminfo:
             raise InputError("plan: needs proc/meminfo and sys/devices/system/memory")
-        self.machine = self._restarted([])
+        self.machine = ModelMachine.start(Machine(), self.seen, pages=False)
         self.blocks = Blocks(self.seen)
         self._managed = self._managed_nr_pages(self.machine)
         self._mem_total_kib = self.seen.meminfo.get("MemTotal", 0)
@@ -101,12 +101,6 @@ class _Planner:
     def block_bytes(self) -> int:
         assert self.seen.memory is not None
         return self.seen.memory.block_size_bytes
-
-    def _restarted(self, steps: Sequence[Step]) -> ModelMachine:
-        machine = ModelMachine.start(Machine(), self.seen, pages=False)
-        for step in steps:
-            machine.perform(step)
-        return machine
 
     def _managed_nr_pages(self, machine: ModelMachine) -> int:
         return sum(machine.kernel.nr_managed(zone) for zone in machine.kernel.zones.values())
@@ -262,7 +256,7 @@ class _Planner:
     def fits(self, way: Way, wish: PlugWish, size_bytes: int) -> Outcome:
         """Return how an add would end, without planning it."""
         step = self.wished(way, wish, size_bytes)
-        return self._restarted(self._done).perform(step).outcome
+        return self.machine.copy().perform(step).outcome
 
     def result(self) -> Plan:
         self.risks += self._ratio_risks()

@@ -211,7 +211,9 @@ def write(files: Mapping[str, Content], links: Mapping[str, str], target: Path) 
             with (
                 draft.open("xb") as raw,
                 _compressor(raw, form) as stream,
-                tarfile.open(fileobj=stream, mode="w|", format=tarfile.GNU_FORMAT) as tar,
+                tarfile.TarFile(
+                    fileobj=stream, mode="w", format=tarfile.GNU_FORMAT, copybufsize=_CHUNK
+                ) as tar,
             ):
                 _write_members(tar, files, links)
             os.link(draft, target)  # unlike a rename, fails where something has come to be
@@ -224,17 +226,16 @@ class _Reader:
 
     def __init__(self, pieces: Iterator[bytes]) -> None:
         self._pieces = pieces
-        self._held = b""
+        self._held = memoryview(b"")
 
-    def read(self, nr_bytes: int) -> bytes:
-        made = [self._held]
-        missing = nr_bytes - len(self._held)
-        while missing > 0 and (piece := next(self._pieces, b"")):
-            made.append(piece)
-            missing -= len(piece)
-        joined = b"".join(made)
-        self._held = joined[nr_bytes:]
-        return joined[:nr_bytes]
+    def read(self, nr_bytes: int) -> bytes | memoryview:
+        if not self._held:
+            self._held = memoryview(next(self._pieces, b""))
+        made = self._held[:nr_bytes]
+        self._held = self._held[nr_bytes:]
+        if len(made) == nr_bytes or not made:
+            return made
+        return b"".join((made, self.read(nr_bytes - len(made))))
 
 
 @contextlib.contextmanager

@@ -123,6 +123,9 @@ class Observation:
             shown.append(f"MemTotal {self.meminfo.get('MemTotal', 0)} kB")
         return f"<Observation: {', '.join(shown) or 'no files'}>"
 
+    def __deepcopy__(self, memo: object) -> Observation:
+        return self  # nothing changes it
+
     def _repr_html_(self) -> str:
         from altmap import _html
 

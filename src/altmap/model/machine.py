@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -157,6 +158,15 @@ class ModelMachine:
             made._observer = Observer(adopted.kernel, seen, pages=pages)
         made._take_balloon(seen, machine)
         return made
+
+    def copy(self) -> ModelMachine:
+        """Return an independent machine in the same state; page sets are shared until one changes.
+
+        Rules do not change, so the architecture, release and policy are the same objects.
+        """
+        kernel = self.kernel
+        rules = (kernel.arch, kernel.release, kernel.policy)
+        return deepcopy(self, {id(each): each for each in rules})
 
     def _take_devices(
         self, machine: Machine, additions: dict[str, Addition], drivers: dict[str, str]
