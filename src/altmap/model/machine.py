@@ -12,6 +12,7 @@ from altmap.linux.sysroot import Sysroot
 from altmap.model.adopt import adopt
 from altmap.model.arch import ARCHES, Arch
 from altmap.model.boot import boot
+from altmap.model.boot.layout import unused_bytes
 from altmap.model.boot.tunables import parameters_shown
 from altmap.model.drivers.acpi import AcpiDimms
 from altmap.model.drivers.dlpar import DlparDimms
@@ -63,6 +64,7 @@ from altmap.scenario import (
 )
 from altmap.trace import OK, UNBACKED, Fault, Outcome, StepRecord, Trace
 from altmap.trace.run import run_scenario
+from altmap.units import format_size
 
 __all__ = ("DRIVERS", "ModelMachine", "predict")
 
@@ -141,7 +143,7 @@ class ModelMachine:
         if seen is None:
             kernel, backing, blank = boot(machine, policy)
             observer = Observer(kernel, blank, blank=True, pages=pages)
-            made = cls(kernel, backing, observer, blank.parameters)
+            made = cls(kernel, backing, observer, blank.parameters, _boot_notes(kernel, machine))
             made._take_devices(machine, {}, {})
             made._take_balloon(blank, machine)
             return made
@@ -441,6 +443,18 @@ def _with_balloon(look: Observation, folder: BalloonFolder) -> Observation:
     if vmstat is not None and "nr_balloon_pages" in vmstat:
         vmstat = vmstat | {"nr_balloon_pages": folder.low_kb // _XEN_PAGE_KIB}
     return replace(look, meminfo=meminfo, vmstat=vmstat, balloon=folder)
+
+
+def _boot_notes(kernel: Kernel, machine: Machine) -> list[str]:
+    """Return what a synthetic boot leaves out."""
+    unused = 0 if machine.platform == "xen" else unused_bytes(machine, kernel.arch)
+    if not unused:
+        return []
+    limit = format_size(1 << kernel.arch.max_physmem_bits)
+    return [
+        f"machine.memory: {format_size(unused)} lie above {limit}, where a kernel for "
+        f"{kernel.arch.name} uses no memory"
+    ]
 
 
 def predict(
