@@ -105,12 +105,13 @@ def test_explain_reads_its_own_block_and_that_part_of_page_files(root, opened, c
     nr = 33
     assert main(["explain", f"memory{nr}", str(root)]) == 0
     paths, lengths = opened
-    assert set(paths) >= PAGE_FILES
-    assert not {"removable", "phys_device", "phys_index"} & of_blocks(paths).keys()
+    assert "proc/kpageflags" in paths
+    assert not {"phys_device", "phys_index"} & of_blocks(paths).keys()
+    assert len(of_blocks(paths).get("removable", [])) <= 1  # tells whether the kernel can remove
     # Flags of blocks beside it are read with it; the other files for each kind of its pages.
     whole = (root / "proc/kpageflags").stat().st_size
     for path in PAGE_FILES:
-        assert lengths[path] <= 9 * BLOCK_BYTES_OF_FLAGS < whole, path
+        assert lengths.get(path, 0) <= 9 * BLOCK_BYTES_OF_FLAGS < whole, path
 
 
 def test_no_file_is_opened_twice(root, opened, capsys):

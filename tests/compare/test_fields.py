@@ -16,6 +16,7 @@ from alterations import (
 from pairs import PAGE_KIB, all_pairs, compared, differing, layout
 
 from altmap.compare import FIELDS, Verdict
+from altmap.compare.tolerance import FREE_PAGES, SHARE_PAGES
 from altmap.pfn import PfnRange, PfnSet
 from altmap.protocol.hyperv_messages import (
     BalloonResponse,
@@ -526,3 +527,44 @@ def test_pages_that_a_balloon_returned_are_no_longer_chance(pairs):
     wrong = replace(wrong, events=back.events)
     found = differing(compared(start, back, wrong))
     assert ("proc/zoneinfo", "node 0 DMA32 managed") in found
+
+
+def xen_step(last, *runs):
+    """Return the step of a Xen domain whose balloon took page frames."""
+    taken = Event("ballooned", "", PfnSet([PfnRange(*run) for run in runs]))
+    return replace(last, events=[taken])
+
+
+def with_free(step, name, nr_pages):
+    zones = tuple(
+        replace(zone, pages=zone.pages | {"free": nr_pages}) if zone.name == name else zone
+        for zone in step.observation.zoneinfo
+    )
+    return see(step, zoneinfo=zones)
+
+
+@pytest.mark.parametrize(
+    ("runs", "free", "chance"),
+    [
+        ([(0x10000, 0x10010)], 1024, False),
+        ([(0x10000, 0x10010)], 1023, True),
+        ([(0x800, 0x810), (0x10000, 0x10010)], 1024, True),
+    ],
+)
+def test_which_zone_a_xen_balloon_emptied_is_chance_if_it_went_on_to_the_next(
+    pairs, runs, free, chance
+):
+    """Its first pages are certain: it takes all that the highest zone can give before others."""
+    start, last = pairs["xen"]
+    step = xen_step(with_free(last, "DMA32", free), *runs)
+    wrong = ALTERATIONS["proc/zoneinfo", "node <node> <zone> managed"].change(step, 1)
+    found = [label for _, label in differing(compared(start, step, wrong)) if "managed" in label]
+    assert any("beside a balloon" in label for label in found) is chance
+    assert any("beside a balloon" not in label for label in found) is not chance
+
+
+def test_beside_a_xen_balloon_a_zone_may_keep_two_pageblocks_more(pairs):
+    start, last = pairs["xen"]
+    bound, why = SHARE_PAGES.derive(start.observation, last.observation)
+    free, _ = FREE_PAGES.derive(start.observation, last.observation)
+    assert (bound - free, "1024 in pageblocks" in why) == (1024, True)

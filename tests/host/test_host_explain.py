@@ -14,6 +14,7 @@ from altmap.host.blockers import Blocks
 from altmap.host.blocking_pages import BLANK, KINDS, kind_of, pages_by_kind
 from altmap.host.errnos import REASONS, reasons_of
 from altmap.host.explain import block_named, explain_block
+from altmap.host.hot_remove import lacks_hot_remove
 from altmap.host.text.explanation import block_text
 from altmap.linux.observation import Observation, PageRun
 from altmap.linux.pagewords import PageWords
@@ -21,7 +22,8 @@ from altmap.linux.sysroot import Sysroot
 from altmap.model.machine import ModelMachine
 from altmap.scenario import Machine, Offline
 
-RECORDINGS = Path(__file__).parents[1] / "recordings/files"
+HERE = Path(__file__).parent
+RECORDINGS = HERE.parent / "recordings/files"
 FLAG = {
     name: 1 << bit
     for bit, name in {
@@ -385,3 +387,40 @@ def test_what_is_neither_block_nor_errno_is_refused_in_one_line(capsys, what):
     assert out == ""
     assert err.count("\n") == 1
     assert what.removeprefix("memory") in err
+
+
+def test_a_kernel_without_hot_remove_refuses_every_block(capsys):
+    # A guest's kernel without CONFIG_MEMORY_HOTREMOVE, 6.x: removable is 0, no valid_zones.
+    source = HERE / "machines/no-hot-remove.tar.gz"
+    seen = Observation.read(Sysroot.read(source))
+    for nr in (0, 7, 32, 33):
+        found = explain_block(seen, nr)
+        assert found.verdict == "refused"
+        assert [(each.name, each.errno) for each in found.blockers] == [("no-hot-remove", "EINVAL")]
+    # By the zones' spans, as no block names its zone.
+    assert (explain_block(seen, 32).zones, explain_block(seen, 33).zones) == (
+        ("Movable",),
+        ("Normal",),
+    )
+    assert main(["explain", "EINVAL", str(source)]) == 0
+    out = capsys.readouterr().out
+    assert out.count("here now: memory0-7,32-33\n") == 1
+    rule = out.index("CONFIG_MEMORY_HOTREMOVE")
+    assert rule < out.index("here now") < rule + 400
+
+
+@pytest.mark.parametrize(
+    ("version", "changes"),
+    [
+        ("Linux version 5.7.0 (x)", {}),  # removable was about the block
+        (None, {}),
+        ("Linux version 6.12.0 (x)", {"removable": True}),
+        ("Linux version 6.12.0 (x)", {"valid_zones": ("Normal",)}),
+    ],
+)
+def test_other_kernels_are_not_taken_for_one_without_hot_remove(version, changes):
+    seen = Observation.read(Sysroot.read(HERE / "machines/no-hot-remove.tar.gz"))
+    memory = seen.memory
+    blocks = memory.blocks | {5: replace(memory.blocks[5], **changes)}
+    seen = replace(seen, version=version, memory=replace(memory, blocks=blocks))
+    assert not lacks_hot_remove(seen)

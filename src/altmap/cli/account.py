@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from altmap.cli.output import print_json
+from altmap.cli.output import notes, print_json
 from altmap.cli.parser import Example, Verb
 
 __all__ = ("VERB",)
@@ -32,6 +32,7 @@ def _account(args: argparse.Namespace) -> int:
     from altmap.report.account import account, account_trace
     from altmap.report.text import account_text
 
+    said: list[str] = []
     if args.source.suffix == ".toml":
         from altmap.model.machine import predict
         from altmap.scenario import load_scenario
@@ -41,10 +42,13 @@ def _account(args: argparse.Namespace) -> int:
         from altmap.linux.observation import Observation
         from altmap.linux.sysroot import Sysroot
 
-        levels = account(Observation.read(Sysroot.read(args.source, leave="files")))
+        seen = Observation.read(Sysroot.read(args.source, leave="files"))
+        levels = account(seen)
+        said += seen.problems.values()
     if args.json:
-        print_json({"schema": "altmap-account", "version": 2, "levels": levels})
+        print_json({"schema": "altmap-account", "version": 2, "levels": levels, "notes": said})
     else:
+        notes(said)
         title = "this host" if args.source == Path("/") else str(args.source)
         print(account_text(levels, title), end="")
     return DONE

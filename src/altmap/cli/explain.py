@@ -1,4 +1,4 @@
-"""``altmap explain``: why a memory block stays online, or what an errno means.
+"""``altmap explain``: why a memory block stays online, what an errno or the kernel's log means.
 
 Effects: files, terminal.
 """
@@ -11,6 +11,7 @@ from pathlib import Path
 from altmap.cli.options import SYSROOT_HELP
 from altmap.cli.output import print_json, terminal_width
 from altmap.cli.parser import Example, Verb
+from altmap.errors import InputError
 
 __all__ = ("VERB",)
 
@@ -18,12 +19,51 @@ DONE = 0
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("what", metavar="BLOCK|ERRNO", help="such as 32, memory32 or EBUSY")
+    parser.add_argument(
+        "what", metavar="BLOCK|ERRNO", nargs="?", help="such as 32, memory32 or EBUSY"
+    )
     parser.add_argument("sysroot", metavar="SYSROOT", type=Path, nargs="?", help=SYSROOT_HELP)
+    parser.add_argument(
+        "--log",
+        metavar="FILE",
+        help="explain the kernel's log instead (dmesg, journalctl; - for standard input); a "
+        "SYSROOT names the owners of blocks",
+    )
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
 def _explain(args: argparse.Namespace) -> int:
+    if args.log is not None:
+        return _explain_log(args)
+    if args.what is None:
+        raise InputError("explain: need a BLOCK, an ERRNO, or --log FILE")
+    return _explain_block(args)
+
+
+def _explain_log(args: argparse.Namespace) -> int:
+    from altmap.host.explain_log import explain_log
+    from altmap.host.log_reader import LogText
+    from altmap.host.text.log import log_text
+    from altmap.linux.observation import Observation
+    from altmap.linux.sysroot import Sysroot
+
+    if args.sysroot is not None:
+        raise InputError(f"explain --log: unexpected argument {str(args.sysroot)!r}")
+    seen = None
+    if args.what is not None:
+        seen = Observation.read(Sysroot.read(Path(args.what), leave="files"))
+    text = LogText(args.log)
+    found = explain_log(text.lines(), seen)
+    if text.cut:
+        found.notes.append(text.cut)
+    if args.json:
+        print_json({"schema": "altmap-explain", "version": 1, "log": found})
+    else:
+        print(log_text(found, terminal_width()), end="")
+    return DONE
+
+
+def _explain_block(args: argparse.Namespace) -> int:
     from altmap.host.explain import block_named, explain_block
     from altmap.host.text.explanation import block_text
     from altmap.linux.observation import Observation
@@ -62,10 +102,11 @@ def _explain_errno(args: argparse.Namespace) -> int:
 
 VERB = Verb(
     "explain",
-    "explain why a block cannot go offline, or what an errno means",
+    "explain why a block stays online, an errno, or the kernel's log",
     (
         Example("altmap explain memory33", "what keeps this block from going offline"),
         Example("altmap explain EBUSY", "which functions of the kernel return it, and when"),
+        Example("altmap explain --log dmesg.txt /", "what the kernel logged about memory hotplug"),
     ),
     ((0, "done"), (2, "could not be done")),
     _add_arguments,

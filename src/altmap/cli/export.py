@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from altmap.cli import options
+from altmap.cli.output import notes
 from altmap.cli.parser import Example, Verb
 from altmap.errors import InputError
 
@@ -45,21 +46,24 @@ def _export(args: argparse.Namespace) -> int:
     except ModuleNotFoundError as error:
         raise InputError(f"export: needs {error.name} (pip install altmap[host])") from error
     from altmap.host.metrics import samples
+    from altmap.linux.observation import Observation
     from altmap.linux.sysroot import Sysroot
     from altmap.storage.files import write_file
 
     def read() -> list[Sample]:
-        return list(samples(Sysroot.read(args.sysroot)))
+        return list(samples(Observation.read(Sysroot.read(args.sysroot))))
 
+    seen = Observation.read(Sysroot.read(args.sysroot))
+    list(samples(seen))  # an error ends the command now, not at the first scrape
+    notes(seen.problems.values())
     if args.listen is not None:
-        read()  # an error ends the command now, not at the first scrape
         with listen(args.listen, read) as wait:
             print(f"scrapes are answered at {args.listen}", file=sys.stderr, flush=True)
             wait()
     elif args.textfile is not None:
-        write_file(args.textfile, prometheus_text(read))
+        write_file(args.textfile, prometheus_text(lambda: samples(seen)))
     else:
-        print(prometheus_text(read), end="")
+        print(prometheus_text(lambda: samples(seen)), end="")
     return DONE
 
 

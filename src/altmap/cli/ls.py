@@ -10,11 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from altmap.cli.options import SYSROOT_HELP
+from altmap.cli.output import notes
 from altmap.cli.parser import Example, Verb
 from altmap.errors import InputError
 from altmap.host.columns import COLUMNS, DEFAULT_COLUMNS, columns_named, split_columns
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
     from altmap.host.blockers import Blocks
     from altmap.linux.memory import MemoryFolder
 
@@ -66,12 +69,12 @@ def _ls(args: argparse.Namespace) -> int:
     if args.output is not None:
         columns = columns_named(args.output)
     split = None if args.split is None else split_columns(args.split)
-    split = ["BLOCK"] if args.all else split
     plain = not (args.json or args.pairs or args.raw)
     if args.summary == "only" and not plain:
         raise InputError("--summary=only: cannot go with --json, --pairs or --raw")
-    memory, blocks = _memory(args.sysroot, {*columns, *(split or ())})
-    rows = listing(memory, columns, split, blocks)
+    memory, blocks, met = _memory(args.sysroot, {*columns, *(split or ())})
+    rows = listing(memory, columns, split, blocks, each=args.all)
+    notes(met())
     heads = not args.noheadings
     if args.json:
         print(text.rows_json(rows, columns, memory, exact=args.bytes), end="")
@@ -88,20 +91,26 @@ def _ls(args: argparse.Namespace) -> int:
     return DONE
 
 
-def _memory(source: Path, columns: set[str]) -> tuple[MemoryFolder, Blocks | None]:
+def _memory(
+    source: Path, columns: set[str]
+) -> tuple[MemoryFolder, Blocks | None, Callable[[], Iterable[str]]]:
+    """Return the blocks, what else tells of them, and what returns the problems met so far."""
     from altmap.linux.blockfolder import has_blocks, read_blocks
+    from altmap.linux.reading import Problems
 
     if not columns & _OF_OTHER_FILES and source.is_dir() and has_blocks(source):
         nodes, zones = "NODE" in columns, "ZONES" in columns
-        return read_blocks(source, nodes=nodes, zones=zones), None
+        problems = Problems()
+        memory = read_blocks(source, nodes=nodes, zones=zones, problems=problems)
+        return memory, None, lambda: problems.by_path().values()
     from altmap.host.blockers import Blocks
     from altmap.linux.observation import Observation
     from altmap.linux.sysroot import Sysroot
 
     seen = Observation.read(Sysroot.read(source, leave="files"))
-    if seen.memory is None:
-        raise InputError(f"{source}: has no sys/devices/system/memory")
-    return seen.memory, Blocks(seen)
+    seen.require(str(source), "memory")
+    assert seen.memory is not None
+    return seen.memory, Blocks(seen), lambda: seen.problems.values()
 
 
 VERB = Verb(

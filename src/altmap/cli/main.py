@@ -81,6 +81,12 @@ GROUPS = (
         "altmap plan grow 64GiB -o plan.json",
     ),
     CommandGroup(
+        "act",
+        "let programs act on the model",
+        ("mount", "shell", "ctl"),
+        "altmap shell scenarios/small-guest.toml -- lsmem",
+    ),
+    CommandGroup(
         "explore",
         "explore many scenarios",
         ("explore", "sweep"),

@@ -8,8 +8,11 @@ from __future__ import annotations
 import argparse
 import shutil
 import sys
+from collections.abc import Iterable
 
-__all__ = ("note", "notice", "print_json", "terminal_width")
+from altmap.errors import printable
+
+__all__ = ("note", "notes", "notice", "print_json", "terminal_width")
 
 
 def print_json(made: object) -> None:
@@ -27,6 +30,12 @@ def notice(args: argparse.Namespace, text: str) -> None:
 def note(text: str) -> None:
     """Print a line about what happens to standard error."""
     print(f"altmap: {text}", file=sys.stderr, flush=True)
+
+
+def notes(lines: Iterable[str]) -> None:
+    """Print what the files of a machine did not tell, or not as expected, to standard error."""
+    for line in lines:
+        note(f"note: {printable(line)}")
 
 
 def terminal_width() -> int:

@@ -15,7 +15,7 @@ from altmap.model.kernel.accounting import Policy
 from altmap.model.machine import predict
 from altmap.model.policies import load_policy
 from altmap.scenario import load_scenario
-from altmap.storage.recording import is_recording, read_recording
+from altmap.storage.recording import Recording, read_archive
 from altmap.storage.saved import Saved, is_saved, read_saved
 from altmap.trace import OK, StepRecord, Trace
 
@@ -48,12 +48,14 @@ def gather(
     for source in sources:
         if source.suffix == ".toml":
             made.traces.extend(_predictions(source, chosen, release, settings))
-        elif is_recording(source):
-            made.traces.append(read_recording(source).trace)
         elif is_saved(source):
             read = read_saved(source)
             made.traces.extend(read.traces)
             made.comparisons.extend(read.comparisons)
+        elif source.is_file():
+            held = read_archive(source)
+            trace = held.trace if isinstance(held, Recording) else _trace_of(source, held)
+            made.traces.append(trace)
         else:
             made.traces.append(trace_of_files(source))
     if (policies or release or settings) and not any(s.suffix == ".toml" for s in sources):
@@ -70,11 +72,14 @@ def _predictions(
 
 def trace_of_files(source: Path) -> Trace:
     """Return a trace of one step, the start: the machine whose files these are."""
-    sysroot = Sysroot.read(source)
+    return _trace_of(source, Sysroot.read(source))
+
+
+def _trace_of(source: Path, sysroot: Sysroot) -> Trace:
     seen = Observation.read(sysroot)
     words = (seen.version or "").split()
     release = words[2] if len(words) > 2 else ""
-    notes = [f"the sysroot has no {path}" for path in seen.missing]
+    notes = [*seen.problems.values(), *(f"the sysroot has no {path}" for path in seen.missing)]
     notes.extend(f"{path} could not be read" for path in sysroot.unreadable)
     start = StepRecord("start", {}, OK, observation=seen)
     return Trace(source.name or str(source), "files", release, "", {}, [start], notes)

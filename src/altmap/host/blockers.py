@@ -2,29 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
 
+from altmap.errors import InputError
 from altmap.host.blocking_pages import BLANK, FREE, KINDS, MOVES, BlockingKind, pages_by_kind
-from altmap.host.devices import BlockDevice, devices_of, driver_of
+from altmap.host.devices import BlockDevice, devices_of
+from altmap.host.hot_remove import lacks_hot_remove
 from altmap.host.page_owners import Owner, Uses
+from altmap.linux import version
+from altmap.linux.iomem import crash_kernel, driver_memory, system_ram
 from altmap.linux.kpageflags import is_memmap
 from altmap.linux.observation import Block, Observation, Resource, page_size_bytes
 from altmap.model.arch import arch_of
+from altmap.model.pageblocks import first_dumped_pfn
+from altmap.model.releases import release_for
 from altmap.pfn import PfnRange, PfnSet
 
-__all__ = ("Blocker", "Blocks")
+__all__ = ("NO_HOT_REMOVE", "Blocker", "Blocks")
+
+NO_HOT_REMOVE = "no-hot-remove"
 
 _MOVABLE = "Movable"
 _NONE = "none"
+_UNMOVABLE = "has_unmovable_pages"
 #: Page frames that are read together when blocks are asked about one after the other.
 _WINDOW_NR_PAGES = 1 << 17
 #: A zone of more pages is not read to count those without any flag.
 _MOST_COUNTED_NR_PAGES = 1 << 21
 #: Online blocks of a device that are asked whether they hold their memmap.
 _ASKED_BLOCKS = 16
+_BOOT_IN_MOVABLE = (
+    "nothing until the next boot: memblock allocated them from the end of the node before the end "
+    "became ZONE_MOVABLE; blocks further down go offline, a larger movablecore= makes more of them"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +47,7 @@ class Blocker:
     Attributes
     ----------
     name : str
-        ``zones``, ``hole``, ``boot-memory``, or a kind of pages.
+        ``no-hot-remove``, ``zones``, ``hole``, ``boot-memory``, or a kind of pages.
     what, cure : str
         For people.
     certainty : str
@@ -57,6 +70,16 @@ class Blocker:
     nr_pages: int = 0
     first_pfn: int | None = None
     owners: tuple[Owner, ...] = ()
+
+
+_REFUSES_EVERY_BLOCK = Blocker(
+    NO_HOT_REMOVE,
+    "the kernel is built without CONFIG_MEMORY_HOTREMOVE: it refuses every block",
+    "a kernel that is built with CONFIG_MEMORY_HOTREMOVE",
+    "certain",
+    "EINVAL",
+    "offline_pages",
+)
 
 
 class Blocks:
@@ -92,7 +115,9 @@ class Blocks:
             else 0
         )
         self._cma = {zone.key: zone.pages.get("cma", 0) for zone in seen.zoneinfo or ()}
-        self._ram = self._system_ram()
+        self._ram = self._pages_of(system_ram(seen.iomem or ()))
+        self._crash = self._pages_of(crash_kernel(seen.iomem or ()))
+        self._lacks_hot_remove = lacks_hot_remove(seen)
 
     @cached_property
     def devices(self) -> list[BlockDevice]:
@@ -107,6 +132,12 @@ class Blocks:
     def sees_pages(self) -> bool:
         """Whether the machine showed its page flags."""
         return bool(self._seen.kpageflags) and self.page_size_bytes is not None
+
+    def state(self, nr: int) -> str | None:
+        """Return a block's state, ``None`` if there is no such block."""
+        assert self._memory is not None
+        block = self._memory.blocks.get(nr)
+        return None if block is None else block.state
 
     def is_online(self, nr: int) -> bool:
         """Tell whether a block is online (or on its way out)."""
@@ -123,7 +154,7 @@ class Blocks:
 
     @cached_property
     def _of_drivers(self) -> list[Resource]:
-        return [line for line in self._seen.iomem or () if driver_of(line)]
+        return [each.ram for each in driver_memory(self._seen.iomem or ())]
 
     def pfns(self, nr: int) -> PfnRange:
         """Return the page frames of a block; the page size must be known."""
@@ -162,11 +193,22 @@ class Blocks:
         block = self._block(nr)
         if not self.is_online(nr):
             return []
-        return [*self._shape(nr, block), *self._kinds(nr, block), *self._held(nr)]
+        if self._lacks_hot_remove:
+            return [_REFUSES_EVERY_BLOCK]
+        return [*self._shape(nr, block), *self._kinds(nr), *self._held(nr)]
 
     def zones(self, nr: int) -> tuple[str, ...]:
-        """Return a block's ``valid_zones``."""
-        return self._block(nr).valid_zones or ()
+        """Return a block's ``valid_zones``; without that file the zone by the zones' spans."""
+        block = self._block(nr)
+        if block.valid_zones is not None or block.state == "offline" or not self.page_size_bytes:
+            return block.valid_zones or ()
+        pfns, node = self.pfns(nr), self.node(nr)
+        around = [
+            zone.name
+            for zone in self._seen.zoneinfo or ()
+            if zone.node == node and zone.span and pfns.overlaps(PfnRange(*zone.span))
+        ]
+        return tuple(around) if len(around) == 1 else ()
 
     def node(self, nr: int) -> int:
         """Return a block's node, 0 where no file names one."""
@@ -274,16 +316,49 @@ class Blocks:
         assert self._memory is not None
         return self._memory.blocks[nr]
 
-    def _system_ram(self) -> PfnSet | None:
+    def _pages_of(self, lines: Iterable[Resource]) -> PfnSet | None:
         page = self.page_size_bytes
-        if page is None or not self._seen.iomem:
+        if page is None:
             return None
-        ram = PfnSet()
-        for line in self._seen.iomem:
-            if line.name.startswith("System RAM"):
-                start = -(-line.start // page)
-                ram |= PfnRange(start, max(start, line.end // page))
-        return ram or None
+        pages = PfnSet()
+        for line in lines:
+            start = -(-line.start // page)
+            pages |= PfnRange(start, max(start, line.end // page))
+        return pages or None
+
+    def logged_pfn(self, nr: int) -> int | None:
+        """Return the page of a block that the kernel's log names if it refuses to isolate it.
+
+        ``None`` if no unmovable page is seen, or architecture or release are not known.
+        """
+        arch = arch_of(self._seen.machine or "", self.page_size_bytes)
+        if arch is None or self._seen.version is None or not self.sees_pages:
+            return None
+        stuck = PfnSet.of(
+            *(
+                self._pages(nr, each.name) - self._idle(nr, each.name)
+                for each in self.blockers(nr)
+                if each.function == _UNMOVABLE and each.name in KINDS
+            )
+        )
+        if not stuck:
+            return None
+        try:
+            release = release_for(version.parse(self._seen.version).release)
+        except InputError:
+            return None
+        pfns = self.pfns(nr)
+        if self._holds_memmap(nr):
+            memmap_nr_pages = arch.memmap_nr_pages(len(pfns))
+            memmap_nr_pages += -memmap_nr_pages % arch.pageblock_nr_pages
+            pfns = PfnRange(pfns.start + memmap_nr_pages, pfns.end)
+        return first_dumped_pfn(
+            stuck, pfns, arch.pageblock_nr_pages, ends_first=release.isolates_ends_first
+        )
+
+    def _idle(self, nr: int, kind: str) -> PfnSet:
+        """Return the pages of a kind that are free on per-CPU lists."""
+        return self._pages(nr, BLANK) if kind == "kernel" and self.nr_waiting(nr) else PfnSet()
 
     def _holds_memmap(self, nr: int) -> bool:
         if not self.sees_pages or not self.is_online(nr):
@@ -325,29 +400,46 @@ class Blocks:
                 "prevent_bootmem_remove_notifier",
             )
 
-    def _kinds(self, nr: int, block: Block) -> Iterator[Blocker]:
+    def _kinds(self, nr: int) -> Iterator[Blocker]:
         if not self.sees_pages:
+            yield from self._crash_kernel(nr)
             return
-        movable = block.valid_zones == (_MOVABLE,)
+        movable = self.zones(nr) == (_MOVABLE,)
         device = self.device(nr)
         for name, kind in KINDS.items():
-            pages = self._pages(nr, name)
-            if name == "kernel" and self.nr_waiting(nr):
-                pages -= self._pages(nr, BLANK)
+            pages = self._pages(nr, name) - self._idle(nr, name)
             if not pages or (movable and not kind.in_movable):
+                continue
+            if name == "reserved" and self._crash and not pages - self._crash:
+                yield from self._crash_kernel(nr)
                 continue
             if name == "fake-offline" and device is not None and device.driver == "virtio_mem":
                 continue  # it lets go of them itself: virtio_mem_sbm_notify_going_offline
             yield Blocker(
                 name,
                 kind.what,
-                kind.cure,
+                _BOOT_IN_MOVABLE if movable and name == "reserved" else kind.cure,
                 self._certainty(kind, pages, nr),
                 "EBUSY",
                 kind.function,
                 len(pages),
                 pages.min(),
                 self.uses.owners(pages),
+            )
+
+    def _crash_kernel(self, nr: int) -> Iterator[Blocker]:
+        """Yield the memory of ``crashkernel=`` in a block, which ``/proc/iomem`` shows."""
+        pages = self._crash & self.pfns(nr) if self._crash else PfnSet()
+        if pages:
+            yield Blocker(
+                "reserved",
+                "reserved pages: the crash kernel's memory (/proc/iomem)",
+                "a smaller crashkernel= on the command line, or in /sys/kernel/kexec_crash_size",
+                "certain",
+                "EBUSY",
+                KINDS["reserved"].function,
+                len(pages),
+                pages.min(),
             )
 
     def _certainty(self, kind: BlockingKind, pages: PfnSet, nr: int) -> str:

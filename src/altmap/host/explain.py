@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from altmap.errors import InputError
-from altmap.host.blockers import Blocker, Blocks
+from altmap.host.blockers import NO_HOT_REMOVE, Blocker, Blocks
 from altmap.host.blocking_pages import KINDS
 from altmap.host.page_owners import Owner
 from altmap.linux.node import render_list
@@ -43,6 +43,8 @@ class BlockExplanation:
         Of those that would move, how many processes map; ``None`` where no file tells.
     owners : tuple of Owner
         Cgroups that are charged for those that would move, the largest share first.
+    logged_pfn : int or None
+        The unmovable page that the kernel's log names when it refuses; ``None`` if none is seen.
     verdict : str
         ``offline already``, ``refused``, ``likely refused``, ``no room``, ``unknown``, or
         ``no visible blocker``.
@@ -65,6 +67,7 @@ class BlockExplanation:
     verdict: str
     mapped_nr_pages: int | None = None
     owners: tuple[Owner, ...] = ()
+    logged_pfn: int | None = None
     notes: list[str] = field(default_factory=list)
 
     def __repr__(self) -> str:
@@ -95,6 +98,7 @@ def explain_block(seen: Observation, nr: int) -> BlockExplanation:
     InputError
         If there is no such block.
     """
+    seen.require("explain", "memory")
     if seen.memory is None or nr not in seen.memory.blocks:
         raise InputError(f"memory{nr}: there is no such memory block")
     blocks, block = Blocks(seen), seen.memory.blocks[nr]
@@ -110,7 +114,7 @@ def explain_block(seen: Observation, nr: int) -> BlockExplanation:
     return BlockExplanation(
         nr,
         block.state,
-        block.valid_zones or (),
+        blocks.zones(nr),
         block.nodes[0] if block.nodes else None,
         nr * size,
         (nr + 1) * size,
@@ -124,7 +128,8 @@ def explain_block(seen: Observation, nr: int) -> BlockExplanation:
         _verdict(blocks, nr, found, moving, room),
         mapped,
         owners,
-        list(_notes(blocks, nr, found, moving)),
+        blocks.logged_pfn(nr) if blocks.is_online(nr) else None,
+        [*seen.problems.values(), *_notes(blocks, nr, found, moving)],
     )
 
 
@@ -209,12 +214,17 @@ def _pins(blocks: Blocks, moving: int | None) -> Iterable[str]:
 
 
 def refused_now(seen: Observation, errno: str) -> dict[str, str]:
-    """Return the online blocks whose offlining would certainly end in an errno, by function."""
+    """Return the online blocks whose offlining would certainly end in an errno.
+
+    By function, or by the name of a rule that shares its function with another one.
+    """
     blocks = Blocks(seen)
     ids: dict[str, list[int]] = {}
     for nr in seen.memory.blocks if seen.memory else ():
         deciding = worst(blocks.blockers(nr))
         if deciding is not None and deciding.certainty == "certain" and deciding.errno == errno:
             function = _CALLERS.get(deciding.function, deciding.function)
+            if deciding.name == NO_HOT_REMOVE:
+                function = deciding.name  # shared with the rule of memory holes
             ids.setdefault(function, []).append(nr)
     return {function: f"memory{render_list(found).strip()}" for function, found in ids.items()}

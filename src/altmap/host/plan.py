@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+import re
+from typing import Annotated, Any, Literal
 
 import msgspec
 
 from altmap.errors import InputError
+from altmap.storage.json_files import decode_json
 
 __all__ = (
     "Assumptions",
@@ -22,13 +24,25 @@ __all__ = (
 
 Certainty = Literal["certain", "likely", "unknown"]
 _VERSION = 1
+#: 4 PiB in the smallest blocks, of 16 MiB (ppc64).
+_MOST_BLOCK = (1 << 28) - 1
+#: Blocks that are there, in all lists of a plan: each is looked at.
+_MOST_BLOCKS = 1 << 21
+_STATES = ("online", "offline", "going-offline", "absent")
+_ZONES = ("DMA", "DMA32", "Normal", "HighMem", "Movable", "Device", "none")
+_PARAMETER = re.compile(r"[A-Za-z0-9_]{1,64}")
+_PATH = re.compile(
+    r"sys/devices/system/memory/(?:memory(?:0|[1-9][0-9]{0,8})/state|auto_online_blocks)"
+)
+
+_BlockId = Annotated[int, msgspec.Meta(ge=0, le=_MOST_BLOCK)]
 
 
 class BlockRange(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     """Consecutive memory blocks in one state; *zone* is ``None`` while they are offline."""
 
-    first: int
-    last: int
+    first: _BlockId
+    last: _BlockId
     state: str
     zone: str | None = None
 
@@ -136,41 +150,66 @@ def decode_plan(raw: bytes, name: str) -> Plan:
     InputError
         Naming the file, the place in it and the rule, if it is no plan or of another version.
     """
+    head: _PlanHead = decode_json(raw, _PlanHead, f"plan {name}")
+    if head.schema == "altmap-plan" and head.version != _VERSION:
+        raise InputError(f"plan {name}: version {head.version!r}: need {_VERSION}")
+    plan: Plan = decode_json(raw, Plan, f"plan {name}")
     try:
-        head: Any = msgspec.json.decode(raw)
-    except (msgspec.DecodeError, RecursionError) as error:
-        raise InputError(f"plan {name}: not JSON: {error}") from error
-    if isinstance(head, dict) and head.get("schema") == "altmap-plan":
-        version = head.get("version")
-        if version != _VERSION:
-            raise InputError(f"plan {name}: version {version!r}: need {_VERSION}")
-    try:
-        plan = msgspec.convert(head, Plan)
-    except msgspec.ValidationError as error:
+        _check_assumptions(plan.assumes)
+        for nr, step in enumerate(plan.steps, start=1):
+            _check_step(nr, step)
+        _check_blocks(plan)
+    except InputError as error:
         raise InputError(f"plan {name}: {error}") from error
-    for step in plan.steps:
-        _check_step(name, step)
     return plan
 
 
-def _check_step(name: str, step: PlanStep) -> None:
-    """Let a plan name no file but those that plans are made of: it may come from anywhere."""
+class _PlanHead(msgspec.Struct):
+    schema: Any = None
+    version: Any = None
+
+
+# --- what a plan may say: it may come from anywhere -----------------------------------------
+
+
+def _check_assumptions(assumed: Assumptions) -> None:
+    for name in assumed.parameters:
+        if not _PARAMETER.fullmatch(name):
+            raise InputError(f"assumes.parameters {name!r}: need letters, digits and '_'")
+
+
+def _check_step(nr: int, step: PlanStep) -> None:
+    """Let a plan name no file but those that plans are made of."""
     if step.by == "platform":
+        for name in ("path", "value", "undo"):
+            if getattr(step, name) is not None:
+                raise InputError(f"step {nr}: is the platform's: need no {name}")
         return
     words = {"online", "online_kernel", "online_movable", "offline"}
     if step.path is None or not is_plan_path(step.path):
-        raise InputError(f"plan {name}: path {step.path!r}: need a memory block's state")
+        raise InputError(f"step {nr}: path {step.path!r}: need a memory block's state")
     for word in (step.value, step.undo):
         if word not in words:
-            raise InputError(f"plan {name}: {word!r}: need one of {', '.join(sorted(words))}")
+            raise InputError(f"step {nr}: {word!r}: need one of {', '.join(sorted(words))}")
+
+
+def _check_blocks(plan: Plan) -> None:
+    predictions = [step.prediction for step in plan.steps if step.prediction is not None]
+    parts = [plan.assumes.blocks, *(made.blocks for made in predictions)]
+    nr_blocks = 0
+    for part in (part for blocks in parts for part in blocks):
+        if part.last < part.first:
+            raise InputError(f"blocks {part.first} to {part.last}: need the first one first")
+        if part.state not in _STATES:
+            raise InputError(f"state {part.state!r}: need one of {', '.join(_STATES)}")
+        if part.zone is not None and part.zone not in _ZONES:
+            raise InputError(f"zone {part.zone!r}: need one of {', '.join(_ZONES)}")
+        if part.state != "absent":
+            nr_blocks += part.last - part.first + 1
+    if nr_blocks > _MOST_BLOCKS:
+        raise InputError(f"{nr_blocks} blocks: need at most {_MOST_BLOCKS} in all that are there")
 
 
 def is_plan_path(path: str) -> bool:
     """Tell whether a plan may write to a file: a block's ``state``, or ``auto_online_blocks``."""
-    root = "sys/devices/system/memory/"
-    if not path.startswith(root):
-        return False
-    name = path.removeprefix(root)
-    number = name.removeprefix("memory").removesuffix("/state")
-    block = name == f"memory{number}/state" and number.isascii() and number.isdecimal()
-    return block or name == "auto_online_blocks"
+    return bool(_PATH.fullmatch(path))

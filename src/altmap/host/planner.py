@@ -78,12 +78,11 @@ class _Planner:
 
     def __post_init__(self) -> None:
         self.seen = Observation.read(self.sysroot)
-        if self.seen.memory is None or not self.seen.meminfo:
-            raise InputError("plan: needs proc/meminfo and sys/devices/system/memory")
+        self.seen.require("plan", "meminfo", "memory")
         self.machine = ModelMachine.start(Machine(), self.seen, pages=False)
         self.blocks = Blocks(self.seen)
         self._managed = self._managed_nr_pages(self.machine)
-        self._mem_total_kib = self.seen.meminfo.get("MemTotal", 0)
+        self._mem_total_kib = (self.seen.meminfo or {}).get("MemTotal", 0)
         self.notes += self.machine.notes
         release = self.machine.kernel.release
         if not release.confirmed:
@@ -273,7 +272,7 @@ class _Planner:
             assumes=assumptions_of(self.seen),
             steps=self.steps,
             risks=self.risks,
-            notes=self.notes,
+            notes=[*self.seen.problems.values(), *self.notes],
         )
 
     def _ratio_risks(self) -> Iterator[Risk]:

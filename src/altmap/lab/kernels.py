@@ -36,6 +36,7 @@ __all__ = (
     "fetch_xen",
     "kernel_folder",
     "own_kernel",
+    "source_archive",
 )
 
 VMLINUZ = ("./boot/vmlinu[xz]-*", "./usr/lib/modules/*/vmlinu[xz]")
@@ -66,6 +67,8 @@ class KernelFiles:
         A folder that the guest gets as ``/lib/modules``, whole.
     built : tuple of (str, Path)
         Names and files of modules that were built here; they stand in for those of the package.
+    headers : Path or None
+        The headers of a kernel that was built here; those of a package are downloaded.
     versions : dict of str to str
         Version of each Debian package used, by its name.
     arch : str
@@ -83,6 +86,7 @@ class KernelFiles:
     modules: tuple[str, ...] = ()
     tree: Path | None = None
     built: tuple[tuple[str, Path], ...] = ()
+    headers: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +159,8 @@ def fetch_headers(kernel: KernelFiles, cache: Path | None = None) -> tuple[Path,
     LabError
         As :func:`fetch`, or if Debian's archive has no headers of that version any more.
     """
+    if kernel.headers is not None:
+        return kernel.headers, kernel.headers
     cache = cache_folder() if cache is None else cache
     image = next((name for name in kernel.versions if name.startswith("linux-image-")), None)
     if image is None:
@@ -247,6 +253,15 @@ def own_kernel(
         tree=modules,
     )
     return kernel, lacks
+
+
+@contextlib.contextmanager
+def source_archive(cache: Path) -> Iterator[Archive]:
+    """Yield Debian's archive for packages of source; no other run asks it at the same time."""
+    guest = guest_arch("x86_64")
+    (cache / "kernels").mkdir(parents=True, exist_ok=True)
+    with locked(cache / "kernels/lock"):
+        yield Archive(_apt_folder(guest, cache), guest.debian, RELEASES)
 
 
 def _apt_folder(guest: GuestArch, cache: Path) -> Path:

@@ -13,6 +13,7 @@ import shutil
 import socket
 import subprocess
 import tempfile
+from pathlib import Path
 from typing import IO
 
 from altmap.errors import LabError
@@ -21,6 +22,7 @@ from altmap.lab.initramfs import build_initramfs
 from altmap.lab.kernels import HypervisorFiles, KernelFiles
 from altmap.lab.modules import module_files
 from altmap.lab.qemu import Hardware, Payload, Ram, qemu_arguments
+from altmap.lab.touch_plugin import TouchFiles
 
 __all__ = (
     "QemuProcess",
@@ -108,6 +110,8 @@ class QemuProcess:
         The guest's command port and QEMU's control connection.
     log : file
         QEMU's log of accesses to page frames that nothing backs, where the hardware has it.
+    touches : TouchFiles or None
+        The files of the plugin, if there is one.
 
     Raises
     ------
@@ -125,6 +129,7 @@ class QemuProcess:
         *,
         incoming: bool = False,
         hypervisor: HypervisorFiles | None = None,
+        plugin: Path | None = None,
     ) -> None:
         check_programs(hardware.guest)
         with contextlib.ExitStack() as stack:
@@ -133,6 +138,7 @@ class QemuProcess:
             # A guest that has booted elsewhere never reads it; QEMU wants a file all the same.
             initrd = _anonymous(stack, b"" if incoming else _initramfs(kernel))
             self.log = _anonymous(stack)
+            self.touches = TouchFiles(plugin, _anonymous(stack), stack) if plugin else None
             log = (_log_item(hardware.guest.program), self.log.fileno())
             self.shell, guest_shell = _socket_pair(stack)
             self.qmp, guest_qmp = _socket_pair(stack)
@@ -152,13 +158,18 @@ class QemuProcess:
                 incoming=incoming,
                 log=log if hardware.hidden_dimms else None,
             )
-            handed_over = (self._console, initrd, guest_shell, guest_qmp, self.log)
+            handed_over = [
+                file.fileno() for file in (self._console, initrd, guest_shell, guest_qmp, self.log)
+            ]
+            if self.touches:
+                arguments += self.touches.arguments()
+                handed_over += [self.touches.lines.fileno(), self.touches.control.fileno()]
             self._process = subprocess.Popen(
                 ["setpriv", "--pdeathsig", "KILL", hardware.guest.program, *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=self._complaints,
                 stderr=self._complaints,
-                pass_fds=[file.fileno() for file in handed_over],
+                pass_fds=handed_over,
                 # Ctrl-C is for us; a group of its own keeps it from QEMU.
                 start_new_session=True,
             )

@@ -1,4 +1,4 @@
-"""Memory blocks straight from a folder: only the files that are asked for, of each block.
+"""Memory blocks straight from a folder: only the files that a listing needs, of each block.
 
 A machine of 16 TiB has a million files in ``sys/devices/system/memory``; to read them all takes
 several times as long as to read what is shown.
@@ -13,7 +13,7 @@ import os
 import re
 import stat
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, ItemsView, Iterator, Mapping, ValuesView
 from contextlib import contextmanager
 from dataclasses import fields
 from functools import lru_cache
@@ -23,9 +23,10 @@ from typing import Any, TypeVar, cast
 from altmap.errors import InputError
 from altmap.linux import memory
 from altmap.linux.memory import Block, MemoryFolder
-from altmap.linux.paths import text_of
+from altmap.linux.paths import text_of, without_padding
+from altmap.linux.reading import Problems
 
-__all__ = ("has_blocks", "read_blocks", "read_total_kib", "unread_blocks")
+__all__ = ("OpenFolder", "has_blocks", "read_blocks", "read_total_kib", "unread_blocks")
 
 T = TypeVar("T")
 
@@ -37,7 +38,17 @@ _TOTAL = re.compile(rb"MemTotal: +([0-9]{1,20}) kB\n")
 _MOST_BYTES = 4096  # sysfs gives a page at most
 
 
-def read_blocks(root: Path, *, nodes: bool = True, zones: bool = True) -> MemoryFolder:
+class _NotUnderstoodError(Exception):
+    """A file does not hold what it should; *path* and *rule* as in :meth:`Problems.add`."""
+
+    def __init__(self, path: str, rule: str) -> None:
+        super().__init__(path, rule)
+        self.path, self.rule = path, rule
+
+
+def read_blocks(
+    root: Path, *, nodes: bool = True, zones: bool = True, problems: Problems | None = None
+) -> MemoryFolder:
     """Return the memory blocks below *root*, as :func:`altmap.linux.memory.parse` would.
 
     Parameters
@@ -46,78 +57,108 @@ def read_blocks(root: Path, *, nodes: bool = True, zones: bool = True) -> Memory
         A folder that holds ``sys``, or holds the one folder that does; ``/`` is this machine.
     nodes, zones : bool
         Also find the nodes that blocks are linked to, and their ``valid_zones``.
+    problems : Problems, optional
+        Takes what is not understood; without it, that is an error. A block whose state is unknown
+        is left out.
 
     Raises
     ------
     InputError
-        If there are none, a file is malformed, or a link or special file stands in place of one.
+        If there are none, their size is not known, something is not understood, or a link or
+        special file stands in place of a file.
     """
+    found = Problems() if problems is None else problems
     with _opened(root) as folder:
         blocks: dict[int, Block] = {}
         same: dict[Block, Block] = {}  # most blocks are alike, and one object is enough for them
         known = _nodes_by_block(folder) if nodes else {}
         for nr in _block_ids(root, folder):
             try:
-                block = _read_block(root, folder, nr, known, nodes=nodes, zones=zones)
-                blocks[nr] = same.setdefault(block, block)
+                block = _read_block(root, folder, nr, known, found, nodes=nodes, zones=zones)
             except FileNotFoundError:
-                # Blocks come and go; one without a state that is still there is no block.
-                if os.access(f"memory{nr}", os.F_OK, dir_fd=folder):
-                    raise InputError(
-                        f"{root}: {memory.ROOT}/memory{nr}/state: need this file in every block"
-                    ) from None
-        size = _value(root, folder, "block_size_bytes", memory.parse_block_size)
+                continue  # blocks come and go
+            if block is not None:
+                blocks[nr] = same.setdefault(block, block)
+        try:
+            size = _value(root, folder, "block_size_bytes", memory.parse_block_size, found)
+        except _NotUnderstoodError as error:
+            raise InputError(f"{root}: {error.path}: {error.rule}") from error
+        if problems is None:
+            for text in found.by_path().values():
+                raise InputError(f"{root}: {text}")
         return MemoryFolder(size, None, blocks)
 
 
-def unread_blocks(source: str, folder: int) -> dict[int, Block]:
+class _UnknownStateError(InputError):
+    """Neither ``state`` nor ``online`` of a block tells its state, or the block is gone."""
+
+
+class OpenFolder:
+    """An open folder, which is closed in the end."""
+
+    def __init__(self, file: int) -> None:
+        self.file = file
+        weakref.finalize(self, os.close, file)
+
+
+def unread_blocks(source: str, folder: OpenFolder, problems: Problems) -> dict[int, Block]:
     """Return the blocks of an open folder, each with files that are read when they are asked for.
+
+    Going through all blocks leaves out those whose state is not understood, as
+    :func:`read_blocks` does.
 
     Parameters
     ----------
     source : str
         What messages start with.
-    folder : int
-        A descriptor of ``sys/devices/system/memory``, which this function takes over.
+    folder : OpenFolder
+        ``sys/devices/system/memory``.
+    problems : Problems
+        Takes what is not understood.
 
     Raises
     ------
     InputError
-        Here if a block is no folder; when a file is asked for, if it is missing or malformed.
+        Here if a block is no folder; when a block's state is asked for, if it is not understood.
     """
-    files = _BlockFiles(source, folder)
-    return {nr: _unread(files, nr) for nr in _block_ids(source, folder)}
+    files = _BlockFiles(source, folder, problems)
+    return _UnreadBlocks({nr: _unread(files, nr) for nr in _block_ids(source, folder.file)})
 
 
 class _BlockFiles:
-    """The files of memory blocks below an open folder, which is closed in the end."""
+    """The files of memory blocks below an open folder."""
 
-    def __init__(self, source: str, folder: int) -> None:
+    def __init__(self, source: str, folder: OpenFolder, problems: Problems) -> None:
         self._source = source
         self._folder = folder
+        self._problems = problems
         self._known: dict[int, tuple[int, ...]] | None = None
-        weakref.finalize(self, os.close, folder)
 
     def read(self, nr: int, name: str) -> Any:
         """Return what the file behind one of a block's attributes says."""
+        folder, block = self._folder.file, f"memory{nr}"
         if name == "nodes":
             if self._known is None:
-                self._known = _nodes_by_block(self._folder)
-            return self._known.get(nr) or _nodes(self._folder, f"memory{nr}")
+                self._known = _nodes_by_block(folder)
+            return self._known.get(nr) or _nodes(folder, block)
         if name == "firmware_node":
             try:
-                return os.readlink(f"memory{nr}/{name}", dir_fd=self._folder)
+                return os.readlink(f"{block}/{name}", dir_fd=folder)
             except OSError:
                 return None
         try:
-            return _value(self._source, self._folder, f"memory{nr}/{name}", _PARSERS[name])
+            if name != "state":
+                path = f"{block}/{name}"
+                return _optional(self._source, folder, path, _PARSERS[name], self._problems)
+            state = _read_state(self._source, folder, block, self._problems)
         except OSError as error:
             if name != "state":
                 return None
-            raise InputError(
-                f"{self._source}: {memory.ROOT}/memory{nr}/state: need this file in every block: "
-                f"{error.strerror}"
-            ) from error
+            path = f"{memory.ROOT}/{block}/state"
+            raise _UnknownStateError(f"{path}: {error.strerror}") from error
+        if state is None:
+            raise _UnknownStateError(f"{memory.ROOT}/{block}: no file tells its state")
+        return state
 
 
 class _UnreadBlock(Block):
@@ -140,9 +181,26 @@ class _UnreadBlock(Block):
         return hash(_fields_of(self))
 
 
+class _UnreadBlocks(dict[int, Block]):
+    """Blocks by id; going through them leaves out those whose state is not understood."""
+
+    def _understood(self) -> dict[int, Block]:
+        made = {}
+        for nr, block in super().items():
+            with contextlib.suppress(_UnknownStateError):
+                if block.state:
+                    made[nr] = block
+        return made
+
+    def items(self) -> ItemsView[int, Block]:  # type: ignore[override]  # a view of those left
+        return self._understood().items()
+
+    def values(self) -> ValuesView[Block]:  # type: ignore[override]  # a view of those left
+        return self._understood().values()
+
+
 _FIELDS = tuple(field.name for field in fields(Block))
-_PARSERS = {
-    "state": memory.parse_state,
+_PARSERS: dict[str, Callable[[str], Any]] = {
     "phys_device": memory.parse_phys_device,
     "removable": memory.parse_removable,
     "valid_zones": memory.parse_zones,
@@ -232,22 +290,41 @@ def _block_ids(root: Path | str, folder: int) -> list[int]:
 
 
 def _read_block(
-    root: Path | str,
+    root: Path,
     folder: int,
     nr: int,
     known: Mapping[int, tuple[int, ...]],
+    problems: Problems,
     *,
     nodes: bool,
     zones: bool,
-) -> Block:
+) -> Block | None:
     name = f"memory{nr}"
+    state = _read_state(root, folder, name, problems)
+    if state is None:
+        return None
     return Block(
-        _value(root, folder, f"{name}/state", memory.parse_state),
+        state,
         None,
-        _optional(root, folder, f"{name}/removable", memory.parse_removable),
-        _optional(root, folder, f"{name}/valid_zones", memory.parse_zones) if zones else None,
+        _optional(root, folder, f"{name}/removable", memory.parse_removable, problems),
+        _optional(root, folder, f"{name}/valid_zones", memory.parse_zones, problems)
+        if zones
+        else None,
         (known.get(nr) or _nodes(folder, name)) if nodes else (),
     )
+
+
+def _read_state(root: Path | str, folder: int, name: str, problems: Problems) -> str | None:
+    """Return a block's state; ``online`` stands for it where ``state`` does not tell."""
+    try:
+        return _value(root, folder, f"{name}/state", memory.parse_state, problems)
+    except FileNotFoundError:
+        if not os.access(name, os.F_OK, dir_fd=folder):
+            raise
+        problems.add(f"{memory.ROOT}/{name}/state", "need this file in every memory block")
+    except _NotUnderstoodError as error:
+        problems.add(error.path, error.rule)
+    return _optional(root, folder, f"{name}/online", memory.parse_online, problems)
 
 
 def _nodes_by_block(folder: int) -> dict[int, tuple[int, ...]]:
@@ -279,14 +356,21 @@ def _nodes(folder: int, name: str) -> tuple[int, ...]:
         return tuple(sorted(int(match[1]) for match in matches if match))
 
 
-def _optional(root: Path | str, folder: int, path: str, parse: Callable[[str], T]) -> T | None:
+def _optional(
+    root: Path | str, folder: int, path: str, parse: Callable[[str], T], problems: Problems
+) -> T | None:
     try:
-        return _value(root, folder, path, parse)
+        return _value(root, folder, path, parse, problems)
     except FileNotFoundError:
+        return None
+    except _NotUnderstoodError as error:
+        problems.add(error.path, error.rule)
         return None
 
 
-def _value(root: Path | str, folder: int, path: str, parse: Callable[[str], T]) -> T:
+def _value(
+    root: Path | str, folder: int, path: str, parse: Callable[[str], T], problems: Problems
+) -> T:
     # A device is not even opened: that alone may act.
     if not stat.S_ISREG(os.stat(path, dir_fd=folder, follow_symlinks=False).st_mode):
         raise InputError(f"{root}: {memory.ROOT}/{path}: need a regular file")
@@ -295,10 +379,13 @@ def _value(root: Path | str, folder: int, path: str, parse: Callable[[str], T]) 
         raw = os.read(file, _MOST_BYTES)
     finally:
         os.close(file)
+    if b"\0" in raw:
+        raw = without_padding(raw)
+        problems.add("sys", "files are padded with NUL bytes, which are cut off")
     try:
         return cast("T", _parsed(parse, raw))
     except InputError as error:
-        raise InputError(f"{root}: {memory.ROOT}/{path}: {error}") from error
+        raise _NotUnderstoodError(f"{memory.ROOT}/{path}", str(error)) from error
 
 
 @lru_cache(maxsize=256)

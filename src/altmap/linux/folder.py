@@ -12,6 +12,7 @@ import stat
 import tempfile
 import weakref
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 
 from altmap.errors import AltmapError, InputError
@@ -133,9 +134,9 @@ def _read_entry(intake: Intake, folder: int, name: str, path: str) -> None:
         try:
             _read_folder(intake, inner, f"{path}/")
             if intake.leave == "files" and path == BLOCKS:
-                from altmap.linux.blockfolder import unread_blocks
+                from altmap.linux.blockfolder import OpenFolder, unread_blocks
 
-                intake.blocks = unread_blocks(intake.source, os.dup(inner))
+                intake.blocks = partial(unread_blocks, intake.source, OpenFolder(os.dup(inner)))
         finally:
             os.close(inner)
     elif leads_on(path) and not (stat.S_ISLNK(mode) and is_configuration(path)):

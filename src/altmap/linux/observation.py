@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from math import log2
 from typing import Any
 
+from altmap.errors import InputError
 from altmap.linux import (
     buddyinfo,
     iomem,
@@ -29,6 +30,7 @@ from altmap.linux.memory import Block, MemoryFolder
 from altmap.linux.node import NodeFolder
 from altmap.linux.pagewords import PageRun, PageWords
 from altmap.linux.paths import KPAGEFLAGS, PAGE_RUNS, PAGE_USES
+from altmap.linux.reading import Reader
 from altmap.linux.sysroot import Sysroot
 from altmap.linux.xen import BalloonFolder
 from altmap.linux.zoneinfo import ZoneInfo
@@ -77,6 +79,8 @@ class Observation:
         ``/sys/module/memory_hotplug/parameters``: ``memmap_on_memory``, ``online_policy``, ...
     balloon : BalloonFolder or None
         The Xen balloon driver's counters; ``None`` on what is no Xen domain.
+    problems : dict of str to str
+        What was not understood: a note by path. Not part of equality.
     """
 
     version: str | None = None
@@ -95,23 +99,47 @@ class Observation:
     nodes: NodeFolder | None = None
     parameters: dict[str, str] = field(default_factory=dict)
     balloon: BalloonFolder | None = None
+    problems: dict[str, str] = field(default_factory=dict, compare=False)
 
     @classmethod
     def read(cls, sysroot: Sysroot) -> Observation:
-        """Return what the sysroot's files say.
+        """Return what the sysroot's files say, as far as they are understood.
 
-        Of a sysroot whose files are left in a folder, each is read when its attribute is asked for.
+        A file that is not understood is ``None``, as one that is missing; a line that is not
+        understood is left out. ``problems`` has a note of each.
+
+        Of a sysroot whose files are left in a folder, each is read when its attribute is asked for;
+        ``problems`` are then those that were met so far.
+        """
+        reader = Reader(sysroot)
+        if isinstance(sysroot.files, dict):
+            made = {name: read(reader) for name, read in _READERS.items()}
+            return cls(**made, problems=sysroot.notes | reader.problems.by_path())
+        seen = object.__new__(_UnreadObservation)
+        object.__setattr__(seen, "_reader", reader)
+        object.__setattr__(seen, "_notes", sysroot.notes)
+        return seen
+
+    def require(self, who: str, *names: str) -> None:
+        """Check that the files show what a question needs.
+
+        Parameters
+        ----------
+        who : str
+            What asks, which starts the message.
+        names : str
+            Attributes, such as ``zoneinfo``.
 
         Raises
         ------
         InputError
-            If a file is malformed; the message names file, line and rule.
+            If one is missing or was not understood; the message says which.
         """
-        if isinstance(sysroot.files, dict):
-            return cls(**{name: read(sysroot) for name, read in _READERS.items()})
-        made = object.__new__(_UnreadObservation)
-        object.__setattr__(made, "_sysroot", sysroot)
-        return made
+        for name in names:
+            if not getattr(self, name):
+                path = _PATHS[name]
+                about = [text for at, text in self.problems.items() if at.startswith(path)]
+                raise InputError(f"{who}: needs {path}: {about[0] if about else 'it is missing'}")
 
     def __repr__(self) -> str:
         words = (self.version or "").split()
@@ -166,36 +194,38 @@ class Observation:
 
 
 #: How each attribute is read.
-_READERS: dict[str, Callable[[Sysroot], Any]] = {
-    "version": lambda sysroot: sysroot.parse("proc/version", _parse_line),
-    "machine": lambda sysroot: version.machine(sysroot.files),
-    "cmdline": lambda sysroot: sysroot.parse("proc/cmdline", _parse_line),
-    "meminfo": lambda sysroot: sysroot.parse("proc/meminfo", meminfo.parse),
-    "vmstat": lambda sysroot: sysroot.parse("proc/vmstat", vmstat.parse),
-    "zoneinfo": lambda sysroot: sysroot.parse("proc/zoneinfo", zoneinfo.parse),
-    "buddyinfo": lambda sysroot: sysroot.parse("proc/buddyinfo", buddyinfo.parse),
-    "iomem": lambda sysroot: sysroot.parse("proc/iomem", iomem.parse),
-    "kpageflags": lambda sysroot: sysroot.page_words(KPAGEFLAGS),
-    "kpagecount": lambda sysroot: sysroot.page_words(PAGE_USES[0]),
-    "kpagecgroup": lambda sysroot: sysroot.page_words(PAGE_USES[1]),
-    "cgroups": lambda sysroot: sysroot.parse("proc/kpagecgroup.names", pageuse.parse_cgroups) or {},
-    "memory": memory.parse,
-    "nodes": node.parse,
+_READERS: dict[str, Callable[[Reader], Any]] = {
+    "version": lambda reader: reader.parse("proc/version", _parse_line),
+    "machine": lambda reader: version.machine(reader.files),
+    "cmdline": lambda reader: reader.parse("proc/cmdline", _parse_line),
+    "meminfo": lambda reader: reader.parse("proc/meminfo", meminfo.parse),
+    "vmstat": lambda reader: reader.parse("proc/vmstat", vmstat.parse),
+    "zoneinfo": lambda reader: reader.parse("proc/zoneinfo", zoneinfo.parse),
+    "buddyinfo": lambda reader: reader.parse("proc/buddyinfo", buddyinfo.parse),
+    "iomem": lambda reader: reader.parse("proc/iomem", iomem.parse),
+    "kpageflags": lambda reader: reader.page_words(KPAGEFLAGS),
+    "kpagecount": lambda reader: reader.page_words(PAGE_USES[0]),
+    "kpagecgroup": lambda reader: reader.page_words(PAGE_USES[1]),
+    "cgroups": lambda reader: reader.parse("proc/kpagecgroup.names", pageuse.parse_cgroups) or {},
+    "memory": lambda reader: reader.attempt(memory.ROOT, lambda: memory.parse(reader)),
+    "nodes": lambda reader: reader.attempt(node.ROOT, lambda: node.parse(reader)),
     "parameters": parameters.parse,
-    "balloon": xen.parse,
+    "balloon": lambda reader: reader.attempt(xen.ROOT, lambda: xen.parse(reader)),
 }
 
 
 class _UnreadObservation(Observation):
     """What a sysroot says whose files are left in a folder: an attribute is read when asked for."""
 
-    __slots__ = ("_sysroot",)
+    __slots__ = ("_notes", "_reader")
 
     def __getattr__(self, name: str) -> Any:
         """Return what was not read yet: the attribute's slot is empty."""
+        if name == "problems":
+            return self._notes | self._reader.problems.by_path()
         if name not in _READERS:
             raise AttributeError(name)
-        value = _READERS[name](self._sysroot)
+        value = _READERS[name](self._reader)
         object.__setattr__(self, name, value)
         return value
 
@@ -207,7 +237,7 @@ class _UnreadObservation(Observation):
     __hash__ = None  # type: ignore[assignment]  # equal by contents of any size
 
     def __reduce__(self) -> tuple[type[Observation], tuple[Any, ...]]:
-        return Observation, tuple(getattr(self, name) for name in _READERS)
+        return Observation, tuple(getattr(self, name) for name in (*_READERS, "problems"))
 
 
 _PAGE_FILES = frozenset((*PAGE_RUNS, *PAGE_RUNS.values(), "proc/kpagecgroup.names"))

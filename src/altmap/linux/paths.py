@@ -11,6 +11,7 @@ __all__ = (
     "BLOCKS",
     "KPAGEFLAGS",
     "KPAGEFLAGS_RUNS",
+    "PADDED",
     "PAGE_RUNS",
     "PAGE_USES",
     "check_link",
@@ -21,6 +22,7 @@ __all__ = (
     "matters",
     "normalise",
     "text_of",
+    "without_padding",
 )
 
 #: The folder of memory blocks.
@@ -31,6 +33,9 @@ KPAGEFLAGS_RUNS = "proc/kpageflags.runs"
 PAGE_USES = ("proc/kpagecount", "proc/kpagecgroup")
 #: The kernel's files with a word for each page frame, and what they are kept as.
 PAGE_RUNS = {path: f"{path}.runs" for path in (KPAGEFLAGS, *PAGE_USES)}
+
+#: The note for padded files, with how many they are.
+PADDED = "{} files below sys/ are padded with NUL bytes, which are cut off"
 
 _FILES = frozenset(
     {
@@ -159,3 +164,8 @@ def check_tree(files: Collection[str], links: Mapping[str, str]) -> None:
 def text_of(raw: bytes) -> str:
     r"""Return the file's text; a byte that is not UTF-8 becomes ``\xNN``."""
     return raw.decode("utf-8", "backslashreplace")
+
+
+def without_padding(raw: bytes) -> bytes:
+    """Return a file of sysfs up to its first NUL: ``sysfs_emit`` prints none."""
+    return raw.partition(b"\0")[0]

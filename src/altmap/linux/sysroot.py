@@ -5,7 +5,7 @@ Effects: files.
 
 from __future__ import annotations
 
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, TypeVar
 from altmap.errors import InputError
 from altmap.linux import folder
 from altmap.linux.contents import Content, Streamed
-from altmap.linux.paths import PAGE_RUNS, PAGE_USES, text_of
+from altmap.linux.paths import PADDED, PAGE_RUNS, PAGE_USES, text_of, without_padding
 from altmap.linux.unread import UnreadFiles
 
 if TYPE_CHECKING:
     from altmap.linux.intake import Leave
     from altmap.linux.memory import Block
     from altmap.linux.pagewords import PageWords
+    from altmap.linux.reading import Problems
 
 __all__ = ("Sysroot",)
 
@@ -42,15 +43,19 @@ class Sysroot:
     pages : dict of str to PageWords
         The kernel's files with a word for each page frame, such as ``proc/kpageflags``. A file of
         runs (``proc/kpageflags.runs``) is among the files.
-    blocks : dict of int to Block
-        Memory blocks that are left in a folder; then no file of theirs is among the files.
+    blocks : callable or None
+        Returns the memory blocks that are left in a folder, none of whose files is among the files;
+        it takes what collects what is wrong with them.
+    notes : dict of str to str
+        What was wrong with files when they were read, a sentence by path. Not part of equality.
     """
 
     files: MutableMapping[str, bytes] = field(default_factory=dict)
     links: dict[str, str] = field(default_factory=dict)
     unreadable: tuple[str, ...] = ()
     pages: dict[str, PageWords] = field(default_factory=dict)
-    blocks: dict[int, Block] = field(default_factory=dict)
+    blocks: Callable[[Problems], dict[int, Block]] | None = field(default=None, compare=False)
+    notes: dict[str, str] = field(default_factory=dict, compare=False)
 
     def __repr__(self) -> str:
         return f"<Sysroot: {len(self.files)} files, {len(self.links)} links>"
@@ -92,7 +97,15 @@ class Sysroot:
             taken = folder.read(source, frozenset() if uses else frozenset(PAGE_USES), leave)
             if uses:
                 _add_cgroups(source, taken.contents)
-        return cls(taken.contents, taken.links, tuple(taken.unreadable), taken.pages, taken.blocks)
+        _cut_padding(taken.files, taken.notes)
+        return cls(
+            taken.contents,
+            taken.links,
+            tuple(taken.unreadable),
+            taken.pages,
+            taken.blocks,
+            taken.notes,
+        )
 
     def write(self, target: Path) -> None:
         """Write the files and links below *target*, a new or empty folder, all or nothing.
@@ -141,30 +154,15 @@ class Sysroot:
         from altmap.linux.pagewords import PageWords
 
         if PAGE_RUNS[path] in self.files:
-            return self.parse(PAGE_RUNS[path], PageWords.parse)
+            return _in_file(PAGE_RUNS[path], lambda raw: PageWords.parse(text_of(raw)), self.files)
         if path in self.files:
-            raw = self.files[path]
-            return self.parse(path, lambda _: PageWords.from_raw([raw]))
+            return _in_file(path, lambda raw: PageWords.from_raw([raw]), self.files)
         return self.pages.get(path)
 
     def text(self, path: str) -> str | None:
         """Return a file's text, ``None`` if it is not there."""
         raw = self.files.get(path)
         return None if raw is None else text_of(raw)
-
-    def parse(self, path: str, parser: Callable[[str], T]) -> T | None:
-        """Return what *parser* makes of a file's text, ``None`` if the file is not there.
-
-        Raises
-        ------
-        InputError
-            As the parser does, with the path in front.
-        """
-        text = self.text(path)
-        try:
-            return None if text is None else parser(text)
-        except InputError as error:
-            raise InputError(f"{path}: {error}") from error
 
 
 def _add_cgroups(source: Path, files: MutableMapping[str, bytes]) -> None:
@@ -179,4 +177,24 @@ def _add_cgroups(source: Path, files: MutableMapping[str, bytes]) -> None:
 def _cgroups(source: Path) -> bytes:
     from altmap.linux.pageuse import render_cgroups
 
-    return render_cgroups(folder.find_cgroups(source)).encode()
+    found = folder.find_cgroups(source)
+    return render_cgroups(found).encode() if found else b""
+
+
+def _in_file(path: str, parser: Callable[[bytes], T], files: Mapping[str, bytes]) -> T:
+    try:
+        return parser(files[path])
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+
+
+def _cut_padding(files: dict[str, bytes], notes: dict[str, str]) -> None:
+    """Cut off what follows the first NUL of files below ``sys/``, where no kernel prints one.
+
+    sysfs says that each of its files has a page; ``tar`` fills up what it does not get.
+    """
+    padded = [path for path, raw in files.items() if b"\0" in raw and path.startswith("sys/")]
+    for path in padded:
+        files[path] = without_padding(files[path])
+    if padded:
+        notes["sys"] = PADDED.format(len(padded))

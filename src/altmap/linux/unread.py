@@ -11,6 +11,7 @@ import weakref
 from collections.abc import Callable, Iterator, MutableMapping
 
 from altmap.linux.intake import Intake
+from altmap.linux.paths import PADDED, without_padding
 
 __all__ = ("UnreadFiles", "open_below")
 
@@ -58,6 +59,7 @@ class UnreadFiles(MutableMapping[str, bytes]):
     def __init__(self, intake: Intake, root: int) -> None:
         self._intake = intake
         self._root = root
+        self._nr_padded = 0
         self._makers: dict[str, Callable[[], bytes]] = {}
         weakref.finalize(self, os.close, root)
 
@@ -83,9 +85,14 @@ class UnreadFiles(MutableMapping[str, bytes]):
         try:
             self._intake.file(path, lambda nr_bytes: os.read(file, nr_bytes))
         except OSError:
-            pass
+            return
         finally:
             os.close(file)
+        raw = self._intake.files[path]
+        if b"\0" in raw and path.startswith("sys/"):
+            self._intake.files[path] = without_padding(raw)
+            self._nr_padded += 1
+            self._intake.notes["sys"] = PADDED.format(self._nr_padded)
 
     def __setitem__(self, path: str, content: bytes) -> None:
         self._intake.unread.discard(path)

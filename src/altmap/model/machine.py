@@ -243,9 +243,38 @@ class ModelMachine:
 
     def observe(self) -> Observation:
         """Return what the machine's files show now."""
+        return self._completed(self._observer.observe())
+
+    @property
+    def parameter_names(self) -> frozenset[str]:
+        """The files of ``/sys/module/memory_hotplug/parameters`` that the machine has."""
+        return frozenset(self._base_parameters)
+
+    @property
+    def balloon(self) -> XenBalloon | None:
+        """The balloon driver of a Xen domain."""
+        return self._balloon
+
+    @property
+    def standby(self) -> StandbyMemory | None:
+        """The driver of s390x standby memory, ``None`` before any is defined."""
+        driver = self._drivers.get("standby")
+        return driver if isinstance(driver, StandbyMemory) else None
+
+    @property
+    def observer(self) -> Observer:
+        """What shows the kernel's files one by one."""
+        return self._observer
+
+    def numbers(self) -> Observation:
+        """Return what the files show now, without memory blocks (``Observer.numbers``)."""
+        return self._completed(self._observer.numbers())
+
+    def _completed(self, look: Observation) -> Observation:
+        """Return the kernel's files with its parameters and the counters of its balloon."""
         shown = parameters_shown(self.kernel.tunables)
         parameters = {name: shown.get(name, text) for name, text in self._base_parameters.items()}
-        look = replace(self._observer.observe(), parameters=parameters)
+        look = replace(look, parameters=parameters)
         folder = self._balloon_folder()
         return look if folder is None else _with_balloon(look, folder)
 
@@ -364,7 +393,7 @@ class ModelMachine:
 
     def _online(self, step: Online) -> Outcome:
         ids = self.blocks_of(step)
-        if self._balloon is None and ids == list(range(ids[0], ids[-1] + 1)):
+        if ids == list(range(ids[0], ids[-1] + 1)):
             outcome, block = online_blocks(self.kernel, range(ids[0], ids[-1] + 1), step.to)
             return _about(outcome, block)
         for block in ids:
@@ -372,8 +401,6 @@ class ModelMachine:
             outcome = memory_block_online(self.kernel, pfns, step.to)
             if not outcome:
                 return _about(outcome, block)
-            if self._balloon is not None:
-                self._balloon.work()  # its thread looks each second
         return OK
 
     def _offline(self, step: Offline) -> Outcome:
@@ -489,6 +516,7 @@ def predict(
     machine = ModelMachine.start(scenario.machine, seen, policy=chosen, pages=pages)
     trace = run_scenario(scenario, machine)
     if isinstance(start, Sysroot) and seen is not None:
+        trace.notes.extend(seen.problems.values())
         trace.notes.extend(f"the sysroot has no {path}" for path in seen.missing)
         trace.notes.extend(f"{path} could not be read" for path in start.unreadable)
     return trace

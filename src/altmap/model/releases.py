@@ -56,6 +56,9 @@ class Release:
         The s390x driver passes MHP_MEMMAP_ON_MEMORY for standby memory that it adds at boot.
     kmem_memmap_file : bool
         A dax device says by its own file whether its memory hosts its memmap.
+    dax_falls_back : tuple of str
+        Architectures, by ``uname -m``, on which a dax device whose firmware names no node gets
+        node 0; elsewhere kmem refuses it.
     kmem_state_file : bool
         A dax device's file ``state`` offlines and removes all of its memory, or nothing.
     hyperv_versions : tuple of str
@@ -84,6 +87,9 @@ class Release:
         A huge page that leaves a block may be moved to a free one of the pool in the same block.
     isolation_splits_gigantic : bool
         A gigantic page that reaches beyond the end of a memory block keeps it from going offline.
+    isolates_ends_first : bool
+        The first and the last pageblock of a range are isolated before those between, so that the
+        log names an unmovable page of theirs first.
     hvo_excludes_memmap_on_memory : bool
         With hugetlb_free_vmemmap=on no memmap is self-hosted.
     virtio_mem : tuple of str
@@ -147,6 +153,7 @@ class Release:
     hugetlb_first_in_first_out: bool = False
     hugetlb_dequeues_isolated: bool = True
     isolation_splits_gigantic: bool = True
+    isolates_ends_first: bool = True
     hvo_excludes_memmap_on_memory: bool = False
     hyperv_versions: tuple[str, ...] = ("2.0", "1.0", "0.3")
     balloon_lowers_managed: bool = True
@@ -154,6 +161,7 @@ class Release:
     standby_asks: bool = False
     kmem_memmap_file: bool = False
     kmem_state_file: bool = False
+    dax_falls_back: tuple[str, ...] = ()
     virtio_mem: tuple[str, ...] = ()
     virtio_mem_sub_block: str = "pageblock"
     virtio_mem_prefers_movable: bool = True
@@ -179,6 +187,7 @@ _6_1 = Release(
     shape="6.1",
     debian_default_online={"x86_64": "offline"},
     virtio_mem=("x86_64", "aarch64"),
+    dax_falls_back=("aarch64",),
     sources={
         "memmap_scope": "mm/memory_hotplug.c: mhp_supports_memmap_on_memory (v6.1)",
         "self_hosting": "arch/*/Kconfig (v6.1)",
@@ -203,6 +212,7 @@ _6_1 = Release(
         "hugetlb_first_in_first_out": "mm/hugetlb.c: alloc_pool_huge_page (v6.1)",
         "hugetlb_dequeues_isolated": "mm/hugetlb.c: dequeue_huge_page_node_exact (v6.1)",
         "isolation_splits_gigantic": "mm/page_isolation.c: isolate_single_pageblock (v6.1)",
+        "isolates_ends_first": "mm/page_isolation.c: start_isolate_page_range (v6.1)",
         "hvo_excludes_memmap_on_memory": (
             "mm/memory_hotplug.c: mhp_supports_memmap_on_memory (v6.1)"
         ),
@@ -215,6 +225,7 @@ _6_1 = Release(
         "standby_asks": "drivers/s390/char/sclp_cmd.c: add_memory_merged (v6.1)",
         "kmem_memmap_file": "drivers/dax/kmem.c: dev_dax_kmem_probe (v6.1)",
         "kmem_state_file": "drivers/dax/kmem.c: dev_dax_kmem_remove (v6.1)",
+        "dax_falls_back": "include/linux/numa.h: phys_to_target_node (v6.1)",
         "reserves_follow_managed": "mm/page_alloc.c: adjust_managed_page_count (v6.1)",
         "virtio_mem": "drivers/virtio/Kconfig (v6.1)",
         "virtio_mem_sub_block": "drivers/virtio/virtio_mem.c: virtio_mem_init_hotplug (v6.1)",
@@ -245,6 +256,7 @@ _6_12 = replace(
     hyperv_chunk="block",
     prepare_notifier=True,
     keeps_poison_offline=True,
+    dax_falls_back=(),
     hugetlb_first_in_first_out=True,
     isolation_splits_gigantic=False,
     boot_reserved_bytes=111181824,
@@ -285,6 +297,7 @@ _6_12 = replace(
         "hugetlb_first_in_first_out": "mm/hugetlb.c: prep_and_add_allocated_folios (v6.12)",
         "hugetlb_dequeues_isolated": "mm/hugetlb.c: dequeue_hugetlb_folio_node_exact (v6.12)",
         "isolation_splits_gigantic": "mm/page_isolation.c: isolate_single_pageblock (v6.12)",
+        "isolates_ends_first": "mm/page_isolation.c: start_isolate_page_range (v6.12)",
         "hvo_excludes_memmap_on_memory": (
             "mm/memory_hotplug.c: mhp_supports_memmap_on_memory (v6.12)"
         ),
@@ -299,6 +312,7 @@ _6_12 = replace(
         "standby_asks": "drivers/s390/char/sclp_cmd.c: add_memory_merged (v6.12)",
         "kmem_memmap_file": "drivers/dax/bus.c: memmap_on_memory_store (v6.12)",
         "kmem_state_file": "drivers/dax/kmem.c: dev_dax_kmem_remove (v6.12)",
+        "dax_falls_back": "mm/numa_memblks.c: phys_to_target_node (v6.12)",
         "reserves_follow_managed": "mm/page_alloc.c: adjust_managed_page_count (v6.12)",
         "virtio_mem": "drivers/virtio/Kconfig (v6.12)",
         "virtio_mem_sub_block": "drivers/virtio/virtio_mem.c: virtio_mem_init_hotplug (v6.12)",
@@ -327,6 +341,8 @@ _4_20 = replace(
     has_auto_movable=False,
     hyperv_onlines_offline_tail=True,
     isolation_splits_gigantic=False,
+    isolates_ends_first=False,
+    dax_falls_back=(),
     balloon_lowers_managed=False,
     virtio_mem=(),
     sources={
@@ -337,6 +353,8 @@ _4_20 = replace(
             'onlining", after v4.20'
         ),
         "isolation_splits_gigantic": "isolate_single_pageblock came with v5.19: b2c9e2fbba32",
+        "dax_falls_back": "the fallback in acpi_nfit_register_region came with v5.15",
+        "isolates_ends_first": "isolate_single_pageblock came with v5.19: b2c9e2fbba32",
         "balloon_lowers_managed": "d1df458cbfdb (v5.11)",
         "virtio_mem": "the driver came with v5.8",
     },
@@ -350,6 +368,8 @@ _5_13 = replace(
     has_auto_movable=False,
     frees_altmap_of_failed_add=True,
     isolation_splits_gigantic=False,
+    isolates_ends_first=False,
+    dax_falls_back=(),
     virtio_mem=("x86_64",),
     virtio_mem_sub_block="max_order",
     virtio_mem_prefers_movable=False,
@@ -358,6 +378,8 @@ _5_13 = replace(
         "frees_altmap_of_failed_add": '"fix error handling in add_memory_resource()", after v6.6',
         "memmap_scope": "a08a2ae34613 (v5.13)",
         "isolation_splits_gigantic": "isolate_single_pageblock came with v5.19: b2c9e2fbba32",
+        "dax_falls_back": "the fallback in acpi_nfit_register_region came with v5.15",
+        "isolates_ends_first": "isolate_single_pageblock came with v5.19: b2c9e2fbba32",
         "memmap_page_flags": "PageVmemmapSelfHosted came with v6.0: 66361095129b",
         "has_auto_movable": "memory groups came with v5.15",
         "virtio_mem": "arm64 came between v5.15 and v6.1",
@@ -370,10 +392,12 @@ _5_15 = replace(
     _5_13,
     name="5.15",
     has_auto_movable=True,
+    dax_falls_back=("aarch64",),
     hvo_excludes_memmap_on_memory=True,
     virtio_mem_prefers_movable=True,
     sources={
         **_5_13.sources,
+        "dax_falls_back": "drivers/acpi/nfit/core.c: acpi_nfit_register_region (v5.15)",
         "hvo_excludes_memmap_on_memory": "v5.14, until 66361095129b (v6.0)",
     },
 )

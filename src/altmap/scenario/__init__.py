@@ -29,9 +29,11 @@ from altmap.scenario.schema import (
     Step,
     Unplug,
     Veto,
+    VetoErrno,
     VetoOn,
     VirtioMemParameters,
 )
+from altmap.scenario.tables import plain_table, scenario_tables
 from altmap.scenario.toml import (
     build_scenario,
     load_scenario,
@@ -71,6 +73,7 @@ __all__ = (
     "Step",
     "Unplug",
     "Veto",
+    "VetoErrno",
     "VetoOn",
     "VirtioMemParameters",
     "build_scenario",
@@ -78,7 +81,9 @@ __all__ = (
     "load_scenario",
     "parse_scenario",
     "part_of",
+    "plain_table",
     "read_toml",
+    "scenario_tables",
     "scenario_toml",
     "selected_blocks",
     "set_machine_keys",

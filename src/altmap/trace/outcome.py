@@ -8,7 +8,10 @@ from typing import Literal
 
 from altmap.pfn import Pages
 
-__all__ = ("OK", "Certainty", "Outcome")
+__all__ = ("OK", "Certainty", "Outcome", "Status")
+
+#: How a step ends.
+Status = Literal["ok", "refused", "fault", "not_reached"]
 
 #: How sure a prediction is: ``certain``; ``likely`` where a real kernel may end there by chance;
 #: ``unknown`` where nothing that is modelled decides it.
@@ -42,7 +45,7 @@ class Outcome:
         Why it is not certain.
     """
 
-    status: str
+    status: Status
     errno: str | None = None
     function: str | None = None
     why: str = ""

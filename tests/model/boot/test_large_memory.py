@@ -46,13 +46,13 @@ def test_more_pages_than_can_be_modelled_are_refused_at_once():
 
 @pytest.mark.parametrize("memory", [1 * TIB, 64 * TIB])
 def test_blocks_that_are_alike_are_worked_out_once(memory, monkeypatch):
-    counted, block = [], memory_file._block
+    counted, block = [], memory_file.block_shown
 
     def count(kernel, nr, *args, **kwargs):
         counted.append(nr)
         return block(kernel, nr, *args, **kwargs)
 
-    monkeypatch.setattr(memory_file, "_block", count)
+    monkeypatch.setattr(memory_file, "block_shown", count)
     model = ModelMachine.start(Machine(memory=Size(memory)), pages=False)
     shown = model.observe().memory
     assert len(shown.blocks) == len(model.kernel.added_blocks) >= 512
@@ -69,4 +69,4 @@ def test_every_block_is_what_it_is_by_itself():
     kernel, shown = model.kernel, model.observe().memory
     assert list(shown.blocks) == list(kernel.added_blocks)
     for nr, block in shown.blocks.items():
-        assert block == memory_file._block(kernel, nr, None, has_nodes=True)
+        assert block == memory_file.block_shown(kernel, nr, None, has_nodes=True)

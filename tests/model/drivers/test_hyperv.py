@@ -287,3 +287,16 @@ def test_a_region_of_the_host_is_read_from_the_scenario():
     assert list(model.kernel.added_blocks)[-1] == 32
     assert model.perform(hot_add("h2", 4 * GIB + 64 * MIB, 128)).outcome
     assert list(model.kernel.added_blocks)[-1] == 33
+
+
+def test_a_range_where_other_memory_is_already_is_refused_and_changes_nothing_for_its_owner():
+    model = start("opt-in")
+    assert model.perform(Plug(id="dimm1", size=Size(256 * MIB), address=Address(4 * GIB))).outcome
+    backed = model.backed
+    outcome = model.perform(hot_add("h", 4 * GIB + 128 * MIB, 128)).outcome
+    assert (outcome.errno, outcome.function) == ("EEXIST", "register_memory_resource")
+    assert f"[{4 * GIB + 128 * MIB:#x}, {4 * GIB + 256 * MIB:#x})" in outcome.why
+    assert model.backed == backed
+    assert model.device_ids("hyperv") == ["balloon"]
+    # hv_mem_hot_add() ends hot-add for good after EEXIST.
+    assert not model.perform(hot_add("h2", 8 * GIB, 128)).outcome

@@ -207,7 +207,7 @@ def test_the_state_file_is_all_or_nothing_and_zones_stay():
 @pytest.mark.parametrize(
     ("keys", "why"),
     [
-        ({"address": 512 * MIB}, "overlaps memory"),
+        ({"address": 832 * MIB, "mib": 64}, "overlaps memory"),
         ({"address": 4 * GIB + 1}, "page size"),
         ({"node": 5}, "node 5 does not exist"),
         ({"more": [(4 * GIB + 256 * MIB, 128)]}, "overlaps"),
@@ -261,3 +261,45 @@ def test_a_device_that_shares_a_block_with_boot_memory_has_no_part_in_it():
     assert plug(model, end - 200 * MIB, 328).outcome
     assert model._devices.blocks("dax0.0") == [39, 40]
     assert model.perform(Online(id="dax0.0", to="online_movable")).outcome
+
+
+@pytest.mark.parametrize("address", [512 * MIB, 4 * GIB + 128 * MIB])
+def test_a_device_where_system_ram_is_already_is_refused_and_changes_nothing(address):
+    # request_mem_region() fails in dev_dax_kmem_probe, before add_memory_driver_managed().
+    model = guest()
+    assert plug(model, 4 * GIB, 256).outcome
+    before, backed = model.observe(), model.backed
+    outcome = model.perform(
+        Plug(id="dax1.0", driver="kmem", size=Size(256 * MIB), address=Address(address))
+    ).outcome
+    assert (outcome.errno, outcome.function) == ("EBUSY", "dev_dax_kmem_probe")
+    assert f"[{address:#x}, {address + 256 * MIB:#x})" in outcome.why
+    assert model.observe() == before
+    assert model.backed == backed
+
+
+@pytest.mark.parametrize(
+    ("keys", "dax", "node"),
+    [
+        ({"release": "5.13"}, "pmem", None),
+        ({"release": "6.12"}, "pmem", None),
+        ({"release": "6.12"}, "hmem", None),
+        ({"release": "6.12"}, "cxl", 0),  # memory_add_physaddr_to_nid
+        # phys_to_target_node() is 0 on arm64 from the fallback's release until it has tables
+        ({"release": "5.13", "arch": "aarch64"}, "pmem", None),
+        ({"release": "5.15", "arch": "aarch64"}, "pmem", 0),
+        ({"release": "6.8", "arch": "aarch64"}, "pmem", 0),
+        ({"release": "6.12", "arch": "aarch64"}, "pmem", None),
+    ],
+)
+def test_a_device_without_a_node_is_refused_unless_there_is_a_fallback(keys, dax, node):
+    model = guest(**keys)
+    step = Plug(id="d", driver="kmem", size=Size(GIB), address=Address(64 * GIB), node=-1, dax=dax)
+    outcome = model.perform(step).outcome
+    if node is None:
+        assert (outcome.errno, outcome.function) == ("EINVAL", "dev_dax_kmem_probe")
+        assert "invalid node: -1" in outcome.why
+        assert not model.kernel.additions
+    else:
+        assert outcome
+        assert {addition.node for addition in model.kernel.additions} == {node}

@@ -62,7 +62,6 @@ def test_nobody_checks_what_is_behind_the_address_until_it_is_read():
 @pytest.mark.parametrize(
     ("keys", "why"),
     [
-        ({"address": 512 * MIB}, "overlaps"),
         ({"address": 4 * GIB, "mib": 256}, "one memory block, 128 MiB"),
         ({"address": 4 * GIB, "node": 3}, "node 3 does not exist"),
     ],
@@ -79,3 +78,18 @@ def test_there_is_no_way_back_and_only_x86_has_the_file():
         model.perform(Unplug(id="p"))
     with pytest.raises(InputError, match="'probe': on x86_64 only, not aarch64"):
         write(guest(arch="aarch64"), 8 * GIB)
+
+
+@pytest.mark.parametrize("address", [512 * MIB, 4 * GIB])
+def test_a_write_where_memory_is_already_is_refused_and_changes_nothing(address):
+    model = guest(release="5.13", auto_online_blocks="offline")
+    assert model.perform(Plug(id="dimm1", size=Size(256 * MIB))).outcome
+    before, backed = model.observe(), model.backed
+    outcome = write(model, address).outcome
+    assert (outcome.errno, outcome.function) == ("EEXIST", "register_memory_resource")
+    assert f"[{address:#x}, {address + 128 * MIB:#x})" in outcome.why
+    assert model.observe() == before
+    assert model.backed == backed
+    assert model.device_ids("probe") == []
+    assert write(model, 8 * GIB).outcome  # the id is free
+    assert model.perform(Unplug(id="dimm1")).outcome  # only its own memory leaves

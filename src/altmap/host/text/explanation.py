@@ -29,6 +29,9 @@ def block_text(found: BlockExplanation, width: int = 100) -> str:
         if blocker.owners:
             lines.extend(_wrap(f"charged to: {_owners(blocker.owners)}", width, "           "))
         lines.extend(_wrap(f"helps: {blocker.cure}", width, "           "))
+    if found.logged_pfn is not None:
+        text = f'the kernel\'s log names pfn {found.logged_pfn:#x} ("unmovable page")'
+        lines.extend(_wrap(text, width, "  "))
     if found.free_nr_pages is not None:
         text = f"{found.free_nr_pages} pages are free, {found.moving_nr_pages} in use would move"
         lines.extend(
@@ -101,8 +104,9 @@ def errno_text(reasons: Iterable[Reason], blocks: dict[str, str], width: int = 1
         lines.append(f"{reason.errno} on {reason.operation}, by {reason.function}")
         lines.extend(_wrap(f"rule: {reason.rule}", width, "  "))
         lines.extend(_wrap(f"helps: {reason.cure}", width, "  "))
-        if reason.operation == "offline" and reason.function in blocks:
-            lines.extend(_wrap(f"here now: {blocks[reason.function]}", width, "  "))
+        here = blocks.get(reason.name) or blocks.get(reason.function)
+        if reason.operation == "offline" and here:
+            lines.extend(_wrap(f"here now: {here}", width, "  "))
     return "\n".join(lines) + "\n"
 
 

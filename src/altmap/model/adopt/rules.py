@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TypeVar
 
 from altmap.errors import InputError
 from altmap.linux import iomem, version
-from altmap.linux.observation import Observation, page_size_bytes
+from altmap.linux.observation import Observation, ZoneInfo, page_size_bytes
 from altmap.model.arch import DEFAULT_ARCH, Arch, arch_named, arch_of, check_block_size, with_mmu
 from altmap.model.boot.tunables import default_tunables
 from altmap.model.kernel.params import Tunables
@@ -20,7 +21,7 @@ __all__ = (
     "adopted_block_size_bytes",
     "adopted_release",
     "adopted_tunables",
-    "require_files",
+    "whole_files",
 )
 
 _Value = TypeVar("_Value")
@@ -36,8 +37,10 @@ _WORDS = {"movable_node": "movable_node", "hugetlb_free_vmemmap": "hugetlb_free_
 _ONLINE_TYPES = ("offline", "online", "online_kernel", "online_movable")
 
 
-def require_files(seen: Observation) -> None:
-    """Check that the files contain what no assumption can replace.
+def whole_files(seen: Observation, notes: list[str]) -> Observation:
+    """Return the observation, once it has what no assumption can replace.
+
+    A zone without its line ``protection`` has no reserves, with a note.
 
     Raises
     ------
@@ -51,15 +54,22 @@ def require_files(seen: Observation) -> None:
         (seen.memory, "sys/devices/system/memory/block_size_bytes"),
     ):
         if not value:
-            raise InputError(f"sysroot: {path} is missing, and a prediction needs it")
+            why = [text for at, text in seen.problems.items() if at.startswith(path)]
+            raise InputError(why[0] if why else f"sysroot: {path} is missing: need it to predict")
     iomem.require_addresses(seen.iomem or ())
+    made: list[ZoneInfo] = []
     for info in seen.zoneinfo or ():
         zones = sum(other.node == info.node for other in seen.zoneinfo or ())
+        if not info.protection:
+            notes.append(f"proc/zoneinfo: node {info.node} {info.name}: no reserves are shown")
+            info = replace(info, protection=(0,) * zones)
+        made.append(info)
         if len(info.protection) != zones:
             raise InputError(
                 f"sysroot: proc/zoneinfo: node {info.node} {info.name}: protection "
                 f"{info.protection}: need a number for each of {zones} zones"
             )
+    return replace(seen, zoneinfo=tuple(made))
 
 
 def adopted_arch(seen: Observation, machine: Machine, notes: list[str]) -> Arch:
@@ -129,21 +139,25 @@ def adopted_block_size_bytes(seen: Observation, machine: Machine, arch: Arch) ->
     return shown
 
 
-def adopted_tunables(seen: Observation, machine: Machine, arch: Arch, release: Release) -> Tunables:
+def adopted_tunables(
+    seen: Observation, machine: Machine, arch: Arch, release: Release, notes: list[str]
+) -> Tunables:
     """Return the parameters of the scenario, else of the files, else the release's defaults.
 
-    Raises
-    ------
-    InputError
-        If a file contains a word that the kernel does not write there.
+    A word that the kernel does not write in a file is noted, and the default is used.
     """
     tunables = default_tunables(machine, arch, release)
     shown = seen.parameters
     for name, values in _PARAMETERS.items():
         if getattr(machine, name) is None and name in shown:
-            setattr(tunables, name, _one_of(name, shown[name], values))
+            default = getattr(tunables, name)
+            setattr(tunables, name, _one_of(name, shown[name], values, default, notes))
     if machine.auto_movable_ratio is None and "auto_movable_ratio" in shown:
-        tunables.auto_movable_ratio = _percent("auto_movable_ratio", shown["auto_movable_ratio"])
+        text = shown["auto_movable_ratio"]
+        if re.fullmatch(r"[0-9]{1,10}", text):
+            tunables.auto_movable_ratio = int(text)
+        else:
+            notes.append(_ignored("auto_movable_ratio", text, "a number of percent"))
     words = (seen.cmdline or "").split()
     for name, word in _WORDS.items():
         if getattr(machine, name) is None:
@@ -153,6 +167,8 @@ def adopted_tunables(seen: Observation, machine: Machine, arch: Arch, release: R
             "auto_online_blocks",
             seen.memory.auto_online_blocks,
             {word: word for word in _ONLINE_TYPES},
+            tunables.auto_online_blocks,
+            notes,
         )
     meminfo = seen.meminfo or {}
     if meminfo and "DirectMap1G" not in meminfo:
@@ -162,13 +178,13 @@ def adopted_tunables(seen: Observation, machine: Machine, arch: Arch, release: R
     return tunables
 
 
-def _one_of(name: str, text: str, values: Mapping[str, _Value]) -> _Value:
+def _one_of(
+    name: str, text: str, values: Mapping[str, _Value], default: _Value, notes: list[str]
+) -> _Value:
     if text not in values:
-        raise InputError(f"sysroot: {name} {text!r}: need one of {', '.join(values)}")
-    return values[text]
+        notes.append(_ignored(name, text, f"one of {', '.join(values)}"))
+    return values.get(text, default)
 
 
-def _percent(name: str, text: str) -> int:
-    if not re.fullmatch(r"[0-9]{1,10}", text):
-        raise InputError(f"sysroot: {name} {text!r}: need a number of percent")
-    return int(text)
+def _ignored(name: str, text: str, rule: str) -> str:
+    return f"sysroot: {name} {text[:80]!r}: need {rule}; the default is used"

@@ -27,7 +27,7 @@ def blank_files(kernel: Kernel, machine: Machine) -> Observation:
         machine.cpus or 1,
         kernel.block_nr_pages * page,
     )
-    blank = replace(blank, parameters=parameters_shown(kernel.tunables))
+    blank = replace(blank, parameters=_parameters(kernel))
     if machine.platform == "xen":
         return _domain_files(blank, kernel, machine)
     floor = kernel.arch.firmware_nr_pages * page
@@ -36,6 +36,20 @@ def blank_files(kernel: Kernel, machine: Machine) -> Observation:
         for start, end in firmware_ram(machine, kernel.arch)
     ]
     return replace(blank, iomem=tuple(lines), nodes=blank.nodes if kernel.arch.has_nodes else None)
+
+
+def _parameters(kernel: Kernel) -> dict[str, str]:
+    """Return the parameters of the module ``memory_hotplug`` that the release has."""
+    release = kernel.release
+    return {
+        name: text
+        for name, text in parameters_shown(kernel.tunables).items()
+        if (
+            release.memmap_scope != "none"
+            if name == "memmap_on_memory"
+            else release.has_auto_movable
+        )
+    }
 
 
 def _domain_files(blank: Observation, kernel: Kernel, machine: Machine) -> Observation:

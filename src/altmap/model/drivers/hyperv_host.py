@@ -65,11 +65,12 @@ class HypervHost(Driver):
         devices.by_id.setdefault(BALLOON, MemoryDevice("hyperv", PfnRange(0, 0)))
 
     def plug(self, plug: Plug) -> Outcome:
-        """Back a range and ask the guest to add it."""
+        """Back a range and ask the guest to add it; where System RAM is, the kernel refuses it."""
         self.devices.check_new(plug.id)
         assert plug.address is not None  # checked with the scenario
         pfns = self.devices.pfns(plug.address, plug.size)
-        if self.devices.backing.backed.count(pfns) or self.host.removed.count(pfns):
+        mine = PfnSet(d.pfns for d in self.devices.by_id.values() if d.driver == "hyperv")
+        if mine.count(pfns) or self.host.removed.count(pfns):
             raise InputError(
                 f"plug {plug.id!r}: [{plug.address:#x}, {plug.address + plug.size:#x}) "
                 "overlaps memory that the host backs already"
@@ -78,7 +79,12 @@ class HypervHost(Driver):
         if plug.region is not None:
             region = self.devices.pfns(plug.region.address, plug.region.size)
         check_hot_add(plug.id, pfns, region)
+        backed = self.devices.backing.backed.copy()
         outcome = self.host.hot_add(plug.id, pfns, region)
+        if outcome.errno == "EEXIST":
+            # System RAM is there, and nothing of the range belongs to this host.
+            self.devices.by_id.pop(plug.id)
+            self.devices.backing.backed = backed
         if not self.host.failed:
             self._post_status()
         return outcome

@@ -11,7 +11,7 @@ from dataclasses import replace
 from altmap.errors import InputError
 from altmap.model.drivers.driver import Driver, MemoryDevice
 from altmap.model.drivers.facts import DriverRecord
-from altmap.model.kernel.add import add_memory_resource
+from altmap.model.kernel.add import add_memory_resource, taken
 from altmap.model.kernel.addition import Addition, MemoryGroup
 from altmap.model.kernel.memmap import memmap_on_memory_nr_pages
 from altmap.model.kernel.remove import offline_all, try_remove_memory
@@ -39,6 +39,9 @@ RECORD = DriverRecord(
 
 
 _RESOURCE = "System RAM (kmem)"
+_INVALID_NODE = Outcome.refused(
+    "EINVAL", "dev_dax_kmem_probe", "rejecting DAX region with invalid node: -1"
+)
 
 
 class DaxKmem(Driver):
@@ -47,10 +50,14 @@ class DaxKmem(Driver):
     def plug(self, plug: Plug) -> Outcome:
         """Make a dax device, set its ``memmap_on_memory``, and bind it (``dev_dax_kmem_probe``)."""
         device = self._appear(plug)
+        if isinstance(device, Outcome):
+            return device
         asks = self._asks(plug)
         if isinstance(asks, Outcome):
             return asks
-        node = plug.node or 0
+        node = self._target_node(plug)
+        if node < 0:
+            return _INVALID_NODE
         ranges = [pfns for pfns in map(self._aligned, device.ranges) if pfns is not None]
         if not ranges:
             return Outcome.refused(
@@ -94,7 +101,8 @@ class DaxKmem(Driver):
 
     # --- add -------------------------------------------------------------------------------
 
-    def _appear(self, plug: Plug) -> MemoryDevice:
+    def _appear(self, plug: Plug) -> MemoryDevice | Outcome:
+        """Make the dax device; where System RAM is already, there is only the refusal."""
         devices, kernel = self.devices, self.kernel
         devices.check_new(plug.id)
         address = plug.address
@@ -105,13 +113,45 @@ class DaxKmem(Driver):
             )
             address = Address(place_dimm(space, devices.addresses(), plug.size, None))
         pfns, more = devices.pfns(address, plug.size), devices.further_ranges(plug)
-        taken = PfnSet.of(devices.backing.backed)
-        if taken.count(pfns) or any(pfns.overlaps(other) for other in more):
-            raise InputError(f"plug {plug.id!r}: {pfns} overlaps memory that exists")
-        node = plug.node or 0
-        if not kernel.node_zones(node):
+        if devices.backing.backed.count(pfns):
+            return self._region_taken(plug, pfns)
+        if any(pfns.overlaps(other) for other in more):
+            where = kernel.addresses(pfns)
+            raise InputError(f"plug {plug.id!r}: {where} overlaps memory that exists")
+        node = self._target_node(plug)
+        if node >= 0 and not kernel.node_zones(node):
             raise InputError(f"plug {plug.id!r}: node {node} does not exist on this machine")
         return devices.add(plug.id, MemoryDevice(plug.driver, pfns, more=more))
+
+    def _region_taken(self, plug: Plug, pfns: PfnRange) -> Outcome:
+        """Return the refusal of a device whose whole blocks overlap System RAM.
+
+        ``request_mem_region`` fails before anything is added. Bytes that are cut off may not
+        overlap: no platform has two kinds of memory there.
+        """
+        if self._target_node(plug) < 0:
+            return _INVALID_NODE
+        whole = self._aligned(pfns)
+        if whole is None or taken(self.kernel, whole) is None:
+            where = self.kernel.addresses(pfns)
+            raise InputError(f"plug {plug.id!r}: {where} overlaps memory that exists")
+        return Outcome.refused(
+            "EBUSY",
+            "dev_dax_kmem_probe",
+            f"could not reserve region: {self.kernel.addresses(whole)} overlaps System RAM",
+        )
+
+    def _target_node(self, plug: Plug) -> int:
+        """Return the device's node; -1 if the firmware names none and no fallback has one.
+
+        CXL falls back to the node of the address (``drivers/dax/cxl.c: cxl_dax_region_probe``),
+        which is 0 here; others to ``phys_to_target_node``, which is 0 on arm64 while that has no
+        tables of its own (``drivers/acpi/nfit/core.c: acpi_nfit_register_region``).
+        """
+        if plug.node is not None and plug.node >= 0:
+            return plug.node
+        falls_back = self.kernel.arch.family in self.kernel.release.dax_falls_back
+        return 0 if plug.node is None or plug.dax in (None, "cxl") or falls_back else -1
 
     def _asks(self, plug: Plug) -> bool | Outcome:
         """Return whether the device passes MHP_MEMMAP_ON_MEMORY, by its file or by default."""

@@ -1,6 +1,7 @@
 """The file ``/sys/devices/system/memory/probe``: ``drivers/base/memory.c: probe_store``.
 
-A write of an address adds one block there; whether it is backed is not checked.
+A write of an address adds one block there; whether it is backed is not checked. Where memory is
+already, the kernel refuses the write and nothing changes: no hypervisor is asked.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 from altmap.errors import InputError
 from altmap.model.drivers.driver import Driver, MemoryDevice
 from altmap.model.drivers.facts import DriverRecord
-from altmap.model.kernel.add import add_memory_resource
+from altmap.model.kernel.add import add_memory_resource, taken
 from altmap.pfn import PfnRange
 from altmap.scenario import Plug
 from altmap.trace import Outcome
@@ -46,21 +47,22 @@ class ProbeFile(Driver):
                 f"plug {plug.id!r}: size {plug.size:#x}: a write adds one memory block, "
                 f"{format_size(block_bytes)}"
             )
-        taken = self.devices.backing.backed
-        if taken.count(pfns):
-            raise InputError(f"plug {plug.id!r}: {pfns} overlaps memory that exists")
         node = plug.node or 0
         if not kernel.node_zones(node):
             raise InputError(f"plug {plug.id!r}: node {node} does not exist on this machine")
         block = PfnRange(pfns.start, pfns.start + kernel.block_nr_pages)
-        device = self.devices.add(plug.id, MemoryDevice(plug.driver, pfns))
         if plug.address % block_bytes:
+            self.devices.add(plug.id, MemoryDevice(plug.driver, pfns))
             return Outcome.refused(
                 "EINVAL",
                 "probe_store",
                 f"{plug.address:#x} is not aligned to memory blocks of {block_bytes:#x} bytes",
             )
         kernel.log.note("driver", f"{plug.address:#x} is written to probe", block, "probe_store")
+        refusal = taken(kernel, block)
+        if refusal is not None:
+            return refusal
+        device = self.devices.add(plug.id, MemoryDevice(plug.driver, pfns))
         outcome = add_memory_resource(kernel, block, node, asks=False)
         if outcome:
             device.addition = kernel.additions[-1]

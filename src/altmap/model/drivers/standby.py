@@ -68,6 +68,10 @@ class StandbyMemory(Driver):
         """Blocks that lie in standby memory as a whole, whatever their state."""
         return list(self._memmap_files)
 
+    def is_self_hosted(self, block: int) -> bool:
+        """Tell what a block's file ``memmap_on_memory`` says."""
+        return self._memmap_files[block]
+
     def plug(self, plug: Plug) -> Outcome:
         """Define standby storage, as it would have been defined before boot."""
         kernel, page = self.kernel, self.kernel.arch.page_size_bytes
@@ -87,7 +91,8 @@ class StandbyMemory(Driver):
                     f"plug {plug.id!r}: {what} {value * page:#x}: need whole increments of {whole}"
                 )
         if self.devices.backing.backed.count(pfns) or self.standby.count(pfns):
-            raise InputError(f"plug {plug.id!r}: {pfns} overlaps memory that exists")
+            where = kernel.addresses(pfns)
+            raise InputError(f"plug {plug.id!r}: {where} overlaps memory that exists")
         self.devices.by_id[plug.id] = MemoryDevice(plug.driver, pfns)
         self.standby |= pfns
         return self._detect(pfns)

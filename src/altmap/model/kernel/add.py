@@ -20,7 +20,7 @@ from altmap.model.kernel.structpages import marked_frames, page_init_poison
 from altmap.pfn import PfnRange
 from altmap.trace import OK, Outcome
 
-__all__ = ("add_memory_resource",)
+__all__ = ("add_memory_resource", "taken")
 
 
 def add_memory_resource(
@@ -128,6 +128,20 @@ def _arch_remove_memory(kernel: Kernel, addition: Addition) -> Outcome:
     )
 
 
+def taken(kernel: Kernel, pfns: PfnRange) -> Outcome | None:
+    """Return the refusal of a range at whose addresses System RAM is already.
+
+    Source: ``mm/memory_hotplug.c: register_memory_resource``.
+    """
+    if not kernel.boot_ram.count(pfns) and not kernel.overlaps_addition(pfns):
+        return None
+    return Outcome.refused(
+        errno.EEXIST,
+        "register_memory_resource",
+        f"{kernel.addresses(pfns)} overlaps System RAM",
+    )
+
+
 def _check_range(kernel: Kernel, pfns: PfnRange, node: int) -> Outcome | None:
     page = kernel.arch.page_size_bytes
     limit = (1 << kernel.arch.max_physmem_bits) // page
@@ -135,18 +149,17 @@ def _check_range(kernel: Kernel, pfns: PfnRange, node: int) -> Outcome | None:
         return Outcome.refused(
             errno.E2BIG,
             "mhp_range_allowed",
-            f"{pfns} ends above pfn {limit:#x}, the end of what can be mapped",
+            f"{kernel.addresses(pfns)} ends above {limit * page:#x}, the end of what can be mapped",
         )
-    if kernel.boot_ram.count(pfns) or kernel.overlaps_addition(pfns):
-        return Outcome.refused(
-            errno.EEXIST, "register_memory_resource", f"{pfns} overlaps System RAM"
-        )
+    refusal = taken(kernel, pfns)
+    if refusal is not None:
+        return refusal
     block = kernel.block_nr_pages
     if not pfns or pfns.start % block or len(pfns) % block:
         return Outcome.refused(
             errno.EINVAL,
             "check_hotplug_memory_range",
-            f"{pfns} is not aligned to memory blocks of {block * page:#x} bytes",
+            f"{kernel.addresses(pfns)} is not aligned to memory blocks of {block * page:#x} bytes",
         )
     if not kernel.node_zones(node):
         return Outcome.refused(

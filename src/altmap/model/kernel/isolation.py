@@ -10,6 +10,7 @@ import errno
 from altmap.model.kernel.hugetlb import gigantic_across
 from altmap.model.kernel.state import Kernel
 from altmap.model.kernel.zone import MOVABLE, Zone
+from altmap.model.pageblocks import first_dumped_pfn
 from altmap.pfn import PfnRange, PfnSet
 from altmap.trace import Outcome
 
@@ -26,10 +27,17 @@ def start_isolate_page_range(kernel: Kernel, pfns: PfnRange, zone: Zone) -> Outc
     unmovable = kernel.unmovable(pfns)
     stuck = reserved | unmovable
     if stuck:
+        memmap_nr_pages = kernel.self_hosted.count(pfns)
+        named = first_dumped_pfn(
+            stuck,
+            PfnRange(pfns.start + memmap_nr_pages, pfns.end),
+            kernel.arch.pageblock_nr_pages,
+            ends_first=kernel.release.isolates_ends_first,
+        )
         refusal = Outcome.refused(
             errno.EBUSY,
             "has_unmovable_pages",
-            f"{len(stuck)} unmovable pages, the first is pfn {stuck.min():#x}",
+            f"{len(stuck)} unmovable pages, the kernel's log names pfn {named:#x}",
             pfns=stuck,
             kind=kernel.kind_of(stuck.min()),
         )

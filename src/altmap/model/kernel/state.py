@@ -22,7 +22,7 @@ from altmap.model.kernel.touch import AccessCheck, KernelFault, Touch
 from altmap.model.kernel.zone import MOVABLE, Zone
 from altmap.model.releases import Release
 from altmap.pfn import Pages, PfnRange, PfnSet
-from altmap.trace import Fault
+from altmap.trace import Access, Fault
 
 __all__ = ("Kernel", "OnlineCallback", "Rfc2018State")
 
@@ -336,6 +336,11 @@ class Kernel:
         ids = self.block_ids(pfns)
         return PfnRange(ids.start, max(ids.start, ids.stop))
 
+    def addresses(self, pfns: PfnRange) -> str:
+        """Return a range as bytes, for messages: ``[0x100000000, 0x108000000)``."""
+        page = self.arch.page_size_bytes
+        return f"[{pfns.start * page:#x}, {pfns.end * page:#x})"
+
     def block_names(self, pfns: PfnRange) -> str:
         """Return the names of the range's memory blocks: ``memory40``, ``memory40-47``."""
         ids = self.block_ids(pfns)
@@ -385,7 +390,7 @@ class Kernel:
         """Return the zones that have present pages in the range."""
         return [zone for zone in self.zones.values() if zone.present.count(pfns)]
 
-    def touch(self, access: str, pfns: Pages, function: str, what: str) -> None:
+    def touch(self, access: Access, pfns: Pages, function: str, what: str) -> None:
         """Access page frames.
 
         Raises

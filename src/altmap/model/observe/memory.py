@@ -11,7 +11,7 @@ from altmap.model.kernel.online import zone_for_pfn_range
 from altmap.model.kernel.state import Kernel
 from altmap.pfn import PfnRange
 
-__all__ = ("memory_shown",)
+__all__ = ("block_shown", "memory_shown")
 
 
 def memory_shown(base: Observation, kernel: Kernel) -> MemoryFolder | None:
@@ -22,7 +22,7 @@ def memory_shown(base: Observation, kernel: Kernel) -> MemoryFolder | None:
     has_nodes = base.nodes is not None
     blocks: dict[int, Block] = {}
     for ids in _alike(kernel, folder.blocks):
-        block = _block(kernel, ids[0], folder.blocks.get(ids[0]), has_nodes=has_nodes)
+        block = block_shown(kernel, ids[0], folder.blocks.get(ids[0]), has_nodes=has_nodes)
         blocks |= dict.fromkeys(ids, block)
     return MemoryFolder(
         folder.block_size_bytes,
@@ -52,7 +52,8 @@ def _alike(kernel: Kernel, known: dict[int, Block]) -> Iterator[range]:
             yield range(start, end)
 
 
-def _block(kernel: Kernel, id_: int, before: Block | None, *, has_nodes: bool) -> Block:
+def block_shown(kernel: Kernel, id_: int, before: Block | None, *, has_nodes: bool) -> Block:
+    """Return one memory block; *before* is what the base shows of it."""
     pfns = kernel.block_pfns(id_)
     online = id_ in kernel.online_blocks
     state = "online" if online else "offline"
