@@ -70,6 +70,7 @@ bench: $(VENV)/bench  ## measured claims, as ratios in one run
 	$(BIN)/python benchmarks/bench_explore.py
 	$(BIN)/python benchmarks/bench_sweep.py
 	$(BIN)/python benchmarks/bench_lab.py
+	$(BIN)/python benchmarks/bench_live.py
 
 man: $(VENV)/dev  ## man pages and completion for bash and zsh, in build/
 	@$(BIN)/python docs/man.py build

@@ -96,18 +96,8 @@ ACTUAL = {
 
 #: The parts of ``model``, each importing only from those before it.
 MODEL = (
-    *(
-        "arch",
-        "releases",
-        "pageblocks",
-        "kernel",
-        "policies",
-        "platform",
-        "boot",
-        "adopt",
-        "observe",
-    ),
-    *("drivers", "workload", "machine"),
+    *("arch", "releases", "pageblocks", "kernel", "policies", "platform", "boot", "adopt"),
+    *("observe", "drivers", "coldplug", "workload", "machine"),
 )
 
 

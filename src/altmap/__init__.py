@@ -36,12 +36,14 @@ if TYPE_CHECKING:
         Dump,
         Fill,
         Free,
+        HugePages,
         Machine,
         Node,
         Offline,
         Online,
         Plug,
         Poison,
+        Reboot,
         Resize,
         Scenario,
         SetTunables,
@@ -59,6 +61,7 @@ __all__ = (
     "Dump",
     "Fill",
     "Free",
+    "HugePages",
     "InputError",
     "LabError",
     "Machine",
@@ -71,6 +74,7 @@ __all__ = (
     "Placement",
     "Plug",
     "Poison",
+    "Reboot",
     "Resize",
     "Scenario",
     "SetTunables",
@@ -92,8 +96,19 @@ __all__ = (
 __version__ = "0.1.0"
 
 _STEPS = (
-    *("Configure", "Dump", "Fill", "Free", "Offline", "Online", "Plug", "Poison", "Resize"),
-    *("SetTunables", "Unplug", "Veto"),
+    *(
+        "Configure",
+        "Dump",
+        "Fill",
+        "Free",
+        "HugePages",
+        "Offline",
+        "Online",
+        "Plug",
+        "Poison",
+        "Reboot",
+    ),
+    *("Resize", "SetTunables", "Unplug", "Veto"),
 )
 #: The names that are imported when they are first used, by module.
 _NAMES = {

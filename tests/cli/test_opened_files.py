@@ -93,7 +93,7 @@ def test_account_reads_the_state_of_blocks_and_page_flags_of_added_ones(root, op
     paths, lengths = opened
     assert list(of_blocks(paths)) == ["state"]
     assert PAGE_FILES & set(paths) == {"proc/kpageflags"}
-    unneeded = {"proc/buddyinfo", "proc/pagetypeinfo", "proc/cmdline"}
+    unneeded = {"proc/buddyinfo", "proc/pagetypeinfo"}
     assert not unneeded & set(paths)
     assert not [path for path in paths if path.startswith(("sys/firmware", "etc", "lib", "usr"))]
     order_bytes, asked_bytes, nr_online_of_the_dimm = 8 << 12, 64 * len(blocks(root)), 2

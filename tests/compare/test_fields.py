@@ -186,6 +186,7 @@ def test_a_domain_that_is_taken_for_another_machine_differs(pairs):
         ("virtio-mem", {"requests of the driver"}),  # 7.3 has a line Balloon everywhere
         ("xen", {"sys/devices/system/xen_memory"}),
         ("faults", {"touched frames"}),
+        ("touched", {"touched frames"}),
     ],
 )
 def test_a_part_that_a_machine_lacks_has_no_verdict(name, optional, pairs):
@@ -450,7 +451,45 @@ def test_how_many_more_frames_are_touched_before_a_machine_check_is_chance(pairs
     start, last = pairs["faults"]
     write, read = last.faults
     more = replace(write, pfns=write.pfns | PfnRange(0x100100, 0x100180))
-    assert not differing(compared(start, last, replace(last, faults=[more, read])))
+    seen = replace(last, faults=[more, read], backed=None)
+    assert not differing(compared(start, last, seen))
+    every = replace(seen, events=[Event("touched", "")])
+    assert {label for _, label in differing(compared(start, last, every))} == {
+        "frames that end the kernel: write"
+    }
+
+
+def test_frames_that_a_step_is_said_to_touch_are_among_the_touched(pairs):
+    start, last = pairs["touched"]
+    less = replace(last, events=[last.events[0], *last.events[2:]])
+    assert not differing(compared(start, less, last))
+    assert {label for _, label in differing(compared(start, last, less))} == {"frames: write"}
+
+
+def test_what_is_in_no_online_block_is_touched_exactly_as_said(pairs):
+    start, last = pairs["touched"]
+    for at, access in ((3, "write"), (4, "read")):
+        less = replace(last, events=[*last.events[:at], *last.events[at + 1 :]])
+        for mine, other in both_ways(less, last):
+            labels = {label for _, label in differing(compared(start, mine, other))}
+            assert f"frames in no online block: {access}" in labels
+        # Going offline, the kernel reads what it may: nothing exact is said of it.
+        mine, other = (replace(step, action={"do": "offline"}) for step in (less, last))
+        assert not differing(compared(start, mine, other))
+
+
+def test_boot_memory_is_touched_by_anything(pairs):
+    start, last = pairs["touched"]
+    more = Event("write", "", PfnSet([PfnRange(0x1000, 0x1100)]), "memset")
+    for mine, other in both_ways(last, replace(last, events=[*last.events, more])):
+        assert not differing(compared(start, mine, other))
+
+
+def test_a_real_kernel_without_the_plugin_tells_no_touches(pairs):
+    start, last = pairs["touched"]
+    unknown = replace(last, events=last.events[1:])
+    for mine, other in both_ways(last, unknown):
+        assert not differing(compared(start, mine, other))
 
 
 # --- messages between a Hyper-V host and its guest ---------------------------------------------

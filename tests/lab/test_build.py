@@ -8,6 +8,7 @@ import pytest
 
 from altmap.errors import LabError
 from altmap.lab import build, kernels
+from altmap.lab.digests import seal
 from altmap.lab.kernels import KernelFiles, fetch_headers
 from altmap.lab.modules import module_files
 
@@ -56,6 +57,7 @@ def cache(tmp_path):
         options = folder / "usr/src/linux-headers-6.12.1-amd64/include/config/auto.conf"
         options.parent.mkdir(parents=True)
         options.write_text("CONFIG_MITIGATION_RETPOLINE=y\n")
+        seal(folder)
     (tmp_path / "cache/kernels").mkdir()
     return tmp_path / "cache"
 

@@ -26,7 +26,7 @@ NUMA = scenario(
 )
 LARGE = scenario(
     "64TiB",
-    Plug(id="d1", size="64TiB"),
+    Plug(id="d1", size="64TiB", address="0x1080000000"),
     Online(id="d1", to="online_movable"),
     arch="x86_64-la57",
     release="6.12",
@@ -57,6 +57,16 @@ ARM64 = scenario(
     arch="aarch64-16k",
     release="6.12",
     memory="2GiB",
+    auto_online_blocks="offline",
+)
+CXL = scenario(
+    "cxl-2TiB",
+    Plug(id="cxl0", driver="kmem", dax="cxl", size="2TiB", address="0x2000000000"),
+    arch="x86_64",
+    release="7.3",
+    memory="64GiB",
+    block_size="2GiB",
+    memmap_on_memory="on",
     auto_online_blocks="offline",
 )
 MACHINES = {each.name: each for each in (PC, NUMA, LARGE, POWER, S390X, ARM64)}

@@ -6,15 +6,13 @@ kernel's source, into the user's cache.
 
 import re
 import shutil
-import subprocess
-import tarfile
 from collections import Counter
 from pathlib import Path
 
+import debian
 import pytest
 from live_machines import MACHINES
 
-from altmap.lab.kernels import cache_folder
 from altmap.live.mounting import mounted
 
 pytestmark = [
@@ -22,44 +20,12 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(shutil.which("bc") is None, reason="missing: bc (Debian: bc)"),
 ]
-SCRIPT = "tools/testing/selftests/memory-hotplug/mem-on-off-test.sh"
 CAPTURED = Path(__file__).parents[1] / "recordings/files/linux-6.12-dimm.tar.xz"
 
 
-def source_package():
-    """Return the package that Debian's linux-source depends on."""
-    done = subprocess.run(
-        ["apt-cache", "depends", "linux-source"], capture_output=True, text=True, check=True
-    )
-    return re.search(r"Depends: (linux-source-[\w.]+)", done.stdout)[1]
-
-
-def extracted(package, folder):
-    """Write the script of a package to a folder; nothing else of it is kept."""
-    subprocess.run(["apt-get", "download", package], cwd=folder, check=True, capture_output=True)
-    (deb,) = folder.glob(f"{package}_*.deb")
-    command = ("dpkg-deb", "--fsys-tarfile", str(deb))
-    with subprocess.Popen(command, stdout=subprocess.PIPE) as unpack:
-        with tarfile.open(fileobj=unpack.stdout, mode="r|") as outer:
-            packed = next(m for m in outer if m.name.endswith(".tar.xz"))
-            with tarfile.open(fileobj=outer.extractfile(packed), mode="r|xz") as inner:
-                member = next(m for m in inner if m.name.endswith(SCRIPT))
-                content = inner.extractfile(member).read()
-        unpack.kill()
-    return content
-
-
-@pytest.fixture(scope="session")
-def selftest(tmp_path_factory):
-    path = cache_folder() / "selftests" / Path(SCRIPT).name
-    if not path.is_file():
-        try:
-            content = extracted(source_package(), tmp_path_factory.mktemp("source"))
-        except (OSError, subprocess.CalledProcessError, TypeError) as error:
-            pytest.skip(f"missing: Debian's linux-source ({error})")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
-    return str(path)
+@pytest.fixture(scope="module")
+def selftest():
+    return debian.selftest()
 
 
 def writes(machine):

@@ -52,7 +52,6 @@ def hyperv(id_="h", mib=128, address=4 * GIB):
         (Unplug(id="ghost"), ["'ghost'", "no such device"]),
         (Unplug(id="h"), ["'h'", "'hyperv' never removes memory"]),
         (hyperv("new", address=6 * GIB + 64 * MIB), ["'new'", "overlaps"]),
-        (hyperv("new", mib=128, address=0), ["'new'", "overlaps"]),
         (hyperv("new", address=5 * GIB + 1), ["need multiples of the page size"]),
     ],
 )
@@ -215,7 +214,7 @@ def test_the_same_scenario_gives_the_same_trace():
         ({"memory": Size(64 * MIB)}, ["0x4000000", "128 MiB"]),
         ({"memory": Size(GIB + MIB)}, ["0x40100000", "2 MiB"]),
         ({"arch": "vax"}, ["'vax'"]),
-        ({"release": "2.6"}, ["'2.6'"]),
+        ({"release": "latest"}, ["'latest'"]),
         ({"policy": "none"}, ["'none'", "opt-in"]),
         ({"block_size": Size(64 * MIB)}, ["0x4000000", "power of two"]),
         ({"block_size": Size(384 * MIB)}, ["0x18000000", "power of two"]),

@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -155,3 +156,39 @@ def test_the_command_prints_levels_and_json(capsys):
 def test_a_missing_source_is_one_line(capsys):
     assert cli.main(["account", "nowhere"]) == cli.FAILED
     assert capsys.readouterr().err.count("\n") == 1
+
+
+BALLOON = Path(__file__).parents[1] / "host/machines/balloon-in-memtotal.tar.gz"
+
+
+def causes(seen):
+    return {loss.cause: loss.size_bytes for level in account(seen) for loss in level.losses}
+
+
+def test_a_balloon_that_stays_in_memtotal_is_named():
+    # balloon_inflate 157696, balloon_deflate 4096: 600 MiB in the balloon of the hypervisor.
+    found = causes(Observation.read(Sysroot.read(BALLOON)))
+    assert found["balloon (of the hypervisor)"] == 600 << 20
+    assert found["other kernel memory"] < 16 << 20
+
+
+@pytest.mark.parametrize(
+    ("meminfo", "vmstat", "expected"),
+    [
+        ({"Balloon": 500 << 10}, {}, 500 << 20),  # newer kernels: in kB
+        ({"Balloon": 0}, {}, None),  # it goes before the counters
+        ({}, {"balloon_inflate": 4096}, None),  # nothing is in the balloon
+        ({}, {"balloon_inflate": 4096 + 256}, 1 << 20),
+        ({}, {"balloon_inflate": 1 << 20}, None),  # more than is unaccounted for: it left MemTotal
+    ],
+)
+def test_a_balloon_is_named_if_the_files_count_it_and_it_fits(meminfo, vmstat, expected):
+    seen = Observation.read(Sysroot.read(BALLOON))
+    seen = replace(seen, meminfo=seen.meminfo | meminfo, vmstat=seen.vmstat | vmstat)
+    found = causes(seen)
+    assert found.get("balloon (of the hypervisor)") == expected
+    assert ("kernel, or a driver's (balloon)" in found) == (expected is None)
+    levels = account(seen)
+    for level, below in itertools.pairwise(levels):
+        lost = sum(loss.size_bytes for loss in level.losses)
+        assert level.size_bytes - lost == below.size_bytes

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from altmap.cli import options
 from altmap.cli.output import notes, print_json
 from altmap.cli.parser import Example, Verb
 
@@ -26,6 +27,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a folder or archive, or a TOML file; default: this host",
     )
     parser.add_argument("--json", action="store_true", help="print the levels as JSON")
+    options.add_machine(parser)
 
 
 def _account(args: argparse.Namespace) -> int:
@@ -37,12 +39,14 @@ def _account(args: argparse.Namespace) -> int:
         from altmap.model.machine import predict
         from altmap.scenario import load_scenario
 
-        levels = account_trace(predict(load_scenario(args.source)))
+        scenario = load_scenario(args.source, args.settings)
+        scenario = scenario.with_machine(arch=args.arch, release=args.release)
+        levels = account_trace(predict(scenario))
     else:
         from altmap.linux.observation import Observation
         from altmap.linux.sysroot import Sysroot
 
-        seen = Observation.read(Sysroot.read(args.source, leave="files"))
+        seen = Observation.read(Sysroot.read(args.source, leave="files"), options.given_by(args))
         levels = account(seen)
         said += seen.problems.values()
     if args.json:

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from altmap.cli.parser import Example, Verb
+from altmap.cli.streams import tell
 from altmap.errors import InputError, printable
-from altmap.storage.locks import locked_folder
 
 if TYPE_CHECKING:
     from altmap.host.apply import ApplyResult
@@ -89,6 +89,8 @@ def _only_one(root: Path) -> Iterator[None]:
 
     It is on the kernel's own folder, which is one for all users, containers and journals.
     """
+    from altmap.storage.locks import locked_folder
+
     path = root / "sys/devices/system/memory"
     try:
         with locked_folder(path, "apply: another apply is at work on this machine"):
@@ -218,9 +220,7 @@ def _dry_run(plan: Plan, *, asked: bool) -> int:
 
 
 def _tell(text: str) -> None:
-    # What is shown must not end what is done: standard error may be full, or its reader gone.
-    with contextlib.suppress(OSError):
-        print(printable(text), file=sys.stderr, flush=True)
+    tell(printable(text))
 
 
 VERB = Verb(

@@ -9,6 +9,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from altmap.cli import options
 from altmap.cli.options import SYSROOT_HELP
 from altmap.cli.output import notes
 from altmap.cli.parser import Example, Verb
@@ -51,6 +52,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-s", "--sysroot", metavar="PATH", type=Path, default=Path("/"), help=SYSROOT_HELP
     )
+    options.add_machine(parser)
     parser.add_argument(
         "--summary",
         nargs="?",
@@ -72,7 +74,7 @@ def _ls(args: argparse.Namespace) -> int:
     plain = not (args.json or args.pairs or args.raw)
     if args.summary == "only" and not plain:
         raise InputError("--summary=only: cannot go with --json, --pairs or --raw")
-    memory, blocks, met = _memory(args.sysroot, {*columns, *(split or ())})
+    memory, blocks, met = _memory(args, {*columns, *(split or ())})
     rows = listing(memory, columns, split, blocks, each=args.all)
     notes(met())
     heads = not args.noheadings
@@ -92,9 +94,10 @@ def _ls(args: argparse.Namespace) -> int:
 
 
 def _memory(
-    source: Path, columns: set[str]
+    args: argparse.Namespace, columns: set[str]
 ) -> tuple[MemoryFolder, Blocks | None, Callable[[], Iterable[str]]]:
     """Return the blocks, what else tells of them, and what returns the problems met so far."""
+    source: Path = args.sysroot
     from altmap.linux.blockfolder import has_blocks, read_blocks
     from altmap.linux.reading import Problems
 
@@ -107,7 +110,7 @@ def _memory(
     from altmap.linux.observation import Observation
     from altmap.linux.sysroot import Sysroot
 
-    seen = Observation.read(Sysroot.read(source, leave="files"))
+    seen = Observation.read(Sysroot.read(source, leave="files"), options.given_by(args))
     seen.require(str(source), "memory")
     assert seen.memory is not None
     return seen.memory, Blocks(seen), lambda: seen.problems.values()

@@ -10,6 +10,7 @@ import shutil
 import sys
 from collections.abc import Iterable
 
+from altmap.cli.streams import tell
 from altmap.errors import printable
 
 __all__ = ("note", "notes", "notice", "print_json", "terminal_width")
@@ -29,7 +30,7 @@ def notice(args: argparse.Namespace, text: str) -> None:
 
 def note(text: str) -> None:
     """Print a line about what happens to standard error."""
-    print(f"altmap: {text}", file=sys.stderr, flush=True)
+    tell(f"altmap: {text}")
 
 
 def notes(lines: Iterable[str]) -> None:

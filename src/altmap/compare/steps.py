@@ -81,9 +81,13 @@ def first_unbacked_frame(side: Side) -> _Pairs:
 
 
 def frames_of_fault(side: Side) -> _Pairs:
-    """Yield the frames of the touch that ends the kernel and that are not backed, by access."""
-    for fault in side.step.faults:
-        yield (fault.access,), fault.pfns if _tells_touches(side) else UNKNOWN
+    """Yield the frames of the touch that ends the kernel and that are not backed, by access.
+
+    They are compared where both kernels end, and both sides can tell every touch.
+    """
+    for access in _ACCESSES:
+        found = [fault.pfns for fault in side.step.faults if fault.access == access]
+        yield (access,), found[0] if found and _tells_touches(side) else UNKNOWN
 
 
 def touched_frames(side: Side) -> _Pairs:
@@ -91,8 +95,6 @@ def touched_frames(side: Side) -> _Pairs:
 
     What ends the kernel is compared by :func:`frames_of_fault`.
     """
-    if side.step.faults:
-        return
     written, read = _touched(side, "write"), _touched(side, "read")
     both = UNKNOWN if UNKNOWN in (written, read) else written | read
     yield ("write",), written
@@ -104,7 +106,7 @@ def frames_beside_online_blocks(side: Side) -> _Pairs:
 
     Only of steps that add memory or online it: what was online before is touched by anything.
     """
-    if side.step.faults or side.step.action.get("do") not in _ADDING:
+    if side.step.action.get("do") not in _ADDING:
         return
     online = side.online_memory
     written, read = _touched(side, "write"), _touched(side, "read")
@@ -118,8 +120,11 @@ def _tells_touches(side: Side) -> bool:
 
 
 def _touched(side: Side, access: str) -> Any:
-    """Return the frames of added memory that the step's events say were touched."""
-    if not _tells_touches(side):
+    """Return the frames of added memory that the step's events say were touched.
+
+    A fault ends one kernel at once and another some accesses later.
+    """
+    if side.step.faults or not _tells_touches(side):
         return UNKNOWN
     found = PfnSet()
     for event in side.step.events:

@@ -23,9 +23,11 @@ __all__ = ("Cell", "Cells", "WorkingCopy")
 #: An attribute of a lasting object, as ``kernel.used`` or ``zone 0 Normal.span``.
 Cell = str
 
-#: Attributes for observers only; no step depends on them.
+#: Attributes for observers, or for a reboot, only; no step of a search depends on them.
 _NOT_CELLS = frozenset(
     {
+        "machine._boots",
+        "machine._plugs",
         "machine._observer",
         "machine._base_parameters",
         "machine.notes",
@@ -379,7 +381,9 @@ def _is_frozen(kind: type) -> bool:
     frozen = _FROZEN.get(kind)
     if frozen is None:
         parameters = getattr(kind, "__dataclass_params__", None)
-        frozen = _FROZEN[kind] = parameters is not None and parameters.frozen
+        struct = getattr(kind, "__struct_config__", None)  # steps of scenarios
+        frozen = any(each is not None and each.frozen for each in (parameters, struct))
+        _FROZEN[kind] = frozen
     return frozen
 
 

@@ -13,10 +13,12 @@ from altmap.storage.json_files import decode_json
 __all__ = (
     "Assumptions",
     "BlockRange",
+    "PassedOver",
     "Plan",
     "PlanStep",
     "Prediction",
     "Risk",
+    "Work",
     "decode_plan",
     "encode_plan",
     "is_plan_path",
@@ -47,8 +49,50 @@ class BlockRange(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     zone: str | None = None
 
 
+class Work(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """What the kernel does with the pages of blocks that go offline.
+
+    Attributes
+    ----------
+    moved_bytes : int
+        Pages that migrate.
+    dropped_bytes, swapped_bytes : int
+        Page cache that is dropped and pages that are swapped out, to make room for them.
+    """
+
+    moved_bytes: int = 0
+    dropped_bytes: int = 0
+    swapped_bytes: int = 0
+
+    def __add__(self, other: Work) -> Work:
+        return Work(
+            self.moved_bytes + other.moved_bytes,
+            self.dropped_bytes + other.dropped_bytes,
+            self.swapped_bytes + other.swapped_bytes,
+        )
+
+
+class PassedOver(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """A block or device that could have been chosen and was not.
+
+    Attributes
+    ----------
+    name : str
+        ``memory33``, ``memory33-40``, or a device.
+    why : str
+    certainty : str
+    """
+
+    name: str
+    why: str
+    certainty: Certainty
+
+
 class Prediction(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
-    """What a step will end in, and what the machine shows after it."""
+    """What a step will end in, and what the machine shows after it.
+
+    *work* is ``None`` where no block goes offline.
+    """
 
     status: str
     errno: str | None
@@ -58,6 +102,7 @@ class Prediction(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     mem_total_gain_kib: int
     mem_free_kib: int
     blocks: list[BlockRange]
+    work: Work | None = None
 
 
 class PlanStep(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
@@ -118,6 +163,8 @@ class Plan(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True
         Up to the first that is predicted to fail.
     risks : list of Risk
     notes : list of str
+    passed_over : list of PassedOver
+        What a plan for whichever blocks can go has not chosen.
     """
 
     schema: Literal["altmap-plan"] = "altmap-plan"
@@ -127,6 +174,14 @@ class Plan(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True
     steps: list[PlanStep]
     risks: list[Risk] = []
     notes: list[str] = []
+    passed_over: list[PassedOver] = []
+
+    @property
+    def work(self) -> Work | None:
+        """The work of all steps, ``None`` if no block goes offline."""
+        done = [step.prediction.work for step in self.steps if step.prediction is not None]
+        parts = [work for work in done if work is not None]
+        return sum(parts, Work()) if parts else None
 
     @property
     def obstacle(self) -> PlanStep | None:

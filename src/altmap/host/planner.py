@@ -8,7 +8,7 @@ from itertools import count
 from typing import cast
 
 from altmap.errors import InputError
-from altmap.host.blockers import Blocks
+from altmap.host.blockers import Blocker, Blocks
 from altmap.host.explain import CERTAINTIES, worst
 from altmap.host.mechanisms import WAYS, PlugWish, Way, way_of, way_of_device
 from altmap.host.onliners import onliners_of
@@ -16,15 +16,23 @@ from altmap.host.plan import (
     Assumptions,
     BlockRange,
     Certainty,
+    PassedOver,
     Plan,
     PlanStep,
     Prediction,
     Risk,
+    Work,
 )
-from altmap.host.risks import kdump_risks, onliner_risks, ratio_risks
-from altmap.linux import version
+from altmap.host.risks import (
+    kdump_risks,
+    onliner_risks,
+    oom_risk,
+    ratio_risks,
+    removal_risks,
+)
 from altmap.linux.observation import Observation
 from altmap.linux.sysroot import Sysroot
+from altmap.model.adopt.rules import given_of
 from altmap.model.kernel.allocator import available_nr_pages
 from altmap.model.machine import ModelMachine
 from altmap.pfn import PfnRange
@@ -39,11 +47,14 @@ from altmap.scenario import (
     SetTunables,
     Size,
     Step,
+    Unplug,
 )
-from altmap.trace import Outcome
+from altmap.trace import Outcome, StepRecord
 from altmap.units import format_size
 
 __all__ = (
+    "AS_SHOWN",
+    "Planner",
     "PlugWish",
     "assumptions_of",
     "plan_add",
@@ -53,6 +64,8 @@ __all__ = (
     "plan_resize",
 )
 
+#: A machine of which nothing is said but what its files show.
+AS_SHOWN = Machine()
 _MEMORY = "sys/devices/system/memory"
 _MOVABLE = "Movable"
 #: Pieces into which an add is cut at most, when the memmap of the whole does not fit.
@@ -61,25 +74,31 @@ _MOST_STEPS = 1 << 16
 
 
 @dataclass(slots=True)
-class _Planner:
+class Planner:
     """Collects steps; knows the model's machine and the files that it started from."""
 
     sysroot: Sysroot
     goal: str
+    given: Machine
     seen: Observation = field(init=False)
     machine: ModelMachine = field(init=False)
     blocks: Blocks = field(init=False)
     steps: list[PlanStep] = field(default_factory=list)
     risks: list[Risk] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    passed_over: list[PassedOver] = field(default_factory=list)
     _done: list[Step] = field(default_factory=list)
+    stuck_nr_pages: int = 0
+    _work: Work | None = None
+    _first: ModelMachine = field(init=False)
     _managed: int = 0
     _mem_total_kib: int = 0
 
     def __post_init__(self) -> None:
-        self.seen = Observation.read(self.sysroot)
+        self.seen = Observation.read(self.sysroot, given_of(self.given))
         self.seen.require("plan", "meminfo", "memory")
-        self.machine = ModelMachine.start(Machine(), self.seen, pages=False)
+        self.machine = ModelMachine.start(self.given, self.seen, pages=False)
+        self._first = self.machine.copy()
         self.blocks = Blocks(self.seen)
         self._managed = self._managed_nr_pages(self.machine)
         self._mem_total_kib = (self.seen.meminfo or {}).get("MemTotal", 0)
@@ -98,18 +117,58 @@ class _Planner:
 
     @property
     def block_bytes(self) -> int:
+        """The size of a memory block."""
         assert self.seen.memory is not None
         return self.seen.memory.block_size_bytes
+
+    def _restarted(self, steps: Sequence[Step]) -> ModelMachine:
+        machine = self._first.copy()
+        for step in steps:
+            machine.perform(step)
+        return machine
 
     def _managed_nr_pages(self, machine: ModelMachine) -> int:
         return sum(machine.kernel.nr_managed(zone) for zone in machine.kernel.zones.values())
 
     def perform(self, step: Step) -> Outcome:
-        outcome = self.machine.perform(step).outcome
+        """Perform a step on the model, and keep it for later restarts."""
+        record = self.machine.perform(step)
+        outcome = record.outcome
+        self._work = self._work_of(record) if isinstance(step, Offline | Unplug | Resize) else None
+        stuck = outcome.pfns if outcome.kind == "movable" else None
+        self.stuck_nr_pages = 0 if stuck is None else len(stuck)
         self._done.append(step)
         if len(self._done) > _MOST_STEPS:
             raise InputError(f"plan: needs more than {_MOST_STEPS} steps")
         return outcome
+
+    def _work_of(self, record: StepRecord) -> Work | None:
+        """Return what moved and what made room for it; ``None`` if no block was to go offline."""
+        if not any(event.text.startswith("MEM_GOING_OFFLINE") for event in record.events):
+            return None
+        page = self.machine.kernel.arch.page_size_bytes
+        size = dict.fromkeys(("migrated", "dropped", "swapped"), 0)
+        for event in record.events:
+            if event.kind in size and event.pfns is not None:
+                size[event.kind] += len(event.pfns) * page
+        return Work(*size.values())
+
+    def mark(self) -> tuple[int, int]:
+        """Return where the plan stands, for :meth:`take_back`."""
+        return len(self.steps), len(self._done)
+
+    def take_back(self, mark: tuple[int, int]) -> None:
+        """Take the steps since a mark back; the machine is as it was then."""
+        nr_steps, nr_done = mark
+        undone = self.steps[nr_steps:]
+        del self.steps[nr_steps:]
+        del self._done[nr_done:]
+        made = [step.prediction for step in undone if step.prediction is not None]
+        if any(each.status == "ok" or each.work is not None for each in made):
+            self.machine = self._restarted(self._done)
+        last = next((each.prediction for each in reversed(self.steps) if each.prediction), None)
+        start = (self.seen.meminfo or {}).get("MemTotal", 0)
+        self._mem_total_kib = start if last is None else last.mem_total_kib
 
     def prediction(self, outcome: Outcome, ids: Sequence[int]) -> Prediction:
         """Return an outcome with what the machine shows after it."""
@@ -129,9 +188,11 @@ class _Planner:
             total - before,
             free,
             _ranges((nr, *self.block_state(nr)) for nr in ids),
+            self._work,
         )
 
     def block_state(self, nr: int) -> tuple[str, str | None]:
+        """Return a block's state after the steps so far, and its zone if it is in one."""
         kernel = self.machine.kernel
         if nr not in kernel.added_blocks:
             return "absent", None
@@ -152,7 +213,8 @@ class _Planner:
             step = Offline(blocks=nr)
         else:
             step = Online(blocks=nr, to=cast("OnlineType", word))
-        outcome = self.perform(step)
+        never = self._never_goes(nr) if word == "offline" else None
+        outcome = self.perform(step) if never is None else self._refusal(nr, never)
         self.steps.append(
             PlanStep(
                 by="kernel",
@@ -166,10 +228,27 @@ class _Planner:
         )
         return bool(outcome)
 
+    def _never_goes(self, nr: int) -> Blocker | None:
+        """Return why no state of the block's pages lets it go offline, ``None`` if one may.
+
+        The kernel refuses such a block with EINVAL, whatever the model makes of its pages.
+        """
+        if self.seen.memory is None or nr not in self.seen.memory.blocks:
+            return None
+        found = self.blocks.blockers(nr)
+        return next((b for b in found if b.certainty == "certain" and b.errno == "EINVAL"), None)
+
+    def _refusal(self, nr: int, blocker: Blocker) -> Outcome:
+        self._work = None
+        self._done.append(Offline(blocks=nr))
+        return Outcome.refused(blocker.errno, blocker.function, f"memory{nr}: {blocker.what}")
+
     def _certainty_of_write(self, nr: int, word: str, outcome: Outcome) -> Certainty:
         if word != "offline":
             return "certain"
         known = self.seen.memory is not None and nr in self.seen.memory.blocks
+        if self._never_goes(nr) is not None:
+            return "certain"
         if not self.blocks.sees_pages or not known:
             return "unknown"
         deciding = worst(self.blocks.blockers(nr)) if self.blocks.is_online(nr) else None
@@ -258,6 +337,7 @@ class _Planner:
         return self.machine.copy().perform(step).outcome
 
     def result(self) -> Plan:
+        """Return the plan, with the risks of all of it."""
         self.risks += self._ratio_risks()
         crash = self.sysroot.text(f"{_MEMORY}/crash_hotplug")
         nr_blocks = sum(
@@ -273,7 +353,17 @@ class _Planner:
             steps=self.steps,
             risks=self.risks,
             notes=[*self.seen.problems.values(), *self.notes],
+            passed_over=self.passed_over,
         )
+
+    def room_risks(self, nr: int) -> Iterator[Risk]:
+        """Yield what happens to processes while the latest step waits for room for its pages."""
+        made = self.steps[-1].prediction
+        if made is not None and made.errno == "EINTR" and self.stuck_nr_pages:
+            page = self.machine.kernel.arch.page_size_bytes
+            missing = self.stuck_nr_pages * page
+            owners = self.blocks.moving_owners(nr) if self.blocks.sees_pages else ()
+            yield oom_risk(missing, [owner.cgroup for owner in owners])
 
     def _ratio_risks(self) -> Iterator[Risk]:
         movable = kernel = 0
@@ -302,7 +392,7 @@ def assumptions_of(seen: Observation) -> Assumptions:
     """Return what a plan rests on, and what must still be so when it is applied."""
     assert seen.memory is not None
     return Assumptions(
-        release=version.parse(seen.version).full if seen.version else "",
+        release=seen.release or "",
         block_size_bytes=seen.memory.block_size_bytes,
         mem_total_kib=(seen.meminfo or {}).get("MemTotal", 0),
         auto_online_blocks=seen.memory.auto_online_blocks,
@@ -318,7 +408,7 @@ def assumptions_of(seen: Observation) -> Assumptions:
 # --- the goals -----------------------------------------------------------------------------
 
 
-def plan_add(sysroot: Sysroot, wish: PlugWish) -> Plan:
+def plan_add(sysroot: Sysroot, wish: PlugWish, given: Machine = AS_SHOWN) -> Plan:
     """Return the plan that adds memory, in pieces if the memmap of the whole does not fit.
 
     Raises
@@ -326,14 +416,16 @@ def plan_add(sysroot: Sysroot, wish: PlugWish) -> Plan:
     InputError
         If the platform would not plug it, or the files lack what a prediction needs.
     """
-    planner = _Planner(sysroot, f"add {format_size(wish.size_bytes)}")
+    planner = Planner(sysroot, f"add {format_size(wish.size_bytes)}", given)
     _add(planner, wish, wish.size_bytes)
     return planner.result()
 
 
-def plan_grow(sysroot: Sysroot, total_bytes: int, wish: PlugWish) -> Plan:
+def plan_grow(
+    sysroot: Sysroot, total_bytes: int, wish: PlugWish, given: Machine = AS_SHOWN
+) -> Plan:
     """Return the plan after which that much memory is online: offline blocks first, then more."""
-    planner = _Planner(sysroot, f"grow to {format_size(total_bytes)}")
+    planner = Planner(sysroot, f"grow to {format_size(total_bytes)}", given)
     assert planner.seen.memory is not None
     states = {nr: block.state for nr, block in planner.seen.memory.blocks.items()}
     online = sum(state != "offline" for state in states.values()) * planner.block_bytes
@@ -349,10 +441,10 @@ def plan_grow(sysroot: Sysroot, total_bytes: int, wish: PlugWish) -> Plan:
     return planner.result()
 
 
-def plan_free(sysroot: Sysroot, ids: Sequence[int]) -> Plan:
+def plan_free(sysroot: Sysroot, ids: Sequence[int], given: Machine = AS_SHOWN) -> Plan:
     """Return the plan that takes blocks offline, up to the first that would refuse."""
     named = "memory" + ", memory".join(map(str, ids)) if len(ids) <= 4 else f"{len(ids)} blocks"
-    planner = _Planner(sysroot, f"free {named}")
+    planner = Planner(sysroot, f"free {named}", given)
     assert planner.seen.memory is not None
     for nr in ids:
         if nr not in planner.seen.memory.blocks:
@@ -361,7 +453,7 @@ def plan_free(sysroot: Sysroot, ids: Sequence[int]) -> Plan:
     return planner.result()
 
 
-def plan_remove(sysroot: Sysroot, name: str) -> Plan:
+def plan_remove(sysroot: Sysroot, name: str, given: Machine = AS_SHOWN) -> Plan:
     """Return the plan that takes a device's blocks offline, and has the platform remove it.
 
     Raises
@@ -369,7 +461,7 @@ def plan_remove(sysroot: Sysroot, name: str) -> Plan:
     InputError
         If no file names the device.
     """
-    planner = _Planner(sysroot, f"remove {name}")
+    planner = Planner(sysroot, f"remove {name}", given)
     devices = {device.name: device for device in planner.blocks.devices}
     if name not in devices:
         known = ", ".join(devices) or "no file names one"
@@ -377,6 +469,9 @@ def plan_remove(sysroot: Sysroot, name: str) -> Plan:
     device = devices[name]
     way = way_of_device(device.driver)
     if (way is None or way.offlines_first) and not _offline(planner, device.blocks):
+        if way is not None and way.removes is not None:
+            certainty = planner.steps[-1].certainty
+            planner.risks += removal_risks(planner.machine, name, way.removes(name), certainty)
         return planner.result()
     title = f"take {name} back ({format_size(device.ram_bytes)} of {device.driver})"
     if way is None or way.removes is None:
@@ -387,7 +482,7 @@ def plan_remove(sysroot: Sysroot, name: str) -> Plan:
     return planner.result()
 
 
-def plan_resize(sysroot: Sysroot, name: str, size_bytes: int) -> Plan:
+def plan_resize(sysroot: Sysroot, name: str, size_bytes: int, given: Machine = AS_SHOWN) -> Plan:
     """Return the plan that has the platform ask a device, or the balloon, for another size.
 
     Raises
@@ -395,7 +490,7 @@ def plan_resize(sysroot: Sysroot, name: str, size_bytes: int) -> Plan:
     InputError
         If there is no such device, or it keeps its size.
     """
-    planner = _Planner(sysroot, f"resize {name} to {format_size(size_bytes)}")
+    planner = Planner(sysroot, f"resize {name} to {format_size(size_bytes)}", given)
     now, _ = planner.machine.device_sizes(name)
     if now == size_bytes:
         return planner.result()
@@ -408,7 +503,7 @@ def plan_resize(sysroot: Sysroot, name: str, size_bytes: int) -> Plan:
     return planner.result()
 
 
-def _offline(planner: _Planner, ids: Sequence[int]) -> bool:
+def _offline(planner: Planner, ids: Sequence[int]) -> bool:
     """Plan to take blocks offline; name the reason if one would refuse."""
     for nr in ids:
         if planner.block_state(nr)[0] != "online":
@@ -418,11 +513,12 @@ def _offline(planner: _Planner, ids: Sequence[int]) -> bool:
                 what = f"memory{nr}: {blocker.name}: {blocker.what}"
                 certainty = cast("Certainty", blocker.certainty)
                 planner.risks.append(Risk(certainty, what, blocker.cure))
+            planner.risks += planner.room_risks(nr)
             return False
     return True
 
 
-def _add(planner: _Planner, wish: PlugWish, size_bytes: int) -> None:
+def _add(planner: Planner, wish: PlugWish, size_bytes: int) -> None:
     assert planner.seen.memory is not None
     way = way_of(planner.machine, wish.driver)
     if way.needs_address and wish.address is None:
@@ -437,7 +533,7 @@ def _add(planner: _Planner, wish: PlugWish, size_bytes: int) -> None:
         planner.set_default(default)
 
 
-def _bring(planner: _Planner, way: Way, wish: PlugWish, size_bytes: int, word: str) -> bool:
+def _bring(planner: Planner, way: Way, wish: PlugWish, size_bytes: int, word: str) -> bool:
     """Plan memory in as few pieces as fit, each online before the next; false if one is refused."""
     left, piece = size_bytes, 0
     while left:
@@ -477,7 +573,7 @@ def _does_not_fit(size_bytes: int, fits_bytes: int, outcome: Outcome) -> Risk:
     )
 
 
-def _memmap(planner: _Planner, new: Sequence[int], before: int, driver: str) -> Iterator[Risk]:
+def _memmap(planner: Planner, new: Sequence[int], before: int, driver: str) -> Iterator[Risk]:
     """Yield what the memmap takes of existing memory, if that is much or should not be."""
     if not new:
         return
@@ -503,7 +599,7 @@ def _memmap(planner: _Planner, new: Sequence[int], before: int, driver: str) -> 
         )
 
 
-def _gigantic(planner: _Planner, new: Sequence[int]) -> Iterator[Risk]:
+def _gigantic(planner: Planner, new: Sequence[int]) -> Iterator[Risk]:
     """Yield what a self-hosted memmap costs in 1 GiB pages: every GiB holds a memmap page."""
     if not new:
         return

@@ -22,6 +22,7 @@ from pathlib import Path
 from altmap.errors import LabError
 from altmap.lab.kernels import KernelFiles, cache_folder, disk_errors, fetch_headers
 from altmap.lab.tools import first_error
+from altmap.storage.files import write_file
 
 __all__ = ("build_module", "check_compiler", "rename_symbols")
 
@@ -102,7 +103,7 @@ def build_module(
             words = _words(arch, common, name, prefix)
             _run("gcc", *words, "-c", source, "-o", "module.o", folder=place)
             _run("ld", *_LINK, "module.o", "-o", "module.ko", folder=place)
-            (place / "module.ko").replace(target)
+            write_file(target, (place / "module.ko").read_bytes())
     return target
 
 
@@ -129,7 +130,7 @@ def rename_symbols(
             (place / "before.ko").write_bytes(module)
             options = [word for name in names for word in _renaming(name, prefix)]
             _run("objcopy", *options, "before.ko", "after.ko", folder=place)
-            (place / "after.ko").replace(target)
+            write_file(target, (place / "after.ko").read_bytes())
     return target
 
 

@@ -5,17 +5,18 @@ Effects: files.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from altmap.errors import InputError
 from altmap.lab.arches import GUESTS, GuestArch
 from altmap.lab.designs import DESIGNS
 from altmap.lab.kernel_build import built_folder
 from altmap.lab.kernels import cache_folder, kernel_folder
 from altmap.lab.process import missing_programs
+from altmap.storage.json_files import read_json
 
 __all__ = ("Available", "inventory")
 
@@ -79,11 +80,13 @@ def _cached(release: str, guest: GuestArch, cache: Path) -> str:
 
 
 def _package_in(folder: Path | None) -> str:
-    listed = folder / "packages.json" if folder else None
-    if listed is None or not listed.is_file():
+    if folder is None:
         return ""
-    name, version = next(iter(json.loads(listed.read_text()).items()))
-    return f"{name} {version}"
+    try:
+        versions = read_json(folder / "packages.json", dict[str, str])
+    except InputError:
+        return ""  # not there, or damaged: it would be fetched
+    return " ".join(next(iter(versions.items()), ()))
 
 
 def _missing(guest: GuestArch) -> tuple[str, ...]:

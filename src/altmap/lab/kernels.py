@@ -1,6 +1,6 @@
 """Kernels to boot: Debian's own packages, unpacked once into a cache folder.
 
-Effects: archives, files.
+Effects: archives, files, terminal.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import errno
 import gzip
 import hashlib
 import json
+import logging
 import os
 import re
 import shutil
@@ -21,9 +22,12 @@ from altmap.errors import LabError
 from altmap.lab.apt import Archive
 from altmap.lab.arches import GuestArch, guest_arch
 from altmap.lab.config import check_config
+from altmap.lab.digests import damage_of, seal
 from altmap.lab.packages import download_newest, kernel_candidates, version_candidates
 from altmap.lab.tools import extract_first, run_tool
 from altmap.scenario import DEFAULT_RELEASE
+from altmap.storage.files import sync_folder
+from altmap.storage.json_files import read_json
 from altmap.storage.locks import locked
 
 __all__ = (
@@ -39,6 +43,7 @@ __all__ = (
     "source_archive",
 )
 
+_LOG = logging.getLogger(__name__)
 VMLINUZ = ("./boot/vmlinu[xz]-*", "./usr/lib/modules/*/vmlinu[xz]")
 CONFIG = ("./boot/config-*", "./usr/lib/modules/*/config")
 BUSYBOX = ("*/bin/busybox",)
@@ -202,16 +207,22 @@ _Fill = Callable[[Archive, Path], dict[str, str]]
 
 
 def _cached(folder: Path, guest: GuestArch, cache: Path, fill: _Fill) -> dict[str, str]:
-    """Return the versions of what a folder of the cache holds, filled first if it is not there."""
+    """Return the versions of what a folder of the cache holds.
+
+    It is filled first if it is not there, or is not as it was filled.
+    """
     with disk_errors(cache, "a kernel (about 200 MB)"):
-        if not folder.is_dir():
+        if not folder.is_dir() or damage_of(folder):
             folder.parent.mkdir(parents=True, exist_ok=True)
+            (cache / "kernels").mkdir(exist_ok=True)
             with locked(cache / "kernels/lock"):
-                if not folder.is_dir():
+                damage = damage_of(folder) if folder.is_dir() else None
+                if damage:
+                    _LOG.warning("altmap: %s: %s: it is fetched anew", folder, damage)
+                if damage or not folder.is_dir():
                     archive = Archive(_apt_folder(guest, cache), guest.debian, RELEASES)
                     _fill(folder, archive, _apt_folder(guest, cache), fill)
-        versions: dict[str, str] = json.loads((folder / "packages.json").read_text())
-        return versions
+        return read_json(folder / "packages.json", dict[str, str])
 
 
 def own_kernel(
@@ -288,7 +299,10 @@ def _fill(folder: Path, archive: Archive, apt: Path, fill: _Fill) -> None:
         archive.update()
         versions = fill(archive, new)
         (new / "packages.json").write_text(json.dumps(versions, indent=1))
+        seal(new)
+        shutil.rmtree(folder, ignore_errors=True)  # what was damaged
         new.rename(folder)
+        sync_folder(folder.parent)
     except BaseException:
         shutil.rmtree(apt, ignore_errors=True)
         raise

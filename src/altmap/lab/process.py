@@ -31,12 +31,14 @@ __all__ = (
     "has_device",
     "missing_programs",
     "qemu_version",
+    "sandbox_of",
 )
 
 _CONSOLE_LINES = 15
 _CONSOLE_BYTES = 1 << 16
 _PANIC = "Kernel panic - not syncing"
 _EXIT_SECONDS = 5.0
+_TRIAL_SECONDS = 10.0
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029]")
 
 
@@ -75,6 +77,25 @@ def _log_item(program: str) -> str:
     """Return what QEMU calls accesses to unmapped memory; they had no name of their own (7.2)."""
     known = subprocess.run([program, "-d", "help"], capture_output=True, text=True, check=False)
     return "invalid_mem" if "\ninvalid_mem" in known.stdout else "guest_errors"
+
+
+@functools.lru_cache
+def sandbox_of(program: str) -> tuple[str, ...]:
+    """Return the arguments with which QEMU filters its system calls, none where it cannot.
+
+    It is tried: QEMU may be built without seccomp, and a container may forbid filters. Programs may
+    be started, since a snapshot is written through one.
+    """
+    arguments = ("-sandbox", "on,elevateprivileges=deny")
+    trial = [program, *arguments, "-nodefaults", "-display", "none", "-M", "none", "-qmp", "stdio"]
+    asked = '{"execute":"qmp_capabilities"}{"execute":"quit"}'
+    try:
+        result = subprocess.run(
+            trial, input=asked, capture_output=True, text=True, check=False, timeout=_TRIAL_SECONDS
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ()
+    return () if result.returncode else arguments
 
 
 def has_device(guest: GuestArch, device: str) -> bool:
@@ -164,8 +185,9 @@ class QemuProcess:
             if self.touches:
                 arguments += self.touches.arguments()
                 handed_over += [self.touches.lines.fileno(), self.touches.control.fileno()]
+            program = hardware.guest.program
             self._process = subprocess.Popen(
-                ["setpriv", "--pdeathsig", "KILL", hardware.guest.program, *arguments],
+                ["setpriv", "--pdeathsig", "KILL", program, *sandbox_of(program), *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=self._complaints,
                 stderr=self._complaints,

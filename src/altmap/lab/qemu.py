@@ -12,7 +12,7 @@ from pathlib import Path
 from altmap.errors import InputError
 from altmap.lab.arches import GuestArch, guest_arch
 
-__all__ = ("Hardware", "Payload", "Ram", "qemu_arguments")
+__all__ = ("BootDimm", "Hardware", "Payload", "Ram", "qemu_arguments")
 
 MIB = 1 << 20
 GIB = 1 << 30
@@ -21,6 +21,23 @@ GIB = 1 << 30
 #: Machines whose firmware can be kept from offering hibernation (ACPI's S4), with which a balloon
 #: driver adds no memory (drivers/hv/hv_balloon.c: balloon_probe), and how.
 _NO_HIBERNATION = {"pc": "PIIX4_PM.disable_s4=1", "q35": "ICH9-LPC.disable_s4=1"}
+
+
+@dataclass(frozen=True, slots=True)
+class BootDimm:
+    """A DIMM that is there when the guest boots.
+
+    Attributes
+    ----------
+    name : str
+    address, size_bytes : int
+    node : int
+    """
+
+    name: str
+    address: int
+    size_bytes: int
+    node: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +64,8 @@ class Hardware:
     hidden_dimms : bool
         DIMMs only back page frames: Linux is not told of them, and accesses to frames that nothing
         backs are logged.
+    dimms : tuple of BootDimm
+        DIMMs that are there at boot.
     arch : str
         As in a scenario's ``machine.arch``.
     """
@@ -61,6 +80,7 @@ class Hardware:
     dom0_bytes: int = 0
     dom0_max_bytes: int = 0
     hidden_dimms: bool = False
+    dimms: tuple[BootDimm, ...] = ()
     arch: str = "x86_64"
 
     def __post_init__(self) -> None:
@@ -151,6 +171,7 @@ def qemu_arguments(
         "-cpu", _XEN_CPU if payload.hypervisor else guest.cpu,
         "-smp", str(hardware.smp),
         *_memory(hardware, ram),
+        *(word for dimm in hardware.dimms for word in _dimm(dimm)),
         *_boot(hardware, payload),
         "-chardev", f"file,id=console,path=/dev/fd/{console_fd}",
         *(word.format(chardev="console") for word in guest.console_device),
@@ -162,6 +183,16 @@ def qemu_arguments(
         *(("-global", _NO_HIBERNATION[hardware.qemu_machine]) if hardware.hidden_dimms else ()),
         *(("-d", log[0], "-D", f"/dev/fd/{log[1]}") if log else ()),
     ]  # fmt: skip
+
+
+def _dimm(dimm: BootDimm) -> tuple[str, ...]:
+    """Return a DIMM; its memory is named as one that is plugged later, to be released alike."""
+    size = f"size={dimm.size_bytes},reserve=off"
+    where = f"addr={dimm.address:#x},node={dimm.node}"
+    return (
+        *("-object", f"memory-backend-ram,id={dimm.name}-memory,{size}"),
+        *("-device", f"pc-dimm,id={dimm.name},memdev={dimm.name}-memory,{where}"),
+    )
 
 
 def _port(number: int) -> tuple[str, str]:

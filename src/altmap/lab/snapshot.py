@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
-from altmap.errors import LabError
+from altmap.errors import InputError, LabError
 from altmap.lab.accelerator import TCG, remembered_accelerator
 from altmap.lab.guest import CMDLINE, Guest
 from altmap.lab.initramfs import archive
@@ -114,6 +114,7 @@ def _copy(
     state = folder / _STATE
     with disk_errors(folder.parent, "a snapshot (about 200 MB)"):
         folder.parent.mkdir(parents=True, exist_ok=True)
+        _remove_leftovers(folder.parent)
         with locked(folder.with_suffix(".lock")):
             if not state.exists():
                 _make(kernel, hardware, cmdline, folder)
@@ -138,6 +139,13 @@ def _make(kernel: KernelFiles, hardware: Hardware, cmdline: str, folder: Path) -
         raise
     finally:
         shutil.rmtree(new, ignore_errors=True)
+
+
+def _remove_leftovers(cache: Path) -> None:
+    """Remove what runs left that were killed while they made a snapshot: their lock is free."""
+    for new in cache.glob("*.new"):
+        with contextlib.suppress(InputError), locked(new.with_suffix(".lock"), "in use"):
+            shutil.rmtree(new, ignore_errors=True)
 
 
 def _save(guest: Guest, state: Path) -> None:

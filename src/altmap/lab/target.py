@@ -17,12 +17,12 @@ from typing import Any
 
 from altmap.errors import InputError, LabError
 from altmap.lab.added import plug_by_probe, with_adder
-from altmap.lab.arches import GUESTS, guest_arch
+from altmap.lab.arches import GUESTS, GuestArch, guest_arch
 from altmap.lab.balloon import AFTER_A_LOOK, Rest, set_balloon_target, wait_for_balloon
 from altmap.lab.build import check_compiler
 from altmap.lab.capture import capture
 from altmap.lab.designs import DESIGNS, design_of
-from altmap.lab.dimm import plug_dimm, unplug_dimm
+from altmap.lab.dimm import OST_EJECT_IN_PROGRESS, plug_dimm, unplug_dimm
 from altmap.lab.dlpar import plug_by_dlpar, unplug_by_dlpar
 from altmap.lab.forced import FORCE_MODULE, FORCED_POLICY, check_forced, with_forced
 from altmap.lab.guest import Guest
@@ -31,7 +31,7 @@ from altmap.lab.insmod import load_module
 from altmap.lab.kernel_build import kernel_of
 from altmap.lab.kernels import KernelFiles, fetch_xen
 from altmap.lab.process import check_device, check_programs, qemu_version
-from altmap.lab.qemu import Hardware
+from altmap.lab.qemu import BootDimm, Hardware
 from altmap.lab.qmp import QemuRefusedError
 from altmap.lab.snapshot import booted
 from altmap.lab.state import write_block_state, write_block_states, write_file
@@ -62,14 +62,17 @@ from altmap.scenario import (
     DEFAULT_RELEASE,
     XEN_HOST_BYTES,
     Configure,
+    Device,
     Dump,
     Fill,
     Free,
+    HugePages,
     Machine,
     Offline,
     Online,
     Plug,
     Poison,
+    Reboot,
     Resize,
     Scenario,
     SetTunables,
@@ -147,7 +150,6 @@ def hardware_of(machine: Machine, *, hidden_dimms: bool = False) -> Hardware:
     _check_policy(machine)
     for key, value, allowed in (
         ("block_size", machine.block_size, (None,)),
-        ("devices", machine.devices or None, (None,)),
         ("debug_vm", machine.debug_vm, (None, False)),
         ("hugetlb_free_vmemmap", machine.hugetlb_free_vmemmap, (None, False)),
         ("mmu", machine.mmu, (None, *guest.mmus)),
@@ -162,6 +164,8 @@ def hardware_of(machine: Machine, *, hidden_dimms: bool = False) -> Hardware:
     nodes = tuple(int(node.memory) for node in machine.nodes)
     memory = int(machine.memory or sum(nodes) or _DEFAULT_MEMORY)
     if machine.platform == "xen":
+        if machine.devices:
+            raise InputError("machine.devices: a Xen domain here has none")
         return Hardware(
             memory_bytes=int(machine.xen_host_memory or XEN_HOST_BYTES),
             slots=0,
@@ -172,6 +176,7 @@ def hardware_of(machine: Machine, *, hidden_dimms: bool = False) -> Hardware:
         )
     return Hardware(
         memory_bytes=memory,
+        dimms=tuple(_boot_dimm(device, guest) for device in machine.devices),
         maxmem_bytes=max(64 << 30, 2 * memory + (64 << 30)),
         smp=machine.cpus or 1,
         machine=machines[machine.platform] if machine.platform else "",
@@ -196,11 +201,24 @@ def _check_policy(machine: Machine) -> None:
     )
 
 
+def _boot_dimm(device: Device, guest: GuestArch) -> BootDimm:
+    """Return a DIMM for QEMU's command line."""
+    if device.driver != "dimm" or guest.dimm != "acpi":
+        raise InputError(
+            f"machine.devices {device.id!r}: only DIMMs of x86_64 are there when a guest boots"
+        )
+    if device.self_hosted is not None:
+        raise InputError(f"machine.devices {device.id!r}: self_hosted: the kernel decides it")
+    return BootDimm(device.id, int(device.address), int(device.size), device.node)
+
+
 def cmdline_of(machine: Machine) -> str:
     """Return the kernel parameters that a scenario's machine sets and a running kernel cannot."""
     mode = {"off": "0", "on": "1", "force": "force"}
     words = {
         "memory_hotplug.memmap_on_memory": mode.get(machine.memmap_on_memory or ""),
+        # What is written into the file when the guest has booted is too late for its devices.
+        "memhp_default_state": machine.auto_online_blocks if machine.devices else None,
     }
     text = [f"{name}={_word(value)}" for name, value in words.items() if value is not None]
     text += ["movable_node"] if machine.movable_node else []
@@ -410,7 +428,9 @@ class LabMachine:
         self._guest = guest
         self._policy = policy
         self._watch_writes = watch_writes
-        self._devices: dict[str, tuple[int, int]] = {}
+        self._devices = {
+            dimm.name: (dimm.address, dimm.size_bytes) for dimm in guest.hardware.dimms
+        }
         self._usage = GuestUsage(guest)
         self._vetoes = Vetoes(guest)
         self._virtio_mem: set[str] = set()
@@ -552,6 +572,8 @@ class LabMachine:
                 record.outcome = self._usage.fill(step)
             case Free():
                 record.outcome = self._usage.free(step.id)
+            case HugePages():
+                record.outcome = self._usage.set_pool(step)
             case Poison():
                 number = write_file(self._guest, _SOFT_OFFLINE, hex(step.address))
                 record.outcome = OK if not number else Outcome.refused(number, "", "")
@@ -559,6 +581,8 @@ class LabMachine:
                 self._vetoes.set(step)
             case Dump():
                 raise InputError("dump: no lab reads one")
+            case Reboot():
+                raise InputError("reboot: no lab does it; machine.devices are there at boot")
             case SetTunables():
                 record.outcome = self.set_tunables(step)
         if self._virtio_mem:
@@ -688,6 +712,9 @@ class LabMachine:
         result = unplug_dimm(self._guest, dimm)
         if result.removed:
             return OK
+        if result.ost_status == OST_EJECT_IN_PROGRESS:
+            why = "nothing followed _OST status 0x84 (eject in progress) within the time limit"
+            return Outcome("does_not_end", why=why)
         name = _EJECT_REFUSALS.get(result.ost_status, "EBUSY")
         return Outcome.refused(name, "", f"_OST status {result.ost_status:#x}")
 

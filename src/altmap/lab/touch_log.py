@@ -154,6 +154,7 @@ class TouchLog:
         self._files.begin(
             first if self._tells_physical else self._guest.hardware.memory_bytes, first
         )
+        self._places = {}  # of devices that have left
         self.look_at_devices()
 
     def so_far(self) -> list[LoggedTouch]:

@@ -253,7 +253,8 @@ def _counted(content: IO[bytes], unpacked: Unpacked) -> Callable[[int], bytes]:
 def write(files: Mapping[str, Content], links: Mapping[str, str], target: Path) -> None:
     """Write files and symbolic links as one archive, which appears whole or not at all.
 
-    The name's ending chooses the compression. The same files give the same bytes.
+    The name's ending chooses the compression. The same files give the same bytes. Only the owner
+    may read it.
 
     Raises
     ------
@@ -272,7 +273,7 @@ def write(files: Mapping[str, Content], links: Mapping[str, str], target: Path) 
         with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as folder:
             draft = Path(folder, "archive")
             with (
-                draft.open("xb") as raw,
+                open(draft, "xb", opener=_for_owner) as raw,
                 _compressor(raw, form) as stream,
                 tarfile.TarFile(
                     fileobj=stream, mode="w", format=tarfile.GNU_FORMAT, copybufsize=_CHUNK
@@ -282,6 +283,11 @@ def write(files: Mapping[str, Content], links: Mapping[str, str], target: Path) 
             os.link(draft, target)  # unlike a rename, fails where something has come to be
     except OSError as error:
         raise AltmapError(f"{target}: cannot be written: {error.strerror}") from error
+
+
+def _for_owner(path: str, flags: int) -> int:
+    """Open a file that only its owner may read: some of the kernel's are shown to root alone."""
+    return os.open(path, flags | os.O_CLOEXEC, 0o600)
 
 
 @contextlib.contextmanager

@@ -82,7 +82,7 @@ def add(table: dict[str, int], line: Line, name: str, value: int) -> None:
 def understood(text: str, parser: Callable[[str], T]) -> tuple[T, list[LineError]]:
     """Return what a parser makes of a file without the lines that it does not understand.
 
-    Also return the errors of these lines, in the file's order.
+    Also return the errors of these lines, the first cause first.
 
     Raises
     ------
@@ -105,7 +105,7 @@ def _without_lines(text: str, parser: Callable[[str], T]) -> tuple[T, list[LineE
     kept = list(enumerate(text.split("\n"), start=1))
     while True:
         try:
-            return parser(text), sorted(skipped, key=lambda error: error.nr)
+            return parser(text), skipped
         except LineError as error:
             if len(skipped) == _MOST_SKIPPED or error.nr > len(kept):
                 raise

@@ -6,8 +6,8 @@ field by field. A file that a machine does not have is ``None`` here, never a gu
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, fields
 from math import log2
 from typing import Any
 
@@ -24,6 +24,15 @@ from altmap.linux import (
     vmstat,
     xen,
     zoneinfo,
+)
+from altmap.linux.evidence import (
+    NOTHING_GIVEN,
+    PAGE_SIZES,
+    Evidence,
+    Given,
+    Indication,
+    agreed,
+    evidence_of,
 )
 from altmap.linux.iomem import Resource
 from altmap.linux.memory import Block, MemoryFolder
@@ -45,6 +54,7 @@ __all__ = (
     "Resource",
     "ZoneInfo",
     "page_size_bytes",
+    "page_size_found",
 )
 
 
@@ -81,6 +91,10 @@ class Observation:
         The Xen balloon driver's counters; ``None`` on what is no Xen domain.
     problems : dict of str to str
         What was not understood: a note by path. Not part of equality.
+    evidence : Evidence
+        What machine it is, and by which files. Not part of equality.
+    arch_file : str or None
+        ``/proc/sys/kernel/arch``, which kernels have since 6.1.
     """
 
     version: str | None = None
@@ -100,10 +114,14 @@ class Observation:
     parameters: dict[str, str] = field(default_factory=dict)
     balloon: BalloonFolder | None = None
     problems: dict[str, str] = field(default_factory=dict, compare=False)
+    evidence: Evidence = field(default=Evidence(), compare=False)
+    arch_file: str | None = None
 
     @classmethod
-    def read(cls, sysroot: Sysroot) -> Observation:
+    def read(cls, sysroot: Sysroot, given: Given = NOTHING_GIVEN) -> Observation:
         """Return what the sysroot's files say, as far as they are understood.
+
+        *given* replaces what they tell of the machine itself.
 
         A file that is not understood is ``None``, as one that is missing; a line that is not
         understood is left out. ``problems`` has a note of each.
@@ -112,12 +130,19 @@ class Observation:
         ``problems`` are then those that were met so far.
         """
         reader = Reader(sysroot)
+        known = evidence_of(sysroot.files, given)
         if isinstance(sysroot.files, dict):
             made = {name: read(reader) for name, read in _READERS.items()}
+            made |= {"evidence": known, "machine": known.machine}
             return cls(**made, problems=sysroot.notes | reader.problems.by_path())
         seen = object.__new__(_UnreadObservation)
-        object.__setattr__(seen, "_reader", reader)
-        object.__setattr__(seen, "_notes", sysroot.notes)
+        for name, value in (
+            ("_reader", reader),
+            ("_notes", sysroot.notes),
+            ("evidence", known),
+            ("machine", known.machine),
+        ):
+            object.__setattr__(seen, name, value)
         return seen
 
     def require(self, who: str, *names: str) -> None:
@@ -160,6 +185,19 @@ class Observation:
         return _html(self)
 
     @property
+    def release(self) -> str | None:
+        """The release as ``uname -r``, ``None`` if no file tells.
+
+        Raises
+        ------
+        InputError
+            If ``/proc/version`` has none.
+        """
+        if self.evidence.releases:
+            return str(self.evidence.releases[0].value)
+        return None if self.version is None else version.parse(self.version).full
+
+    @property
     def missing(self) -> tuple[str, ...]:
         """The files and folders that the machine did not show, by path."""
         return tuple(path for name, path in _PATHS.items() if _is_absent(getattr(self, name)))
@@ -195,8 +233,8 @@ class Observation:
 
 #: How each attribute is read.
 _READERS: dict[str, Callable[[Reader], Any]] = {
-    "version": lambda reader: reader.parse("proc/version", _parse_line),
-    "machine": lambda reader: version.machine(reader.files),
+    "version": lambda reader: _version(reader),
+    "arch_file": lambda reader: (reader.text("proc/sys/kernel/arch") or "").strip() or None,
     "cmdline": lambda reader: reader.parse("proc/cmdline", _parse_line),
     "meminfo": lambda reader: reader.parse("proc/meminfo", meminfo.parse),
     "vmstat": lambda reader: reader.parse("proc/vmstat", vmstat.parse),
@@ -237,7 +275,7 @@ class _UnreadObservation(Observation):
     __hash__ = None  # type: ignore[assignment]  # equal by contents of any size
 
     def __reduce__(self) -> tuple[type[Observation], tuple[Any, ...]]:
-        return Observation, tuple(getattr(self, name) for name in (*_READERS, "problems"))
+        return Observation, tuple(getattr(self, each.name) for each in fields(Observation))
 
 
 _PAGE_FILES = frozenset((*PAGE_RUNS, *PAGE_RUNS.values(), "proc/kpagecgroup.names"))
@@ -260,6 +298,11 @@ def _is_absent(value: object) -> bool:
     return value in (None, (), {}) or (isinstance(value, PageWords) and not value)
 
 
+def _version(reader: Reader) -> str | None:
+    reader.parse("proc/version", version.parse)  # what is no release is noted
+    return reader.parse("proc/version", _parse_line)
+
+
 def _parse_line(text: str) -> str:
     return text.removesuffix("\n")
 
@@ -267,6 +310,8 @@ def _parse_line(text: str) -> str:
 def _rendered_files(seen: Observation) -> Iterator[tuple[str, str]]:
     if seen.version is not None:
         yield "proc/version", f"{seen.version}\n"
+    if seen.arch_file is not None:
+        yield "proc/sys/kernel/arch", f"{seen.arch_file}\n"
     if seen.cmdline is not None:
         yield "proc/cmdline", f"{seen.cmdline}\n"
     if seen.meminfo is not None:
@@ -302,20 +347,66 @@ def _owns(seen: Observation, path: str) -> bool:
 
 
 def page_size_bytes(seen: Observation) -> int | None:
-    """Return the page size that a machine's own numbers imply, ``None`` if they do not tell.
+    """Return the page size, ``None`` if the files do not tell.
 
-    No file names it. MemTotal is the sum of all managed pages. Without it, System RAM over present
-    pages comes out close, unless much of it is offline.
+    Most architectures have one. Else what names it decides, or what follows from the machine's own
+    numbers: the zones end where the last online block does. MemTotal need not be the sum of managed
+    pages, so it decides last.
+
+    Raises
+    ------
+    InputError
+        If the files contradict each other on the machine or its page size.
     """
-    zones = seen.zoneinfo or ()
-    ram = sum(line.end - line.start for line in seen.iomem or () if "System RAM" in line.name)
-    present, managed = (sum(z.pages.get(n, 0) for z in zones) for n in ("present", "managed"))
-    total = (seen.meminfo or {}).get("MemTotal", 0) * 1024
-    for size, pages in ((total, managed), (ram, present)):
-        if pages and size >= pages:
-            return min(_PAGE_SIZES, key=lambda page: abs(log2(size / pages / page)))
-    return None
+    found = page_size_found(seen)
+    return None if found is None else int(found.value)
+
+
+def page_size_found(seen: Observation) -> Indication | None:
+    """Return the page size with its ground; as :func:`page_size_bytes`."""
+    machine = agreed("the machine", seen.evidence.machines)
+    name = seen.machine if machine is None else machine.value
+    sizes = dict(PAGE_SIZES).get(str(name), _PAGE_SIZES)
+    shown = agreed("the page size", seen.evidence.page_sizes)
+    if len(sizes) == 1:
+        if shown is not None and shown.value != sizes[0]:
+            ground = Indication(sizes[0], f"the machine, {name}")
+            agreed("the page size", (ground, shown))
+        return Indication(sizes[0], f"the machine, {name}")
+    return shown or next(_page_sizes_implied(seen, sizes), None)
 
 
 #: What Linux is built with.
 _PAGE_SIZES = (4 << 10, 16 << 10, 64 << 10)
+#: Sizes are factors of 4 apart, so that a quotient within a factor of 2 tells them apart.
+_MOST_LOG2 = 1.0
+
+
+def _page_sizes_implied(seen: Observation, sizes: Sequence[int]) -> Iterator[Indication]:
+    zones = [zone for zone in seen.zoneinfo or () if zone.name != "Device"]
+    online = [
+        nr for nr, b in (seen.memory.blocks if seen.memory else {}).items() if b.state != "offline"
+    ]
+    block = seen.memory.block_size_bytes if seen.memory else 0
+    ram = [line for line in seen.iomem or () if line.name.startswith("System RAM")]
+    present, managed = (sum(z.pages.get(n, 0) for z in zones) for n in ("present", "managed"))
+    for size_bytes, nr_pages, ground in (
+        (
+            (max(online, default=-1) + 1) * block,
+            max((zone.span[1] for zone in zones if zone.span), default=0),
+            "where zones (proc/zoneinfo) and memory blocks end",
+        ),
+        (len(online) * block, present, "present pages (proc/zoneinfo) and online memory blocks"),
+        ((seen.meminfo or {}).get("MemTotal", 0) * 1024, managed, "MemTotal and managed pages"),
+        (sum(line.end - line.start for line in ram), present, "System RAM and present pages"),
+        (
+            max((line.end for line in ram), default=0),
+            seen.kpageflags.nr_pages if seen.kpageflags else 0,
+            "where System RAM and proc/kpageflags end",
+        ),
+    ):
+        if not nr_pages or size_bytes < nr_pages:
+            continue
+        size = min(sizes, key=lambda page: abs(log2(size_bytes / nr_pages / page)))
+        if abs(log2(size_bytes / nr_pages / size)) < _MOST_LOG2:
+            yield Indication(size, ground, inferred=True)

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, TypeVar
 from altmap.errors import InputError
 from altmap.linux import folder
 from altmap.linux.contents import Content, Streamed
-from altmap.linux.paths import PADDED, PAGE_RUNS, PAGE_USES, text_of, without_padding
+from altmap.linux.paths import OF_COPIES, PADDED, PAGE_RUNS, PAGE_USES, text_of, without_padding
+from altmap.linux.thishost import is_this_host, uname_files
 from altmap.linux.unread import UnreadFiles
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = ("Sysroot",)
 
 T = TypeVar("T")
+_DEVICE_TREE = "sys/firmware/devicetree/"  # its words are separated by NUL
 _CGROUPS = "proc/kpagecgroup.names"
 
 
@@ -94,7 +96,11 @@ class Sysroot:
 
             taken = archive.read(source)
         else:
-            taken = folder.read(source, frozenset() if uses else frozenset(PAGE_USES), leave)
+            is_host = is_this_host(source)
+            skips = frozenset(() if uses else PAGE_USES) | (OF_COPIES if is_host else set())
+            taken = folder.read(source, skips, leave)
+            if is_host:
+                taken.contents.update(uname_files())
             if uses:
                 _add_cgroups(source, taken.contents)
         _cut_padding(taken.files, taken.notes)
@@ -193,7 +199,11 @@ def _cut_padding(files: dict[str, bytes], notes: dict[str, str]) -> None:
 
     sysfs says that each of its files has a page; ``tar`` fills up what it does not get.
     """
-    padded = [path for path, raw in files.items() if b"\0" in raw and path.startswith("sys/")]
+    padded = [
+        path
+        for path, raw in files.items()
+        if b"\0" in raw and path.startswith("sys/") and not path.startswith(_DEVICE_TREE)
+    ]
     for path in padded:
         files[path] = without_padding(files[path])
     if padded:

@@ -40,6 +40,8 @@ class BlockFiles:
 
     def __init__(self, machine: LiveMachine) -> None:
         self._machine = machine
+        #: The block that was looked at last, as it is in a generation: programs read all its files.
+        self._last: tuple[int, int, Block | None, dict[str, str]] = (-1, -1, None, {})
         #: Names in a node's folder, and the blocks that existed when they were listed.
         self._listed: dict[str, tuple[PfnSet, list[str]]] = {}
 
@@ -58,12 +60,12 @@ class BlockFiles:
             return None
         name = match[2]
         if name is None:
-            return [*_shown(int(match[1]), block), "uevent", "subsystem", *_nodes(block)]
+            return [*self._last[3], "uevent", "subsystem", *_nodes(block)]
         if name == "subsystem":
             return "../../../../bus/memory"
         if name in _nodes(block):
             return f"../../node/{name}"
-        return self._attribute(int(match[1]), name, block)
+        return self._attribute(int(match[1]), name)
 
     def names(self, folder: str) -> Iterable[str]:
         """Return the names of blocks in a folder: of all, or of those of a node."""
@@ -91,14 +93,19 @@ class BlockFiles:
             return f"../../../devices/system/memory/memory{match[2]}"
         return f"../../memory/memory{match[2]}" if int(match[1]) in block.nodes else None
 
-    def _block(self, block: int) -> Block | None:
-        model = self._machine.model
-        return model.observer.block(block) if block in model.kernel.added_blocks else None
+    def _block(self, id_: int) -> Block | None:
+        machine = self._machine
+        if self._last[:2] != (machine.generation, id_):
+            exists = id_ in machine.model.kernel.added_blocks
+            block = machine.model.observer.block(id_) if exists else None
+            shown = {} if block is None else dict(memory.block_files(id_, block))
+            self._last = machine.generation, id_, block, shown
+        return self._last[2]
 
-    def _attribute(self, id_: int, name: str, block: Block) -> Attribute | None:
+    def _attribute(self, id_: int, name: str) -> Attribute | None:
         if name == "uevent":
             return Attribute(lambda: b"", lambda text: self._store_uevent(id_, text))
-        text = _shown(id_, block).get(name)
+        text = self._last[3].get(name)
         if text is None:
             return None
         store = {"state": self._store_state, "online": self._store_online}.get(name)
@@ -142,7 +149,3 @@ class BlockFiles:
 
 def _nodes(block: Block) -> list[str]:
     return [f"node{number}" for number in block.nodes]
-
-
-def _shown(id_: int, block: Block) -> dict[str, str]:
-    return dict(memory.block_files(id_, block))

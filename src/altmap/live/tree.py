@@ -17,10 +17,13 @@ from altmap.linux.sysroot import Sysroot
 from altmap.live.attribute import Attribute, Family
 from altmap.live.blocks import BUS_FOLDER, BlockFiles
 from altmap.live.core import acpi_files, core_files, parameter_files
+from altmap.live.dax import dax_files, dax_links
 from altmap.live.drivers import balloon_files, standby_files
+from altmap.live.hugepages import hugepage_files
 from altmap.live.machine import LiveMachine
 from altmap.live.notifier import notifier_files
 from altmap.live.pages import kpageflags_bytes
+from altmap.live.processors import processor_files
 
 __all__ = ("Folder", "Link", "PagesFile", "Tree")
 
@@ -32,6 +35,9 @@ FAMILIES: tuple[Family, ...] = (
     balloon_files,
     standby_files,
     notifier_files,
+    dax_files,
+    hugepage_files,
+    processor_files,
 )
 #: Folders that are there without a file in them.
 _EMPTY = (memory.ROOT, BUS_FOLDER, "sys/bus/memory/drivers")
@@ -84,7 +90,7 @@ class Tree:
         self._files = _Cache(machine, self._find_files)
         self._folders = _Cache(machine, self._find_folders)
         self._numbers = _Cache(machine, self._render_numbers)
-        self._words = _Cache(machine, machine.model.observer.kpageflags)
+        self._words = _Cache(machine, lambda: machine.model.observer.kpageflags())
         self._names: tuple[frozenset[int], frozenset[str]] | None = None
 
     def find(self, path: str) -> Node | None:
@@ -111,7 +117,9 @@ class Tree:
             made[_BUDDYINFO] = Attribute(self._show_buddyinfo)
             made[KPAGEFLAGS] = PagesFile(self._read_kpageflags)
         for family in FAMILIES:
-            made |= family(self._machine)
+            found = family(self._machine)
+            made |= {p: each for p, each in found.items() if each.store or p not in made}
+        made |= {path: Link(target) for path, target in dax_links(self._machine).items()}
         return made | self._extra
 
     def _find_folders(self) -> dict[str, dict[str, None]]:

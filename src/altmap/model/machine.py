@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from altmap.errors import InputError
 from altmap.linux.observation import BalloonFolder, Observation
 from altmap.linux.sysroot import Sysroot
 from altmap.model.adopt import adopt
+from altmap.model.adopt.rules import given_of
 from altmap.model.arch import ARCHES, Arch
 from altmap.model.boot import boot
 from altmap.model.boot.layout import unused_bytes
 from altmap.model.boot.tunables import parameters_shown
+from altmap.model.coldplug import check_at_boot, plug_of_device, plugs_after_reboot
 from altmap.model.drivers.acpi import AcpiDimms
 from altmap.model.drivers.dlpar import DlparDimms
 from altmap.model.drivers.driver import Devices, Driver, MemoryDevice
@@ -26,6 +30,8 @@ from altmap.model.drivers.xen import XenBalloon
 from altmap.model.kernel.accounting import Policy
 from altmap.model.kernel.addition import Addition
 from altmap.model.kernel.dump import read_dump
+from altmap.model.kernel.endless import waits_for_lock
+from altmap.model.kernel.expected import expect_boot_allocation
 from altmap.model.kernel.memmap import Placement
 from altmap.model.kernel.notifier import NamedVeto
 from altmap.model.kernel.offline import memory_block_offline
@@ -37,6 +43,7 @@ from altmap.model.observe import Observer
 from altmap.model.platform.backing import Backing
 from altmap.model.platform.xen import XenDomain
 from altmap.model.policies import policy_of
+from altmap.model.releases import release_notes
 from altmap.model.workload import Usage
 from altmap.pfn import PfnRange, PfnSet
 from altmap.scenario import (
@@ -45,11 +52,13 @@ from altmap.scenario import (
     Dump,
     Fill,
     Free,
+    HugePages,
     Machine,
     Offline,
     Online,
     Plug,
     Poison,
+    Reboot,
     Resize,
     Scenario,
     SetTunables,
@@ -80,6 +89,11 @@ DRIVERS: dict[str, dict[str, type[Driver]]] = {
 }
 
 
+#: What a machine has anew after it has booted.
+_OF_A_BOOT = (
+    *("kernel", "backing", "_observer", "_base_parameters", "_drivers", "_balloon"),
+    *("_devices", "_usage", "_plugs"),
+)
 #: Failures that a step ``set`` injects, and their names in the kernel.
 _INJECTED = {"fail_block_devices": "block_devices", "fail_allocation": "allocation"}
 
@@ -106,6 +120,8 @@ class ModelMachine:
     crashed: bool = False
     _drivers: dict[str, Driver] = field(default_factory=dict)
     _balloon: XenBalloon | None = None
+    _boots: Callable[[], ModelMachine] | None = None
+    _plugs: dict[str, Plug] = field(default_factory=dict)
     _devices: Devices = field(init=False)
     _usage: Usage = field(init=False)
 
@@ -143,9 +159,14 @@ class ModelMachine:
         if seen is None:
             kernel, backing, blank = boot(machine, policy)
             observer = Observer(kernel, blank, blank=True, pages=pages)
-            made = cls(kernel, backing, observer, blank.parameters, _boot_notes(kernel, machine))
+            notes = [] if machine.release is None else release_notes(machine.release)
+            notes += _boot_notes(kernel, machine)
+            made = cls(kernel, backing, observer, blank.parameters, notes)
             made._take_devices(machine, {}, {})
             made._take_balloon(blank, machine)
+            made._plug_at_boot(map(plug_of_device, machine.devices))
+            bare = machine.replace(devices=())
+            made._boots = partial(cls.start, bare, policy=policy, pages=pages)
             return made
         adopted = adopt(seen, machine, policy)
         observer = Observer(adopted.kernel, seen, pages=pages)
@@ -201,6 +222,42 @@ class ModelMachine:
             [(line.start, line.end) for line in seen.iomem or () if not line.depth],
             seen.balloon.target_kb // kib,
         )
+
+    def _plug_at_boot(self, plugs: Iterable[Plug]) -> None:
+        """Let the drivers find devices while the kernel boots; what they do is not logged."""
+        for plug in plugs:
+            check_at_boot(plug, self.kernel.arch)
+            outcome = self._plug(plug)
+            if not outcome:
+                why = f"{outcome.errno} by {outcome.function}"
+                self.notes.append(f"device {plug.id!r} at boot: not added: {why}")
+            for addition in self._devices.additions(plug.id):
+                if expect_boot_allocation(self.kernel, addition.pfns):
+                    break
+        self.kernel.log.take()
+
+    def _reboot(self) -> Outcome:
+        """Boot again, with what is plugged now as devices that are there at boot.
+
+        Raises
+        ------
+        InputError
+            If the machine started from a sysroot, which does not show how it boots.
+        """
+        if self._boots is None:
+            raise InputError("reboot: a sysroot does not show how its machine boots")
+        plugs = list(plugs_after_reboot(self._devices, self._plugs, self._drivers))
+        gone = [id_ for id_ in self._devices.by_id if id_ not in {plug.id for plug in plugs}]
+        fresh = self._boots()
+        fresh._plug_at_boot(plugs)
+        for name in _OF_A_BOOT:
+            setattr(self, name, getattr(fresh, name))
+        self.notes.extend(fresh.notes)
+        found = ", ".join(plug.id for plug in plugs) or "none"
+        self.kernel.log.note("driver", f"devices that are there at boot: {found}")
+        if gone := [id_ for id_ in gone if id_ not in self._devices.by_id]:
+            self.kernel.log.note("driver", f"memory that is gone: {', '.join(gone)}")
+        return OK
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -301,7 +358,8 @@ class ModelMachine:
             record.outcome = Outcome("not_reached", why="an earlier fault ended the kernel")
             return record
         try:
-            record.outcome = self._dispatch(step)
+            waiting = self._waiting(step)
+            record.outcome = self._dispatch(step) if waiting is None else waiting
             for driver in self._drivers.values():
                 driver.work()
         except KernelFault as trap:
@@ -316,10 +374,25 @@ class ModelMachine:
         record.events = self.kernel.log.take()
         return record
 
+    def _waiting(self, step: Step) -> Outcome | None:
+        """Return the outcome of a step that waits for ``device_hotplug_lock`` indefinitely."""
+        if not self.kernel.hotplug_lock_holder:
+            return None
+        if isinstance(step, Online | Offline | Configure):
+            return waits_for_lock(self.kernel, "lock_device_hotplug_sysfs")
+        if isinstance(step, Plug | Unplug):
+            return waits_for_lock(self.kernel, "lock_device_hotplug")
+        if isinstance(step, Resize):
+            doubt = "a device that shrinks within memory blocks needs no lock"
+            return waits_for_lock(self.kernel, "lock_device_hotplug").doubted("likely", doubt)
+        return None
+
     def _dispatch(self, step: Step) -> Outcome:
         match step:
             case Plug():
-                return (self._balloon or self._driver(step.driver)).plug(step)
+                return self._plug(step)
+            case Reboot():
+                return self._reboot()
             case Unplug():
                 return self._driver_of(step.id).unplug(step.id)
             case Resize():
@@ -334,6 +407,8 @@ class ModelMachine:
                 return self._usage.fill(step)
             case Free():
                 return self._usage.free(step.id)
+            case HugePages():
+                return self._usage.set_pool(step)
             case Poison():
                 page = self.kernel.arch.page_size_bytes
                 return soft_offline_page(self.kernel, step.address // page)
@@ -345,6 +420,11 @@ class ModelMachine:
                 return self._set(step)
 
     # --- devices ---------------------------------------------------------------------------
+
+    def _plug(self, step: Plug) -> Outcome:
+        outcome = (self._balloon or self._driver(step.driver)).plug(step)
+        self._plugs[step.id] = step
+        return outcome
 
     def _driver(self, name: str) -> Driver:
         if name not in self._drivers:
@@ -512,7 +592,8 @@ def predict(
     chosen = None if policy is None else policy_of(policy)
     if chosen is not None:
         scenario = scenario.with_machine(policy=chosen.name)
-    seen = Observation.read(start) if isinstance(start, Sysroot) else start
+    given = given_of(scenario.machine)
+    seen = Observation.read(start, given) if isinstance(start, Sysroot) else start
     machine = ModelMachine.start(scenario.machine, seen, policy=chosen, pages=pages)
     trace = run_scenario(scenario, machine)
     if isinstance(start, Sysroot) and seen is not None:

@@ -20,7 +20,10 @@ __all__ = ("Level", "Loss", "account", "account_step", "account_trace", "request
 _STRUCT_PAGE_BYTES = 64
 _HOLES = "holes in blocks of boot memory"
 _PRESENT = "present pages outside of the blocks that are online"
+_BALLOON = "balloon (of the hypervisor)"
 _HOSTED = "memmap of added memory, in that memory itself"
+#: Drivers whose memory is not there after a reboot.
+_LOST_AT_REBOOT = ("hyperv", "probe")
 #: Below requested memory, in order.
 _LEVELS = ("memory blocks", "online", "present", "managed", "MemTotal", "MemFree")
 
@@ -57,6 +60,7 @@ def requested_bytes(trace: Trace, index: int) -> int:
     if seen and seen[0].balloon and seen[-1].balloon:
         return max(0, seen[-1].balloon.current_kb - seen[0].balloon.current_kb) * 1024
     sizes: dict[str, int] = {}
+    lost: set[str] = set()
     for step in trace.steps[1 : index + 1]:
         action = step.action
         if action.get("do") == "plug" and step.outcome.status != "not_reached":
@@ -66,8 +70,12 @@ def requested_bytes(trace: Trace, index: int) -> int:
             resized = action.get("driver") == "virtio-mem"
             whole = action.get("requested", 0) if resized else action["size"]
             sizes[action["id"]] = whole + more
+            if action.get("driver") in _LOST_AT_REBOOT:
+                lost.add(action["id"])
         elif action.get("do") == "resize" and action["id"] in sizes:
             sizes[action["id"]] = action["size"]
+        elif action.get("do") == "reboot" and step.outcome:
+            sizes = {id_: size for id_, size in sizes.items() if id_ not in lost}
         elif action.get("do") == "unplug" and step.outcome:
             sizes.pop(action["id"], None)
     return sum(sizes.values())
@@ -213,7 +221,28 @@ def _in_use(seen: Observation, page: int, used: int) -> Iterator[tuple[int, str]
     ]
     yield from known
     rest = used - sum(size for size, _ in known)
-    yield rest, "other kernel memory" if rest > 0 else "in more than one of these lines"
+    balloon = _balloon_bytes(seen, page)
+    if rest <= 0:
+        yield rest, "in more than one of these lines"
+    elif 0 < balloon <= rest:
+        yield balloon, _BALLOON
+        yield rest - balloon, "other kernel memory"
+    else:
+        yield rest, "kernel, or a driver's (balloon)"
+
+
+def _balloon_bytes(seen: Observation, page: int) -> int:
+    """Return the bytes that a balloon holds, by the files that count its pages.
+
+    They are in MemTotal unless the driver lowered it: virtio-balloon does so without the feature
+    deflate-on-oom, VMware's balloon never. ``Balloon`` of meminfo is the newer count. Source:
+    ``mm/balloon_compaction.c: balloon_page_enqueue_one``, ``drivers/misc/vmw_balloon.c:
+    vmballoon_enqueue_page_list`` (5.4).
+    """
+    meminfo, vmstat = seen.meminfo or {}, seen.vmstat or {}
+    if "Balloon" in meminfo:
+        return meminfo["Balloon"] * 1024
+    return page * (vmstat.get("balloon_inflate", 0) - vmstat.get("balloon_deflate", 0))
 
 
 def _memmap_elsewhere(seen: Observation, page: int) -> int:

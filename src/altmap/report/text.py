@@ -108,6 +108,8 @@ def _result(step: StepRecord) -> str:
     if outcome.status == "refused":
         why = f"refused: {outcome.errno} by {outcome.function or 'the kernel'}: {outcome.why}"
         return why + _doubt(outcome)
+    if outcome.status == "does_not_end":
+        return f"does not end: {outcome.function}: {outcome.why}" + _doubt(outcome)
     if outcome.status == "not_reached":
         return f"not reached: {outcome.why}"
     return "fault: the kernel crashes" if outcome.status == "fault" else "ok" + _doubt(outcome)

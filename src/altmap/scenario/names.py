@@ -11,9 +11,11 @@ from altmap.scenario.blocks import selected_blocks
 from altmap.scenario.schema import (
     Configure,
     Dump,
+    HugePages,
     Offline,
     Online,
     Poison,
+    Reboot,
     SetTunables,
     Step,
     Veto,
@@ -29,8 +31,10 @@ def step_name(step: Step) -> str:
     verb = str(step.__struct_config__.tag)
     if isinstance(step, Configure) and not step.config:
         verb = "deconfigure"
-    if isinstance(step, SetTunables | Dump):
+    if isinstance(step, SetTunables | Dump | Reboot):
         return verb
+    if isinstance(step, HugePages):
+        return f"{verb}-node{step.node or 0}"
     if isinstance(step, Poison):
         return f"{verb}-{step.address:#x}"
     if isinstance(step, Veto):

@@ -37,6 +37,7 @@ __all__ = (
     "Fill",
     "FillKind",
     "Free",
+    "HugePages",
     "Machine",
     "Node",
     "Offline",
@@ -45,6 +46,7 @@ __all__ = (
     "Plug",
     "Poison",
     "Range",
+    "Reboot",
     "Region",
     "Resize",
     "Scenario",
@@ -142,7 +144,7 @@ class Range(_Checked, frozen=True, kw_only=True):
 
 
 class Device(_Checked, frozen=True, kw_only=True):
-    """A device that is plugged already when the scenario starts from a sysroot."""
+    """A device that is there when the scenario starts: at boot, or in a sysroot."""
 
     id: str
     address: Address
@@ -170,6 +172,7 @@ class Machine(_Checked, frozen=True, kw_only=True):
     """The machine; a field that is ``None`` has the sysroot's value, or else its default."""
 
     arch: str | None = None
+    page_size: Size | None = None
     release: str | None = None
     memory: Size | None = None
     platform: _Platform | None = None
@@ -271,6 +274,10 @@ class Configure(Selection, frozen=True, kw_only=True, tag="configure"):
     memmap_on_memory: bool | None = None
 
 
+class Reboot(_Step, frozen=True, kw_only=True, tag="reboot"):
+    """Boot again: devices that were plugged while the kernel ran are there from the start."""
+
+
 class Fill(_Step, frozen=True, kw_only=True, tag="fill"):
     """Use pages: by default for a file of that size in memory (tmpfs), which can move."""
 
@@ -283,6 +290,18 @@ class Fill(_Step, frozen=True, kw_only=True, tag="fill"):
     def __post_init__(self) -> None:
         super().__post_init__()
         checks.check_fill(self)
+
+
+class HugePages(_Step, frozen=True, kw_only=True, tag="hugepages"):
+    """Write a number to ``nr_hugepages`` of a node: its pool grows or shrinks to it."""
+
+    nr_hugepages: int
+    page_size: Size | None = None
+    node: int | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        checks.check_huge_pages(self)
 
 
 class Free(_Step, frozen=True, kw_only=True, tag="free"):
@@ -344,6 +363,8 @@ Step = (
     | Veto
     | Dump
     | SetTunables
+    | HugePages
+    | Reboot
 )
 
 

@@ -23,6 +23,7 @@ __all__ = (
     "append",
     "check_new_folder",
     "new_folder",
+    "private_files",
     "read_file",
     "read_regular",
     "remove_drafts",
@@ -131,6 +132,20 @@ def _write_whole(
     finally:
         draft.unlink(missing_ok=True)
     sync_folder(target.parent)
+
+
+@contextlib.contextmanager
+def private_files() -> Iterator[None]:
+    """Make new files and folders for their owner only while inside.
+
+    They hold what the kernel shows to root alone, such as physical addresses. A file that is
+    replaced keeps its permissions.
+    """
+    before = os.umask(0o077)
+    try:
+        yield
+    finally:
+        os.umask(before)
 
 
 def append(file: int, raw: bytes) -> None:

@@ -62,7 +62,7 @@ def write_recording(
     trace: Trace,
     sysroots: Sequence[Sysroot],
 ) -> None:
-    """Write a recording; the file appears complete or not at all.
+    """Write a recording; the file appears complete or not at all, for its owner only.
 
     Parameters
     ----------
@@ -96,7 +96,7 @@ def write_recording(
     for folder, sysroot in zip(observed, sysroots, strict=True):
         members |= {f"{folder}/{path}": raw for path, raw in sysroot.files.items()}
         links |= {f"{folder}/{path}": to for path, to in sysroot.links.items()}
-    write_file(target, _archive(members, links), new=True)
+    write_file(target, _archive(members, links), mode=0o600, new=True)
 
 
 def _archive(members: Mapping[str, bytes], links: Mapping[str, str]) -> bytes:

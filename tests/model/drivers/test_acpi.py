@@ -258,8 +258,7 @@ def test_the_second_pass_ends_at_its_first_refusal():
     model.perform(Online(id="d", to="online_movable"))
     for block in (33, 35):
         page = PfnRange(block * B + 7, block * B + 8)
-        for pages in (model.kernel.used, model.kernel.movable, model.kernel.pinned):
-            pages |= page
+        model.kernel.fake_offline |= page
     record = model.perform(Unplug(id="d"))
     tried = [
         event.pfns.start // B

@@ -288,6 +288,22 @@ def test_transaction_ids_of_guest_and_host_each_count_up():
         assert requests == list(range(requests[0], requests[0] + len(requests)))
 
 
+@pytest.mark.parametrize(
+    ("to", "certainty"), [("online_movable", "unknown"), ("online", "certain")]
+)
+def test_free_movable_memory_counts_for_the_floor_and_the_kernel_may_be_left_without(to, certainty):
+    """A real guest of 6.12 with ZONE_MOVABLE panics in out_of_memory, one without keeps running."""
+    model = start(memory=Size(2 * GIB), auto_online_blocks=to)
+    plug = Plug(id="h", driver="hyperv", address=Address(4 * GIB), size=Size(192 * MIB))
+    assert model.perform(plug).outcome
+    outcome = resize(model, 0).outcome
+    assert (outcome.certainty, "out_of_memory" in outcome.doubt) == (
+        certainty,
+        certainty == "unknown",
+    )
+    assert resize(model, 4 * GIB).outcome.certainty == "certain"
+
+
 def test_the_host_reads_a_pressure_of_what_is_ballooned_waiting_or_kept():
     model = start(auto_online_blocks="offline")
     (report,) = of(resize(model, 4 * GIB), StatusReport)
@@ -488,3 +504,16 @@ def test_flags_of_pages_that_are_kept_offline_and_of_pages_that_were_given(relea
     assert resize(model, 3 * GIB).outcome
     taken = model.kernel.ballooned
     assert {flags_of(pfn) for pfn in (taken.min(), taken.max())} == {0x800000}
+
+
+@pytest.mark.parametrize(
+    ("below_mib", "kept_below", "kept_from"),
+    [(128, (8, 1), (40, 2)), (512, (40, 2), (104, 3)), (2048, (104, 3), (232, 4)),
+     (8192, (232, 4), (488, 5))],
+)  # fmt: skip
+def test_the_floor_changes_its_slope_at_each_bound(below_mib, kept_below, kept_from):
+    """compute_balloon_floor: the lines meet at the bounds, so that pages beside them tell."""
+    for distance in (-200, -64, 64, 200):
+        total = below_mib * 256 + distance
+        mib, shift = kept_below if distance < 0 else kept_from
+        assert balloon_floor_nr_pages(total, 4096) == mib * 256 + (total >> shift)

@@ -435,3 +435,15 @@ def test_a_domain_that_xen_cannot_start_is_an_error(tmp_path, keys, rule):
     path.write_text(f'[machine]\nplatform = "xen"\n{keys}\n')
     with pytest.raises(InputError, match=rule):
         load_scenario(path)
+
+
+def test_blocks_that_were_never_online_count_in_the_total_of_a_running_domain():
+    domain = Domain(auto_online_blocks="offline")
+    domain.to(600)
+    again = ModelMachine.start(Machine(), domain.model.observe())
+    record = again.perform(Resize(id=BALLOON, size=Size(630 * MIB)))
+    assert (record.outcome.errno, record.outcome.function) == (
+        "EAGAIN",
+        "reserve_additional_memory",
+    )
+    assert len(again.kernel.added_blocks) == len(domain.kernel.added_blocks)

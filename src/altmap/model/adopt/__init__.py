@@ -15,6 +15,7 @@ from altmap.model.adopt.additions import (
 from altmap.model.adopt.devices import plugged_devices
 from altmap.model.adopt.domain import take_domain
 from altmap.model.adopt.pages import take_pages
+from altmap.model.adopt.reclaim import take_reclaimable
 from altmap.model.adopt.rules import (
     adopted_arch,
     adopted_block_size_bytes,
@@ -106,6 +107,7 @@ def adopt(seen: Observation, machine: Machine, policy: Policy | None = None) -> 
         raise InputError("machine.devices: they cover all RAM, no boot memory is left")
     take_zones(kernel, seen, ram)
     take_pages(kernel, seen, notes)
+    take_reclaimable(kernel, seen)
     take_domain(kernel, seen, backing)
     for device in given:
         if device.driver in _UNBACKED_WHEN_OFFLINE:

@@ -8,19 +8,31 @@ from dataclasses import replace
 from typing import TypeVar
 
 from altmap.errors import InputError
-from altmap.linux import iomem, version
-from altmap.linux.observation import Observation, ZoneInfo, page_size_bytes
-from altmap.model.arch import DEFAULT_ARCH, Arch, arch_named, arch_of, check_block_size, with_mmu
+from altmap.linux import iomem
+from altmap.linux.evidence import Given, passed_over
+from altmap.linux.observation import Observation, ZoneInfo, page_size_found
+from altmap.model.arch import (
+    ARCHES,
+    DEFAULT_ARCH,
+    Arch,
+    arch_named,
+    arch_with_pages,
+    archs_of,
+    check_block_size,
+    with_mmu,
+)
 from altmap.model.boot.tunables import default_tunables
 from altmap.model.kernel.params import Tunables
-from altmap.model.releases import Release, release_for
+from altmap.model.releases import Release, release_for, release_notes
 from altmap.scenario import Machine
+from altmap.units import format_size
 
 __all__ = (
     "adopted_arch",
     "adopted_block_size_bytes",
     "adopted_release",
     "adopted_tunables",
+    "given_of",
     "whole_files",
 )
 
@@ -54,7 +66,11 @@ def whole_files(seen: Observation, notes: list[str]) -> Observation:
         (seen.memory, "sys/devices/system/memory/block_size_bytes"),
     ):
         if not value:
-            why = [text for at, text in seen.problems.items() if at.startswith(path)]
+            why = [
+                text
+                for at, text in seen.problems.items()
+                if at.startswith(path) or path.startswith(f"{at}/")
+            ]
             raise InputError(why[0] if why else f"sysroot: {path} is missing: need it to predict")
     iomem.require_addresses(seen.iomem or ())
     made: list[ZoneInfo] = []
@@ -78,18 +94,52 @@ def adopted_arch(seen: Observation, machine: Machine, notes: list[str]) -> Arch:
     Raises
     ------
     InputError
-        If it is unknown.
+        If it is unknown, or the files contradict each other.
     """
-    arch = arch_named(machine.arch) if machine.arch is not None else _shown_arch(seen, notes)
+    if machine.arch is not None:
+        arch = arch_with_pages(machine.arch, machine.page_size)
+    else:
+        arch = _shown_arch(seen, notes)
     return with_mmu(arch, machine.mmu or _shown_mmu(seen, arch))
 
 
+def given_of(machine: Machine) -> Given:
+    """Return what a scenario says of a machine whose files are read.
+
+    Raises
+    ------
+    InputError
+        If the architecture is unknown, or has no such page size.
+    """
+    if machine.arch is None:
+        return Given(None, machine.page_size, machine.release)
+    arch = arch_with_pages(machine.arch, machine.page_size)
+    return Given(arch.family, arch.page_size_bytes, machine.release)
+
+
 def _shown_arch(seen: Observation, notes: list[str]) -> Arch:
-    name = seen.machine
+    name, page = seen.machine, page_size_found(seen)
     if name is None:
         name = DEFAULT_ARCH
-        notes.append(f"the files do not name the architecture, {name} is assumed")
-    return arch_of(name, page_size_bytes(seen)) or arch_named(name)
+        notes.append(f"no file names the architecture, {name} is assumed (--arch says which)")
+    elif seen.evidence.machines and seen.evidence.machines[0].inferred:
+        notes.append(f"the architecture is {name} by {seen.evidence.machines[0].ground}")
+    notes.extend(passed_over("the machine", seen.evidence.machines))
+    if page is None:
+        made = arch_named(name)
+        notes.append(f"no file tells the page size, that of {made.name} is assumed")
+        return made
+    if page.inferred:
+        notes.append(f"the page size is {format_size(int(page.value))} by {page.ground}")
+    several = archs_of(name, int(page.value))
+    if not several:
+        known = ", ".join(dict.fromkeys(arch.family for arch in ARCHES.values()))
+        raise InputError(
+            f"architecture {name!r} with pages of {format_size(int(page.value))}: need one of "
+            f"{known}; --arch says which"
+        )
+    total = (seen.meminfo or {}).get("VmallocTotal")
+    return next((arch for arch in several if arch.vmalloc_kib == total), several[0])
 
 
 def _shown_mmu(seen: Observation, arch: Arch) -> str | None:
@@ -105,20 +155,19 @@ def adopted_release(seen: Observation, machine: Machine, notes: list[str]) -> Re
     Raises
     ------
     InputError
-        If neither names a release, or no record covers it.
+        If neither names a release.
     """
     name = machine.release
+    try:
+        name = seen.release if name is None else name
+    except InputError as error:
+        raise InputError(f"sysroot: proc/version: {error}") from error
     if name is None:
-        if seen.version is None:
-            raise InputError("sysroot: proc/version is missing; set machine.release")
-        try:
-            name = version.parse(seen.version).release
-        except InputError as error:
-            raise InputError(f"sysroot: proc/version: {error}") from error
-    release = release_for(name)
-    if not name.startswith(release.name):
-        notes.append(f"release {name} has no record, that of {release.name} is used")
-    return release
+        raise InputError("sysroot: proc/version is missing, and no other file names the release")
+    notes.extend(release_notes(name))
+    if machine.release is None and seen.evidence.releases and seen.evidence.releases[0].inferred:
+        notes.append(f"the release is {name} by {seen.evidence.releases[0].ground}")
+    return release_for(name)
 
 
 def adopted_block_size_bytes(seen: Observation, machine: Machine, arch: Arch) -> int:

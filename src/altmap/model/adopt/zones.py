@@ -70,7 +70,7 @@ def system_ram(seen: Observation, arch: Arch) -> PfnSet:
         if end > _MOST_BYTES // page:
             raise InputError(f"sysroot: proc/iomem: System RAM ends at {line.end:#x}, above 4 PiB")
         ram |= PfnRange(start, max(start, end))
-    if not ram:
+    if not ram or not any(line.name.startswith("System RAM") for line in seen.iomem or ()):
         raise InputError("sysroot: proc/iomem has no line 'System RAM'")
     return ram
 

@@ -27,9 +27,19 @@ from altmap.pfn import PfnRange, PfnSet
 from altmap.trace import GUEST_TO_HOST, HOST_TO_GUEST, OK, Outcome
 from altmap.units import format_size
 
-__all__ = ("RESOURCE_NAME", "DeviceChannel", "Mode", "VirtioMemGuest", "refused")
+__all__ = (
+    "RESOURCE_NAME",
+    "WORKER",
+    "DeviceChannel",
+    "Mode",
+    "VirtioMemGuest",
+    "kept_busy",
+    "refused",
+)
 
 RESOURCE_NAME = "System RAM (virtio_mem)"
+#: drivers/virtio/virtio_mem.c: virtio_mem_config_changed
+WORKER = "virtio_mem_run_wq (system_freezable_wq)"
 _OFFLINE_THRESHOLD_BYTES = 1 << 30
 _RETRY_SECONDS, _MOST_RETRY_SECONDS = 50, 300
 #: The main loop tries again at once on EAGAIN, which a config change causes; after so many rounds
@@ -117,6 +127,28 @@ class Mode(Protocol):
 def refused(errno: str, function: str, why: str) -> Outcome:
     """Return the refusal of a function of the driver."""
     return Outcome.refused(errno, function, why)
+
+
+def kept_busy(function: str, left: str, nr_left: int, kept: list[Outcome]) -> Outcome:
+    """Return the refusal of an unplug request that found too little memory that can move.
+
+    It is as unsure as what kept its blocks or sub-blocks, unless more are missing than are unsure.
+
+    Parameters
+    ----------
+    function : str
+    left : str
+        The size of what is missing.
+    nr_left : int
+        How many units are missing.
+    kept : list of Outcome
+        Why units stay, one each.
+    """
+    refusal = refused("EBUSY", function, f"{left} of plugged memory cannot move")
+    unsure = [outcome for outcome in kept if outcome.certainty != "certain"]
+    if len(unsure) < nr_left:
+        return refusal
+    return refusal.doubted(unsure[0].certainty, unsure[0].doubt)
 
 
 @dataclass(slots=True, eq=False)
@@ -297,7 +329,8 @@ class VirtioMemGuest:
 
     def offline_and_remove_memory(self, pfns: PfnRange) -> Outcome:
         """Offline a range and remove it (``virtio_mem_offline_and_remove_memory``)."""
-        return self._removed(pfns, offline_and_remove_memory(self.kernel, pfns))
+        outcome = offline_and_remove_memory(self.kernel, pfns, worker=WORKER)
+        return self._removed(pfns, outcome)
 
     def _removed(self, pfns: PfnRange, outcome: Outcome) -> Outcome:
         if outcome:
@@ -341,6 +374,8 @@ class VirtioMemGuest:
             self.queued = False
             self.active = True
             self.last = self._rounds()
+            if not self.last.ends:
+                return self.last
             self.active = False
             self._conclude()
         return self.last

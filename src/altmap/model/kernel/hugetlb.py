@@ -44,7 +44,7 @@ def pool_of(kernel: Kernel, size_bytes: int) -> HugePool:
 
 def nr_huge(kernel: Kernel, pool: HugePool, pages: PfnSet, node: int | None = None) -> int:
     """Return how many huge pages page frames make, of one node or of all."""
-    if node is not None and pages:
+    if node is not None and pages:  # most machines have none, and large nodes
         pages = pages & kernel.node_pages(node)
     return len(pages) // pool.nr_pages
 
@@ -129,8 +129,11 @@ def _alloc_buddy(
 def _smallest_first(
     kernel: Kernel, nr_pages: int, free: PfnSet, taken: list[PfnSet]
 ) -> list[PfnSet]:
-    """Return free chunks by the order of the buddy allocator's chunk that they belong to."""
-    free = free - PfnSet.of(*taken)
+    """Return free chunks by the order of the buddy allocator's chunk that they belong to.
+
+    Pageblocks that processes are expected to use are left out.
+    """
+    free = free - PfnSet.of(*taken) - kernel.expected_movable
     batches, size = [], nr_pages
     chunks = aligned_chunks(free, size)
     while size < 1 << kernel.arch.max_page_order:

@@ -74,7 +74,7 @@ class Observer:
             meminfo=meminfo_shown(base.meminfo, kernel, start.meminfo, now.meminfo),
             vmstat=vmstat_shown(base.vmstat, start.vmstat, now.vmstat),
             zoneinfo=zoneinfo_shown(base.zoneinfo, kernel, start.zones, now.zones),
-            iomem=iomem_shown(base.iomem, kernel, start.additions, start.nr_regions),
+            iomem=iomem_shown(base.iomem, kernel, start.additions, start.regions),
             nodes=nodes_shown(base.nodes, kernel, start.nodes, now.nodes),
             memory=base.memory and replace(base.memory, blocks={}),
             buddyinfo=None,

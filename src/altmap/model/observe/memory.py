@@ -57,6 +57,9 @@ def block_shown(kernel: Kernel, id_: int, before: Block | None, *, has_nodes: bo
     pfns = kernel.block_pfns(id_)
     online = id_ in kernel.online_blocks
     state = "online" if online else "offline"
+    if online and pfns.start in kernel.isolated:
+        # memory.c: memory_block_change_state; valid_zones_show then says what an offline one has.
+        state, online = "going-offline", False
     if before is None:
         node = kernel.node_of(pfns.start) if has_nodes else None
         return Block(
