@@ -66,6 +66,7 @@ bench: $(VENV)/bench  ## measured claims, as ratios in one run
 	$(BIN)/python benchmarks/bench_start.py
 	$(BIN)/python benchmarks/bench_64tib.py
 	$(BIN)/python benchmarks/bench_ls.py
+	$(BIN)/python benchmarks/bench_host.py
 	$(BIN)/python benchmarks/bench_explore.py
 	$(BIN)/python benchmarks/bench_sweep.py
 	$(BIN)/python benchmarks/bench_lab.py

@@ -13,7 +13,8 @@ memset
 kernel
     Linux 6.12 in QEMU plugs and onlines a DIMM: from the request until the guest reports ``_OST``.
 
-What is not 64 TiB is extrapolated linearly. Targets are for the model.
+What is not 64 TiB is extrapolated linearly. Targets are for the model: loops of Python
+(``yardstick.py``), and memory.
 """
 
 from __future__ import annotations
@@ -30,12 +31,14 @@ import sys
 import time
 from pathlib import Path
 
+from yardstick import loop_seconds
+
 from altmap.errors import AltmapError
 from altmap.model.machine import ModelMachine
 from altmap.scenario import Machine, Plug, Size
 
 RUNS = 5
-TARGET_SECONDS, TARGET_MB = 0.5, 150
+TARGET_LOOPS, TARGET_MB = 8, 150
 GIB, TIB = 1 << 30, 1 << 40
 ADDED_BYTES = 64 * TIB
 PAGE_BYTES, STRUCT_PAGE_BYTES, BLOCK_BYTES = 4096, 64, 128 << 20
@@ -58,9 +61,9 @@ def run_model() -> dict[str, float]:
     )
     model = ModelMachine.start(machine, pages=False)
     before = count(model)
-    started = time.perf_counter()
+    started = time.process_time()
     record = model.perform(Plug(size=Size(ADDED_BYTES), id="d"))
-    seconds = time.perf_counter() - started
+    seconds = time.process_time() - started
     peak_mb = peak_bytes() / 1e6
     if not record.outcome:
         raise SystemExit(f"the plug was not done: {record.outcome}")
@@ -201,8 +204,11 @@ def measure(with_lab: bool) -> dict[str, object]:
             if "seconds" in other
         },
         "targets": {
-            "seconds": {"limit": TARGET_SECONDS, "met": model["seconds"] < TARGET_SECONDS},
-            "peak_mb": {"limit": TARGET_MB, "met": model["peak_mb"] < TARGET_MB},
+            name: {"figure": figure, "limit": limit, "met": figure < limit}
+            for name, figure, limit in (
+                ("loops", model["seconds"] / loop_seconds(), TARGET_LOOPS),
+                ("peak_mb", model["peak_mb"], TARGET_MB),
+            )
         },
     }
 
@@ -228,9 +234,9 @@ def print_text(result: dict) -> None:
         )
     else:
         print(f"kernel   skipped: {kernel['skipped']}")
-    for name, unit in (("seconds", "s"), ("peak_mb", "MB")):
-        verdict = "pass" if targets[name]["met"] else "fail"
-        print(f"{verdict}     model below {targets[name]['limit']} {unit}")
+    for name, unit in (("loops", "loops of Python"), ("peak_mb", "MB")):
+        verdict, figure = "pass" if targets[name]["met"] else "fail", targets[name]["figure"]
+        print(f"{verdict}     model: {figure:.1f} {unit} (target {targets[name]['limit']})")
 
 
 def main() -> int:

@@ -1,11 +1,13 @@
 """Page sets agree with Python's sets; sizes are what their units say."""
 
+import operator
 from itertools import pairwise
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from altmap import pfn
 from altmap.errors import InputError
 from altmap.pfn import PfnRange, PfnSet, PfnStride
 from altmap.units import format_size, parse_address, parse_size
@@ -247,3 +249,46 @@ def test_a_size_is_shown_in_the_largest_unit_that_is_exact(size_bytes, text):
 @given(st.integers(0, 1 << 52))
 def test_a_size_that_is_shown_can_be_read_again(size_bytes):
     assert parse_size(format_size(size_bytes)) == size_bytes
+
+
+RUNS_OF_LONG_SETS = st.lists(
+    st.tuples(st.integers(0, 40), st.integers(1, 30)), min_size=1, max_size=12
+)
+
+
+@given(RUNS_OF_LONG_SETS, st.sampled_from([1, 7, 1 << 16, 1 << 20]), st.integers(1, 600))
+def test_the_runs_of_a_long_set_are_those_of_its_pages(parts, unit, most_parts):
+    edges, at = [], 0
+    for gap, length in parts:
+        start = at + gap * unit
+        at = start + length * unit
+        if edges and edges[-1] == start:
+            edges[-1] = at
+        else:
+            edges += [start, at]
+    ranges = [PfnRange(a, b) for a, b in zip(edges[::2], edges[1::2], strict=True)]
+    pages = PfnSet(ranges)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pfn, "_LONG_RANGE", 1)
+        patch.setattr(pfn, "_MOST_PARTS", most_parts)
+        assert pages.edges() == tuple(edges)
+        assert list(pages.ranges()) == ranges
+        inner = PfnRange(edges[0] + 1, edges[-1])
+        by_pages = (pages & inner).edges()
+        assert tuple(pages.edge_array(inner).tolist()) == by_pages
+
+
+@given(st.sets(st.integers(0, 99)), st.sets(st.integers(0, 99)), st.sampled_from("|&-"))
+def test_an_operation_changes_neither_of_its_sets(left, right, name):
+    operation = {"|": operator.or_, "&": operator.and_, "-": operator.sub}[name]
+    in_place = {"|": operator.ior, "&": operator.iand, "-": operator.isub}[name]
+    first, second = (PfnSet.of(*(PfnRange(n, n + 1) for n in each)) for each in (left, right))
+    made = operation(first, second)
+    made |= PfnRange(200, 210)
+    changed = first.copy()
+    changed = in_place(changed, second)
+    changed |= PfnRange(300, 310)
+    assert set(first) == left
+    assert set(second) == right
+    assert set(made) == operation(left, right) | set(range(200, 210))
+    assert set(changed) == operation(left, right) | set(range(300, 310))

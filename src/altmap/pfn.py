@@ -89,6 +89,8 @@ class PfnStride:
 
 #: Pages from which on a range costs more than a copy of most sets: 64 GiB.
 _LONG_RANGE = 1 << 24
+#: Parts that are looked at to find a few runs.
+_MOST_PARTS = 1 << 9
 #: Runs of so many pages are added one by one; shorter ones together, if they are many.
 _LONG_RUN = 1 << 12
 _FEW_RUNS = 64
@@ -145,6 +147,9 @@ class PfnSet:
         made._is_shared = True
         return made
 
+    def __deepcopy__(self, memo: object) -> PfnSet:
+        return self.copy()
+
     def _own(self) -> BitMap64:
         """Return the bitmap, to be changed."""
         if self._is_shared:
@@ -183,7 +188,8 @@ class PfnSet:
 
     def edges(self) -> tuple[int, ...]:
         """Return start and end of every run in ascending order: equal for equal sets only."""
-        return tuple(self._bits ^ self._bits.shift(1))
+        few = _few_edges(self._bits)
+        return tuple(self._bits ^ self._bits.shift(1) if few is None else few)
 
     def array(self) -> NDArray[np.int64]:
         """Return the page frame numbers in ascending order: (nr_pages,)."""
@@ -192,6 +198,9 @@ class PfnSet:
     def edge_array(self, within: PfnRange) -> NDArray[np.int64]:
         """Return start and end of every run inside a range, ascending: (2 * nr_runs,) pfns."""
         bits = (self & within)._bits
+        few = _few_edges(bits)
+        if few is not None:
+            return np.array(few, np.int64)
         return np.array((bits ^ bits.shift(1)).to_array(), np.uint64).astype(np.int64)
 
     def __len__(self) -> int:
@@ -216,6 +225,8 @@ class PfnSet:
         return f"PfnSet({len(self)} pages: {' '.join(shown)}{' …' if len(shown) == 4 else ''})"
 
     def __or__(self, other: Pages) -> PfnSet:
+        if isinstance(other, PfnSet) and not (self._bits and other._bits):
+            return other.copy() if other._bits else self.copy()
         return self._wrap(self._bits | _bits(other))
 
     def __and__(self, other: Pages) -> PfnSet:
@@ -230,15 +241,26 @@ class PfnSet:
                 kept.remove_range(0, other.start)
                 kept.remove_range(other.end, max(other.end, self.max() + 1))
                 return self._wrap(kept)
+        elif isinstance(other, PfnSet) and not (self._bits and other._bits):
+            return PfnSet()
         return self._wrap(self._bits & _bits(other))
 
     def __sub__(self, other: Pages) -> PfnSet:
+        if isinstance(other, PfnSet) and not other._bits:
+            return self.copy()
         return self._wrap(self._bits - _bits(other))
 
     def __xor__(self, other: Pages) -> PfnSet:
         return self._wrap(self._bits ^ _bits(other))
 
     def __ior__(self, other: Pages) -> PfnSet:
+        if isinstance(other, PfnSet):
+            if not other._bits:
+                return self
+            if not self._bits:
+                self._bits = other.copy()._bits
+                self._is_shared = True
+                return self
         bits = self._own()
         if isinstance(other, PfnRange):
             bits.add_range(other.start, other.end)
@@ -256,6 +278,8 @@ class PfnSet:
         return self
 
     def __isub__(self, other: Pages) -> PfnSet:
+        if isinstance(other, PfnSet) and not other._bits:
+            return self
         bits = self._own()
         if isinstance(other, PfnRange):
             bits.remove_range(other.start, other.end)
@@ -295,7 +319,8 @@ class PfnSet:
 
     def ranges(self) -> Iterator[PfnRange]:
         """Yield the maximal runs in ascending order."""
-        edges = iter(self._bits ^ self._bits.shift(1))
+        few = _few_edges(self._bits)
+        edges = iter(self._bits ^ self._bits.shift(1) if few is None else few)
         for start, end in zip(edges, edges, strict=True):
             yield PfnRange(start, end)
 
@@ -324,6 +349,32 @@ class PfnSet:
 Pages = PfnSet | PfnRange | PfnStride
 
 
+def _few_edges(bits: BitMap64) -> list[int] | None:
+    """Return start and end of every run of a set with many pages and few runs, else ``None``.
+
+    Parts of its span are counted and cut in halves until each is full or empty, which takes far
+    less than a second set of all pages.
+    """
+    if len(bits) < _LONG_RANGE:
+        return None
+    edges: list[int] = []
+    parts = [(int(bits.min()), int(bits.max()) + 1)]
+    for _ in range(_MOST_PARTS):
+        if not parts:
+            return edges
+        start, end = parts.pop()
+        nr_pages = bits.range_cardinality(start, end)
+        if nr_pages == end - start:
+            if edges and edges[-1] == start:
+                edges[-1] = end
+            else:
+                edges += (start, end)
+        elif nr_pages:
+            middle = (start + end) // 2
+            parts += ((middle, end), (start, middle))
+    return None
+
+
 def _bits(other: Pages) -> BitMap64:
     if isinstance(other, PfnSet):
         return other._bits
@@ -341,7 +392,7 @@ def _serialized(first: int, mask: NDArray[np.bool_]) -> bytes:
     in each a cookie, the containers' keys and cardinalities, their offsets, their contents.
     """
     rows = mask.reshape(-1, _CONTAINER)
-    sizes = rows.sum(axis=1, dtype=np.int64)
+    sizes = np.array([np.count_nonzero(row) for row in rows])
     bits = np.packbits(rows, axis=1, bitorder="little")
     keys = np.arange(first, first + len(rows))
     groups = []

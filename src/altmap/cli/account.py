@@ -46,9 +46,9 @@ def _account(args: argparse.Namespace) -> int:
         from altmap.linux.observation import Observation
         from altmap.linux.sysroot import Sysroot
 
-        seen = Observation.read(Sysroot.read(args.source, lazy=True), options.given_by(args))
-        said += seen.problems.values()
+        seen = Observation.read(Sysroot.read(args.source, leave="files"), options.given_by(args))
         levels = account(seen)
+        said += seen.problems.values()
     if args.json:
         print_json({"schema": "altmap-account", "version": 2, "levels": levels, "notes": said})
     else:

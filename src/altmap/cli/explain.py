@@ -53,7 +53,7 @@ def _explain_log(args: argparse.Namespace) -> int:
         raise InputError(f"explain --log: unexpected argument {str(args.sysroot)!r}")
     seen = None
     if args.what is not None:
-        seen = Observation.read(Sysroot.read(Path(args.what), lazy=True))
+        seen = Observation.read(Sysroot.read(Path(args.what), leave="files"))
     text = LogText(args.log)
     found = explain_log(text.lines(), seen)
     if text.cut:
@@ -74,7 +74,7 @@ def _explain_block(args: argparse.Namespace) -> int:
     nr = block_named(args.what)
     if nr is None:
         return _explain_errno(args)
-    sysroot = Sysroot.read(args.sysroot or Path("/"), uses=True, lazy=True)
+    sysroot = Sysroot.read(args.sysroot or Path("/"), uses=True, leave="files")
     found = explain_block(Observation.read(sysroot, options.given_by(args)), nr)
     if args.json:
         print_json({"schema": "altmap-explain", "version": 1, "block": found})

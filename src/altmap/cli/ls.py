@@ -17,6 +17,8 @@ from altmap.errors import InputError
 from altmap.host.columns import COLUMNS, DEFAULT_COLUMNS, columns_named, split_columns
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
     from altmap.host.blockers import Blocks
     from altmap.linux.memory import MemoryFolder
 
@@ -72,8 +74,9 @@ def _ls(args: argparse.Namespace) -> int:
     plain = not (args.json or args.pairs or args.raw)
     if args.summary == "only" and not plain:
         raise InputError("--summary=only: cannot go with --json, --pairs or --raw")
-    memory, blocks = _memory(args, {*columns, *(split or ())})
+    memory, blocks, met = _memory(args, {*columns, *(split or ())})
     rows = listing(memory, columns, split, blocks, each=args.all)
+    notes(met())
     heads = not args.noheadings
     if args.json:
         print(text.rows_json(rows, columns, memory, exact=args.bytes), end="")
@@ -90,7 +93,10 @@ def _ls(args: argparse.Namespace) -> int:
     return DONE
 
 
-def _memory(args: argparse.Namespace, columns: set[str]) -> tuple[MemoryFolder, Blocks | None]:
+def _memory(
+    args: argparse.Namespace, columns: set[str]
+) -> tuple[MemoryFolder, Blocks | None, Callable[[], Iterable[str]]]:
+    """Return the blocks, what else tells of them, and what returns the problems met so far."""
     source: Path = args.sysroot
     from altmap.linux.blockfolder import has_blocks, read_blocks
     from altmap.linux.reading import Problems
@@ -99,17 +105,16 @@ def _memory(args: argparse.Namespace, columns: set[str]) -> tuple[MemoryFolder, 
         nodes, zones = "NODE" in columns, "ZONES" in columns
         problems = Problems()
         memory = read_blocks(source, nodes=nodes, zones=zones, problems=problems)
-        notes(problems.by_path().values())
-        return memory, None
+        return memory, None, lambda: problems.by_path().values()
     from altmap.host.blockers import Blocks
     from altmap.linux.observation import Observation
     from altmap.linux.sysroot import Sysroot
 
-    seen = Observation.read(Sysroot.read(source, lazy=True), options.given_by(args))
+    seen = Observation.read(Sysroot.read(source, leave="files"), options.given_by(args))
     seen.require(str(source), "memory")
     assert seen.memory is not None
-    notes(seen.problems.values())
-    return seen.memory, Blocks(seen) if columns & _OF_OTHER_FILES else None
+    blocks = Blocks(seen) if columns & _OF_OTHER_FILES else None
+    return seen.memory, blocks, lambda: seen.problems.values()
 
 
 VERB = Verb(

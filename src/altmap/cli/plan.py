@@ -158,7 +158,7 @@ def _resize(args: argparse.Namespace) -> int:
 def _sysroot(args: argparse.Namespace, *, uses: bool = False) -> Sysroot:
     from altmap.linux.sysroot import Sysroot
 
-    return Sysroot.read(args.sysroot, uses=uses)
+    return Sysroot.read(args.sysroot, uses=uses, leave="files")
 
 
 def _wish(args: argparse.Namespace) -> PlugWish:

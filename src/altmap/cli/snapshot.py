@@ -42,7 +42,7 @@ def _snapshot(args: argparse.Namespace) -> int:
     from altmap.linux.observation import Observation
     from altmap.linux.sysroot import Sysroot
 
-    sysroot = Sysroot.read(args.sysroot, uses=True)
+    sysroot = Sysroot.read(args.sysroot, uses=True, leave="pages")
     seen = Observation.read(sysroot)
     missing = list(gaps(sysroot, seen))
     if args.anonymous:

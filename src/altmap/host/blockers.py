@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import islice
 
 from altmap.errors import InputError
@@ -12,7 +13,7 @@ from altmap.host.devices import BlockDevice, devices_of
 from altmap.host.hot_remove import lacks_hot_remove
 from altmap.host.page_owners import Owner, Uses
 from altmap.linux import version
-from altmap.linux.iomem import crash_kernel, system_ram
+from altmap.linux.iomem import crash_kernel, driver_memory, system_ram
 from altmap.linux.kpageflags import is_memmap
 from altmap.linux.observation import Block, Observation, Resource, page_size_bytes
 from altmap.model.arch import arch_of
@@ -90,7 +91,6 @@ class Blocks:
 
     Attributes
     ----------
-    devices : list of BlockDevice
     page_size_bytes : int or None
     uses : Uses
     """
@@ -98,9 +98,7 @@ class Blocks:
     def __init__(self, seen: Observation) -> None:
         self._seen = seen
         self._memory = seen.memory
-        self.devices = devices_of(seen)
         self.page_size_bytes = page_size_bytes(seen)
-        self._device_of = {nr: device for device in self.devices for nr in device.blocks}
         self._window: tuple[PfnRange, dict[str, PfnSet]] = (PfnRange(0, 0), {})
         self._blank: dict[tuple[int, str], int | None] = {}
         self._self_hosting: dict[str, bool] = {}
@@ -121,6 +119,15 @@ class Blocks:
         self._crash = self._pages_of(crash_kernel(seen.iomem or ()))
         self._lacks_hot_remove = lacks_hot_remove(seen)
 
+    @cached_property
+    def devices(self) -> list[BlockDevice]:
+        """The devices that the files name; asks each block for its own."""
+        return devices_of(self._seen)
+
+    @cached_property
+    def _device_of(self) -> dict[int, BlockDevice]:
+        return {nr: device for device in self.devices for nr in device.blocks}
+
     @property
     def sees_pages(self) -> bool:
         """Whether the machine showed its page flags."""
@@ -138,7 +145,16 @@ class Blocks:
 
     def device(self, nr: int) -> BlockDevice | None:
         """Return the device that brought a block, ``None`` if no file names one."""
-        return self._device_of.get(nr)
+        assert self._memory is not None
+        size = self._memory.block_size_bytes
+        has_one = self._block(nr).firmware_node or any(
+            line.start < (nr + 1) * size and nr * size < line.end for line in self._of_drivers
+        )
+        return self._device_of.get(nr) if has_one else None
+
+    @cached_property
+    def _of_drivers(self) -> list[Resource]:
+        return [each.ram for each in driver_memory(self._seen.iomem or ())]
 
     def pfns(self, nr: int) -> PfnRange:
         """Return the page frames of a block; the page size must be known."""
@@ -152,7 +168,7 @@ class Blocks:
 
         An offline block shows no pages; another block of its device tells.
         """
-        device = self._device_of.get(nr)
+        device = self.device(nr)
         if not self.sees_pages:
             return None
         if self.is_online(nr) and self._holds_memmap(nr):
@@ -267,6 +283,12 @@ class Blocks:
         assert memory is not None
         spans = [zone.span for zone in self._seen.zoneinfo or () if zone.key == key and zone.span]
         span = PfnRange(*spans[0]) if spans else PfnRange(0, 0)
+        if any(
+            zone.pages.get("present", 0) > 2 * _MOST_COUNTED_NR_PAGES
+            for zone in self._seen.zoneinfo or ()
+            if zone.key == key
+        ):
+            return None
         mine, several = PfnSet(), PfnSet()
         for nr, block in memory.blocks.items():
             if block.state == "offline":
@@ -368,7 +390,7 @@ class Blocks:
                 missing,
             )
         arch = arch_of(self._seen.machine or "")
-        if arch is not None and not arch.offlines_boot_memory and nr not in self._device_of:
+        if arch is not None and not arch.offlines_boot_memory and self.device(nr) is None:
             yield Blocker(
                 "boot-memory",
                 "arm64 never offlines memory that was there at boot, and no device brought this",
@@ -383,7 +405,7 @@ class Blocks:
             yield from self._crash_kernel(nr)
             return
         movable = self.zones(nr) == (_MOVABLE,)
-        device = self._device_of.get(nr)
+        device = self.device(nr)
         for name, kind in KINDS.items():
             pages = self._pages(nr, name) - self._idle(nr, name)
             if not pages or (movable and not kind.in_movable):

@@ -93,14 +93,15 @@ class Planner:
     _done: list[Step] = field(default_factory=list)
     stuck_nr_pages: int = 0
     _work: Work | None = None
+    _first: ModelMachine = field(init=False)
     _managed: int = 0
     _mem_total_kib: int = 0
 
     def __post_init__(self) -> None:
         self.seen = Observation.read(self.sysroot, given_of(self.given))
         self.seen.require("plan", "meminfo", "memory")
-        self.notes += self.seen.problems.values()
-        self.machine = self._restarted([])
+        self.machine = ModelMachine.start(self.given, self.seen, pages=False)
+        self._first = self.machine.copy()
         self.blocks = Blocks(self.seen)
         self._managed = self._managed_nr_pages(self.machine)
         self._mem_total_kib = (self.seen.meminfo or {}).get("MemTotal", 0)
@@ -124,7 +125,7 @@ class Planner:
         return self.seen.memory.block_size_bytes
 
     def _restarted(self, steps: Sequence[Step]) -> ModelMachine:
-        machine = ModelMachine.start(self.given, self.seen, pages=False)
+        machine = self._first.copy()
         for step in steps:
             machine.perform(step)
         return machine
@@ -344,7 +345,7 @@ class Planner:
     def fits(self, way: Way, wish: PlugWish, size_bytes: int) -> Outcome:
         """Return how an add would end, without planning it."""
         step = self.wished(way, wish, size_bytes)
-        return self._restarted(self._done).perform(step).outcome
+        return self.machine.copy().perform(step).outcome
 
     def result(self) -> Plan:
         """Return the plan, with the risks of all of it."""
@@ -362,7 +363,7 @@ class Planner:
             assumes=assumptions_of(self.seen),
             steps=self.steps,
             risks=self.risks,
-            notes=self.notes,
+            notes=[*self.seen.problems.values(), *self.notes],
             passed_over=self.passed_over,
         )
 

@@ -27,6 +27,7 @@ from altmap.linux.unpacking import Unpacked, joined_reader, unpacking
 
 __all__ = ("Contents", "read", "read_several", "write")
 
+_CHUNK = 1 << 20
 #: Endings of names, and how :mod:`tarfile` compresses for each.
 _WRITERS = {
     ".tar": "",
@@ -274,7 +275,9 @@ def write(files: Mapping[str, Content], links: Mapping[str, str], target: Path) 
             with (
                 open(draft, "xb", opener=_for_owner) as raw,
                 _compressor(raw, form) as stream,
-                tarfile.open(fileobj=stream, mode="w|", format=tarfile.GNU_FORMAT) as tar,
+                tarfile.TarFile(
+                    fileobj=stream, mode="w", format=tarfile.GNU_FORMAT, copybufsize=_CHUNK
+                ) as tar,
             ):
                 _write_members(tar, files, links)
             os.link(draft, target)  # unlike a rename, fails where something has come to be

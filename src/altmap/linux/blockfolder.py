@@ -12,8 +12,10 @@ import contextlib
 import os
 import re
 import stat
-from collections.abc import Callable, Iterator, Mapping
+import weakref
+from collections.abc import Callable, ItemsView, Iterator, Mapping, ValuesView
 from contextlib import contextmanager
+from dataclasses import fields
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -24,7 +26,7 @@ from altmap.linux.memory import Block, MemoryFolder
 from altmap.linux.paths import text_of, without_padding
 from altmap.linux.reading import Problems
 
-__all__ = ("has_blocks", "read_blocks", "read_total_kib")
+__all__ = ("OpenFolder", "has_blocks", "read_blocks", "read_total_kib", "unread_blocks")
 
 T = TypeVar("T")
 
@@ -87,6 +89,135 @@ def read_blocks(
         return MemoryFolder(size, None, blocks)
 
 
+class _UnknownStateError(InputError):
+    """Neither ``state`` nor ``online`` of a block tells its state, or the block is gone."""
+
+
+class OpenFolder:
+    """An open folder, which is closed in the end."""
+
+    def __init__(self, file: int) -> None:
+        self.file = file
+        weakref.finalize(self, os.close, file)
+
+
+def unread_blocks(source: str, folder: OpenFolder, problems: Problems) -> dict[int, Block]:
+    """Return the blocks of an open folder, each with files that are read when they are asked for.
+
+    Going through all blocks leaves out those whose state is not understood, as
+    :func:`read_blocks` does.
+
+    Parameters
+    ----------
+    source : str
+        What messages start with.
+    folder : OpenFolder
+        ``sys/devices/system/memory``.
+    problems : Problems
+        Takes what is not understood.
+
+    Raises
+    ------
+    InputError
+        Here if a block is no folder; when a block's state is asked for, if it is not understood.
+    """
+    files = _BlockFiles(source, folder, problems)
+    return _UnreadBlocks({nr: _unread(files, nr) for nr in _block_ids(source, folder.file)})
+
+
+class _BlockFiles:
+    """The files of memory blocks below an open folder."""
+
+    def __init__(self, source: str, folder: OpenFolder, problems: Problems) -> None:
+        self._source = source
+        self._folder = folder
+        self._problems = problems
+        self._known: dict[int, tuple[int, ...]] | None = None
+
+    def read(self, nr: int, name: str) -> Any:
+        """Return what the file behind one of a block's attributes says."""
+        folder, block = self._folder.file, f"memory{nr}"
+        if name == "nodes":
+            if self._known is None:
+                self._known = _nodes_by_block(folder)
+            return self._known.get(nr) or _nodes(folder, block)
+        if name == "firmware_node":
+            try:
+                return os.readlink(f"{block}/{name}", dir_fd=folder)
+            except OSError:
+                return None
+        try:
+            if name != "state":
+                path = f"{block}/{name}"
+                return _optional(self._source, folder, path, _PARSERS[name], self._problems)
+            state = _read_state(self._source, folder, block, self._problems)
+        except OSError as error:
+            if name != "state":
+                return None
+            path = f"{memory.ROOT}/{block}/state"
+            raise _UnknownStateError(f"{path}: {error.strerror}") from error
+        if state is None:
+            raise _UnknownStateError(f"{memory.ROOT}/{block}: no file tells its state")
+        return state
+
+
+class _UnreadBlock(Block):
+    """A block whose files are read when they are asked for, and then kept."""
+
+    __slots__ = ("_files", "_nr")
+
+    def __getattr__(self, name: str) -> Any:
+        """Return what a file says that was not read yet: its slot is empty."""
+        if name not in _FIELDS:
+            raise AttributeError(name)
+        value = self._files.read(self._nr, name)
+        object.__setattr__(self, name, value)
+        return value
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Block) and _fields_of(self) == _fields_of(other)
+
+    def __hash__(self) -> int:
+        return hash(_fields_of(self))
+
+
+class _UnreadBlocks(dict[int, Block]):
+    """Blocks by id; going through them leaves out those whose state is not understood."""
+
+    def _understood(self) -> dict[int, Block]:
+        made = {}
+        for nr, block in super().items():
+            with contextlib.suppress(_UnknownStateError):
+                if block.state:
+                    made[nr] = block
+        return made
+
+    def items(self) -> ItemsView[int, Block]:  # type: ignore[override]  # a view of those left
+        return self._understood().items()
+
+    def values(self) -> ValuesView[Block]:  # type: ignore[override]  # a view of those left
+        return self._understood().values()
+
+
+_FIELDS = tuple(field.name for field in fields(Block))
+_PARSERS: dict[str, Callable[[str], Any]] = {
+    "phys_device": memory.parse_phys_device,
+    "removable": memory.parse_removable,
+    "valid_zones": memory.parse_zones,
+}
+
+
+def _fields_of(block: Block) -> tuple[object, ...]:
+    return tuple(getattr(block, name) for name in _FIELDS)
+
+
+def _unread(files: _BlockFiles, nr: int) -> Block:
+    block = object.__new__(_UnreadBlock)
+    object.__setattr__(block, "_files", files)
+    object.__setattr__(block, "_nr", nr)
+    return block
+
+
 def has_blocks(root: Path) -> bool:
     """Tell whether :func:`read_blocks` finds the folder below *root*; sos archives have none."""
     try:
@@ -147,7 +278,7 @@ def _enter(folder: int, name: str) -> int:
         os.close(folder)
 
 
-def _block_ids(root: Path, folder: int) -> list[int]:
+def _block_ids(root: Path | str, folder: int) -> list[int]:
     ids = []
     with os.scandir(folder) as entries:
         for entry in entries:
@@ -183,7 +314,7 @@ def _read_block(
     )
 
 
-def _read_state(root: Path, folder: int, name: str, problems: Problems) -> str | None:
+def _read_state(root: Path | str, folder: int, name: str, problems: Problems) -> str | None:
     """Return a block's state; ``online`` stands for it where ``state`` does not tell."""
     try:
         return _value(root, folder, f"{name}/state", memory.parse_state, problems)
@@ -226,7 +357,7 @@ def _nodes(folder: int, name: str) -> tuple[int, ...]:
 
 
 def _optional(
-    root: Path, folder: int, path: str, parse: Callable[[str], T], problems: Problems
+    root: Path | str, folder: int, path: str, parse: Callable[[str], T], problems: Problems
 ) -> T | None:
     try:
         return _value(root, folder, path, parse, problems)
@@ -237,7 +368,9 @@ def _optional(
         return None
 
 
-def _value(root: Path, folder: int, path: str, parse: Callable[[str], T], problems: Problems) -> T:
+def _value(
+    root: Path | str, folder: int, path: str, parse: Callable[[str], T], problems: Problems
+) -> T:
     # A device is not even opened: that alone may act.
     if not stat.S_ISREG(os.stat(path, dir_fd=folder, follow_symlinks=False).st_mode):
         raise InputError(f"{root}: {memory.ROOT}/{path}: need a regular file")

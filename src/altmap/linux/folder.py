@@ -7,17 +7,28 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import stat
 import tempfile
+import weakref
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 
 from altmap.errors import AltmapError, InputError
 from altmap.linux.contents import Content, chunks
-from altmap.linux.intake import Intake
-from altmap.linux.paths import PAGE_RUNS, check_tree, is_configuration, leads_on, matters
+from altmap.linux.intake import Intake, Leave
+from altmap.linux.paths import (
+    BLOCKS,
+    PAGE_RUNS,
+    check_tree,
+    is_configuration,
+    leads_on,
+    matters,
+)
+from altmap.linux.unread import UnreadFiles
 
-__all__ = ("find_cgroups", "read", "write")
+__all__ = ("find_cgroups", "has_cgroups", "read", "write")
 
 _MOST_CGROUPS = 1 << 20
 _CGROUP_FOLDERS = ("sys/fs/cgroup", "sys/fs/cgroup/memory")
@@ -26,23 +37,32 @@ _ROOT_INODE = 1
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+#: Where memory blocks are, and nodes' links to them.
+_HOLDS_BLOCKS = re.compile(f"{re.escape(BLOCKS)}/|sys/devices/system/node/node[0-9]+/")
 # A device or block that went away while its folder was read.
 _GONE = (errno.ENOENT, errno.ENODEV, errno.ENXIO)
 
 
-def read(source: Path, skips: frozenset[str] = frozenset(), *, lazy: bool = False) -> Intake:
+def read(source: Path, skips: frozenset[str] = frozenset(), leave: Leave = "nothing") -> Intake:
     """Return what matters of the folder, which may be ``/`` of this machine.
 
     Only real folders are entered, so no link is ever followed. What may not be read is listed in
-    ``unreadable``; files that *skips* names are left out. With *lazy*, files with a word for each
-    page frame stay on disk until they are asked for.
+    ``unreadable``; files that *skips* names are left out.
+
+    Parameters
+    ----------
+    source : Path
+    skips : frozenset of str
+    leave : str
+        What stays on disk until it is asked for: ``pages`` are the files with a word for each page
+        frame, ``files`` are all; then no file is opened, and of memory blocks no folder.
 
     Raises
     ------
     InputError
         If a link leaves the folder, or something else than files, folders and links is there.
     """
-    intake = Intake(str(source), skips, lazy=lazy)
+    intake = Intake(str(source), skips, leave=leave)
     try:
         root = os.open(source, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
@@ -53,11 +73,13 @@ def read(source: Path, skips: frozenset[str] = frozenset(), *, lazy: bool = Fals
             root, outer = os.open(top, _FOLDER, dir_fd=root), root
             os.close(outer)
         _read_folder(intake, root, "")
+        intake.finish()
+        if leave == "files":
+            intake.contents = UnreadFiles(intake, os.dup(root))
     except OSError as error:
         raise InputError(f"{source}: cannot be read: {error.strerror}") from error
     finally:
         os.close(root)
-    intake.finish()
     return intake
 
 
@@ -90,8 +112,10 @@ def _holds_sysroot(root: int, name: str) -> bool:
 
 def _read_folder(intake: Intake, folder: int, prefix: str) -> None:
     with os.scandir(folder) as entries:
-        names = sorted(entry.name for entry in entries)
-    for name in names:
+        names = [entry.name for entry in entries]
+    if intake.leave == "files" and _HOLDS_BLOCKS.fullmatch(prefix):
+        names = [name for name in names if not (name[:6] == "memory" and name[6:].isdecimal())]
+    for name in sorted(names):
         path = prefix + name
         if not (matters(path) or leads_on(path)) or path in intake.skips:
             continue
@@ -109,6 +133,10 @@ def _read_entry(intake: Intake, folder: int, name: str, path: str) -> None:
         inner = os.open(name, _FOLDER, dir_fd=folder)
         try:
             _read_folder(intake, inner, f"{path}/")
+            if intake.leave == "files" and path == BLOCKS:
+                from altmap.linux.blockfolder import OpenFolder, unread_blocks
+
+                intake.blocks = partial(unread_blocks, intake.source, OpenFolder(os.dup(inner)))
         finally:
             os.close(inner)
     elif leads_on(path) and not (stat.S_ISLNK(mode) and is_configuration(path)):
@@ -122,16 +150,30 @@ def _read_entry(intake: Intake, folder: int, name: str, path: str) -> None:
 
 
 def _read_file(intake: Intake, folder: int, name: str, path: str) -> None:
-    file = os.open(name, _FILE, dir_fd=folder)
-    if intake.lazy and path in PAGE_RUNS:
+    if path in PAGE_RUNS and intake.leave != "nothing":
+        if not _may_read(folder, name):
+            raise PermissionError(errno.EACCES, path)
+        # NumPy, which most folders of memory blocks are read without.
         from altmap.linux.pagefile import PageFile
 
-        intake.pages[path] = PageFile(file)
+        above = os.dup(folder)
+        intake.pages[path] = PageFile(lambda: os.open(name, _FILE, dir_fd=above))
+        weakref.finalize(intake.pages[path], os.close, above)
         return
+    if intake.leave == "files":
+        if not _may_read(folder, name):
+            raise PermissionError(errno.EACCES, path)
+        intake.unread.add(path)
+        return
+    file = os.open(name, _FILE, dir_fd=folder)
     try:
         intake.file(path, lambda nr_bytes: os.read(file, nr_bytes))
     finally:
         os.close(file)
+
+
+def _may_read(folder: int, name: str) -> bool:
+    return os.access(name, os.R_OK, dir_fd=folder, effective_ids=True)
 
 
 def write(files: Mapping[str, Content], links: Mapping[str, str], target: Path) -> None:
@@ -191,6 +233,16 @@ def find_cgroups(root: Path) -> list[tuple[int, str]]:
     InputError
         If there are more than a million.
     """
+    top = _cgroup_folder(root)
+    return [] if top is None else list(_walk(top))
+
+
+def has_cgroups(root: Path) -> bool:
+    """Tell whether :func:`find_cgroups` finds one."""
+    return _cgroup_folder(root) is not None
+
+
+def _cgroup_folder(root: Path) -> Path | None:
     for name in reversed(_CGROUP_FOLDERS):
         top = root / name
         try:
@@ -200,8 +252,8 @@ def find_cgroups(root: Path) -> list[tuple[int, str]]:
                 continue
         except OSError:
             continue
-        return list(_walk(top))
-    return []
+        return top
+    return None
 
 
 def _walk(top: Path) -> Iterator[tuple[int, str]]:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, MutableMapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from altmap.errors import InputError
 from altmap.linux.paths import (
@@ -17,7 +17,9 @@ from altmap.linux.paths import (
 )
 
 if TYPE_CHECKING:
+    from altmap.linux.memory import Block
     from altmap.linux.pagewords import PageWords
+    from altmap.linux.reading import Problems
 
 __all__ = (
     "MAX_FILE_BYTES",
@@ -27,6 +29,7 @@ __all__ = (
     "MAX_SMALL_BYTES",
     "MAX_TOTAL_BYTES",
     "Intake",
+    "Leave",
 )
 
 MAX_MEMBERS = 8_000_000  # 64 TiB in blocks of 128 MiB have about 5 million
@@ -38,6 +41,8 @@ MAX_LINES = 2_000_000
 MAX_RAW_BYTES = 16 << 30  # proc/kpageflags of 8 TiB; it is made compact while it is read
 
 _SMALL = re.compile(r"sys/|proc/sys/|proc/(?:cmdline|version)$")
+#: What a reader leaves on disk until it is asked for.
+Leave = Literal["nothing", "pages", "files"]
 
 _CHUNK = 1 << 16
 _RAW_CHUNK = 1 << 22
@@ -70,26 +75,36 @@ class Intake:
         What is wrong with files that were left out, by path.
     skips : frozenset of str
         Paths that are not asked for.
-    lazy : bool
-        Files with a word for each page frame stay on disk until they are asked for.
+    leave : str
+        What stays on disk until it is asked for: ``nothing``, ``pages`` (files with a word for each
+        page frame) or ``files`` (all).
+    unread : set of str
+        Paths of files that are still on disk only.
+    contents : MutableMapping of str to bytes
+        The files, those that are still on disk too.
+    blocks : callable or None
+        Returns the memory blocks whose files stay on disk.
     """
 
     def __init__(
-        self, source: str, skips: frozenset[str] = frozenset(), *, lazy: bool = False
+        self, source: str, skips: frozenset[str] = frozenset(), *, leave: Leave = "nothing"
     ) -> None:
         self.source = source
         self.skips = skips
-        self.lazy = lazy
+        self.leave = leave
         self.files: dict[str, bytes] = {}
+        self.contents: MutableMapping[str, bytes] = self.files
         self.links: dict[str, str] = {}
         self.pages: dict[str, PageWords] = {}
         self.unreadable: list[str] = []
         self.notes: dict[str, str] = {}
+        self.unread: set[str] = set()
+        self.blocks: Callable[[Problems], dict[int, Block]] | None = None
         self._taken = _Taken()
 
     def for_another(self, source: str) -> Intake:
         """Return what collects another sysroot of the same archive, within the same limits."""
-        made = Intake(source, self.skips, lazy=self.lazy)
+        made = Intake(source, self.skips, leave=self.leave)
         made._taken = self._taken
         return made
 
@@ -131,10 +146,10 @@ class Intake:
 
     def finish(self) -> None:
         """Raise ``InputError`` unless what was taken in is a sysroot."""
-        if not self.files and not self.pages:
+        if not (self.files or self.pages or self.unread):
             raise InputError(f"{self.source}: need a file of a sysroot, such as proc/meminfo")
         try:
-            check_tree(self.files, self.links)
+            check_tree(self.files.keys() | self.unread, self.links)
         except InputError as error:
             raise InputError(f"{self.source}: member {error}") from error
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import IntEnum
 
-__all__ = ("FLAG_NAMES", "PageFlag", "flag_names", "is_memmap")
+__all__ = ("FLAG_NAMES", "MEMMAP_CLEAR", "MEMMAP_SET", "PageFlag", "flag_names", "is_memmap")
 
 
 class PageFlag(IntEnum):
@@ -58,13 +58,14 @@ class PageFlag(IntEnum):
 FLAG_NAMES: dict[int, str] = {flag.bit_length() - 1: flag.name for flag in PageFlag}
 
 
-def is_memmap(flags: int) -> bool:
-    """Tell whether the flags are those of a page that holds its own block's memmap.
+#: Bits of a page that holds its own block's memmap: set, and clear. OWNER_PRIVATE marks it; on
+#: pages of files and processes the same bit means something else.
+MEMMAP_SET, MEMMAP_CLEAR = PageFlag.OWNER_PRIVATE, PageFlag.LRU | PageFlag.SWAPBACKED
 
-    OWNER_PRIVATE marks it; on pages of files and processes the same bit means something else.
-    """
-    others = PageFlag.LRU | PageFlag.SWAPBACKED
-    return bool(flags & PageFlag.OWNER_PRIVATE) and not flags & others
+
+def is_memmap(flags: int) -> bool:
+    """Tell whether the flags are those of a page that holds its own block's memmap."""
+    return bool(flags & MEMMAP_SET) and not flags & MEMMAP_CLEAR
 
 
 def flag_names(flags: int) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from functools import partial
 from altmap.errors import InputError
 from altmap.linux import lsmem
 from altmap.linux.lines import Line
-from altmap.linux.paths import is_lsmem
+from altmap.linux.paths import BLOCKS, is_lsmem
 from altmap.linux.reading import Reader
 from altmap.linux.sysroot import Sysroot
 
@@ -27,13 +27,14 @@ __all__ = (
     "parse",
     "parse_block_size",
     "parse_online",
+    "parse_phys_device",
     "parse_removable",
     "parse_state",
     "parse_zones",
     "render",
 )
 
-ROOT = "sys/devices/system/memory"
+ROOT = BLOCKS
 _NODE_ROOT = "sys/devices/system/node"
 
 _ID = "(0|[1-9][0-9]{0,14})"
@@ -79,22 +80,19 @@ def parse(sysroot: Reader) -> MemoryFolder | None:
     InputError
         If the blocks' size is not known.
     """
-    ids = _block_ids(sysroot)
+    ids = list(sysroot.blocks) if sysroot.blocks is not None else _block_ids(sysroot)
     size_bytes = sysroot.parse(f"{ROOT}/block_size_bytes", parse_block_size)
     if size_bytes is None:
         if ids:
             raise InputError(f"{ROOT}/block_size_bytes: need this file beside memory blocks")
         return _parse_lsmem(sysroot)
+    auto_online = sysroot.parse(f"{ROOT}/auto_online_blocks", _parse_word)
+    if sysroot.blocks is not None:
+        return MemoryFolder(size_bytes, auto_online, sysroot.blocks)
     nodes = _nodes_by_block(sysroot)
-    return MemoryFolder(
-        size_bytes,
-        sysroot.parse(f"{ROOT}/auto_online_blocks", _parse_word),
-        {
-            nr: block
-            for nr in ids
-            if (block := _parse_block(sysroot, nr, nodes.get(nr, set()))) is not None
-        },
-    )
+    found = ((nr, _parse_block(sysroot, nr, nodes.get(nr, set()))) for nr in ids)
+    blocks = {nr: block for nr, block in found if block is not None}
+    return MemoryFolder(size_bytes, auto_online, blocks)
 
 
 def _parse_lsmem(sysroot: Reader) -> MemoryFolder | None:
@@ -178,7 +176,7 @@ def _parse_block(sysroot: Reader, nr: int, nodes: set[int]) -> Block | None:
     sysroot.parse(f"{base}/phys_index", partial(_check_phys_index, nr))
     return Block(
         state,
-        sysroot.parse(f"{base}/phys_device", _parse_phys_device),
+        sysroot.parse(f"{base}/phys_device", parse_phys_device),
         sysroot.parse(f"{base}/removable", parse_removable),
         sysroot.parse(f"{base}/valid_zones", parse_zones),
         tuple(sorted(nodes)),
@@ -221,7 +219,8 @@ def _check_phys_index(nr: int, text: str) -> None:
         raise InputError(f"{word[:80]!r}: need {nr:08x}, as the folder's name says")
 
 
-def _parse_phys_device(text: str) -> int:
+def parse_phys_device(text: str) -> int:
+    """Return what a block's ``phys_device`` says."""
     word = _parse_word(text)
     return Line(1, word).number(word)
 

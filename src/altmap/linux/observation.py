@@ -6,9 +6,10 @@ field by field. A file that a machine does not have is ``None`` here, never a gu
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, fields
 from math import log2
+from typing import Any
 
 from altmap.errors import InputError
 from altmap.linux import (
@@ -124,31 +125,25 @@ class Observation:
 
         A file that is not understood is ``None``, as one that is missing; a line that is not
         understood is left out. ``problems`` has a note of each.
+
+        Of a sysroot whose files are left in a folder, each is read when its attribute is asked for;
+        ``problems`` are then those that were met so far.
         """
         reader = Reader(sysroot)
-        evidence = evidence_of(sysroot.files, given)
-        reader.parse("proc/version", version.parse)  # what is no release is noted
-        seen = cls(
-            version=reader.parse("proc/version", _parse_line),
-            machine=evidence.machine,
-            evidence=evidence,
-            arch_file=(reader.text("proc/sys/kernel/arch") or "").strip() or None,
-            cmdline=reader.parse("proc/cmdline", _parse_line),
-            meminfo=reader.parse("proc/meminfo", meminfo.parse),
-            vmstat=reader.parse("proc/vmstat", vmstat.parse),
-            zoneinfo=reader.parse("proc/zoneinfo", zoneinfo.parse),
-            buddyinfo=reader.parse("proc/buddyinfo", buddyinfo.parse),
-            iomem=reader.parse("proc/iomem", iomem.parse),
-            kpageflags=_page_words(reader, sysroot, KPAGEFLAGS),
-            kpagecount=_page_words(reader, sysroot, PAGE_USES[0]),
-            kpagecgroup=_page_words(reader, sysroot, PAGE_USES[1]),
-            cgroups=reader.parse("proc/kpagecgroup.names", pageuse.parse_cgroups) or {},
-            memory=reader.attempt(memory.ROOT, lambda: memory.parse(reader)),
-            nodes=reader.attempt(node.ROOT, lambda: node.parse(reader)),
-            parameters=parameters.parse(reader),
-            balloon=reader.attempt(xen.ROOT, lambda: xen.parse(reader)),
-        )
-        return replace(seen, problems=sysroot.notes | reader.problems.by_path())
+        known = evidence_of(sysroot.files, given)
+        if isinstance(sysroot.files, dict):
+            made = {name: read(reader) for name, read in _READERS.items()}
+            made |= {"evidence": known, "machine": known.machine}
+            return cls(**made, problems=sysroot.notes | reader.problems.by_path())
+        seen = object.__new__(_UnreadObservation)
+        for name, value in (
+            ("_reader", reader),
+            ("_notes", sysroot.notes),
+            ("evidence", known),
+            ("machine", known.machine),
+        ):
+            object.__setattr__(seen, name, value)
+        return seen
 
     def require(self, who: str, *names: str) -> None:
         """Check that the files show what a question needs.
@@ -180,6 +175,9 @@ class Observation:
         if self.meminfo:
             shown.append(f"MemTotal {self.meminfo.get('MemTotal', 0)} kB")
         return f"<Observation: {', '.join(shown) or 'no files'}>"
+
+    def __deepcopy__(self, memo: object) -> Observation:
+        return self  # nothing changes it
 
     def _repr_html_(self) -> str:
         from altmap import _html
@@ -219,17 +217,65 @@ class Observation:
             else:
                 made.pages[KPAGEFLAGS] = self.kpageflags
         for part in _rendered_folders(self):
-            made.files |= part.files
+            made.files.update(part.files)
             made.links |= part.links
         if base is None:
             return made
         return Sysroot(
-            {path: raw for path, raw in base.files.items() if not _owns(self, path)} | made.files,
+            {path: raw for path, raw in base.files.items() if not _owns(self, path)}
+            | dict(made.files),
             {path: to for path, to in base.links.items() if not _owns(self, path)} | made.links,
             tuple(path for path in base.unreadable if path not in made.files),
             {path: words for path, words in base.pages.items() if not _owns(self, path)}
             | made.pages,
         )
+
+
+#: How each attribute is read.
+_READERS: dict[str, Callable[[Reader], Any]] = {
+    "version": lambda reader: _version(reader),
+    "arch_file": lambda reader: (reader.text("proc/sys/kernel/arch") or "").strip() or None,
+    "cmdline": lambda reader: reader.parse("proc/cmdline", _parse_line),
+    "meminfo": lambda reader: reader.parse("proc/meminfo", meminfo.parse),
+    "vmstat": lambda reader: reader.parse("proc/vmstat", vmstat.parse),
+    "zoneinfo": lambda reader: reader.parse("proc/zoneinfo", zoneinfo.parse),
+    "buddyinfo": lambda reader: reader.parse("proc/buddyinfo", buddyinfo.parse),
+    "iomem": lambda reader: reader.parse("proc/iomem", iomem.parse),
+    "kpageflags": lambda reader: reader.page_words(KPAGEFLAGS),
+    "kpagecount": lambda reader: reader.page_words(PAGE_USES[0]),
+    "kpagecgroup": lambda reader: reader.page_words(PAGE_USES[1]),
+    "cgroups": lambda reader: reader.parse("proc/kpagecgroup.names", pageuse.parse_cgroups) or {},
+    "memory": lambda reader: reader.attempt(memory.ROOT, lambda: memory.parse(reader)),
+    "nodes": lambda reader: reader.attempt(node.ROOT, lambda: node.parse(reader)),
+    "parameters": parameters.parse,
+    "balloon": lambda reader: reader.attempt(xen.ROOT, lambda: xen.parse(reader)),
+}
+
+
+class _UnreadObservation(Observation):
+    """What a sysroot says whose files are left in a folder: an attribute is read when asked for."""
+
+    __slots__ = ("_notes", "_reader")
+
+    def __getattr__(self, name: str) -> Any:
+        """Return what was not read yet: the attribute's slot is empty."""
+        if name == "problems":
+            return self._notes | self._reader.problems.by_path()
+        if name not in _READERS:
+            raise AttributeError(name)
+        value = _READERS[name](self._reader)
+        object.__setattr__(self, name, value)
+        return value
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Observation) and all(
+            getattr(self, name) == getattr(other, name) for name in _READERS
+        )
+
+    __hash__ = None  # type: ignore[assignment]  # equal by contents of any size
+
+    def __reduce__(self) -> tuple[type[Observation], tuple[Any, ...]]:
+        return Observation, tuple(getattr(self, each.name) for each in fields(Observation))
 
 
 _PAGE_FILES = frozenset((*PAGE_RUNS, *PAGE_RUNS.values(), "proc/kpagecgroup.names"))
@@ -252,8 +298,9 @@ def _is_absent(value: object) -> bool:
     return value in (None, (), {}) or (isinstance(value, PageWords) and not value)
 
 
-def _page_words(reader: Reader, sysroot: Sysroot, path: str) -> PageWords | None:
-    return reader.attempt(path, lambda: sysroot.page_words(path))
+def _version(reader: Reader) -> str | None:
+    reader.parse("proc/version", version.parse)  # what is no release is noted
+    return reader.parse("proc/version", _parse_line)
 
 
 def _parse_line(text: str) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
@@ -18,38 +18,65 @@ from altmap.linux.pagewords import (
     Pfns,
     Piece,
     Words,
+    is_big_endian,
     piece_of,
 )
+from altmap.linux.wordcodes import WordCodes
 from altmap.pfn import PfnRange
 
 __all__ = ("PageFile",)
 
 _WORD_BYTES = 8
+#: Page frames that are read at a time to tell the order of bytes, and of how many at most.
+_TOLD_NR_PAGES, _MOST_TOLD_NR_PAGES = 1 << 12, 1 << 18
 
 
 class PageFile(PageWords):
     """The words of a file that can be read from any page frame on.
 
-    Nothing is kept: two questions about the same page frames read them twice.
+    Nothing is opened before something is asked, and nothing is kept: two questions about the same
+    page frames read them twice.
 
     Parameters
     ----------
-    file : int
-        A descriptor that this object closes in the end.
+    opened : callable
+        Returns a descriptor, which this object closes in the end. Called once at most.
     """
 
-    __slots__ = ("__weakref__", "_dtype", "_file", "_nr_pages")
+    __slots__ = ("__weakref__", "_end", "_kind", "_opened", "_opener")
 
-    def __init__(self, file: int) -> None:
+    def __init__(self, opened: Callable[[], int]) -> None:
         super().__init__()
-        self._file = file
-        weakref.finalize(self, os.close, file)
-        self._nr_pages = _end_of(file)
-        self._dtype = "<u8"
-        if self._nr_pages:
-            first = next(self.pieces(PfnRange(0, PIECE_NR_PAGES)))
-            if PageWords([first]).is_big_endian():
-                self._dtype = ">u8"
+        self._opener = opened
+        self._opened: int | None = None
+        self._end: int | None = None
+        self._kind: str | None = None
+
+    @property
+    def _file(self) -> int:
+        if self._opened is None:
+            self._opened = self._opener()
+            weakref.finalize(self, os.close, self._opened)
+        return self._opened
+
+    @property
+    def _nr_pages(self) -> int:
+        if self._end is None:
+            self._end = _end_of(self._file)
+        return self._end
+
+    @property
+    def _dtype(self) -> str:
+        """The kind of its words: the first that differ from zero in any order tell the order."""
+        if self._kind is None:
+            self._kind = "<u8"
+            for start in range(0, min(self._nr_pages, _MOST_TOLD_NR_PAGES), _TOLD_NR_PAGES):
+                words = np.frombuffer(self._read(start, _TOLD_NR_PAGES), "<u8")
+                if told := is_big_endian(words):
+                    self._kind = ">u8"
+                if told is not None:
+                    break
+        return self._kind
 
     @property
     def nr_pages(self) -> int:
@@ -65,13 +92,14 @@ class PageFile(PageWords):
         """Yield pieces of the range's page frames only, read now."""
         start, end = (pfns.start, pfns.end) if pfns is not None else (0, self._nr_pages)
         end = min(end, self._nr_pages)
+        coder = WordCodes()
         while start < end:
             nr_pages = min(end, start - start % PIECE_NR_PAGES + PIECE_NR_PAGES) - start
             raw = self._read(start, nr_pages)
             if not raw:
                 return
             words = np.frombuffer(raw, self._dtype).astype("<u8", copy=False)
-            yield piece_of(start, words, packed=False)
+            yield piece_of(start, words, coder, packed=False)
             start += len(words)
 
     def word_at(self, pfn: int) -> int | None:

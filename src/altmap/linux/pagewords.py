@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from altmap.errors import InputError
 from altmap.linux.lines import lines
+from altmap.linux.wordcodes import Codes, WordCodes, Words
 from altmap.pfn import PfnRange, PfnSet
 
 __all__ = (
@@ -32,11 +33,11 @@ __all__ = (
     "Pfns",
     "Piece",
     "Words",
+    "is_big_endian",
     "piece_of",
 )
 
 K = TypeVar("K")
-Words = NDArray[np.uint64]
 Pfns = NDArray[np.int64]
 
 #: Page frames of one piece: a multiple of 65536, so that pieces share no container of a set.
@@ -46,12 +47,6 @@ _PAGES_PER_RUN = 16
 #: 4 PiB in the smallest pages.
 MOST_PAGES = 1 << 40
 _WORD_BYTES = 8
-_HASH_BITS = 18
-#: Odd numbers with bits all over: fractions of the golden ratio and of square roots.
-_FACTORS = tuple(
-    np.uint64(factor)
-    for factor in (0x9E3779B97F4A7C15, 0xBB67AE8584CAA73B, 0x3C6EF372FE94F82B, 0xA54FF53A5F1D36F1)
-)
 _HEADER = "# start_pfn nr_pages flags\n"
 _LINE = re.compile(r"0x([0-9a-f]{1,16}) (\d{1,19}) 0x([0-9a-f]{1,16})", re.ASCII)
 
@@ -79,16 +74,20 @@ class _RunPiece:
 
     def sets(self, key_of: Callable[[int], K | None]) -> dict[K, PfnSet]:
         starts, lengths, words = self.runs()
-        return {
-            key: PfnSet.from_runs(starts[chosen], lengths[chosen])
-            for key, chosen in _chosen(words, key_of)
-        }
+        distinct, codes = WordCodes().coded(words)
+        keys, number_of = _numbered(distinct, key_of)
+        numbers = number_of[codes]
+        made = {}
+        for number, key in enumerate(keys, 1):
+            chosen = numbers == number
+            made[key] = PfnSet.from_runs(starts[chosen], lengths[chosen])
+        return made
 
     def byteswapped(self) -> _RunPiece:
         return _RunPiece(self.start, self.end, self.starts, self.words.byteswap())
 
     def distinct(self) -> Words:
-        return np.unique(self.words)
+        return WordCodes().coded(self.words)[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,10 +100,10 @@ class _CodePiece:
     start: int
     end: int
     table: Words
-    codes: bytes | NDArray[np.integer]
+    codes: bytes | Codes
     dtype: str
 
-    def _decoded(self) -> NDArray[np.integer]:
+    def _decoded(self) -> Codes:
         if isinstance(self.codes, bytes):
             return np.frombuffer(zlib.decompress(self.codes), self.dtype)
         return self.codes
@@ -116,10 +115,11 @@ class _CodePiece:
         return at + self.start, lengths, self.table[codes[at]]
 
     def sets(self, key_of: Callable[[int], K | None]) -> dict[K, PfnSet]:
-        codes = self._decoded()
+        keys, number_of = _numbered(self.table, key_of)
+        numbers = number_of[self._decoded()]
         return {
-            key: PfnSet.from_mask(self.start, chosen[codes])
-            for key, chosen in _chosen(self.table, key_of)
+            key: PfnSet.from_mask(self.start, numbers == number)
+            for number, key in enumerate(keys, 1)
         }
 
     def byteswapped(self) -> _CodePiece:
@@ -132,20 +132,12 @@ class _CodePiece:
 Piece = _RunPiece | _CodePiece
 
 
-def _chosen(
-    words: Words, key_of: Callable[[int], K | None]
-) -> Iterator[tuple[K, NDArray[np.bool_]]]:
-    """Yield each key that *key_of* gives to a word, with the places of its words."""
-    distinct, inverse = np.unique(words, return_inverse=True)
-    places: dict[K, list[int]] = {}
-    for place, word in enumerate(distinct.tolist()):
-        key = key_of(word)
-        if key is not None:
-            places.setdefault(key, []).append(place)
-    for key, found in places.items():
-        mine = np.zeros(len(distinct), bool)
-        mine[found] = True
-        yield key, mine[inverse]
+def _numbered(words: Words, key_of: Callable[[int], K | None]) -> tuple[list[K], Codes]:
+    """Return the keys that *key_of* gives to words, and each word's: its place from 1, or 0."""
+    number_of: dict[K | None, int] = {None: 0}
+    numbers = [number_of.setdefault(key_of(word), len(number_of)) for word in words.tolist()]
+    keys = [key for key in number_of if key is not None]
+    return keys, np.array(numbers, np.min_scalar_type(len(keys)))
 
 
 class PageWords:
@@ -207,24 +199,19 @@ class PageWords:
     def from_raw(cls, chunks: Iterable[bytes]) -> PageWords:
         """Return the words of the kernel's own file, handed over in pieces of any length.
 
-        The byte order shows: no flag is above bit 42, and every real file has some below bit 16,
-        which end up at the top when read in the wrong order.
+        The byte order shows: :func:`is_big_endian`.
 
         Raises
         ------
         InputError
             If the length is not a multiple of 8 bytes.
         """
-        pieces = [piece_of(start, words) for start, words in _whole_pieces(chunks)]
-        made = cls(pieces)
-        return cls(piece.byteswapped() for piece in pieces) if made.is_big_endian() else made
-
-    def is_big_endian(self) -> bool:
-        """Tell whether the words were read in the wrong order of bytes."""
-        seen = 0
-        for piece in self._pieces:
-            seen |= int(np.bitwise_or.reduce(piece.distinct(), initial=np.uint64(0)))
-        return seen >> 48 != 0 and seen & 0xFFFF == 0
+        coder = WordCodes()
+        pieces = [piece_of(start, words, coder) for start, words in _whole_pieces(chunks)]
+        distinct = [piece.distinct() for piece in pieces]
+        if pieces and is_big_endian(np.concatenate(distinct)):
+            return cls(piece.byteswapped() for piece in pieces)
+        return cls(pieces)
 
     def changed(
         self, hidden: PfnSet, layers: Sequence[tuple[PfnSet, int]], end: int, fill: int
@@ -367,6 +354,17 @@ class PageWords:
                 yield np.repeat(part, length).tobytes()
 
 
+def is_big_endian(words: Words) -> bool | None:
+    """Tell whether words were read in the wrong order of bytes, ``None`` if they do not show it.
+
+    No flag is above bit 42, and every real file has some below bit 16, which end up at the top when
+    read in the wrong order; so do the small numbers of the other files.
+    """
+    seen = int(np.bitwise_or.reduce(words, initial=np.uint64(0)))
+    high, low = seen >> 48 != 0, seen & 0xFFFF != 0
+    return None if not high and not low else high and not low
+
+
 def _overlaid(
     piece: Piece,
     hidden: PfnSet,
@@ -420,34 +418,13 @@ def _whole_pieces(chunks: Iterable[bytes]) -> Iterator[tuple[int, Words]]:
         yield start, np.frombuffer(bytes(held), "<u8")
 
 
-def piece_of(start: int, words: Words, *, packed: bool = True) -> Piece:
+def piece_of(start: int, words: Words, coder: WordCodes, *, packed: bool = True) -> Piece:
     """Return a piece in the smaller form; *packed* to be kept, else to be asked and dropped."""
     end = start + len(words)
-    at = np.concatenate(([0], np.flatnonzero(words[1:] != words[:-1]) + 1))
-    if len(at) <= max(64, len(words) // _PAGES_PER_RUN):
+    differs = words[1:] != words[:-1]
+    if np.count_nonzero(differs) < max(64, len(words) // _PAGES_PER_RUN):
+        at = np.concatenate(([0], np.flatnonzero(differs) + 1))
         return _RunPiece(start, end, at + start, words[at])
-    table, codes = _coded(words)
-    dtype = "u1" if len(table) <= 1 << 8 else "<u2" if len(table) <= 1 << 16 else "<u4"
-    codes = codes.astype(dtype)
+    table, codes = coder.coded(words)
     kept = zlib.compress(codes.tobytes(), 1) if packed else codes
-    return _CodePiece(start, end, table, kept, dtype)
-
-
-def _coded(words: Words) -> tuple[Words, NDArray[np.integer]]:
-    """Return the distinct words, and the place of each word among them.
-
-    A multiplicative hash without collisions is several times as fast as sorting; there nearly
-    always is one, as the distinct words are few.
-    """
-    for factor in _FACTORS:
-        slots = (words * factor) >> np.uint64(64 - _HASH_BITS)
-        by_slot = np.zeros(1 << _HASH_BITS, np.uint64)
-        by_slot[slots] = words
-        if np.array_equal(by_slot[slots], words):
-            taken = np.zeros(1 << _HASH_BITS, bool)
-            taken[slots] = True
-            used = np.flatnonzero(taken)
-            code_of = np.zeros(1 << _HASH_BITS, np.uint32)
-            code_of[used] = np.arange(len(used), dtype=np.uint32)
-            return by_slot[used], code_of[slots]
-    return np.unique(words, return_inverse=True)
+    return _CodePiece(start, end, table, kept, codes.dtype.str)

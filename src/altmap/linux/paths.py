@@ -8,6 +8,7 @@ from collections.abc import Collection, Mapping
 from altmap.errors import InputError
 
 __all__ = (
+    "BLOCKS",
     "KPAGEFLAGS",
     "KPAGEFLAGS_RUNS",
     "OF_COPIES",
@@ -27,6 +28,8 @@ __all__ = (
     "without_padding",
 )
 
+#: The folder of memory blocks.
+BLOCKS = "sys/devices/system/memory"
 KPAGEFLAGS = "proc/kpageflags"
 KPAGEFLAGS_RUNS = "proc/kpageflags.runs"
 #: Files that say who uses each page; few questions need them.
@@ -85,7 +88,7 @@ _FILES = frozenset(
     }
 )
 _FOLDERS = (
-    "sys/devices/system/memory",
+    BLOCKS,
     "sys/devices/system/node",
     "sys/devices/system/xen_memory",
     "sys/firmware/memmap",

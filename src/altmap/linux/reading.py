@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from altmap.errors import InputError
 from altmap.linux.lines import understood
 from altmap.linux.paths import text_of
 from altmap.linux.sysroot import Sysroot
+
+if TYPE_CHECKING:
+    from altmap.linux.pagewords import PageWords
 
 __all__ = ("Problems", "Reader")
 
@@ -59,6 +62,8 @@ class Reader:
     ----------
     files, links : mapping
         As in the sysroot.
+    blocks : dict of int to Block, or None
+        Memory blocks that are left in a folder; ``None`` if their files are among the files.
     problems : Problems
     """
 
@@ -66,6 +71,8 @@ class Reader:
         self.files: Mapping[str, bytes] = sysroot.files
         self.links: Mapping[str, str] = sysroot.links
         self.problems = Problems()
+        self._page_words = sysroot.page_words
+        self.blocks = None if sysroot.blocks is None else sysroot.blocks(self.problems)
 
     def text(self, path: str) -> str | None:
         """Return a file's text, ``None`` if it is not there."""
@@ -89,6 +96,10 @@ class Reader:
             more = _and_more(len(skipped) - 1, "lines")
             self.problems.add(path, f"{skipped[0]}: left out{more}")
         return made
+
+    def page_words(self, path: str) -> PageWords | None:
+        """Return the words of a file such as ``proc/kpageflags``, ``None`` if it does not help."""
+        return self.attempt(path, lambda: self._page_words(path))
 
     def attempt(self, path: str, read: Callable[[], T]) -> T | None:
         """Return what *read* gives, ``None`` if it raises ``InputError``, which is noted."""

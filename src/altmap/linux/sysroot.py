@@ -5,19 +5,23 @@ Effects: files.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from altmap.errors import InputError
-from altmap.linux import archive, folder
+from altmap.linux import folder
 from altmap.linux.contents import Content, Streamed
 from altmap.linux.paths import OF_COPIES, PADDED, PAGE_RUNS, PAGE_USES, text_of, without_padding
 from altmap.linux.thishost import is_this_host, uname_files
+from altmap.linux.unread import UnreadFiles
 
 if TYPE_CHECKING:
+    from altmap.linux.intake import Leave
+    from altmap.linux.memory import Block
     from altmap.linux.pagewords import PageWords
+    from altmap.linux.reading import Problems
 
 __all__ = ("Sysroot",)
 
@@ -41,21 +45,25 @@ class Sysroot:
     pages : dict of str to PageWords
         The kernel's files with a word for each page frame, such as ``proc/kpageflags``. A file of
         runs (``proc/kpageflags.runs``) is among the files.
+    blocks : callable or None
+        Returns the memory blocks that are left in a folder, none of whose files is among the files;
+        it takes what collects what is wrong with them.
     notes : dict of str to str
         What was wrong with files when they were read, a sentence by path. Not part of equality.
     """
 
-    files: dict[str, bytes] = field(default_factory=dict)
+    files: MutableMapping[str, bytes] = field(default_factory=dict)
     links: dict[str, str] = field(default_factory=dict)
     unreadable: tuple[str, ...] = ()
     pages: dict[str, PageWords] = field(default_factory=dict)
+    blocks: Callable[[Problems], dict[int, Block]] | None = field(default=None, compare=False)
     notes: dict[str, str] = field(default_factory=dict, compare=False)
 
     def __repr__(self) -> str:
         return f"<Sysroot: {len(self.files)} files, {len(self.links)} links>"
 
     @classmethod
-    def read(cls, source: str | Path, *, uses: bool = False, lazy: bool = False) -> Sysroot:
+    def read(cls, source: str | Path, *, uses: bool = False, leave: Leave = "nothing") -> Sysroot:
         """Return the sysroot in a folder (``/`` is this machine) or a tar archive.
 
         Files that say nothing about memory are left out. Everything may lie below one leading
@@ -67,9 +75,11 @@ class Sysroot:
         uses : bool
             Read from a machine also who uses each page (``proc/kpagecount``,
             ``proc/kpagecgroup``), which takes as long again.
-        lazy : bool
-            Leave the words of page frames in a folder's files until they are asked for, and read
-            then only the page frames that are. What a machine shows may have changed by then.
+        leave : str
+            What stays in a folder's files until it is asked for: ``pages`` are the words of page
+            frames, of which then only those are read that are asked for; ``files`` are all files,
+            so that none is opened yet. What a machine shows may have changed by then, and a file
+            that is malformed shows when it is asked for.
 
         Raises
         ------
@@ -82,20 +92,26 @@ class Sysroot:
         except OSError as error:
             raise InputError(f"{source}: {error.strerror}") from error
         if not is_folder:
+            from altmap.linux import archive  # the standard library's readers take long to load
+
             taken = archive.read(source)
         else:
             is_host = is_this_host(source)
             skips = frozenset(() if uses else PAGE_USES) | (OF_COPIES if is_host else set())
-            taken = folder.read(source, skips, lazy=lazy)
+            taken = folder.read(source, skips, leave)
             if is_host:
-                taken.files |= uname_files()
-            if uses and (found := folder.find_cgroups(source)):
-                from altmap.linux.pageuse import render_cgroups
-
-                taken.files[_CGROUPS] = render_cgroups(found).encode()
-        notes = dict(taken.notes)
-        _cut_padding(taken.files, notes)
-        return cls(taken.files, taken.links, tuple(taken.unreadable), taken.pages, notes)
+                taken.contents.update(uname_files())
+            if uses:
+                _add_cgroups(source, taken.contents)
+        _cut_padding(taken.files, taken.notes)
+        return cls(
+            taken.contents,
+            taken.links,
+            tuple(taken.unreadable),
+            taken.pages,
+            taken.blocks,
+            taken.notes,
+        )
 
     def write(self, target: Path) -> None:
         """Write the files and links below *target*, a new or empty folder, all or nothing.
@@ -115,6 +131,8 @@ class Sysroot:
         InputError
             If the file exists, or its name has no such ending.
         """
+        from altmap.linux import archive
+
         archive.write(self.contents(), self.links, Path(target))
 
     def contents(self) -> dict[str, Content]:
@@ -153,7 +171,23 @@ class Sysroot:
         return None if raw is None else text_of(raw)
 
 
-def _in_file(path: str, parser: Callable[[bytes], T], files: dict[str, bytes]) -> T:
+def _add_cgroups(source: Path, files: MutableMapping[str, bytes]) -> None:
+    """Add the file with the names of a machine's cgroups, if it has any."""
+    if isinstance(files, UnreadFiles):
+        if folder.has_cgroups(source):
+            files.later(_CGROUPS, lambda: _cgroups(source))
+    elif names := _cgroups(source):
+        files[_CGROUPS] = names
+
+
+def _cgroups(source: Path) -> bytes:
+    from altmap.linux.pageuse import render_cgroups
+
+    found = folder.find_cgroups(source)
+    return render_cgroups(found).encode() if found else b""
+
+
+def _in_file(path: str, parser: Callable[[bytes], T], files: Mapping[str, bytes]) -> T:
     try:
         return parser(files[path])
     except InputError as error:

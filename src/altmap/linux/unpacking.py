@@ -46,17 +46,20 @@ class _Joined:
 
     def __init__(self, pieces: Iterator[bytes]) -> None:
         self._pieces = pieces
-        self._held = b""
+        self._held = memoryview(b"")
 
     def read(self, nr_bytes: int, /) -> bytes:
-        made = [self._held]
-        missing = nr_bytes - len(self._held)
-        while missing > 0 and (piece := next(self._pieces, b"")):
-            made.append(piece)
-            missing -= len(piece)
-        joined = b"".join(made)
-        self._held = joined[nr_bytes:]
-        return joined[:nr_bytes]
+        made: list[memoryview] = []
+        missing = nr_bytes
+        while missing > 0:
+            if not self._held:
+                self._held = memoryview(next(self._pieces, b""))
+                if not self._held:
+                    break
+            made.append(self._held[:missing])
+            self._held = self._held[missing:]
+            missing -= len(made[-1])
+        return b"".join(made)
 
 
 def joined_reader(pieces: Iterator[bytes]) -> ByteReader:

@@ -149,7 +149,7 @@ class Tree:
         return Attribute(lambda: self._numbers.get()[name])
 
     def _render_numbers(self) -> dict[str, bytes]:
-        return self._machine.model.numbers().render(self._base).files
+        return dict(self._machine.model.numbers().render(self._base).files)
 
     def _show_buddyinfo(self) -> bytes:
         look = Observation(buddyinfo=self._machine.model.observer.buddyinfo())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -14,6 +15,7 @@ from altmap.model.adopt import adopt
 from altmap.model.adopt.rules import given_of
 from altmap.model.arch import ARCHES, Arch
 from altmap.model.boot import boot
+from altmap.model.boot.layout import unused_bytes
 from altmap.model.boot.tunables import parameters_shown
 from altmap.model.coldplug import check_at_boot, plug_of_device, plugs_after_reboot
 from altmap.model.drivers.acpi import AcpiDimms
@@ -71,6 +73,7 @@ from altmap.scenario import (
 )
 from altmap.trace import OK, UNBACKED, Fault, Outcome, StepRecord, Trace
 from altmap.trace.run import run_scenario
+from altmap.units import format_size
 
 __all__ = ("DRIVERS", "ModelMachine", "predict")
 
@@ -157,6 +160,7 @@ class ModelMachine:
             kernel, backing, blank = boot(machine, policy)
             observer = Observer(kernel, blank, blank=True, pages=pages)
             notes = [] if machine.release is None else release_notes(machine.release)
+            notes += _boot_notes(kernel, machine)
             made = cls(kernel, backing, observer, blank.parameters, notes)
             made._take_devices(machine, {}, {})
             made._take_balloon(blank, machine)
@@ -177,6 +181,15 @@ class ModelMachine:
             made._observer = Observer(adopted.kernel, seen, pages=pages)
         made._take_balloon(seen, machine)
         return made
+
+    def copy(self) -> ModelMachine:
+        """Return an independent machine in the same state; page sets are shared until one changes.
+
+        Rules do not change, so the architecture, release and policy are the same objects.
+        """
+        kernel = self.kernel
+        rules = (kernel.arch, kernel.release, kernel.policy)
+        return deepcopy(self, {id(each): each for each in rules})
 
     def _take_devices(
         self, machine: Machine, additions: dict[str, Addition], drivers: dict[str, str]
@@ -537,6 +550,18 @@ def _with_balloon(look: Observation, folder: BalloonFolder) -> Observation:
     if vmstat is not None and "nr_balloon_pages" in vmstat:
         vmstat = vmstat | {"nr_balloon_pages": folder.low_kb // _XEN_PAGE_KIB}
     return replace(look, meminfo=meminfo, vmstat=vmstat, balloon=folder)
+
+
+def _boot_notes(kernel: Kernel, machine: Machine) -> list[str]:
+    """Return what a synthetic boot leaves out."""
+    unused = 0 if machine.platform == "xen" else unused_bytes(machine, kernel.arch)
+    if not unused:
+        return []
+    limit = format_size(1 << kernel.arch.max_physmem_bits)
+    return [
+        f"machine.memory: {format_size(unused)} lie above {limit}, where a kernel for "
+        f"{kernel.arch.name} uses no memory"
+    ]
 
 
 def predict(

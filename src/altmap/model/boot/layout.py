@@ -14,9 +14,11 @@ from altmap.model.releases import Release
 from altmap.pfn import PfnRange, PfnSet
 from altmap.scenario import XEN_HOST_BYTES, Machine
 
-__all__ = ("Layout", "boot_zones", "firmware_ram", "layout_of", "memory_bytes")
+__all__ = ("Layout", "boot_zones", "firmware_ram", "layout_of", "memory_bytes", "unused_bytes")
 
 _MIB, _GIB = 1 << 20, 1 << 30
+#: Pages of boot memory: a set of more takes gigabytes.
+_MOST_BOOT_NR_PAGES = 1 << 34
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,13 +53,29 @@ def firmware_ram(machine: Machine, arch: Arch) -> list[tuple[int, int]]:
     return boot_ram(arch.board, platform, memory_bytes(machine))
 
 
+def unused_bytes(machine: Machine, arch: Arch) -> int:
+    """Return how much of the firmware's RAM lies where the kernel uses none.
+
+    Memory at or above the limit of the memory model is not added to a zone
+    (``mm/sparse.c: mminit_validate_memmodel_limits``; x86: ``arch/x86/kernel/e820.c:
+    e820__end_of_ram_pfn`` with ``MAX_ARCH_PFN``).
+    """
+    most = _end_of_used(arch)
+    return sum(max(0, end - max(start, most)) for start, end in firmware_ram(machine, arch))
+
+
+def _end_of_used(arch: Arch) -> int:
+    return 1 << arch.max_physmem_bits
+
+
 def layout_of(machine: Machine, arch: Arch, release: Release) -> Layout:
     """Return the layout of a machine's boot memory.
 
     Raises
     ------
     InputError
-        If a size is not a multiple of what QEMU takes, too small, or not the sum of the nodes'.
+        If a size is not a multiple of what QEMU takes, too small, too large to be modelled, or not
+        the sum of the nodes'.
     """
     _check_sizes(machine)
     if machine.platform == "xen":
@@ -69,9 +87,17 @@ def layout_of(machine: Machine, arch: Arch, release: Release) -> Layout:
         )
         return Layout(domain.ram, {0: domain.ram.copy()}, domain.backed)
     page = arch.page_size_bytes
-    ram = PfnSet()
-    for start, end in firmware_ram(machine, arch):
-        ram |= PfnRange(-(-start // page), end // page)
+    used = [
+        PfnRange(-(-start // page), min(end, _end_of_used(arch)) // page)
+        for start, end in firmware_ram(machine, arch)
+        if start < _end_of_used(arch)
+    ]
+    if sum(map(len, used)) > _MOST_BOOT_NR_PAGES:
+        raise InputError(
+            f"machine.memory {memory_bytes(machine):#x}: need at most "
+            f"{_MOST_BOOT_NR_PAGES * page:#x} at boot; plug the rest"
+        )
+    ram = PfnSet(used)
     ram -= PfnRange(0, arch.firmware_nr_pages)
     return Layout(ram, dict(_node_ram(machine, arch, ram)), ram)
 
@@ -103,7 +129,11 @@ def _node_ram(machine: Machine, arch: Arch, ram: PfnSet) -> Iterator[tuple[int, 
         last = first + share.memory
         below = base + min(first, low), base + min(last, low)
         above = hole_end + max(first, low) - low, hole_end + max(last, low) - low
-        pages = PfnSet(PfnRange(start // page, end // page) for start, end in (below, above))
+        most = _end_of_used(arch)
+        pages = PfnSet(
+            PfnRange(min(start, most) // page, min(end, most) // page)
+            for start, end in (below, above)
+        )
         yield node, pages & ram
         first = last
 

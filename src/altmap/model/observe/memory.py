@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
+from itertools import pairwise
 
 from altmap.linux.observation import Block, MemoryFolder, Observation
 from altmap.model.kernel.online import zone_for_pfn_range
@@ -18,14 +20,36 @@ def memory_shown(base: Observation, kernel: Kernel) -> MemoryFolder | None:
     if folder is None:
         return None
     has_nodes = base.nodes is not None
+    blocks: dict[int, Block] = {}
+    for ids in _alike(kernel, folder.blocks):
+        block = block_shown(kernel, ids[0], folder.blocks.get(ids[0]), has_nodes=has_nodes)
+        blocks |= dict.fromkeys(ids, block)
     return MemoryFolder(
         folder.block_size_bytes,
         folder.auto_online_blocks and kernel.tunables.auto_online_blocks,
-        {
-            id_: block_shown(kernel, id_, folder.blocks.get(id_), has_nodes=has_nodes)
-            for id_ in kernel.added_blocks
-        },
+        blocks,
     )
+
+
+def _alike(kernel: Kernel, known: dict[int, Block]) -> Iterator[range]:
+    """Yield the ids of blocks in runs in which no block differs from the first.
+
+    Blocks differ where one is online, changed or of another add, node or zone, and where a zone's
+    span or pages begin or end. A block that was shown before is alone.
+    """
+    size = kernel.block_nr_pages
+    pfns = [edge for zone in kernel.zones.values() for edge in zone.present.edges()]
+    pfns += [edge for pages in kernel.boot_node_pages.values() for edge in pages.edges()]
+    spans = [zone.span for zone in kernel.zones.values()]
+    spans += [addition.pfns for addition in kernel.additions]
+    pfns += [edge for span in spans for edge in (span.start, span.end)]
+    cuts = {pfn // size for pfn in pfns} | {-(-pfn // size) for pfn in pfns}
+    cuts |= set(kernel.online_blocks.edges()) | set(kernel.changed.blocks.edges())
+    cuts |= {cut for nr in known for cut in (nr, nr + 1)}
+    for run in kernel.added_blocks.ranges():
+        inner = sorted(cut for cut in cuts if run.start < cut < run.end)
+        for start, end in pairwise((run.start, *inner, run.end)):
+            yield range(start, end)
 
 
 def block_shown(kernel: Kernel, id_: int, before: Block | None, *, has_nodes: bool) -> Block:
