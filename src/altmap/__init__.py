@@ -43,6 +43,7 @@ if TYPE_CHECKING:
         Size,
         Unplug,
         Veto,
+        Write,
         load_scenario,
     )
     from altmap.trace import Trace
@@ -75,6 +76,7 @@ __all__ = (
     "Trace",
     "Unplug",
     "Veto",
+    "Write",
     "__version__",
     "account",
     "compare",
@@ -88,7 +90,7 @@ __version__ = "0.1.0"
 
 _STEPS = (
     *("Configure", "Dump", "Fill", "Free", "Offline", "Online", "Plug", "Poison", "Reboot"),
-    *("Resize", "SetTunables", "Unplug", "Veto"),
+    *("Resize", "SetTunables", "Unplug", "Veto", "Write"),
 )
 #: The names that are imported when they are first used, by module.
 _NAMES = {

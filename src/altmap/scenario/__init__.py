@@ -32,6 +32,7 @@ from altmap.scenario.schema import (
     Veto,
     VetoOn,
     VirtioMemParameters,
+    Write,
 )
 from altmap.scenario.toml import (
     build_scenario,
@@ -75,6 +76,7 @@ __all__ = (
     "Veto",
     "VetoOn",
     "VirtioMemParameters",
+    "Write",
     "build_scenario",
     "decode",
     "load_scenario",

@@ -18,6 +18,7 @@ from altmap.scenario.schema import (
     SetTunables,
     Step,
     Veto,
+    Write,
 )
 
 __all__ = ("step_name", "step_table")
@@ -32,6 +33,8 @@ def step_name(step: Step) -> str:
         verb = "deconfigure"
     if isinstance(step, SetTunables | Dump | Reboot):
         return verb
+    if isinstance(step, Write):
+        return f"{verb}-{'-'.join(step.file.split('/')[-2:])}"
     if isinstance(step, Poison):
         return f"{verb}-{step.address:#x}"
     if isinstance(step, Veto):

@@ -56,6 +56,7 @@ __all__ = (
     "Veto",
     "VetoOn",
     "VirtioMemParameters",
+    "Write",
 )
 
 OnlineType = Literal["online", "online_kernel", "online_movable"]
@@ -271,6 +272,17 @@ class Configure(Selection, frozen=True, kw_only=True, tag="configure"):
     memmap_on_memory: bool | None = None
 
 
+class Write(_Step, frozen=True, kw_only=True, tag="write"):
+    """Write a word to a file of memory hotplug, as a shell does; a refusal is the result."""
+
+    file: str
+    word: str
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        checks.check_write(self)
+
+
 class Reboot(_Step, frozen=True, kw_only=True, tag="reboot"):
     """Boot again: devices that were plugged while the kernel ran are there from the start."""
 
@@ -349,6 +361,7 @@ Step = (
     | Dump
     | SetTunables
     | Reboot
+    | Write
 )
 
 
