@@ -10,7 +10,7 @@ PIP_INSTALL = PIP_DISABLE_PIP_VERSION_CHECK=1 $(PIP) install --quiet
 install = $(PIP_INSTALL) --constraint constraints.txt --editable '.[$(1)]' || { \
 	echo "constraints.txt cannot be met here: installing the versions that the index offers" >&2; \
 	$(PIP_INSTALL) --editable '.[$(1)]'; }
-RUN_EXTRAS := host,lab,report,sweep,cluster
+RUN_EXTRAS := host,lab,report,sweep,cluster,mount
 DEV_EXTRAS := $(RUN_EXTRAS),docs,dev
 BENCH_EXTRAS := $(DEV_EXTRAS),bench
 MUTANTS_EXTRAS := $(DEV_EXTRAS),mutants
@@ -24,7 +24,11 @@ QEMUS := qemu-system-x86_64:qemu-system-x86 qemu-system-ppc64:qemu-system-ppc \
 SCENARIOS := scenarios/hyperv-64MiB-first-half.toml scenarios/hyperv-64MiB-second-half.toml \
 	scenarios/dimm-1GiB.toml
 
-.PHONY: run check test conformance lab-tools browser-tools docs picture bench \
+# Programs that act on a mounted machine, and FUSE to mount it.
+LIVE_TOOLS := fusermount3:fuse3 numactl:numactl daxctl:daxctl bc:bc \
+	prometheus-node-exporter:prometheus-node-exporter
+
+.PHONY: run check test conformance lab-tools browser-tools live-tools docs picture bench \
 	mutants coverage oldest fuzz man dist format clean
 
 run: $(VENV)/run  ## three scenarios under two memmap policies, on the model
@@ -42,7 +46,7 @@ check: $(VENV)/dev  ## lint, types, and every test that needs no kernel, no brow
 	$(BIN)/mypy
 	$(BIN)/pytest -m "not lab and not browser and not slow"
 
-test: lab-tools browser-tools check  ## everything, the lab included
+test: lab-tools browser-tools live-tools check  ## everything, the lab included
 	$(BIN)/pytest -m "slow and not lab and not browser" -rs
 	$(BIN)/pytest -m "hypothesis and not lab and not browser" --hypothesis-profile=thorough
 	$(BIN)/pytest -m "lab or browser" -rs --numprocesses $(GUESTS)
@@ -65,6 +69,7 @@ bench: $(VENV)/bench  ## measured claims, as ratios in one run
 	$(BIN)/python benchmarks/bench_explore.py
 	$(BIN)/python benchmarks/bench_sweep.py
 	$(BIN)/python benchmarks/bench_lab.py
+	$(BIN)/python benchmarks/bench_live.py
 
 man: $(VENV)/dev  ## man pages and completion for bash and zsh, in build/
 	@$(BIN)/python docs/man.py build
@@ -103,6 +108,9 @@ format: $(VENV)/dev
 # Root on Debian installs QEMU; elsewhere each lab test says what is missing when it is skipped.
 lab-tools: $(VENV)/dev
 	@.ci/install $(QEMUS)
+
+live-tools: $(VENV)/dev
+	@.ci/install $(LIVE_TOOLS)
 
 # The page of a report is tested in Debian's Chromium.
 browser-tools: $(VENV)/dev

@@ -43,6 +43,15 @@ BROWSER = {
 }
 
 
+#: What a mounted machine needs, and the programs of the tests of one.
+MOUNT = {
+    "fusermount3": "fuse3",
+    "unshare": "util-linux",
+    "lsmem": "util-linux",
+    "chmem": "util-linux",
+}
+
+
 def absent(programs, modules):
     return [
         *(f"{p} (Debian: {d})" for p, d in programs.items() if shutil.which(p) is None),
@@ -54,6 +63,8 @@ def needs(item):
     """What a test needs and is missing; the argument of ``lab`` is the guest's architecture."""
     lab, browser = (item.get_closest_marker(name) for name in ("lab", "browser"))
     found = []
+    if item.get_closest_marker("mount"):
+        found += absent(MOUNT, {"mfusepy": "mfusepy (pip install altmap[mount])"})
     if lab:
         programs = dict([QEMU[lab.args[0] if lab.args else "x86_64"]]) | PROGRAMS
         found += absent(programs, {"qemu": "qemu.qmp (pip install altmap[lab])"})
@@ -76,7 +87,7 @@ def pytest_collection_modifyitems(items):
 def pytest_runtest_makereport(item):
     report = yield
     # A folder of tests has the marker's name, so keywords do not tell; properties pass to xdist.
-    if any(item.get_closest_marker(marker) for marker in ("lab", "browser")):
+    if any(item.get_closest_marker(marker) for marker in ("lab", "browser", "mount")):
         report.user_properties.append(("demanded", True))
     return report
 

@@ -319,7 +319,7 @@ RECORDED = {
     "export": ("captured.tar",),
 }
 #: What changes a machine, or goes on until it is ended: tests/host has tests of these.
-ONLY_PARSED = re.compile(r"altmap (apply|watch|explain --log|export .*--listen)\b")
+ONLY_PARSED = re.compile(r"altmap (apply|watch|mount|shell|ctl|explain --log|export .*--listen)\b")
 VIRTIO_MEM = ROOT / "tests/recordings/virtio-mem/linux-6.12-virtio-mem-before.tar.xz"
 THERE_ARE_STEPS = 2  # exit code of plan
 

@@ -85,13 +85,14 @@ def test_the_version_is_written_once_and_the_wheel_has_it(wheel, unpacked):
     assert sum(f'"{__version__}"' in text for text in texts) == 1
 
 
-def test_the_wheel_installs_the_command(unpacked):
+def test_the_wheel_installs_the_command_and_the_plugin_for_pytest(unpacked):
     (entries,) = unpacked.glob("*.dist-info/entry_points.txt")
     assert entries.read_text().split() == [
         "[console_scripts]",
         "altmap",
         "=",
         "altmap.cli.main:main",
+        *("[pytest11]", "altmap", "=", "altmap.live.plugin"),
     ]
 
 

@@ -15,11 +15,17 @@ from typing import TYPE_CHECKING, Any
 import altmap
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from contextlib import AbstractContextManager
+
+    from _typeshed import StrPath
+
     from altmap.compare import Comparison
     from altmap.errors import InputError, LabError
     from altmap.host.explain import BlockExplanation
     from altmap.linux.observation import Observation
     from altmap.linux.sysroot import Sysroot
+    from altmap.live.mounting import MountedMachine
     from altmap.model.kernel.accounting import Accounting, Policy
     from altmap.model.kernel.memmap import Placement
     from altmap.pfn import PfnRange, PfnSet
@@ -82,6 +88,7 @@ __all__ = (
     "compare",
     "explain",
     "load_scenario",
+    "mount",
     "predict",
     "run_in_lab",
 )
@@ -182,6 +189,41 @@ def run_in_lab(scenario: Scenario, release: str | None = None) -> Trace:
     from altmap.lab.target import run_in_guest
 
     return run_in_guest(scenario.with_machine(release=release), lambda _: None)[0]
+
+
+def mount(
+    source: Scenario | StrPath,
+    folder: StrPath | None = None,
+    *,
+    release: str | None = None,
+    settings: Sequence[str] = (),
+    record: StrPath | None = None,
+) -> AbstractContextManager[MountedMachine]:
+    """Mount a machine while a ``with`` block runs: programs act on the model through its files.
+
+    Needs the extra ``mount`` and FUSE 3.
+
+    Parameters
+    ----------
+    source : Scenario, str or Path
+        A scenario, or where one lies in TOML, or the files of a real machine.
+    folder : str or Path, optional
+        An empty folder; by default a new one, which is removed in the end.
+    release : str, optional
+        The kernel's release instead of the scenario's.
+    settings : sequence of str
+        ``key=value`` for keys of the scenario's machine.
+    record : str or Path, optional
+        A file that gets each read and write, as a line of JSON.
+
+    Raises
+    ------
+    InputError
+        If FUSE is missing, the machine cannot exist or the folder cannot be mounted on.
+    """
+    from altmap.live.mounting import mounted
+
+    return mounted(source, folder, release=release, settings=settings, record=record)
 
 
 def compare(predicted: Trace, observed: Trace) -> Comparison:

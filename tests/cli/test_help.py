@@ -14,6 +14,7 @@ PURPOSES = {
     "predict": ["run", "account", "report"],
     "verify": ["compare", "record", "conform", "lab"],
     "operate": ["ls", "snapshot", "explain", "plan", "apply", "watch", "export"],
+    "act": ["mount", "shell", "ctl"],
     "explore": ["explore", "sweep"],
     "study": ["claims", "bugs"],
 }

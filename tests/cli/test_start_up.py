@@ -117,7 +117,7 @@ USES = {
     "sweep examples/sweeps/overhead.toml --show 1": {"rich", "altmap.lab", "altmap.host"},
     "lab list": {"rich", *MODEL},
 }
-RUN_ELSEWHERE = {"record", "conform"}  # they need a guest
+RUN_ELSEWHERE = {"record", "conform", "mount", "shell", "ctl"}  # they need a guest, or FUSE
 
 
 @pytest.fixture(scope="module")

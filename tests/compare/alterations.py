@@ -401,6 +401,38 @@ def other_frames(step, by):
     return replace(step, faults=[replace(fault, pfn=fault.pfn + 1), *step.faults[1:]])
 
 
+def more_frames(step, by):
+    if not step.faults:
+        return None
+    fault = step.faults[0]
+    pfns = fault.pfns | PfnRange(fault.pfn, fault.pfn + 0x100)
+    return replace(step, faults=[replace(fault, pfns=pfns), *step.faults[1:]])
+
+
+def shifted(kind, number):
+    """Alter the frames of an event, so that neither set has all frames of the other."""
+
+    def change(step, by):
+        at = [at for at, event in enumerate(step.events) if event.kind == kind and event.function]
+        if len(at) <= number or not any(event.kind == "touched" for event in step.events):
+            return None
+        event = step.events[at[number]]
+        span = event.pfns.span()
+        pfns = PfnSet([PfnRange(span.start + 1, span.end + 1)])
+        events = list(step.events)
+        events[at[number]] = replace(event, pfns=pfns)
+        return replace(step, events=events)
+
+    return change
+
+
+def larger_blocks(step, by):
+    if any(event.kind == "touched" for event in step.events):
+        return None  # which frames are in online blocks would change as well
+    size = step.observation.memory.block_size_bytes * 2
+    return see_memory(step, block_size_bytes=size)
+
+
 def no_frames(step):
     return step.faults and replace(step, faults=step.faults[1:])
 
@@ -486,10 +518,7 @@ ALTERATIONS = {
     **{("proc/kpageflags", name): alteration for name, alteration in PAGES.items()},
     ("proc/iomem", "<range>"): RAM,
     ("sys/devices/system/memory", "block_size_bytes"): Alteration(
-        "block_size_bytes",
-        lambda step, by: see_memory(
-            step, block_size_bytes=step.observation.memory.block_size_bytes * 2
-        ),
+        "block_size_bytes", larger_blocks
     ),
     ("sys/devices/system/memory", "auto_online_blocks"): Alteration(
         "auto_online_blocks",
@@ -524,6 +553,15 @@ ALTERATIONS = {
     ),
     ("touched frames", "first frame not backed: <access>"): Alteration(
         "first frame not backed: write", other_frames, no_frames
+    ),
+    ("touched frames", "frames that end the kernel: <access>"): Alteration(
+        "frames that end the kernel: write", more_frames
+    ),
+    ("touched frames", "frames: <access>"): Alteration("frames: write", shifted("write", 0)),
+    ("touched frames", "frames in no online block: <access>"): Alteration(
+        "frames in no online block: write",
+        shifted("write", 1),
+        also=("frames: write", "frames in no online block: read"),
     ),
     ("messages of the driver", "message <number>"): Alteration(
         message_label, other_message, no_message

@@ -37,7 +37,27 @@ def all_pairs():
     made = {name: start_and_last(name) for name in NAMES}
     start, last = (replace(step, backed=PfnSet()) for step in made["x86_64"])
     faults = [touch("write", 0x100000, 0x100008), touch("read", 0x100200, 0x100201)]
-    return made | {"faults": (start, replace(last, faults=faults)), "balloon": ballooned()}
+    return made | {
+        "faults": (start, replace(last, faults=faults)),
+        "balloon": ballooned(),
+        "touched": touched(),
+    }
+
+
+def touched():
+    """Return a step of which every touch is known: in an online block, and where none is."""
+    start, *steps = read_recording(RECORDINGS / f"{NAMES['x86_64']}.tar.xz").trace.steps
+    added = 0x100000 >> 15
+    last = next(step for step in steps if added in step.observation.memory.blocks)
+    events = [
+        Event("touched", ""),
+        Event("write", "", PfnSet([PfnRange(0x100000, 0x100200)]), "memmap_init_range"),
+        Event("read", "", PfnSet([PfnRange(0x100000, 0x100300)]), "offline_pages"),
+        Event("write", "", PfnSet([PfnRange(0x900000, 0x900200)]), "mark_vmemmap_pages"),
+        Event("read", "", PfnSet([PfnRange(0x900000, 0x900300)]), "free_pagetable"),
+    ]
+    assert last.observation.memory.blocks[added].state == "online"
+    return start, replace(last, events=events, action={"do": "online"})
 
 
 def ballooned():

@@ -16,6 +16,7 @@ from alterations import (
 from pairs import PAGE_KIB, all_pairs, compared, differing, layout
 
 from altmap.compare import FIELDS, Verdict
+from altmap.compare.tolerance import FREE_PAGES, SHARE_PAGES
 from altmap.pfn import PfnRange, PfnSet
 from altmap.protocol.hyperv_messages import (
     BalloonResponse,
@@ -185,6 +186,7 @@ def test_a_domain_that_is_taken_for_another_machine_differs(pairs):
         ("virtio-mem", {"requests of the driver"}),  # 7.3 has a line Balloon everywhere
         ("xen", {"sys/devices/system/xen_memory"}),
         ("faults", {"touched frames"}),
+        ("touched", {"touched frames"}),
     ],
 )
 def test_a_part_that_a_machine_lacks_has_no_verdict(name, optional, pairs):
@@ -449,7 +451,45 @@ def test_how_many_more_frames_are_touched_before_a_machine_check_is_chance(pairs
     start, last = pairs["faults"]
     write, read = last.faults
     more = replace(write, pfns=write.pfns | PfnRange(0x100100, 0x100180))
-    assert not differing(compared(start, last, replace(last, faults=[more, read])))
+    seen = replace(last, faults=[more, read], backed=None)
+    assert not differing(compared(start, last, seen))
+    every = replace(seen, events=[Event("touched", "")])
+    assert {label for _, label in differing(compared(start, last, every))} == {
+        "frames that end the kernel: write"
+    }
+
+
+def test_frames_that_a_step_is_said_to_touch_are_among_the_touched(pairs):
+    start, last = pairs["touched"]
+    less = replace(last, events=[last.events[0], *last.events[2:]])
+    assert not differing(compared(start, less, last))
+    assert {label for _, label in differing(compared(start, last, less))} == {"frames: write"}
+
+
+def test_what_is_in_no_online_block_is_touched_exactly_as_said(pairs):
+    start, last = pairs["touched"]
+    for at, access in ((3, "write"), (4, "read")):
+        less = replace(last, events=[*last.events[:at], *last.events[at + 1 :]])
+        for mine, other in both_ways(less, last):
+            labels = {label for _, label in differing(compared(start, mine, other))}
+            assert f"frames in no online block: {access}" in labels
+        # Going offline, the kernel reads what it may: nothing exact is said of it.
+        mine, other = (replace(step, action={"do": "offline"}) for step in (less, last))
+        assert not differing(compared(start, mine, other))
+
+
+def test_boot_memory_is_touched_by_anything(pairs):
+    start, last = pairs["touched"]
+    more = Event("write", "", PfnSet([PfnRange(0x1000, 0x1100)]), "memset")
+    for mine, other in both_ways(last, replace(last, events=[*last.events, more])):
+        assert not differing(compared(start, mine, other))
+
+
+def test_a_real_kernel_without_the_plugin_tells_no_touches(pairs):
+    start, last = pairs["touched"]
+    unknown = replace(last, events=last.events[1:])
+    for mine, other in both_ways(last, unknown):
+        assert not differing(compared(start, mine, other))
 
 
 # --- messages between a Hyper-V host and its guest ---------------------------------------------
@@ -526,3 +566,44 @@ def test_pages_that_a_balloon_returned_are_no_longer_chance(pairs):
     wrong = replace(wrong, events=back.events)
     found = differing(compared(start, back, wrong))
     assert ("proc/zoneinfo", "node 0 DMA32 managed") in found
+
+
+def xen_step(last, *runs):
+    """Return the step of a Xen domain whose balloon took page frames."""
+    taken = Event("ballooned", "", PfnSet([PfnRange(*run) for run in runs]))
+    return replace(last, events=[taken])
+
+
+def with_free(step, name, nr_pages):
+    zones = tuple(
+        replace(zone, pages=zone.pages | {"free": nr_pages}) if zone.name == name else zone
+        for zone in step.observation.zoneinfo
+    )
+    return see(step, zoneinfo=zones)
+
+
+@pytest.mark.parametrize(
+    ("runs", "free", "chance"),
+    [
+        ([(0x10000, 0x10010)], 1024, False),
+        ([(0x10000, 0x10010)], 1023, True),
+        ([(0x800, 0x810), (0x10000, 0x10010)], 1024, True),
+    ],
+)
+def test_which_zone_a_xen_balloon_emptied_is_chance_if_it_went_on_to_the_next(
+    pairs, runs, free, chance
+):
+    """Its first pages are certain: it takes all that the highest zone can give before others."""
+    start, last = pairs["xen"]
+    step = xen_step(with_free(last, "DMA32", free), *runs)
+    wrong = ALTERATIONS["proc/zoneinfo", "node <node> <zone> managed"].change(step, 1)
+    found = [label for _, label in differing(compared(start, step, wrong)) if "managed" in label]
+    assert any("beside a balloon" in label for label in found) is chance
+    assert any("beside a balloon" not in label for label in found) is not chance
+
+
+def test_beside_a_xen_balloon_a_zone_may_keep_two_pageblocks_more(pairs):
+    start, last = pairs["xen"]
+    bound, why = SHARE_PAGES.derive(start.observation, last.observation)
+    free, _ = FREE_PAGES.derive(start.observation, last.observation)
+    assert (bound - free, "1024 in pageblocks" in why) == (1024, True)

@@ -28,6 +28,13 @@ class ModelledFiles:
             self._shown = self.machine.observe().render(self._base)
         return self._shown.text(path)
 
+    def names(self, path):
+        self.read(path)
+        below = [
+            name for name in (*self._shown.files, *self._shown.links) if name.startswith(f"{path}/")
+        ]
+        return sorted({name.removeprefix(f"{path}/").partition("/")[0] for name in below})
+
     def write(self, path, word):
         self.before_write(len(self.writes))
         self.writes.append((path, word))

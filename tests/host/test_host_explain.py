@@ -16,6 +16,7 @@ from altmap.host.errnos import REASONS, reasons_of
 from altmap.host.explain import block_named, explain_block
 from altmap.host.hot_remove import lacks_hot_remove
 from altmap.host.text.explanation import block_text
+from altmap.linux.evidence import Given
 from altmap.linux.observation import Observation, PageRun
 from altmap.linux.pagewords import PageWords
 from altmap.linux.sysroot import Sysroot
@@ -337,8 +338,8 @@ def test_pages_that_find_no_room_never_end():
 
 
 def test_boot_memory_of_arm64_never_goes():
-    sysroot = machine("6.12-dimm", **{"proc/sys/kernel/arch": b"aarch64\n"})
-    boot, added = (explain_block(Observation.read(sysroot), nr) for nr in (1, 32))
+    seen = Observation.read(machine("6.12-dimm"), Given(machine="aarch64"))
+    boot, added = (explain_block(seen, nr) for nr in (1, 32))
     assert [(each.name, each.errno) for each in boot.blockers] == [("boot-memory", "EPERM")]
     assert added.blockers == []
 

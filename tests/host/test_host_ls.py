@@ -13,6 +13,7 @@ from altmap.cli.main import main
 from altmap.host.text.blocks import human_size
 from altmap.linux import memory
 from altmap.linux.blockfolder import read_blocks
+from altmap.linux.reading import Reader
 from altmap.linux.sysroot import Sysroot
 
 LSMEM = shutil.which("lsmem")
@@ -40,6 +41,9 @@ OPTIONS = [
     "--summary=never",
     "--summary=only -b",
     f"-a -o {SEVEN}",
+    *(f"-r -o {name} -S {name}" for name in SEVEN.split(",")),
+    f"-o {SEVEN} -S range,size,block",
+    f"-r -o {SEVEN} -S removable,block",
 ]
 
 
@@ -70,6 +74,20 @@ def test_the_text_is_that_of_lsmem(recorded, capsys, options):
 
 
 @pytest.mark.skipif(LSMEM is None, reason="needs lsmem from util-linux")
+@pytest.mark.parametrize("zones", ["Odd", "none", "", "Movable Odd"])
+@pytest.mark.parametrize("options", ["-S zones", "-S state", ""])
+def test_zones_that_lsmem_does_not_know_keep_ranges_apart(tmp_path, capsys, zones, options):
+    folder = tmp_path / "root"
+    sysroot = Sysroot.read(RECORDINGS / "linux-6.12-dimm.tar.xz")
+    for nr in (1, 2, 3):
+        sysroot.files[f"sys/devices/system/memory/memory{nr}/valid_zones"] = f"{zones}\n".encode()
+    sysroot.write(folder)
+    words = ["-r", "-o", SEVEN, *options.split()]
+    ran = subprocess.run([LSMEM, "--sysroot", folder, *words], check=True, capture_output=True)
+    assert ls(capsys, "-s", folder, *words) == (0, ran.stdout.decode(), "")
+
+
+@pytest.mark.skipif(LSMEM is None, reason="needs lsmem from util-linux")
 @pytest.mark.parametrize("options", [f"-J -o {SEVEN}", f"-J -b -a -o {SEVEN}", "-J", "-J -S none"])
 def test_the_json_holds_the_object_of_lsmem(recorded, capsys, options):
     ran = subprocess.run(
@@ -88,7 +106,7 @@ def test_the_archive_lists_as_the_folder_does(recorded, capsys):
 
 
 def test_the_quick_reader_reads_what_the_whole_one_does(recorded):
-    quick, whole = read_blocks(recorded), memory.parse(Sysroot.read(recorded))
+    quick, whole = read_blocks(recorded), memory.parse(Reader(Sysroot.read(recorded)))
     assert quick.block_size_bytes == whole.block_size_bytes
     assert {
         nr: (block.state, block.removable, block.valid_zones, block.nodes)
@@ -172,8 +190,6 @@ HOSTILE = {
         (m / "memory0").symlink_to("memory0"),
     ),
     "state-is-a-pipe": lambda m: ((m / "memory0/state").unlink(), os.mkfifo(m / "memory0/state")),
-    "state-is-garbage": lambda m: (m / "memory0/state").write_bytes(b"\xff\x00" * 9000),
-    "state-is-gone": lambda m: (m / "memory0/state").unlink(),
     "size-is-gigantic": lambda m: (m / "block_size_bytes").write_text("f" * 99),
     "size-is-no-number": lambda m: (m / "block_size_bytes").write_text("-1"),
     "size-is-gone": lambda m: (m / "block_size_bytes").unlink(),
@@ -191,6 +207,36 @@ def test_a_hostile_folder_is_refused_in_one_line(tmp_path, capsys, damage, colum
     assert (status, out) == (2, "")
     assert err.startswith("altmap: ")
     assert err.count("\n") == 1
+
+
+DAMAGED = {
+    "state-is-garbage": lambda m: (m / "memory1/state").write_bytes(b"\xff\x00" * 900),
+    "state-is-gone": lambda m: (m / "memory1/state").unlink(),
+}
+
+
+@pytest.mark.parametrize("columns", [SEVEN, "BLOCK,BLOCKERS"])
+@pytest.mark.parametrize("damage", DAMAGED.values(), ids=DAMAGED)
+def test_the_file_online_stands_for_a_state_that_is_not_told(tmp_path, capsys, damage, columns):
+    folder = tmp_path / "root"
+    Sysroot.read(RECORDINGS / "linux-6.12-dimm.tar.xz").write(folder)
+    whole = ls(capsys, "-s", folder, "-o", columns)
+    damage(folder / "sys/devices/system/memory")
+    status, out, err = ls(capsys, "-s", folder, "-o", columns)
+    assert (status, out) == whole[:2]
+    assert "memory1/state: " in err
+
+
+@pytest.mark.parametrize("columns", [SEVEN, "BLOCK,BLOCKERS"])
+@pytest.mark.parametrize("damage", DAMAGED.values(), ids=DAMAGED)
+def test_a_block_of_unknown_state_is_left_out_with_a_note(tmp_path, capsys, damage, columns):
+    folder = tmp_path / "root"
+    Sysroot.read(RECORDINGS / "linux-6.12-dimm.tar.xz").write(folder)
+    (folder / "sys/devices/system/memory/memory1/online").unlink()
+    damage(folder / "sys/devices/system/memory")
+    status, out, err = ls(capsys, "-a", "-n", "--summary=never", "-s", folder, "-o", columns)
+    assert (status, len(out.splitlines())) == (0, 11)
+    assert "memory1/state: " in err
 
 
 @pytest.mark.parametrize("arguments", [["-o", "FOO"], ["-S", "FOO"], ["-J", "--summary=only"]])

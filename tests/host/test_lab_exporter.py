@@ -99,7 +99,7 @@ def _check_meminfo(theirs, seen):
 def _check_ours(theirs, root, seen):
     """Check that a zone's present pages are our online blocks, where blocks have no holes."""
     ours = Counter()
-    for each in samples(Sysroot.read(root)):
+    for each in samples(Observation.read(Sysroot.read(root))):
         if each.name == "altmap_memory_blocks" and each.labels[0] == "online":
             ours[each.labels[1:]] += each.value * seen.memory.block_size_bytes
     for node in {str(zone.node) for zone in seen.zoneinfo}:

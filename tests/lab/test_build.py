@@ -8,6 +8,7 @@ import pytest
 
 from altmap.errors import LabError
 from altmap.lab import build, kernels
+from altmap.lab.digests import seal
 from altmap.lab.kernels import KernelFiles, fetch_headers
 from altmap.lab.modules import module_files
 
@@ -53,6 +54,10 @@ def cache(tmp_path):
         folder.mkdir(parents=True)
         packages = {"linux-headers-6.12.1-amd64": version, "linux-headers-6.12.1-common": version}
         (folder / "packages.json").write_text(json.dumps(packages))
+        options = folder / "usr/src/linux-headers-6.12.1-amd64/include/config/auto.conf"
+        options.parent.mkdir(parents=True)
+        options.write_text("CONFIG_MITIGATION_RETPOLINE=y\n")
+        seal(folder)
     (tmp_path / "cache/kernels").mkdir()
     return tmp_path / "cache"
 
@@ -67,6 +72,22 @@ def test_a_module_is_compiled_with_the_headers_of_its_kernel(tools, cache):
     assert '-DKBUILD_MODNAME="hv_vmbus"' in words
     assert "-DALTMAP_PREFIX=altmap_" in words
     assert [p.name for p in made.parent.iterdir()] == [made.name]  # no folder of the work is left
+
+
+@pytest.mark.parametrize(
+    ("option", "has"),
+    [
+        ("CONFIG_RETPOLINE=y", True),
+        ("CONFIG_MITIGATION_RETPOLINE=y", True),
+        ("CONFIG_MITIGATION_RETHUNK=y", False),
+    ],
+)
+def test_calls_go_through_functions_that_the_kernel_has(tools, tmp_path, option, has):
+    options = tmp_path / "include/config/auto.conf"
+    options.parent.mkdir(parents=True)
+    options.write_text(f"{option}\n")
+    words = build._words(tmp_path, tmp_path, "name", "")
+    assert ("-mindirect-branch=thunk-extern" in words) is has
 
 
 def test_a_module_is_compiled_once_for_each_kernel_name_and_prefix(tools, cache):

@@ -35,7 +35,7 @@ def test_a_guest_that_cannot_be_kept_boots_each_time(reason, tmp_path, monkeypat
         monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=1))
     hardware = Hardware(memory_bytes=(64 if reason == "large guest" else 1) << 30)
     with booted(None, hardware, "", tmp_path):
-        assert made == [{}]
+        assert made == [{"plugin": None}]
     assert not list(tmp_path.iterdir())
 
 

@@ -2,6 +2,7 @@ import pytest
 
 from altmap.errors import InputError
 from altmap.linux import version
+from altmap.linux.evidence import evidence_of
 from altmap.linux.version import Version
 
 
@@ -13,7 +14,7 @@ def test_a_recorded_kernel_tells_release_and_machine(recording, release):
     assert seen.release == release
     assert seen.full == sysroot.text("proc/sys/kernel/osrelease").strip()
     assert seen.machine == sysroot.text("proc/sys/kernel/arch").strip() == "x86_64"
-    assert version.machine(sysroot.files) == "x86_64"
+    assert evidence_of(sysroot.files).machine == "x86_64"
     assert version.render(seen) == text
 
 
@@ -32,13 +33,6 @@ def test_a_recorded_kernel_tells_release_and_machine(recording, release):
 )
 def test_uname_r_alone_tells_what_can_be_had(full, release, machine):
     assert version.parse(f"{full}\n") == Version(full, full, release, machine)
-
-
-def test_the_machines_own_file_comes_first():
-    files = {"proc/version": b"Linux version 6.8.0-45-generic (b)\n"}
-    assert version.machine(files) is None
-    assert version.machine({}) is None
-    assert version.machine(files | {"proc/sys/kernel/arch": b"s390x\n"}) == "s390x"
 
 
 @pytest.mark.parametrize("text", ["", "\n", "Darwin Kernel Version 23\n", "Linux version x\n"])

@@ -212,7 +212,7 @@ def test_the_same_scenario_gives_the_same_trace():
         ({"memory": Size(64 * MIB)}, ["0x4000000", "128 MiB"]),
         ({"memory": Size(GIB + MIB)}, ["0x40100000", "2 MiB"]),
         ({"arch": "vax"}, ["'vax'"]),
-        ({"release": "2.6"}, ["'2.6'"]),
+        ({"release": "latest"}, ["'latest'"]),
         ({"policy": "none"}, ["'none'", "opt-in"]),
         ({"block_size": Size(64 * MIB)}, ["0x4000000", "power of two"]),
         ({"block_size": Size(384 * MIB)}, ["0x18000000", "power of two"]),

@@ -166,3 +166,22 @@ def test_a_built_in_placement_is_its_policy():
     assert policy_of(OptIn()).name == "opt-in"
     assert policy_of(WholeRange()).accounting == ACCOUNTINGS["hidden"]
     assert policy_of(POLICIES["existing"]) is POLICIES["existing"]
+
+
+def test_a_file_in_the_current_folder_takes_the_place_of_no_library(tmp_path, monkeypatch):
+    """A policy's folder may hold anything, and libraries may be imported for the first time."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "cProfile.py").write_text("raise SystemExit('not the library')")
+    (tmp_path / "beside_it.py").write_text("NAME = 'mine-too'")
+    (tmp_path / "shadowed.py").write_text(
+        "import cProfile, beside_it\n"
+        "class Mine:\n"
+        "    name, written_at_add = beside_it.NAME, False\n"
+        "    def place(self, *_): ...\n"
+    )
+    monkeypatch.delitem(sys.modules, "cProfile", raising=False)
+    before = list(sys.path)
+    assert load_policy("shadowed:Mine").name == "mine-too"
+    assert "cProfile.py" in sys.modules["cProfile"].__file__
+    assert not sys.modules["cProfile"].__file__.startswith(str(tmp_path))
+    assert sys.path == before

@@ -1,5 +1,6 @@
 """Memory accounting of real kernels' files and of predictions."""
 
+import dataclasses
 import itertools
 import json
 from dataclasses import replace
@@ -13,6 +14,7 @@ from altmap.linux.observation import Observation, page_size_bytes
 from altmap.linux.sysroot import Sysroot
 from altmap.model.machine import predict
 from altmap.report.account import account, account_trace
+from altmap.report.text import account_text
 from altmap.scenario import Machine, Plug, Scenario, Size, load_scenario
 
 ROOT = Path(__file__).parents[2]
@@ -49,6 +51,40 @@ def test_every_byte_of_a_prediction_is_on_a_level_or_lost_with_a_cause(path):
     levels = account_trace(predict(load_scenario(path)))
     for level, below in itertools.pairwise(levels):
         assert level.size_bytes - sum(loss.size_bytes for loss in level.losses) == below.size_bytes
+
+
+@pytest.mark.parametrize(
+    ("name", "factor"), [("MemTotal", 0.5), ("MemTotal", 2), ("MemFree", 2), ("Cached", 90)]
+)
+def test_counters_that_contradict_each_other_are_no_negative_loss(name, factor):
+    found = seen("linux-6.12-dimm")
+    meminfo = found.meminfo | {name: int(found.meminfo[name] * factor)}
+    levels = account(dataclasses.replace(found, meminfo=meminfo))
+    for level, below in itertools.pairwise(levels):
+        lost, gained = (sum(x.size_bytes for x in y) for y in (level.losses, level.gains))
+        assert level.size_bytes - lost + gained == below.size_bytes
+    parts = [part for level in levels for part in (*level.losses, *level.gains)]
+    assert all(part.size_bytes > 0 for part in parts)
+    assert "  +" in account_text(levels, "t") or factor < 1
+
+
+def test_more_present_pages_than_online_blocks_are_said():
+    found = seen("linux-6.12-dimm")
+    memory = dataclasses.replace(
+        found.memory, blocks={nr: b for nr, b in found.memory.blocks.items() if nr < 32}
+    )
+    online = by_name(account(dataclasses.replace(found, memory=memory)))["online"]
+    assert [gain.cause for gain in online.gains] == [
+        "present pages outside of the blocks that are online"
+    ]
+
+
+@pytest.mark.parametrize("name", ["MemTotal", "MemFree"])
+def test_a_line_that_meminfo_lacks_is_no_level(name):
+    found = seen("linux-6.12-dimm")
+    meminfo = {key: value for key, value in found.meminfo.items() if key != name}
+    names = [level.name for level in account(dataclasses.replace(found, meminfo=meminfo))]
+    assert names == [n for n in by_name(account(found)) if n != name]
 
 
 def test_a_half_online_dimm_on_6_12():

@@ -1,5 +1,6 @@
 """The page and the pictures: their texts, and equal bytes for equal traces."""
 
+import base64
 import hashlib
 import json
 import os
@@ -66,8 +67,27 @@ def test_the_page_is_well_formed_and_references_nothing_outside(hyperv):
         assert "url(" not in (value or "").replace("url(#", ""), value
     outside = set(re.findall(r"https?://[^\s\"'<)]+", made))
     assert outside <= {"http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"}
-    assert "default-src 'none'" in made
+    assert policy(made)["default-src"] == ["'none'"]
     assert len(made) < 200_000
+
+
+def policy(html):
+    text = re.search(r'http-equiv="Content-Security-Policy" content="([^"]*)"', html)[1]
+    return {name: words for name, *words in (part.split() for part in text.split(";"))}
+
+
+def test_the_policy_allows_one_script_and_one_style_by_hash(hyperv):
+    """CSP level 3, 2.3: sha256 of what is between the tags, in base64."""
+    made = page(hyperv, "Hyper-V", "1.0")
+    for tag in ("script", "style"):
+        (text,) = re.findall(rf"<{tag}>(.*?)</{tag}>", made, re.DOTALL)
+        digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+        assert policy(made)[f"{tag}-src"] == [f"'sha256-{digest}'"]
+    # Neither attributes of style nor handlers of events are allowed by a hash.
+    for tag, name, value in parsed(made).attributes:
+        assert name != "style", (tag, value)
+        assert not name.startswith("on"), (tag, name, value)
+    assert "style=" not in re.search(r"<script>(.*?)</script>", made, re.DOTALL)[1]
 
 
 def test_verdicts_show_the_state_after_a_step(hyperv):

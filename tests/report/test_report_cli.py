@@ -90,7 +90,7 @@ def test_only_the_selected_blocks_are_mapped(capsys):
         ([DIMM, "--step", "3", "-o", "x.svg"], "--step 3: need 0 to 2"),
         ([DIMM, CASE, "-o", "x.svg"], "a picture shows one scenario, and 2 were given"),
         ([DIMM, "--blocks", "900", "-o", "x.svg"], "a picture needs files with memory blocks"),
-        ([SYSROOT, "--policy", "opt-in"], "--policy, --release and --set are for scenarios"),
+        ([SYSROOT, "--policy", "opt-in"], "--policy is for scenarios in TOML"),
         (["absent.json"], "absent.json: No such file or directory"),
         (["absent"], "absent"),
     ],

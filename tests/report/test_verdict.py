@@ -7,6 +7,7 @@ import pytest
 
 from altmap.model.machine import predict
 from altmap.pfn import PfnRange, PfnSet
+from altmap.report.text import side_by_side
 from altmap.report.verdict import all_ok, verdict, verdict_lines
 from altmap.scenario import load_scenario, parse_scenario
 from altmap.trace import OK, Fault, Outcome, StepRecord, Trace
@@ -90,3 +91,9 @@ def test_text_of_a_scenario_cannot_command_the_terminal():
     one = predict(parse_scenario('[[steps]]\ndo = "dump"\n', "s"))
     one.scenario = "a\x1b[31m\nb"
     assert verdict_lines([one]) == "a\\x1b[31m\\nb  opt-in  ok\n"
+
+
+def test_a_step_that_does_not_end_has_no_errno():
+    one = trace((Outcome("does_not_end", None, "offline_pages", "no room"), []))
+    assert (verdict(one), all_ok(one)) == ("does not end by offline_pages at step 1", False)
+    assert "does not end: offline_pages: no room" in side_by_side([one], "eject")

@@ -18,7 +18,7 @@ from altmap.model.machine import predict
 from altmap.report.text import comparison_text
 from altmap.scenario import load_scenario
 from altmap.storage.export import trace_json
-from altmap.storage.recording import is_recording, read_recording, write_recording
+from altmap.storage.recording import Recording, read_archive, read_recording, write_recording
 from altmap.verify.both_sides import compare_with_trace, record_in_lab
 
 RECORDINGS = sorted((Path(__file__).parents[1] / "recordings/traces").glob("*.tar.xz"))
@@ -117,9 +117,16 @@ def test_a_recording_read_back_says_the_same(tmp_path):
 
 def test_an_archive_of_one_sysroot_is_no_recording(tmp_path):
     archive = RECORDINGS[0].parents[1] / "files/linux-6.12-start.tar.xz"
-    assert is_recording(RECORDINGS[0])
-    for other in (archive, tmp_path, tmp_path / "absent", Path(__file__)):
-        assert not is_recording(other)
+    assert isinstance(read_archive(RECORDINGS[0]), Recording)
+    assert read_archive(archive) == Sysroot.read(archive)
+    with pytest.raises(InputError, match="need a whole tar archive"):
+        read_archive(Path(__file__))
+
+
+def test_an_archive_of_several_sysroots_without_a_trace_is_none_of_them(tmp_path):
+    path = write(tmp_path / "two.tar.xz", {"a/proc/meminfo": b"", "b/proc/meminfo": b""})
+    with pytest.raises(InputError, match="holds more than one sysroot, in 'a' and 'b'"):
+        read_archive(path)
 
 
 def test_a_truncated_recording_is_refused(tmp_path):

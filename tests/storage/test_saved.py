@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import re
 from pathlib import Path
 
@@ -61,7 +62,9 @@ def test_messages_are_read_back(tmp_path):
     (read,) = read_saved(path).traces
     assert read.steps[1].events[-1].message == b"\x00\xff"
     path.write_text(trace_json(trace).replace('"00ff"', '"0x"'))
-    with pytest.raises(InputError, match=r"t\.json: non-hexadecimal"):
+    with pytest.raises(
+        InputError, match=r"t\.json: steps\[1\]\.events: a message: non-hexadecimal"
+    ):
         read_saved(path)
 
 
@@ -91,7 +94,10 @@ def test_a_comparison_read_back_says_the_same(tmp_path):
     ("text", "message"),
     [
         ("{", "x.json: Input data was truncated"),
-        ("[1]", "x.json: schema None: need altmap-trace or altmap-comparison"),
+        ("[1]", "x.json: Expected `object`, got `int` - at `$[0]`"),
+        ("[{}]", "x.json: schema '': need altmap-trace or altmap-comparison"),
+        ("[" * 100_000, "x.json: Expected `object`, got `array` - at `$[0]`"),
+        ('{"x":' + "[" * 100_000, "x.json: is nested too deeply"),
         ('{"schema": "altmap-account"}', "x.json: schema 'altmap-account': need"),
         ('{"schema": "altmap-trace"}', "x.json: Object missing required field `scenario`"),
     ],
@@ -105,7 +111,7 @@ def test_what_is_not_ours_is_refused_in_one_line(text, message, tmp_path):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("name", ["../elsewhere", "/", "..", ".", ""])
+@pytest.mark.parametrize("name", ["../elsewhere", "/", "..", ".", "", "proc", "00-a/b", "00-"])
 def test_a_folder_outside_of_the_export_is_not_read(name, tmp_path):
     """A trace.json must not lead to files elsewhere."""
     export({"": predicted("dimm-1GiB", "opt-in")}, tmp_path / "out")
@@ -113,8 +119,52 @@ def test_a_folder_outside_of_the_export_is_not_read(name, tmp_path):
     made = json.loads(path.read_text())
     made["steps"][0]["folder"] = name
     path.write_text(json.dumps(made))
-    with pytest.raises(InputError, match=rf"trace.json: folder {re.escape(repr(name))}: need a na"):
+    with pytest.raises(InputError, match=rf"folder {re.escape(repr(name))}: need a name"):
         read_saved(tmp_path / "out")
+
+
+def test_a_folder_of_a_step_that_is_a_link_is_not_followed(tmp_path):
+    export({"": predicted("dimm-1GiB", "opt-in")}, tmp_path / "out")
+    start = tmp_path / "out/00-start"
+    start.rename(tmp_path / "elsewhere")
+    start.symlink_to("../elsewhere")
+    with pytest.raises(InputError, match="folder '00-start': is a symbolic link"):
+        read_saved(tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda made: made.update(steps=[]), "Expected `array` of length >= 1"),
+        (lambda made: made["steps"][1]["result"].update(status="gone"), "Invalid enum value"),
+        (lambda made: made["steps"][1]["action"].update(size="1 GiB"), "got `str` - at `$.size`"),
+        (lambda made: made["steps"][1]["action"].update(size=-1), "Expected `int` >= 0"),
+        (lambda made: made["steps"][1]["action"].update(size=(1 << 52) + 1), "Expected `int` <="),
+        (lambda made: made["steps"][1]["action"].update(address=-5), "Expected `int` >= 0"),
+        (lambda made: made["steps"][1]["action"].update(more_ranges=[{}]), "field `size`"),
+        (lambda made: made["steps"][1]["action"].pop("id"), "plug needs the field 'id'"),
+        (lambda made: made["steps"][1]["action"].pop("size"), "plug needs the field 'size'"),
+        (
+            lambda made: made["steps"][2].update(action={"do": "unplug"}),
+            "steps[2].action: unplug needs the field 'id'",
+        ),
+        (
+            lambda made: made["steps"][2].update(action={"do": "resize", "id": "a"}),
+            "steps[2].action: resize needs the field 'size'",
+        ),
+    ],
+)
+def test_a_trace_has_steps_words_and_numbers_that_reports_can_use(change, message, tmp_path):
+    with pytest.raises(InputError) as refused:
+        read_saved(changed(change, tmp_path))
+    assert message in str(refused.value)
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+    path = tmp_path / "t.json"
+    os.mkfifo(path)
+    with pytest.raises(InputError, match=r"t\.json: need a regular file"):
+        read_saved(path)
 
 
 def changed(change, tmp_path):
@@ -183,9 +233,9 @@ def test_a_trace_of_another_version_is_refused(tmp_path):
 def test_a_file_that_is_too_long_is_refused(tmp_path, monkeypatch):
     path = changed(lambda made: None, tmp_path)
     size = path.stat().st_size
-    monkeypatch.setattr(saved, "_MOST_BYTES", size)
+    monkeypatch.setattr(saved, "MOST_JSON_BYTES", size)
     assert read_saved(path).traces
-    monkeypatch.setattr(saved, "_MOST_BYTES", size - 1)
+    monkeypatch.setattr(saved, "MOST_JSON_BYTES", size - 1)
     with pytest.raises(InputError, match=rf"t\.json: need at most {size - 1} bytes"):
         read_saved(path)
 

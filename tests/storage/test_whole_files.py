@@ -370,6 +370,8 @@ ALLOWED = {
     "lab/kernels.py": "200 MB: a folder by one name, so that a killed run's is found and removed",
     "lab/snapshot.py": "200 MB: as lab/kernels.py",
     "lab/build.py": "what compiler and linker write, moved into the cache when it is complete",
+    "lab/kernel_build.py": "a kernel's tree, moved into the cache when it is complete",
+    "lab/touch_plugin.py": "what the compiler writes, moved into the cache when it is complete",
     "lab/apt.py": "inside such a folder: apt's own configuration",
     "lab/tools.py": "inside such a folder: a file of a package",
     "lab/process.py": "a file without a name, for what a process prints",

@@ -6,16 +6,20 @@ Effects: environment, files, terminal.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from altmap.cli.parser import Example, Verb
-from altmap.errors import InputError
+from altmap.cli.streams import tell
+from altmap.errors import InputError, printable
 
 if TYPE_CHECKING:
-    from altmap.host.journal import Journal
+    from altmap.host.apply import ApplyResult
+    from altmap.host.journal import Journal, JournalError
     from altmap.host.plan import Plan
     from altmap.host.transport import LocalFiles
 
@@ -24,6 +28,7 @@ __all__ = ("VERB",)
 #: Done in part: as chmem(8) has it.
 DONE, ROLLED_BACK, PARTLY = 0, 1, 64
 _MOST_SECONDS = 86400
+_MOST_PLAN_BYTES = 16 << 20
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -64,16 +69,41 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _apply(args: argparse.Namespace) -> int:
-    from altmap.host.apply import differences_from
-    from altmap.host.guard import hypervisor_of
-    from altmap.host.journal import Journal
     from altmap.host.plan import decode_plan
     from altmap.host.transport import LocalFiles
+    from altmap.storage.files import read_file
 
     if not 0 < args.limit <= _MOST_SECONDS:
         raise InputError(f"--limit {args.limit}: need seconds, more than 0 and a day at most")
-    plan = decode_plan(_bytes_of(args.plan), str(args.plan))
+    plan = decode_plan(read_file(args.plan, _MOST_PLAN_BYTES), str(args.plan))
     files = LocalFiles(args.root, args.limit)
+    if args.dry_run:
+        return _begun(args, plan, files)
+    with _only_one(args.root):
+        return _begun(args, plan, files)
+
+
+@contextlib.contextmanager
+def _only_one(root: Path) -> Iterator[None]:
+    """Hold the lock of the machine: two plans at a time would each change what the other assumes.
+
+    It is on the kernel's own folder, which is one for all users, containers and journals.
+    """
+    from altmap.storage.locks import locked_folder
+
+    path = root / "sys/devices/system/memory"
+    try:
+        with locked_folder(path, "apply: another apply is at work on this machine"):
+            yield
+    except OSError as error:
+        raise InputError(f"apply: {path}: {error.strerror}") from error
+
+
+def _begun(args: argparse.Namespace, plan: Plan, files: LocalFiles) -> int:
+    from altmap.host.apply import differences_from
+    from altmap.host.guard import hypervisor_of
+    from altmap.host.journal import Journal
+
     again = args.resume or args.rollback
     if not again:
         _check_obstacle(plan, attempt=args.attempt)
@@ -95,18 +125,55 @@ def _apply(args: argparse.Namespace) -> int:
 
 
 def _carry_out(args: argparse.Namespace, plan: Plan, files: LocalFiles, journal: Journal) -> int:
-    from altmap.host.apply import ApplyResult, apply_plan, resume, roll_back
+    from altmap.host.apply import apply_plan, resume, roll_back
+    from altmap.host.journal import JournalError
 
-    if args.rollback:
-        result = roll_back(plan, files, journal, _tell)
-    elif args.resume:
-        result = resume(plan, files, journal, _tell, keep=args.keep)
-    else:
-        result = apply_plan(plan, files, journal, _tell, keep=args.keep)
+    try:
+        if args.rollback:
+            result = roll_back(plan, files, journal, _tell)
+        elif args.resume:
+            result = resume(plan, files, journal, _tell, keep=args.keep)
+        else:
+            result = apply_plan(plan, files, journal, _tell, keep=args.keep)
+    except JournalError as error:
+        return _ended_early(args, plan, files, journal, error)
+    except KeyboardInterrupt:
+        _tell(_HOW_ON)
+        raise
     _tell(f"{plan.goal}: {result}")
+    return _code_of(args, result)
+
+
+def _code_of(args: argparse.Namespace, result: ApplyResult) -> int:
+    from altmap.host.apply import ApplyResult
+
     if result is ApplyResult.DONE or (result is ApplyResult.ROLLED_BACK and args.rollback):
         return DONE
     return ROLLED_BACK if result is ApplyResult.ROLLED_BACK else PARTLY
+
+
+_HOW_ON = "apply: what was begun is in the journal: --resume continues it, --rollback rolls it back"
+
+
+def _ended_early(
+    args: argparse.Namespace, plan: Plan, files: LocalFiles, journal: Journal, error: JournalError
+) -> int:
+    """Tell how the machine stands when a line of the journal could not be written."""
+    from altmap.host.apply import ApplyResult, state_of
+
+    state = state_of(plan, files, journal)
+    undone = any(entry.undo for entry in journal.entries)
+    if state is ApplyResult.STUCK:
+        done = sorted({e.step for e in journal.entries if e.event == "intend" and not e.undo})
+        _tell(
+            f"altmap: {error}; steps begun: {', '.join(map(str, done))}; with space again, "
+            "--resume continues and --rollback rolls back"
+        )
+        return PARTLY
+    if state is None or not undone:
+        raise error
+    _tell(f"{error}; {plan.goal}: {state}")
+    return _code_of(args, state)
 
 
 def _check_obstacle(plan: Plan, *, attempt: bool) -> None:
@@ -146,21 +213,14 @@ def _dry_run(plan: Plan, *, asked: bool) -> int:
         print("no file shows that this is a guest: a dry run (--on-bare-metal acts)")
     for step in plan.steps:
         if step.path is not None:
-            print(f"would write {step.value} to /{step.path}")
+            print(printable(f"would write {step.value} to /{step.path}"))
         else:
-            print(f"would wait for the platform: {step.title}")
+            print(printable(f"would wait for the platform: {step.title}"))
     return DONE
 
 
 def _tell(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
-
-
-def _bytes_of(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror}") from error
+    tell(printable(text))
 
 
 VERB = Verb(
@@ -173,7 +233,7 @@ VERB = Verb(
     (
         (0, "done, a dry run, or rolled back by --rollback"),
         (1, "a prediction mismatch: rolled back"),
-        (2, "not begun"),
+        (2, "not begun, or nothing was changed"),
         (64, "done in part"),
     ),
     _add_arguments,

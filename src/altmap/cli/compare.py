@@ -34,6 +34,12 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--release", metavar="R", action="append", help="kernel release; default: the scenario's"
     )
+    options.add_policies(parser, "memmap policy of both sides; default: the scenario's")
+    parser.add_argument(
+        "--touched",
+        action="store_true",
+        help="compare the frames that each step reads and writes, too",
+    )
     parser.add_argument(
         "--report",
         metavar="FILE",
@@ -50,6 +56,10 @@ def _compare(args: argparse.Namespace) -> int:
         raise InputError("compare: need a SCENARIO or a --recording")
     if args.report is not None:
         check_output(args.report, (".html", ".json", ".txt"))
+    if args.policy and not args.scenario:
+        raise InputError(f"--policy {args.policy[0]}: a recording has its policy; need a SCENARIO")
+    if args.touched and not args.scenario:
+        raise InputError("--touched: a recording has what it has; need a SCENARIO")
     if args.kernel is not None and not args.scenario:
         raise InputError(f"--kernel {args.kernel}: a recording has its kernel; need a SCENARIO")
     found = _comparisons(args)
@@ -69,8 +79,9 @@ def _comparisons(args: argparse.Namespace) -> list[tuple[str, Comparison]]:
 
     recordings = [read_recording(path) for path in args.recording]
     jobs = [
-        (scenario, release)
+        (scenario if policy is None else scenario.with_machine(policy=policy), release)
         for scenario in [load_scenario(path, args.settings) for path in args.scenario]
+        for policy in args.policy or [None]
         for release in args.release or [None if args.kernel else scenario.machine.release]
     ]
     own = {arch: own_kernel(args, arch) for arch in {s.machine.arch for s, _ in jobs}}
@@ -86,7 +97,9 @@ def _comparisons(args: argparse.Namespace) -> list[tuple[str, Comparison]]:
             add(recording.scenario.name, comparison)
             advance()
         for scenario, release in jobs:
-            comparison = compare_with_lab(scenario, release, tell, own[scenario.machine.arch])
+            comparison = compare_with_lab(
+                scenario, release, tell, own[scenario.machine.arch], touched=args.touched
+            )
             add(scenario.name, comparison)
             advance()
     return found

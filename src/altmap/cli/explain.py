@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from altmap.cli import options
 from altmap.cli.options import SYSROOT_HELP
 from altmap.cli.output import print_json, terminal_width
 from altmap.cli.parser import Example, Verb
@@ -30,6 +31,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         "SYSROOT names the owners of blocks",
     )
     parser.add_argument("--json", action="store_true", help="print JSON")
+    options.add_machine(parser)
 
 
 def _explain(args: argparse.Namespace) -> int:
@@ -73,7 +75,7 @@ def _explain_block(args: argparse.Namespace) -> int:
     if nr is None:
         return _explain_errno(args)
     sysroot = Sysroot.read(args.sysroot or Path("/"), uses=True, lazy=True)
-    found = explain_block(Observation.read(sysroot), nr)
+    found = explain_block(Observation.read(sysroot, options.given_by(args)), nr)
     if args.json:
         print_json({"schema": "altmap-explain", "version": 1, "block": found})
     else:
@@ -91,7 +93,9 @@ def _explain_errno(args: argparse.Namespace) -> int:
     reasons = reasons_of(args.what)
     blocks: dict[str, str] = {}
     if args.sysroot is not None:
-        blocks = refused_now(Observation.read(Sysroot.read(args.sysroot)), reasons[0].errno)
+        blocks = refused_now(
+            Observation.read(Sysroot.read(args.sysroot), options.given_by(args)), reasons[0].errno
+        )
     if args.json:
         made = {"schema": "altmap-explain", "version": 1, "reasons": reasons, "refused_now": blocks}
         print_json(made)

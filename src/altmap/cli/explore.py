@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = ("VERB",)
 
 HELD, BROKEN = 0, 1
+_MOST_BYTES = 1 << 20
 _MOST_JOBS = 256
 
 
@@ -92,7 +93,7 @@ def _explore(args: argparse.Namespace) -> int:
         return HELD
     path = _path(args)
     if args.show:
-        print(path.read_text(encoding="utf-8"), end="")
+        print(_text_of(path), end="")
         return HELD
     exploration = _bounded(args, path)
     more = [rule for file in args.rules for rule in load_rules(file)]
@@ -109,6 +110,15 @@ def _explore(args: argparse.Namespace) -> int:
     else:
         print(exploration_text(exploration, rules, result, files, module))
     return BROKEN if result.found else HELD
+
+
+def _text_of(path: Path) -> str:
+    from altmap.storage.files import read_file
+
+    try:
+        return read_file(path, _MOST_BYTES).decode()
+    except UnicodeDecodeError as error:
+        raise InputError(f"exploration {path}: not UTF-8 text") from error
 
 
 def _module(args: argparse.Namespace) -> str:

@@ -6,12 +6,13 @@ Effects: files, terminal.
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from altmap.cli import options
+from altmap.cli.output import note, notes
 from altmap.cli.parser import Example, Verb
+from altmap.cli.streams import tell
 from altmap.errors import InputError
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ DONE = 0
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
     options.add_sysroot(parser)
+    options.add_machine(parser)
     parser.add_argument(
         "--prometheus", action="store_true", required=True, help="in Prometheus' text format"
     )
@@ -41,25 +43,31 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _export(args: argparse.Namespace) -> int:
     try:
-        from altmap.host.prometheus import listen, prometheus_text
+        from altmap.host.prometheus import prometheus_text
     except ModuleNotFoundError as error:
         raise InputError(f"export: needs {error.name} (pip install altmap[host])") from error
     from altmap.host.metrics import samples
+    from altmap.linux.observation import Observation
     from altmap.linux.sysroot import Sysroot
     from altmap.storage.files import write_file
 
     def read() -> list[Sample]:
-        return list(samples(Sysroot.read(args.sysroot)))
+        return list(samples(Observation.read(Sysroot.read(args.sysroot), given)))
 
+    given = options.given_by(args)
+    seen = Observation.read(Sysroot.read(args.sysroot), given)
+    list(samples(seen))  # an error ends the command now, not at the first scrape
+    notes(seen.problems.values())
     if args.listen is not None:
-        read()  # an error ends the command now, not at the first scrape
-        with listen(args.listen, read) as wait:
-            print(f"scrapes are answered at {args.listen}", file=sys.stderr, flush=True)
-            wait()
+        from altmap.host.scrapes import listen
+
+        with listen(args.listen, lambda: prometheus_text(read).encode(), note) as listening:
+            tell(f"scrapes are answered at {listening.address}")
+            listening.wait()
     elif args.textfile is not None:
-        write_file(args.textfile, prometheus_text(read))
+        write_file(args.textfile, prometheus_text(lambda: samples(seen)))
     else:
-        print(prometheus_text(read), end="")
+        print(prometheus_text(lambda: samples(seen)), end="")
     return DONE
 
 

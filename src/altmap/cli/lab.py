@@ -50,14 +50,34 @@ def _add_fetch(parser: argparse.ArgumentParser) -> None:
 
 def _fetch(args: argparse.Namespace) -> int:
     from altmap.cli.progress import progress
-    from altmap.lab import fetch
+    from altmap.lab import kernel_of
 
     with progress(1, lines=False) as (tell, _):
         tell(f"fetching Linux {args.release}")
-        files = fetch(args.release, arch=args.arch)
+        files = kernel_of(args.release, args.arch)
+    _print_files(files)
+    return DONE
+
+
+def _print_files(files: KernelFiles) -> None:
     for name, version in files.versions.items():
         print(f"{name} {version}")
     print(f"kernel {files.vmlinuz}")
+
+
+def _add_build(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("design", metavar="DESIGN", help="rfc-2018")
+
+
+def _build(args: argparse.Namespace) -> int:
+    from altmap.cli.progress import progress
+    from altmap.lab import build_kernel, design_named
+
+    design = design_named(args.design)
+    with progress(1) as (tell, _):
+        files = build_kernel(design, tell)
+    _print_files(files)
+    print(f"release {design.release}, with the policies {', '.join(design.policies)}")
     return DONE
 
 
@@ -68,9 +88,9 @@ def _list(args: argparse.Namespace) -> int:
     del args
     confirmed = [name for name, release in RELEASES.items() if release.confirmed]
     for each in inventory(confirmed):
-        kernel = each.kernel or "not fetched"
+        kernel = each.kernel or ("not built" if each.is_built else "not fetched")
         missing = f"; missing: {', '.join(each.missing)}" if each.missing else ""
-        print(f"{each.arch:<12} {each.release:<6} {kernel}{missing}")
+        print(f"{each.arch:<12} {each.release:<13} {kernel}{missing}")
     return DONE
 
 
@@ -94,7 +114,7 @@ def _add_exec(parser: argparse.ArgumentParser) -> None:
 
 
 def _guest(args: argparse.Namespace) -> Guest:
-    from altmap.lab import Guest, Hardware, fetch, guest_arch
+    from altmap.lab import Guest, Hardware, guest_arch, kernel_of
     from altmap.scenario import DEFAULT_RELEASE
     from altmap.units import parse_size
 
@@ -110,7 +130,7 @@ def _guest(args: argparse.Namespace) -> Guest:
         smp=args.cpus,
         arch=args.arch,
     )
-    kernel = fetch(release, arch=args.arch) if own is None else own
+    kernel = kernel_of(release, args.arch) if own is None else own
     return Guest(kernel, hardware, args.cmdline)
 
 
@@ -146,6 +166,9 @@ _CODES_OF_GUEST: tuple[tuple[int | str, str], ...] = (
     (2, "the guest could not be booted"),
 )
 _FETCH = Example("altmap lab fetch 6.12", "Debian's kernel, verified by apt, into a cache")
+_BUILD = Example(
+    "altmap lab build rfc-2018", "6.12 with the design of 2018, as release 6.12+rfc-2018"
+)
 _SHELL = Example(
     "altmap lab shell --arch s390x", "a shell in a guest, its kernel fetched if need be"
 )
@@ -163,6 +186,14 @@ VERB = Verb(
             _CODES,
             _add_fetch,
             _fetch,
+        ),
+        Verb(
+            "build",
+            "build a kernel that carries a design no release has",
+            (_BUILD,),
+            _CODES,
+            _add_build,
+            _build,
         ),
         Verb(
             "list",

@@ -9,7 +9,9 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from altmap.cli import options
 from altmap.cli.options import SYSROOT_HELP
+from altmap.cli.output import notes
 from altmap.cli.parser import Example, Verb
 from altmap.errors import InputError
 from altmap.host.columns import COLUMNS, DEFAULT_COLUMNS, columns_named, split_columns
@@ -48,6 +50,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-s", "--sysroot", metavar="PATH", type=Path, default=Path("/"), help=SYSROOT_HELP
     )
+    options.add_machine(parser)
     parser.add_argument(
         "--summary",
         nargs="?",
@@ -66,12 +69,11 @@ def _ls(args: argparse.Namespace) -> int:
     if args.output is not None:
         columns = columns_named(args.output)
     split = None if args.split is None else split_columns(args.split)
-    split = ["BLOCK"] if args.all else split
     plain = not (args.json or args.pairs or args.raw)
     if args.summary == "only" and not plain:
         raise InputError("--summary=only: cannot go with --json, --pairs or --raw")
-    memory, blocks = _memory(args.sysroot, {*columns, *(split or ())})
-    rows = listing(memory, columns, split, blocks)
+    memory, blocks = _memory(args, {*columns, *(split or ())})
+    rows = listing(memory, columns, split, blocks, each=args.all)
     heads = not args.noheadings
     if args.json:
         print(text.rows_json(rows, columns, memory, exact=args.bytes), end="")
@@ -88,19 +90,25 @@ def _ls(args: argparse.Namespace) -> int:
     return DONE
 
 
-def _memory(source: Path, columns: set[str]) -> tuple[MemoryFolder, Blocks | None]:
+def _memory(args: argparse.Namespace, columns: set[str]) -> tuple[MemoryFolder, Blocks | None]:
+    source: Path = args.sysroot
     from altmap.linux.blockfolder import has_blocks, read_blocks
+    from altmap.linux.reading import Problems
 
     if not columns & _OF_OTHER_FILES and source.is_dir() and has_blocks(source):
         nodes, zones = "NODE" in columns, "ZONES" in columns
-        return read_blocks(source, nodes=nodes, zones=zones), None
+        problems = Problems()
+        memory = read_blocks(source, nodes=nodes, zones=zones, problems=problems)
+        notes(problems.by_path().values())
+        return memory, None
     from altmap.host.blockers import Blocks
     from altmap.linux.observation import Observation
     from altmap.linux.sysroot import Sysroot
 
-    seen = Observation.read(Sysroot.read(source, lazy=True))
-    if seen.memory is None:
-        raise InputError(f"{source}: has no sys/devices/system/memory")
+    seen = Observation.read(Sysroot.read(source, lazy=True), options.given_by(args))
+    seen.require(str(source), "memory")
+    assert seen.memory is not None
+    notes(seen.problems.values())
     return seen.memory, Blocks(seen)
 
 

@@ -3,7 +3,7 @@
 A command is a module of this package with a ``VERB``. Only the module of the command that is given
 is imported, and each imports what it works with when it runs, so that help costs nothing.
 
-Effects: files, imports, terminal.
+Effects: imports, terminal.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from __future__ import annotations
 import argparse
 import errno
 import importlib
-import os
 import sys
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from altmap import __version__
 from altmap.cli.parser import CommandParser, Example, Verb, add_verbs
+from altmap.cli.streams import discard, standard_streams, tell
 from altmap.errors import AltmapError, LabError, printable
 
 __all__ = (
@@ -81,6 +81,12 @@ GROUPS = (
         "altmap plan grow 64GiB -o plan.json",
     ),
     CommandGroup(
+        "act",
+        "let programs act on the model",
+        ("mount", "shell", "ctl"),
+        "altmap shell scenarios/small-guest.toml -- lsmem",
+    ),
+    CommandGroup(
         "explore",
         "explore many scenarios",
         ("explore", "sweep"),
@@ -102,22 +108,29 @@ _ABOUT = "Predict, verify and explain Linux memory hotplug."
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     words = sys.argv[1:] if argv is None else list(argv)
+    with standard_streams():
+        return _main(words)
+
+
+def _main(words: list[str]) -> int:
+    failed = FAILED
     try:
         try:
-            return _status(words)
+            args = _parser_for(words).parse_args(words)
+            failed = FAILED if args.verb is None else args.verb.failed
+            return _status(args)
         finally:
             sys.stdout.flush()
     except BrokenPipeError:
-        _discard_output()  # the reader has gone
+        discard(sys.stdout)  # the reader has gone
     except OSError as error:
-        _discard_output()
-        print(f"altmap: standard output: {error.strerror}", file=sys.stderr)
-    return FAILED
+        discard(sys.stdout)
+        tell(f"altmap: standard output: {error.strerror}")
+    return failed
 
 
-def _status(words: list[str]) -> int:
+def _status(args: argparse.Namespace) -> int:
     """Run one command; every error but those of standard output becomes a line and a code."""
-    args = _parser_for(words).parse_args(words)
     verb: Verb | None = args.verb
     if verb is None or verb.run is None:
         _parser_for([]).print_help()
@@ -125,13 +138,13 @@ def _status(words: list[str]) -> int:
     try:
         return verb.run(args)
     except LabError as error:
-        print(f"altmap: {error}", file=sys.stderr)  # with the console's last lines
+        tell(f"altmap: {error}")  # with the console's last lines
         return verb.failed
     except AltmapError as error:
-        print(f"altmap: {printable(str(error))}", file=sys.stderr)
+        tell(f"altmap: {printable(str(error))}")
         return verb.failed
     except KeyboardInterrupt:
-        print("altmap: interrupted", file=sys.stderr)
+        tell("altmap: interrupted")
         return INTERRUPTED
     except Exception as error:
         if isinstance(error, OSError) and error.errno in _OUTPUT_FAILS:
@@ -144,18 +157,10 @@ def _tell_internal_error(error: Exception, called: str, *, debug: bool) -> None:
     if debug:
         import traceback
 
-        traceback.print_exception(error)
+        tell("".join(traceback.format_exception(error)).rstrip())
         return
     what = printable(": ".join(filter(None, (type(error).__name__, str(error)))))
-    print(
-        f"altmap: internal error: {what} (altmap --debug {called} ... shows where)",
-        file=sys.stderr,
-    )
-
-
-def _discard_output() -> None:
-    """Send the rest of standard output nowhere, so that Python's exit does not fail on it."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    tell(f"altmap: internal error: {what} (altmap --debug {called} ... shows where)")
 
 
 def verb_named(name: str) -> Verb:

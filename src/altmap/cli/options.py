@@ -7,16 +7,24 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from altmap.linux.evidence import Given
+    from altmap.scenario import Machine
 
 __all__ = (
     "SYSROOT_HELP",
     "add_kernel",
+    "add_machine",
     "add_policies",
     "add_release",
     "add_scenarios",
     "add_settings",
     "add_sysroot",
     "add_write",
+    "given_by",
+    "machine_by",
 )
 
 SYSROOT_HELP = "a folder or archive: sysroot, snapshot or sosreport; default: this host"
@@ -28,7 +36,7 @@ def add_scenarios(parser: argparse.ArgumentParser, nargs: int | str = "+") -> No
     add_settings(parser, "set a key of the scenario's [machine], such as memmap_on_memory=force")
 
 
-def add_settings(parser: argparse.ArgumentParser, text: str) -> None:
+def add_settings(parser: argparse._ActionsContainer, text: str) -> None:
     """Add ``--set``."""
     parser.add_argument(
         "--set", metavar="KEY=VALUE", action="append", default=[], dest="settings", help=text
@@ -40,7 +48,7 @@ def add_policies(parser: argparse.ArgumentParser, text: str) -> None:
     parser.add_argument("--policy", metavar="P", action="append", default=[], help=text)
 
 
-def add_release(parser: argparse.ArgumentParser, text: str) -> None:
+def add_release(parser: argparse._ActionsContainer, text: str) -> None:
     """Add one ``--release``."""
     parser.add_argument("--release", metavar="R", help=text)
 
@@ -60,6 +68,42 @@ def add_sysroot(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "sysroot", metavar="SYSROOT", type=Path, nargs="?", default=Path("/"), help=SYSROOT_HELP
     )
+
+
+def add_machine(parser: argparse.ArgumentParser) -> None:
+    """Add what may be said of the machine whose files are read."""
+    group = parser.add_argument_group("what the files do not tell, or tell wrongly")
+    group.add_argument("--arch", metavar="A", help="architecture, such as aarch64-64k")
+    add_release(group, "kernel release, such as 6.12")
+    add_settings(group, "set a key of a scenario's [machine], such as page_size=64KiB")
+
+
+def machine_by(args: argparse.Namespace) -> Machine:
+    """Return the machine of a scenario that these options make.
+
+    Raises
+    ------
+    InputError
+        If there is no such key, or its value is none of it.
+    """
+    from altmap.scenario import build_scenario
+    from altmap.scenario.toml import set_machine_keys
+
+    keys = {name: getattr(args, name) for name in ("arch", "release")}
+    data: dict[str, Any] = {"name": "host", "machine": {k: v for k, v in keys.items() if v}}
+    set_machine_keys(data, args.settings)
+    return build_scenario(data).machine
+
+
+def given_by(args: argparse.Namespace) -> Given:
+    """Return what these options say of the machine itself."""
+    from altmap.linux.evidence import NOTHING_GIVEN
+
+    if not (args.arch or args.release or args.settings):
+        return NOTHING_GIVEN  # without an import of the model
+    from altmap.model.adopt.rules import given_of
+
+    return given_of(machine_by(args))
 
 
 def add_write(parser: argparse.ArgumentParser) -> None:

@@ -8,8 +8,12 @@ from __future__ import annotations
 import argparse
 import shutil
 import sys
+from collections.abc import Iterable
 
-__all__ = ("note", "notice", "print_json", "terminal_width")
+from altmap.cli.streams import tell
+from altmap.errors import printable
+
+__all__ = ("note", "notes", "notice", "print_json", "terminal_width")
 
 
 def print_json(made: object) -> None:
@@ -26,7 +30,13 @@ def notice(args: argparse.Namespace, text: str) -> None:
 
 def note(text: str) -> None:
     """Print a line about what happens to standard error."""
-    print(f"altmap: {text}", file=sys.stderr, flush=True)
+    tell(f"altmap: {text}")
+
+
+def notes(lines: Iterable[str]) -> None:
+    """Print what the files of a machine did not tell, or not as expected, to standard error."""
+    for line in lines:
+        note(f"note: {printable(line)}")
 
 
 def terminal_width() -> int:

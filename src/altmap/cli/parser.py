@@ -42,6 +42,8 @@ class Verb(NamedTuple):
         The exit code if it could not be done, a wrong argument included.
     more : str
         Lines for the end of the help, which are kept as they are.
+    rest : str
+        The argument that takes all words after ``--``, where options may stand before it.
     """
 
     name: str
@@ -53,6 +55,7 @@ class Verb(NamedTuple):
     verbs: tuple[Verb, ...] = ()
     failed: int = 2
     more: str = ""
+    rest: str = ""
 
 
 class CommandParser(argparse.ArgumentParser):
@@ -82,9 +85,15 @@ class CommandParser(argparse.ArgumentParser):
         words = sys.argv[1:] if args is None else list(args)
         self._check_options(words)
         self._check_command(words)
+        rest: list[str] = []
+        if self.verb is not None and self.verb.rest and "--" in words:
+            at = words.index("--")
+            words, rest = words[:at], words[at + 1 :]
         known, unknown = super().parse_known_args(words, namespace)
         if unknown:
             self.error(f"unexpected argument {unknown[0]!r}")
+        if rest and self.verb is not None:
+            setattr(known, self.verb.rest, rest)
         return known, []
 
     def error(self, message: str) -> NoReturn:
@@ -95,7 +104,7 @@ class CommandParser(argparse.ArgumentParser):
 
     def _check_options(self, words: Iterable[str]) -> None:
         """Refuse an option that does not exist, before anything that is missing is mentioned."""
-        if self.commands:
+        if self.commands or self._subparsers is not None:  # what follows is for a parser below
             words = takewhile(lambda word: word.startswith("-"), words)
         known = self._option_string_actions
         for word in takewhile(lambda word: word != "--", words):

@@ -9,6 +9,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from altmap.cli import options
 from altmap.cli.options import SYSROOT_HELP
 from altmap.cli.output import terminal_width
 from altmap.cli.parser import Example, Verb
@@ -40,6 +41,7 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("-o", "--output", metavar="FILE", type=Path, help="write plan.json")
     parser.add_argument("--json", action="store_true", help="print the plan as JSON")
+    options.add_machine(parser)
 
 
 def _add_plug(parser: argparse.ArgumentParser) -> None:
@@ -88,14 +90,14 @@ def _add_resize(parser: argparse.ArgumentParser) -> None:
 def _add(args: argparse.Namespace) -> int:
     from altmap.host.planner import plan_add
 
-    return _show(plan_add(_sysroot(args), _wish(args)), args)
+    return _show(plan_add(_sysroot(args), _wish(args), options.machine_by(args)), args)
 
 
 def _grow(args: argparse.Namespace) -> int:
     from altmap.host.planner import plan_grow
 
     wish = _wish(args)
-    return _show(plan_grow(_sysroot(args), wish.size_bytes, wish), args)
+    return _show(plan_grow(_sysroot(args), wish.size_bytes, wish, options.machine_by(args)), args)
 
 
 def _free(args: argparse.Namespace) -> int:
@@ -103,13 +105,16 @@ def _free(args: argparse.Namespace) -> int:
     from altmap.scenario import Offline, selected_blocks
 
     sysroot = _sysroot(args, uses=True)
-    return _show(plan_free(sysroot, selected_blocks(Offline(blocks=args.blocks)) or []), args)
+    ids = selected_blocks(Offline(blocks=args.blocks)) or []
+    return _show(plan_free(sysroot, ids, options.machine_by(args)), args)
 
 
 def _remove(args: argparse.Namespace) -> int:
     from altmap.host.planner import plan_remove
 
-    return _show(plan_remove(_sysroot(args, uses=True), args.device), args)
+    return _show(
+        plan_remove(_sysroot(args, uses=True), args.device, options.machine_by(args)), args
+    )
 
 
 def _resize(args: argparse.Namespace) -> int:
@@ -117,7 +122,9 @@ def _resize(args: argparse.Namespace) -> int:
     from altmap.units import parse_size
 
     sysroot = _sysroot(args)
-    return _show(plan_resize(sysroot, args.device, parse_size(args.size)), args)
+    return _show(
+        plan_resize(sysroot, args.device, parse_size(args.size), options.machine_by(args)), args
+    )
 
 
 def _sysroot(args: argparse.Namespace, *, uses: bool = False) -> Sysroot:

@@ -12,6 +12,8 @@ import sys
 from collections.abc import Callable, Iterator
 
 from altmap.cli.output import note
+from altmap.cli.streams import terminal_of
+from altmap.errors import printable
 
 __all__ = ("progress",)
 
@@ -42,6 +44,9 @@ def progress(
         TimeElapsedColumn,
     )
 
+    def shown(text: str) -> None:
+        bar.update(task, description=printable(text))
+
     columns = (
         SpinnerColumn(),
         BarColumn(bar_width=20),
@@ -49,9 +54,9 @@ def progress(
         TimeElapsedColumn(),
         TextColumn("{task.description}", markup=False),
     )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    with Progress(*columns, console=Console(file=terminal_of(sys.stderr)), transient=True) as bar:
         task = bar.add_task("", total=total)
         yield (
-            lambda text: bar.update(task, description=text),
+            shown,
             lambda nr=1: bar.advance(task, nr),
         )

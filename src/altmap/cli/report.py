@@ -6,6 +6,7 @@ Effects: files, terminal.
 from __future__ import annotations
 
 import argparse
+import contextlib
 from pathlib import Path
 
 from altmap.cli import options
@@ -38,8 +39,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         "--blocks", metavar="A-B", help="map these memory blocks only, so in full detail"
     )
     options.add_policies(parser, "for scenarios, as with run")
-    options.add_release(parser, "for scenarios, as with run")
-    options.add_settings(parser, "for scenarios, as with run")
+    options.add_machine(parser)
 
 
 def _report(args: argparse.Namespace) -> int:
@@ -49,11 +49,14 @@ def _report(args: argparse.Namespace) -> int:
         check_output(args.output)
     asked = ReportOptions.parse(args.title, args.step, args.blocks)
     from altmap.cli.sources import gather
+    from altmap.storage.files import private_files
 
-    found = gather(args.source, args.policy, args.release, args.settings)
+    found = gather(args.source, args.policy, args)
     if args.output is None:
         print(report_on(found, asked), end="")
-    else:
+        return DONE
+    only_scenarios = all(source.suffix == ".toml" for source in args.source)
+    with contextlib.nullcontext() if only_scenarios else private_files():
         write_report(found, asked, args.output)
     return DONE
 

@@ -6,6 +6,7 @@ Effects: files, terminal.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -31,6 +32,9 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     options.add_scenarios(parser)
     parser.add_argument("--on", choices=("model", "lab"), default="model", help="default: model")
     options.add_release(parser, "kernel release, such as 6.12; default: the scenario's")
+    parser.add_argument(
+        "--arch", metavar="A", help="architecture, such as aarch64-64k; default: the scenario's"
+    )
     options.add_policies(
         parser, "memmap policy, or MODULE:CLASS for one in Python; several are shown side by side"
     )
@@ -105,7 +109,7 @@ def _read_sysroot(args: argparse.Namespace) -> Sysroot | None:
 def _trace(
     scenario: Scenario, policy: Policy | None, base: Sysroot | None, args: argparse.Namespace
 ) -> Trace:
-    scenario = scenario.with_machine(release=args.release)
+    scenario = scenario.with_machine(release=args.release, arch=args.arch)
     if args.on == "lab":
         from altmap.lab.target import run_in_guest
 
@@ -142,11 +146,13 @@ def _print(
 
 def _export(traces: Sequence[Trace], base: Sysroot | None, args: argparse.Namespace) -> None:
     from altmap.storage.export import export
+    from altmap.storage.files import private_files
 
     folders = {
         "" if len(traces) == 1 else f"{trace.scenario}/{trace.policy}": trace for trace in traces
     }
-    export(folders, args.export, base)
+    with contextlib.nullcontext() if base is None else private_files():
+        export(folders, args.export, base)
     notice(args, f"sysroots written below {args.export}")
 
 

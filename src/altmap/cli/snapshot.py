@@ -9,7 +9,7 @@ import argparse
 from pathlib import Path
 
 from altmap.cli import options
-from altmap.cli.output import print_json
+from altmap.cli.output import notes, print_json
 from altmap.cli.parser import Example, Verb
 
 __all__ = ("VERB",)
@@ -43,7 +43,8 @@ def _snapshot(args: argparse.Namespace) -> int:
     from altmap.linux.sysroot import Sysroot
 
     sysroot = Sysroot.read(args.sysroot, uses=True)
-    missing = list(gaps(sysroot, Observation.read(sysroot)))
+    seen = Observation.read(sysroot)
+    missing = list(gaps(sysroot, seen))
     if args.anonymous:
         sysroot = anonymous(sysroot)
     sysroot.pack(args.output)
@@ -58,12 +59,14 @@ def _snapshot(args: argparse.Namespace) -> int:
             "nr_links": len(sysroot.links),
             "anonymous": args.anonymous,
             "missing": missing,
+            "notes": list(seen.problems.values()),
         }
         print_json(made)
     else:
         print(f"{args.output}: {len(sysroot.files)} files, {size_bytes} bytes")
         for line in missing:
             print(f"missing: {line}")
+        notes(seen.problems.values())
     return DONE
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from altmap.cli import options
-from altmap.cli.output import notice
+from altmap.cli.output import note, notice
 from altmap.cli.parser import Example, Verb
 from altmap.errors import InputError
 
@@ -67,9 +67,11 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _sweep(args: argparse.Namespace) -> int:
+    from altmap.model.policies import load_policy
     from altmap.scenario import scenario_toml
     from altmap.sweep.fleet import csv_text
     from altmap.sweep.grid import load_grid
+    from altmap.sweep.walk import rows_of
 
     _check(args)
     grid = load_grid(args.grid, seed=args.seed, policies=args.policy)
@@ -83,6 +85,9 @@ def _sweep(args: argparse.Namespace) -> int:
     (point,) = grid.slice(args.show, args.show + 1).points()
     if point.error:
         raise InputError(f"scenario {args.show}: {point.error}")
+    (row,) = rows_of([point], {made.name: made for made in map(load_policy, grid.modules)})
+    if row.result == "invalid":
+        raise InputError(f"scenario {args.show}: {row.why}")
     print(scenario_toml(point.data), end="")
     return 0
 
@@ -111,6 +116,8 @@ def _run(args: argparse.Namespace, grid: Grid) -> int:
     by = group_columns(grid, args.by)
     end = min(len(grid), args.limit or len(grid))
     with open_store(args.output, grid) as store:
+        for line in store.remove_damaged(len(grid)):
+            note(line)
         left = sum(stop - start for start, stop in store.missing(end, args.chunk))
         if left:
             jobs = min(args.jobs or os.cpu_count() or 1, -(-left // args.chunk))

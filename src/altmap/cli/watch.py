@@ -16,6 +16,7 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from altmap.cli.parser import Example, Verb
+from altmap.cli.streams import terminal_of
 from altmap.errors import InputError
 
 if TYPE_CHECKING:
@@ -170,7 +171,7 @@ def _live(how: str, start: News, found: Iterable[News]) -> int:
 
     from altmap.host.text.watch import news_lines, watch_table
 
-    console = Console()
+    console = Console(file=terminal_of(sys.stdout))
     recent: list[str] = []
     shown = watch_table(start.look, how, recent, console.height)
     nr = 0

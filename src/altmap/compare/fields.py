@@ -107,6 +107,10 @@ BALLOON = ComparedFile("sys/devices/system/xen_memory", optional=True)
 LAYOUT = ComparedFile("proc/zoneinfo (layout)", "zoneinfo", of="boot")
 
 _ASKED = "the kernel function that the prediction names"
+_STRUCT_PAGES = (
+    "mm/mm_init.c: memmap_init_range; mm/memory_hotplug.c: offline_pages; "
+    "mm/page_isolation.c: has_unmovable_pages"
+)
 _TOTAL = "mm/memory_hotplug.c: online_pages; drivers/base/memory.c: memory_block_online"
 _FREE = "mm/page_alloc.c: __free_pages_core; arch/x86/mm/init_64.c (tables, memmap)"
 _HUGETLB = "mm/hugetlb.c: set_max_huge_pages, dissolve_free_hugetlb_folios"
@@ -142,6 +146,14 @@ _OF_STEPS = (
     ),
     Field(MESSAGES, "message <number>", "drivers/hv/hv_balloon.c", messages.hyperv_messages),
     Field(TOUCHED, "first frame not backed: <access>", _ASKED, steps.first_unbacked_frame),
+    Field(TOUCHED, "frames that end the kernel: <access>", _ASKED, steps.frames_of_fault),
+    Field(TOUCHED, "frames: <access>", _STRUCT_PAGES, steps.touched_frames, subset=True),
+    Field(
+        TOUCHED,
+        "frames in no online block: <access>",
+        _STRUCT_PAGES,
+        steps.frames_beside_online_blocks,
+    ),
 )
 _OF_COUNTERS = (
     *(

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from altmap.linux.observation import Observation
-from altmap.pfn import PfnSet
+from altmap.linux.zoneinfo import ZoneInfo
+from altmap.pfn import PfnRange, PfnSet
 from altmap.trace import StepRecord
 
-__all__ = ("UNKNOWN", "Key", "Side", "Values")
+__all__ = ("UNKNOWN", "Key", "Side", "Values", "block_frames")
+
+#: Free pages of a zone that a kernel may have in use or not by chance.
+_NEARLY_EMPTY_PAGES = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,24 +29,52 @@ class Side:
     chosen : PfnSet
         The page frames that stand, in the prediction, for those that the buddy allocator gave to a
         balloon. Both sides of a comparison have the same set.
+    boot_memory : PfnSet
+        The page frames of the memory blocks that the observed machine had at its start.
     """
 
     step: StepRecord
     page_kib: int
     chosen: PfnSet = field(default_factory=PfnSet)
+    boot_memory: PfnSet = field(default_factory=PfnSet)
+
+    @property
+    def online_memory(self) -> PfnSet:
+        """The page frames of the memory blocks that are online after the step."""
+        return block_frames(self.seen, self.page_kib, ("online", "going-offline"))
 
     @property
     def shares_zones(self) -> bool:
-        """Whether a Hyper-V balloon has pages: which zones gave how many of them is chance.
+        """Whether it is chance how many of a balloon's pages each zone gave.
 
-        A Xen domain's balloon is not counted: it takes pages one by one and from one zone.
+        A Hyper-V balloon takes large chunks, of which a zone has more or fewer. A Xen balloon takes
+        single pages, all that the highest zone can give before others: only where it has pages of
+        more zones than one, or has nearly emptied a zone, is its share of each chance.
         """
-        return bool(self.chosen) and self.seen.balloon is None
+        if not self.chosen or self.seen.balloon is None:
+            return bool(self.chosen)
+        asked = [zone for zone in self.seen.zoneinfo or () if _has_some_of(zone, self.chosen)]
+        return len(asked) > 1 or any(z.pages["free"] < _NEARLY_EMPTY_PAGES for z in asked)
 
     @property
     def seen(self) -> Observation:
         """The machine after the step; without any file where it was not observed."""
         return self.step.observation or Observation()
+
+
+def block_frames(seen: Observation, page_kib: int, states: Container[str]) -> PfnSet:
+    """Return the page frames of the memory blocks in one of some states."""
+    folder = seen.memory
+    if folder is None:
+        return PfnSet()
+    size = folder.block_size_bytes // (page_kib << 10)
+    ids = [id_ for id_, block in folder.blocks.items() if block.state in states]
+    return PfnSet(PfnRange(id_ * size, (id_ + 1) * size) for id_ in ids)
+
+
+def _has_some_of(zone: ZoneInfo, pages: PfnSet) -> bool:
+    start, spanned = zone.start_pfn, zone.pages.get("spanned", 0)
+    return start is not None and bool(pages.count(PfnRange(start, start + spanned)))
 
 
 #: What tells the values of one field apart: node and zone, or the number of a memory block. Parts

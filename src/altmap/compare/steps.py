@@ -8,9 +8,18 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from altmap.compare.side import UNKNOWN, Key, Side
+from altmap.pfn import PfnSet
 from altmap.trace import GUEST_TO_HOST
 
-__all__ = ("errno", "first_unbacked_frame", "requests", "status")
+__all__ = (
+    "errno",
+    "first_unbacked_frame",
+    "frames_beside_online_blocks",
+    "frames_of_fault",
+    "requests",
+    "status",
+    "touched_frames",
+)
 
 _Pairs = Iterator[tuple[Key, Any]]
 #: A virtio-mem driver's request; a real kernel logs it.
@@ -18,6 +27,7 @@ _REQUEST = re.compile(GUEST_TO_HOST + r"(?:PLUG|UNPLUG|UNPLUG_ALL) 0x.*")
 #: The errno of a real kernel that refuses and does not say why.
 _NO_ERRNO = "?"
 _ACCESSES = ("write", "read")
+_ADDING = ("plug", "online")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,3 +78,56 @@ def first_unbacked_frame(side: Side) -> _Pairs:
             yield (access,), hex(touched[0])
         elif step.backed is None and not step.faults:
             yield (access,), UNKNOWN
+
+
+def frames_of_fault(side: Side) -> _Pairs:
+    """Yield the frames of the touch that ends the kernel and that are not backed, by access.
+
+    They are compared where both kernels end, and both sides can tell every touch.
+    """
+    for access in _ACCESSES:
+        found = [fault.pfns for fault in side.step.faults if fault.access == access]
+        yield (access,), found[0] if found and _tells_touches(side) else UNKNOWN
+
+
+def touched_frames(side: Side) -> _Pairs:
+    """Yield the frames of added memory that the step touches, by access: read also what is written.
+
+    What ends the kernel is compared by :func:`frames_of_fault`.
+    """
+    written, read = _touched(side, "write"), _touched(side, "read")
+    both = UNKNOWN if UNKNOWN in (written, read) else written | read
+    yield ("write",), written
+    yield ("read",), both
+
+
+def frames_beside_online_blocks(side: Side) -> _Pairs:
+    """Yield the touched frames that are in no online block after the step, by access.
+
+    Only of steps that add memory or online it: what was online before is touched by anything.
+    """
+    if side.step.action.get("do") not in _ADDING:
+        return
+    online = side.online_memory
+    written, read = _touched(side, "write"), _touched(side, "read")
+    yield ("write",), UNKNOWN if written is UNKNOWN else written - online
+    yield ("read",), UNKNOWN if UNKNOWN in (written, read) else read - written - online
+
+
+def _tells_touches(side: Side) -> bool:
+    """Tell whether a side knows every touch: the model does, a real kernel with the plugin too."""
+    return side.step.backed is not None or any(e.kind == "touched" for e in side.step.events)
+
+
+def _touched(side: Side, access: str) -> Any:
+    """Return the frames of added memory that the step's events say were touched.
+
+    A fault ends one kernel at once and another some accesses later.
+    """
+    if side.step.faults or not _tells_touches(side):
+        return UNKNOWN
+    found = PfnSet()
+    for event in side.step.events:
+        if event.kind == access and event.function and event.pfns is not None:
+            found |= PfnSet.of(event.pfns)
+    return found - side.boot_memory

@@ -26,8 +26,11 @@ __all__ = (
 _SLAB_PAGES_PER_BLOCK = 16
 #: What the guest's shell and kernel threads allocate and free, kernel stacks and page tables aside.
 _PROCESS_PAGES = 512
-#: Pages of 4 KiB that hv_balloon allocates at once.
+#: Pages of 4 KiB that hv_balloon allocates at once; as many as a pageblock has.
 _UNIT_PAGES = 512
+#: Pageblocks of which a balloon of single pages leaves the free pages to processes: a movable one,
+#: and a reclaimable one.
+_KEPT_PAGEBLOCKS = 2
 #: Page cache of the guest's own programs and files.
 _FILES_KIB = 512
 #: Tables that the firmware puts at the end of low memory.
@@ -68,13 +71,16 @@ def _free_kib(start: Observation, now: Observation) -> tuple[int, str]:
 
 def _share_pages(start: Observation, now: Observation) -> tuple[int, str]:
     pages, why = _unpredicted(start, now)
+    if now.balloon is not None:
+        kept = _KEPT_PAGEBLOCKS * _UNIT_PAGES
+        return kept + pages, f"pages: {kept} in pageblocks that processes share, {why}"
     return -(-pages // _UNIT_PAGES) * _UNIT_PAGES, f"pages: units of {_UNIT_PAGES} for {why}"
 
 
 def _shared_free_pages(start: Observation, now: Observation) -> tuple[int, str]:
     pages, why = _unpredicted(start, now)
     share, _ = _share_pages(start, now)
-    return share + pages, f"pages: {share} in units of {_UNIT_PAGES}, {why}"
+    return share + pages, f"pages: {share} of managed pages, {why}"
 
 
 def _unpredicted(start: Observation, now: Observation) -> tuple[int, str]:
@@ -101,8 +107,9 @@ _FREE_RULE = (
 )
 FREE_PAGES = Tolerance(_FREE_RULE, _free_pages)
 SHARE_PAGES = Tolerance(
-    f"{_FREE_RULE}; all that in whole units of {_UNIT_PAGES} pages, which a balloon takes from a "
-    "zone down to its watermark",
+    f"{_FREE_RULE}; Hyper-V: all that in whole units of {_UNIT_PAGES} pages, which its balloon "
+    f"takes; Xen: {_KEPT_PAGEBLOCKS} pageblocks that processes share besides, of which its balloon "
+    "takes no page at first",
     _share_pages,
 )
 SHARED_FREE_PAGES = Tolerance(

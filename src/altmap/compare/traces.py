@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from altmap.compare.fields import BLOCKS, FIELDS, LAYOUT, ComparedFile, Field
-from altmap.compare.side import UNKNOWN, Key, Side
+from altmap.compare.side import UNKNOWN, Key, Side, block_frames
 from altmap.compare.tolerance import page_kib
 from altmap.compare.verdict import Comparison, Difference, FileVerdict, value_text
 from altmap.linux.observation import Observation
@@ -36,11 +36,11 @@ def compare(predicted: Trace, observed: Trace) -> Comparison:
         f"{predicted.target} {predicted.release}", f"{observed.target} {observed.release}"
     )
     start = observed.steps[0].observation
-    chosen = PfnSet()
+    chosen, boot = PfnSet(), _boot_memory(start)
     steps = zip(observed.folder_names(), predicted.steps, observed.steps, strict=True)
     for index, (name, mine, other) in enumerate(steps):
         chosen = _chosen_by_buddy(chosen, mine)
-        sides = _sides(mine, other, chosen)
+        sides = _sides(mine, other, chosen, boot)
         if index:
             result.files.extend(_verdicts(_OF_STEP, name, sides, start or Observation()))
         if not any(seen is None for seen in (start, mine.observation, other.observation)):
@@ -54,9 +54,19 @@ def compare_layout(booted: Observation, observed: Observation, step: str) -> lis
     return list(_verdicts((LAYOUT, BLOCKS), step, _sides(mine, other), observed))
 
 
-def _sides(predicted: StepRecord, observed: StepRecord, chosen: PfnSet | None = None) -> _Sides:
-    size = page_kib(observed.observation or Observation())
-    return Side(predicted, size, chosen or PfnSet()), Side(observed, size, chosen or PfnSet())
+def _boot_memory(start: Observation | None) -> PfnSet:
+    seen = start or Observation()
+    return block_frames(seen, page_kib(seen), ("online", "offline", "going-offline"))
+
+
+def _sides(
+    predicted: StepRecord,
+    observed: StepRecord,
+    chosen: PfnSet | None = None,
+    boot: PfnSet | None = None,
+) -> _Sides:
+    shared = page_kib(observed.observation or Observation()), chosen or PfnSet(), boot or PfnSet()
+    return Side(predicted, *shared), Side(observed, *shared)
 
 
 def _chosen_by_buddy(before: PfnSet, step: StepRecord) -> PfnSet:

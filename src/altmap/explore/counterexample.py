@@ -2,56 +2,27 @@
 
 from __future__ import annotations
 
-import msgspec
-
 from altmap.errors import AltmapError
 from altmap.explore.cells import Cells
 from altmap.explore.rules import Change
 from altmap.explore.search import Found
 from altmap.explore.space import Space
 from altmap.explore.spec import Exploration
-from altmap.scenario import Address, Size, scenario_toml
+from altmap.scenario import plain_table, scenario_toml
 from altmap.trace import OK, StepRecord
-from altmap.units import format_size
 
 __all__ = ("confirm", "counterexample_toml")
 
 
 def counterexample_toml(exploration: Exploration, found: Found) -> str:
     """Return the scenario of a broken rule, as TOML."""
-    machine = msgspec.to_builtins(exploration.machine, enc_hook=_text)
     data = {
         "name": f"{exploration.name}-{found.rule}",
         "description": f"breaks the rule {found.rule}: {found.why}",
-        "machine": _sized(exploration.machine, machine),
-        "steps": [_sized(step, msgspec.to_builtins(step, enc_hook=_text)) for step in found.steps],
+        "machine": plain_table(exploration.machine),
+        "steps": [plain_table(step) for step in found.steps],
     }
     return scenario_toml(data)
-
-
-def _sized(struct: msgspec.Struct, built: dict[str, object]) -> dict[str, object]:
-    """Return a struct's plain keys, sizes and addresses as text."""
-    made: dict[str, object] = {}
-    for key, value in built.items():
-        field = getattr(struct, key, value)
-        if value == {}:
-            continue  # all defaults
-        if isinstance(field, msgspec.Struct):
-            made[key] = _sized(field, value)  # type: ignore[arg-type]
-        elif isinstance(field, tuple) and field and isinstance(field[0], msgspec.Struct):
-            made[key] = [_sized(one, two) for one, two in zip(field, value, strict=True)]  # type: ignore[call-overload]
-        else:
-            made[key] = _text(field) if isinstance(field, Size | Address) else value
-    return made
-
-
-def _text(value: object) -> object:
-    if isinstance(value, Address):
-        return f"{int(value):#x}"
-    if isinstance(value, Size):
-        text = format_size(value).replace(" ", "")
-        return text if text.endswith("iB") else int(value)
-    return int(value)  # type: ignore[call-overload]
 
 
 def confirm(space: Space, found: Found) -> None:

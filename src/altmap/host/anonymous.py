@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from altmap.linux.evidence import evidence_of
+from altmap.linux.observation import Observation, page_size_found
+from altmap.linux.paths import UNAME
 from altmap.linux.sysroot import Sysroot
-from altmap.linux.version import machine
 
 __all__ = ("anonymous",)
 
@@ -19,7 +21,21 @@ _WORDS = re.compile(
 _NUMBERS = re.compile(r"[0-9]+\.[0-9]+(?:\.[0-9]+)?")
 _RULES = re.compile(r"((?:etc|lib|run|usr/lib)/udev/rules\.d)/([0-9]*)([^/]*)")
 _DISTRIBUTION = ("lib/", "usr/lib/")
-_DROPPED = ("sys/devices/virtual/dmi/", "proc/kpagecgroup.names")
+_DROPPED = (
+    "boot/",
+    "proc/1/",
+    "proc/config.gz",
+    "proc/cpuinfo",
+    "proc/device-tree/",
+    "proc/kpagecgroup.names",
+    "proc/ppc64/",
+    "proc/self/",
+    "proc/sysinfo",
+    "sos_commands/kernel/",
+    "sos_commands/processor/",
+    "sys/devices/virtual/dmi/",
+    "sys/firmware/devicetree/",
+)
 
 
 def anonymous(sysroot: Sysroot) -> Sysroot:
@@ -34,6 +50,7 @@ def anonymous(sysroot: Sysroot) -> Sysroot:
     )
     for path in [path for path in made.files if path.startswith(_DROPPED)]:
         del made.files[path]
+    made.files[UNAME] = _uname(sysroot).encode()
     for path, text in _rewritten(sysroot):
         made.files[path] = text.encode()
     _hide_rules(made)
@@ -53,8 +70,18 @@ def _rewritten(sysroot: Sysroot) -> Iterator[tuple[str, str]]:
 
 def _release(sysroot: Sysroot, text: str) -> str:
     numbers = _NUMBERS.search(text)
-    name = machine(sysroot.files)
+    name = evidence_of(sysroot.files).machine
     return (numbers[0] if numbers else "") + (f"-{name}" if name else "")
+
+
+def _uname(sysroot: Sysroot) -> str:
+    """Return release, machine and page size, by whatever evidence they are known."""
+    seen = Observation.read(sysroot)
+    page = page_size_found(seen)
+    lines = [] if seen.release is None else [f"release {_release(sysroot, seen.release)}"]
+    lines += [] if seen.machine is None else [f"machine {seen.machine}"]
+    lines += [] if page is None or page.inferred else [f"page_size {page.value}"]
+    return "".join(f"{line}\n" for line in lines)
 
 
 def _hide_rules(made: Sysroot) -> None:

@@ -11,14 +11,23 @@ from collections.abc import Callable, Iterator
 from enum import StrEnum
 
 from altmap.errors import InputError
-from altmap.host.journal import Entry, Journal
+from altmap.host.journal import Entry, Journal, JournalError, check_order
 from altmap.host.plan import Assumptions, BlockRange, Plan, PlanStep, encode_plan
 from altmap.host.transport import Transport
 from altmap.linux import version
 
-__all__ = ("ApplyResult", "apply_plan", "differences_from", "plan_hash", "resume", "roll_back")
+__all__ = (
+    "ApplyResult",
+    "apply_plan",
+    "differences_from",
+    "plan_hash",
+    "resume",
+    "roll_back",
+    "state_of",
+)
 
 _MEMORY = "sys/devices/system/memory"
+_BLOCK = re.compile(r"memory(0|[1-9][0-9]{0,14})")
 _BOOT_ID = "proc/sys/kernel/random/boot_id"
 Progress = Callable[[str], None]
 
@@ -58,8 +67,9 @@ def differences_from(assumed: Assumptions, files: Transport) -> Iterator[str]:
     for name, (before, now) in shown.items():
         if before != now:
             yield f"{name}: the plan assumes {before!r}, the machine says {now!r}"
+    existing = _existing_blocks(files)
     for part in assumed.blocks:
-        yield from _block_differences(part, files)
+        yield from _block_differences(part, files, existing)
 
 
 def apply_plan(
@@ -127,9 +137,24 @@ def roll_back(plan: Plan, files: Transport, journal: Journal, progress: Progress
         step = plan.steps[nr - 1]
         if step.by == "kernel" and not _take_back(nr, step, files, journal, progress):
             stuck = True
-    result = ApplyResult.STUCK if stuck else ApplyResult.ROLLED_BACK
-    journal.add(Entry(event="end", found=result.value))
-    return result
+    return _end(ApplyResult.STUCK if stuck else ApplyResult.ROLLED_BACK, journal, progress)
+
+
+def state_of(plan: Plan, files: Transport, journal: Journal) -> ApplyResult | None:
+    """Return how a machine stands that an error has ended the work on.
+
+    Returns
+    -------
+    ApplyResult or None
+        ``None`` if no step was begun, ``ROLLED_BACK`` if none is in force any more, else ``STUCK``.
+    """
+    begun = {e.step for e in journal.entries if e.event == "intend" and not e.undo}
+    if not begun:
+        return None
+    steps = [plan.steps[nr - 1] for nr in sorted(begun)]
+    if all(step.by == "platform" or _is_undone(step, files) for step in steps):
+        return ApplyResult.ROLLED_BACK
+    return ApplyResult.STUCK
 
 
 # --- steps ---------------------------------------------------------------------------------
@@ -155,16 +180,23 @@ def _carry_on(
         progress(f"[{nr}] {step.title}: {surprise or 'as predicted'}")
         if surprise:
             return _stop(plan, files, journal, progress, keep=keep)
-    journal.add(Entry(event="end", found=ApplyResult.DONE.value))
-    return ApplyResult.DONE
+    return _end(ApplyResult.DONE, journal, progress)
+
+
+def _end(result: ApplyResult, journal: Journal, progress: Progress) -> ApplyResult:
+    """Write how an apply ended. What was done stays done if the disk refuses that line."""
+    try:
+        journal.add(Entry(event="end", found=result.value))
+    except JournalError as error:
+        progress(f"{error}: the end is not recorded")
+    return result
 
 
 def _stop(
     plan: Plan, files: Transport, journal: Journal, progress: Progress, *, keep: bool
 ) -> ApplyResult:
     if keep:
-        journal.add(Entry(event="end", found=ApplyResult.KEPT.value))
-        return ApplyResult.KEPT
+        return _end(ApplyResult.KEPT, journal, progress)
     progress("taking back what was done")
     return roll_back(plan, files, journal, progress)
 
@@ -179,10 +211,12 @@ def _is_awaited(step: PlanStep, files: Transport) -> bool:
         before = made.mem_total_kib - made.mem_total_gain_kib
         if _mem_total(files) == before:
             return True
+    existing = _existing_blocks(files)
     return any(
-        (files.read(f"{_MEMORY}/memory{nr}/state") is None) != (part.state == "absent")
+        bool(_within(part, existing))
+        if part.state == "absent"
+        else any(nr not in existing for nr in range(part.first, part.last + 1))
         for part in made.blocks
-        for nr in range(part.first, part.last + 1)
     )
 
 
@@ -272,16 +306,28 @@ def _is_undone(step: PlanStep, files: Transport) -> bool:
 def _differences(step: PlanStep, files: Transport) -> Iterator[str]:
     """Yield what a machine shows otherwise than a step's prediction; nothing if it agrees."""
     if step.prediction is not None:
+        existing = _existing_blocks(files)
         for part in step.prediction.blocks:
-            yield from _block_differences(part, files)
+            yield from _block_differences(part, files, existing)
     if step.path is not None and step.path.endswith("/auto_online_blocks"):
         shown = _word(files.read(step.path))
         if shown != step.value:
             yield f"auto_online_blocks is {shown!r}, not {step.value!r}"
 
 
-def _block_differences(part: BlockRange, files: Transport) -> Iterator[str]:
-    for nr in range(part.first, part.last + 1):
+def _existing_blocks(files: Transport) -> set[int]:
+    """Return the ids of the blocks that a machine has."""
+    return {int(match[1]) for name in files.names(_MEMORY) if (match := _BLOCK.fullmatch(name))}
+
+
+def _within(part: BlockRange, existing: set[int]) -> list[int]:
+    """Return the blocks of a range that a machine has: the range may be of any size."""
+    return sorted(nr for nr in existing if part.first <= nr <= part.last)
+
+
+def _block_differences(part: BlockRange, files: Transport, existing: set[int]) -> Iterator[str]:
+    absent = part.state == "absent"
+    for nr in _within(part, existing) if absent else range(part.first, part.last + 1):
         state = _word(files.read(f"{_MEMORY}/memory{nr}/state")) or "absent"
         if state != part.state:
             yield f"memory{nr} is {state}, not {part.state}"
@@ -298,21 +344,30 @@ def _lost(plan: Plan, done: set[int], files: Transport) -> Iterator[str]:
     already.
     """
     coming = plan.steps[len(done)] if len(done) < len(plan.steps) else None
+    existing = _existing_blocks(files)
     left: dict[int, tuple[int, BlockRange]] = {}
     for nr in sorted(done):
-        left |= {block.first: (nr, block) for block in _single_blocks(plan.steps[nr - 1])}
+        for block, part in _single_blocks(plan.steps[nr - 1], existing):
+            left[block] = nr, part
     if coming is not None and coming.by == "platform":
-        for block in _single_blocks(coming):
-            left.pop(block.first, None)
-    for nr, block in left.values():
-        for line in _block_differences(block, files):
+        parts = coming.prediction.blocks if coming.prediction is not None else []
+        left = {
+            block: found
+            for block, found in left.items()
+            if not any(part.first <= block <= part.last for part in parts)
+        }
+    for block, (nr, part) in left.items():
+        alone = BlockRange(block, block, part.state, part.zone)
+        for line in _block_differences(alone, files, existing):
             yield f"step {nr} ({plan.steps[nr - 1].title}) was done, but {line}"
 
 
-def _single_blocks(step: PlanStep) -> Iterator[BlockRange]:
+def _single_blocks(step: PlanStep, existing: set[int]) -> Iterator[tuple[int, BlockRange]]:
+    """Yield the blocks of a step, each with its range; of those that are absent what exists."""
     for part in step.prediction.blocks if step.prediction is not None else ():
-        for nr in range(part.first, part.last + 1):
-            yield BlockRange(nr, nr, part.state, part.zone)
+        absent = part.state == "absent"
+        for nr in _within(part, existing) if absent else range(part.first, part.last + 1):
+            yield nr, part
 
 
 def _word(text: str | None) -> str | None:
@@ -337,11 +392,9 @@ def _mem_total(files: Transport) -> int:
 def _check_journal(plan: Plan, journal: Journal) -> None:
     if journal.entries[0].plan != plan_hash(plan):
         raise InputError("journal: is that of another plan")
+    check_order(journal.entries, len(plan.steps))
     if any(entry.event == "end" for entry in journal.entries):
         raise InputError(f"journal: is over: {journal.entries[-1].found}")
-    for entry in journal.entries:
-        if entry.step > len(plan.steps):
-            raise InputError(f"journal: step {entry.step}: the plan has {len(plan.steps)}")
 
 
 def _done_steps(journal: Journal) -> set[int]:

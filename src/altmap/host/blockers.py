@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 
@@ -12,8 +12,9 @@ from altmap.host.devices import BlockDevice, devices_of
 from altmap.host.hot_remove import lacks_hot_remove
 from altmap.host.page_owners import Owner, Uses
 from altmap.linux import version
+from altmap.linux.iomem import crash_kernel, system_ram
 from altmap.linux.kpageflags import is_memmap
-from altmap.linux.observation import Block, Observation, page_size_bytes
+from altmap.linux.observation import Block, Observation, Resource, page_size_bytes
 from altmap.model.arch import arch_of
 from altmap.model.pageblocks import first_dumped_pfn
 from altmap.model.releases import release_for
@@ -116,7 +117,8 @@ class Blocks:
             else 0
         )
         self._cma = {zone.key: zone.pages.get("cma", 0) for zone in seen.zoneinfo or ()}
-        self._ram = self._system_ram()
+        self._ram = self._pages_of(system_ram(seen.iomem or ()))
+        self._crash = self._pages_of(crash_kernel(seen.iomem or ()))
         self._lacks_hot_remove = lacks_hot_remove(seen)
 
     @property
@@ -292,16 +294,15 @@ class Blocks:
         assert self._memory is not None
         return self._memory.blocks[nr]
 
-    def _system_ram(self) -> PfnSet | None:
+    def _pages_of(self, lines: Iterable[Resource]) -> PfnSet | None:
         page = self.page_size_bytes
-        if page is None or not self._seen.iomem:
+        if page is None:
             return None
-        ram = PfnSet()
-        for line in self._seen.iomem:
-            if line.name.startswith("System RAM"):
-                start = -(-line.start // page)
-                ram |= PfnRange(start, max(start, line.end // page))
-        return ram or None
+        pages = PfnSet()
+        for line in lines:
+            start = -(-line.start // page)
+            pages |= PfnRange(start, max(start, line.end // page))
+        return pages or None
 
     def logged_pfn(self, nr: int) -> int | None:
         """Return the page of a block that the kernel's log names if it refuses to isolate it.
@@ -379,12 +380,16 @@ class Blocks:
 
     def _kinds(self, nr: int) -> Iterator[Blocker]:
         if not self.sees_pages:
+            yield from self._crash_kernel(nr)
             return
         movable = self.zones(nr) == (_MOVABLE,)
         device = self._device_of.get(nr)
         for name, kind in KINDS.items():
             pages = self._pages(nr, name) - self._idle(nr, name)
             if not pages or (movable and not kind.in_movable):
+                continue
+            if name == "reserved" and self._crash and not pages - self._crash:
+                yield from self._crash_kernel(nr)
                 continue
             if name == "fake-offline" and device is not None and device.driver == "virtio_mem":
                 continue  # it lets go of them itself: virtio_mem_sbm_notify_going_offline
@@ -398,6 +403,21 @@ class Blocks:
                 len(pages),
                 pages.min(),
                 self.uses.owners(pages),
+            )
+
+    def _crash_kernel(self, nr: int) -> Iterator[Blocker]:
+        """Yield the memory of ``crashkernel=`` in a block, which ``/proc/iomem`` shows."""
+        pages = self._crash & self.pfns(nr) if self._crash else PfnSet()
+        if pages:
+            yield Blocker(
+                "reserved",
+                "reserved pages: the crash kernel's memory (/proc/iomem)",
+                "a smaller crashkernel= on the command line, or in /sys/kernel/kexec_crash_size",
+                "certain",
+                "EBUSY",
+                KINDS["reserved"].function,
+                len(pages),
+                pages.min(),
             )
 
     def _certainty(self, kind: BlockingKind, pages: PfnSet, nr: int) -> str:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from altmap.linux.iomem import driver_memory
 from altmap.linux.observation import Observation, Resource
 
 __all__ = ("BlockDevice", "devices_of")
-
-_DRIVER = re.compile(r"System RAM \((.+)\)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +20,7 @@ class BlockDevice:
     name : str
         ``PNP0C80:00``, ``virtio0``, ``dax0.0``.
     driver : str
-        ``acpi``, or the word that the driver put behind System RAM: ``virtio_mem``, ``kmem``.
+        ``acpi``, or as ``/proc/iomem`` shows it: ``virtio_mem``, ``kmem``.
     blocks : tuple of int
         Ids of its memory blocks, ascending.
     region_bytes : int
@@ -63,16 +61,9 @@ def _acpi(seen: Observation) -> Iterator[BlockDevice]:
 def _driver_managed(seen: Observation) -> Iterator[BlockDevice]:
     assert seen.memory is not None
     found: dict[tuple[str, str], tuple[int, list[Resource]]] = {}
-    above: list[Resource] = []
-    for line in seen.iomem or ():
-        del above[line.depth :]
-        above.append(line)
-        match = _DRIVER.fullmatch(line.name)
-        if match:
-            parent = above[-2] if len(above) > 1 else line
-            name = parent.name if parent is not line else match[1]
-            region = found.setdefault((name, match[1]), (parent.end - parent.start, []))
-            region[1].append(line)
+    for each in driver_memory(seen.iomem or ()):
+        region_bytes = each.region.end - each.region.start
+        found.setdefault((each.device, each.driver), (region_bytes, []))[1].append(each.ram)
     size = seen.memory.block_size_bytes
     for (name, driver), (region_bytes, parts) in found.items():
         ids = {nr for part in parts for nr in range(part.start // size, -(-part.end // size))}

@@ -98,6 +98,7 @@ def explain_block(seen: Observation, nr: int) -> BlockExplanation:
     InputError
         If there is no such block.
     """
+    seen.require("explain", "memory")
     if seen.memory is None or nr not in seen.memory.blocks:
         raise InputError(f"memory{nr}: there is no such memory block")
     blocks, block = Blocks(seen), seen.memory.blocks[nr]
@@ -128,7 +129,7 @@ def explain_block(seen: Observation, nr: int) -> BlockExplanation:
         mapped,
         owners,
         blocks.logged_pfn(nr) if blocks.is_online(nr) else None,
-        list(_notes(blocks, nr, found, moving)),
+        [*seen.problems.values(), *_notes(blocks, nr, found, moving)],
     )
 
 

@@ -7,16 +7,22 @@ Effects: files.
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
 import msgspec
 
 from altmap.errors import AltmapError, InputError
+from altmap.storage.json_files import decode_json
 from altmap.storage.lines import LineFile
 
-__all__ = ("Entry", "Journal")
+__all__ = ("Entry", "Journal", "JournalError", "check_order")
+
+#: How the first line of every journal starts, as :class:`Entry` is encoded.
+_FIRST = b'{"event":"begin","plan":"'
 
 
 class Entry(msgspec.Struct, omit_defaults=True, frozen=True, kw_only=True):
@@ -55,14 +61,25 @@ class Entry(msgspec.Struct, omit_defaults=True, frozen=True, kw_only=True):
     version: int = 1
 
 
+class JournalError(AltmapError):
+    """A line could not be written: what was begun can be continued when there is space again."""
+
+
 class Journal:
     """A journal file, locked against a second apply while it is open.
+
+    Nothing in the file is changed before an entry is added.
 
     Parameters
     ----------
     path : Path
     new : bool
-        Whether it must not be there yet, or must.
+        Whether it must not be there yet, or must. One in which not even the first line is whole is
+        taken for a new one: nothing was done.
+
+    Attributes
+    ----------
+    entries : list of Entry
 
     Raises
     ------
@@ -72,19 +89,15 @@ class Journal:
 
     def __init__(self, path: Path, *, new: bool) -> None:
         self._path = path
-        flags = os.O_CREAT | os.O_EXCL if new else 0
         busy = f"journal {path}: another apply is at work on it"
         try:
-            self._file = LineFile(path, busy, flags=flags, mode=0o600)
-        except FileExistsError as error:
-            raise InputError(
-                f"journal {path}: is there already: --resume or --rollback what it began, or "
-                "remove it"
-            ) from error
+            self._file = LineFile(path, busy, flags=os.O_CREAT if new else 0, mode=0o600)
+        except InputError as error:
+            raise InputError(f"journal {str(error).removeprefix('journal ')}") from error
         except OSError as error:
             raise InputError(f"journal {path}: {error.strerror}") from error
         try:
-            self.entries = [] if new else self._read()
+            self.entries = self._begin() if new else self._read()
         except BaseException:
             self._file.close()
             raise
@@ -93,23 +106,75 @@ class Journal:
         return self
 
     def __exit__(self, *_: object) -> None:
+        if not self.entries:
+            with contextlib.suppress(OSError):
+                self._path.unlink()
         self._file.close()
 
     def add(self, entry: Entry) -> None:
-        """Append an entry; it is on disk when this returns."""
+        """Append an entry; it is on disk when this returns.
+
+        Raises
+        ------
+        JournalError
+            If the disk refuses.
+        """
         try:
             self._file.add(msgspec.json.encode(entry))
         except OSError as error:
-            raise AltmapError(f"journal {self._path}: {error.strerror}") from error
+            raise JournalError(f"journal {self._path}: {error.strerror}") from error
         self.entries.append(entry)
 
+    def _begin(self) -> list[Entry]:
+        start = _FIRST[: len(self._file.rest)]
+        if self._file.lines or self._file.rest[: len(_FIRST)] != start:
+            raise InputError(
+                f"journal {self._path}: is there already: --resume or --rollback what it began, or "
+                "remove it"
+            )
+        return []
+
     def _read(self) -> list[Entry]:
-        entries = []
-        for nr, line in enumerate(self._file.lines, start=1):
-            try:
-                entries.append(msgspec.json.decode(line, type=Entry))
-            except msgspec.MsgspecError as error:
-                raise InputError(f"journal {self._path}: line {nr}: {error}") from error
+        name = f"journal {self._path}"
+        entries: list[Entry] = [
+            decode_json(line, Entry, f"{name}: line {nr}")
+            for nr, line in enumerate(self._file.lines, start=1)
+        ]
         if not entries or entries[0].event != "begin":
-            raise InputError(f"journal {self._path}: need a line 'begin' first")
+            raise InputError(f"{name}: need a line 'begin' first")
         return entries
+
+
+def check_order(entries: Sequence[Entry], nr_steps: int) -> None:
+    """Check that entries can be those of a plan with so many steps.
+
+    Raises
+    ------
+    InputError
+        Naming the line and the rule.
+    """
+    done = intended = 0
+    open_entry: Entry | None = None
+    undoing = False
+    for nr, entry in enumerate(entries, start=1):
+        if entry.event in ("begin", "end"):
+            if (entry.event == "begin") != (nr == 1) or entry.step:
+                raise InputError(f"journal: line {nr}: need one 'begin', first, and no step in it")
+            if entry.event == "end" and nr != len(entries):
+                raise InputError(f"journal: line {nr}: need nothing after 'end'")
+            continue
+        if not 1 <= entry.step <= nr_steps:
+            raise InputError(f"journal: line {nr}: step {entry.step}: need 1 to {nr_steps}")
+        if entry.event == "done":
+            if open_entry is None or (open_entry.step, open_entry.undo) != (entry.step, entry.undo):
+                raise InputError(f"journal: line {nr}: need the step's 'intend' before 'done'")
+            open_entry = None
+            done += not entry.undo and entry.errno is None
+            continue
+        undoing = undoing or entry.undo
+        in_order = entry.step <= intended if entry.undo else entry.step == done + 1
+        if not in_order or (undoing and not entry.undo):
+            raise InputError(f"journal: line {nr}: step {entry.step}: need the steps in order")
+        if not entry.undo:
+            intended = entry.step
+        open_entry = entry

@@ -17,7 +17,12 @@ __all__ = ("BlockRow", "listing")
 #: Columns by which ranges are kept apart; the others follow from the range.
 _KEYS = ("STATE", "REMOVABLE", "NODE", "ZONES", "MEMMAP", "DRIVER", "DEVICE", "BLOCKERS")
 _STATES = {"going-offline": "on->off"}
-_ZONES = {"none": "None", "HighMem": "Highmem"}
+#: As lsmem names zones (``lsmem.c: zone_names``); a block in one that it does not know joins none.
+_ZONES = {
+    name.lower(): name
+    for name in ("DMA", "DMA32", "Normal", "Highmem", "Movable", "Device", "None")
+}
+_UNKNOWN = "Unknown"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +54,8 @@ def listing(
     columns: Sequence[str],
     split: Sequence[str] | None = None,
     blocks: Blocks | None = None,
+    *,
+    each: bool = False,
 ) -> list[BlockRow]:
     """Return the rows of the table.
 
@@ -58,17 +65,24 @@ def listing(
     columns : sequence of str
         Columns whose values are wanted.
     split : sequence of str, optional
-        Columns that keep ranges apart; by default those of *columns*. ``["BLOCK"]`` lists every
-        block.
+        Columns that keep ranges apart; by default those of *columns*. RANGE, SIZE and BLOCK follow
+        from the range and keep nothing apart (util-linux, ``sys-utils/lsmem.c:
+        set_split_policy``).
     blocks : Blocks, optional
         Needed for MEMMAP, DRIVER, DEVICE and BLOCKERS.
+    each : bool
+        List every block by itself.
     """
     keys = [name for name in (columns if split is None else split) if name in _KEYS]
     wanted = list(dict.fromkeys([*keys, *(name for name in columns if name in _KEYS)]))
     makers = [(name, _maker(name, blocks)) for name in wanted]
     alike = not any(name in _OF_NUMBER for name in wanted)
+    by_zones = "ZONES" in keys
+
+    def unknown(values: dict[str, Any]) -> bool:
+        return by_zones and _UNKNOWN in (values["ZONES"] or "")
+
     made: dict[Block, dict[str, Any]] = {}  # of blocks that are alike, if nothing else counts
-    each = split is not None and "BLOCK" in split
     rows: list[list[Any]] = []
     reached, key = -1, None
     for nr, block in memory.blocks.items():
@@ -77,7 +91,7 @@ def listing(
             values = {name: make(nr, block) for name, make in makers}
             made[block] = values
         mine = [values[name] for name in keys]
-        if not each and rows and nr == reached + 1 and mine == key:
+        if not each and rows and nr == reached + 1 and mine == key and not unknown(values):
             rows[-1][1] = nr
         else:
             rows.append([nr, nr, values])
@@ -97,7 +111,7 @@ def _maker(name: str, blocks: Blocks | None) -> Callable[[int, Block], Any]:
 
 def _zones(block: Block) -> str | None:
     zones = block.valid_zones
-    return None if zones is None else "/".join(_ZONES.get(zone, zone) for zone in zones)
+    return "/".join(_ZONES.get(zone.lower(), _UNKNOWN) for zone in zones or ()) or None
 
 
 def _driver(blocks: Blocks, nr: int) -> str | None:

@@ -6,15 +6,12 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from altmap.errors import InputError
 from altmap.host.blockers import Blocks
 from altmap.linux.observation import Observation
-from altmap.linux.sysroot import Sysroot
 
 __all__ = ("METRICS", "Sample", "samples")
 
 _STRUCT_PAGE_BYTES = 64
-_XEN = "sys/devices/system/xen_memory/xen_memory0"
 
 #: Gauge to its labels and what it says. Names of node_exporter (``node_memory_*``) are not used.
 METRICS: dict[str, tuple[tuple[str, ...], str]] = {
@@ -49,17 +46,16 @@ class Sample:
     value: int
 
 
-def samples(sysroot: Sysroot) -> Iterator[Sample]:
+def samples(seen: Observation) -> Iterator[Sample]:
     """Yield every number that the files give.
 
     Raises
     ------
     InputError
-        If there are no memory blocks, or a file is malformed.
+        If there are no memory blocks.
     """
-    seen = Observation.read(sysroot)
-    if seen.memory is None:
-        raise InputError("export: needs sys/devices/system/memory")
+    seen.require("export", "memory")
+    assert seen.memory is not None
     blocks = Blocks(seen)
     size = seen.memory.block_size_bytes
     yield Sample("altmap_memory_block_size_bytes", (), size)
@@ -82,17 +78,6 @@ def samples(sysroot: Sysroot) -> Iterator[Sample]:
         named = (device.driver, device.name)
         yield Sample("altmap_device_region_bytes", named, device.region_bytes)
         yield Sample("altmap_device_current_bytes", named, device.ram_bytes)
-    yield from _xen(sysroot)
-
-
-def _xen(sysroot: Sysroot) -> Iterator[Sample]:
-    for name, path in (
-        ("altmap_requested_bytes", f"{_XEN}/target_kb"),
-        ("altmap_current_bytes", f"{_XEN}/info/current_kb"),
-    ):
-        text = (sysroot.text(path) or "").strip()
-        if not text:
-            continue
-        if not (text.isascii() and text.isdecimal() and len(text) < 16):
-            raise InputError(f"{path}: {text[:40]!r}: need a number of KiB")
-        yield Sample(name, ("xen",), int(text) << 10)
+    if seen.balloon is not None:
+        yield Sample("altmap_requested_bytes", ("xen",), seen.balloon.target_kb << 10)
+        yield Sample("altmap_current_bytes", ("xen",), seen.balloon.current_kb << 10)

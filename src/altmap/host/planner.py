@@ -8,7 +8,7 @@ from itertools import count
 from typing import cast
 
 from altmap.errors import InputError
-from altmap.host.blockers import Blocks
+from altmap.host.blockers import Blocker, Blocks
 from altmap.host.explain import CERTAINTIES, worst
 from altmap.host.mechanisms import WAYS, PlugWish, Way, way_of, way_of_device
 from altmap.host.onliners import onliners_of
@@ -20,11 +20,12 @@ from altmap.host.plan import (
     PlanStep,
     Prediction,
     Risk,
+    Work,
 )
 from altmap.host.risks import kdump_risks, onliner_risks, ratio_risks
-from altmap.linux import version
 from altmap.linux.observation import Observation
 from altmap.linux.sysroot import Sysroot
+from altmap.model.adopt.rules import given_of
 from altmap.model.kernel.allocator import available_nr_pages
 from altmap.model.machine import ModelMachine
 from altmap.pfn import PfnRange
@@ -39,11 +40,13 @@ from altmap.scenario import (
     SetTunables,
     Size,
     Step,
+    Unplug,
 )
-from altmap.trace import Outcome
+from altmap.trace import Outcome, StepRecord
 from altmap.units import format_size
 
 __all__ = (
+    "AS_SHOWN",
     "PlugWish",
     "assumptions_of",
     "plan_add",
@@ -53,6 +56,8 @@ __all__ = (
     "plan_resize",
 )
 
+#: A machine of which nothing is said but what its files show.
+AS_SHOWN = Machine()
 _MEMORY = "sys/devices/system/memory"
 _MOVABLE = "Movable"
 #: Pieces into which an add is cut at most, when the memmap of the whole does not fit.
@@ -66,6 +71,7 @@ class _Planner:
 
     sysroot: Sysroot
     goal: str
+    given: Machine
     seen: Observation = field(init=False)
     machine: ModelMachine = field(init=False)
     blocks: Blocks = field(init=False)
@@ -73,17 +79,18 @@ class _Planner:
     risks: list[Risk] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     _done: list[Step] = field(default_factory=list)
+    _work: Work | None = None
     _managed: int = 0
     _mem_total_kib: int = 0
 
     def __post_init__(self) -> None:
-        self.seen = Observation.read(self.sysroot)
-        if self.seen.memory is None or not self.seen.meminfo:
-            raise InputError("plan: needs proc/meminfo and sys/devices/system/memory")
+        self.seen = Observation.read(self.sysroot, given_of(self.given))
+        self.seen.require("plan", "meminfo", "memory")
+        self.notes += self.seen.problems.values()
         self.machine = self._restarted([])
         self.blocks = Blocks(self.seen)
         self._managed = self._managed_nr_pages(self.machine)
-        self._mem_total_kib = self.seen.meminfo.get("MemTotal", 0)
+        self._mem_total_kib = (self.seen.meminfo or {}).get("MemTotal", 0)
         self.notes += self.machine.notes
         release = self.machine.kernel.release
         if not release.confirmed:
@@ -103,7 +110,7 @@ class _Planner:
         return self.seen.memory.block_size_bytes
 
     def _restarted(self, steps: Sequence[Step]) -> ModelMachine:
-        machine = ModelMachine.start(Machine(), self.seen, pages=False)
+        machine = ModelMachine.start(self.given, self.seen, pages=False)
         for step in steps:
             machine.perform(step)
         return machine
@@ -112,11 +119,35 @@ class _Planner:
         return sum(machine.kernel.nr_managed(zone) for zone in machine.kernel.zones.values())
 
     def perform(self, step: Step) -> Outcome:
-        outcome = self.machine.perform(step).outcome
+        record = self.machine.perform(step)
+        outcome = record.outcome
+        self._work = self._work_of(record) if isinstance(step, Offline | Unplug | Resize) else None
         self._done.append(step)
         if len(self._done) > _MOST_STEPS:
             raise InputError(f"plan: needs more than {_MOST_STEPS} steps")
         return outcome
+
+    def _work_of(self, record: StepRecord) -> Work | None:
+        """Return what moved and what made room for it; ``None`` if no block was to go offline."""
+        if not any(event.text.startswith("MEM_GOING_OFFLINE") for event in record.events):
+            return None
+        page = self.machine.kernel.arch.page_size_bytes
+        size = dict.fromkeys(("migrated", "dropped", "swapped"), 0)
+        for event in record.events:
+            if event.kind in size and event.pfns is not None:
+                size[event.kind] += len(event.pfns) * page
+        return Work(*size.values())
+
+    def take_back(self) -> None:
+        """Take the latest step back: of the plan, and of the machine that it was tried on."""
+        step = self.steps.pop()
+        self._done.pop()
+        made = step.prediction
+        if made is not None and (made.status == "ok" or made.work is not None):
+            self.machine = self._restarted(self._done)
+        last = next((each.prediction for each in reversed(self.steps) if each.prediction), None)
+        start = (self.seen.meminfo or {}).get("MemTotal", 0)
+        self._mem_total_kib = start if last is None else last.mem_total_kib
 
     def prediction(self, outcome: Outcome, ids: Sequence[int]) -> Prediction:
         """Return an outcome with what the machine shows after it."""
@@ -136,6 +167,7 @@ class _Planner:
             total - before,
             free,
             _ranges((nr, *self.block_state(nr)) for nr in ids),
+            self._work,
         )
 
     def block_state(self, nr: int) -> tuple[str, str | None]:
@@ -159,7 +191,8 @@ class _Planner:
             step = Offline(blocks=nr)
         else:
             step = Online(blocks=nr, to=cast("OnlineType", word))
-        outcome = self.perform(step)
+        never = self._never_goes(nr) if word == "offline" else None
+        outcome = self.perform(step) if never is None else self._refusal(nr, never)
         self.steps.append(
             PlanStep(
                 by="kernel",
@@ -173,10 +206,26 @@ class _Planner:
         )
         return bool(outcome)
 
+    def _never_goes(self, nr: int) -> Blocker | None:
+        """Return why no state of the block's pages lets it go offline, ``None`` if one may.
+
+        The kernel refuses such a block with EINVAL, whatever the model makes of its pages.
+        """
+        if self.seen.memory is None or nr not in self.seen.memory.blocks:
+            return None
+        found = self.blocks.blockers(nr)
+        return next((b for b in found if b.certainty == "certain" and b.errno == "EINVAL"), None)
+
+    def _refusal(self, nr: int, blocker: Blocker) -> Outcome:
+        self._work = None
+        return Outcome.refused(blocker.errno, blocker.function, f"memory{nr}: {blocker.what}")
+
     def _certainty_of_write(self, nr: int, word: str, outcome: Outcome) -> Certainty:
         if word != "offline":
             return "certain"
         known = self.seen.memory is not None and nr in self.seen.memory.blocks
+        if self._never_goes(nr) is not None:
+            return "certain"
         if not self.blocks.sees_pages or not known:
             return "unknown"
         deciding = worst(self.blocks.blockers(nr)) if self.blocks.is_online(nr) else None
@@ -309,7 +358,7 @@ def assumptions_of(seen: Observation) -> Assumptions:
     """Return what a plan rests on, and what must still be so when it is applied."""
     assert seen.memory is not None
     return Assumptions(
-        release=version.parse(seen.version).full if seen.version else "",
+        release=seen.release or "",
         block_size_bytes=seen.memory.block_size_bytes,
         mem_total_kib=(seen.meminfo or {}).get("MemTotal", 0),
         auto_online_blocks=seen.memory.auto_online_blocks,
@@ -325,7 +374,7 @@ def assumptions_of(seen: Observation) -> Assumptions:
 # --- the goals -----------------------------------------------------------------------------
 
 
-def plan_add(sysroot: Sysroot, wish: PlugWish) -> Plan:
+def plan_add(sysroot: Sysroot, wish: PlugWish, given: Machine = AS_SHOWN) -> Plan:
     """Return the plan that adds memory, in pieces if the memmap of the whole does not fit.
 
     Raises
@@ -333,14 +382,16 @@ def plan_add(sysroot: Sysroot, wish: PlugWish) -> Plan:
     InputError
         If the platform would not plug it, or the files lack what a prediction needs.
     """
-    planner = _Planner(sysroot, f"add {format_size(wish.size_bytes)}")
+    planner = _Planner(sysroot, f"add {format_size(wish.size_bytes)}", given)
     _add(planner, wish, wish.size_bytes)
     return planner.result()
 
 
-def plan_grow(sysroot: Sysroot, total_bytes: int, wish: PlugWish) -> Plan:
+def plan_grow(
+    sysroot: Sysroot, total_bytes: int, wish: PlugWish, given: Machine = AS_SHOWN
+) -> Plan:
     """Return the plan after which that much memory is online: offline blocks first, then more."""
-    planner = _Planner(sysroot, f"grow to {format_size(total_bytes)}")
+    planner = _Planner(sysroot, f"grow to {format_size(total_bytes)}", given)
     assert planner.seen.memory is not None
     states = {nr: block.state for nr, block in planner.seen.memory.blocks.items()}
     online = sum(state != "offline" for state in states.values()) * planner.block_bytes
@@ -356,10 +407,10 @@ def plan_grow(sysroot: Sysroot, total_bytes: int, wish: PlugWish) -> Plan:
     return planner.result()
 
 
-def plan_free(sysroot: Sysroot, ids: Sequence[int]) -> Plan:
+def plan_free(sysroot: Sysroot, ids: Sequence[int], given: Machine = AS_SHOWN) -> Plan:
     """Return the plan that takes blocks offline, up to the first that would refuse."""
     named = "memory" + ", memory".join(map(str, ids)) if len(ids) <= 4 else f"{len(ids)} blocks"
-    planner = _Planner(sysroot, f"free {named}")
+    planner = _Planner(sysroot, f"free {named}", given)
     assert planner.seen.memory is not None
     for nr in ids:
         if nr not in planner.seen.memory.blocks:
@@ -368,7 +419,7 @@ def plan_free(sysroot: Sysroot, ids: Sequence[int]) -> Plan:
     return planner.result()
 
 
-def plan_remove(sysroot: Sysroot, name: str) -> Plan:
+def plan_remove(sysroot: Sysroot, name: str, given: Machine = AS_SHOWN) -> Plan:
     """Return the plan that takes a device's blocks offline, and has the platform remove it.
 
     Raises
@@ -376,7 +427,7 @@ def plan_remove(sysroot: Sysroot, name: str) -> Plan:
     InputError
         If no file names the device.
     """
-    planner = _Planner(sysroot, f"remove {name}")
+    planner = _Planner(sysroot, f"remove {name}", given)
     devices = {device.name: device for device in planner.blocks.devices}
     if name not in devices:
         known = ", ".join(devices) or "no file names one"
@@ -394,7 +445,7 @@ def plan_remove(sysroot: Sysroot, name: str) -> Plan:
     return planner.result()
 
 
-def plan_resize(sysroot: Sysroot, name: str, size_bytes: int) -> Plan:
+def plan_resize(sysroot: Sysroot, name: str, size_bytes: int, given: Machine = AS_SHOWN) -> Plan:
     """Return the plan that has the platform ask a device, or the balloon, for another size.
 
     Raises
@@ -402,7 +453,7 @@ def plan_resize(sysroot: Sysroot, name: str, size_bytes: int) -> Plan:
     InputError
         If there is no such device, or it keeps its size.
     """
-    planner = _Planner(sysroot, f"resize {name} to {format_size(size_bytes)}")
+    planner = _Planner(sysroot, f"resize {name} to {format_size(size_bytes)}", given)
     now, _ = planner.machine.device_sizes(name)
     if now == size_bytes:
         return planner.result()

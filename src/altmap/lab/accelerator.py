@@ -14,6 +14,7 @@ from pathlib import Path
 from altmap.errors import InputError
 from altmap.lab.kernels import cache_folder
 from altmap.storage.files import write_file
+from altmap.storage.json_files import read_json
 
 __all__ = ("KVM", "TCG", "remember_accelerator", "remembered_accelerator")
 
@@ -32,8 +33,8 @@ def remembered_accelerator(family: str) -> str | None:
     """
     if family != platform.machine() or not os.access(_DEVICE, os.R_OK | os.W_OK):
         return TCG
-    with suppress(OSError, ValueError, AttributeError):
-        found = json.loads(_file().read_text()).get(platform.release())
+    with suppress(InputError):
+        found = read_json(_file(), dict[str, str]).get(platform.release())
         return found if found in (KVM, TCG) else None
     return None
 

@@ -1,4 +1,4 @@
-"""Memory that the lab's module adds, as the file ``probe`` would, which Debian's kernels lack.
+"""Memory added by the file ``probe``, or as it would by the lab's module: Debian's kernels lack it.
 
 The module (``guest_modules/add.c``) can do more than a scenario asks: any range, flags, node,
 group and resource name, and page frames that it keeps out of the buddy.
@@ -21,6 +21,7 @@ __all__ = ("ADD_MODULE", "command_add", "plug_by_probe", "with_adder")
 
 ADD_MODULE = "altmap_add"
 _DEVICE = "/dev/altmap-add"
+_PROBE = "/sys/devices/system/memory/probe"
 #: A block's pages go online within the write.
 _ADD_SECONDS = 120.0
 
@@ -66,5 +67,8 @@ def plug_by_probe(guest: Guest, step: Plug, block_bytes: int, *, is_backed: bool
     assert step.address is not None  # checked with the scenario
     if not is_backed:
         back_frames(guest, step.id, backable_pages(step.id, step.address, step.size))
-    number = command_add(guest, f"add {step.address:#x} {block_bytes:#x} {step.node or 0} 0")
+    if guest.run(f"test -f {_PROBE}").status == 0:
+        number = write_file(guest, _PROBE, f"{step.address:#x}", _ADD_SECONDS)
+    else:
+        number = command_add(guest, f"add {step.address:#x} {block_bytes:#x} {step.node or 0} 0")
     return Outcome.refused(number, "add_memory_resource", "") if number else OK

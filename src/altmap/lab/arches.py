@@ -65,6 +65,8 @@ class GuestArch:
     forces_memmap : bool
         A module of the lab can give every add the flag MHP_MEMMAP_ON_MEMORY: it changes an argument
         in a register, by the architecture's calling convention.
+    tells_touches : bool
+        The lab's plugin for QEMU knows the kernel's addresses and page size.
     shares_cache : bool
         Its kernels lie in the cache's folder itself, beside the folders of other architectures.
     boot_factor : float
@@ -95,6 +97,7 @@ class GuestArch:
     no_device_node: str = ""
     mmus: tuple[str, ...] = ()
     forces_memmap: bool = False
+    tells_touches: bool = False
     shares_cache: bool = False
     boot_factor: float = 1.0
 
@@ -127,6 +130,7 @@ _X86_64 = GuestArch(
     virtio_mem="virtio-mem-pci",
     port_machines=("q35",),
     forces_memmap=True,
+    tells_touches=True,
     shares_cache=True,
 )
 _PPC64LE = GuestArch(

@@ -12,7 +12,7 @@ from altmap.errors import LabError
 from altmap.lab.guest import Guest
 from altmap.lab.state import write_file
 
-__all__ = ("Rest", "set_balloon_target", "wait_for_balloon")
+__all__ = ("AFTER_A_LOOK", "Rest", "set_balloon_target", "wait_for_balloon")
 
 _FOLDER = "/sys/devices/system/xen_memory/xen_memory0"
 _LOOK = (
@@ -22,6 +22,12 @@ _LOOK = (
 # A driver that waits for blocks to be onlined looks once a second (balloon_thread, BP_WAIT).
 _STILL_SECONDS = 2.5
 _POLL_SECONDS = 0.2
+#: Shell commands that end right after the driver's thread has run, if it does within two seconds:
+#: a thread that waits for blocks sleeps for a second then, while the guest onlines some.
+AFTER_A_LOOK = (
+    "p=$(pgrep -x xen-balloon); a=$(grep ^vol /proc/$p/status); "
+    'for i in $(seq 200); do [ "$a" = "$(grep ^vol /proc/$p/status)" ] || break; done'
+)
 # Four tries, 1, 2, 4 and 8 seconds apart, before the driver gives up; memory is slow to move here.
 _LIMIT_SECONDS = 120.0
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib.resources as resources
-import re
 import shutil
 import subprocess
 import tempfile
@@ -22,6 +21,8 @@ from pathlib import Path
 
 from altmap.errors import LabError
 from altmap.lab.kernels import KernelFiles, cache_folder, disk_errors, fetch_headers
+from altmap.lab.tools import first_error
+from altmap.storage.files import write_file
 
 __all__ = ("build_module", "check_compiler", "rename_symbols")
 
@@ -36,11 +37,13 @@ _FLAGS = (
     *("-fno-jump-tables", "-fno-asynchronous-unwind-tables", "-fno-stack-protector"),
     *("-m64", "-mno-sse", "-mno-mmx", "-mno-sse2", "-mno-3dnow", "-mno-avx", "-mno-80387"),
     *("-mno-fp-ret-in-387", "-mpreferred-stack-boundary=3", "-mskip-rax-setup", "-mno-red-zone"),
-    *("-mcmodel=kernel", "-mindirect-branch=thunk-extern", "-mindirect-branch-register"),
+    "-mcmodel=kernel",
     *("-fcf-protection=branch", "-DCC_USING_FENTRY", "-D__KERNEL__", "-DMODULE"),
 )
+#: Only where the kernel has the functions that such calls go through; since 6.9 by another name.
+_RETPOLINE_OPTIONS = ("CONFIG_RETPOLINE=y", "CONFIG_MITIGATION_RETPOLINE=y")
+_RETPOLINE = ("-mindirect-branch=thunk-extern", "-mindirect-branch-register")
 _LINK = ("-m", "elf_x86_64", "-r", "-z", "noexecstack", "--build-id=none")
-_COMPLAINT = re.compile(r"(?:fatal )?error: (.*)")
 
 
 def check_compiler() -> None:
@@ -85,7 +88,7 @@ def build_module(
     cache = cache_folder() if cache is None else cache
     folder = resources.files(__package__).joinpath("guest_modules")
     texts = {file: folder.joinpath(file).read_bytes() for file in (source, _HEADER)}
-    what = (kernel.versions, name, prefix, _FLAGS, _LINK, texts)
+    what = (kernel.versions, name, prefix, _FLAGS, _RETPOLINE, _LINK, texts)
     target = cache / "modules" / f"{hashlib.sha256(repr(what).encode()).hexdigest()[:24]}.ko"
     if target.is_file():
         return target
@@ -100,7 +103,7 @@ def build_module(
             words = _words(arch, common, name, prefix)
             _run("gcc", *words, "-c", source, "-o", "module.o", folder=place)
             _run("ld", *_LINK, "module.o", "-o", "module.ko", folder=place)
-            (place / "module.ko").replace(target)
+            write_file(target, (place / "module.ko").read_bytes())
     return target
 
 
@@ -127,7 +130,7 @@ def rename_symbols(
             (place / "before.ko").write_bytes(module)
             options = [word for name in names for word in _renaming(name, prefix)]
             _run("objcopy", *options, "before.ko", "after.ko", folder=place)
-            (place / "after.ko").replace(target)
+            write_file(target, (place / "after.ko").read_bytes())
     return target
 
 
@@ -147,6 +150,8 @@ def _words(arch: Path, common: Path, name: str, prefix: str) -> list[str]:
         common / "include/uapi",
         arch / "include/generated/uapi",
     ]
+    options = (arch / "include/config/auto.conf").read_text().splitlines()
+    has_retpolines = any(option in options for option in _RETPOLINE_OPTIONS)
     first = ("compiler-version.h", "kconfig.h", "compiler_types.h")
     named = ("MODNAME", "BASENAME", "MODFILE")
     return [
@@ -157,6 +162,7 @@ def _words(arch: Path, common: Path, name: str, prefix: str) -> list[str]:
         f"-D__KBUILD_MODNAME=kmod_{name}",
         *((f"-DALTMAP_PREFIX={prefix}",) if prefix else ()),
         *_FLAGS,
+        *(_RETPOLINE if has_retpolines else ()),
     ]
 
 
@@ -165,7 +171,6 @@ def _run(program: str, *words: str, folder: Path | None = None) -> str:
         [program, *words], cwd=folder, capture_output=True, text=True, errors="replace", check=False
     )
     if done.returncode:
-        found = _COMPLAINT.search(done.stderr)
-        said = found[1] if found else (done.stderr.strip() or "no message").splitlines()[-1]
+        said = first_error(done.stderr)
         raise LabError(f"a module does not fit the guest's kernel: {program}: {said}")
     return done.stdout

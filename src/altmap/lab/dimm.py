@@ -98,11 +98,21 @@ def unplug_dimm(guest: Guest, dimm: str, limit_seconds: float = 60.0) -> Unplugg
     QemuRefusedError
         If there is no such DIMM or it cannot be unplugged now.
     LabError
-        If the guest does not answer in time; it may still give the DIMM back later.
+        If the guest does not answer at all. One that has started the eject and has not ended it at
+        the time limit gives the status ``OST_EJECT_IN_PROGRESS``.
     """
+    started = False
+
+    def ends(event: Event) -> bool:
+        nonlocal started
+        started |= _ost(event, dimm) is not None and _status(event) == OST_EJECT_IN_PROGRESS
+        return _ends_unplug(event, dimm)
+
     with guest.qmp.listen("ACPI_DEVICE_OST", "DEVICE_DELETED", *_REFUSALS) as events:
         guest.qmp.execute("device_del", id=dimm)
-        event = events.wait_for(lambda e: _ends_unplug(e, dimm), limit_seconds)
+        event = events.wait_for(ends, limit_seconds)
+    if event is None and started:
+        return UnpluggedDimm(dimm, removed=False, ost_status=OST_EJECT_IN_PROGRESS)
     if event is None:
         raise _silence(guest, f"unplug of DIMM {dimm!r}: no answer", limit_seconds)
     if event["event"] != "DEVICE_DELETED":

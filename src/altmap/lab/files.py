@@ -29,6 +29,10 @@ class GuestFiles:
         result = self._guest.run(f"cat /{path} 2>/dev/null")
         return None if result.status else result.text
 
+    def names(self, path: str) -> list[str]:
+        """Return the names in a folder, none if it is not there or cannot be read."""
+        return self._guest.run(f"ls -a /{path} 2>/dev/null").text.split()
+
     def write(self, path: str, word: str) -> str | None:
         """Write a word; return the name of the errno, ``None`` if it was taken."""
         number = write_file(self._guest, f"/{path}", word, self._limit_seconds)

@@ -20,6 +20,7 @@ from altmap.lab.process import QemuProcess
 from altmap.lab.qemu import Hardware, Ram
 from altmap.lab.qmp import Qmp
 from altmap.lab.shell import CommandResult, Shell
+from altmap.lab.touch_plugin import TouchFiles
 
 __all__ = ("Guest",)
 
@@ -57,6 +58,8 @@ class Guest:
     hypervisor : HypervisorFiles, optional
         Xen; the kernel is then its first domain, with the memory that the hardware's
         ``dom0_bytes`` says.
+    plugin : Path, optional
+        A plugin for QEMU that tells which page frames the kernel touches; emulation only.
 
     Attributes
     ----------
@@ -86,6 +89,7 @@ class Guest:
         ram: Ram | None = None,
         state: Path | None = None,
         hypervisor: HypervisorFiles | None = None,
+        plugin: Path | None = None,
     ) -> None:
         self.kernel = kernel
         self.hardware = hardware or Hardware(arch=kernel.arch)
@@ -95,6 +99,7 @@ class Guest:
             raise InputError(f"a kernel for {kernel.arch} in a guest of {self.hardware.arch}")
         self._ram, self._state = ram, state
         self.hypervisor = hypervisor
+        self._plugin = plugin
         # Xen keeps the first serial port, and hands on what its first domain says.
         console = "hvc0" if hypervisor else self.hardware.guest.console
         self._cmdline = _cmdline(self.hardware.guest, console, cmdline)
@@ -159,6 +164,11 @@ class Guest:
         """QEMU's log of accesses to page frames that nothing backs, of hardware that has it."""
         return self._process.log
 
+    @property
+    def touches(self) -> TouchFiles | None:
+        """The files of the plugin; ``None`` without one."""
+        return self._process.touches
+
     @contextlib.contextmanager
     def _console_in_errors(self) -> Iterator[None]:
         try:
@@ -184,6 +194,7 @@ class Guest:
                 self._ram,
                 incoming=self._state is not None,
                 hypervisor=self.hypervisor,
+                plugin=self._plugin,
             )
             stack.callback(self._process.close)
             self._shell = Shell(self._process.shell, self._process.check)

@@ -1,6 +1,6 @@
 """Kernels to boot: Debian's own packages, unpacked once into a cache folder.
 
-Effects: archives, files.
+Effects: archives, files, terminal.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import errno
 import gzip
 import hashlib
 import json
+import logging
 import os
 import re
 import shutil
@@ -21,9 +22,12 @@ from altmap.errors import LabError
 from altmap.lab.apt import Archive
 from altmap.lab.arches import GuestArch, guest_arch
 from altmap.lab.config import check_config
+from altmap.lab.digests import damage_of, seal
 from altmap.lab.packages import download_newest, kernel_candidates, version_candidates
 from altmap.lab.tools import extract_first, run_tool
 from altmap.scenario import DEFAULT_RELEASE
+from altmap.storage.files import sync_folder
+from altmap.storage.json_files import read_json
 from altmap.storage.locks import locked
 
 __all__ = (
@@ -36,8 +40,10 @@ __all__ = (
     "fetch_xen",
     "kernel_folder",
     "own_kernel",
+    "source_archive",
 )
 
+_LOG = logging.getLogger(__name__)
 VMLINUZ = ("./boot/vmlinu[xz]-*", "./usr/lib/modules/*/vmlinu[xz]")
 CONFIG = ("./boot/config-*", "./usr/lib/modules/*/config")
 BUSYBOX = ("*/bin/busybox",)
@@ -66,6 +72,8 @@ class KernelFiles:
         A folder that the guest gets as ``/lib/modules``, whole.
     built : tuple of (str, Path)
         Names and files of modules that were built here; they stand in for those of the package.
+    headers : Path or None
+        The headers of a kernel that was built here; those of a package are downloaded.
     versions : dict of str to str
         Version of each Debian package used, by its name.
     arch : str
@@ -83,6 +91,7 @@ class KernelFiles:
     modules: tuple[str, ...] = ()
     tree: Path | None = None
     built: tuple[tuple[str, Path], ...] = ()
+    headers: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +164,8 @@ def fetch_headers(kernel: KernelFiles, cache: Path | None = None) -> tuple[Path,
     LabError
         As :func:`fetch`, or if Debian's archive has no headers of that version any more.
     """
+    if kernel.headers is not None:
+        return kernel.headers, kernel.headers
     cache = cache_folder() if cache is None else cache
     image = next((name for name in kernel.versions if name.startswith("linux-image-")), None)
     if image is None:
@@ -196,16 +207,22 @@ _Fill = Callable[[Archive, Path], dict[str, str]]
 
 
 def _cached(folder: Path, guest: GuestArch, cache: Path, fill: _Fill) -> dict[str, str]:
-    """Return the versions of what a folder of the cache holds, filled first if it is not there."""
+    """Return the versions of what a folder of the cache holds.
+
+    It is filled first if it is not there, or is not as it was filled.
+    """
     with disk_errors(cache, "a kernel (about 200 MB)"):
-        if not folder.is_dir():
+        if not folder.is_dir() or damage_of(folder):
             folder.parent.mkdir(parents=True, exist_ok=True)
+            (cache / "kernels").mkdir(exist_ok=True)
             with locked(cache / "kernels/lock"):
-                if not folder.is_dir():
+                damage = damage_of(folder) if folder.is_dir() else None
+                if damage:
+                    _LOG.warning("altmap: %s: %s: it is fetched anew", folder, damage)
+                if damage or not folder.is_dir():
                     archive = Archive(_apt_folder(guest, cache), guest.debian, RELEASES)
                     _fill(folder, archive, _apt_folder(guest, cache), fill)
-        versions: dict[str, str] = json.loads((folder / "packages.json").read_text())
-        return versions
+        return read_json(folder / "packages.json", dict[str, str])
 
 
 def own_kernel(
@@ -249,6 +266,15 @@ def own_kernel(
     return kernel, lacks
 
 
+@contextlib.contextmanager
+def source_archive(cache: Path) -> Iterator[Archive]:
+    """Yield Debian's archive for packages of source; no other run asks it at the same time."""
+    guest = guest_arch("x86_64")
+    (cache / "kernels").mkdir(parents=True, exist_ok=True)
+    with locked(cache / "kernels/lock"):
+        yield Archive(_apt_folder(guest, cache), guest.debian, RELEASES)
+
+
 def _apt_folder(guest: GuestArch, cache: Path) -> Path:
     return cache / ("apt" if guest.shares_cache else f"apt-{guest.debian}")
 
@@ -273,7 +299,10 @@ def _fill(folder: Path, archive: Archive, apt: Path, fill: _Fill) -> None:
         archive.update()
         versions = fill(archive, new)
         (new / "packages.json").write_text(json.dumps(versions, indent=1))
+        seal(new)
+        shutil.rmtree(folder, ignore_errors=True)  # what was damaged
         new.rename(folder)
+        sync_folder(folder.parent)
     except BaseException:
         shutil.rmtree(apt, ignore_errors=True)
         raise

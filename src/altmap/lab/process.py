@@ -13,6 +13,7 @@ import shutil
 import socket
 import subprocess
 import tempfile
+from pathlib import Path
 from typing import IO
 
 from altmap.errors import LabError
@@ -21,6 +22,7 @@ from altmap.lab.initramfs import build_initramfs
 from altmap.lab.kernels import HypervisorFiles, KernelFiles
 from altmap.lab.modules import module_files
 from altmap.lab.qemu import Hardware, Payload, Ram, qemu_arguments
+from altmap.lab.touch_plugin import TouchFiles
 
 __all__ = (
     "QemuProcess",
@@ -29,12 +31,14 @@ __all__ = (
     "has_device",
     "missing_programs",
     "qemu_version",
+    "sandbox_of",
 )
 
 _CONSOLE_LINES = 15
 _CONSOLE_BYTES = 1 << 16
 _PANIC = "Kernel panic - not syncing"
 _EXIT_SECONDS = 5.0
+_TRIAL_SECONDS = 10.0
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029]")
 
 
@@ -75,6 +79,25 @@ def _log_item(program: str) -> str:
     return "invalid_mem" if "\ninvalid_mem" in known.stdout else "guest_errors"
 
 
+@functools.lru_cache
+def sandbox_of(program: str) -> tuple[str, ...]:
+    """Return the arguments with which QEMU filters its system calls, none where it cannot.
+
+    It is tried: QEMU may be built without seccomp, and a container may forbid filters. Programs may
+    be started, since a snapshot is written through one.
+    """
+    arguments = ("-sandbox", "on,elevateprivileges=deny")
+    trial = [program, *arguments, "-nodefaults", "-display", "none", "-M", "none", "-qmp", "stdio"]
+    asked = '{"execute":"qmp_capabilities"}{"execute":"quit"}'
+    try:
+        result = subprocess.run(
+            trial, input=asked, capture_output=True, text=True, check=False, timeout=_TRIAL_SECONDS
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ()
+    return () if result.returncode else arguments
+
+
 def has_device(guest: GuestArch, device: str) -> bool:
     """Tell whether this QEMU has a device; asked of it, since versions differ."""
     result = subprocess.run(
@@ -108,6 +131,8 @@ class QemuProcess:
         The guest's command port and QEMU's control connection.
     log : file
         QEMU's log of accesses to page frames that nothing backs, where the hardware has it.
+    touches : TouchFiles or None
+        The files of the plugin, if there is one.
 
     Raises
     ------
@@ -125,6 +150,7 @@ class QemuProcess:
         *,
         incoming: bool = False,
         hypervisor: HypervisorFiles | None = None,
+        plugin: Path | None = None,
     ) -> None:
         check_programs(hardware.guest)
         with contextlib.ExitStack() as stack:
@@ -133,6 +159,7 @@ class QemuProcess:
             # A guest that has booted elsewhere never reads it; QEMU wants a file all the same.
             initrd = _anonymous(stack, b"" if incoming else _initramfs(kernel))
             self.log = _anonymous(stack)
+            self.touches = TouchFiles(plugin, _anonymous(stack), stack) if plugin else None
             log = (_log_item(hardware.guest.program), self.log.fileno())
             self.shell, guest_shell = _socket_pair(stack)
             self.qmp, guest_qmp = _socket_pair(stack)
@@ -152,13 +179,19 @@ class QemuProcess:
                 incoming=incoming,
                 log=log if hardware.hidden_dimms else None,
             )
-            handed_over = (self._console, initrd, guest_shell, guest_qmp, self.log)
+            handed_over = [
+                file.fileno() for file in (self._console, initrd, guest_shell, guest_qmp, self.log)
+            ]
+            if self.touches:
+                arguments += self.touches.arguments()
+                handed_over += [self.touches.lines.fileno(), self.touches.control.fileno()]
+            program = hardware.guest.program
             self._process = subprocess.Popen(
-                ["setpriv", "--pdeathsig", "KILL", hardware.guest.program, *arguments],
+                ["setpriv", "--pdeathsig", "KILL", program, *sandbox_of(program), *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=self._complaints,
                 stderr=self._complaints,
-                pass_fds=[file.fileno() for file in handed_over],
+                pass_fds=handed_over,
                 # Ctrl-C is for us; a group of its own keeps it from QEMU.
                 start_new_session=True,
             )

@@ -19,8 +19,8 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
-from altmap.errors import LabError
-from altmap.lab.accelerator import remembered_accelerator
+from altmap.errors import InputError, LabError
+from altmap.lab.accelerator import TCG, remembered_accelerator
 from altmap.lab.guest import CMDLINE, Guest
 from altmap.lab.initramfs import archive
 from altmap.lab.kernels import KernelFiles, cache_folder, disk_errors
@@ -46,7 +46,12 @@ _POLL_SECONDS = 0.02
 
 @contextlib.contextmanager
 def booted(
-    kernel: KernelFiles, hardware: Hardware, cmdline: str, cache: Path | None = None
+    kernel: KernelFiles,
+    hardware: Hardware,
+    cmdline: str,
+    cache: Path | None = None,
+    *,
+    plugin: Path | None = None,
 ) -> Iterator[Guest]:
     """Yield a guest that has booted: a copy of the snapshot for its configuration, made if needed.
 
@@ -57,6 +62,8 @@ def booted(
     cmdline : str
     cache : Path, optional
         Defaults to the user's cache folder.
+    plugin : Path, optional
+        As for :class:`Guest`; a snapshot is made without it.
 
     Raises
     ------
@@ -65,20 +72,24 @@ def booted(
     """
     accelerator = remembered_accelerator(hardware.guest.family)
     cache = cache_folder() if cache is None else cache
-    unfit = not hardware.guest.snapshots or hardware.memory_bytes > _MOST_MEMORY_BYTES
+    emulated = plugin is None or accelerator == TCG
+    unfit = (
+        not emulated or not hardware.guest.snapshots or hardware.memory_bytes > _MOST_MEMORY_BYTES
+    )
     if accelerator is None or unfit or shutil.disk_usage(cache).free < _LEAST_DISK_BYTES:
-        with Guest(kernel, hardware, cmdline) as guest:
+        how = TCG if plugin else None
+        with Guest(kernel, hardware, cmdline, how, plugin=plugin) as guest:
             yield guest
         return
     folder = cache / "snapshots" / _key(kernel, hardware, cmdline, accelerator)
     with contextlib.ExitStack() as stack:
-        guest = _copy(kernel, hardware, cmdline, folder)
+        guest = _copy(kernel, hardware, cmdline, folder, plugin)
         try:
             stack.enter_context(guest)
         except LabError:
             # Damaged, or dropped by another run a moment ago.
             shutil.rmtree(folder, ignore_errors=True)
-            guest = stack.enter_context(_copy(kernel, hardware, cmdline, folder))
+            guest = stack.enter_context(_copy(kernel, hardware, cmdline, folder, plugin))
         yield guest
 
 
@@ -96,16 +107,19 @@ def _key(kernel: KernelFiles, hardware: Hardware, cmdline: str, accelerator: str
     return hashlib.sha256(json.dumps(what).encode()).hexdigest()[:24]
 
 
-def _copy(kernel: KernelFiles, hardware: Hardware, cmdline: str, folder: Path) -> Guest:
+def _copy(
+    kernel: KernelFiles, hardware: Hardware, cmdline: str, folder: Path, plugin: Path | None
+) -> Guest:
     """Return a copy of the snapshot, not yet entered; make the snapshot if there is none."""
     state = folder / _STATE
     with disk_errors(folder.parent, "a snapshot (about 200 MB)"):
         folder.parent.mkdir(parents=True, exist_ok=True)
+        _remove_leftovers(folder.parent)
         with locked(folder.with_suffix(".lock")):
             if not state.exists():
                 _make(kernel, hardware, cmdline, folder)
         folder.touch()  # the least recently used is dropped first
-    return Guest(kernel, hardware, cmdline, ram=Ram(folder), state=state)
+    return Guest(kernel, hardware, cmdline, ram=Ram(folder), state=state, plugin=plugin)
 
 
 def _make(kernel: KernelFiles, hardware: Hardware, cmdline: str, folder: Path) -> None:
@@ -125,6 +139,13 @@ def _make(kernel: KernelFiles, hardware: Hardware, cmdline: str, folder: Path) -
         raise
     finally:
         shutil.rmtree(new, ignore_errors=True)
+
+
+def _remove_leftovers(cache: Path) -> None:
+    """Remove what runs left that were killed while they made a snapshot: their lock is free."""
+    for new in cache.glob("*.new"):
+        with contextlib.suppress(InputError), locked(new.with_suffix(".lock"), "in use"):
+            shutil.rmtree(new, ignore_errors=True)
 
 
 def _save(guest: Guest, state: Path) -> None:

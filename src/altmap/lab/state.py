@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import errno
 import re
+from collections.abc import Sequence
 from math import ceil
 
 from altmap.errors import LabError
 from altmap.lab.guest import Guest
+from altmap.lab.shell import CommandResult
 
-__all__ = ("write_block_state", "write_file")
+__all__ = ("write_block_state", "write_block_states", "write_file")
 
+_MEMORY = "/sys/devices/system/memory"
 EHWPOISON = 133  # Python's errno lacks it
 # As the C library of busybox words them; ours could be set to another language.
 _ERRNO = {
@@ -47,8 +50,29 @@ def write_block_state(guest: Guest, block_id: int, word: str, limit_seconds: flo
         0, or the errno; ``EINTR`` if the kernel was still trying at the time limit, as offlining
         does indefinitely.
     """
-    path = f"/sys/devices/system/memory/memory{block_id}/state"
-    return write_file(guest, path, word, limit_seconds)
+    return write_file(guest, f"{_MEMORY}/memory{block_id}/state", word, limit_seconds)
+
+
+def write_block_states(
+    guest: Guest, block_ids: Sequence[int], word: str, first: str, limit_seconds: float = 30.0
+) -> tuple[int, int]:
+    """Write to one memory block after the other by one command, so that little time passes between.
+
+    *first* are shell commands before the first write.
+
+    Returns
+    -------
+    (int, int)
+        0 or the errno of the first write that is refused, and the block it is about.
+    """
+    ids = " ".join(map(str, block_ids))
+    loop = f"for b in {ids}; do echo {word} >{_MEMORY}/memory$b/state || exit; echo $b; done"
+    result = guest.run(f"{first}; {loop}", limit_seconds * len(block_ids) + _GRACE_SECONDS)
+    written = [line for line in result.text.split() if line.isdigit()]
+    if result.status == 0:
+        return 0, block_ids[-1]
+    refused = block_ids[len(written)]
+    return _errno_of(result, word, f"memory{refused}"), refused
 
 
 def write_file(guest: Guest, path: str, word: str, limit_seconds: float = 30.0) -> int:
@@ -61,8 +85,11 @@ def write_file(guest: Guest, path: str, word: str, limit_seconds: float = 30.0) 
     """
     write = f"timeout -s INT {ceil(limit_seconds)} sh -c 'echo {word} >{path}'"
     result = guest.run(write, limit_seconds + _GRACE_SECONDS)
-    if result.status == 0:
-        return 0
+    return 0 if result.status == 0 else _errno_of(result, word, path)
+
+
+def _errno_of(result: CommandResult, word: str, path: str) -> int:
+    """Return the errno that a shell's complaint about a write names."""
     complaint = _COMPLAINT.search(result.text.strip())
     if complaint and complaint[1] in _ERRNO:
         return _ERRNO[complaint[1]]

@@ -1,34 +1,42 @@
-"""A real kernel as a target: the same steps as the model's, performed in a guest."""
+"""A real kernel as a target: the same steps as the model's, performed in a guest.
+
+Effects: clock, files.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import errno
 import re
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
-from functools import partial
+from pathlib import Path
 from textwrap import shorten
 from typing import Any
 
 from altmap.errors import InputError, LabError
 from altmap.lab.added import plug_by_probe, with_adder
-from altmap.lab.arches import GuestArch, guest_arch
-from altmap.lab.balloon import Rest, set_balloon_target, wait_for_balloon
+from altmap.lab.arches import GUESTS, GuestArch, guest_arch
+from altmap.lab.balloon import AFTER_A_LOOK, Rest, set_balloon_target, wait_for_balloon
 from altmap.lab.build import check_compiler
 from altmap.lab.capture import capture
-from altmap.lab.dimm import plug_dimm, unplug_dimm
+from altmap.lab.designs import DESIGNS, design_of
+from altmap.lab.dimm import OST_EJECT_IN_PROGRESS, plug_dimm, unplug_dimm
 from altmap.lab.dlpar import plug_by_dlpar, unplug_by_dlpar
 from altmap.lab.forced import FORCE_MODULE, FORCED_POLICY, check_forced, with_forced
 from altmap.lab.guest import Guest
 from altmap.lab.hyperv import LabHyperv, with_hyperv
 from altmap.lab.insmod import load_module
-from altmap.lab.kernels import KernelFiles, fetch, fetch_xen
+from altmap.lab.kernel_build import kernel_of
+from altmap.lab.kernels import KernelFiles, fetch_xen
 from altmap.lab.process import check_device, check_programs, qemu_version
 from altmap.lab.qemu import BootDimm, Hardware
 from altmap.lab.qmp import QemuRefusedError
 from altmap.lab.snapshot import booted
-from altmap.lab.state import write_block_state, write_file
+from altmap.lab.state import write_block_state, write_block_states, write_file
+from altmap.lab.touch_log import FunctionTouches, TouchLog
+from altmap.lab.touch_plugin import build_plugin
 from altmap.lab.touched import written_pages
 from altmap.lab.unbacked import (
     UnbackedWatch,
@@ -117,6 +125,9 @@ _HIDDEN = ("hyperv", "probe")
 _HIDDEN_DIMMS = "acpi_no_memhotplug"
 #: A machine check is taken within milliseconds, a panic told within a second.
 _PANIC_SECONDS = 60.0
+#: A function that touches one frame that is not backed touches all that it will within this time.
+_RUN_SECONDS = 1.0
+_POLL_SECONDS = 0.02
 _SOFT_OFFLINE = f"{_MEMORY}/soft_offline_page"
 
 
@@ -136,8 +147,8 @@ def hardware_of(machine: Machine, *, hidden_dimms: bool = False) -> Hardware:
     """
     guest = guest_arch("x86_64" if machine.arch is None else machine.arch)
     machines = dict(guest.platforms)
+    _check_policy(machine)
     for key, value, allowed in (
-        ("policy", machine.policy, (None, "opt-in", FORCED_POLICY)),
         ("block_size", machine.block_size, (None,)),
         ("debug_vm", machine.debug_vm, (None, False)),
         ("hugetlb_free_vmemmap", machine.hugetlb_free_vmemmap, (None, False)),
@@ -175,6 +186,21 @@ def hardware_of(machine: Machine, *, hidden_dimms: bool = False) -> Hardware:
     )
 
 
+def _check_policy(machine: Machine) -> None:
+    """Refuse a memmap policy that the machine's kernel cannot follow."""
+    release = DEFAULT_RELEASE if machine.release is None else machine.release
+    design = design_of(release)
+    possible = ("opt-in", FORCED_POLICY, *(design.policies if design else ()))
+    if machine.policy is None or machine.policy in possible:
+        return
+    others = [each.release for each in DESIGNS.values() if machine.policy in each.policies]
+    cure = f"; --release {others[0]} has it" if others else ""
+    raise InputError(
+        f"machine.policy {machine.policy!r}: the kernel of {release} follows "
+        f"{', '.join(dict.fromkeys(possible))} only{cure}"
+    )
+
+
 def _boot_dimm(device: Device, guest: GuestArch) -> BootDimm:
     """Return a DIMM for QEMU's command line."""
     if device.driver != "dimm" or guest.dimm != "acpi":
@@ -205,6 +231,7 @@ def run_in_guest(
     progress: Callable[[str], None],
     *,
     watch_writes: bool = False,
+    touched: bool = False,
     own: KernelFiles | None = None,
 ) -> tuple[Trace, list[Sysroot]]:
     """Boot a guest for a scenario and run the scenario in it.
@@ -221,6 +248,9 @@ def run_in_guest(
         Told what happens next.
     watch_writes : bool
         Note after each step what was written in the first block of each DIMM (x86_64).
+    touched : bool
+        Note which frames of added memory each step reads and writes, by function (x86_64). Where
+        frames can be not backed, it is done in any case.
     own : KernelFiles, optional
         A user's own kernel, instead of Debian's.
 
@@ -248,7 +278,10 @@ def run_in_guest(
         check_compiler()
     if _plugs(scenario, "virtio-mem"):
         check_device(hardware.guest, hardware.guest.virtio_mem)
-    kernel = fetch(release, arch=hardware.arch) if own is None else replace(own, tree=None)
+    plugin = None
+    if touched or hardware.hidden_dimms:
+        plugin = _plugin(hardware)
+    kernel = kernel_of(release, hardware.arch) if own is None else replace(own, tree=None)
     kernel = replace(kernel, modules=modules_of(scenario))
     kernel = with_hyperv(kernel) if hyperv else kernel
     kernel = with_adder(kernel) if probe else kernel
@@ -258,7 +291,7 @@ def run_in_guest(
     started = (
         Guest(kernel, hardware, cmdline, hypervisor=fetch_xen())
         if machine.platform == "xen"
-        else booted(kernel, hardware, cmdline)
+        else booted(kernel, hardware, cmdline, plugin=plugin)
     )
     reads_fault = machine.unbacked_reads == "fault"
     with contextlib.ExitStack() as stack:
@@ -272,13 +305,36 @@ def run_in_guest(
             load_module(guest, FORCE_MODULE)
         if _plugs(scenario, "virtio-mem"):
             check_driver(guest)
+        _follow(guest, machine.policy)
         target = stack.enter_context(
-            LabMachine(guest, watch_writes=watch_writes, reads_fault=reads_fault)
+            LabMachine(
+                guest,
+                policy=machine.policy,
+                watch_writes=watch_writes,
+                reads_fault=reads_fault,
+            )
         )
         tunables = {name: getattr(machine, name) for name in _BOOT_TUNABLES}
         if any(value is not None for value in tunables.values()):
             target.set_tunables(SetTunables(**tunables))
         return run_scenario(scenario, target, progress), target.sysroots
+
+
+def _plugin(hardware: Hardware) -> Path:
+    """Return the plugin that tells what the kernel touches."""
+    guest = hardware.guest
+    if not guest.tells_touches or hardware.dom0_bytes:
+        possible = ", ".join(each.name for each in GUESTS.values() if each.tells_touches)
+        raise InputError(f"touched frames: told of {possible} only, and not under Xen")
+    return build_plugin(guest, qemu_version(guest))
+
+
+def _follow(guest: Guest, policy: str | None) -> None:
+    """Set the parameters of a kernel with a design to the policy that it is to follow."""
+    design = design_of(guest.kernel.release)
+    for name, word in (design.policies.get(policy or "opt-in", {}) if design else {}).items():
+        if number := write_file(guest, f"{_PARAMETERS}/{name}", word):
+            raise LabError(f"{_PARAMETERS}/{name}: {errno.errorcode.get(number, number)}")
 
 
 def _running_release(guest: Guest) -> str:
@@ -362,9 +418,15 @@ class LabMachine:
     """
 
     def __init__(
-        self, guest: Guest, *, watch_writes: bool = False, reads_fault: bool = True
+        self,
+        guest: Guest,
+        *,
+        policy: str | None = None,
+        watch_writes: bool = False,
+        reads_fault: bool = True,
     ) -> None:
         self._guest = guest
+        self._policy = policy
         self._watch_writes = watch_writes
         self._devices = {
             dimm.name: (dimm.address, dimm.size_bytes) for dimm in guest.hardware.dimms
@@ -380,14 +442,18 @@ class LabMachine:
         self._block_size = _hexadecimal(guest, f"{_MEMORY}/block_size_bytes")
         self._has_balloon = guest.hypervisor is not None
         self._hyperv: LabHyperv | None = None
+        self._reads_fault = reads_fault
         self._watch: UnbackedWatch | None = None
+        self._touches = (
+            TouchLog(guest, guest.touches, device_region(guest)) if guest.touches else None
+        )
         if guest.hardware.hidden_dimms:
             region = device_region(guest)
             self._hyperv = LabHyperv(guest, region)
             self._watch = UnbackedWatch(
                 guest.access_log,
                 region,
-                partial(inject_machine_check, guest),
+                self._end_guest,
                 reads_fault=reads_fault,
             )
         self._first_blocks = self._block_ids()
@@ -404,11 +470,10 @@ class LabMachine:
     def identity(self) -> dict[str, Any]:
         """The trace's heading: which kernel, in which machine."""
         kernel, xen = self._guest.kernel, self._guest.hypervisor
-        forced = FORCE_MODULE in kernel.modules
         return {
             "target": "lab",
             "release": kernel.release,
-            "policy": FORCED_POLICY if forced else "as the kernel has it",
+            "policy": self._policy or "as the kernel has it",
             "machine": {
                 "arch": kernel.arch,
                 "packages": kernel.versions | (xen.versions if xen else {}),
@@ -422,10 +487,10 @@ class LabMachine:
     def observe(self) -> Observation:
         """Look at the guest's files, and keep them as they are in ``sysroots``."""
         self.sysroots.append(capture(self._guest))
-        try:
-            return Observation.read(self.sysroots[-1])
-        except InputError as error:  # not the user's input: the guest's
-            raise LabError(f"capture: {error}", self._guest.console()) from error
+        seen = Observation.read(self.sysroots[-1])
+        for problem in seen.problems.values():  # a file of a running kernel is whole
+            raise LabError(f"capture: {problem}", self._guest.console())
+        return seen
 
     def perform(self, step: Step) -> StepRecord:
         """Perform one step.
@@ -441,22 +506,43 @@ class LabMachine:
         if self.crashed:
             record.outcome = Outcome("not_reached", why="an earlier fault ended the kernel")
             return record
+        if self._touches is not None:
+            self._touches.begin()
         if self._watch is None:
             self._perform(step, record)
-            return record
+        else:
+            self._perform_watched(step, record, self._watch)
+        if self._touches is not None:
+            record.events.extend(_touch_events(self._touches.end()))
+        record.events[:0] = self._hyperv.take_events() if self._hyperv else []
+        return record
+
+    def _perform_watched(self, step: Step, record: StepRecord, watch: UnbackedWatch) -> None:
+        """Perform a step that may end the guest by touching what is not backed."""
         try:
             self._perform(step, record)
-            if self._watch.look().first is not None:
+            if watch.look().first is not None:
                 self._guest.run("sleep 1000", _PANIC_SECONDS)  # until the machine check is taken
         except LabError:
-            fault = fault_of(self._watch.look(), self._guest.console_text())
+            touches = None
+            if self._touches is not None:
+                touches, _ = self._touches.fault(reads_fault=self._reads_fault)
+            fault = fault_of(watch.look(), self._guest.console_text(), touches)
             if fault is None:
                 raise
             self.crashed = True
             record.faults.append(fault)
             record.outcome = fault_outcome(fault)
-        record.events[:0] = self._hyperv.take_events() if self._hyperv else []
-        return record
+
+    def _end_guest(self, address: int) -> None:
+        """End the guest by a machine check, once the function that touched the frame is done."""
+        deadline = time.monotonic() + _RUN_SECONDS
+        while self._touches is not None and time.monotonic() < deadline:
+            _, is_over = self._touches.fault(reads_fault=self._reads_fault)
+            if is_over:
+                break
+            time.sleep(_POLL_SECONDS)
+        inject_machine_check(self._guest, address)
 
     def _perform(self, step: Step, record: StepRecord) -> None:
         if isinstance(step, Plug | Unplug | Resize):
@@ -502,6 +588,8 @@ class LabMachine:
                 record.outcome = self.set_tunables(step)
         if self._virtio_mem:
             wait_until_idle(self._guest)
+        if self._touches is not None:
+            self._touches.look_at_devices()
         log = self._guest.kernel_log()
         record.events = [Event("kernel-log", line) for line in log]
         record.events.extend(_requests(log))
@@ -625,6 +713,9 @@ class LabMachine:
         result = unplug_dimm(self._guest, dimm)
         if result.removed:
             return OK
+        if result.ost_status == OST_EJECT_IN_PROGRESS:
+            why = "nothing followed _OST status 0x84 (eject in progress) within the time limit"
+            return Outcome("does_not_end", why=why)
         name = _EJECT_REFUSALS.get(result.ost_status, "EBUSY")
         return Outcome.refused(name, "", f"_OST status {result.ost_status:#x}")
 
@@ -661,13 +752,16 @@ class LabMachine:
         blocks = self._blocks(step)
         if not blocks:
             return Outcome.refused("ENOENT", "", "no memory blocks")
+        if self._has_balloon and word != "offline":
+            result = write_block_states(self._guest, blocks, word, AFTER_A_LOOK)
+            outcome = _written(*result)
+            wait_for_balloon(self._guest)
+            return outcome
         for block in blocks:
             with self._vetoes.around(block):
-                number = write_block_state(self._guest, block, word)
-            if number:
-                return Outcome.refused(number, "", f"memory{block}")
-            if self._has_balloon and word != "offline":
-                wait_for_balloon(self._guest)
+                outcome = _written(write_block_state(self._guest, block, word), block)
+            if not outcome:
+                return outcome
         return OK
 
     def set_tunables(self, step: SetTunables) -> Outcome:
@@ -689,6 +783,14 @@ class LabMachine:
         return OK
 
 
+def _touch_events(touches: list[FunctionTouches]) -> Iterator[Event]:
+    """Yield what a step touched, after an event that says that it is known."""
+    yield Event("touched", f"{len(touches)} functions touch frames of added memory")
+    for each in touches:
+        text = f"{each.function} {each.access}s frames of added memory"
+        yield Event(each.access, text, each.pfns, each.function)
+
+
 #: drivers/virtio/virtio_mem.c: virtio_mem_send_plug_request, ..._unplug_request; dynamic debug.
 _REQUEST = re.compile(r"virtio_mem virtio\d+: (un)?plugging memory: (0x[0-9a-f]+ - 0x[0-9a-f]+)$")
 
@@ -700,6 +802,11 @@ def _requests(log: list[str]) -> Iterator[Event]:
         if match is not None:
             verb = "UNPLUG" if match[1] else "PLUG"
             yield Event("driver", f"{GUEST_TO_HOST}{verb} {match[2]}")
+
+
+def _written(number: int, block: int) -> Outcome:
+    """Return how a write to a block's state ended."""
+    return Outcome.refused(number, "", f"memory{block}") if number else OK
 
 
 def _reached(state: VirtioMemState) -> Outcome:

@@ -16,8 +16,9 @@ from typing import IO, cast
 
 from altmap.errors import LabError
 
-__all__ = ("extract_first", "run_tool")
+__all__ = ("extract_first", "first_error", "run_tool")
 
+_ERROR = re.compile(r"(?:fatal )?error: (.*)")
 _COMPLAINT = re.compile(r"^(?:E|dpkg-deb: error|tar): *(.*)$", re.MULTILINE)
 
 
@@ -61,6 +62,12 @@ def extract_first(deb: Path, patterns: Iterable[str], to: Path) -> None:
             raise LabError(f"package {deb.name}: no file {' or '.join(patterns)}") from error
         finally:
             unpack.kill()  # the rest of the package is not needed
+
+
+def first_error(stderr: str) -> str:
+    """Return what a compiler or linker says first is wrong, in one line."""
+    found = _ERROR.search(stderr)
+    return found[1] if found else (stderr.strip() or "no message").splitlines()[-1]
 
 
 def _complaint(stderr: str) -> str:

@@ -21,8 +21,9 @@ from typing import IO, NamedTuple
 
 from altmap.errors import LabError
 from altmap.lab.guest import Guest
+from altmap.lab.touch_log import FunctionTouches
 from altmap.pfn import PfnRange, PfnSet
-from altmap.trace import Fault, Outcome
+from altmap.trace import Access, Fault, Outcome
 
 __all__ = (
     "MemoryAccess",
@@ -51,7 +52,7 @@ _MACHINE_CHECK = "mce 0 4 0xbe00000000000134 0x5 {address:#x} 0x8c"
 class MemoryAccess(NamedTuple):
     """One access to guest-physical memory: ``read`` or ``write``, its address, its size."""
 
-    access: str
+    access: Access
     address: int
     size_bytes: int
 
@@ -59,7 +60,8 @@ class MemoryAccess(NamedTuple):
 def parse_accesses(text: bytes) -> Iterator[MemoryAccess]:
     """Yield the accesses that whole lines of QEMU's log tell, in their order."""
     for match in _ACCESS.finditer(text):
-        yield MemoryAccess(match[1].decode(), int(match[2], 16), int(match[3]))
+        access: Access = "read" if match[1] == b"read" else "write"
+        yield MemoryAccess(access, int(match[2], 16), int(match[3]))
 
 
 @dataclass(slots=True)
@@ -180,19 +182,25 @@ class UnbackedWatch:
         return len(text) == _CHUNK_BYTES
 
 
-def fault_of(frames: UnbackedFrames, console: str) -> Fault | None:
+def fault_of(
+    frames: UnbackedFrames, console: str, touches: FunctionTouches | None = None
+) -> Fault | None:
     """Return the fault that ended a guest; ``None`` if nothing unbacked was touched.
 
-    Its page frames are those that the same kind of access touched until the guest ended.
+    Its page frames are those of the function that touched the first one, where *touches* tell them;
+    else those that the same kind of access touched until the guest ended.
     """
     if frames.first is None:
         return None
     access = frames.first.access
+    if touches is None:
+        pfns = (frames.read if access == "read" else frames.written).copy()
+        touches = FunctionTouches(access, function_of_panic(console) or "unknown", pfns)
     return Fault(
         pfn=frames.first.address // _PAGE,
         access=access,
-        function=function_of_panic(console) or "unknown",
-        pfns=(frames.read if access == "read" else frames.written).copy(),
+        function=touches.function,
+        pfns=touches.pfns,
         kind="machine check",
     )
 

@@ -21,7 +21,8 @@ from typing import Any, TypeVar, cast
 from altmap.errors import InputError
 from altmap.linux import memory
 from altmap.linux.memory import Block, MemoryFolder
-from altmap.linux.paths import text_of
+from altmap.linux.paths import text_of, without_padding
+from altmap.linux.reading import Problems
 
 __all__ = ("has_blocks", "read_blocks", "read_total_kib")
 
@@ -35,7 +36,17 @@ _TOTAL = re.compile(rb"MemTotal: +([0-9]{1,20}) kB\n")
 _MOST_BYTES = 4096  # sysfs gives a page at most
 
 
-def read_blocks(root: Path, *, nodes: bool = True, zones: bool = True) -> MemoryFolder:
+class _NotUnderstoodError(Exception):
+    """A file does not hold what it should; *path* and *rule* as in :meth:`Problems.add`."""
+
+    def __init__(self, path: str, rule: str) -> None:
+        super().__init__(path, rule)
+        self.path, self.rule = path, rule
+
+
+def read_blocks(
+    root: Path, *, nodes: bool = True, zones: bool = True, problems: Problems | None = None
+) -> MemoryFolder:
     """Return the memory blocks below *root*, as :func:`altmap.linux.memory.parse` would.
 
     Parameters
@@ -44,27 +55,35 @@ def read_blocks(root: Path, *, nodes: bool = True, zones: bool = True) -> Memory
         A folder that holds ``sys``, or holds the one folder that does; ``/`` is this machine.
     nodes, zones : bool
         Also find the nodes that blocks are linked to, and their ``valid_zones``.
+    problems : Problems, optional
+        Takes what is not understood; without it, that is an error. A block whose state is unknown
+        is left out.
 
     Raises
     ------
     InputError
-        If there are none, a file is malformed, or a link or special file stands in place of one.
+        If there are none, their size is not known, something is not understood, or a link or
+        special file stands in place of a file.
     """
+    found = Problems() if problems is None else problems
     with _opened(root) as folder:
         blocks: dict[int, Block] = {}
         same: dict[Block, Block] = {}  # most blocks are alike, and one object is enough for them
         known = _nodes_by_block(folder) if nodes else {}
         for nr in _block_ids(root, folder):
             try:
-                block = _read_block(root, folder, nr, known, nodes=nodes, zones=zones)
-                blocks[nr] = same.setdefault(block, block)
+                block = _read_block(root, folder, nr, known, found, nodes=nodes, zones=zones)
             except FileNotFoundError:
-                # Blocks come and go; one without a state that is still there is no block.
-                if os.access(f"memory{nr}", os.F_OK, dir_fd=folder):
-                    raise InputError(
-                        f"{root}: {memory.ROOT}/memory{nr}/state: need this file in every block"
-                    ) from None
-        size = _value(root, folder, "block_size_bytes", memory.parse_block_size)
+                continue  # blocks come and go
+            if block is not None:
+                blocks[nr] = same.setdefault(block, block)
+        try:
+            size = _value(root, folder, "block_size_bytes", memory.parse_block_size, found)
+        except _NotUnderstoodError as error:
+            raise InputError(f"{root}: {error.path}: {error.rule}") from error
+        if problems is None:
+            for text in found.by_path().values():
+                raise InputError(f"{root}: {text}")
         return MemoryFolder(size, None, blocks)
 
 
@@ -144,18 +163,37 @@ def _read_block(
     folder: int,
     nr: int,
     known: Mapping[int, tuple[int, ...]],
+    problems: Problems,
     *,
     nodes: bool,
     zones: bool,
-) -> Block:
+) -> Block | None:
     name = f"memory{nr}"
+    state = _read_state(root, folder, name, problems)
+    if state is None:
+        return None
     return Block(
-        _value(root, folder, f"{name}/state", memory.parse_state),
+        state,
         None,
-        _optional(root, folder, f"{name}/removable", memory.parse_removable),
-        _optional(root, folder, f"{name}/valid_zones", memory.parse_zones) if zones else None,
+        _optional(root, folder, f"{name}/removable", memory.parse_removable, problems),
+        _optional(root, folder, f"{name}/valid_zones", memory.parse_zones, problems)
+        if zones
+        else None,
         (known.get(nr) or _nodes(folder, name)) if nodes else (),
     )
+
+
+def _read_state(root: Path, folder: int, name: str, problems: Problems) -> str | None:
+    """Return a block's state; ``online`` stands for it where ``state`` does not tell."""
+    try:
+        return _value(root, folder, f"{name}/state", memory.parse_state, problems)
+    except FileNotFoundError:
+        if not os.access(name, os.F_OK, dir_fd=folder):
+            raise
+        problems.add(f"{memory.ROOT}/{name}/state", "need this file in every memory block")
+    except _NotUnderstoodError as error:
+        problems.add(error.path, error.rule)
+    return _optional(root, folder, f"{name}/online", memory.parse_online, problems)
 
 
 def _nodes_by_block(folder: int) -> dict[int, tuple[int, ...]]:
@@ -187,14 +225,19 @@ def _nodes(folder: int, name: str) -> tuple[int, ...]:
         return tuple(sorted(int(match[1]) for match in matches if match))
 
 
-def _optional(root: Path, folder: int, path: str, parse: Callable[[str], T]) -> T | None:
+def _optional(
+    root: Path, folder: int, path: str, parse: Callable[[str], T], problems: Problems
+) -> T | None:
     try:
-        return _value(root, folder, path, parse)
+        return _value(root, folder, path, parse, problems)
     except FileNotFoundError:
+        return None
+    except _NotUnderstoodError as error:
+        problems.add(error.path, error.rule)
         return None
 
 
-def _value(root: Path, folder: int, path: str, parse: Callable[[str], T]) -> T:
+def _value(root: Path, folder: int, path: str, parse: Callable[[str], T], problems: Problems) -> T:
     # A device is not even opened: that alone may act.
     if not stat.S_ISREG(os.stat(path, dir_fd=folder, follow_symlinks=False).st_mode):
         raise InputError(f"{root}: {memory.ROOT}/{path}: need a regular file")
@@ -203,10 +246,13 @@ def _value(root: Path, folder: int, path: str, parse: Callable[[str], T]) -> T:
         raw = os.read(file, _MOST_BYTES)
     finally:
         os.close(file)
+    if b"\0" in raw:
+        raw = without_padding(raw)
+        problems.add("sys", "files are padded with NUL bytes, which are cut off")
     try:
         return cast("T", _parsed(parse, raw))
     except InputError as error:
-        raise InputError(f"{root}: {memory.ROOT}/{path}: {error}") from error
+        raise _NotUnderstoodError(f"{memory.ROOT}/{path}", str(error)) from error
 
 
 @lru_cache(maxsize=256)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from altmap.errors import InputError
@@ -17,15 +19,37 @@ from altmap.linux.paths import (
 if TYPE_CHECKING:
     from altmap.linux.pagewords import PageWords
 
-__all__ = ("MAX_FILE_BYTES", "MAX_MEMBERS", "MAX_RAW_BYTES", "MAX_TOTAL_BYTES", "Intake")
+__all__ = (
+    "MAX_FILE_BYTES",
+    "MAX_LINES",
+    "MAX_MEMBERS",
+    "MAX_RAW_BYTES",
+    "MAX_SMALL_BYTES",
+    "MAX_TOTAL_BYTES",
+    "Intake",
+)
 
 MAX_MEMBERS = 8_000_000  # 64 TiB in blocks of 128 MiB have about 5 million
-MAX_FILE_BYTES = 256 << 20
-MAX_TOTAL_BYTES = 1 << 30
+MAX_SMALL_BYTES = 1 << 16  # sysfs has a page at most for a file, of 64 KiB on some machines
+MAX_FILE_BYTES = 64 << 20  # proc/zoneinfo of 64 nodes and 2000 CPUs has some 25 MB
+MAX_TOTAL_BYTES = 256 << 20
+#: What is parsed of a line takes up to 400 bytes. The first line of each file is not counted.
+MAX_LINES = 2_000_000
 MAX_RAW_BYTES = 16 << 30  # proc/kpageflags of 8 TiB; it is made compact while it is read
+
+_SMALL = re.compile(r"sys/|proc/sys/|proc/(?:cmdline|version)$")
 
 _CHUNK = 1 << 16
 _RAW_CHUNK = 1 << 22
+
+
+@dataclass(slots=True)
+class _Taken:
+    """How much was taken in so far, of one folder or archive."""
+
+    nr_members: int = 0
+    nr_bytes: int = 0
+    nr_lines: int = 0
 
 
 class Intake:
@@ -42,6 +66,8 @@ class Intake:
         As in :class:`altmap.linux.sysroot.Sysroot`.
     unreadable : list of str
         Paths that are there but could not be read.
+    notes : dict of str to str
+        What is wrong with files that were left out, by path.
     skips : frozenset of str
         Paths that are not asked for.
     lazy : bool
@@ -58,7 +84,14 @@ class Intake:
         self.links: dict[str, str] = {}
         self.pages: dict[str, PageWords] = {}
         self.unreadable: list[str] = []
-        self._members = self._bytes = 0
+        self.notes: dict[str, str] = {}
+        self._taken = _Taken()
+
+    def for_another(self, source: str) -> Intake:
+        """Return what collects another sysroot of the same archive, within the same limits."""
+        made = Intake(source, self.skips, lazy=self.lazy)
+        made._taken = self._taken
+        return made
 
     def error(self, name: str, rule: str) -> InputError:
         """Return the error that member *name* breaks *rule*."""
@@ -66,8 +99,8 @@ class Intake:
 
     def count(self, name: str) -> None:
         """Count one more member, kept or not."""
-        self._members += 1
-        if self._members > MAX_MEMBERS:
+        self._taken.nr_members += 1
+        if self._taken.nr_members > MAX_MEMBERS:
             raise self.error(name, f"need at most {MAX_MEMBERS} members")
 
     def link(self, path: str, target: str) -> None:
@@ -88,10 +121,12 @@ class Intake:
         """Take in a file's content; *read* returns the next bytes, empty at the end."""
         self._require_new(path)
         if path in PAGE_RUNS:
-            self.pages[path] = self._read_words(path, read)
+            self._read_words(path, read)
             return
-        content = b"".join(self._chunks(path, read, _CHUNK, MAX_FILE_BYTES))
+        limit = MAX_SMALL_BYTES if _SMALL.match(path) else MAX_FILE_BYTES
+        content = b"".join(self._chunks(path, read, _CHUNK, min(limit, MAX_FILE_BYTES)))
         self._add_bytes(path, len(content))
+        self._add_lines(path, content.count(b"\n"))
         self.files[path] = content
 
     def finish(self) -> None:
@@ -103,17 +138,17 @@ class Intake:
         except InputError as error:
             raise InputError(f"{self.source}: member {error}") from error
 
-    def _read_words(self, path: str, read: Callable[[int], bytes]) -> PageWords:
+    def _read_words(self, path: str, read: Callable[[int], bytes]) -> None:
         # NumPy, which most folders of memory blocks are read without.
         from altmap.linux.pagewords import PageWords
 
         chunks = self._chunks(path, read, _RAW_CHUNK, MAX_RAW_BYTES)
         try:
-            return PageWords.from_raw(chunks)
+            self.pages[path] = PageWords.from_raw(chunks)
         except InputError as error:
             if str(error).startswith(self.source):
                 raise
-            raise self.error(path, str(error)) from error
+            self.notes[path] = f"{path}: {error}"
 
     def _chunks(
         self, path: str, read: Callable[[int], bytes], nr_bytes: int, limit: int
@@ -126,9 +161,14 @@ class Intake:
             yield chunk
 
     def _add_bytes(self, path: str, nr_bytes: int) -> None:
-        self._bytes += nr_bytes
-        if self._bytes > MAX_TOTAL_BYTES:
+        self._taken.nr_bytes += nr_bytes
+        if self._taken.nr_bytes > MAX_TOTAL_BYTES:
             raise self.error(path, f"need at most {MAX_TOTAL_BYTES} bytes in all")
+
+    def _add_lines(self, path: str, nr_lines: int) -> None:
+        self._taken.nr_lines += max(0, nr_lines - 1)
+        if self._taken.nr_lines > MAX_LINES:
+            raise self.error(path, f"need at most {MAX_LINES} lines in all")
 
     def _require_new(self, path: str) -> None:
         if path in self.files or path in self.links or path in self.pages:

@@ -15,15 +15,18 @@ from altmap.errors import InputError
 from altmap.linux import lsmem
 from altmap.linux.lines import Line
 from altmap.linux.paths import is_lsmem
+from altmap.linux.reading import Reader
 from altmap.linux.sysroot import Sysroot
 
 __all__ = (
     "ROOT",
     "Block",
     "MemoryFolder",
+    "block_files",
     "owns",
     "parse",
     "parse_block_size",
+    "parse_online",
     "parse_removable",
     "parse_state",
     "parse_zones",
@@ -65,10 +68,16 @@ class MemoryFolder:
     blocks: dict[int, Block]
 
 
-def parse(sysroot: Sysroot) -> MemoryFolder | None:
+def parse(sysroot: Reader) -> MemoryFolder | None:
     """Return what the folder says, ``None`` if the sysroot has no memory blocks at all.
 
-    Without the folder, what lsmem printed stands for it, as in an archive of sos.
+    Without the folder, what lsmem printed stands for it, as in an archive of sos. Blocks whose
+    state neither ``state`` nor ``online`` tells are left out.
+
+    Raises
+    ------
+    InputError
+        If the blocks' size is not known.
     """
     ids = _block_ids(sysroot)
     size_bytes = sysroot.parse(f"{ROOT}/block_size_bytes", parse_block_size)
@@ -80,11 +89,15 @@ def parse(sysroot: Sysroot) -> MemoryFolder | None:
     return MemoryFolder(
         size_bytes,
         sysroot.parse(f"{ROOT}/auto_online_blocks", _parse_word),
-        {nr: _parse_block(sysroot, nr, nodes.get(nr, set())) for nr in ids},
+        {
+            nr: block
+            for nr in ids
+            if (block := _parse_block(sysroot, nr, nodes.get(nr, set()))) is not None
+        },
     )
 
 
-def _parse_lsmem(sysroot: Sysroot) -> MemoryFolder | None:
+def _parse_lsmem(sysroot: Reader) -> MemoryFolder | None:
     path = next(filter(is_lsmem, sysroot.files), None)
     rows = sysroot.parse(path, lsmem.parse) if path is not None else None
     if path is None or not rows:
@@ -110,7 +123,7 @@ def render(folder: MemoryFolder) -> Sysroot:
         sysroot.files[f"{ROOT}/auto_online_blocks"] = f"{folder.auto_online_blocks}\n".encode()
     for nr, block in folder.blocks.items():
         base = f"{ROOT}/memory{nr}"
-        for name, text in _render_block(nr, block):
+        for name, text in block_files(nr, block):
             sysroot.files[f"{base}/{name}"] = f"{text}\n".encode()
         for node in block.nodes:
             sysroot.links[f"{base}/node{node}"] = f"../../node/node{node}"
@@ -136,7 +149,7 @@ def owns(path: str, folder: MemoryFolder) -> bool:
     return bool(stated) or int(match[1]) not in folder.blocks
 
 
-def _block_ids(sysroot: Sysroot) -> list[int]:
+def _block_ids(sysroot: Reader) -> list[int]:
     for path in (*sysroot.files, *sysroot.links):
         if _BLOCK.fullmatch(path):
             raise InputError(f"{path}: need a folder")
@@ -144,7 +157,7 @@ def _block_ids(sysroot: Sysroot) -> list[int]:
     return sorted({int(match[1]) for match in matches if match and match[2] in _BLOCK_FILES})
 
 
-def _nodes_by_block(sysroot: Sysroot) -> dict[int, set[int]]:
+def _nodes_by_block(sysroot: Reader) -> dict[int, set[int]]:
     nodes: dict[int, set[int]] = {}
     for path in sysroot.links:
         if match := _NODE_LINK.fullmatch(path):
@@ -154,11 +167,14 @@ def _nodes_by_block(sysroot: Sysroot) -> dict[int, set[int]]:
     return nodes
 
 
-def _parse_block(sysroot: Sysroot, nr: int, nodes: set[int]) -> Block:
+def _parse_block(sysroot: Reader, nr: int, nodes: set[int]) -> Block | None:
     base = f"{ROOT}/memory{nr}"
     state = sysroot.parse(f"{base}/state", parse_state)
     if state is None:
-        raise InputError(f"{base}/state: need this file in every memory block")
+        sysroot.problems.add(f"{base}/state", "need this file in every memory block")
+        state = sysroot.parse(f"{base}/online", parse_online)
+    if state is None:
+        return None
     sysroot.parse(f"{base}/phys_index", partial(_check_phys_index, nr))
     return Block(
         state,
@@ -191,6 +207,14 @@ def parse_state(text: str) -> str:
     return word
 
 
+def parse_online(text: str) -> str:
+    """Return the state that a block's ``online`` stands for (``drivers/base/core.c: online_show``).
+
+    A block that is going offline counts as online.
+    """
+    return "online" if parse_removable(text) else "offline"
+
+
 def _check_phys_index(nr: int, text: str) -> None:
     word = _parse_word(text)
     if not _HEX.fullmatch(word) or int(word, 16) != nr:
@@ -215,7 +239,8 @@ def parse_zones(text: str) -> tuple[str, ...]:
     return tuple(text.split())
 
 
-def _render_block(nr: int, block: Block) -> Iterator[tuple[str, str]]:
+def block_files(nr: int, block: Block) -> Iterator[tuple[str, str]]:
+    """Yield the names of a block's files with what each shows, without the newline."""
     yield "online", "0" if block.state == "offline" else "1"
     yield "phys_index", f"{nr:08x}"
     yield "state", block.state

@@ -10,6 +10,7 @@ from functools import partial
 from altmap.errors import InputError
 from altmap.linux import meminfo
 from altmap.linux.lines import lines
+from altmap.linux.reading import Reader
 from altmap.linux.sysroot import Sysroot
 
 __all__ = (
@@ -58,14 +59,15 @@ class NodeFolder:
     narrow_file_pages: bool = field(default=False, compare=False)
 
 
-def parse(sysroot: Sysroot) -> NodeFolder | None:
+def parse(sysroot: Reader) -> NodeFolder | None:
     """Return what the folder says, ``None`` if the sysroot has none of its files."""
     lists: dict[str, tuple[int, ...]] = {}
     tables: dict[int, dict[str, int]] = {}
     narrow = False
     for path in sorted(sysroot.files):
         if match := _LIST_PATH.fullmatch(path):
-            lists[match[1]] = sysroot.parse(path, parse_list) or ()
+            ids = sysroot.parse(path, parse_list)
+            lists |= {} if ids is None else {match[1]: ids}
         elif match := _MEMINFO_PATH.fullmatch(path):
             node = int(match[1])
             tables[node] = sysroot.parse(path, partial(parse_meminfo, node)) or {}

@@ -6,10 +6,11 @@ field by field. A file that a machine does not have is ``None`` here, never a gu
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from math import log2
 
+from altmap.errors import InputError
 from altmap.linux import (
     buddyinfo,
     iomem,
@@ -23,11 +24,21 @@ from altmap.linux import (
     xen,
     zoneinfo,
 )
+from altmap.linux.evidence import (
+    NOTHING_GIVEN,
+    PAGE_SIZES,
+    Evidence,
+    Given,
+    Indication,
+    agreed,
+    evidence_of,
+)
 from altmap.linux.iomem import Resource
 from altmap.linux.memory import Block, MemoryFolder
 from altmap.linux.node import NodeFolder
 from altmap.linux.pagewords import PageRun, PageWords
 from altmap.linux.paths import KPAGEFLAGS, PAGE_RUNS, PAGE_USES
+from altmap.linux.reading import Reader
 from altmap.linux.sysroot import Sysroot
 from altmap.linux.xen import BalloonFolder
 from altmap.linux.zoneinfo import ZoneInfo
@@ -42,6 +53,7 @@ __all__ = (
     "Resource",
     "ZoneInfo",
     "page_size_bytes",
+    "page_size_found",
 )
 
 
@@ -76,6 +88,12 @@ class Observation:
         ``/sys/module/memory_hotplug/parameters``: ``memmap_on_memory``, ``online_policy``, ...
     balloon : BalloonFolder or None
         The Xen balloon driver's counters; ``None`` on what is no Xen domain.
+    problems : dict of str to str
+        What was not understood: a note by path. Not part of equality.
+    evidence : Evidence
+        What machine it is, and by which files. Not part of equality.
+    arch_file : str or None
+        ``/proc/sys/kernel/arch``, which kernels have since 6.1.
     """
 
     version: str | None = None
@@ -94,34 +112,64 @@ class Observation:
     nodes: NodeFolder | None = None
     parameters: dict[str, str] = field(default_factory=dict)
     balloon: BalloonFolder | None = None
+    problems: dict[str, str] = field(default_factory=dict, compare=False)
+    evidence: Evidence = field(default=Evidence(), compare=False)
+    arch_file: str | None = None
 
     @classmethod
-    def read(cls, sysroot: Sysroot) -> Observation:
-        """Return what the sysroot's files say.
+    def read(cls, sysroot: Sysroot, given: Given = NOTHING_GIVEN) -> Observation:
+        """Return what the sysroot's files say, as far as they are understood.
+
+        *given* replaces what they tell of the machine itself.
+
+        A file that is not understood is ``None``, as one that is missing; a line that is not
+        understood is left out. ``problems`` has a note of each.
+        """
+        reader = Reader(sysroot)
+        evidence = evidence_of(sysroot.files, given)
+        reader.parse("proc/version", version.parse)  # what is no release is noted
+        seen = cls(
+            version=reader.parse("proc/version", _parse_line),
+            machine=evidence.machine,
+            evidence=evidence,
+            arch_file=(reader.text("proc/sys/kernel/arch") or "").strip() or None,
+            cmdline=reader.parse("proc/cmdline", _parse_line),
+            meminfo=reader.parse("proc/meminfo", meminfo.parse),
+            vmstat=reader.parse("proc/vmstat", vmstat.parse),
+            zoneinfo=reader.parse("proc/zoneinfo", zoneinfo.parse),
+            buddyinfo=reader.parse("proc/buddyinfo", buddyinfo.parse),
+            iomem=reader.parse("proc/iomem", iomem.parse),
+            kpageflags=_page_words(reader, sysroot, KPAGEFLAGS),
+            kpagecount=_page_words(reader, sysroot, PAGE_USES[0]),
+            kpagecgroup=_page_words(reader, sysroot, PAGE_USES[1]),
+            cgroups=reader.parse("proc/kpagecgroup.names", pageuse.parse_cgroups) or {},
+            memory=reader.attempt(memory.ROOT, lambda: memory.parse(reader)),
+            nodes=reader.attempt(node.ROOT, lambda: node.parse(reader)),
+            parameters=parameters.parse(reader),
+            balloon=reader.attempt(xen.ROOT, lambda: xen.parse(reader)),
+        )
+        return replace(seen, problems=sysroot.notes | reader.problems.by_path())
+
+    def require(self, who: str, *names: str) -> None:
+        """Check that the files show what a question needs.
+
+        Parameters
+        ----------
+        who : str
+            What asks, which starts the message.
+        names : str
+            Attributes, such as ``zoneinfo``.
 
         Raises
         ------
         InputError
-            If a file is malformed; the message names file, line and rule.
+            If one is missing or was not understood; the message says which.
         """
-        return cls(
-            version=sysroot.parse("proc/version", _parse_line),
-            machine=version.machine(sysroot.files),
-            cmdline=sysroot.parse("proc/cmdline", _parse_line),
-            meminfo=sysroot.parse("proc/meminfo", meminfo.parse),
-            vmstat=sysroot.parse("proc/vmstat", vmstat.parse),
-            zoneinfo=sysroot.parse("proc/zoneinfo", zoneinfo.parse),
-            buddyinfo=sysroot.parse("proc/buddyinfo", buddyinfo.parse),
-            iomem=sysroot.parse("proc/iomem", iomem.parse),
-            kpageflags=sysroot.page_words(KPAGEFLAGS),
-            kpagecount=sysroot.page_words(PAGE_USES[0]),
-            kpagecgroup=sysroot.page_words(PAGE_USES[1]),
-            cgroups=sysroot.parse("proc/kpagecgroup.names", pageuse.parse_cgroups) or {},
-            memory=memory.parse(sysroot),
-            nodes=node.parse(sysroot),
-            parameters=parameters.parse(sysroot),
-            balloon=xen.parse(sysroot),
-        )
+        for name in names:
+            if not getattr(self, name):
+                path = _PATHS[name]
+                about = [text for at, text in self.problems.items() if at.startswith(path)]
+                raise InputError(f"{who}: needs {path}: {about[0] if about else 'it is missing'}")
 
     def __repr__(self) -> str:
         words = (self.version or "").split()
@@ -137,6 +185,19 @@ class Observation:
         from altmap import _html
 
         return _html(self)
+
+    @property
+    def release(self) -> str | None:
+        """The release as ``uname -r``, ``None`` if no file tells.
+
+        Raises
+        ------
+        InputError
+            If ``/proc/version`` has none.
+        """
+        if self.evidence.releases:
+            return str(self.evidence.releases[0].value)
+        return None if self.version is None else version.parse(self.version).full
 
     @property
     def missing(self) -> tuple[str, ...]:
@@ -191,6 +252,10 @@ def _is_absent(value: object) -> bool:
     return value in (None, (), {}) or (isinstance(value, PageWords) and not value)
 
 
+def _page_words(reader: Reader, sysroot: Sysroot, path: str) -> PageWords | None:
+    return reader.attempt(path, lambda: sysroot.page_words(path))
+
+
 def _parse_line(text: str) -> str:
     return text.removesuffix("\n")
 
@@ -198,6 +263,8 @@ def _parse_line(text: str) -> str:
 def _rendered_files(seen: Observation) -> Iterator[tuple[str, str]]:
     if seen.version is not None:
         yield "proc/version", f"{seen.version}\n"
+    if seen.arch_file is not None:
+        yield "proc/sys/kernel/arch", f"{seen.arch_file}\n"
     if seen.cmdline is not None:
         yield "proc/cmdline", f"{seen.cmdline}\n"
     if seen.meminfo is not None:
@@ -233,20 +300,66 @@ def _owns(seen: Observation, path: str) -> bool:
 
 
 def page_size_bytes(seen: Observation) -> int | None:
-    """Return the page size that a machine's own numbers imply, ``None`` if they do not tell.
+    """Return the page size, ``None`` if the files do not tell.
 
-    No file names it. MemTotal is the sum of all managed pages. Without it, System RAM over present
-    pages comes out close, unless much of it is offline.
+    Most architectures have one. Else what names it decides, or what follows from the machine's own
+    numbers: the zones end where the last online block does. MemTotal need not be the sum of managed
+    pages, so it decides last.
+
+    Raises
+    ------
+    InputError
+        If the files contradict each other on the machine or its page size.
     """
-    zones = seen.zoneinfo or ()
-    ram = sum(line.end - line.start for line in seen.iomem or () if "System RAM" in line.name)
-    present, managed = (sum(z.pages.get(n, 0) for z in zones) for n in ("present", "managed"))
-    total = (seen.meminfo or {}).get("MemTotal", 0) * 1024
-    for size, pages in ((total, managed), (ram, present)):
-        if pages and size >= pages:
-            return min(_PAGE_SIZES, key=lambda page: abs(log2(size / pages / page)))
-    return None
+    found = page_size_found(seen)
+    return None if found is None else int(found.value)
+
+
+def page_size_found(seen: Observation) -> Indication | None:
+    """Return the page size with its ground; as :func:`page_size_bytes`."""
+    machine = agreed("the machine", seen.evidence.machines)
+    name = seen.machine if machine is None else machine.value
+    sizes = dict(PAGE_SIZES).get(str(name), _PAGE_SIZES)
+    shown = agreed("the page size", seen.evidence.page_sizes)
+    if len(sizes) == 1:
+        if shown is not None and shown.value != sizes[0]:
+            ground = Indication(sizes[0], f"the machine, {name}")
+            agreed("the page size", (ground, shown))
+        return Indication(sizes[0], f"the machine, {name}")
+    return shown or next(_page_sizes_implied(seen, sizes), None)
 
 
 #: What Linux is built with.
 _PAGE_SIZES = (4 << 10, 16 << 10, 64 << 10)
+#: Sizes are factors of 4 apart, so that a quotient within a factor of 2 tells them apart.
+_MOST_LOG2 = 1.0
+
+
+def _page_sizes_implied(seen: Observation, sizes: Sequence[int]) -> Iterator[Indication]:
+    zones = [zone for zone in seen.zoneinfo or () if zone.name != "Device"]
+    online = [
+        nr for nr, b in (seen.memory.blocks if seen.memory else {}).items() if b.state != "offline"
+    ]
+    block = seen.memory.block_size_bytes if seen.memory else 0
+    ram = [line for line in seen.iomem or () if line.name.startswith("System RAM")]
+    present, managed = (sum(z.pages.get(n, 0) for z in zones) for n in ("present", "managed"))
+    for size_bytes, nr_pages, ground in (
+        (
+            (max(online, default=-1) + 1) * block,
+            max((zone.span[1] for zone in zones if zone.span), default=0),
+            "where zones (proc/zoneinfo) and memory blocks end",
+        ),
+        (len(online) * block, present, "present pages (proc/zoneinfo) and online memory blocks"),
+        ((seen.meminfo or {}).get("MemTotal", 0) * 1024, managed, "MemTotal and managed pages"),
+        (sum(line.end - line.start for line in ram), present, "System RAM and present pages"),
+        (
+            max((line.end for line in ram), default=0),
+            seen.kpageflags.nr_pages if seen.kpageflags else 0,
+            "where System RAM and proc/kpageflags end",
+        ),
+    ):
+        if not nr_pages or size_bytes < nr_pages:
+            continue
+        size = min(sizes, key=lambda page: abs(log2(size_bytes / nr_pages / page)))
+        if abs(log2(size_bytes / nr_pages / size)) < _MOST_LOG2:
+            yield Indication(size, ground, inferred=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from altmap.linux.reading import Reader
 from altmap.linux.sysroot import Sysroot
 
 __all__ = ("ROOT", "parse", "render")
@@ -9,7 +10,7 @@ __all__ = ("ROOT", "parse", "render")
 ROOT = "sys/module/memory_hotplug/parameters"
 
 
-def parse(sysroot: Sysroot) -> dict[str, str]:
+def parse(sysroot: Reader) -> dict[str, str]:
     """Return the parameters' values by name, none if the release has no such folder."""
     prefix = f"{ROOT}/"
     return {

@@ -10,8 +10,12 @@ from altmap.errors import InputError
 __all__ = (
     "KPAGEFLAGS",
     "KPAGEFLAGS_RUNS",
+    "OF_COPIES",
+    "PADDED",
     "PAGE_RUNS",
     "PAGE_USES",
+    "UNAME",
+    "UNAME_OF_SOS",
     "check_link",
     "check_tree",
     "is_configuration",
@@ -20,6 +24,7 @@ __all__ = (
     "matters",
     "normalise",
     "text_of",
+    "without_padding",
 )
 
 KPAGEFLAGS = "proc/kpageflags"
@@ -29,8 +34,34 @@ PAGE_USES = ("proc/kpagecount", "proc/kpagecgroup")
 #: The kernel's files with a word for each page frame, and what they are kept as.
 PAGE_RUNS = {path: f"{path}.runs" for path in (KPAGEFLAGS, *PAGE_USES)}
 
+#: The note for padded files, with how many they are.
+PADDED = "{} files below sys/ are padded with NUL bytes, which are cut off"
+
+#: Ours: release, machine and page size of the host, a line each.
+UNAME = "proc/uname"
+#: What ``uname -a`` printed, as an archive of sos holds it.
+UNAME_OF_SOS = "sos_commands/kernel/uname_-a"
+
 _FILES = frozenset(
     {
+        UNAME,
+        UNAME_OF_SOS,
+        "proc/1/auxv",
+        "proc/1/smaps",
+        "proc/config.gz",
+        "proc/cpuinfo",
+        "proc/device-tree/compatible",
+        "proc/device-tree/model",
+        "proc/ppc64/lparcfg",
+        "proc/self/auxv",
+        "proc/self/smaps",
+        "proc/sysinfo",
+        "sos_commands/processor/lscpu",
+        "sys/devices/virtual/dmi/id/bios_vendor",
+        "sys/devices/virtual/dmi/id/chassis_asset_tag",
+        "sys/firmware/devicetree/base/compatible",
+        "sys/firmware/devicetree/base/model",
+        "sys/hypervisor/guest_type",
         "proc/buddyinfo",
         "proc/cmdline",
         "proc/iomem",
@@ -69,7 +100,13 @@ _RULES_FOLDERS = (
     "usr/lib/udev/rules.d",
 )
 _RULES = re.compile(f"(?:{'|'.join(_RULES_FOLDERS)})/[^/]*(?:mem|hotadd|redhat)[^/]*[.]rules")
-_CONFIGURATION = re.compile("(?:etc|lib|run|usr)(?:/|$)")
+_CONFIGURATION = re.compile("(?:boot|etc|lib|proc/(?:device-tree|self)|run|usr)(?:/|$)")
+#: What :data:`UNAME` says better of a running machine, or takes long to read there.
+OF_COPIES = frozenset(
+    f"proc/{name}"
+    for name in ("cpuinfo", "1/auxv", "1/smaps", "self/auxv", "self/smaps", "device-tree")
+)
+_KERNEL_CONFIG = re.compile("boot/config-[0-9][^/]*")
 #: What sos has instead of the folder of memory blocks: a command's output, named after it.
 _LSMEM_FOLDER = "sos_commands/memory"
 _LSMEM = re.compile(rf"{_LSMEM_FOLDER}/lsmem_-a_[A-Za-z0-9_.,+-]*")
@@ -83,7 +120,7 @@ def _parents(path: str) -> list[str]:
     return ["/".join(parts[:n]) for n in range(1, len(parts))]
 
 
-_ABOVE = frozenset((*_FOLDERS, *_RULES_FOLDERS, _LSMEM_FOLDER)).union(
+_ABOVE = frozenset((*_FOLDERS, *_RULES_FOLDERS, _LSMEM_FOLDER, "boot")).union(
     *map(_parents, (*_FILES, *_FOLDERS, *_RULES_FOLDERS, _LSMEM_FOLDER))
 )
 
@@ -92,7 +129,7 @@ def matters(path: str) -> bool:
     """Tell whether a sysroot keeps the file or symbolic link at *path*."""
     if path in _FILES or (_INSIDE.match(path) and not _NEVER.search(path)):
         return True
-    return bool(_RULES.fullmatch(path)) or is_lsmem(path)
+    return bool(_RULES.fullmatch(path) or _KERNEL_CONFIG.fullmatch(path)) or is_lsmem(path)
 
 
 def is_lsmem(path: str) -> bool:
@@ -156,3 +193,8 @@ def check_tree(files: Collection[str], links: Mapping[str, str]) -> None:
 def text_of(raw: bytes) -> str:
     r"""Return the file's text; a byte that is not UTF-8 becomes ``\xNN``."""
     return raw.decode("utf-8", "backslashreplace")
+
+
+def without_padding(raw: bytes) -> bytes:
+    """Return a file of sysfs up to its first NUL: ``sysfs_emit`` prints none."""
+    return raw.partition(b"\0")[0]

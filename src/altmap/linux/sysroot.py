@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, TypeVar
 from altmap.errors import InputError
 from altmap.linux import archive, folder
 from altmap.linux.contents import Content, Streamed
-from altmap.linux.paths import PAGE_RUNS, PAGE_USES, text_of
+from altmap.linux.paths import OF_COPIES, PADDED, PAGE_RUNS, PAGE_USES, text_of, without_padding
+from altmap.linux.thishost import is_this_host, uname_files
 
 if TYPE_CHECKING:
     from altmap.linux.pagewords import PageWords
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = ("Sysroot",)
 
 T = TypeVar("T")
+_DEVICE_TREE = "sys/firmware/devicetree/"  # its words are separated by NUL
 _CGROUPS = "proc/kpagecgroup.names"
 
 
@@ -39,12 +41,15 @@ class Sysroot:
     pages : dict of str to PageWords
         The kernel's files with a word for each page frame, such as ``proc/kpageflags``. A file of
         runs (``proc/kpageflags.runs``) is among the files.
+    notes : dict of str to str
+        What was wrong with files when they were read, a sentence by path. Not part of equality.
     """
 
     files: dict[str, bytes] = field(default_factory=dict)
     links: dict[str, str] = field(default_factory=dict)
     unreadable: tuple[str, ...] = ()
     pages: dict[str, PageWords] = field(default_factory=dict)
+    notes: dict[str, str] = field(default_factory=dict, compare=False)
 
     def __repr__(self) -> str:
         return f"<Sysroot: {len(self.files)} files, {len(self.links)} links>"
@@ -79,12 +84,18 @@ class Sysroot:
         if not is_folder:
             taken = archive.read(source)
         else:
-            taken = folder.read(source, frozenset() if uses else frozenset(PAGE_USES), lazy=lazy)
+            is_host = is_this_host(source)
+            skips = frozenset(() if uses else PAGE_USES) | (OF_COPIES if is_host else set())
+            taken = folder.read(source, skips, lazy=lazy)
+            if is_host:
+                taken.files |= uname_files()
             if uses and (found := folder.find_cgroups(source)):
                 from altmap.linux.pageuse import render_cgroups
 
                 taken.files[_CGROUPS] = render_cgroups(found).encode()
-        return cls(taken.files, taken.links, tuple(taken.unreadable), taken.pages)
+        notes = dict(taken.notes)
+        _cut_padding(taken.files, notes)
+        return cls(taken.files, taken.links, tuple(taken.unreadable), taken.pages, notes)
 
     def write(self, target: Path) -> None:
         """Write the files and links below *target*, a new or empty folder, all or nothing.
@@ -131,10 +142,9 @@ class Sysroot:
         from altmap.linux.pagewords import PageWords
 
         if PAGE_RUNS[path] in self.files:
-            return self.parse(PAGE_RUNS[path], PageWords.parse)
+            return _in_file(PAGE_RUNS[path], lambda raw: PageWords.parse(text_of(raw)), self.files)
         if path in self.files:
-            raw = self.files[path]
-            return self.parse(path, lambda _: PageWords.from_raw([raw]))
+            return _in_file(path, lambda raw: PageWords.from_raw([raw]), self.files)
         return self.pages.get(path)
 
     def text(self, path: str) -> str | None:
@@ -142,16 +152,25 @@ class Sysroot:
         raw = self.files.get(path)
         return None if raw is None else text_of(raw)
 
-    def parse(self, path: str, parser: Callable[[str], T]) -> T | None:
-        """Return what *parser* makes of a file's text, ``None`` if the file is not there.
 
-        Raises
-        ------
-        InputError
-            As the parser does, with the path in front.
-        """
-        text = self.text(path)
-        try:
-            return None if text is None else parser(text)
-        except InputError as error:
-            raise InputError(f"{path}: {error}") from error
+def _in_file(path: str, parser: Callable[[bytes], T], files: dict[str, bytes]) -> T:
+    try:
+        return parser(files[path])
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+
+
+def _cut_padding(files: dict[str, bytes], notes: dict[str, str]) -> None:
+    """Cut off what follows the first NUL of files below ``sys/``, where no kernel prints one.
+
+    sysfs says that each of its files has a page; ``tar`` fills up what it does not get.
+    """
+    padded = [
+        path
+        for path, raw in files.items()
+        if b"\0" in raw and path.startswith("sys/") and not path.startswith(_DEVICE_TREE)
+    ]
+    for path in padded:
+        files[path] = without_padding(files[path])
+    if padded:
+        notes["sys"] = PADDED.format(len(padded))

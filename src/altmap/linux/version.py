@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from altmap.linux.lines import lines
 
-__all__ = ("Version", "machine", "parse", "render")
+__all__ = ("Version", "flavour_of", "parse", "render")
 
 _VERSION = re.compile(r"(?:Linux version )?(([0-9]+\.[0-9]+)(?![0-9])\S*)(?: .*)?")
 _FLAVOUR = re.compile(
@@ -45,7 +44,7 @@ def parse(text: str) -> Version:
     match = _VERSION.fullmatch(first.text)
     if match is None:
         raise first.error("need 'Linux version X.Y...' or 'X.Y...'")
-    return Version(first.text, match[1], match[2], _machine_of(match[1]))
+    return Version(first.text, match[1], match[2], flavour_of(match[1]))
 
 
 def render(version: Version) -> str:
@@ -53,19 +52,7 @@ def render(version: Version) -> str:
     return f"{version.text}\n"
 
 
-def machine(files: Mapping[str, bytes]) -> str | None:
-    """Return the machine's name as ``uname -m``, ``None`` if its files do not tell.
-
-    ``proc/sys/kernel/arch`` tells since Linux 6.1, else the release may.
-    """
-    arch = files.get("proc/sys/kernel/arch", b"").decode("ascii", "replace").strip()
-    if arch:
-        return arch
-    text = files.get("proc/version", b"").decode("utf-8", "replace")
-    match = _VERSION.match(text)
-    return _machine_of(match[1]) if match else None
-
-
-def _machine_of(full: str) -> str | None:
+def flavour_of(full: str) -> str | None:
+    """Return the machine that a release names, as ``uname -m``; ``None`` if it names none."""
     match = _FLAVOUR.search(full)
     return _MACHINES.get(match[1], match[1]) if match else None

@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 
 from altmap.errors import InputError
+from altmap.linux.reading import Reader
 from altmap.linux.sysroot import Sysroot
 
 __all__ = ("ROOT", "BalloonFolder", "parse", "render")
@@ -41,7 +42,7 @@ class BalloonFolder:
     high_kb: int = 0
 
 
-def parse(sysroot: Sysroot) -> BalloonFolder | None:
+def parse(sysroot: Reader) -> BalloonFolder | None:
     """Return what the folder says, ``None`` if the sysroot has none of its files.
 
     Raises

@@ -16,7 +16,7 @@ __all__ = ("ZoneInfo", "parse", "render")
 
 _HEADER = re.compile(r"Node (\d+), zone +(\S+)", re.ASCII)
 _PROTECTION = re.compile(r" *protection: \(((?:\d+(?:, )?)*)\)", re.ASCII)
-_PAIR = re.compile(r" +([^:]*[^:\s]):? +(\d+)", re.ASCII)
+_PAIR = re.compile(r" +(?:([^:]*[^:\s]):? +)?(\d+)", re.ASCII)
 _REQUIRED = ("free", "min", "low", "high", "spanned", "present", "managed")
 _THRESHOLD = "vm stats threshold"
 
@@ -42,7 +42,8 @@ class ZoneInfo:
         ``node_unreclaimable``, ``start_pfn`` and what later releases add. Empty when unpopulated.
     node_stats : dict
         The ``per-node stats``, which the file prints inside the node's first populated zone; empty
-        for the other zones.
+        for the other zones. Linux 4.17 to 4.19 print ``nr_indirectly_reclaimable`` without a name
+        (``mm/vmstat.c: vmstat_text``), which is the name ``""``.
     """
 
     node: int
@@ -83,7 +84,7 @@ def parse(text: str) -> tuple[ZoneInfo, ...]:
     for header, body in _chunks(text):
         zone = _parse_zone(header, body)
         if any(zone.key == other.key for other in zones):
-            raise header.error("the zone is given twice")
+            raise header.error("the zone is given twice", _last_nr(header, body))
         zones.append(zone)
     return tuple(zones)
 
@@ -112,7 +113,7 @@ def _chunks(text: str) -> Iterator[tuple[Line, list[Line]]]:
 def _parse_zone(header: Line, body: list[Line]) -> ZoneInfo:
     match = _HEADER.fullmatch(header.text)
     if match is None:
-        raise header.error("need 'Node N, zone NAME'")
+        raise header.error("need 'Node N, zone NAME'", _last_nr(header, body))
     tables: dict[str, dict[str, int]] = {"pages": {}, "stats": {}, "tail": {}, "node_stats": {}}
     pagesets: list[dict[str, int]] = []
     protection: tuple[int, ...] = ()
@@ -140,16 +141,21 @@ def _parse_zone(header: Line, body: list[Line]) -> ZoneInfo:
         pagesets=tuple(pagesets),
         **tables,
     )
-    _require_whole(header, zone)
+    _require_whole(header, body, zone)
     return zone
 
 
-def _require_whole(header: Line, zone: ZoneInfo) -> None:
+def _last_nr(header: Line, body: list[Line]) -> int:
+    return body[-1].nr if body else header.nr
+
+
+def _require_whole(header: Line, body: list[Line], zone: ZoneInfo) -> None:
     missing = [name for name in _REQUIRED if name not in zone.pages]
     if zone.populated and zone.start_pfn is None:
         missing.append("start_pfn")
     if missing:
-        raise header.error(f"the zone has no line {missing[0]!r}; is the file cut short?")
+        rule = f"the zone has no line {missing[0]!r}; is the file cut short?"
+        raise header.error(rule, _last_nr(header, body))
 
 
 def _parse_protection(line: Line) -> tuple[int, ...]:
@@ -163,7 +169,7 @@ def _parse_pair(line: Line) -> tuple[str, int]:
     match = _PAIR.fullmatch(line.text)
     if match is None:
         raise line.error("need a name and a number")
-    return match[1], line.number(match[2])
+    return match[1] or "", line.number(match[2])
 
 
 def _zone_lines(zone: ZoneInfo) -> Iterator[str]:

@@ -17,6 +17,8 @@ __all__ = (
     "Board",
     "arch_named",
     "arch_of",
+    "arch_with_pages",
+    "archs_of",
     "boot_block_size_bytes",
     "check_block_size",
     "with_mmu",
@@ -135,6 +137,12 @@ class Arch:
     write_fault : str
         The exception that a write to an unbacked frame raises, by the kernel's name
         (``arch/arm64/mm/fault.c: do_sea``; ``arch/*/kernel/traps.c`` elsewhere).
+    flavour : str
+        What Debian's kernels of it have at the end of their release.
+    vmalloc_kib : int or None
+        ``VmallocTotal`` in ``/proc/meminfo``, where it tells this architecture from another one
+        with the same name and page size (``arch/x86/include/asm/pgtable_64_types.h:
+        VMALLOC_SIZE_TB_L5``).
     """
 
     name: str
@@ -159,6 +167,8 @@ class Arch:
     knows_node_of_address: bool = True
     vetoes_rfc_2018: bool = False
     write_fault: str = "general protection fault"
+    flavour: str = "amd64"
+    vmalloc_kib: int | None = None
 
     @property
     def family(self) -> str:
@@ -214,6 +224,7 @@ _ARM64 = Arch(
     offlines_boot_memory=False,
     knows_node_of_address=False,
     write_fault="synchronous external abort",
+    flavour="arm64",
 )
 _PPC64 = Arch(
     name="ppc64le",
@@ -229,6 +240,7 @@ _PPC64 = Arch(
     mmus=("radix", "hash"),
     direct_map="lmb",
     write_fault="machine check",
+    flavour="powerpc64le",
 )
 
 #: Every architecture by name. Sources: ``asm/sparsemem.h``, ``asm/page.h``, ``arch/*/Kconfig``.
@@ -236,11 +248,12 @@ ARCHES: dict[str, Arch] = {
     arch.name: arch
     for arch in (
         _X86_64,
-        replace(_X86_64, name="x86_64-la57", max_physmem_bits=52),
+        replace(_X86_64, name="x86_64-la57", max_physmem_bits=52, vmalloc_kib=(12800 << 30) - 1),
         _ARM64,
         replace(
             _ARM64,
             name="aarch64-16k",
+            flavour="arm64-16k",
             page_size_bytes=16 * _KIB,
             pmd_size_bytes=32 * _MIB,
             pageblock_nr_pages=2048,
@@ -249,6 +262,7 @@ ARCHES: dict[str, Arch] = {
         replace(
             _ARM64,
             name="aarch64-64k",
+            flavour="arm64-64k",
             page_size_bytes=64 * _KIB,
             section_size_bytes=512 * _MIB,
             pmd_size_bytes=512 * _MIB,
@@ -260,6 +274,7 @@ ARCHES: dict[str, Arch] = {
         replace(
             _PPC64,
             name="ppc64le-64k",
+            flavour="powerpc64le-64k",
             page_size_bytes=64 * _KIB,
             pageblock_nr_pages=32,
             max_page_order=8,
@@ -279,6 +294,7 @@ ARCHES: dict[str, Arch] = {
             mechanisms=("acpi", "standby", *_ANYWHERE),
             vetoes_rfc_2018=True,
             write_fault="addressing exception",
+            flavour="s390x",
         ),
     )
 }
@@ -297,6 +313,31 @@ def arch_named(name: str) -> Arch:
     return ARCHES[name]
 
 
+def arch_with_pages(name: str, page_size_bytes: int | None) -> Arch:
+    """Return the architecture of that name, or that of the same family with another page size.
+
+    Raises
+    ------
+    InputError
+        If there is none; the message lists the known ones.
+    """
+    arch = arch_named(name)
+    if page_size_bytes in (None, arch.page_size_bytes):
+        return arch
+    several = archs_of(arch.family, page_size_bytes)
+    if not several:
+        sizes = dict.fromkeys(
+            format_size(each.page_size_bytes)
+            for each in ARCHES.values()
+            if each.family == arch.family
+        )
+        raise InputError(
+            f"machine.page_size {format_size(page_size_bytes)}: {arch.family} has "
+            f"{', '.join(sizes)}"
+        )
+    return several[0]
+
+
 def arch_of(machine: str, page_size_bytes: int | None = None) -> Arch | None:
     """Return the architecture with a name (``uname -m``) and page size, ``None`` if none has both.
 
@@ -306,6 +347,15 @@ def arch_of(machine: str, page_size_bytes: int | None = None) -> Arch | None:
         if arch.family == machine and page_size_bytes in (None, arch.page_size_bytes):
             return arch
     return None
+
+
+def archs_of(machine: str, page_size_bytes: int) -> list[Arch]:
+    """Return the architectures with a name (``uname -m``) and page size, the usual one first."""
+    return [
+        arch
+        for arch in ARCHES.values()
+        if arch.family == machine and arch.page_size_bytes == page_size_bytes
+    ]
 
 
 def with_mmu(arch: Arch, mmu: str | None) -> Arch:
@@ -326,7 +376,7 @@ def with_mmu(arch: Arch, mmu: str | None) -> Arch:
         raise InputError(
             f"machine.mmu {mmu!r}: only {_families(mmu)} has a choice, not {arch.name}"
         )
-    return replace(arch, memmap_rule="never") if mmu == "hash" else arch
+    return replace(arch, memmap_rule="never", direct_map="hidden") if mmu == "hash" else arch
 
 
 def _families(mmu: str) -> str:

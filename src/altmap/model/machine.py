@@ -11,6 +11,7 @@ from altmap.errors import InputError
 from altmap.linux.observation import BalloonFolder, Observation
 from altmap.linux.sysroot import Sysroot
 from altmap.model.adopt import adopt
+from altmap.model.adopt.rules import given_of
 from altmap.model.arch import ARCHES, Arch
 from altmap.model.boot import boot
 from altmap.model.boot.tunables import parameters_shown
@@ -28,6 +29,7 @@ from altmap.model.drivers.xen import XenBalloon
 from altmap.model.kernel.accounting import Policy
 from altmap.model.kernel.addition import Addition
 from altmap.model.kernel.dump import read_dump
+from altmap.model.kernel.endless import waits_for_lock
 from altmap.model.kernel.expected import expect_boot_allocation
 from altmap.model.kernel.memmap import Placement
 from altmap.model.kernel.notifier import NamedVeto
@@ -40,6 +42,7 @@ from altmap.model.observe import Observer
 from altmap.model.platform.backing import Backing
 from altmap.model.platform.xen import XenDomain
 from altmap.model.policies import policy_of
+from altmap.model.releases import release_notes
 from altmap.model.workload import Usage
 from altmap.pfn import PfnRange, PfnSet
 from altmap.scenario import (
@@ -155,7 +158,8 @@ class ModelMachine:
         if seen is None:
             kernel, backing, blank = boot(machine, policy)
             observer = Observer(kernel, blank, blank=True, pages=pages)
-            made = cls(kernel, backing, observer, blank.parameters)
+            notes = [] if machine.release is None else release_notes(machine.release)
+            made = cls(kernel, backing, observer, blank.parameters, notes)
             made._take_devices(machine, {}, {})
             made._take_balloon(blank, machine)
             made._plug_at_boot(map(plug_of_device, machine.devices))
@@ -285,9 +289,38 @@ class ModelMachine:
 
     def observe(self) -> Observation:
         """Return what the machine's files show now."""
+        return self._completed(self._observer.observe())
+
+    @property
+    def parameter_names(self) -> frozenset[str]:
+        """The files of ``/sys/module/memory_hotplug/parameters`` that the machine has."""
+        return frozenset(self._base_parameters)
+
+    @property
+    def balloon(self) -> XenBalloon | None:
+        """The balloon driver of a Xen domain."""
+        return self._balloon
+
+    @property
+    def standby(self) -> StandbyMemory | None:
+        """The driver of s390x standby memory, ``None`` before any is defined."""
+        driver = self._drivers.get("standby")
+        return driver if isinstance(driver, StandbyMemory) else None
+
+    @property
+    def observer(self) -> Observer:
+        """What shows the kernel's files one by one."""
+        return self._observer
+
+    def numbers(self) -> Observation:
+        """Return what the files show now, without memory blocks (``Observer.numbers``)."""
+        return self._completed(self._observer.numbers())
+
+    def _completed(self, look: Observation) -> Observation:
+        """Return the kernel's files with its parameters and the counters of its balloon."""
         shown = parameters_shown(self.kernel.tunables)
         parameters = {name: shown.get(name, text) for name, text in self._base_parameters.items()}
-        look = replace(self._observer.observe(), parameters=parameters)
+        look = replace(look, parameters=parameters)
         folder = self._balloon_folder()
         return look if folder is None else _with_balloon(look, folder)
 
@@ -314,7 +347,8 @@ class ModelMachine:
             record.outcome = Outcome("not_reached", why="an earlier fault ended the kernel")
             return record
         try:
-            record.outcome = self._dispatch(step)
+            waiting = self._waiting(step)
+            record.outcome = self._dispatch(step) if waiting is None else waiting
             for driver in self._drivers.values():
                 driver.work()
         except KernelFault as trap:
@@ -328,6 +362,19 @@ class ModelMachine:
             )
         record.events = self.kernel.log.take()
         return record
+
+    def _waiting(self, step: Step) -> Outcome | None:
+        """Return the outcome of a step that waits for ``device_hotplug_lock`` without end."""
+        if not self.kernel.hotplug_lock_holder:
+            return None
+        if isinstance(step, Online | Offline | Configure):
+            return waits_for_lock(self.kernel, "lock_device_hotplug_sysfs")
+        if isinstance(step, Plug | Unplug):
+            return waits_for_lock(self.kernel, "lock_device_hotplug")
+        if isinstance(step, Resize):
+            doubt = "a device that shrinks within memory blocks needs no lock"
+            return waits_for_lock(self.kernel, "lock_device_hotplug").doubted("likely", doubt)
+        return None
 
     def _dispatch(self, step: Step) -> Outcome:
         match step:
@@ -421,7 +468,7 @@ class ModelMachine:
         if not ids:
             return _NO_BLOCKS
         exist = all(id_ in self.kernel.added_blocks for id_ in ids)
-        if exist and self._balloon is None and ids == list(range(ids[0], ids[-1] + 1)):
+        if exist and ids == list(range(ids[0], ids[-1] + 1)):
             outcome, block = online_blocks(self.kernel, range(ids[0], ids[-1] + 1), step.to)
             return _about(outcome, block)
         for block in ids:
@@ -432,8 +479,6 @@ class ModelMachine:
             outcome = memory_block_online(self.kernel, pfns, step.to)
             if not outcome:
                 return _about(outcome, block)
-            if self._balloon is not None:
-                self._balloon.work()  # its thread looks each second
         return OK
 
     def _offline(self, step: Offline) -> Outcome:
@@ -539,10 +584,12 @@ def predict(
     chosen = None if policy is None else policy_of(policy)
     if chosen is not None:
         scenario = scenario.with_machine(policy=chosen.name)
-    seen = Observation.read(start) if isinstance(start, Sysroot) else start
+    given = given_of(scenario.machine)
+    seen = Observation.read(start, given) if isinstance(start, Sysroot) else start
     machine = ModelMachine.start(scenario.machine, seen, policy=chosen, pages=pages)
     trace = run_scenario(scenario, machine)
     if isinstance(start, Sysroot) and seen is not None:
+        trace.notes.extend(seen.problems.values())
         trace.notes.extend(f"the sysroot has no {path}" for path in seen.missing)
         trace.notes.extend(f"{path} could not be read" for path in start.unreadable)
     return trace

@@ -100,7 +100,8 @@ def load_policy(name: str) -> Policy:
     """Return a policy by name, or the one whose placement ``MODULE:CLASS`` names.
 
     The class is called without arguments; ``+ACCOUNTING`` behind its name chooses how memmap pages
-    are counted. While the module is imported, the current folder is searched first.
+    are counted. While the module is imported, the current folder is searched too, behind all
+    libraries: a file in it takes the place of none.
 
     Raises
     ------
@@ -153,8 +154,8 @@ def _made(name: str, module_name: str, class_name: str) -> Placement:
 @contextmanager
 def _current_folder_searched() -> Iterator[None]:
     here = str(Path.cwd())
-    sys.path.insert(0, here)
+    sys.path.append(here)
     try:
         yield
     finally:
-        sys.path.remove(here)
+        del sys.path[len(sys.path) - 1 - sys.path[::-1].index(here)]

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from altmap.errors import InputError
 from altmap.linux.kpageflags import PageFlag
 
-__all__ = ("RELEASES", "Release", "release_for")
+__all__ = ("RELEASES", "Release", "release_for", "release_notes", "release_shown")
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +110,8 @@ class Release:
         or ``unpopulated`` (set aside for other drivers).
     xen_keeps_ibft : bool
         A Xen domain's RAM leaves out 512 KiB to 1 MiB, where an iBFT may lie.
+    shows_arch : bool
+        ``/proc/sys/kernel/arch`` names the architecture.
     has_auto_movable : bool
         ``memory_hotplug.online_policy=auto-movable`` and memory groups.
     shape : str
@@ -169,6 +171,7 @@ class Release:
     virtio_mem_retries_removal: bool = False
     xen_extra_memory: str = "ballooned"
     xen_keeps_ibft: bool = False
+    shows_arch: bool = True
     has_auto_movable: bool = True
     boot_reserved_bytes: int = 118394880
     boot_used_bytes: int = 38240 << 10
@@ -238,6 +241,7 @@ _6_1 = Release(
         ),
         "xen_extra_memory": "drivers/xen/balloon.c: balloon_add_regions (v6.1)",
         "xen_keeps_ibft": "arch/x86/xen/setup.c: xen_memory_setup (v6.1)",
+        "shows_arch": "kernel/utsname_sysctl.c: uts_kern_table (v6.1)",
     },
 )
 
@@ -327,6 +331,7 @@ _6_12 = replace(
         ),
         "xen_extra_memory": "arch/x86/xen/enlighten.c: arch_xen_unpopulated_init (v6.12)",
         "xen_keeps_ibft": "arch/x86/xen/setup.c: xen_memory_setup (v6.12)",
+        "shows_arch": "kernel/utsname_sysctl.c: uts_kern_table (v6.12)",
     },
 )
 
@@ -344,6 +349,7 @@ _4_20 = replace(
     isolates_ends_first=False,
     dax_falls_back=(),
     balloon_lowers_managed=False,
+    shows_arch=False,
     virtio_mem=(),
     sources={
         **_6_1.sources,
@@ -356,6 +362,7 @@ _4_20 = replace(
         "dax_falls_back": "the fallback in acpi_nfit_register_region came with v5.15",
         "isolates_ends_first": "isolate_single_pageblock came with v5.19: b2c9e2fbba32",
         "balloon_lowers_managed": "d1df458cbfdb (v5.11)",
+        "shows_arch": "the file came with v6.1",
         "virtio_mem": "the driver came with v5.8",
     },
 )
@@ -368,6 +375,7 @@ _5_13 = replace(
     has_auto_movable=False,
     frees_altmap_of_failed_add=True,
     isolation_splits_gigantic=False,
+    shows_arch=False,
     isolates_ends_first=False,
     dax_falls_back=(),
     virtio_mem=("x86_64",),
@@ -382,6 +390,7 @@ _5_13 = replace(
         "isolates_ends_first": "isolate_single_pageblock came with v5.19: b2c9e2fbba32",
         "memmap_page_flags": "PageVmemmapSelfHosted came with v6.0: 66361095129b",
         "has_auto_movable": "memory groups came with v5.15",
+        "shows_arch": "the file came with v6.1",
         "virtio_mem": "arm64 came between v5.15 and v6.1",
         "virtio_mem_sub_block": '"use pageblock size as the minimum virtio_mem size", v5.19',
         "virtio_mem_prefers_movable": '"prioritize unplug from ZONE_MOVABLE", v5.14',
@@ -521,16 +530,32 @@ def _version(name: str) -> tuple[int, int]:
 def release_for(name: str) -> Release:
     """Return the record of a release, or of the newest recorded one that is not newer.
 
-    ``6.12.95+deb12-amd64`` is 6.12. A release between two records behaves like the older one,
-    unless its own record says otherwise.
+    ``6.12.95+deb12-amd64`` is 6.12. A release between two records is taken for the older one, one
+    before the first record for the first: :func:`release_notes` says so.
 
     Raises
     ------
     InputError
-        If the text is no release, or is older than every record.
+        If the text is no release.
     """
     wanted = _version(name)
     older = [release for release in RELEASES.values() if _version(release.name) <= wanted]
-    if not older:
-        raise InputError(f"release {name!r}: the oldest release with a record is 4.20")
-    return max(older, key=lambda release: _version(release.name))
+    return max(older or [next(iter(RELEASES.values()))], key=lambda each: _version(each.name))
+
+
+def release_notes(name: str) -> list[str]:
+    """Return what is to be said of a release without a record of its own: a sentence, or none."""
+    release, wanted = release_for(name), _version(name)
+    number = ".".join(map(str, wanted))
+    if _version(release.name) > wanted:
+        return [f"release {number} is older than every record, that of {release.name} is used"]
+    if _version(release.name) < wanted:
+        return [f"release {number} has no record, that of {release.name} is used"]
+    return []
+
+
+def release_shown(name: str) -> str:
+    """Return the numbers of a release as ``uname -r`` begins: ``6.12.0`` of ``6.12``."""
+    major, minor = _version(name)
+    patch = re.match(r"[0-9]+\.[0-9]+\.([0-9]{1,4})", name)
+    return f"{major}.{minor}.{patch[1] if patch else 0}"

@@ -6,7 +6,7 @@ it stays in the next wider loss, whose cause names what is missing.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from altmap.errors import InputError
@@ -18,6 +18,8 @@ __all__ = ("Level", "Loss", "account", "account_step", "account_trace", "request
 
 
 _STRUCT_PAGE_BYTES = 64
+_HOLES = "holes in blocks of boot memory"
+_PRESENT = "present pages outside of the blocks that are online"
 _BALLOON = "balloon (of the hypervisor)"
 _HOSTED = "memmap of added memory, in that memory itself"
 #: Drivers whose memory is not there after a reboot.
@@ -28,7 +30,7 @@ _LEVELS = ("memory blocks", "online", "present", "managed", "MemTotal", "MemFree
 
 @dataclass(frozen=True, slots=True)
 class Loss:
-    """Bytes that do not reach the next level, and why."""
+    """Bytes that do not reach the next level, and why; of a gain, those that are new in it."""
 
     size_bytes: int
     cause: str
@@ -36,11 +38,16 @@ class Loss:
 
 @dataclass(frozen=True, slots=True)
 class Level:
-    """One level: its bytes, and the losses between it and the next level."""
+    """One level: its bytes, and the losses between it and the next level.
+
+    Levels are what different files say. Where one says more than the level above it, the surplus is
+    in *gains*: a level less its losses and with its gains is the next one.
+    """
 
     name: str
     size_bytes: int
     losses: tuple[Loss, ...] = ()
+    gains: tuple[Loss, ...] = ()
 
 
 def requested_bytes(trace: Trace, index: int) -> int:
@@ -127,8 +134,10 @@ def account(seen: Observation, unplugged_bytes: int | None = None) -> list[Level
     InputError
         If the machine did not show its zones, memory blocks or meminfo.
     """
-    if not seen.zoneinfo or seen.memory is None or not seen.meminfo:
-        raise InputError("account: needs proc/zoneinfo, proc/meminfo and sys/devices/system/memory")
+    seen.require("account", "zoneinfo", "meminfo", "memory")
+    assert seen.zoneinfo is not None
+    assert seen.meminfo is not None
+    assert seen.memory is not None
     page = page_size_bytes(seen)
     if page is None:
         raise InputError("account: the zones have no present pages")
@@ -139,22 +148,23 @@ def account(seen: Observation, unplugged_bytes: int | None = None) -> list[Level
         page * sum(zone.pages.get(name, 0) for zone in seen.zoneinfo)
         for name in ("present", "managed")
     )
-    total, free = (seen.meminfo[name] * 1024 for name in ("MemTotal", "MemFree"))
+    total, free = (
+        seen.meminfo[name] * 1024 if name in seen.meminfo else None
+        for name in ("MemTotal", "MemFree")
+    )
+    used = total if total is not None else managed
+    named = (
+        ("memory blocks", blocks, ((blocks - online, "blocks that are offline"),)),
+        ("online", online, ((online - present, _HOLES if online > present else _PRESENT),)),
+        ("present", present, _not_managed(seen, page, present - managed)),
+        ("managed", managed, ((managed - used, "difference of MemTotal and managed pages"),)),
+        ("MemTotal", total, _in_use(seen, page, used - free) if free is not None else ()),
+        ("MemFree", free, ()),
+    )
     levels = [
-        Level(name, size, losses)
-        for name, size, losses in zip(
-            _LEVELS,
-            (blocks, online, present, managed, total, free),
-            (
-                _losses((blocks - online, "blocks that are offline")),
-                _losses((online - present, "holes in blocks of boot memory")),
-                tuple(_not_managed(seen, page, present - managed)),
-                _losses((managed - total, "difference of MemTotal and managed pages")),
-                tuple(_in_use(seen, page, total - free)),
-                (),
-            ),
-            strict=True,
-        )
+        Level(name, size, *_losses_and_gains(causes))
+        for name, size, causes in named
+        if size is not None
     ]
     if unplugged_bytes:
         requested = blocks + unplugged_bytes
@@ -163,34 +173,40 @@ def account(seen: Observation, unplugged_bytes: int | None = None) -> list[Level
     return levels
 
 
-def _losses(*candidates: tuple[int, str]) -> tuple[Loss, ...]:
-    return tuple(Loss(size, cause) for size, cause in candidates if size)
-
-
-def _not_managed(seen: Observation, page: int, missing: int) -> Iterator[Loss]:
-    """Yield what is present but not managed."""
-    if not seen.kpageflags:
-        cause = "memmap, kernel image, fake-offline pages (kpageflags is missing)"
-        yield from _losses((missing, cause))
-        return
-    hosted = self_hosted_nr_pages(seen) * page
-    left = missing - hosted
-    fake_nr_pages = fake_offline_nr_pages(seen)
-    if fake_nr_pages is None:
-        cause = "reserved at boot, or fake-offline (too many page frames to distinguish)"
-        yield from _losses((hosted, _HOSTED), (left, cause))
-        return
-    # Ballooned pages were managed before; only pages that never were can explain the difference.
-    fake = min(fake_nr_pages * page, max(0, left))
-    yield from _losses(
-        (hosted, _HOSTED),
-        (fake, "fake-offline: PageOffline pages of a driver"),
-        (left - fake, "reserved at boot: kernel image, memmap of boot memory, firmware"),
+def _losses_and_gains(
+    causes: Iterable[tuple[int, str]],
+) -> tuple[tuple[Loss, ...], tuple[Loss, ...]]:
+    """Return losses, and what the next level has more, by the sign of each size."""
+    known = list(causes)
+    return (
+        tuple(Loss(size, cause) for size, cause in known if size > 0),
+        tuple(Loss(-size, cause) for size, cause in known if size < 0),
     )
 
 
-def _in_use(seen: Observation, page: int, used: int) -> Iterator[Loss]:
-    """Yield what is managed but not free, by the lines of meminfo that do not overlap."""
+def _not_managed(seen: Observation, page: int, missing: int) -> Iterator[tuple[int, str]]:
+    """Yield what is present but not managed."""
+    if missing < 0:
+        yield missing, "managed pages that are not present"
+        return
+    if not seen.kpageflags:
+        yield missing, "memmap, kernel image, fake-offline pages (kpageflags is missing)"
+        return
+    hosted = min(self_hosted_nr_pages(seen) * page, missing)
+    left = missing - hosted
+    fake_nr_pages = fake_offline_nr_pages(seen)
+    yield hosted, _HOSTED
+    if fake_nr_pages is None:
+        yield left, "reserved at boot, or fake-offline (too many page frames to distinguish)"
+        return
+    # Ballooned pages were managed before; only pages that never were can explain the difference.
+    fake = min(fake_nr_pages * page, left)
+    yield fake, "fake-offline: PageOffline pages of a driver"
+    yield left - fake, "reserved at boot: kernel image, memmap of boot memory, firmware"
+
+
+def _in_use(seen: Observation, page: int, used: int) -> Iterator[tuple[int, str]]:
+    """Yield what is managed but not free, by lines of meminfo that should not overlap."""
     meminfo = {name: kib * 1024 for name, kib in (seen.meminfo or {}).items()}
     on_pcp_lists = page * sum(
         pageset.get("count", 0) for zone in seen.zoneinfo or () for pageset in zone.pagesets
@@ -203,12 +219,16 @@ def _in_use(seen: Observation, page: int, used: int) -> Iterator[Loss]:
         (_memmap_elsewhere(seen, page), "memmap of added memory, in existing memory"),
         (on_pcp_lists, "free, but on per-CPU lists"),
     ]
+    yield from known
     rest = used - sum(size for size, _ in known)
     balloon = _balloon_bytes(seen, page)
-    if 0 < balloon <= rest:
-        yield from _losses(*known, (balloon, _BALLOON), (rest - balloon, "other kernel memory"))
+    if rest <= 0:
+        yield rest, "in more than one of these lines"
+    elif 0 < balloon <= rest:
+        yield balloon, _BALLOON
+        yield rest - balloon, "other kernel memory"
     else:
-        yield from _losses(*known, (rest, "kernel, or a driver's (balloon)"))
+        yield rest, "kernel, or a driver's (balloon)"
 
 
 def _balloon_bytes(seen: Observation, page: int) -> int:

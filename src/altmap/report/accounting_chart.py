@@ -92,6 +92,10 @@ def _rows(levels: Sequence[Level], start: dict[str, int]) -> list[dict[str, Any]
             label = f"− {_mib(loss.size_bytes)}  {loss.cause}"
             rows.append(_row(len(rows), label, bottom, top, colour))
             top = bottom
+        for gain in level.gains:
+            label = f"+ {_mib(gain.size_bytes)}  {gain.cause}"
+            rows.append(_row(len(rows), label, top, top + gain.size_bytes, _LEVEL))
+            top += gain.size_bytes
     return rows
 
 

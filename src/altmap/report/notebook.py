@@ -51,6 +51,10 @@ class Account:
                 f"<tr><td></td><td>{_mib(-loss.size_bytes)}</td><td>{escape(loss.cause)}</td></tr>"
                 for loss in level.losses
             )
+            + "".join(
+                f"<tr><td></td><td>+{_mib(gain.size_bytes)}</td><td>{escape(gain.cause)}</td></tr>"
+                for gain in level.gains
+            )
             for level in self.levels
         ]
         return f"<table>{''.join(rows)}</table>"

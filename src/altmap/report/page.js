@@ -123,7 +123,7 @@
           parts.push(`<line x1="${x}" x2="${x + w}" y1="${y + tall - 1.5}" y2="${y + tall - 1.5}" stroke="#d55e00" stroke-width="3" stroke-dasharray="4 2"/>`);
         }
         if (STATES[state].letter && w >= 9) {
-          parts.push(`<text class="letter" x="${x + w / 2}" y="${y + 15}" text-anchor="middle" style="fill:${STATES[state].ink}">${STATES[state].letter}</text>`);
+          parts.push(`<text class="letter ${STATES[state].ink}" x="${x + w / 2}" y="${y + 15}" text-anchor="middle">${STATES[state].letter}</text>`);
         }
         column += nr;
       }

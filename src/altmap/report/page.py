@@ -6,6 +6,8 @@ browser to fetch anything. The same traces give the same bytes.
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -98,7 +100,7 @@ def page(
                 "letter": STATES[state].letter,
                 "colour": "var(--hole)" if state is PageState.HOLE else STATES[state].colour,
                 "pattern": STATES[state].pattern,
-                "ink": INKS.get(state, "#111"),
+                "ink": "light" if INKS.get(state) == "#fff" else "dark",
             }
             for state in PageState
         ],
@@ -110,14 +112,23 @@ def page(
         *(part for index, group in enumerate(made) for part in _section(index, group)),
         _provenance(traces, version),
     ]
+    style, script = f"\n{assets.style()}", f"\n{assets.script()}"
     return _HTML.format(
         title=escape(title),
-        style=assets.style(),
+        style=style,
+        style_hash=_hash(style),
+        script_hash=_hash(script),
         patterns=PATTERNS,
         body="\n".join(parts),
         data=json.dumps(data, separators=(",", ":")).replace("<", "\\u003c"),
-        script=assets.script(),
+        script=script,
     )
+
+
+def _hash(text: str) -> str:
+    """Return what a security policy calls a style or script by; no other one is taken."""
+    digest = hashlib.sha256(text.encode()).digest()
+    return f"'sha256-{base64.b64encode(digest).decode()}'"
 
 
 _HTML = """<!doctype html>
@@ -126,18 +137,16 @@ _HTML = """<!doctype html>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; \
-style-src 'unsafe-inline'; script-src 'unsafe-inline'">
+style-src {style_hash}; script-src {script_hash}">
 <meta name="color-scheme" content="light dark">
 <title>{title}</title>
-<style>
-{style}</style>
+<style>{style}</style>
 </head>
 <body>
-<svg width="0" height="0" style="position:absolute" aria-hidden="true"><defs>{patterns}</defs></svg>
+<svg class="patterns" width="0" height="0" aria-hidden="true"><defs>{patterns}</defs></svg>
 {body}
 <script type="application/json" id="data">{data}</script>
-<script>
-{script}</script>
+<script>{script}</script>
 </body>
 </html>
 """
@@ -324,7 +333,7 @@ def _folded(lines: Sequence[tuple[str, str]]) -> str:
 def _badge(step: StepRecord) -> str:
     status = step.outcome.status
     errno = f" {step.outcome.errno}" if step.outcome.errno else ""
-    return f'<span class="badge {status}">{escape(status.replace("_", " ") + errno)}</span>'
+    return f'<span class="badge {escape(status)}">{escape(status.replace("_", " ") + errno)}</span>'
 
 
 def _line(line: step_report.LogLine, id_: str) -> str:
@@ -423,7 +432,7 @@ def _value(key: str, value: object) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{name} {version}" for name, version in value.items())
     is_size = key.endswith("_bytes") and isinstance(value, int)
-    return format_size(int(str(value))) if is_size else str(value)
+    return format_size(value) if is_size and isinstance(value, int) else str(value)
 
 
 def _item(key: str, value: str) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from enum import IntEnum
 
-from altmap.linux.iomem import addresses_hidden
+from altmap.linux.iomem import addresses_hidden, system_ram
 from altmap.linux.kpageflags import is_memmap
 from altmap.linux.observation import Observation, page_size_bytes
 from altmap.pfn import PfnRange, PfnSet
@@ -266,7 +266,7 @@ def _zones(past: _Past, id_: int, state: str) -> str:
     shown = past.last.memory.blocks[id_].valid_zones
     if state != "online":
         return ""
-    if shown is not None and shown != ("none",):
+    if shown and shown != ("none",):
         return shown[0]
     start, end = id_ * past.block_nr_pages, (id_ + 1) * past.block_nr_pages
     names = [
@@ -324,8 +324,4 @@ def _ram(seen: Observation) -> PfnSet | None:
     page = page_size_bytes(seen)
     if not seen.iomem or not page or addresses_hidden(seen.iomem):
         return None
-    return PfnSet(
-        PfnRange(line.start // page, line.end // page)
-        for line in seen.iomem
-        if line.name.startswith("System RAM")
-    )
+    return PfnSet(PfnRange(line.start // page, line.end // page) for line in system_ram(seen.iomem))

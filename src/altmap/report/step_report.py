@@ -94,6 +94,10 @@ def verdict(trace: Trace, index: int) -> Conclusion:
         outcome = step.outcome
         why = f"{outcome.errno} by {outcome.function or 'the kernel'}: {outcome.why}"
         return Conclusion("refused", f"step {index} is refused", f"{step.name}: {why}")
+    if not step.outcome.ends:
+        return Conclusion(
+            "refused", f"step {index} does not end", f"{step.name}: {step.outcome.why}"
+        )
     if not index:
         return Conclusion("ok", "initial state", _initial_memory(trace))
     return Conclusion("ok", "the kernel keeps running", _gains(trace, index))
@@ -164,6 +168,9 @@ def event_log(step: StepRecord) -> list[LogLine]:
                 step.outcome.function or "",
             )
         )
+    if not step.outcome.ends:
+        text = f"does not end: {step.outcome.why}"
+        lines.append(LogLine("refusal", text, step.outcome.function or ""))
     return lines
 
 

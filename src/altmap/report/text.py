@@ -10,13 +10,14 @@ from altmap.compare import Comparison, FileVerdict, Verdict
 from altmap.errors import printable
 from altmap.pfn import Pages, PfnRange, PfnSet, PfnStride
 from altmap.report.account import Level, requested_bytes
+from altmap.report.fold import folded, frames_text
 from altmap.trace import HOST_TO_GUEST, Event, Outcome, StepRecord, Trace
 from altmap.units import format_size
 
 __all__ = ("account_text", "comparison_text", "pages_text", "side_by_side")
 
 _SHOWN_RUNS = 2
-#: Rows of one label in a step; more are folded.
+#: Rows of one label in a step; equal ones of more are one.
 _MOST_ROWS = 4
 #: Events that a run shows, and the labels of their rows.
 _LABELS = {
@@ -107,6 +108,8 @@ def _result(step: StepRecord) -> str:
     if outcome.status == "refused":
         why = f"refused: {outcome.errno} by {outcome.function or 'the kernel'}: {outcome.why}"
         return why + _doubt(outcome)
+    if outcome.status == "does_not_end":
+        return f"does not end: {outcome.function}: {outcome.why}" + _doubt(outcome)
     if outcome.status == "not_reached":
         return f"not reached: {outcome.why}"
     return "fault: the kernel crashes" if outcome.status == "fault" else "ok" + _doubt(outcome)
@@ -131,7 +134,7 @@ def _faults(step: StepRecord) -> str:
 
 
 def _event_rows(events: list[Event]) -> Iterator[tuple[str, str]]:
-    """Yield a row for each event that has a label; many with one label are folded."""
+    """Yield a row for each event that has a label; of many with one label equal ones are one."""
     labels: dict[str, list[str]] = {}
     for event in events:
         # Requests and messages are in the driver protocol log.
@@ -139,9 +142,7 @@ def _event_rows(events: list[Event]) -> Iterator[tuple[str, str]]:
         if event.kind in _LABELS and not in_driver_log:
             labels.setdefault(_LABELS[event.kind], []).append(_event(event))
     for label, rows in labels.items():
-        if len(rows) > _MOST_ROWS:
-            rows = [rows[0], f"… {len(rows) - 2} more of this kind …", rows[-1]]
-        yield from ((label, row) for row in rows)
+        yield from ((label, row) for row in folded(rows, _MOST_ROWS))
 
 
 def _event(event: Event) -> str:
@@ -162,8 +163,7 @@ def pages_text(pages: Pages) -> str:
         case PfnSet():
             runs = [run for run, _ in zip(pages.ranges(), range(_SHOWN_RUNS), strict=False)]
             nr_ranges = pages.nr_ranges()
-    shown = " ".join(str(run) for run in runs)
-    return shown if nr_ranges <= _SHOWN_RUNS else f"{shown} … ({nr_ranges} runs)"
+    return frames_text(runs, nr_ranges)
 
 
 def _memory(trace: Trace, index: int) -> str:
@@ -193,11 +193,12 @@ def account_text(levels: list[Level], title: str) -> str:
     for level in levels:
         out.append(f"{level.name:14} {_size(level.size_bytes)}")
         out.extend(f"  {_size(-loss.size_bytes):>24}  {loss.cause}" for loss in level.losses)
+        out.extend(f"  {_size(gain.size_bytes, '+'):>24}  {gain.cause}" for gain in level.gains)
     return "\n".join(out) + "\n"
 
 
-def _size(size_bytes: int) -> str:
-    return f"{size_bytes / (1 << 20):14,.3f} MiB"
+def _size(size_bytes: int, sign: str = "") -> str:
+    return f"{size_bytes / (1 << 20):{sign}14,.3f} MiB"
 
 
 def comparison_text(comparison: Comparison, title: str) -> str:

@@ -30,7 +30,8 @@ def verdict(trace: Trace) -> str:
         if not outcome:
             by = outcome.function or "the kernel"
             doubt = "" if outcome.certainty == "certain" else f" ({outcome.certainty})"
-            return f"refused {outcome.errno} by {by} at step {number}{doubt}"
+            ending = f"refused {outcome.errno}" if outcome.ends else "does not end"
+            return f"{ending} by {by} at step {number}{doubt}"
     return "ok"
 
 

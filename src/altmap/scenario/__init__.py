@@ -30,10 +30,12 @@ from altmap.scenario.schema import (
     Step,
     Unplug,
     Veto,
+    VetoErrno,
     VetoOn,
     VirtioMemParameters,
     Write,
 )
+from altmap.scenario.tables import plain_table, scenario_tables
 from altmap.scenario.toml import (
     build_scenario,
     load_scenario,
@@ -74,6 +76,7 @@ __all__ = (
     "Step",
     "Unplug",
     "Veto",
+    "VetoErrno",
     "VetoOn",
     "VirtioMemParameters",
     "Write",
@@ -82,7 +85,9 @@ __all__ = (
     "load_scenario",
     "parse_scenario",
     "part_of",
+    "plain_table",
     "read_toml",
+    "scenario_tables",
     "scenario_toml",
     "selected_blocks",
     "set_machine_keys",

@@ -54,6 +54,7 @@ __all__ = (
     "Step",
     "Unplug",
     "Veto",
+    "VetoErrno",
     "VetoOn",
     "VirtioMemParameters",
     "Write",
@@ -66,7 +67,7 @@ VetoOn = Literal["prepare_online", "going_online", "going_offline"]
 _MemmapMode = Literal["off", "on", "force"]
 _OnlinePolicy = Literal["contig-zones", "auto-movable"]
 _Platform = Literal["pc", "q35", "xen", "virt", "pseries", "s390-ccw"]
-_VetoErrno = Literal["EPERM", "EBUSY", "ENOMEM", "EINVAL", "EAGAIN", "none"]
+VetoErrno = Literal["EPERM", "EBUSY", "ENOMEM", "EINVAL", "EAGAIN", "none"]
 _Blocks = int | str | Several[int | str] | None
 _MISSING = re.compile(r"Missing required argument '(.*)'")
 
@@ -171,6 +172,7 @@ class Machine(_Checked, frozen=True, kw_only=True):
     """The machine; a field that is ``None`` has the sysroot's value, or else its default."""
 
     arch: str | None = None
+    page_size: Size | None = None
     release: str | None = None
     memory: Size | None = None
     platform: _Platform | None = None
@@ -317,7 +319,7 @@ class Veto(_Step, frozen=True, kw_only=True, tag="veto"):
     """Have a listener of the memory notifier chain veto an action from now on."""
 
     on: VetoOn
-    errno: _VetoErrno = "EPERM"
+    errno: VetoErrno = "EPERM"
     blocks: _Blocks = None
 
     def __post_init__(self) -> None:

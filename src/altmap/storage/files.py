@@ -23,6 +23,9 @@ __all__ = (
     "append",
     "check_new_folder",
     "new_folder",
+    "private_files",
+    "read_file",
+    "read_regular",
     "remove_drafts",
     "sync_folder",
     "write_file",
@@ -30,7 +33,49 @@ __all__ = (
 )
 
 _DRAFT = ".altmap-"
+_CHUNK_BYTES = 1 << 16
+_READ = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+
+
+def read_file(path: Path, most_bytes: int) -> bytes:
+    """Return the content of a regular file; a pipe or a device is not waited for.
+
+    Raises
+    ------
+    InputError
+        If it is no regular file, cannot be read, or has more than *most_bytes*.
+    """
+    try:
+        file = os.open(path, _READ)
+        try:
+            return read_regular(file, str(path), most_bytes)
+        finally:
+            os.close(file)
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}") from error
+
+
+def read_regular(file: int, name: str, most_bytes: int) -> bytes:
+    """Return what follows in an open file, which must be a regular one.
+
+    Raises
+    ------
+    InputError
+        If it is none, or has more than *most_bytes*; *name* starts the message.
+    OSError
+        If it cannot be read.
+    """
+    if not stat.S_ISREG(os.fstat(file).st_mode):
+        raise InputError(f"{name}: need a regular file")
+    parts = []
+    left = most_bytes
+    while chunk := os.read(file, _CHUNK_BYTES):
+        left -= len(chunk)
+        if left < 0:
+            raise InputError(f"{name}: need at most {most_bytes} bytes")
+        parts.append(chunk)
+    return b"".join(parts)
 
 
 def write_file(path: Path, content: str | bytes, *, mode: int = 0o666, new: bool = False) -> None:
@@ -87,6 +132,20 @@ def _write_whole(
     finally:
         draft.unlink(missing_ok=True)
     sync_folder(target.parent)
+
+
+@contextlib.contextmanager
+def private_files() -> Iterator[None]:
+    """Make new files and folders for their owner only while inside.
+
+    They hold what the kernel shows to root alone, such as physical addresses. A file that is
+    replaced keeps its permissions.
+    """
+    before = os.umask(0o077)
+    try:
+        yield
+    finally:
+        os.umask(before)
 
 
 def append(file: int, raw: bytes) -> None:

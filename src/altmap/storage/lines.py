@@ -1,22 +1,24 @@
 """A file of lines that grows: locked while it is open, each line on disk when it is added.
 
-A crash may cut the last line off. It counts as not written: the next process that opens the file
-removes it.
+A crash may cut the last line off. It counts as not written: it is removed when the next line is
+added. Until then nothing is changed, so that a file of another kind can be told apart and stays.
 
 Effects: files.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
-from altmap.storage.files import append, sync_folder
+from altmap.errors import InputError
+from altmap.storage.files import append, read_regular, sync_folder
 from altmap.storage.locks import lock
 
-__all__ = ("LineFile",)
+__all__ = ("MOST_LINES_BYTES", "LineFile")
 
-_CHUNK_BYTES = 1 << 16
+MOST_LINES_BYTES = 64 << 20
 
 
 class LineFile:
@@ -25,6 +27,7 @@ class LineFile:
     Parameters
     ----------
     path : Path
+        A symbolic link in its place is not followed.
     busy : str
         The error if another process has the file open.
     flags : int
@@ -38,21 +41,25 @@ class LineFile:
     path : Path
     lines : list of bytes
         The whole lines that were in the file when it was opened, without their ends.
+    rest : bytes
+        What followed them: part of a line that was cut off.
 
     Raises
     ------
     InputError
-        With the text *busy*.
+        With the text *busy*; or if it is no regular file, or a large one.
     OSError
-        If the file cannot be opened, read or cut.
+        If the file cannot be opened or read.
     """
 
     def __init__(self, path: Path, busy: str, *, flags: int = 0, mode: int = 0o666) -> None:
         self.path = path
-        self._file = os.open(path, os.O_RDWR | os.O_CLOEXEC | flags, mode)
+        self._file = _opened(path, flags, mode)
         try:
             lock(self._file, busy)
-            self.lines = self._whole_lines()
+            raw = read_regular(self._file, str(path), MOST_LINES_BYTES)
+            *self.lines, self.rest = raw.split(b"\n")
+            self._end = len(raw) - len(self.rest)
             sync_folder(path.absolute().parent)
         except BaseException:
             os.close(self._file)
@@ -74,15 +81,22 @@ class LineFile:
         Raises
         ------
         OSError
-            If the disk refuses; the file may then end in part of the line.
+            If the disk refuses; the file may then end in part of the line, which the next one
+            replaces.
         """
+        os.ftruncate(self._file, self._end)
+        os.lseek(self._file, self._end, os.SEEK_SET)
         append(self._file, line + b"\n")
+        self._end += len(line) + 1
 
-    def _whole_lines(self) -> list[bytes]:
-        raw = bytearray()
-        while chunk := os.read(self._file, _CHUNK_BYTES):
-            raw += chunk
-        end = raw.rfind(b"\n") + 1
-        os.ftruncate(self._file, end)
-        os.lseek(self._file, end, os.SEEK_SET)
-        return bytes(raw[:end]).split(b"\n")[:-1]
+
+def _opened(path: Path, flags: int, mode: int) -> int:
+    always = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+    try:
+        return os.open(path, always | flags, mode)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise InputError(f"{path}: is a symbolic link, which is not followed") from error
+        if error.errno in (errno.EISDIR, errno.ENXIO):
+            raise InputError(f"{path}: need a regular file") from error
+        raise

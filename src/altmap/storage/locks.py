@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 from altmap.errors import InputError
 
-__all__ = ("lock", "locked")
+__all__ = ("lock", "locked", "locked_folder")
 
 
 @contextlib.contextmanager
@@ -35,6 +36,25 @@ def locked(path: Path, busy: str | None = None) -> Iterator[None]:
     with path.open("w") as file:
         lock(file.fileno(), busy)
         yield
+
+
+@contextlib.contextmanager
+def locked_folder(path: Path, busy: str) -> Iterator[None]:
+    """Hold the lock of a folder that exists, while the block runs; nothing is written.
+
+    Raises
+    ------
+    InputError
+        With the text *busy*, if another process holds it.
+    OSError
+        If the folder cannot be opened or locked.
+    """
+    folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        lock(folder, busy)
+        yield
+    finally:
+        os.close(folder)
 
 
 def lock(file: int, busy: str | None = None) -> None:

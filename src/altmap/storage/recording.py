@@ -10,22 +10,24 @@ from __future__ import annotations
 
 import io
 import tarfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 
 from altmap.errors import InputError
-from altmap.linux.archive import read_several
+from altmap.linux.archive import Contents, read_several
+from altmap.linux.intake import Intake
 from altmap.linux.observation import Observation
 from altmap.linux.sysroot import Sysroot
 from altmap.scenario import Scenario, parse_scenario
 from altmap.storage.files import write_file
+from altmap.storage.json_files import decode_json
 from altmap.storage.trace_reader import TraceJson, read_trace
 from altmap.trace import Trace
 
-__all__ = ("Recording", "is_recording", "read_recording", "write_recording")
+__all__ = ("Recording", "read_archive", "read_recording", "write_recording")
 
 _SCHEMA, _VERSION = "altmap-recording", 1
 _SCENARIO, _TRACE = "scenario.toml", "trace.json"
@@ -60,7 +62,7 @@ def write_recording(
     trace: Trace,
     sysroots: Sequence[Sysroot],
 ) -> None:
-    """Write a recording; the file appears complete or not at all.
+    """Write a recording; the file appears complete or not at all, for its owner only.
 
     Parameters
     ----------
@@ -94,7 +96,7 @@ def write_recording(
     for folder, sysroot in zip(observed, sysroots, strict=True):
         members |= {f"{folder}/{path}": raw for path, raw in sysroot.files.items()}
         links |= {f"{folder}/{path}": to for path, to in sysroot.links.items()}
-    write_file(target, _archive(members, links), new=True)
+    write_file(target, _archive(members, links), mode=0o600, new=True)
 
 
 def _archive(members: Mapping[str, bytes], links: Mapping[str, str]) -> bytes:
@@ -122,34 +124,63 @@ def read_recording(source: Path) -> Recording:
     """
     if not source.is_file():
         raise InputError(f"recording {source}: no such file")
-    several, beside = read_several(source)
+    return _recording(source, read_several(source))
+
+
+def read_archive(source: Path) -> Recording | Sysroot:
+    """Return what an archive holds: a recording if it has a trace, else one sysroot.
+
+    Raises
+    ------
+    InputError
+        If it is neither, or is damaged; the message names the place.
+    """
+    contents = read_several(source)
+    if _TRACE in contents.beside:
+        return _recording(source, contents)
+    names = list(contents.sysroots)
+    if len(names) > 1:
+        raise InputError(f"{source}: holds more than one sysroot, in {names[0]!r} and {names[1]!r}")
+    if not names:
+        raise InputError(f"{source}: need a file of a sysroot, such as proc/meminfo")
+    return _sysroot(contents.sysroots[names[0]])
+
+
+def _recording(source: Path, contents: Contents) -> Recording:
+    beside = contents.beside
     for name in (_SCENARIO, _TRACE):
         if name not in beside:
             raise InputError(f"recording {source}: has no {name}")
     try:
-        head = msgspec.json.decode(beside[_TRACE], type=_Head)
+        head = decode_json(beside[_TRACE], _Head, _TRACE)
         _check(head)
         observations = {
-            folder: Observation.read(Sysroot(taken.files, taken.links, pages=taken.pages))
-            for folder, taken in several.items()
+            folder: Observation.read(_sysroot(taken)) for folder, taken in contents.sysroots.items()
         }
-        trace = read_trace(msgspec.json.decode(head.trace, type=TraceJson), observations.get)
-        text = beside[_SCENARIO].decode()
-        scenario = parse_scenario(text, trace.scenario, head.settings)
-    except (InputError, msgspec.DecodeError, LookupError, TypeError, ValueError) as error:
+        _check_whole(observations.values())
+        trace = read_trace(decode_json(head.trace, TraceJson, _TRACE), observations.get)
+        scenario = parse_scenario(_text(beside[_SCENARIO]), trace.scenario, head.settings)
+    except InputError as error:
         raise InputError(f"recording {source}: {error}") from error
     return Recording(scenario, trace)
 
 
-def is_recording(source: Path) -> bool:
-    """Tell whether a file is an archive with a trace, rather than of one sysroot."""
-    if not source.is_file():
-        return False
+def _check_whole(observations: Iterable[Observation]) -> None:
+    """Refuse files that are not understood: those of a running kernel are whole."""
+    for seen in observations:
+        for problem in seen.problems.values():
+            raise InputError(problem)
+
+
+def _sysroot(taken: Intake) -> Sysroot:
+    return Sysroot(taken.files, taken.links, pages=taken.pages, notes=taken.notes)
+
+
+def _text(raw: bytes) -> str:
     try:
-        _, beside = read_several(source)
-    except InputError:
-        return False
-    return _TRACE in beside
+        return raw.decode()
+    except UnicodeDecodeError as error:
+        raise InputError(f"{_SCENARIO}: not UTF-8 text") from error
 
 
 def _check(head: _Head) -> None:

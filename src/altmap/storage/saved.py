@@ -6,7 +6,6 @@ Effects: files.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
@@ -14,6 +13,8 @@ from altmap.compare import Comparison, FileVerdict
 from altmap.errors import InputError
 from altmap.linux.observation import Observation
 from altmap.linux.sysroot import Sysroot
+from altmap.storage.files import read_file
+from altmap.storage.json_files import MOST_JSON_BYTES, decode_json
 from altmap.storage.trace_reader import TraceJson, read_trace
 from altmap.trace import Trace
 
@@ -22,8 +23,6 @@ __all__ = ("Saved", "is_saved", "read_saved")
 _NAME = "trace.json"
 #: ``DIR/SCENARIO/POLICY/trace.json`` is the deepest that export writes.
 _DEPTH = 2
-#: A JSON file that is decoded needs several times its size of memory.
-_MOST_BYTES = 128 << 20
 
 
 class Saved(msgspec.Struct):
@@ -40,12 +39,19 @@ class Saved(msgspec.Struct):
     comparisons: list[tuple[str, Comparison]] = []
 
 
-class _ComparisonJson(msgspec.Struct):
+class _Schema(msgspec.Struct):
+    schema: str = ""
+
+
+class _ComparisonJson(msgspec.Struct, tag_field="schema", tag="altmap-comparison"):
     scenario: str
     predicted: str
     observed: str
     files: list[FileVerdict]
     provenance: dict[str, str] = {}
+
+
+_KINDS = ("altmap-trace", "altmap-comparison")
 
 
 def is_saved(source: Path) -> bool:
@@ -68,44 +74,40 @@ def read_saved(source: Path) -> Saved:
     """
     made = Saved([], [])
     for path in [source] if source.suffix == ".json" else _trace_files(source):
-        raw = _decoded(path)
-        for item in raw if isinstance(raw, list) else [raw]:
+        for item in _items(path):
             _take(made, item, path)
     return made
 
 
-def _decoded(path: Path) -> Any:
-    try:
-        with path.open("rb") as file:
-            raw = file.read(_MOST_BYTES + 1)
-        if len(raw) > _MOST_BYTES:
-            raise InputError(f"{path}: need at most {_MOST_BYTES} bytes")
-        return msgspec.json.decode(raw)
-    except (OSError, msgspec.DecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise InputError(f"{path}: {reason}") from error
+def _items(path: Path) -> list[TraceJson | _ComparisonJson]:
+    raw = read_file(path, MOST_JSON_BYTES)
+    heads: list[_Schema] | _Schema = decode_json(raw, list[_Schema] | _Schema, str(path))
+    for head in heads if isinstance(heads, list) else [heads]:
+        if head.schema not in _KINDS:
+            raise InputError(f"{path}: schema {head.schema!r}: need {' or '.join(_KINDS)}")
+    kind = TraceJson | _ComparisonJson
+    if isinstance(heads, list):
+        items: list[TraceJson | _ComparisonJson] = decode_json(raw, list[kind], str(path))
+        return items
+    return [decode_json(raw, kind, str(path))]
 
 
-def _take(made: Saved, item: Any, path: Path) -> None:
-    schema = item.get("schema") if isinstance(item, dict) else None
-    if schema not in ("altmap-trace", "altmap-comparison"):
-        raise InputError(f"{path}: schema {schema!r}: need altmap-trace or altmap-comparison")
+def _take(made: Saved, item: TraceJson | _ComparisonJson, path: Path) -> None:
+    if isinstance(item, _ComparisonJson):
+        comparison = Comparison(item.predicted, item.observed, item.files, item.provenance)
+        made.comparisons.append((item.scenario, comparison))
+        return
     try:
-        if schema == "altmap-trace":
-            made.traces.append(_trace(msgspec.convert(item, TraceJson), path.parent))
-        else:
-            read = msgspec.convert(item, _ComparisonJson)
-            comparison = Comparison(read.predicted, read.observed, read.files, read.provenance)
-            made.comparisons.append((read.scenario, comparison))
-    except (InputError, ValueError) as error:  # of msgspec, or of hexadecimal digits
+        made.traces.append(_trace(item, path.parent))
+    except InputError as error:
         raise InputError(f"{path}: {error}") from error
 
 
 def _trace(read: TraceJson, folder: Path) -> Trace:
     def observe(name: str) -> Observation | None:
-        if name in ("", ".", "..") or "/" in name:
-            raise InputError(f"folder {name!r}: need a name in the folder of {_NAME}")
         step = folder / name
+        if step.is_symlink():
+            raise InputError(f"folder {name!r}: is a symbolic link, which is not followed")
         return Observation.read(Sysroot.read(step)) if step.is_dir() else None
 
     return read_trace(read, observe)

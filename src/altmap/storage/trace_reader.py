@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from typing import Annotated, Any, Literal
 
@@ -10,7 +11,17 @@ import msgspec
 from altmap.errors import InputError
 from altmap.linux.observation import Observation
 from altmap.pfn import PfnRange, PfnSet
-from altmap.trace import UNBACKED, Certainty, Event, Fault, Outcome, StepRecord, Trace
+from altmap.trace import (
+    UNBACKED,
+    Access,
+    Certainty,
+    Event,
+    Fault,
+    Outcome,
+    Status,
+    StepRecord,
+    Trace,
+)
 
 __all__ = ("TraceJson", "read_trace")
 
@@ -19,18 +30,24 @@ _MOST_PFN = 1 << 40
 #: Pages of all sets of a trace. Their bitmaps need less than 1 GiB of memory.
 _MOST_PAGES = 1 << 38
 
+_MOST_BYTES = 1 << 52
+
 _Pfn = Annotated[int, msgspec.Meta(ge=0, le=_MOST_PFN)]
+_Count = Annotated[int, msgspec.Meta(ge=0, le=_MOST_PFN)]
+_Bytes = Annotated[int, msgspec.Meta(ge=0, le=_MOST_BYTES)]
+#: As :meth:`altmap.trace.Trace.folder_names` makes them: ``NN-name``, below the trace's folder.
+_FOLDER = re.compile(r"[0-9]{2,8}-[^/\0]{1,255}")
 
 
 class _Pages(msgspec.Struct):
     """Runs ``[start, end)`` of page frames: the first ones, where there are many."""
 
     ranges: list[tuple[_Pfn, _Pfn]]
-    nr_ranges: int
+    nr_ranges: _Count
 
 
 class _Result(msgspec.Struct):
-    status: str
+    status: Status
     errno: str | None = None
     function: str | None = None
     why: str = ""
@@ -52,11 +69,31 @@ class _Event(msgspec.Struct):
 
 class _Fault(msgspec.Struct):
     pfn: _Pfn
-    access: str
+    access: Access
     function: str
     kind: str
     pfns: _Pages
     what: str = UNBACKED
+
+
+class _Part(msgspec.Struct):
+    size: _Bytes
+
+
+class _Action(msgspec.Struct):
+    """What reports read of a step as the scenario gave it; the rest is shown as it is."""
+
+    do: str = ""
+    id: str | None = None
+    driver: str | None = None
+    size: _Bytes | None = None
+    requested: _Bytes | None = None
+    address: _Bytes | None = None
+    more_ranges: list[_Part] = []
+
+
+#: Fields that a step's verb is never without.
+_NEEDED = {"plug": ("id", "size"), "resize": ("id", "size"), "unplug": ("id",)}
 
 
 class _SavedStep(msgspec.Struct):
@@ -69,7 +106,7 @@ class _SavedStep(msgspec.Struct):
     backed: _Pages | None = None
 
 
-class TraceJson(msgspec.Struct):
+class TraceJson(msgspec.Struct, tag_field="schema", tag="altmap-trace"):
     """A trace as ``Trace.to_builtins`` gives it."""
 
     scenario: str
@@ -78,7 +115,7 @@ class TraceJson(msgspec.Struct):
     policy: str
     machine: dict[str, Any]
     notes: list[str]
-    steps: list[_SavedStep]
+    steps: Annotated[list[_SavedStep], msgspec.Meta(min_length=1)]
     scenario_sha256: str = ""
     description: str = ""
     version: Literal[1] = 1
@@ -96,10 +133,9 @@ def read_trace(read: TraceJson, observe: Callable[[str], Observation | None]) ->
     Raises
     ------
     InputError
-        If a run ends before it starts, the sets of page frames are too large, or an observation
-        cannot be read.
-    ValueError
-        If the digits of a message are not hexadecimal.
+        If a value breaks a rule that its type does not state: a run ends before it starts, the
+        sets of page frames are too large, a folder is not that of a step, a message is not
+        hexadecimal; or if an observation cannot be read.
     """
     nr_pages = sum(end - start for pages in _all_pages(read) for start, end in pages.ranges)
     if nr_pages > _MOST_PAGES:
@@ -110,7 +146,7 @@ def read_trace(read: TraceJson, observe: Callable[[str], Observation | None]) ->
         read.release,
         read.policy,
         read.machine,
-        [_step(step, observe(step.folder)) for step in read.steps],
+        [_step(nr, step, observe) for nr, step in enumerate(read.steps)],
         read.notes,
         read.scenario_sha256,
         read.description,
@@ -124,16 +160,33 @@ def _all_pages(read: TraceJson) -> Iterator[_Pages]:
         yield from (fault.pfns for fault in step.faults)
 
 
-def _step(read: _SavedStep, observation: Observation | None) -> StepRecord:
+def _step(nr: int, read: _SavedStep, observe: Callable[[str], Observation | None]) -> StepRecord:
+    if not _FOLDER.fullmatch(read.folder):
+        raise InputError(f"steps[{nr}].folder {read.folder!r}: need a name such as '01-plug'")
+    _check_action(nr, read.action)
+    try:
+        events = [_event(event) for event in read.events]
+    except ValueError as error:
+        raise InputError(f"steps[{nr}].events: a message: {error}") from error
     return StepRecord(
         read.name,
         read.action,
         _outcome(read.result),
-        [_event(event) for event in read.events],
+        events,
         [_fault(fault) for fault in read.faults],
-        observation,
+        observe(read.folder),
         _pages(read.backed),
     )
+
+
+def _check_action(nr: int, given: dict[str, Any]) -> None:
+    try:
+        action = msgspec.convert(given, _Action)
+    except msgspec.ValidationError as error:
+        raise InputError(f"steps[{nr}].action: {error}") from error
+    for name in _NEEDED.get(action.do, ()):
+        if getattr(action, name) is None:
+            raise InputError(f"steps[{nr}].action: {action.do} needs the field {name!r}")
 
 
 def _outcome(read: _Result) -> Outcome:

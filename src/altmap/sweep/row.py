@@ -34,6 +34,8 @@ __all__ = (
 )
 
 #: How a scenario ended.
+#: A step that does not end counts as refused.
+_REFUSED = ("refused", "does_not_end")
 Result = Literal["ok", "refused", "fault", "invalid", "crashed", "lost"]
 
 
@@ -323,13 +325,13 @@ def row_of_run(
     row = SweepRow(
         **_labels(point) | columns,
         steps=len(records),
-        steps_refused=statuses.count("refused"),
+        steps_refused=sum(status in _REFUSED for status in statuses),
         steps_not_reached=statuses.count("not_reached"),
         asked_bytes=_asked_bytes(point, scenario),
     )
     assert row.asked_bytes is not None  # set above
     row.not_seen_bytes = row.asked_bytes - (row.seen_bytes or 0)
-    failed = next((at for at, each in enumerate(statuses) if each in ("refused", "fault")), None)
+    failed = next((at for at, each in enumerate(statuses) if each in (*_REFUSED, "fault")), None)
     if failed is not None:
         _set_failure(row, point, failed, records[failed])
     return row

@@ -17,7 +17,8 @@ import msgspec
 
 from altmap import __version__
 from altmap.errors import InputError
-from altmap.storage.files import remove_drafts, write_file
+from altmap.storage.files import read_file, remove_drafts, write_file
+from altmap.storage.json_files import read_json
 from altmap.storage.locks import locked
 from altmap.sweep.grid import Grid
 from altmap.sweep.row import COLUMNS, SweepRow
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
 __all__ = ("Store", "open_store", "parquet", "require_polars")
 
+#: A chunk of 2000 scenarios has some 100 kB.
+_MOST_PART_BYTES = 256 << 20
 _PART = re.compile(r"([0-9]{12})-([0-9]{12})\.parquet")
 
 
@@ -63,9 +66,8 @@ def parquet(rows: Sequence[SweepRow]) -> bytes:
     """Return rows as a Parquet file; every file has the same columns and types."""
     import polars as pl
 
-    kinds = {int: pl.Int64, float: pl.Float64, str: pl.String}
     columns = {name: [getattr(row, name) for row in rows] for name in COLUMNS}
-    frame = pl.DataFrame(columns, schema={name: kinds[kind] for name, kind in COLUMNS.items()})
+    frame = pl.DataFrame(columns, schema=_schema())
     made = io.BytesIO()
     frame.write_parquet(made, compression="zstd")
     return made.getvalue()
@@ -92,6 +94,33 @@ class Store:
         names = (_PART.fullmatch(path.name) for path in self.parts.iterdir())
         return sorted((int(name[1]), int(name[2])) for name in names if name)
 
+    def remove_damaged(self, end: int) -> list[str]:
+        """Remove what is no whole part, so that its scenarios are missing; say so, a line each.
+
+        Parameters
+        ----------
+        end : int
+            Scenarios of the grid.
+        """
+        said = []
+        reached = 0
+        for start, stop in self.done():
+            why = _damage(self.part(start, stop), start, stop)
+            if not start < stop <= end:
+                why = f"need scenarios below {end}"
+            elif start < reached:
+                why = f"an earlier part has scenario {start}"
+            if why is None:
+                reached = stop
+                continue
+            self.part(start, stop).unlink()
+            said.append(f"{self.part(start, stop)}: removed, its scenarios run again: {why}")
+        return said
+
+    def part(self, start: int, stop: int) -> Path:
+        """Return the file of a range of scenarios."""
+        return self.parts / f"{start:012d}-{stop:012d}.parquet"
+
     def missing(self, end: int, most: int) -> Iterator[tuple[int, int]]:
         """Yield the ranges below *end* that are not stored, cut into pieces."""
         start = 0
@@ -110,13 +139,39 @@ class Store:
         InputError
             If the file cannot be written.
         """
-        write_file(self.parts / f"{start:012d}-{stop:012d}.parquet", raw)
+        write_file(self.part(start, stop), raw)
 
     def rows(self) -> pl.LazyFrame:
         """Return all stored rows, to be read in batches."""
         import polars as pl
 
-        return pl.scan_parquet(self.parts / "*.parquet")
+        return pl.scan_parquet([self.part(*each) for each in self.done()])
+
+
+def _damage(path: Path, start: int, stop: int) -> str | None:
+    """Return why a file does not hold the rows of a range of scenarios, ``None`` if it does."""
+    import polars as pl
+
+    try:
+        frame = pl.read_parquet(read_file(path, _MOST_PART_BYTES), use_statistics=False)
+    except InputError as error:
+        return str(error).removeprefix(f"{path}: ")
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # a panic of Rust is none of Exception
+        return f"no Parquet ({type(error).__name__})"
+    if dict(frame.schema) != _schema():
+        return "its columns are not those of a sweep's rows"
+    if frame["scenario"].to_list() != list(range(start, stop)):
+        return f"need a row for each scenario from {start} to {stop - 1}"
+    return None
+
+
+def _schema() -> dict[str, pl.DataType]:
+    import polars as pl
+
+    kinds = {int: pl.Int64(), float: pl.Float64(), str: pl.String()}
+    return {name: kinds[kind] for name, kind in COLUMNS.items()}
 
 
 @contextmanager
@@ -154,10 +209,7 @@ def _check_about(folder: Path, grid: Grid) -> None:
     if not path.exists():
         write_file(path, msgspec.json.format(msgspec.json.encode(about), indent=2) + b"\n")
         return
-    try:
-        found = msgspec.json.decode(path.read_bytes(), type=_About)
-    except msgspec.DecodeError as error:
-        raise InputError(f"{path}: {error}") from error
+    found = read_json(path, _About)
     if found.digest != about.digest:
         raise InputError(
             f"{folder}: belongs to another grid, {found.grid} ({found.digest[:12]}), "

@@ -4,8 +4,8 @@ A trace is a list of steps; each step has one outcome, what was noticed meanwhil
 machine showed afterwards. Model and lab give the same kind of trace.
 """
 
-from altmap.trace.event import GUEST_TO_HOST, HOST_TO_GUEST, UNBACKED, Event, Fault
-from altmap.trace.outcome import OK, Certainty, Outcome
+from altmap.trace.event import GUEST_TO_HOST, HOST_TO_GUEST, UNBACKED, Access, Event, Fault
+from altmap.trace.outcome import OK, Certainty, Outcome, Status
 from altmap.trace.steps import StepRecord, Trace
 
 __all__ = (
@@ -13,10 +13,12 @@ __all__ = (
     "HOST_TO_GUEST",
     "OK",
     "UNBACKED",
+    "Access",
     "Certainty",
     "Event",
     "Fault",
     "Outcome",
+    "Status",
     "StepRecord",
     "Trace",
 )

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from altmap.pfn import Pages, PfnSet
 from altmap.trace.outcome import Certainty
 
-__all__ = ("GUEST_TO_HOST", "HOST_TO_GUEST", "UNBACKED", "Event", "Fault")
+__all__ = ("GUEST_TO_HOST", "HOST_TO_GUEST", "UNBACKED", "Access", "Event", "Fault")
+
+#: What a kernel does with page frames that it must not touch.
+Access = Literal["read", "write", "free"]
 
 #: How the text of a ``driver`` event starts that is a message from one side to the other.
 HOST_TO_GUEST, GUEST_TO_HOST = "host→guest: ", "guest→host: "
@@ -55,7 +59,7 @@ class Fault:
     pfn : int
         The first such frame.
     access : str
-        ``write`` or ``read``.
+        ``write``, ``read`` or ``free``.
     function : str
         The kernel function that touched it.
     pfns : PfnSet
@@ -67,7 +71,7 @@ class Fault:
     """
 
     pfn: int
-    access: str
+    access: Access
     function: str
     pfns: PfnSet
     kind: str

@@ -1,4 +1,4 @@
-"""How a step ended: done, refused, ended by a fault, or not reached."""
+"""How a step ended: done, refused, ended by a fault, never, or not reached."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ from typing import Literal
 
 from altmap.pfn import Pages
 
-__all__ = ("OK", "Certainty", "Outcome")
+__all__ = ("OK", "Certainty", "Outcome", "Status")
+
+#: How a step ends.
+Status = Literal["ok", "refused", "fault", "does_not_end", "not_reached"]
 
 #: How sure a prediction is: ``certain``; ``likely`` where a real kernel may end there by chance;
 #: ``unknown`` where nothing that is modelled decides it.
@@ -24,8 +27,9 @@ class Outcome:
     Attributes
     ----------
     status : str
-        ``ok``, ``refused`` (by the kernel), ``fault`` (the kernel crashed) or ``not_reached`` (it
-        had crashed before).
+        ``ok``, ``refused`` (by the kernel), ``fault`` (the kernel crashed), ``does_not_end`` (the
+        kernel retries or waits, and no signal can end it) or ``not_reached`` (it had crashed
+        before).
     errno : str or None
         Name of the error, such as ``EBUSY``.
     function : str or None
@@ -42,7 +46,7 @@ class Outcome:
         Why it is not certain.
     """
 
-    status: str
+    status: Status
     errno: str | None = None
     function: str | None = None
     why: str = ""
@@ -53,6 +57,11 @@ class Outcome:
 
     def __bool__(self) -> bool:
         return self.status == "ok"
+
+    @property
+    def ends(self) -> bool:
+        """Whether the step ends at all."""
+        return self.status != "does_not_end"
 
     @classmethod
     def refused(

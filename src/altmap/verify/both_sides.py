@@ -25,6 +25,8 @@ def compare_with_lab(
     release: str | None,
     progress: Callable[[str], None],
     own: KernelFiles | None = None,
+    *,
+    touched: bool = False,
 ) -> Comparison:
     """Run a scenario on a real kernel and on the model, and compare.
 
@@ -34,13 +36,15 @@ def compare_with_lab(
     The release of a user's *own* kernel is read from the guest; *release* then names the record
     that the model uses, for a kernel with another release's behaviours.
 
+    With *touched*, the frames of added memory that each step reads and writes are compared too.
+
     Raises
     ------
     InputError, LabError
         If the scenario is wrong, or the guest fails.
     """
     scenario = scenario.with_machine(release=release)
-    observed, _ = run_in_guest(scenario, progress, own=own)
+    observed, _ = run_in_guest(scenario, progress, own=own, touched=touched)
     if own is not None and release is None:
         scenario = scenario.with_machine(release=observed.release)
     return compare_with_trace(scenario, observed)

@@ -1,11 +1,14 @@
 """What the hypervisor backs of an adopted Xen domain."""
 
-from small_machine import RAM, files, with_runs
+from dataclasses import replace
+
+import pytest
+from small_machine import RAM, ZONES, files, with_runs
 
 from altmap.linux.kpageflags import PageFlag as F
 from altmap.linux.observation import BalloonFolder
 from altmap.model.adopt import adopt
-from altmap.pfn import PfnRange
+from altmap.pfn import PfnRange, PfnSet
 from altmap.scenario import Machine
 
 #: Pages of the boot memory's System RAM.
@@ -68,3 +71,39 @@ def test_without_a_balloon_all_ram_is_backed():
     made = adopt(files(runs=with_runs(BALLOONED)), Machine())
     assert made.backing.write_fault == "general protection fault"
     assert len(made.backing.backed) == NR_RAM + 0x8000
+
+
+def with_managed(zone, nr_pages):
+    return replace(zone, pages=zone.pages | {"managed": nr_pages, "free": nr_pages})
+
+
+@pytest.mark.parametrize(
+    ("version", "ballooned"),
+    [
+        ("Linux version 6.12.95+deb13-amd64", (0x100000, 0x101000)),
+        ("Linux version 6.1.0-50-amd64", (0x107000, 0x108000)),
+    ],
+)
+def test_without_page_flags_as_many_pages_are_ballooned_as_the_driver_counts(version, ballooned):
+    """6.12 backs a section from its end down; 6.1 has ballooned what lies behind boot memory."""
+    # The DIMM of the files stands for a section.
+    zones = [with_managed(zone, 0x7000) if zone.name == "Movable" else zone for zone in ZONES]
+    seen = files(
+        version=version,
+        zoneinfo=tuple(zones),
+        kpageflags=None,
+        balloon=BalloonFolder(NR_RAM * 4, NR_RAM * 4, 0x1000 * 4),
+    )
+    made = adopt(seen, Machine())
+    assert made.kernel.fake_offline == PfnSet.of(PfnRange(*ballooned))
+    assert not made.backing.backed & made.kernel.fake_offline
+    for zone in made.kernel.zones.values():
+        assert zone.managed_offset == 0
+
+
+def test_no_more_pages_are_ballooned_than_a_zone_has_unmanaged():
+    seen = files(kpageflags=None, balloon=BalloonFolder(NR_RAM * 4, NR_RAM * 4, 1 << 30))
+    made = adopt(seen, Machine())
+    for zone in seen.zoneinfo[:4]:
+        kept = made.kernel.fake_offline & made.kernel.zones[zone.key].present
+        assert len(kept) == zone.pages["present"] - zone.pages["managed"]

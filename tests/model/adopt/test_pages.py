@@ -1,13 +1,17 @@
 """Pages of an adopted kernel: what their flags say, and what is assumed without flags."""
 
+import re
 from dataclasses import replace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from small_machine import BLOCKS, DIMM, FIRST, ZONES, files, with_runs
 
 from altmap.linux.kpageflags import PageFlag as F
 from altmap.linux.pagewords import PageWords
 from altmap.model.adopt import adopt
+from altmap.model.adopt.pages import _by_size
 from altmap.pfn import PfnRange, PfnSet
 from altmap.scenario import Address, Device, Machine
 
@@ -129,6 +133,18 @@ def test_huge_pages_are_in_pools_by_their_size():
 )
 def test_what_is_no_whole_huge_page_is_of_no_pool(runs):
     assert not kernel_of(files(runs=with_runs(*runs))).hugetlb
+
+
+@given(st.lists(st.sampled_from("ht-"), max_size=40).map("".join))
+def test_huge_pages_are_aligned_heads_with_their_tails(text):
+    expected = {}
+    for match in re.finditer("ht+", text):
+        size = match.end() - match.start()
+        if match.start() % size == 0:
+            expected.setdefault(size, set()).update(range(match.start(), match.end()))
+    heads, tails = (PfnSet(PfnRange(i, i + 1) for i, c in enumerate(text) if c == x) for x in "ht")
+    found = _by_size(heads, tails)
+    assert {size: set(pages) for size, pages in found.items()} == expected
 
 
 def test_an_anonymous_page_that_no_process_maps_is_pinned():

@@ -322,7 +322,6 @@ def test_errors_name_the_value_and_the_rule():
         (Resize(id="h", size=Size(GIB)), "'h'.*keeps its size"),
         (Resize(id="balloon", size=Size(GIB + 1)), "0x40000001: need whole pages"),
         (Unplug(id="balloon"), "never removes"),
-        (Online(id="balloon"), "'balloon'.*no memory blocks"),
         (Plug(id="balloon", size=Size(GIB)), "'balloon'.*plugged already"),
         (
             Plug(id="x", driver="hyperv", address=Address(16 * GIB), size=Size(64 * GIB)),
@@ -488,3 +487,16 @@ def test_flags_of_pages_that_are_kept_offline_and_of_pages_that_were_given(relea
     assert resize(model, 3 * GIB).outcome
     taken = model.kernel.ballooned
     assert {flags_of(pfn) for pfn in (taken.min(), taken.max())} == {0x800000}
+
+
+@pytest.mark.parametrize(
+    ("below_mib", "kept_below", "kept_from"),
+    [(128, (8, 1), (40, 2)), (512, (40, 2), (104, 3)), (2048, (104, 3), (232, 4)),
+     (8192, (232, 4), (488, 5))],
+)  # fmt: skip
+def test_the_floor_changes_its_slope_at_each_bound(below_mib, kept_below, kept_from):
+    """compute_balloon_floor: the lines meet at the bounds, so that pages beside them tell."""
+    for distance in (-200, -64, 64, 200):
+        total = below_mib * 256 + distance
+        mib, shift = kept_below if distance < 0 else kept_from
+        assert balloon_floor_nr_pages(total, 4096) == mib * 256 + (total >> shift)

@@ -17,6 +17,7 @@ from altmap.scenario import (
     Size,
     Unplug,
 )
+from altmap.trace import OK
 
 MIB, GIB = 1 << 20, 1 << 30
 RELEASES = ("5.13", "6.1", "6.6", "6.8", "6.12", "7.3")
@@ -158,6 +159,21 @@ def test_each_increment_is_a_message_of_its_own_with_its_number():
     assert answers == [assign_storage_sccb(number, 0x20) for number in numbers]
 
 
+def test_the_command_of_a_message_is_that_of_what_is_done():
+    """drivers/s390/char/sclp_mem.c: SCLP_CMDW_ASSIGN_STORAGE 0x000d0001, UNASSIGN 0x000c0001."""
+    model = guest("6.12")
+    plug(model)
+    block, _ = first(model)
+    for step, words in (
+        (Online(blocks=block, to="online_movable"), "SCLP assign storage 0x000d0001 increment"),
+        (Offline(blocks=block), "SCLP unassign storage 0x000c0001 increment"),
+    ):
+        texts = [event.text for event in model.perform(step).events]
+        sent = [text for text in texts if text.startswith("guest") and "SCLP" in text]
+        assert sent
+        assert all(words in text for text in sent)
+
+
 def test_the_bytes_of_an_assign_are_big_endian_with_the_length_of_a_page():
     assert assign_storage_sccb(5).hex(" ") == "10 00 00 00 00 00 00 00 00 05"
     assert assign_storage_sccb(0x1234, 0x20).hex(" ") == "10 00 00 00 00 00 00 20 12 34"
@@ -233,6 +249,14 @@ def test_each_block_says_by_itself_whether_it_hosts_its_memmap():
     assert hosted.count(model.kernel.block_pfns(block + 1))
     outcome = model.perform(Configure(blocks=block, memmap_on_memory=True)).outcome
     assert (outcome.errno, outcome.function) == ("EBUSY", "sclp_memmap_on_memory_store")
+
+
+def test_a_block_that_is_not_configured_is_deconfigured_without_effect():
+    model = guest("7.3")
+    plug(model)
+    block, _ = first(model)
+    record = model.perform(Configure(blocks=block, config=False))
+    assert (record.outcome, order(record)) == (OK, [])
 
 
 def test_a_memmap_in_the_block_that_is_not_possible_is_refused():

@@ -250,3 +250,29 @@ def test_blocks_that_are_onlined_together_end_as_one_by_one(release, to, movable
         assert (one.span, one.present) == (other.span, other.present)
         assert one.watermarks == other.watermarks
     assert together.used == singly.used
+
+
+def test_a_page_behind_an_addition_is_of_the_next_one():
+    kernel = kernel_of()
+    assert add(kernel, block(1))
+    assert add(kernel, block(0))  # the newest is looked at first
+    assert kernel.addition_of(block(0).end - 1).pfns == block(0)
+    assert kernel.addition_of(block(0).end).pfns == block(1)
+    assert kernel.addition_of(block(1).end) is None
+    assert kernel.addition_of(BASE - 1) is None
+
+
+@pytest.mark.parametrize("to", ["online", "online_movable"])
+def test_blocks_without_a_group_are_asked_for_their_zone_one_by_one(to):
+    """auto-movable with ``online``: each block changes the ratio that is checked for the next."""
+    changes = {"online_policy": "auto-movable", "auto_movable_ratio": 100}
+    together, singly = kernel_of(**changes), kernel_of(**changes)
+    for kernel in (together, singly):
+        assert add(kernel, block(0, 16))
+    assert online_blocks(together, range(32, 48), to)[0]
+    for id_ in range(32, 48):
+        assert memory_block_online(singly, singly.block_pfns(id_), to)
+    present = {zone.name: len(zone.present) for zone in together.zones.values()}
+    assert present == {zone.name: len(zone.present) for zone in singly.zones.values()}
+    assert (present["Normal"] > 0) == (to == "online")
+    assert present["Movable"]

@@ -3,6 +3,7 @@
 import pytest
 
 from altmap.errors import InputError
+from altmap.model.kernel.initial_state import adopt_huge_pages
 from altmap.model.kernel.pool import HugePool, aligned_chunks, whole_chunks
 from altmap.model.machine import ModelMachine
 from altmap.pfn import PfnRange, PfnSet
@@ -319,6 +320,18 @@ def test_a_poisoned_page_lets_its_block_go_and_back_only_before_6_2(release):
     do(model, Unplug(id="d"))
     # 6.1 counts for ever what it has forgotten.
     assert meminfo(model, "HardwareCorrupted") == (4 if release == "6.1" else 0,)
+
+
+def test_a_page_of_a_huge_page_that_cannot_move_is_not_poisoned():
+    model = guest(256, release="6.12")
+    kernel = model.kernel
+    page = PfnRange(0x10F000, 0x10F200)
+    adopt_huge_pages(kernel, 512, PfnSet.of(page), in_use=True)
+    kernel.used = PfnSet.of(*(zone.present for zone in kernel.zones.values()))  # nothing is free
+    outcome = model.perform(Poison(address=Address(0x10F000000))).outcome
+    assert (outcome.errno, outcome.function) == ("EBUSY", "soft_offline_in_use_page")
+    assert (outcome.kind, outcome.pfns) == ("hugetlb", PfnSet.of(page))
+    assert not kernel.poisoned
 
 
 def test_a_poisoned_page_shows_in_kpageflags_and_is_not_free():

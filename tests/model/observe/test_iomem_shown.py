@@ -62,12 +62,12 @@ def added(kernel, mib, size, group=None, name="System RAM", *, merges=False):
     return kernel.additions[-1]
 
 
-def shown(kernel, base, start=(), nr_regions=0):
+def shown(kernel, base, start=(), regions=()):
     """Return depth, MiB and name of the lines shown from a base that has the start's adds."""
     resources = tuple(Resource(depth, s << 20, e << 20, name) for depth, s, e, name in base)
     return [
         (line.depth, line.start >> 20, line.end >> 20, line.name)
-        for line in iomem_shown(resources, kernel, start, nr_regions)
+        for line in iomem_shown(resources, kernel, start, regions)
     ]
 
 
@@ -123,11 +123,17 @@ def test_regions_that_drivers_reserved_since_are_parents_of_what_they_add(kernel
         (PfnRange(8192 << 8, 9216 << 8), "virtio1"),
     ]
     added(kernel, 8192, 128, name="System RAM (virtio_mem)", merges=True)
-    assert shown(kernel, [(0, 4096, 8192, "old")], (), 1) == [
+    assert shown(kernel, [(0, 4096, 8192, "old")], (), kernel.regions[:1]) == [
         (0, 4096, 8192, "old"),
         (0, 8192, 9216, "virtio1"),
         (1, 8192, 8320, "System RAM (virtio_mem)"),
     ]
+
+
+def test_a_region_that_was_given_back_has_no_line(kernel):
+    region = PfnRange(4096 << 8, 8192 << 8)
+    base = [(0, 4096, 8192, "dax0.0"), (0, 4096, 8192, "other"), (0, 8192, 9216, "dax0.0")]
+    assert shown(kernel, base, (), [(region, "dax0.0")]) == base[1:]
 
 
 def test_neighbours_of_one_driver_and_group_join_if_both_merge(kernel):

@@ -6,7 +6,8 @@ import textwrap
 from collections.abc import Iterator
 
 from altmap.errors import printable
-from altmap.host.plan import Plan, PlanStep
+from altmap.host.plan import Plan, PlanStep, Prediction, Work
+from altmap.units import format_size
 
 __all__ = ("plan_text",)
 
@@ -31,6 +32,10 @@ def plan_text(plan: Plan, width: int = 100) -> str:
                 continue
             lines.extend(_wrap(f"[{nr}] {step.title}", width, ""))
             lines.extend(_prediction(step, width))
+    if plan.work is not None:
+        lines.extend(_wrap(f"in all: {_work(plan.work)}", width, ""))
+    for other in plan.passed_over:
+        lines.extend(_wrap(f"passed over, {other.certainty}: {other.name}: {other.why}", width, ""))
     for risk in plan.risks:
         lines.extend(_wrap(f"risk, {risk.certainty}: {risk.what}", width, ""))
         if risk.cure:
@@ -60,8 +65,7 @@ def _prediction(step: PlanStep, width: int) -> Iterator[str]:
     if made is None:
         yield "    no prediction"
         return
-    ending = "ok" if made.status == "ok" else f"{made.status}: {made.errno} by {made.function}"
-    yield from _wrap(f"{step.certainty}: {ending}", width, "    ")
+    yield from _wrap(f"{step.certainty}: {_ending(made)}", width, "    ")
     if made.why:
         yield from _wrap(made.why, width, "    ")
     for part in made.blocks:
@@ -69,7 +73,24 @@ def _prediction(step: PlanStep, width: int) -> Iterator[str]:
         name = name or f"memory{part.first}-{part.last}"
         zone = f" in zone {part.zone}" if part.zone else ""
         yield f"    {name} {part.state}{zone}"
+    if made.work is not None:
+        yield from _wrap(_work(made.work), width, "    ")
     yield f"    MemTotal {made.mem_total_kib} kB, MemFree about {made.mem_free_kib} kB"
+
+
+def _ending(made: Prediction) -> str:
+    if made.status == "ok":
+        return "ok"
+    if made.status == "does_not_end":
+        return f"does not end: {made.function}"
+    return f"{made.status}: {made.errno} by {made.function}"
+
+
+def _work(work: Work) -> str:
+    cache = f"{format_size(work.dropped_bytes)} of page cache" if work.dropped_bytes else "no cache"
+    swapped = format_size(work.swapped_bytes) if work.swapped_bytes else "nothing"
+    moved = format_size(work.moved_bytes) if work.moved_bytes else "nothing"
+    return f"{moved} moves, {cache} is dropped, {swapped} is swapped out"
 
 
 def _wrap(text: str, width: int, indent: str) -> list[str]:

@@ -15,12 +15,13 @@ from altmap.model.adopt.additions import (
 from altmap.model.adopt.devices import plugged_devices
 from altmap.model.adopt.domain import take_domain
 from altmap.model.adopt.pages import take_pages
+from altmap.model.adopt.reclaim import take_reclaimable
 from altmap.model.adopt.rules import (
     adopted_arch,
     adopted_block_size_bytes,
     adopted_release,
     adopted_tunables,
-    require_files,
+    whole_files,
 )
 from altmap.model.adopt.zones import (
     cpu_nodes,
@@ -90,8 +91,8 @@ def adopt(seen: Observation, machine: Machine, policy: Policy | None = None) -> 
     InputError
         If the files lack what no assumption can replace: zones, memory blocks, RAM ranges.
     """
-    require_files(seen)
     notes: list[str] = []
+    seen = whole_files(seen, notes)
     kernel, backing = _without_memory(seen, machine, policy, notes)
     given = plugged_devices(seen, machine, notes)
     devices = [device for device in given if device.driver != "virtio-mem"]
@@ -106,6 +107,7 @@ def adopt(seen: Observation, machine: Machine, policy: Policy | None = None) -> 
         raise InputError("machine.devices: they cover all RAM, no boot memory is left")
     take_zones(kernel, seen, ram)
     take_pages(kernel, seen, notes)
+    take_reclaimable(kernel, seen)
     take_domain(kernel, seen, backing)
     for device in given:
         if device.driver in _UNBACKED_WHEN_OFFLINE:
@@ -129,7 +131,7 @@ def _without_memory(
     if machine.cpus is not None or machine.platform is not None:
         notes.append("machine.cpus and machine.platform are ignored: the sysroot has its own")
     block_bytes = adopted_block_size_bytes(seen, machine, arch)
-    tunables = adopted_tunables(seen, machine, arch, release)
+    tunables = adopted_tunables(seen, machine, arch, release, notes)
     ram = system_ram(seen, arch)
     backing = Backing(ram, machine.unbacked_reads, arch.write_fault)
     kernel = Kernel(

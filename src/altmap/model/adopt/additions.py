@@ -8,7 +8,7 @@ from altmap.linux.observation import Observation
 from altmap.model.kernel.addition import Addition, MemoryGroup
 from altmap.model.kernel.initial_state import adopt_addition
 from altmap.model.kernel.memmap import AddRequest, Memmap, memmap_on_memory_nr_pages
-from altmap.model.kernel.registration import memory_group_register_dynamic
+from altmap.model.kernel.registration import memory_group_register_dynamic, request_mem_region
 from altmap.model.kernel.state import Kernel
 from altmap.pfn import PfnRange
 from altmap.scenario import Device, Size
@@ -56,6 +56,8 @@ def take_device(kernel: Kernel, seen: Observation, device: Device) -> Addition:
         merges=device.driver == "hyperv",
     )
     adopt_addition(kernel, addition)
+    if any(line.name == device.id for line in seen.iomem or ()):
+        request_mem_region(kernel, pfns, device.id)
     return addition
 
 

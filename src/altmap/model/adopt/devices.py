@@ -7,6 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from typing import Literal
 
+from altmap.linux.iomem import driver_memory
 from altmap.linux.observation import MemoryFolder, Observation, Resource
 from altmap.scenario import Address, Device, Machine, Size
 
@@ -19,7 +20,7 @@ def plugged_devices(seen: Observation, machine: Machine, notes: list[str]) -> li
         return list(machine.devices)
     lines = seen.iomem or ()
     shown = [*_kmem_devices(lines, seen.memory), *_virtio_mem_devices(lines, seen.memory)]
-    managed = [line for line in lines if line.name.startswith("System RAM (")]
+    managed = [each.ram for each in driver_memory(lines)]
     if not all(_is_within(line, shown) for line in managed):
         notes.append("driver-managed System RAM counts as boot memory: no file names its device")
     return [*shown, *_acpi_devices(seen.memory)]
@@ -33,15 +34,14 @@ def _is_within(line: Resource, devices: list[Device]) -> bool:
 
 
 def _kmem_devices(lines: Sequence[Resource], memory: MemoryFolder) -> Iterator[Device]:
-    """Yield the dax devices of kmem: each line is their memory, the line above it the device."""
-    parent, ranges = "", Counter[str]()
-    for line in lines:
-        if line.name != "System RAM (kmem)":
-            parent = line.name
-            continue
-        nth = ranges[parent]
-        ranges[parent] += 1
-        yield _device(f"{parent}:{nth}" if nth else parent, "kmem", line, memory)
+    """Yield the dax devices of kmem, one for each range that it has added."""
+    ranges = Counter[str]()
+    for each in driver_memory(lines):
+        if each.driver == "kmem":
+            nth = ranges[each.device]
+            ranges[each.device] += 1
+            id_ = f"{each.device}:{nth}" if nth else each.device
+            yield _device(id_, "kmem", each.ram, memory)
 
 
 def _virtio_mem_devices(lines: Sequence[Resource], memory: MemoryFolder) -> Iterator[Device]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from altmap.linux.kpageflags import PageFlag
@@ -135,15 +137,50 @@ def _part_of_huge(flags: int) -> str | None:
 
 def _assume_pages(kernel: Kernel, seen: Observation) -> None:
     """Choose pages so that each zone's counters agree: reserved and used ones are the lowest."""
+    _assume_ballooned(kernel, seen, _missing(kernel, seen))
+    missing = _missing(kernel, seen)
     for info in seen.zoneinfo or ():
         zone = kernel.zones.get(info.key)
         if zone is None or not zone.present:
             continue
         early = zone.present & kernel.boot_ram
-        hosted = len(kernel.self_hosted & zone.present)
-        missing = info.pages["present"] - info.pages["managed"] - hosted
-        kept = early - early.highest(max(0, len(early) - max(0, missing)))
+        kept = early - early.highest(max(0, len(early) - missing[info.key]))
         adopt_pages(kernel, reserved=kept)
         managed = kernel.managed(zone)
         in_use = managed - managed.highest(info.pages["free"])
         adopt_pages(kernel, used=in_use, movable=in_use if zone.name == MOVABLE else None)
+
+
+def _missing(kernel: Kernel, seen: Observation) -> dict[tuple[int, str], int]:
+    """Return how many present pages of each zone are not managed and in no set yet."""
+    known = kernel.self_hosted | kernel.fake_offline
+    return {
+        info.key: max(
+            0,
+            info.pages["present"]
+            - info.pages["managed"]
+            - known.count(kernel.zones[info.key].present),
+        )
+        for info in seen.zoneinfo or ()
+        if info.key in kernel.zones
+    }
+
+
+def _assume_ballooned(
+    kernel: Kernel, seen: Observation, missing: Mapping[tuple[int, str], int]
+) -> None:
+    """Choose the ballooned pages of a Xen domain: as many as its driver counts.
+
+    They are present and not managed. Added sections are backed from their end down, so the lowest
+    pages of the highest zone are chosen; on releases that count RAM beyond the domain's memory at
+    boot as ballooned, the highest ones.
+    """
+    if seen.balloon is None:
+        return
+    left = (seen.balloon.low_kb + seen.balloon.high_kb) * 1024 // kernel.arch.page_size_bytes
+    for zone in reversed(kernel.zones.values()):
+        pages, room = zone.present - kernel.self_hosted, min(left, missing.get(zone.key, 0))
+        at_boot = kernel.release.xen_extra_memory == "ballooned"
+        chosen = pages.highest(room) if at_boot else pages.lowest(room)
+        adopt_pages(kernel, fake_offline=chosen)
+        left -= len(chosen)

@@ -4,23 +4,36 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TypeVar
 
 from altmap.errors import InputError
-from altmap.linux import iomem, version
-from altmap.linux.observation import Observation, page_size_bytes
-from altmap.model.arch import DEFAULT_ARCH, Arch, arch_named, arch_of, check_block_size, with_mmu
+from altmap.linux import iomem
+from altmap.linux.evidence import Given, passed_over
+from altmap.linux.observation import Observation, ZoneInfo, page_size_found
+from altmap.model.arch import (
+    ARCHES,
+    DEFAULT_ARCH,
+    Arch,
+    arch_named,
+    arch_with_pages,
+    archs_of,
+    check_block_size,
+    with_mmu,
+)
 from altmap.model.boot.tunables import default_tunables
 from altmap.model.kernel.params import Tunables
-from altmap.model.releases import Release, release_for
+from altmap.model.releases import Release, release_for, release_notes
 from altmap.scenario import Machine
+from altmap.units import format_size
 
 __all__ = (
     "adopted_arch",
     "adopted_block_size_bytes",
     "adopted_release",
     "adopted_tunables",
-    "require_files",
+    "given_of",
+    "whole_files",
 )
 
 _Value = TypeVar("_Value")
@@ -36,8 +49,10 @@ _WORDS = {"movable_node": "movable_node", "hugetlb_free_vmemmap": "hugetlb_free_
 _ONLINE_TYPES = ("offline", "online", "online_kernel", "online_movable")
 
 
-def require_files(seen: Observation) -> None:
-    """Check that the files contain what no assumption can replace.
+def whole_files(seen: Observation, notes: list[str]) -> Observation:
+    """Return the observation, once it has what no assumption can replace.
+
+    A zone without its line ``protection`` has no reserves, with a note.
 
     Raises
     ------
@@ -51,15 +66,26 @@ def require_files(seen: Observation) -> None:
         (seen.memory, "sys/devices/system/memory/block_size_bytes"),
     ):
         if not value:
-            raise InputError(f"sysroot: {path} is missing, and a prediction needs it")
+            why = [
+                text
+                for at, text in seen.problems.items()
+                if at.startswith(path) or path.startswith(f"{at}/")
+            ]
+            raise InputError(why[0] if why else f"sysroot: {path} is missing: need it to predict")
     iomem.require_addresses(seen.iomem or ())
+    made: list[ZoneInfo] = []
     for info in seen.zoneinfo or ():
         zones = sum(other.node == info.node for other in seen.zoneinfo or ())
+        if not info.protection:
+            notes.append(f"proc/zoneinfo: node {info.node} {info.name}: no reserves are shown")
+            info = replace(info, protection=(0,) * zones)
+        made.append(info)
         if len(info.protection) != zones:
             raise InputError(
                 f"sysroot: proc/zoneinfo: node {info.node} {info.name}: protection "
                 f"{info.protection}: need a number for each of {zones} zones"
             )
+    return replace(seen, zoneinfo=tuple(made))
 
 
 def adopted_arch(seen: Observation, machine: Machine, notes: list[str]) -> Arch:
@@ -68,18 +94,52 @@ def adopted_arch(seen: Observation, machine: Machine, notes: list[str]) -> Arch:
     Raises
     ------
     InputError
-        If it is unknown.
+        If it is unknown, or the files contradict each other.
     """
-    arch = arch_named(machine.arch) if machine.arch is not None else _shown_arch(seen, notes)
+    if machine.arch is not None:
+        arch = arch_with_pages(machine.arch, machine.page_size)
+    else:
+        arch = _shown_arch(seen, notes)
     return with_mmu(arch, machine.mmu or _shown_mmu(seen, arch))
 
 
+def given_of(machine: Machine) -> Given:
+    """Return what a scenario says of a machine whose files are read.
+
+    Raises
+    ------
+    InputError
+        If the architecture is unknown, or has no such page size.
+    """
+    if machine.arch is None:
+        return Given(None, machine.page_size, machine.release)
+    arch = arch_with_pages(machine.arch, machine.page_size)
+    return Given(arch.family, arch.page_size_bytes, machine.release)
+
+
 def _shown_arch(seen: Observation, notes: list[str]) -> Arch:
-    name = seen.machine
+    name, page = seen.machine, page_size_found(seen)
     if name is None:
         name = DEFAULT_ARCH
-        notes.append(f"the files do not name the architecture, {name} is assumed")
-    return arch_of(name, page_size_bytes(seen)) or arch_named(name)
+        notes.append(f"no file names the architecture, {name} is assumed (--arch says which)")
+    elif seen.evidence.machines and seen.evidence.machines[0].inferred:
+        notes.append(f"the architecture is {name} by {seen.evidence.machines[0].ground}")
+    notes.extend(passed_over("the machine", seen.evidence.machines))
+    if page is None:
+        made = arch_named(name)
+        notes.append(f"no file tells the page size, that of {made.name} is assumed")
+        return made
+    if page.inferred:
+        notes.append(f"the page size is {format_size(int(page.value))} by {page.ground}")
+    several = archs_of(name, int(page.value))
+    if not several:
+        known = ", ".join(dict.fromkeys(arch.family for arch in ARCHES.values()))
+        raise InputError(
+            f"architecture {name!r} with pages of {format_size(int(page.value))}: need one of "
+            f"{known}; --arch says which"
+        )
+    total = (seen.meminfo or {}).get("VmallocTotal")
+    return next((arch for arch in several if arch.vmalloc_kib == total), several[0])
 
 
 def _shown_mmu(seen: Observation, arch: Arch) -> str | None:
@@ -95,20 +155,19 @@ def adopted_release(seen: Observation, machine: Machine, notes: list[str]) -> Re
     Raises
     ------
     InputError
-        If neither names a release, or no record covers it.
+        If neither names a release.
     """
     name = machine.release
+    try:
+        name = seen.release if name is None else name
+    except InputError as error:
+        raise InputError(f"sysroot: proc/version: {error}") from error
     if name is None:
-        if seen.version is None:
-            raise InputError("sysroot: proc/version is missing; set machine.release")
-        try:
-            name = version.parse(seen.version).release
-        except InputError as error:
-            raise InputError(f"sysroot: proc/version: {error}") from error
-    release = release_for(name)
-    if not name.startswith(release.name):
-        notes.append(f"release {name} has no record, that of {release.name} is used")
-    return release
+        raise InputError("sysroot: proc/version is missing, and no other file names the release")
+    notes.extend(release_notes(name))
+    if machine.release is None and seen.evidence.releases and seen.evidence.releases[0].inferred:
+        notes.append(f"the release is {name} by {seen.evidence.releases[0].ground}")
+    return release_for(name)
 
 
 def adopted_block_size_bytes(seen: Observation, machine: Machine, arch: Arch) -> int:
@@ -129,21 +188,25 @@ def adopted_block_size_bytes(seen: Observation, machine: Machine, arch: Arch) ->
     return shown
 
 
-def adopted_tunables(seen: Observation, machine: Machine, arch: Arch, release: Release) -> Tunables:
+def adopted_tunables(
+    seen: Observation, machine: Machine, arch: Arch, release: Release, notes: list[str]
+) -> Tunables:
     """Return the parameters of the scenario, else of the files, else the release's defaults.
 
-    Raises
-    ------
-    InputError
-        If a file contains a word that the kernel does not write there.
+    A word that the kernel does not write in a file is noted, and the default is used.
     """
     tunables = default_tunables(machine, arch, release)
     shown = seen.parameters
     for name, values in _PARAMETERS.items():
         if getattr(machine, name) is None and name in shown:
-            setattr(tunables, name, _one_of(name, shown[name], values))
+            default = getattr(tunables, name)
+            setattr(tunables, name, _one_of(name, shown[name], values, default, notes))
     if machine.auto_movable_ratio is None and "auto_movable_ratio" in shown:
-        tunables.auto_movable_ratio = _percent("auto_movable_ratio", shown["auto_movable_ratio"])
+        text = shown["auto_movable_ratio"]
+        if re.fullmatch(r"[0-9]{1,10}", text):
+            tunables.auto_movable_ratio = int(text)
+        else:
+            notes.append(_ignored("auto_movable_ratio", text, "a number of percent"))
     words = (seen.cmdline or "").split()
     for name, word in _WORDS.items():
         if getattr(machine, name) is None:
@@ -153,6 +216,8 @@ def adopted_tunables(seen: Observation, machine: Machine, arch: Arch, release: R
             "auto_online_blocks",
             seen.memory.auto_online_blocks,
             {word: word for word in _ONLINE_TYPES},
+            tunables.auto_online_blocks,
+            notes,
         )
     meminfo = seen.meminfo or {}
     if meminfo and "DirectMap1G" not in meminfo:
@@ -162,13 +227,13 @@ def adopted_tunables(seen: Observation, machine: Machine, arch: Arch, release: R
     return tunables
 
 
-def _one_of(name: str, text: str, values: Mapping[str, _Value]) -> _Value:
+def _one_of(
+    name: str, text: str, values: Mapping[str, _Value], default: _Value, notes: list[str]
+) -> _Value:
     if text not in values:
-        raise InputError(f"sysroot: {name} {text!r}: need one of {', '.join(values)}")
-    return values[text]
+        notes.append(_ignored(name, text, f"one of {', '.join(values)}"))
+    return values.get(text, default)
 
 
-def _percent(name: str, text: str) -> int:
-    if not re.fullmatch(r"[0-9]{1,10}", text):
-        raise InputError(f"sysroot: {name} {text!r}: need a number of percent")
-    return int(text)
+def _ignored(name: str, text: str, rule: str) -> str:
+    return f"sysroot: {name} {text[:80]!r}: need {rule}; the default is used"

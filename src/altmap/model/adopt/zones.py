@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from altmap.errors import InputError
+from altmap.linux import iomem
 from altmap.linux.observation import Block, Observation, ZoneInfo
 from altmap.model.arch import Arch
 from altmap.model.kernel.initial_state import (
@@ -64,15 +65,12 @@ def system_ram(seen: Observation, arch: Arch) -> PfnSet:
         If there is none, or it ends above 4 PiB.
     """
     page, ram = arch.page_size_bytes, PfnSet()
-    for line in seen.iomem or ():
-        if line.name.startswith("System RAM"):
-            start, end = -(-line.start // page), line.end // page
-            if end > _MOST_BYTES // page:
-                raise InputError(
-                    f"sysroot: proc/iomem: System RAM ends at {line.end:#x}, above 4 PiB"
-                )
-            ram |= PfnRange(start, max(start, end))
-    if not ram:
+    for line in iomem.system_ram(seen.iomem or ()):
+        start, end = -(-line.start // page), line.end // page
+        if end > _MOST_BYTES // page:
+            raise InputError(f"sysroot: proc/iomem: System RAM ends at {line.end:#x}, above 4 PiB")
+        ram |= PfnRange(start, max(start, end))
+    if not ram or not any(line.name.startswith("System RAM") for line in seen.iomem or ()):
         raise InputError("sysroot: proc/iomem has no line 'System RAM'")
     return ram
 

@@ -7,7 +7,7 @@ from altmap.linux.observation import Observation
 from altmap.model.arch import (
     DEFAULT_ARCH,
     Arch,
-    arch_named,
+    arch_with_pages,
     boot_block_size_bytes,
     check_block_size,
     with_mmu,
@@ -50,7 +50,8 @@ def boot(machine: Machine, policy: Policy | None = None) -> tuple[Kernel, Backin
     InputError
         If no machine has these sizes, this platform or these nodes.
     """
-    arch = with_mmu(arch_named(DEFAULT_ARCH if machine.arch is None else machine.arch), machine.mmu)
+    arch = arch_with_pages(machine.arch or DEFAULT_ARCH, machine.page_size)
+    arch = with_mmu(arch, machine.mmu)
     release = release_for(DEFAULT_RELEASE if machine.release is None else machine.release)
     arch = with_sections(arch, release.section_size_bytes.get(arch.family))
     _check_keys(machine, arch)

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 from altmap.errors import InputError
 from altmap.model.drivers.driver import Driver, MemoryDevice, to_guest, to_host
 from altmap.model.drivers.facts import DriverRecord
 from altmap.model.kernel.add import add_memory_resource
 from altmap.model.kernel.addition import Addition, MemoryGroup
+from altmap.model.kernel.endless import what_it_waits_for
 from altmap.model.kernel.memmap import memmap_on_memory_nr_pages
-from altmap.model.kernel.offline import memory_block_offline
+from altmap.model.kernel.offline import go_on_offlining, memory_block_offline
 from altmap.model.kernel.online import memory_block_online
 from altmap.model.kernel.remove import try_remove_memory
 from altmap.model.kernel.state import Kernel
@@ -48,8 +49,17 @@ _OST_WORDS = {
 }
 
 
+#: drivers/acpi/osl.c: acpi_hotplug_schedule
+_WORKER = "acpi_device_hotplug (kacpi_hotplug_wq)"
+
+
+@dataclass(slots=True)
 class AcpiDimms(Driver):
     """DIMMs that QEMU plugs and announces to the kernel through ACPI."""
+
+    _ejecting: str = ""
+    _offlined: list[int] = field(default_factory=list)
+    _tried: tuple[int, ...] = ()
 
     def plug(self, plug: Plug) -> Outcome:
         """Plug a DIMM and let the kernel handle the insert event."""
@@ -64,14 +74,34 @@ class AcpiDimms(Driver):
 
     def unplug(self, id_: str) -> Outcome:
         """Request that a DIMM is ejected; one whose add was refused is ejected at once."""
-        device = self.devices.get(id_)
+        self.devices.get(id_)
         _notify(self.kernel, EJECT_REQUEST, "eject request")
-        outcome = eject(self.kernel, self.devices.additions(id_))
+        return self._after(id_, eject(self.kernel, self.devices.additions(id_), self._offlined))
+
+    def _after(self, id_: str, outcome: Outcome) -> Outcome:
+        self._ejecting, self._tried = "", ()
+        if outcome.ends:
+            self._offlined = []
+        else:
+            self._ejecting, self._tried = id_, what_it_waits_for(self.kernel)
         if outcome:
             self.devices.remove(id_)
         else:
-            device.kept = outcome.why
+            self.devices.get(id_).kept = outcome.why
         return outcome
+
+    def work(self) -> None:
+        """Let an eject that did not end go on, once there is room or a reference is dropped."""
+        if not self._ejecting or self._tried == what_it_waits_for(self.kernel):
+            return
+        id_, block = self._ejecting, self.kernel.isolated.min() // self.kernel.block_nr_pages
+        outcome = go_on_offlining(self.kernel, _WORKER)
+        if outcome:
+            self._offlined.append(block)
+        if outcome.ends:
+            additions = self.devices.additions(id_)
+            outcome = _offline_and_remove(self.kernel, additions, self._offlined)
+        self._after(id_, outcome)
 
 
 def _notify(kernel: Kernel, event: int, word: str) -> None:
@@ -157,14 +187,22 @@ def _asks(kernel: Kernel, pfns: PfnRange) -> bool:
     return bool(memmap_on_memory_nr_pages(kernel.arch, kernel.release, kernel.block_nr_pages, mode))
 
 
-def eject(kernel: Kernel, additions: Sequence[Addition]) -> Outcome:
+def eject(kernel: Kernel, additions: Sequence[Addition], offlined: list[int]) -> Outcome:
     """Handle the eject request of a DIMM: offline its blocks in two passes, then remove it.
 
     Errors of the first pass are ignored; the second stops at its first one, and then those that
     went offline are onlined again with the type ``online``. A device whose add was refused has no
-    driver and nothing to offline.
+    driver and nothing to offline. A block whose pages find no room, or are pinned, is tried without
+    end: there is no further ``_OST`` then.
     Source: ``drivers/acpi/scan.c: acpi_generic_hotplug_event, acpi_scan_hot_remove,
     acpi_scan_try_to_offline, acpi_bus_online``.
+
+    Parameters
+    ----------
+    kernel : Kernel
+    additions : sequence of Addition
+    offlined : list of int
+        Gets the blocks that went offline.
     """
     if additions and not kernel.tunables.acpi_memory_hotplug:
         _ost(kernel, EJECT_REQUEST, OST_EJECT_NOT_SUPPORTED)
@@ -174,7 +212,15 @@ def eject(kernel: Kernel, additions: Sequence[Addition]) -> Outcome:
             "eject disabled in /sys/firmware/acpi/hotplug/memory/enabled",
         )
     _ost(kernel, EJECT_REQUEST, OST_EJECT_IN_PROGRESS)
-    refusal = _try_to_offline(kernel, additions)
+    return _offline_and_remove(kernel, additions, offlined)
+
+
+def _offline_and_remove(
+    kernel: Kernel, additions: Sequence[Addition], offlined: list[int]
+) -> Outcome:
+    refusal = _try_to_offline(kernel, additions, offlined)
+    if refusal is not None and not refusal.ends:
+        return refusal
     if refusal is not None:
         _ost(kernel, EJECT_REQUEST, OST_DEVICE_BUSY)
         why = f"{refusal.function}: {refusal.why}"
@@ -189,16 +235,19 @@ def eject(kernel: Kernel, additions: Sequence[Addition]) -> Outcome:
     return OK
 
 
-def _try_to_offline(kernel: Kernel, additions: Sequence[Addition]) -> Outcome | None:
+def _try_to_offline(
+    kernel: Kernel, additions: Sequence[Addition], done: list[int]
+) -> Outcome | None:
     """Offline every online block; on a refusal online those again that went offline."""
     ids = [id_ for addition in additions for id_ in kernel.block_ids(addition.pfns)]
-    left = [id_ for id_ in ids if id_ in kernel.online_blocks]
-    done: list[int] = []
+    left = [id_ for id_ in ids if id_ in kernel.online_blocks or id_ in done]
     refusal: Outcome | None = None
     for second_pass in (False, True):
         refusal = None
         for block in [id_ for id_ in left if id_ not in done]:
-            outcome = memory_block_offline(kernel, kernel.block_pfns(block))
+            outcome = memory_block_offline(kernel, kernel.block_pfns(block), worker=_WORKER)
+            if not outcome.ends:
+                return outcome
             if outcome:
                 done.append(block)
             elif refusal is None:

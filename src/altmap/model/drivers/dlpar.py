@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import errno
+from dataclasses import dataclass, field
 
 from altmap.model.drivers.acpi import plug_dimm
 from altmap.model.drivers.driver import Driver
 from altmap.model.drivers.facts import DriverRecord
 from altmap.model.kernel.add import add_memory_resource
-from altmap.model.kernel.offline import memory_block_offline
+from altmap.model.kernel.endless import what_it_waits_for
+from altmap.model.kernel.offline import go_on_offlining, memory_block_offline
 from altmap.model.kernel.online import memory_block_online
 from altmap.model.kernel.remove import try_remove_memory
 from altmap.model.kernel.state import Kernel
@@ -33,8 +35,17 @@ RECORD = DriverRecord(
 )
 
 
+#: arch/powerpc/platforms/pseries/dlpar.c: queue_hotplug_event
+_WORKER = "dlpar_memory (pseries_hp_wq)"
+
+
+@dataclass(slots=True)
 class DlparDimms(Driver):
     """DIMMs of a pseries guest: QEMU hands them over as logical memory blocks."""
+
+    _removing: str = ""
+    _removed: list[tuple[PfnRange, int]] = field(default_factory=list)
+    _tried: tuple[int, ...] = ()
 
     def plug(self, plug: Plug) -> Outcome:
         """Plug a DIMM and let the kernel add its logical memory blocks."""
@@ -43,13 +54,28 @@ class DlparDimms(Driver):
 
     def unplug(self, id_: str) -> Outcome:
         """Request that a DIMM is removed; it is once the kernel has released all of its blocks."""
-        device = self.devices.get(id_)
-        outcome = remove(self.kernel, device.pfns)
+        return self._after(id_, remove(self.kernel, self.devices.get(id_).pfns, self._removed))
+
+    def _after(self, id_: str, outcome: Outcome) -> Outcome:
+        self._removing, self._tried = "", ()
+        if outcome.ends:
+            self._removed = []
+        else:
+            self._removing, self._tried = id_, what_it_waits_for(self.kernel)
         if outcome:
             self.devices.remove(id_)
         else:
-            device.kept = outcome.why
+            self.devices.get(id_).kept = outcome.why
         return outcome
+
+    def work(self) -> None:
+        """Let a removal that did not end go on, once there is room or a reference is dropped."""
+        if not self._removing or self._tried == what_it_waits_for(self.kernel):
+            return
+        id_, outcome = self._removing, go_on_offlining(self.kernel, _WORKER)
+        if outcome.ends:  # what could not go offline now is refused again
+            outcome = remove(self.kernel, self.devices.get(id_).pfns, self._removed)
+        self._after(id_, outcome)
 
 
 def add(kernel: Kernel, pfns: PfnRange, node: int) -> Outcome:
@@ -70,21 +96,28 @@ def add(kernel: Kernel, pfns: PfnRange, node: int) -> Outcome:
     return OK
 
 
-def remove(kernel: Kernel, pfns: PfnRange) -> Outcome:
+def remove(kernel: Kernel, pfns: PfnRange, removed: list[tuple[PfnRange, int]]) -> Outcome:
     """Remove a range one logical memory block at a time; missing blocks are skipped.
 
     The first refusal ends the request: what it removed is added and onlined again, and all that is
-    reported is EINVAL. Source: ``dlpar_memory_remove_by_ic``.
+    reported is EINVAL. A block whose pages find no room is tried without end: the request runs in
+    ``pseries_hp_wq``. Source: ``dlpar_memory_remove_by_ic``; ``dlpar.c: queue_hotplug_event``.
+
+    Parameters
+    ----------
+    kernel : Kernel
+    pfns : PfnRange
+    removed : list of (PfnRange, int)
+        Gets the blocks that were removed, and their nodes.
     """
-    removed: list[tuple[PfnRange, int]] = []
     for block in kernel.block_ids(pfns):
         lmb = kernel.block_pfns(block)
         addition = kernel.addition_of(lmb.start)
         if addition is None:
             continue
         outcome = _remove_lmb(kernel, lmb)
-        if outcome.errno == "EINTR":
-            return outcome  # the kernel's thread retries, and no signal can reach it
+        if not outcome.ends:
+            return outcome
         if not outcome:
             for each, node in removed:
                 _add_lmb(kernel, each, node)
@@ -117,7 +150,7 @@ def _remove_lmb(kernel: Kernel, lmb: PfnRange) -> Outcome:
     addition = kernel.addition_of(lmb.start)
     assert addition is not None  # the callers know
     if kernel.nr_online(lmb):
-        outcome = memory_block_offline(kernel, lmb)
+        outcome = memory_block_offline(kernel, lmb, worker=_WORKER)
         if not outcome:
             return outcome
     return try_remove_memory(kernel, addition)

@@ -14,6 +14,7 @@ from altmap.model.drivers.facts import DriverRecord
 from altmap.model.kernel.add import add_memory_resource, taken
 from altmap.model.kernel.addition import Addition, MemoryGroup
 from altmap.model.kernel.memmap import memmap_on_memory_nr_pages
+from altmap.model.kernel.registration import release_mem_region, request_mem_region
 from altmap.model.kernel.remove import offline_all, try_remove_memory
 from altmap.model.platform.qemu import dimm_space, place_dimm
 from altmap.pfn import PfnRange, PfnSet
@@ -67,12 +68,14 @@ class DaxKmem(Driver):
         group = MemoryGroup(max_nr_pages=sum(map(len, ranges)))
         nr_mapped = 0
         for pfns in ranges:
+            request_mem_region(self.kernel, pfns, plug.id)
             outcome = add_memory_resource(
                 self.kernel, pfns, node, asks=asks, group=group, resource_name=_RESOURCE
             )
             if outcome:
                 nr_mapped += 1
                 continue
+            release_mem_region(self.kernel, pfns, plug.id)
             self._note(f"mapping {pfns}: memory add failed, {outcome.errno}", pfns)
             if not nr_mapped:
                 return outcome
@@ -92,6 +95,9 @@ class DaxKmem(Driver):
             )
         else:
             outcome = self._unbind(additions)
+        for addition in additions:
+            if addition not in self.kernel.additions:
+                release_mem_region(self.kernel, addition.pfns, id_)
         if outcome:
             self.devices.remove(id_)
         else:

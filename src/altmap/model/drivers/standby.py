@@ -68,6 +68,10 @@ class StandbyMemory(Driver):
         """Blocks that lie in standby memory as a whole, whatever their state."""
         return list(self._memmap_files)
 
+    def is_self_hosted(self, block: int) -> bool:
+        """Tell what a block's file ``memmap_on_memory`` says."""
+        return self._memmap_files[block]
+
     def plug(self, plug: Plug) -> Outcome:
         """Define standby storage, as it would have been defined before boot."""
         kernel, page = self.kernel, self.kernel.arch.page_size_bytes

@@ -17,9 +17,11 @@ from altmap.model.drivers.virtio_mem_device import (
     VirtioMemDevice,
     check_device,
 )
-from altmap.model.drivers.virtio_mem_guest import Mode, VirtioMemGuest
+from altmap.model.drivers.virtio_mem_guest import WORKER, Mode, VirtioMemGuest
 from altmap.model.drivers.virtio_mem_sbm import SubBlockMode
 from altmap.model.drivers.virtio_mem_wire import Config
+from altmap.model.kernel.endless import what_it_waits_for
+from altmap.model.kernel.offline import go_on_offlining
 from altmap.model.kernel.page_offline import mark_never_onlined
 from altmap.model.kernel.registration import (
     memory_group_register_dynamic,
@@ -49,6 +51,7 @@ class VirtioMem(Driver):
 
     hosts: dict[str, VirtioMemDevice] = field(default_factory=dict)
     guests: dict[str, VirtioMemGuest] = field(default_factory=dict)
+    _tried: tuple[int, ...] = ()
 
     def plug(self, plug: Plug) -> Outcome:
         """Plug the device; the driver probes it and plugs the size that it requests."""
@@ -97,7 +100,18 @@ class VirtioMem(Driver):
     def work(self) -> None:
         """Let every driver instance do the work that is queued."""
         for guest in self.guests.values():
+            if guest.active and not self._goes_on():
+                continue
+            guest.queued |= guest.active
             guest.run()
+            self._tried = what_it_waits_for(self.kernel) if guest.active else ()
+
+    def _goes_on(self) -> bool:
+        """Let a worker whose offlining did not end try again; tell whether it ends now."""
+        if self._tried == what_it_waits_for(self.kernel):
+            return False
+        self._tried = what_it_waits_for(self.kernel)
+        return go_on_offlining(self.kernel, WORKER).ends
 
     def take_region(self, given: Device) -> None:
         """Take over a device that was plugged before the start, with its plugged memory.
@@ -192,6 +206,8 @@ class VirtioMem(Driver):
             f"{format_size(host.requested_bytes)} requested"
         )
         last = guest.last if guest else OK
+        if not last.ends:
+            return last
         if not last:
             return Outcome("refused", last.errno, last.function, f"{sizes}: {last.why}")
         return Outcome("refused", None, "virtio_mem_run_wq", f"{sizes}: {self._remainder(guest)}")
@@ -217,7 +233,6 @@ def probe(driver: VirtioMem, host: VirtioMemDevice) -> VirtioMemGuest:
     guest.mode = chosen_mode(guest)
     unit_nr_pages = guest.mode.unit_nr_pages
     guest.group = memory_group_register_dynamic(kernel, config.node_id, unit_nr_pages)
-    guest.plugged_nr_pages = config.plugged_size // guest.page_size_bytes
     request_mem_region(kernel, guest.pfns, name)
     kernel.log.note(
         "driver",

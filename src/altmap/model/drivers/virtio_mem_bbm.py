@@ -190,6 +190,8 @@ class BigBlockMode:
                     return self._roll_back(big, taken, outcome)
                 taken.append(section)
         outcome = self.guest.offline_and_remove_memory(pfns)
+        if not outcome.ends:
+            return outcome
         if not outcome:
             return self._roll_back(big, taken, outcome)
         outcome = self.guest.send_unplug(pfns)

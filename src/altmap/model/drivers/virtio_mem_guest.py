@@ -27,9 +27,11 @@ from altmap.pfn import PfnRange, PfnSet
 from altmap.trace import GUEST_TO_HOST, HOST_TO_GUEST, OK, Outcome
 from altmap.units import format_size
 
-__all__ = ("RESOURCE_NAME", "DeviceChannel", "Mode", "VirtioMemGuest", "refused")
+__all__ = ("RESOURCE_NAME", "WORKER", "DeviceChannel", "Mode", "VirtioMemGuest", "refused")
 
 RESOURCE_NAME = "System RAM (virtio_mem)"
+#: drivers/virtio/virtio_mem.c: virtio_mem_config_changed
+WORKER = "virtio_mem_run_wq (system_freezable_wq)"
 _OFFLINE_THRESHOLD_BYTES = 1 << 30
 _RETRY_SECONDS, _MOST_RETRY_SECONDS = 50, 300
 #: The main loop tries again at once on EAGAIN, which a config change causes; after so many rounds
@@ -297,7 +299,8 @@ class VirtioMemGuest:
 
     def offline_and_remove_memory(self, pfns: PfnRange) -> Outcome:
         """Offline a range and remove it (``virtio_mem_offline_and_remove_memory``)."""
-        return self._removed(pfns, offline_and_remove_memory(self.kernel, pfns))
+        outcome = offline_and_remove_memory(self.kernel, pfns, worker=WORKER)
+        return self._removed(pfns, outcome)
 
     def _removed(self, pfns: PfnRange, outcome: Outcome) -> Outcome:
         if outcome:
@@ -341,6 +344,8 @@ class VirtioMemGuest:
             self.queued = False
             self.active = True
             self.last = self._rounds()
+            if not self.last.ends:
+                return self.last
             self.active = False
             self._conclude()
         return self.last

@@ -7,16 +7,17 @@ pages backed as the target needs. The rest stay on the driver's list, PageOfflin
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from altmap.errors import InputError
 from altmap.model.drivers.driver import Devices, Driver, MemoryDevice
 from altmap.model.kernel.add import add_memory_resource
-from altmap.model.kernel.allocator import available_nr_pages, find_free
+from altmap.model.kernel.allocator import available_nr_pages
 from altmap.model.kernel.expected import expect_unmovable_allocation
 from altmap.model.kernel.page_offline import clear_fake_offline, set_fake_offline
 from altmap.model.kernel.registration import set_online_page_callback
+from altmap.model.kernel.unmovable import find_unmovable_pages
 from altmap.model.kernel.watermarks import totalreserve_nr_pages
 from altmap.model.platform.xen import XenDomain
 from altmap.pfn import PfnRange, PfnSet
@@ -206,12 +207,14 @@ class XenBalloon(Driver):
         kernel = self.kernel
         available = kernel.free_nr_pages() - totalreserve_nr_pages(kernel)
         nr_pages = min(wanted, max(0, available), available_nr_pages(kernel))
-        pages = self._alloc_pages(nr_pages)
+        parts = find_unmovable_pages(kernel, 0, nr_pages)
+        pages = PfnSet.of(*parts)
         kernel.touch("write", pages, "xenmem_reservation_scrub_page", "zeros over pages")
         self._note_calls("XENMEM_decrease_reservation", "returned", pages, "decrease_reservation")
         self.domain.decrease_reservation(pages)
         set_fake_offline(kernel, pages)
-        self.ballooned.append(pages)
+        for part in _by_hypercall(parts, kernel.arch.page_size_bytes // _FRAME_BYTES):
+            self.ballooned.append(part)
         self.current -= len(pages)
         kernel.log.note(
             "ballooned",
@@ -226,26 +229,6 @@ class XenBalloon(Driver):
                 f"{wanted - len(pages)} pages more were requested than are available, four times",
             )
         return OK
-
-    def _alloc_pages(self, nr_pages: int) -> PfnSet:
-        """Return pages as GFP_HIGHUSER gets them: unmovable, from the highest kernel zone first.
-
-        That zone gives whole free pageblocks only, and its smaller chunks not before the zones
-        below it have nothing left (``mm/page_alloc.c: alloc_flags_nofragment``).
-        """
-        kernel = self.kernel
-        highest, *lower = reversed(kernel.kernel_zones(0))
-        block = kernel.arch.pageblock_nr_pages
-        whole = sum(
-            max(0, run.end // block - -(-run.start // block)) * block
-            for run in kernel.free(highest).ranges()
-        )
-        for nr_first in (min(nr_pages, whole), nr_pages):
-            first = find_free(kernel, [highest], nr_first)
-            rest = None if first is None else find_free(kernel, lower, nr_pages - nr_first)
-            if first is not None and rest is not None:
-                return first | rest
-        return find_free(kernel, [highest, *lower], nr_pages) or PfnSet()
 
     def _reserve_additional_memory(self) -> Outcome:
         """Add as many sections as the target needs beyond the driver's total."""
@@ -304,6 +287,24 @@ class XenBalloon(Driver):
 
 
 _THREAD = "balloon_thread"
+
+
+def _by_hypercall(parts: Sequence[PfnSet], batch: int) -> Iterator[PfnSet]:
+    """Yield pages that were allocated part by part, in the order in which the list gets them.
+
+    Each hypercall's pages are put on the list in reverse.
+    """
+    room, waiting = batch, list[PfnSet]()
+    for part in parts:
+        left = part
+        while left:
+            some = left.lowest(room if room < batch else max(len(left) // batch, 1) * batch)
+            left, room = left - some, (room - len(some)) % batch or batch
+            waiting.append(some)
+            if room == batch:
+                yield from reversed(waiting)
+                waiting.clear()
+    yield from reversed(waiting)
 
 
 def additional_memory_resource(

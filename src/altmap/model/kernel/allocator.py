@@ -20,8 +20,10 @@ __all__ = (
     "available_nr_pages",
     "find_aligned_units",
     "find_free",
+    "find_most_free",
     "free_named",
     "free_pages",
+    "headroom",
 )
 
 
@@ -38,6 +40,8 @@ def free_pages(kernel: Kernel, pages: PfnSet) -> None:
     kernel.used -= pages
     kernel.movable -= pages
     kernel.pinned -= pages
+    kernel.clean_cache -= pages
+    kernel.swappable -= pages
 
 
 def alloc_named(kernel: Kernel, name: str, nr_pages: int) -> bool:
@@ -63,6 +67,12 @@ def find_free(kernel: Kernel, zones: Sequence[Zone], nr_pages: int) -> PfnSet | 
     not predicted; the highest free ones stand for them.
     Source: ``mm/page_alloc.c: get_page_from_freelist, __alloc_pages_slowpath``.
     """
+    taken = find_most_free(kernel, zones, nr_pages)
+    return taken if len(taken) == nr_pages else None
+
+
+def find_most_free(kernel: Kernel, zones: Sequence[Zone], nr_pages: int) -> PfnSet:
+    """Return what :func:`find_free` does, or as many pages as the zones can give."""
     taken = PfnSet()
     for mark in ("low", "min"):
         for zone in zones:
@@ -79,7 +89,7 @@ def find_free(kernel: Kernel, zones: Sequence[Zone], nr_pages: int) -> PfnSet | 
             taken |= early
             if len(early) < wanted:
                 taken |= (free - early).lowest(wanted - len(early))
-    return taken if len(taken) == nr_pages else None
+    return taken
 
 
 def find_aligned_units(kernel: Kernel, unit_nr_pages: int, nr_units: int) -> PfnSet:
@@ -134,9 +144,14 @@ def available(kernel: Kernel, zone: Zone, zones: Sequence[Zone], mark: str) -> i
     mark : str
         The watermark: ``low`` or ``min``.
     """
+    return max(0, headroom(kernel, zone, zones, mark))
+
+
+def headroom(kernel: Kernel, zone: Zone, zones: Sequence[Zone], mark: str) -> int:
+    """Return the same as :func:`available`; below 0 is what the zone lacks."""
     marks = zone.watermarks
     of_node = kernel.node_zones(zone.node)
     highest = max(index for index, each in enumerate(of_node) if each in zones)
     kept = marks.protection[highest] if highest < len(marks.protection) else 0
     boost = 0 if kept or mark == "low" or zone.name == MOVABLE else kernel.arch.pageblock_nr_pages
-    return max(0, kernel.nr_free(zone) - int(getattr(marks, mark)) - kept - boost)
+    return kernel.nr_free(zone) - int(getattr(marks, mark)) - kept - boost

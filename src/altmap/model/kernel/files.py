@@ -26,6 +26,7 @@ def write_file(kernel: Kernel, name: str, nr_pages: int, *, long_term: bool = Fa
     kernel.files[name] = taken
     kernel.used |= taken
     kernel.movable |= taken
+    kernel.swappable |= taken
     return True
 
 
@@ -41,15 +42,23 @@ def remove_file(kernel: Kernel, name: str) -> None:
 
 
 def migrate_pages(kernel: Kernel, pages: PfnSet, targets: PfnSet) -> None:
-    """Move used movable pages to as many free ones, and the files that they hold with them."""
+    """Move used movable pages to as many free ones, with the files that they hold."""
     if not pages:
         return
     left = targets
+    swappable, clean = kernel.swappable & pages, kernel.clean_cache & pages
+    now_swappable = PfnSet()
     for name, held in kernel.files.items():
         moving = held & pages
         if moving:
             to = left.lowest(len(moving))
             left = left - to
             kernel.files[name] = (held - moving) | to
+            swappable -= moving
+            now_swappable |= to
+    to_clean = left.lowest(len(clean))
+    now_swappable |= (left - to_clean).lowest(len(swappable))
+    kernel.clean_cache = (kernel.clean_cache - pages) | to_clean
+    kernel.swappable = (kernel.swappable - pages) | now_swappable
     kernel.used = (kernel.used - pages) | targets
     kernel.movable = (kernel.movable - pages) | targets

@@ -44,7 +44,7 @@ def pool_of(kernel: Kernel, size_bytes: int) -> HugePool:
 
 def nr_huge(kernel: Kernel, pool: HugePool, pages: PfnSet, node: int | None = None) -> int:
     """Return how many huge pages page frames make, of one node or of all."""
-    if node is not None:
+    if node is not None and pages:  # most machines have none, and large nodes
         pages = pages & kernel.node_pages(node)
     return len(pages) // pool.nr_pages
 

@@ -21,6 +21,7 @@ __all__ = (
     "adopt_metadata",
     "adopt_pages",
     "adopt_present",
+    "adopt_reclaim",
     "adopt_zone",
 )
 
@@ -78,6 +79,8 @@ def adopt_pages(
     never_onlined: PfnSet | None = None,
     pcp: PfnSet | None = None,
     maybe_pcp: PfnSet | None = None,
+    clean_cache: PfnSet | None = None,
+    swappable: PfnSet | None = None,
 ) -> None:
     """Add pages to the sets of a kernel: see the attributes of ``Kernel`` for each."""
     none = PfnSet()
@@ -90,6 +93,14 @@ def adopt_pages(
     kernel.never_onlined |= never_onlined or none
     kernel.pcp |= pcp or none
     kernel.maybe_pcp |= maybe_pcp or none
+    kernel.clean_cache |= clean_cache or none
+    kernel.swappable |= swappable or none
+
+
+def adopt_reclaim(kernel: Kernel, swap_free_nr_pages: int, maybe_nr_pages: int | None) -> None:
+    """Set the room in swap, and the pages that may be reclaimed or not (``None``: unknown)."""
+    kernel.swap_free_nr_pages = swap_free_nr_pages
+    kernel.maybe_reclaimable_nr_pages = maybe_nr_pages
 
 
 def adopt_huge_pages(kernel: Kernel, nr_pages: int, pages: PfnSet, *, in_use: bool) -> None:

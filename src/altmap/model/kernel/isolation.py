@@ -14,7 +14,15 @@ from altmap.model.pageblocks import first_dumped_pfn
 from altmap.pfn import PfnRange, PfnSet
 from altmap.trace import Outcome
 
-__all__ = ("retries_until_signal", "scan_movable_pages", "start_isolate_page_range")
+__all__ = (
+    "UNTIL_SIGNAL",
+    "retries_until_signal",
+    "scan_movable_pages",
+    "start_isolate_page_range",
+)
+
+#: How the sentence ends that says why offlining retries.
+UNTIL_SIGNAL = "; the kernel retries indefinitely until a signal arrives"
 
 
 def start_isolate_page_range(kernel: Kernel, pfns: PfnRange, zone: Zone) -> Outcome | None:
@@ -89,12 +97,13 @@ def scan_movable_pages(kernel: Kernel, pfns: PfnRange) -> Outcome | None:
 def retries_until_signal(why: str, pfns: PfnSet, kind: str) -> Outcome:
     """Return the outcome of an offline that retries indefinitely: a signal ends it.
 
+    What retries in a kernel worker gets no signal: see :mod:`altmap.model.kernel.endless`.
     Source: ``mm/memory_hotplug.c: offline_pages``, "fatal migration failures should bail out".
     """
     return Outcome.refused(
         errno.EINTR,
         "offline_pages",
-        f"{why}; the kernel retries indefinitely until a signal arrives",
+        f"{why}{UNTIL_SIGNAL}",
         pfns=pfns,
         kind=kind,
     )

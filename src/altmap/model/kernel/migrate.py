@@ -5,10 +5,11 @@ Source: ``mm/migrate.c``; ``mm/memory_hotplug.c: do_migrate_range, offline_pages
 
 from __future__ import annotations
 
-from altmap.model.kernel.allocator import find_free
+from altmap.model.kernel.allocator import find_most_free
 from altmap.model.kernel.files import migrate_pages
 from altmap.model.kernel.hugetlb import dissolve_free_hugetlb_folios, migrate_hugetlb
 from altmap.model.kernel.isolation import retries_until_signal
+from altmap.model.kernel.reclaim import reclaim
 from altmap.model.kernel.state import Kernel
 from altmap.model.kernel.zone import MOVABLE, Zone
 from altmap.model.kernel.zonelists import zones_of_nodes
@@ -26,24 +27,51 @@ def do_migrate_range(
     On a refusal, pages that could be migrated have moved, and stay where they are.
     """
     pinned = kernel.pinned & pfns
-    moving = (kernel.movable & pfns) - pinned
     nodes = _target_nodes(kernel, zone)
     zones = zones_of_nodes(kernel, nodes, below_movable=zone.name != MOVABLE)
-    targets = find_free(kernel, zones, len(moving))
-    stuck, kind = moving, "movable"
-    if targets is not None:
-        migrate_pages(kernel, moving, targets)
+    _make_room(kernel, zones, pfns)
+    moving = (kernel.movable & pfns) - pinned
+    targets = find_most_free(kernel, zones, len(moving))
+    moved = moving.lowest(len(targets))
+    migrate_pages(kernel, moved, targets)
+    if moved:
+        text = f"{len(moved)} pages migrated"
+        kernel.log.note("migrated", text, moved, "do_migrate_range")
+    stuck, kind = moving - moved, "movable"
+    if not stuck:
         stuck, kind = migrate_hugetlb(kernel, pfns, nodes, doubt=doubt), "hugetlb"
     if pinned:
         why = f"{len(pinned)} pages are pinned, the first is pfn {pinned.min():#x}"
         return retries_until_signal(why, pinned, "pinned")
-    if targets is None or stuck:
-        return retries_until_signal(f"{len(stuck)} pages find no free page elsewhere", stuck, kind)
-    if moving:
-        text = f"{len(moving)} pages migrated"
-        kernel.log.note("migrated", text, moving, "do_migrate_range")
+    if stuck:
+        why = f"{len(stuck)} pages find no free page elsewhere"
+        return _with_doubt(kernel, retries_until_signal(why, stuck, kind), len(stuck))
     dissolve_free_hugetlb_folios(kernel, pfns)
     return None
+
+
+def _make_room(kernel: Kernel, zones: list[Zone], pfns: PfnRange) -> None:
+    """Reclaim what the range's movable pages need elsewhere, and log what that was."""
+    needed = kernel.movable.count(pfns) - kernel.pinned.count(pfns)
+    taken = reclaim(kernel, zones, pfns, needed, kernel.pinned)
+    for kind, pages, what in (
+        ("dropped", taken.dropped, "pages of clean page cache dropped"),
+        ("swapped", taken.swapped, "pages swapped out"),
+    ):
+        if pages:
+            kernel.log.note(kind, f"{len(pages)} {what}", pages, "shrink_folio_list")
+
+
+def _with_doubt(kernel: Kernel, outcome: Outcome, nr_stuck: int) -> Outcome:
+    """Say what no set of pages tells: whether more could be reclaimed than is known."""
+    most = kernel.maybe_reclaimable_nr_pages
+    if outcome.kind != "movable" or (most is not None and nr_stuck > most):
+        return outcome
+    if most is None:
+        return outcome.doubted("unknown", "no file says how much memory could be reclaimed")
+    return outcome.doubted(
+        "unknown", f"{most} pages of dirty page cache and slab may be reclaimed in time"
+    )
 
 
 def huge_pages_may_rotate(kernel: Kernel, zone: Zone, pfns: PfnRange) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 
 from altmap.model.kernel.addition import adjust_present_page_count
+from altmap.model.kernel.endless import does_not_end, release_lock
 from altmap.model.kernel.isolation import (
     retries_until_signal,
     scan_movable_pages,
@@ -25,11 +26,19 @@ from altmap.model.kernel.zonelists import build_all_zonelists
 from altmap.pfn import PfnRange
 from altmap.trace import OK, Outcome
 
-__all__ = ("check_hosts_no_memmap", "memory_block_offline")
+__all__ = ("check_hosts_no_memmap", "go_on_offlining", "memory_block_offline")
 
 
-def memory_block_offline(kernel: Kernel, pfns: PfnRange) -> Outcome:
-    """Offline one memory block: migrate its pages in use, or refuse."""
+def memory_block_offline(kernel: Kernel, pfns: PfnRange, *, worker: str = "") -> Outcome:
+    """Offline one memory block: migrate its pages in use, or refuse.
+
+    Parameters
+    ----------
+    kernel : Kernel
+    pfns : PfnRange
+    worker : str
+        The kernel worker that does it, which no signal reaches; empty if a process does.
+    """
     if not kernel.nr_online(pfns):
         return Outcome.refused(errno.EINVAL, "state_store", f"{pfns} is offline already")
     zones = kernel.zones_of(pfns)
@@ -44,14 +53,33 @@ def memory_block_offline(kernel: Kernel, pfns: PfnRange) -> Outcome:
     read_struct_pages(kernel, pfns)
     refusal = _going_offline(kernel, zone, pfns, last_of_node)
     if refusal is None:
-        refusal = _offline_pages(kernel, zone, pfns)
+        return _migrate_and_isolate(kernel, zone, pfns, worker)
+    return _cancelled(kernel, zone, pfns, refusal)
+
+
+def go_on_offlining(kernel: Kernel, worker: str) -> Outcome:
+    """Let a worker whose offlining did not end try again: memory or references may be free now."""
+    pfns = release_lock(kernel)
+    (zone,) = kernel.zones_of(pfns)
+    return _migrate_and_isolate(kernel, zone, pfns, worker)
+
+
+def _migrate_and_isolate(kernel: Kernel, zone: Zone, pfns: PfnRange, worker: str) -> Outcome:
+    last_of_node = not kernel.has_pages(zone.node, beyond=pfns)
+    refusal = _offline_pages(kernel, zone, pfns)
+    if refusal is not None and refusal.errno == "EINTR" and worker:
+        return does_not_end(kernel, pfns, refusal, worker)
     if refusal is not None:
-        memory_notify(kernel, "MEM_CANCEL_OFFLINE", pfns, zone.node)
-        if last_of_node:
-            memory_notify(kernel, "NODE_CANCEL_REMOVING_LAST_MEMORY", pfns, zone.node)
-        return refusal
+        return _cancelled(kernel, zone, pfns, refusal)
     _went_offline(kernel, zone, pfns, last_of_node)
     return OK
+
+
+def _cancelled(kernel: Kernel, zone: Zone, pfns: PfnRange, refusal: Outcome) -> Outcome:
+    memory_notify(kernel, "MEM_CANCEL_OFFLINE", pfns, zone.node)
+    if not kernel.has_pages(zone.node, beyond=pfns):
+        memory_notify(kernel, "NODE_CANCEL_REMOVING_LAST_MEMORY", pfns, zone.node)
+    return refusal
 
 
 def _check(kernel: Kernel, pfns: PfnRange, zones: list[Zone]) -> Outcome | None:

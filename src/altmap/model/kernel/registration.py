@@ -16,6 +16,7 @@ __all__ = (
     "join_additions",
     "memory_group_register_dynamic",
     "move_to_group",
+    "release_mem_region",
     "request_mem_region",
     "restore_online_page_callback",
     "set_online_page_callback",
@@ -52,6 +53,12 @@ def memory_group_register_dynamic(kernel: Kernel, node: int, unit_nr_pages: int)
 def request_mem_region(kernel: Kernel, pfns: PfnRange, name: str) -> None:
     """Reserve a resource, the parent of what is added in it (``kernel/resource.c``)."""
     kernel.regions.append((pfns, name))
+
+
+def release_mem_region(kernel: Kernel, pfns: PfnRange, name: str) -> None:
+    """Give a resource back, if it was reserved (``kernel/resource.c: release_resource``)."""
+    if (pfns, name) in kernel.regions:
+        kernel.regions.remove((pfns, name))
 
 
 def move_to_group(kernel: Kernel, addition: Addition, group: MemoryGroup) -> int:

@@ -48,12 +48,13 @@ def try_remove_memory(kernel: Kernel, addition: Addition) -> Outcome:
     return OK
 
 
-def offline_and_remove_memory(kernel: Kernel, pfns: PfnRange) -> Outcome:
+def offline_and_remove_memory(kernel: Kernel, pfns: PfnRange, *, worker: str = "") -> Outcome:
     """Offline every online block of one added range, then remove it.
 
     If a block cannot go offline, those that did are onlined to the kind of zone that they had.
     """
-    outcome = offline_all(kernel, [kernel.block_pfns(id_) for id_ in kernel.block_ids(pfns)])
+    blocks = [kernel.block_pfns(id_) for id_ in kernel.block_ids(pfns)]
+    outcome = offline_all(kernel, blocks, worker=worker)
     if not outcome:
         return outcome
     addition = kernel.addition_of(pfns.start)
@@ -64,7 +65,7 @@ def offline_and_remove_memory(kernel: Kernel, pfns: PfnRange) -> Outcome:
     return try_remove_memory(kernel, addition)
 
 
-def offline_all(kernel: Kernel, blocks: list[PfnRange]) -> Outcome:
+def offline_all(kernel: Kernel, blocks: list[PfnRange], *, worker: str = "") -> Outcome:
     """Offline those of the blocks that are online, all or none.
 
     On a refusal, blocks that went offline are onlined to the kind of zone that they had.
@@ -76,7 +77,9 @@ def offline_all(kernel: Kernel, blocks: list[PfnRange]) -> Outcome:
             continue
         zones = kernel.zones_of(pfns)
         movable = bool(zones) and zones[0].name == MOVABLE
-        outcome = memory_block_offline(kernel, pfns)
+        outcome = memory_block_offline(kernel, pfns, worker=worker)
+        if not outcome.ends:
+            return outcome
         if not outcome:
             for online_pfns, online_type in done:
                 memory_block_online(kernel, online_pfns, online_type)

@@ -22,7 +22,7 @@ from altmap.model.kernel.touch import AccessCheck, KernelFault, Touch
 from altmap.model.kernel.zone import MOVABLE, Zone
 from altmap.model.releases import Release
 from altmap.pfn import Pages, PfnRange, PfnSet
-from altmap.trace import Fault
+from altmap.trace import Access, Fault
 
 __all__ = ("Kernel", "OnlineCallback", "Rfc2018State")
 
@@ -91,6 +91,18 @@ class Kernel:
         Files on hugetlbfs: pages of one huge page, and the page frames.
     pinned : PfnSet
         Movable pages with references that migration cannot account for.
+    clean_cache, swappable : PfnSet
+        Movable pages that reclaim can free: of files, clean; anonymous ones and those of tmpfs, as
+        far as swap has room.
+    swap_free_nr_pages : int
+        Room in swap.
+    maybe_reclaimable_nr_pages : int or None
+        Pages that reclaim may free or not, in no set: dirty page cache, slab that says that it is
+        reclaimable. ``None`` if no file tells what is reclaimable.
+    isolated : PfnSet
+        Pages of a block whose offlining does not end; free ones among them are not counted.
+    hotplug_lock_holder : str
+        What keeps ``device_hotplug_lock`` without end; empty if nothing does.
     poisoned : PfnSet
         HWPoison pages, of offline blocks too.
     nr_unmarked_poison : int
@@ -158,6 +170,12 @@ class Kernel:
     hugetlb: dict[int, HugePool] = field(default_factory=dict)
     huge_files: dict[str, tuple[int, PfnSet]] = field(default_factory=dict)
     pinned: PfnSet = field(default_factory=PfnSet)
+    clean_cache: PfnSet = field(default_factory=PfnSet)
+    swappable: PfnSet = field(default_factory=PfnSet)
+    swap_free_nr_pages: int = 0
+    maybe_reclaimable_nr_pages: int | None = 0
+    isolated: PfnSet = field(default_factory=PfnSet)
+    hotplug_lock_holder: str = ""
     poisoned: PfnSet = field(default_factory=PfnSet)
     nr_unmarked_poison: int = 0
     expected_unmovable: PfnSet = field(default_factory=PfnSet)
@@ -195,6 +213,7 @@ class Kernel:
         """Return the zone's pages that are free."""
         pages = self.managed(zone)
         pages -= self.used
+        pages -= self.isolated
         return pages
 
     def memmap_mode(self) -> str:
@@ -281,7 +300,9 @@ class Kernel:
             return 0
         hidden = self.self_hosted.count(zone.present) if self.policy.accounting.total else 0
         managed = self.nr_managed(zone) - zone.managed_offset
-        return managed - hidden - self.used.count(zone.present)
+        isolated = len(self.isolated - self.used) if self.isolated else 0
+        isolated = isolated if isolated and self.isolated.min() in zone.present else 0
+        return managed - hidden - self.used.count(zone.present) - isolated
 
     def total_ram_nr_pages(self) -> int:
         """Return MemTotal in pages: the sum of all managed pages."""
@@ -390,7 +411,7 @@ class Kernel:
         """Return the zones that have present pages in the range."""
         return [zone for zone in self.zones.values() if zone.present.count(pfns)]
 
-    def touch(self, access: str, pfns: Pages, function: str, what: str) -> None:
+    def touch(self, access: Access, pfns: Pages, function: str, what: str) -> None:
         """Access page frames.
 
         Raises

@@ -59,11 +59,19 @@ def write_struct_pages(kernel: Kernel, addition: Addition | None, pfns: PfnRange
 
 
 def read_struct_pages(kernel: Kernel, pfns: PfnRange) -> None:
-    """Read the struct pages of a block, in search of pages that cannot be moved."""
+    """Read the struct pages of a block, in search of pages that cannot be moved.
+
+    Those of the memmap pages that it holds are left out, but for the first, which tells the zone
+    (``drivers/base/memory.c: memory_block_offline``).
+    """
     addition = kernel.addition_of(pfns.start)
-    if addition is not None:
-        frames = _frames_of(kernel, addition, pfns)
-        kernel.touch("read", frames, "has_unmovable_pages", f"the struct pages of {pfns}")
+    if addition is None:
+        return
+    others = PfnSet.of(pfns) - kernel.self_hosted
+    frames = _frames_of(kernel, addition, PfnRange(pfns.start, pfns.start + 1))
+    for run in others.ranges():
+        frames |= _frames_of(kernel, addition, run)
+    kernel.touch("read", frames, "has_unmovable_pages", f"the struct pages of {pfns}")
 
 
 def _frames_of(kernel: Kernel, addition: Addition, pfns: PfnRange) -> PfnSet:

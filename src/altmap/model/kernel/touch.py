@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from altmap.pfn import Pages
-from altmap.trace import Fault
+from altmap.trace import Access, Fault
 
 __all__ = ("AccessCheck", "KernelFault", "Touch")
 
@@ -26,7 +26,7 @@ class Touch:
         What is accessed, as shown: ``struct pages of the memmap``.
     """
 
-    access: str
+    access: Access
     pfns: Pages
     function: str
     what: str

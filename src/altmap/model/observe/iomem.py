@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from altmap.linux.observation import Resource
 from altmap.model.kernel.addition import Addition
 from altmap.model.kernel.state import Kernel
+from altmap.pfn import PfnRange
 
 __all__ = ("iomem_shown",)
 
@@ -15,7 +16,7 @@ def iomem_shown(
     base: tuple[Resource, ...] | None,
     kernel: Kernel,
     start_additions: Sequence[Addition],
-    start_nr_regions: int,
+    start_regions: Sequence[tuple[PfnRange, str]],
 ) -> tuple[Resource, ...] | None:
     """Return the base's lines without what was removed and with what was added since the start.
 
@@ -25,8 +26,8 @@ def iomem_shown(
     kernel : Kernel
     start_additions : sequence of Addition
         Those that the base shows.
-    start_nr_regions : int
-        How many of ``kernel.regions`` the base shows.
+    start_regions : sequence of (PfnRange, str)
+        Those of ``kernel.regions`` that the base shows.
     """
     if base is None:
         return None
@@ -42,11 +43,19 @@ def iomem_shown(
     lines = list(base)
     for add in gone + again:
         lines = list(_without(lines, add.pfns.start * page, add.pfns.end * page))
-    for pfns, name in kernel.regions[start_nr_regions:]:
-        _insert(lines, pfns.start * page, pfns.end * page, name)
+    for pfns, name in start_regions:
+        if (pfns, name) not in kernel.regions:
+            lines = [line for line in lines if line[1:] != (*_bytes(pfns, page), name)]
+    for pfns, name in kernel.regions:
+        if (pfns, name) not in start_regions:
+            _insert(lines, *_bytes(pfns, page), name)
     for start, end, name in _resource_lines([*again, *new], page):
         _insert(lines, start, end, name)
     return tuple(lines)
+
+
+def _bytes(pfns: PfnRange, page: int) -> tuple[int, int]:
+    return pfns.start * page, pfns.end * page
 
 
 def _resource_lines(additions: list[Addition], page: int) -> list[tuple[int, int, str]]:

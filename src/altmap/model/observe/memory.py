@@ -9,7 +9,7 @@ from altmap.model.kernel.online import zone_for_pfn_range
 from altmap.model.kernel.state import Kernel
 from altmap.pfn import PfnRange
 
-__all__ = ("memory_shown",)
+__all__ = ("block_shown", "memory_shown")
 
 
 def memory_shown(base: Observation, kernel: Kernel) -> MemoryFolder | None:
@@ -22,16 +22,20 @@ def memory_shown(base: Observation, kernel: Kernel) -> MemoryFolder | None:
         folder.block_size_bytes,
         folder.auto_online_blocks and kernel.tunables.auto_online_blocks,
         {
-            id_: _block(kernel, id_, folder.blocks.get(id_), has_nodes=has_nodes)
+            id_: block_shown(kernel, id_, folder.blocks.get(id_), has_nodes=has_nodes)
             for id_ in kernel.added_blocks
         },
     )
 
 
-def _block(kernel: Kernel, id_: int, before: Block | None, *, has_nodes: bool) -> Block:
+def block_shown(kernel: Kernel, id_: int, before: Block | None, *, has_nodes: bool) -> Block:
+    """Return one memory block; *before* is what the base shows of it."""
     pfns = kernel.block_pfns(id_)
     online = id_ in kernel.online_blocks
     state = "online" if online else "offline"
+    if online and pfns.start in kernel.isolated:
+        # memory.c: memory_block_change_state; valid_zones_show then says what an offline one has.
+        state, online = "going-offline", False
     if before is None:
         node = kernel.node_of(pfns.start) if has_nodes else None
         return Block(

@@ -11,6 +11,7 @@ from altmap.model.observe.meminfo import meminfo_numbers
 from altmap.model.observe.node import node_numbers
 from altmap.model.observe.vmstat import vmstat_numbers
 from altmap.model.observe.zoneinfo import zone_numbers
+from altmap.pfn import PfnRange
 
 __all__ = ("Snapshot", "snapshot")
 
@@ -30,7 +31,7 @@ class Snapshot:
     chunks : dict of (int, str) to list of int
         Free chunks of each zone, by order; empty without per-page files.
     additions : tuple of Addition
-    nr_regions : int
+    regions : tuple of (PfnRange, str)
         Resources reserved by drivers.
     """
 
@@ -40,7 +41,7 @@ class Snapshot:
     nodes: dict[int, dict[str, int]] = field(default_factory=dict)
     chunks: dict[tuple[int, str], list[int]] = field(default_factory=dict)
     additions: tuple[Addition, ...] = ()
-    nr_regions: int = 0
+    regions: tuple[tuple[PfnRange, str], ...] = ()
 
 
 def snapshot(kernel: Kernel, *, pages: bool) -> Snapshot:
@@ -53,5 +54,5 @@ def snapshot(kernel: Kernel, *, pages: bool) -> Snapshot:
         {node: node_numbers(kernel, zones, node) for node in kernel.online_nodes()},
         {zone.key: zone_chunks(kernel, zone) for zone in kernel.zones.values()} if pages else {},
         tuple(kernel.additions),
-        len(kernel.regions),
+        tuple(kernel.regions),
     )

@@ -1,0 +1,151 @@
+"""The files of memory blocks, each found and rendered by itself: a machine may have millions.
+
+Source: ``drivers/base/memory.c``; ``drivers/base/core.c: online_store``; ``drivers/base/node.c:
+do_register_memory_block_under_node`` for the links.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from altmap.linux import memory, node
+from altmap.linux.memory import Block
+from altmap.live.attribute import Attribute, invalid
+from altmap.live.machine import LiveMachine
+from altmap.live.words import boolean, one_of
+from altmap.pfn import PfnSet
+from altmap.scenario import AutoOnline, Offline, Online
+from altmap.trace import OK, Outcome
+
+__all__ = ("BUS_FOLDER", "ONLINE_TYPES", "BlockFiles")
+
+BUS_FOLDER = "sys/bus/memory/devices"
+_ID = "(0|[1-9][0-9]{0,8})"
+_BLOCK = re.compile(f"{memory.ROOT}/memory{_ID}(?:/(.+))?")
+_LINK = re.compile(f"(?:{BUS_FOLDER}|{node.ROOT}/node{_ID})/memory{_ID}")
+_NODE_FOLDER = re.compile(f"{node.ROOT}/node{_ID}")
+#: ``drivers/base/memory.c: online_type_to_str``.
+ONLINE_TYPES: tuple[AutoOnline, ...] = ("offline", "online", "online_kernel", "online_movable")
+_UEVENTS = ("add", "remove", "change", "move", "online", "offline", "bind", "unbind")
+
+
+class BlockFiles:
+    """The folders of memory blocks, and the links to them.
+
+    Parameters
+    ----------
+    machine : LiveMachine
+    """
+
+    def __init__(self, machine: LiveMachine) -> None:
+        self._machine = machine
+        #: The block that was looked at last, as it is in a generation: programs read all its files.
+        self._last: tuple[int, int, Block | None, dict[str, str]] = (-1, -1, None, {})
+        #: Names in a node's folder, and the blocks that existed when they were listed.
+        self._listed: dict[str, tuple[PfnSet, list[str]]] = {}
+
+    def owns(self, path: str) -> bool:
+        """Tell whether a path is one of a memory block, whether the block exists or not."""
+        return bool(_BLOCK.fullmatch(path) or _LINK.fullmatch(path))
+
+    def find(self, path: str) -> Attribute | str | list[str] | None:
+        """Return the file, the target of the link or the names in the folder at a path."""
+        match = _LINK.fullmatch(path)
+        if match is not None:
+            return self._link(match)
+        match = _BLOCK.fullmatch(path)
+        block = None if match is None else self._block(int(match[1]))
+        if match is None or block is None:
+            return None
+        name = match[2]
+        if name is None:
+            return [*self._last[3], "uevent", "subsystem", *_nodes(block)]
+        if name == "subsystem":
+            return "../../../../bus/memory"
+        if name in _nodes(block):
+            return f"../../node/{name}"
+        return self._attribute(int(match[1]), name)
+
+    def names(self, folder: str) -> Iterable[str]:
+        """Return the names of blocks in a folder: of all, or of those of a node."""
+        added = self._machine.model.kernel.added_blocks
+        if folder in (memory.ROOT, BUS_FOLDER):
+            return (f"memory{block}" for block in added)
+        match = _NODE_FOLDER.fullmatch(folder)
+        if match is None:
+            return ()
+        known, names = self._listed.get(folder, (None, []))
+        if known != added:
+            names = [f"memory{block}" for block in added if self._has_node(block, int(match[1]))]
+            self._listed[folder] = added.copy(), names
+        return names
+
+    def _has_node(self, id_: int, number: int) -> bool:
+        block = self._block(id_)
+        return block is not None and number in block.nodes
+
+    def _link(self, match: re.Match[str]) -> str | None:
+        block = self._block(int(match[2]))
+        if block is None:
+            return None
+        if match[1] is None:
+            return f"../../../devices/system/memory/memory{match[2]}"
+        return f"../../memory/memory{match[2]}" if int(match[1]) in block.nodes else None
+
+    def _block(self, id_: int) -> Block | None:
+        machine = self._machine
+        if self._last[:2] != (machine.generation, id_):
+            exists = id_ in machine.model.kernel.added_blocks
+            block = machine.model.observer.block(id_) if exists else None
+            shown = {} if block is None else dict(memory.block_files(id_, block))
+            self._last = machine.generation, id_, block, shown
+        return self._last[2]
+
+    def _attribute(self, id_: int, name: str) -> Attribute | None:
+        if name == "uevent":
+            return Attribute(lambda: b"", lambda text: self._store_uevent(id_, text))
+        text = self._last[3].get(name)
+        if text is None:
+            return None
+        store = {"state": self._store_state, "online": self._store_online}.get(name)
+        return Attribute(
+            lambda: f"{text}\n".encode(),
+            None if store is None else lambda word: store(id_, word),
+        )
+
+    def _store_state(self, block: int, text: str) -> Outcome:
+        """Source: ``drivers/base/memory.c: state_store``."""
+        word = one_of(text, ONLINE_TYPES)
+        if word is None:
+            return invalid("state_store", text, f"one of {', '.join(ONLINE_TYPES)}")
+        if word == "offline":
+            return self._machine.perform(Offline(blocks=block))
+        return self._machine.perform(Online(blocks=block, to=word))
+
+    def _store_online(self, block: int, text: str) -> Outcome:
+        """Write a truth value; unlike ``state``, what the block is already is no error.
+
+        Source: ``drivers/base/core.c: online_store``.
+        """
+        wanted = boolean(text)
+        if wanted is None:
+            return invalid("online_store", text, "a truth value such as 0 or 1")
+        if wanted == (block in self._machine.model.kernel.online_blocks):
+            return OK
+        return self._machine.perform(Online(blocks=block) if wanted else Offline(blocks=block))
+
+    def _store_uevent(self, block: int, text: str) -> Outcome:
+        """Announce an action again, as udevadm trigger has it.
+
+        Source: ``lib/kobject_uevent.c: kobject_synth_uevent``.
+        """
+        word = text.removesuffix("\n").partition(" ")[0]
+        if word not in _UEVENTS:
+            return invalid("uevent_store", text, f"one of {', '.join(_UEVENTS)}")
+        self._machine.uevents.append(f"{word}@/devices/system/memory/memory{block}")
+        return OK
+
+
+def _nodes(block: Block) -> list[str]:
+    return [f"node{number}" for number in block.nodes]

@@ -1,0 +1,142 @@
+"""Pools of huge pages: ``nr_hugepages`` of the machine and of each node, and what they hold.
+
+A pool grows by a step ``fill`` and shrinks as such steps are freed, the last one first.
+Source: ``mm/hugetlb.c: nr_hugepages_store_common, hugetlb_sysctl_handler_common``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from functools import partial
+
+from altmap.linux import node as node_folder
+from altmap.live.attribute import Attribute, invalid
+from altmap.live.machine import LiveMachine
+from altmap.live.words import number
+from altmap.model.kernel.hugetlb import hugepage_sizes_bytes, nr_huge
+from altmap.model.kernel.pool import HugePool
+from altmap.scenario import Fill, Free, Size
+from altmap.trace import OK, Outcome
+
+__all__ = ("hugepage_files",)
+
+_ROOT = "sys/kernel/mm/hugepages"
+_SYSCTL = "proc/sys/vm/nr_hugepages"
+
+
+def hugepage_files(machine: LiveMachine) -> Mapping[str, Attribute]:
+    """Return the files of each pool, those of nodes too."""
+    kernel = machine.model.kernel
+    made: dict[str, Attribute] = {}
+    sizes = hugepage_sizes_bytes(kernel.arch)
+    for size in sizes:
+        name = f"hugepages-{size >> 10}kB"
+        made |= _pool_files(machine, f"{_ROOT}/{name}", size, None)
+        for node in kernel.online_nodes() if kernel.arch.has_nodes else ():
+            folder = f"{node_folder.ROOT}/node{node}/hugepages/{name}"
+            made |= _pool_files(machine, folder, size, node)
+    made[_SYSCTL] = Attribute(
+        lambda: b"%d\n" % _count(machine, sizes[0], None), partial(_store, machine, sizes[0], None)
+    )
+    return made
+
+
+def _pool_files(
+    machine: LiveMachine, folder: str, size: int, node: int | None
+) -> dict[str, Attribute]:
+    return {
+        f"{folder}/nr_hugepages": Attribute(
+            lambda: b"%d\n" % _count(machine, size, node), partial(_store, machine, size, node)
+        ),
+        f"{folder}/free_hugepages": Attribute(lambda: b"%d\n" % _free(machine, size, node)),
+        f"{folder}/surplus_hugepages": Attribute(lambda: b"%d\n" % _surplus(machine, size, node)),
+    }
+
+
+def _pool(machine: LiveMachine, size: int) -> HugePool:
+    kernel = machine.model.kernel
+    nr_pages = size // kernel.arch.page_size_bytes
+    return kernel.hugetlb.get(nr_pages) or HugePool(nr_pages)
+
+
+def _count(machine: LiveMachine, size: int, node: int | None) -> int:
+    pool = _pool(machine, size)
+    return nr_huge(machine.model.kernel, pool, pool.pages, node)
+
+
+def _free(machine: LiveMachine, size: int, node: int | None) -> int:
+    pool = _pool(machine, size)
+    return nr_huge(machine.model.kernel, pool, pool.free_pages, node)
+
+
+def _surplus(machine: LiveMachine, size: int, node: int | None) -> int:
+    surplus = _pool(machine, size).surplus
+    return sum(surplus.values()) if node is None else surplus.get(node, 0)
+
+
+def _store(machine: LiveMachine, size: int, node: int | None, text: str) -> Outcome:
+    """Grow or shrink a pool; the kernel gets as far as it can, and the write succeeds."""
+    wanted = number(text, base=10)
+    if wanted is None:
+        return invalid("nr_hugepages_store_common", text, "a number")
+    nodes = [node] if node is not None else _nodes_with_memory(machine)
+    counts = {each: _count(machine, size, each) for each in nodes}
+    for each, share in _shares(counts, wanted).items():
+        _resize(machine, size, each, share)
+    return OK
+
+
+def _nodes_with_memory(machine: LiveMachine) -> list[int]:
+    zones = machine.model.kernel.zones.values()
+    return sorted({zone.node for zone in zones if zone.present})
+
+
+def _shares(counts: Mapping[int, int], wanted: int) -> dict[int, int]:
+    """Return how many pages each node is to have: what is added or taken goes round the nodes."""
+    shares = dict(counts)
+    change = wanted - sum(counts.values())
+    each, rest = divmod(abs(change), len(shares))
+    for index, node in enumerate(shares):
+        part = each + (index < rest)
+        shares[node] = max(0, shares[node] + (part if change > 0 else -part))
+    return shares
+
+
+def _resize(machine: LiveMachine, size: int, node: int, wanted: int) -> None:
+    for id_ in _fills(machine, size, node):
+        if _count(machine, size, node) <= wanted:
+            break
+        machine.perform(Free(id=id_))
+    missing = wanted - _count(machine, size, node)
+    if missing > 0:
+        machine.perform(
+            Fill(
+                id=f"nr_hugepages-{len(machine.steps)}",
+                kind="hugetlb",
+                size=Size(_bounded(machine, missing, size) * size),
+                page_size=Size(size),
+                node=node,
+            )
+        )
+    elif missing < 0:
+        machine.note(f"  {-missing} huge pages of {size >> 10} kB stay: no step fill made them")
+
+
+def _bounded(machine: LiveMachine, nr_wanted: int, size: int) -> int:
+    """Return no more pages than the machine could ever hold, as sizes have a limit."""
+    kernel = machine.model.kernel
+    return min(nr_wanted, kernel.max_pfn * kernel.arch.page_size_bytes // size + 1)
+
+
+def _fills(machine: LiveMachine, size: int, node: int) -> Iterator[str]:
+    """Yield the pools' fills that have not been freed, the last one first."""
+    kept: dict[str, Fill] = {}
+    for step in machine.steps:
+        if isinstance(step, Fill) and step.kind == "hugetlb":
+            kept[step.id] = step
+        elif isinstance(step, Free):
+            kept.pop(step.id, None)
+    default = hugepage_sizes_bytes(machine.model.kernel.arch)[0]
+    for id_, fill in reversed(kept.items()):
+        if (fill.page_size or default, fill.node or 0) == (size, node):
+            yield id_

@@ -1,0 +1,165 @@
+"""A machine that is mounted for as long as a block of code runs, by a process of its own.
+
+The server is another process, so that a program that holds the interpreter in a system call on the
+mounted files never waits for itself.
+
+Effects: files, processes, terminal.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from altmap.errors import InputError
+from altmap.live.control import request
+from altmap.live.namespace import run_in_machine
+from altmap.live.server import check_tools
+from altmap.scenario import Scenario, Step, plain_table, scenario_tables, scenario_toml
+
+if TYPE_CHECKING:
+    from _typeshed import StrPath
+
+__all__ = ("MountedMachine", "mounted")
+
+_END_SECONDS = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class MountedMachine:
+    """A machine whose files lie below a folder.
+
+    Attributes
+    ----------
+    root : Path
+        Holds ``proc`` and ``sys``.
+    """
+
+    root: Path
+
+    def run(self, *command: str, timeout: float | None = 600.0) -> subprocess.CompletedProcess[str]:
+        """Run a command for which the machine's files are the host's; return what it printed.
+
+        Raises
+        ------
+        InputError
+            If a file could not be bound: the command was not started.
+        subprocess.TimeoutExpired
+        """
+        return run_in_machine(self.root, command, capture=True, timeout=timeout)
+
+    def perform(self, *steps: Step) -> list[str]:
+        """Perform steps of a scenario as the platform does; return how each ended, in one line.
+
+        Raises
+        ------
+        InputError
+            If a step is invalid on every kernel.
+        """
+        asked = {"do": "perform", "steps": [plain_table(step) for step in steps]}
+        outcomes: list[str] = request(self.root, asked)["outcomes"]
+        return outcomes
+
+    def show(self) -> str:
+        """Return the machine in a few lines."""
+        return str(request(self.root, {"do": "show"})["text"])
+
+    def explain(self, block: int) -> str:
+        """Return whether a memory block would go offline now, and else why not."""
+        return str(request(self.root, {"do": "explain", "block": block})["text"])
+
+    def saved(self, name: str = "saved") -> str:
+        """Return what was done so far as a scenario in TOML."""
+        return str(request(self.root, {"do": "save", "name": name})["text"])
+
+    @property
+    def log(self) -> list[str]:
+        """Steps and writes so far, each with its answer."""
+        return (self.root / "altmap/log").read_text(encoding="utf-8").splitlines()
+
+    @property
+    def uevents(self) -> list[str]:
+        """What the kernel has announced, such as ``online@/devices/system/memory/memory33``."""
+        return (self.root / "altmap/uevents").read_text(encoding="utf-8").splitlines()
+
+
+@contextmanager
+def mounted(
+    source: Scenario | StrPath,
+    folder: StrPath | None = None,
+    *,
+    release: str | None = None,
+    settings: Sequence[str] = (),
+    record: StrPath | None = None,
+) -> Iterator[MountedMachine]:
+    """Mount a machine while a block runs.
+
+    Parameters
+    ----------
+    source : Scenario, str or Path
+        A scenario, or where one lies in TOML, or the files of a real machine.
+    folder : str or Path, optional
+        An empty folder; by default a new one, which is removed in the end.
+    release : str, optional
+        The kernel's release instead of the scenario's.
+    settings : sequence of str
+        ``key=value`` for keys of the scenario's machine.
+    record : str or Path, optional
+        A file that gets each read and write, as a line of JSON.
+
+    Raises
+    ------
+    InputError
+        If FUSE is missing, the machine cannot exist or the folder cannot be mounted on.
+    """
+    check_tools()
+    with tempfile.TemporaryDirectory(prefix="altmap-") as draft:
+        root = Path(draft, "root") if folder is None else Path(folder)
+        if folder is None:
+            root.mkdir()
+        if isinstance(source, Scenario):
+            path = Path(draft, "scenario.toml")
+            path.write_text(scenario_toml(scenario_tables(source)), encoding="utf-8")
+        else:
+            path = Path(source)
+        words = ["mount", str(path.resolve()), str(root)]
+        words += [] if release is None else ["--release", release]
+        words += [word for setting in settings for word in ("--set", setting)]
+        words += [] if record is None else ["--record", str(record)]
+        with _served(words):
+            yield MountedMachine(root)
+
+
+@contextmanager
+def _served(words: Sequence[str]) -> Iterator[None]:
+    """Run ``altmap mount`` from its first line until the block ends."""
+    process = subprocess.Popen(
+        (sys.executable, "-m", "altmap", *words),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,  # Ctrl-C of a terminal is for the program that reads the files
+    )
+    try:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        if not process.stdout.readline():
+            complaint = process.stderr.read().strip().splitlines()
+            raise InputError((complaint or ["altmap mount ended"])[-1].removeprefix("altmap: "))
+        yield
+    finally:
+        process.terminate()
+        try:
+            process.communicate(timeout=_END_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.communicate(timeout=_END_SECONDS)

@@ -1,0 +1,86 @@
+"""Single unmovable pages from the page allocator: which free pages, of which zone, come first.
+
+A zone's free pages are listed by the migratetype of their pageblock. An unmovable allocation takes
+those of unmovable pageblocks first. Then it claims free memory of other types: whole pageblocks at
+first, smaller chunks not before the lower zones have no whole pageblock left either.
+Source: ``mm/page_alloc.c: get_page_from_freelist, alloc_flags_nofragment, __rmqueue`` (6.1 to 7.3;
+``__rmqueue_fallback``, in later releases ``__rmqueue_claim`` and ``__rmqueue_steal``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from altmap.model.kernel.allocator import available
+from altmap.model.kernel.pool import aligned_chunks, whole_chunks
+from altmap.model.kernel.state import Kernel
+from altmap.model.kernel.zone import Zone
+from altmap.pfn import PfnSet
+
+__all__ = ("find_unmovable_pages", "unmovable_pageblocks")
+
+
+def find_unmovable_pages(kernel: Kernel, node: int, nr_pages: int) -> list[PfnSet]:
+    """Return free pages for allocations of one unmovable page each (``GFP_HIGHUSER``).
+
+    Returns
+    -------
+    list of PfnSet
+        In the order in which they are allocated; together *nr_pages*, or fewer if the zones are at
+        their reserves. Which frames of a set come first is not predicted.
+    """
+    zones = [zone for zone in reversed(kernel.kernel_zones(node)) if zone.present]
+    taken: list[PfnSet] = []
+    for zone, pages, mark in _in_order(kernel, zones):
+        done = PfnSet.of(*taken)
+        spare = available(kernel, zone, zones, mark) - done.count(zone.present)
+        wanted = min(nr_pages - len(done), spare)
+        if wanted > 0:
+            part = _first(kernel, pages - done, wanted)
+            taken += [part] if part else []
+    return taken
+
+
+def _in_order(kernel: Kernel, zones: Sequence[Zone]) -> Iterator[tuple[Zone, PfnSet, str]]:
+    """Yield zones with the free pages that they offer, down to which watermark."""
+    if _avoids_fragments(kernel, zones):
+        for zone in zones:
+            free = kernel.free(zone)
+            own = free & unmovable_pageblocks(kernel, zone)
+            yield zone, own, "low"
+            yield zone, aligned_chunks(free - own, kernel.arch.pageblock_nr_pages), "low"
+    for mark in ("low", "min"):
+        for zone in zones:
+            yield zone, kernel.free(zone), mark
+
+
+def _avoids_fragments(kernel: Kernel, zones: Sequence[Zone]) -> bool:
+    """Tell whether a first pass leaves pageblocks of other types whole.
+
+    It does where the first zone is ZONE_NORMAL of an architecture with ZONE_DMA32, which must
+    have pages if there is more than one node.
+    """
+    if not zones or zones[0].name != "Normal":
+        return False
+    below = kernel.zones.get((zones[0].node, "DMA32"))
+    return below is not None and (len(kernel.online_nodes()) == 1 or bool(below.present))
+
+
+def unmovable_pageblocks(kernel: Kernel, zone: Zone) -> PfnSet:
+    """Return the pages of pageblocks that unmovable allocations have claimed.
+
+    No file shows the type of a pageblock: one with an unmovable page counts as unmovable, although
+    some are reclaimable. The first allocation in a new zone claims a free chunk of the maximum
+    order (``expected_unmovable``).
+    """
+    block = kernel.arch.pageblock_nr_pages
+    fixed = kernel.unmovable(zone.span) & zone.present
+    claimed = whole_chunks(
+        kernel.expected_unmovable & zone.present, max(block, 1 << kernel.arch.max_page_order)
+    )
+    return (whole_chunks(fixed, block) | claimed) & zone.present
+
+
+def _first(kernel: Kernel, pages: PfnSet, wanted: int) -> PfnSet:
+    early = (pages & kernel.boot_ram).highest(wanted)
+    return early | (pages - kernel.boot_ram).lowest(wanted - len(early))

@@ -1,0 +1,78 @@
+"""What the kernel reads from a written word, as its own comments and tables of 6.12 say."""
+
+import pytest
+
+from altmap.live.words import boolean, c_string, number, one_of, signed_number
+
+
+@pytest.mark.parametrize("text", ["1", "1\n", "y", "Yes", "t", "T", "on", "oN", "ON\n", "10"])
+def test_a_truth_value_is_true_by_its_first_character(text):
+    assert boolean(text) is True
+
+
+@pytest.mark.parametrize("text", ["0", "n", "No", "f", "F\n", "off", "OF", "01"])
+def test_a_truth_value_is_false_by_its_first_character(text):
+    assert boolean(text) is False
+
+
+@pytest.mark.parametrize("text", ["", "\n", "2", "o", "ox", " 1", "true"[1:], "-1"])
+def test_other_words_are_no_truth_value(text):
+    assert boolean(text) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("0", 0),
+        ("10\n", 10),
+        ("+7", 7),
+        ("0x1F", 31),
+        ("0X1f\n", 31),
+        ("010", 8),
+        ("00", 0),
+        (str(2**64 - 1), 2**64 - 1),
+    ],
+)
+def test_a_number_is_decimal_hex_or_octal_by_its_prefix(text, value):
+    assert number(text) == value
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "\n", "08", "0x", "0xg", "1 ", " 1", "1\n\n", "-1", "++1", "1k", str(2**64), "9" * 5000],
+)
+def test_what_is_no_number_of_64_bits_is_refused(text):
+    assert number(text) is None
+
+
+def test_a_base_of_ten_takes_no_prefix():
+    assert number("010", base=10) == 10
+    assert number("0x10", base=10) is None
+
+
+def test_the_bits_bound_a_number():
+    assert number(str(2**32 - 1), bits=32) == 2**32 - 1
+    assert number(str(2**32), bits=32) is None
+
+
+@pytest.mark.parametrize(("text", "value"), [("-12\n", -12), ("12", 12), ("-0x10", -16)])
+def test_a_signed_number_may_begin_with_a_minus(text, value):
+    assert signed_number(text) == value
+
+
+@pytest.mark.parametrize("text", ["--1", "-", "- 1", ""])
+def test_other_signs_are_refused(text):
+    assert signed_number(text) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [("online", "online"), ("online\n", "online"), ("online\n\n", None), ("Online", None)],
+)
+def test_a_word_may_end_with_one_newline(text, word):
+    assert one_of(text, ("offline", "online")) == word
+
+
+def test_the_kernel_sees_a_buffer_up_to_its_first_nul():
+    assert c_string(b"online\0junk") == "online"
+    assert c_string(b"\xff") == "\xff"
