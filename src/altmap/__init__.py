@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         Dump,
         Fill,
         Free,
+        HugePages,
         Machine,
         Node,
         Offline,
@@ -61,6 +62,7 @@ __all__ = (
     "Dump",
     "Fill",
     "Free",
+    "HugePages",
     "InputError",
     "LabError",
     "Machine",
@@ -96,7 +98,18 @@ __all__ = (
 __version__ = "0.1.0"
 
 _STEPS = (
-    *("Configure", "Dump", "Fill", "Free", "Offline", "Online", "Plug", "Poison", "Reboot"),
+    *(
+        "Configure",
+        "Dump",
+        "Fill",
+        "Free",
+        "HugePages",
+        "Offline",
+        "Online",
+        "Plug",
+        "Poison",
+        "Reboot",
+    ),
     *("Resize", "SetTunables", "Unplug", "Veto", "Write"),
 )
 #: The names that are imported when they are first used, by module.

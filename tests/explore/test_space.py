@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from altmap.explore import built_in
-from altmap.explore.canonical import SYMMETRIES
+from altmap.explore.canonical import SYMMETRIES, symmetries_of
 from altmap.explore.cells import Cells, WorkingCopy
 from altmap.explore.rules import rules_named
 from altmap.explore.search import Local, search
@@ -53,7 +53,7 @@ def test_carried_over_results_change_nothing(name, depth, keys):
 @pytest.mark.parametrize(("name", "depth", "keys"), CASES)
 def test_symmetries_hide_no_broken_rule(name, depth, keys, monkeypatch):
     found = {(rule, len(steps)) for rule, _, steps in whole(space_of(name, depth, keys))[2]}
-    monkeypatch.setattr("altmap.explore.space.SYMMETRIES", ())
+    monkeypatch.setattr("altmap.explore.space.symmetries_of", lambda _: ())
 
     every = {(rule, len(steps)) for rule, _, steps in whole(space_of(name, depth, keys))[2]}
 
@@ -74,7 +74,7 @@ def test_a_walk_over_effects_ends_in_the_state_of_a_machine(data):
             state = SPACE.after(state, number, effect)
             machine.perform(SPACE.steps[number])
     boot_used = ModelMachine.start(SPACE.exploration.machine, pages=False).kernel.used
-    for symmetry in SYMMETRIES:
+    for symmetry in symmetries_of(SPACE.exploration):
         symmetry.remove(machine, boot_used)
 
     cells = Cells(ModelMachine.start(SPACE.exploration.machine, pages=False))

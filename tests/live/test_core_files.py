@@ -5,8 +5,10 @@ from pathlib import Path
 import pytest
 
 from altmap.linux.sysroot import Sysroot
+from altmap.live.filesystem import errno_number
 from altmap.live.tree import Folder
-from altmap.scenario import Offline, Online, Plug, SetTunables, Veto
+from altmap.scenario import Fill, Offline, Online, Plug, SetTunables, Veto
+from altmap.trace import OK, Outcome
 
 MEMORY = "/sys/devices/system/memory"
 PARAMETERS = "/sys/module/memory_hotplug/parameters"
@@ -125,7 +127,7 @@ def test_probe_is_there_where_the_scenario_uses_it(live, guest):
     assert probing.write(f"{MEMORY}/probe", "0x108000000\n") == 0
     assert "memory33" in probing.names(MEMORY)
     assert probing.write(f"{MEMORY}/probe", "0x108001000") == "EINVAL"
-    assert probing.write(f"{MEMORY}/probe", "0x108000000") == "EINVAL"  # nothing new lies there
+    assert probing.write(f"{MEMORY}/probe", "0x108000000") == "EEXIST"
 
 
 def test_a_write_is_a_step_that_can_be_saved(guest):
@@ -178,3 +180,23 @@ def test_a_captured_machine_shows_its_own_files_until_something_changes(live):
     for path in captured.files:
         if "/memory/memory" in path:
             assert files.read(f"/{path}") == captured.text(path), path
+
+
+def test_a_write_that_the_kernel_would_not_return_from_is_interrupted(guest):
+    assert guest.write(f"{BLOCK}/state", "online_movable") == 0
+    guest.machine.perform(Fill(id="held", size="700MiB", kind="held"))
+    answers = {
+        guest.write(f"{MEMORY}/memory{block}/state", "offline") for block in (32, *range(1, 8))
+    }
+    assert answers <= {0, "EBUSY", "EINTR", "EINVAL"}
+    assert "EINTR" in answers
+
+
+def test_what_a_step_ends_with_is_an_errno():
+    refused = Outcome.refused("EHWPOISON", "f", "")
+    assert errno_number(refused) == 133
+    assert errno_number(Outcome.refused("EBUSY", "f", "")) == 16
+    assert errno_number(Outcome("does_not_end")) == 4
+    assert errno_number(Outcome("fault")) == 5
+    assert errno_number(Outcome("not_reached")) == 5
+    assert errno_number(OK) == 0

@@ -61,6 +61,8 @@ MADE = [
     Configure(id="d"),
     Fill(id="f", size="1MiB"),
     schema.Free(id="f"),
+    schema.HugePages(nr_hugepages=4),
+    schema.Reboot(),
     Poison(address="4GiB"),
     Veto(on="going_online"),
     Dump(),
@@ -273,7 +275,7 @@ def test_what_is_wrong_inside_a_list_or_table_is_named_by_its_place():
     )
     assert refusal(Scenario, name="s", steps=[Dump(), {"do": "dmup"}]) == (
         "steps[1].do 'dmup': need one of plug, unplug, resize, online, offline, configure, fill, "
-        "free, poison, veto, dump, set, reboot, write"
+        "free, poison, veto, dump, set, hugepages, reboot, write"
     )
     assert refusal(Scenario, name="s", steps=[{"do": "set", "auto_movable_ratio": -1}]) == (
         "steps[0].auto_movable_ratio -1: need 0 to 2147483648"
@@ -573,3 +575,16 @@ def test_a_step_without_a_name_is_named_after_what_it_does():
     assert step_name(Veto(on="going_online")) == "veto-going_online"
     assert step_name(Dump()) == "dump"
     assert step_name(Offline(blocks=[3, 1])) == "offline-memory3-1"
+
+
+@pytest.mark.parametrize(
+    ("fields", "rule"),
+    [
+        ({"nr_hugepages": -1}, "nr_hugepages -1: need 0 to"),
+        ({"nr_hugepages": 1, "node": -1}, "node -1: need 0 to"),
+        ({"nr_hugepages": 1, "page_size": 0}, "page_size 0: need more than 0 bytes"),
+    ],
+)
+def test_a_pool_has_a_number_a_node_and_a_size(fields, rule):
+    assert refusal(schema.HugePages, **fields).startswith(rule)
+    assert schema.HugePages(nr_hugepages=0).node is None

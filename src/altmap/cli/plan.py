@@ -72,12 +72,25 @@ def _add_grow(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_free(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("blocks", metavar="BLOCK", nargs="+", help="such as 32, memory32 or 32-39")
+    parser.add_argument("blocks", metavar="BLOCK", nargs="*", help="such as 32, memory32 or 32-39")
+    parser.add_argument(
+        "--any",
+        metavar="N",
+        type=int,
+        help="instead of named blocks: N of those online that can go, least work first",
+    )
     _add_common(parser)
 
 
 def _add_remove(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("device", metavar="DEVICE", help="as altmap ls -o +DEVICE shows it")
+    parser.add_argument(
+        "device", metavar="DEVICE", nargs="?", help="as altmap ls -o +DEVICE shows it"
+    )
+    parser.add_argument(
+        "--any",
+        metavar="SIZE",
+        help="instead of a named device: as much from those that can go, least work first",
+    )
     _add_common(parser)
 
 
@@ -102,19 +115,34 @@ def _grow(args: argparse.Namespace) -> int:
 
 def _free(args: argparse.Namespace) -> int:
     from altmap.host.planner import plan_free
+    from altmap.host.planner_any import plan_free_any
     from altmap.scenario import Offline, selected_blocks
 
+    _check_one(args.any is not None, bool(args.blocks), "free", "BLOCK")
     sysroot = _sysroot(args, uses=True)
+    given = options.machine_by(args)
+    if args.any is not None:
+        return _show(plan_free_any(sysroot, args.any, given), args)
     ids = selected_blocks(Offline(blocks=args.blocks)) or []
-    return _show(plan_free(sysroot, ids, options.machine_by(args)), args)
+    return _show(plan_free(sysroot, ids, given), args)
 
 
 def _remove(args: argparse.Namespace) -> int:
     from altmap.host.planner import plan_remove
+    from altmap.host.planner_any import plan_remove_any
+    from altmap.units import parse_size
 
-    return _show(
-        plan_remove(_sysroot(args, uses=True), args.device, options.machine_by(args)), args
-    )
+    _check_one(args.any is not None, args.device is not None, "remove", "DEVICE")
+    size_bytes = 0 if args.any is None else parse_size(args.any)
+    sysroot, given = _sysroot(args, uses=True), options.machine_by(args)
+    if args.any is not None:
+        return _show(plan_remove_any(sysroot, size_bytes, given), args)
+    return _show(plan_remove(sysroot, args.device, given), args)
+
+
+def _check_one(has_any: bool, has_name: bool, goal: str, name: str) -> None:
+    if has_any == has_name:
+        raise InputError(f"plan {goal}: need either {name} or --any")
 
 
 def _resize(args: argparse.Namespace) -> int:
@@ -198,7 +226,7 @@ VERB = Verb(
         _goal(
             "free",
             "take memory blocks offline",
-            Example("altmap plan free 33-35", "three memory blocks"),
+            Example("altmap plan free --any 3", "three memory blocks, whichever can go"),
             _add_free,
             _free,
         ),

@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from altmap.explore.spec import Exploration
+from altmap.model.kernel.expected import forget_expected_movable
 from altmap.model.kernel.owners import reassign_boot_frames, sort_additions
 from altmap.model.machine import ModelMachine
 from altmap.pfn import PfnSet
 
-__all__ = ("SYMMETRIES", "Symmetry")
+__all__ = ("SYMMETRIES", "Symmetry", "symmetries_of")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +54,21 @@ def _reassign_frames(machine: ModelMachine, boot_used: PfnSet) -> bool:
     return reassign_boot_frames(machine.kernel, boot_used)
 
 
-#: Every symmetry that is removed.
+def _forget_expected_movable(machine: ModelMachine, _boot_used: PfnSet) -> bool:
+    return forget_expected_movable(machine.kernel)
+
+
+#: Symmetries that are removed whatever the operations are.
 SYMMETRIES: tuple[Symmetry, ...] = (
     Symmetry(("kernel.additions", "devices.by_id"), _sort_devices),
     Symmetry(("kernel.used",), _reassign_frames),
 )
+#: Which pageblock processes use first: only huge pages depend on it.
+_WITHOUT_HUGE_PAGES = Symmetry(("kernel.expected_movable",), _forget_expected_movable)
+
+
+def symmetries_of(exploration: Exploration) -> tuple[Symmetry, ...]:
+    """Return the differences between states that no operation of an exploration depends on."""
+    if any(fill.kind.startswith("hugetlb") for fill in exploration.operations.fill):
+        return SYMMETRIES
+    return (*SYMMETRIES, _WITHOUT_HUGE_PAGES)

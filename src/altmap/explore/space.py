@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from altmap.errors import InputError
-from altmap.explore.canonical import SYMMETRIES, Symmetry
+from altmap.explore.canonical import Symmetry, symmetries_of
 from altmap.explore.cells import Cell, Cells, WorkingCopy
 from altmap.explore.footprint import Footprints, Varying
 from altmap.explore.moves import KINDS, MoveKind
@@ -132,7 +132,7 @@ class Space:
         names = self._cells.names
         self._symmetries = [
             (symmetry, frozenset(i for i, name in enumerate(names) if name in symmetry.cells))
-            for symmetry in SYMMETRIES
+            for symmetry in symmetries_of(self.exploration)
         ]
         self._moves = [(kind, Footprints(self._varying)) for kind in KINDS]
         self._rule_results = {
@@ -231,7 +231,7 @@ class Space:
         before, number, _ = route
         made = WorkingCopy(self._cells, self._base(before, 0 if before is None else before[2]))
         made.machine.perform(self._steps[number])
-        for symmetry in SYMMETRIES:
+        for symmetry, _ in self._symmetries:
             symmetry.remove(made.machine, self._boot_used)
         self._keep(key, made)
         return made

@@ -10,6 +10,7 @@ from altmap.errors import InputError
 from altmap.host.blockers import NO_HOT_REMOVE, Blocker, Blocks
 from altmap.host.blocking_pages import KINDS
 from altmap.host.page_owners import Owner
+from altmap.host.room import Room, room_for
 from altmap.linux.node import render_list
 from altmap.linux.observation import Observation
 
@@ -38,7 +39,7 @@ class BlockExplanation:
     free_nr_pages, moving_nr_pages : int or None
         Of the block: free ones, and those that would have to move; ``None`` if it showed no pages.
     room_nr_pages : int or None
-        Free pages elsewhere that the moving ones may go to.
+        Pages elsewhere that are free or can be reclaimed for the moving ones.
     mapped_nr_pages : int or None
         Of those that would move, how many processes map; ``None`` where no file tells.
     owners : tuple of Owner
@@ -104,12 +105,13 @@ def explain_block(seen: Observation, nr: int) -> BlockExplanation:
     blocks, block = Blocks(seen), seen.memory.blocks[nr]
     size, device = seen.memory.block_size_bytes, blocks.device(nr)
     found = blocks.blockers(nr)
-    free = moving = room = mapped = None
+    free = moving = mapped = None
+    room: Room | None = None
     owners: tuple[Owner, ...] = ()
     if blocks.sees_pages and blocks.is_online(nr):
         free = blocks.nr_free(nr)
         moving = blocks.nr_moving(nr)
-        room = _room(seen, blocks, nr)
+        room = room_for(seen, blocks, nr)
         mapped, owners = blocks.nr_mapped(nr), blocks.moving_owners(nr)
     return BlockExplanation(
         nr,
@@ -124,7 +126,7 @@ def explain_block(seen: Observation, nr: int) -> BlockExplanation:
         found,
         free,
         moving,
-        room,
+        None if room is None else room.nr_pages,
         _verdict(blocks, nr, found, moving, room),
         mapped,
         owners,
@@ -133,36 +135,20 @@ def explain_block(seen: Observation, nr: int) -> BlockExplanation:
     )
 
 
-def _room(seen: Observation, blocks: Blocks, nr: int) -> int:
-    """Return the free pages that the block's pages may move to, above ``min``.
-
-    They go to other nodes with memory, to their own only if there is no other; pages of
-    ZONE_MOVABLE to any zone, others to kernel zones (``mm/memory_hotplug.c: do_migrate_range``).
-    """
-    own, movable = blocks.node(nr), blocks.zones(nr) == ("Movable",)
-    present = [zone for zone in seen.zoneinfo or () if zone.pages["present"]]
-    elsewhere = {zone.node for zone in present} - {own} or {own}
-    free = sum(
-        max(0, zone.pages["free"] - zone.pages["min"])
-        for zone in present
-        if zone.node in elsewhere and (movable or zone.name != "Movable")
-    )
-    return max(0, free - blocks.nr_free(nr)) if elsewhere == {own} else free
-
-
 def _verdict(
-    blocks: Blocks, nr: int, found: list[Blocker], moving: int | None, room: int | None
+    blocks: Blocks, nr: int, found: list[Blocker], moving: int | None, room: Room | None
 ) -> str:
     if not blocks.is_online(nr):
         return "offline already"
     deciding = worst(found)
     if deciding is not None and deciding.certainty == "certain":
         return "refused"
-    if moving is not None and room is not None and moving > room:
+    too_small = room is not None and moving is not None and room.is_too_small(moving)
+    if too_small:
         return "no room"
     if deciding is not None and deciding.certainty == "likely":
         return "likely refused"
-    if not blocks.sees_pages or deciding is not None:
+    if not blocks.sees_pages or deciding is not None or too_small is None:
         return "unknown"
     return "no visible blocker"
 

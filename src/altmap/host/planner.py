@@ -16,13 +16,20 @@ from altmap.host.plan import (
     Assumptions,
     BlockRange,
     Certainty,
+    PassedOver,
     Plan,
     PlanStep,
     Prediction,
     Risk,
     Work,
 )
-from altmap.host.risks import kdump_risks, onliner_risks, ratio_risks
+from altmap.host.risks import (
+    kdump_risks,
+    onliner_risks,
+    oom_risk,
+    ratio_risks,
+    removal_risks,
+)
 from altmap.linux.observation import Observation
 from altmap.linux.sysroot import Sysroot
 from altmap.model.adopt.rules import given_of
@@ -47,6 +54,7 @@ from altmap.units import format_size
 
 __all__ = (
     "AS_SHOWN",
+    "Planner",
     "PlugWish",
     "assumptions_of",
     "plan_add",
@@ -66,7 +74,7 @@ _MOST_STEPS = 1 << 16
 
 
 @dataclass(slots=True)
-class _Planner:
+class Planner:
     """Collects steps; knows the model's machine and the files that it started from."""
 
     sysroot: Sysroot
@@ -78,7 +86,9 @@ class _Planner:
     steps: list[PlanStep] = field(default_factory=list)
     risks: list[Risk] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    passed_over: list[PassedOver] = field(default_factory=list)
     _done: list[Step] = field(default_factory=list)
+    stuck_nr_pages: int = 0
     _work: Work | None = None
     _managed: int = 0
     _mem_total_kib: int = 0
@@ -106,6 +116,7 @@ class _Planner:
 
     @property
     def block_bytes(self) -> int:
+        """The size of a memory block."""
         assert self.seen.memory is not None
         return self.seen.memory.block_size_bytes
 
@@ -119,9 +130,12 @@ class _Planner:
         return sum(machine.kernel.nr_managed(zone) for zone in machine.kernel.zones.values())
 
     def perform(self, step: Step) -> Outcome:
+        """Perform a step on the model, and keep it for later restarts."""
         record = self.machine.perform(step)
         outcome = record.outcome
         self._work = self._work_of(record) if isinstance(step, Offline | Unplug | Resize) else None
+        stuck = outcome.pfns if outcome.kind == "movable" else None
+        self.stuck_nr_pages = 0 if stuck is None else len(stuck)
         self._done.append(step)
         if len(self._done) > _MOST_STEPS:
             raise InputError(f"plan: needs more than {_MOST_STEPS} steps")
@@ -138,12 +152,18 @@ class _Planner:
                 size[event.kind] += len(event.pfns) * page
         return Work(*size.values())
 
-    def take_back(self) -> None:
-        """Take the latest step back: of the plan, and of the machine that it was tried on."""
-        step = self.steps.pop()
-        self._done.pop()
-        made = step.prediction
-        if made is not None and (made.status == "ok" or made.work is not None):
+    def mark(self) -> tuple[int, int]:
+        """Return where the plan stands, for :meth:`take_back`."""
+        return len(self.steps), len(self._done)
+
+    def take_back(self, mark: tuple[int, int]) -> None:
+        """Take the steps since a mark back; the machine is as it was then."""
+        nr_steps, nr_done = mark
+        undone = self.steps[nr_steps:]
+        del self.steps[nr_steps:]
+        del self._done[nr_done:]
+        made = [step.prediction for step in undone if step.prediction is not None]
+        if any(each.status == "ok" or each.work is not None for each in made):
             self.machine = self._restarted(self._done)
         last = next((each.prediction for each in reversed(self.steps) if each.prediction), None)
         start = (self.seen.meminfo or {}).get("MemTotal", 0)
@@ -171,6 +191,7 @@ class _Planner:
         )
 
     def block_state(self, nr: int) -> tuple[str, str | None]:
+        """Return a block's state after the steps so far, and its zone if it is in one."""
         kernel = self.machine.kernel
         if nr not in kernel.added_blocks:
             return "absent", None
@@ -218,6 +239,7 @@ class _Planner:
 
     def _refusal(self, nr: int, blocker: Blocker) -> Outcome:
         self._work = None
+        self._done.append(Offline(blocks=nr))
         return Outcome.refused(blocker.errno, blocker.function, f"memory{nr}: {blocker.what}")
 
     def _certainty_of_write(self, nr: int, word: str, outcome: Outcome) -> Certainty:
@@ -314,6 +336,7 @@ class _Planner:
         return self._restarted(self._done).perform(step).outcome
 
     def result(self) -> Plan:
+        """Return the plan, with the risks of all of it."""
         self.risks += self._ratio_risks()
         crash = self.sysroot.text(f"{_MEMORY}/crash_hotplug")
         nr_blocks = sum(
@@ -329,7 +352,17 @@ class _Planner:
             steps=self.steps,
             risks=self.risks,
             notes=self.notes,
+            passed_over=self.passed_over,
         )
+
+    def room_risks(self, nr: int) -> Iterator[Risk]:
+        """Yield what happens to processes while the latest step waits for room for its pages."""
+        made = self.steps[-1].prediction
+        if made is not None and made.errno == "EINTR" and self.stuck_nr_pages:
+            page = self.machine.kernel.arch.page_size_bytes
+            missing = self.stuck_nr_pages * page
+            owners = self.blocks.moving_owners(nr) if self.blocks.sees_pages else ()
+            yield oom_risk(missing, [owner.cgroup for owner in owners])
 
     def _ratio_risks(self) -> Iterator[Risk]:
         movable = kernel = 0
@@ -382,7 +415,7 @@ def plan_add(sysroot: Sysroot, wish: PlugWish, given: Machine = AS_SHOWN) -> Pla
     InputError
         If the platform would not plug it, or the files lack what a prediction needs.
     """
-    planner = _Planner(sysroot, f"add {format_size(wish.size_bytes)}", given)
+    planner = Planner(sysroot, f"add {format_size(wish.size_bytes)}", given)
     _add(planner, wish, wish.size_bytes)
     return planner.result()
 
@@ -391,7 +424,7 @@ def plan_grow(
     sysroot: Sysroot, total_bytes: int, wish: PlugWish, given: Machine = AS_SHOWN
 ) -> Plan:
     """Return the plan after which that much memory is online: offline blocks first, then more."""
-    planner = _Planner(sysroot, f"grow to {format_size(total_bytes)}", given)
+    planner = Planner(sysroot, f"grow to {format_size(total_bytes)}", given)
     assert planner.seen.memory is not None
     states = {nr: block.state for nr, block in planner.seen.memory.blocks.items()}
     online = sum(state != "offline" for state in states.values()) * planner.block_bytes
@@ -410,7 +443,7 @@ def plan_grow(
 def plan_free(sysroot: Sysroot, ids: Sequence[int], given: Machine = AS_SHOWN) -> Plan:
     """Return the plan that takes blocks offline, up to the first that would refuse."""
     named = "memory" + ", memory".join(map(str, ids)) if len(ids) <= 4 else f"{len(ids)} blocks"
-    planner = _Planner(sysroot, f"free {named}", given)
+    planner = Planner(sysroot, f"free {named}", given)
     assert planner.seen.memory is not None
     for nr in ids:
         if nr not in planner.seen.memory.blocks:
@@ -427,7 +460,7 @@ def plan_remove(sysroot: Sysroot, name: str, given: Machine = AS_SHOWN) -> Plan:
     InputError
         If no file names the device.
     """
-    planner = _Planner(sysroot, f"remove {name}", given)
+    planner = Planner(sysroot, f"remove {name}", given)
     devices = {device.name: device for device in planner.blocks.devices}
     if name not in devices:
         known = ", ".join(devices) or "no file names one"
@@ -435,6 +468,9 @@ def plan_remove(sysroot: Sysroot, name: str, given: Machine = AS_SHOWN) -> Plan:
     device = devices[name]
     way = way_of_device(device.driver)
     if (way is None or way.offlines_first) and not _offline(planner, device.blocks):
+        if way is not None and way.removes is not None:
+            certainty = planner.steps[-1].certainty
+            planner.risks += removal_risks(planner.machine, name, way.removes(name), certainty)
         return planner.result()
     title = f"take {name} back ({format_size(device.ram_bytes)} of {device.driver})"
     if way is None or way.removes is None:
@@ -453,7 +489,7 @@ def plan_resize(sysroot: Sysroot, name: str, size_bytes: int, given: Machine = A
     InputError
         If there is no such device, or it keeps its size.
     """
-    planner = _Planner(sysroot, f"resize {name} to {format_size(size_bytes)}", given)
+    planner = Planner(sysroot, f"resize {name} to {format_size(size_bytes)}", given)
     now, _ = planner.machine.device_sizes(name)
     if now == size_bytes:
         return planner.result()
@@ -466,7 +502,7 @@ def plan_resize(sysroot: Sysroot, name: str, size_bytes: int, given: Machine = A
     return planner.result()
 
 
-def _offline(planner: _Planner, ids: Sequence[int]) -> bool:
+def _offline(planner: Planner, ids: Sequence[int]) -> bool:
     """Plan to take blocks offline; name the reason if one would refuse."""
     for nr in ids:
         if planner.block_state(nr)[0] != "online":
@@ -476,11 +512,12 @@ def _offline(planner: _Planner, ids: Sequence[int]) -> bool:
                 what = f"memory{nr}: {blocker.name}: {blocker.what}"
                 certainty = cast("Certainty", blocker.certainty)
                 planner.risks.append(Risk(certainty, what, blocker.cure))
+            planner.risks += planner.room_risks(nr)
             return False
     return True
 
 
-def _add(planner: _Planner, wish: PlugWish, size_bytes: int) -> None:
+def _add(planner: Planner, wish: PlugWish, size_bytes: int) -> None:
     assert planner.seen.memory is not None
     way = way_of(planner.machine, wish.driver)
     if way.needs_address and wish.address is None:
@@ -495,7 +532,7 @@ def _add(planner: _Planner, wish: PlugWish, size_bytes: int) -> None:
         planner.set_default(default)
 
 
-def _bring(planner: _Planner, way: Way, wish: PlugWish, size_bytes: int, word: str) -> bool:
+def _bring(planner: Planner, way: Way, wish: PlugWish, size_bytes: int, word: str) -> bool:
     """Plan memory in as few pieces as fit, each online before the next; false if one is refused."""
     left, piece = size_bytes, 0
     while left:
@@ -535,7 +572,7 @@ def _does_not_fit(size_bytes: int, fits_bytes: int, outcome: Outcome) -> Risk:
     )
 
 
-def _memmap(planner: _Planner, new: Sequence[int], before: int, driver: str) -> Iterator[Risk]:
+def _memmap(planner: Planner, new: Sequence[int], before: int, driver: str) -> Iterator[Risk]:
     """Yield what the memmap takes of existing memory, if that is much or should not be."""
     if not new:
         return
@@ -561,7 +598,7 @@ def _memmap(planner: _Planner, new: Sequence[int], before: int, driver: str) -> 
         )
 
 
-def _gigantic(planner: _Planner, new: Sequence[int]) -> Iterator[Risk]:
+def _gigantic(planner: Planner, new: Sequence[int]) -> Iterator[Risk]:
     """Yield what a self-hosted memmap costs in 1 GiB pages: every GiB holds a memmap page."""
     if not new:
         return

@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from altmap.host.onliners import Onliner
-from altmap.host.plan import Risk
+from altmap.host.plan import Certainty, Risk
 from altmap.linux.observation import Observation
+from altmap.model.machine import ModelMachine
+from altmap.scenario import Step
 from altmap.units import format_size
 
-__all__ = ("kdump_risks", "onliner_risks", "ratio_risks")
+__all__ = ("kdump_risks", "onliner_risks", "oom_risk", "ratio_risks", "removal_risks")
 
 _DEFAULT_RATIO = 301
+_MOST_CGROUPS = 3
 
 
 def onliner_risks(onliners: list[Onliner], word: str) -> Iterator[Risk]:
@@ -44,6 +47,42 @@ def onliner_risks(onliners: list[Onliner], word: str) -> Iterator[Risk]:
                 "the first to write decides the zone",
                 "mask the rule while the plan runs",
             )
+
+
+def oom_risk(missing_bytes: int, cgroups: list[str]) -> Risk:
+    """Return what may be killed while offlining waits for room.
+
+    Migration itself never calls the OOM killer (``__GFP_RETRY_MAYFAIL``), but leaves other
+    allocations nothing; theirs do. It ends the process with most memory and swap that
+    ``oom_score_adj`` does not spare (``mm/oom_kill.c: oom_badness``).
+    """
+    named = ", ".join(cgroups[:_MOST_CGROUPS])
+    among = f"; the block's pages are charged to {named}" if named else ""
+    return Risk(
+        "likely",
+        f"{format_size(missing_bytes)} find no room: meanwhile free memory is down at the "
+        "watermarks, and the OOM killer may end processes, first those with most memory and "
+        f"swap{among}",
+        "free memory or add swap before; interrupt the write (altmap apply --limit does)",
+    )
+
+
+def removal_risks(
+    machine: ModelMachine, name: str, step: Step, certainty: Certainty
+) -> Iterator[Risk]:
+    """Yield that a device whose blocks do not go offline must not be asked back by the platform.
+
+    The machine is used up: the step is performed on it. *certainty* is that of the refusal.
+    """
+    outcome = machine.perform(step).outcome
+    if not outcome.ends:
+        yield Risk(
+            certainty,
+            f"asked back by the platform now, the removal of {name} does not end, and cannot be "
+            f"interrupted: {outcome.why}; writes to state, plug and unplug then wait until "
+            "memory is free or the machine restarts",
+            "take its blocks offline first: that can be interrupted",
+        )
 
 
 def ratio_risks(seen: Observation, movable_bytes: int, kernel_bytes: int) -> Iterator[Risk]:

@@ -66,6 +66,7 @@ from altmap.scenario import (
     Dump,
     Fill,
     Free,
+    HugePages,
     Machine,
     Offline,
     Online,
@@ -572,6 +573,8 @@ class LabMachine:
                 record.outcome = self._usage.fill(step)
             case Free():
                 record.outcome = self._usage.free(step.id)
+            case HugePages():
+                record.outcome = self._usage.set_pool(step)
             case Poison():
                 number = write_file(self._guest, _SOFT_OFFLINE, hex(step.address))
                 record.outcome = OK if not number else Outcome.refused(number, "", "")

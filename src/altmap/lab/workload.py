@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from altmap.errors import InputError, LabError
 from altmap.lab.guest import Guest
-from altmap.scenario import Fill
+from altmap.scenario import Fill, HugePages
 from altmap.trace import OK, Outcome
 
 __all__ = ("GuestUsage",)
@@ -141,6 +141,21 @@ class GuestUsage:
         if self._guest.run(fill, _FILL_SECONDS).status:
             self.free(step.id)
             return Outcome.refused("ENOSPC", "", "the pool has too few free huge pages")
+        return OK
+
+    def set_pool(self, step: HugePages) -> Outcome:
+        """Write a number to ``nr_hugepages`` of a node.
+
+        Raises
+        ------
+        InputError
+            If the node has no huge pages of that size.
+        """
+        page_bytes = _2_MIB if step.page_size is None else int(step.page_size)
+        pool = self._pool(_Used("hugetlb", 0, page_kib=page_bytes >> 10, node=step.node or 0))
+        if self._guest.run(f"test -f {pool}").status:
+            raise InputError(f"hugepages: this guest has no {pool}")
+        self._guest.run(f"echo {step.nr_hugepages} >{pool}", _FILL_SECONDS)
         return OK
 
     def _pool(self, used: _Used) -> str:

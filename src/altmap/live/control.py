@@ -75,7 +75,7 @@ def _explained(machine: LiveMachine, block: int) -> str:
 # --- server ----------------------------------------------------------------------------------
 
 
-class _Handler(socketserver.StreamRequestHandler):
+class _ControlHandler(socketserver.StreamRequestHandler):
     timeout = _TIMEOUT_SECONDS
 
     def handle(self) -> None:
@@ -84,16 +84,16 @@ class _Handler(socketserver.StreamRequestHandler):
         if user not in (0, os.geteuid()):
             return
         line = self.rfile.readline(_MOST_BYTES)
-        assert isinstance(self.server, _Server)
+        assert isinstance(self.server, _ControlServer)
         self.wfile.write(msgspec.json.encode(self.server.reply(line)) + b"\n")
 
 
-class _Server(socketserver.ThreadingUnixStreamServer):
+class _ControlServer(socketserver.ThreadingUnixStreamServer):
     daemon_threads = True
 
     def __init__(self, path: str, reply: Callable[[bytes], Answer]) -> None:
         self.reply = reply
-        super().__init__(path, _Handler)
+        super().__init__(path, _ControlHandler)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Drop a peer that broke off; the next one is served."""
@@ -113,7 +113,7 @@ def controlled(machine: LiveMachine, path: Path, lock: threading.RLock) -> Itera
 
     before = os.umask(0o177)
     try:
-        server = _Server(str(path), reply)
+        server = _ControlServer(str(path), reply)
     finally:
         os.umask(before)
     thread = threading.Thread(target=server.serve_forever, daemon=True)

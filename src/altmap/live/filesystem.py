@@ -44,9 +44,14 @@ class Recorder(Protocol):
 
 
 def errno_number(outcome: Outcome) -> int:
-    """Return what the kernel answers: 0, or the number of an errno."""
+    """Return what the kernel answers: 0, or the number of an errno.
+
+    A write that would never return is interrupted at once.
+    """
     if outcome:
         return 0
+    if outcome.status == "does_not_end":
+        return errno.EINTR
     if outcome.status != "refused" or outcome.errno is None:
         return errno.EIO
     if outcome.errno == "EHWPOISON":

@@ -90,7 +90,7 @@ class Tree:
         self._files = _Cache(machine, self._find_files)
         self._folders = _Cache(machine, self._find_folders)
         self._numbers = _Cache(machine, self._render_numbers)
-        self._words = _Cache(machine, machine.model.observer.kpageflags)
+        self._words = _Cache(machine, lambda: machine.model.observer.kpageflags())
         self._names: tuple[frozenset[int], frozenset[str]] | None = None
 
     def find(self, path: str) -> Node | None:

@@ -51,6 +51,7 @@ from altmap.scenario import (
     Dump,
     Fill,
     Free,
+    HugePages,
     Machine,
     Offline,
     Online,
@@ -364,7 +365,7 @@ class ModelMachine:
         return record
 
     def _waiting(self, step: Step) -> Outcome | None:
-        """Return the outcome of a step that waits for ``device_hotplug_lock`` without end."""
+        """Return the outcome of a step that waits for ``device_hotplug_lock`` indefinitely."""
         if not self.kernel.hotplug_lock_holder:
             return None
         if isinstance(step, Online | Offline | Configure):
@@ -398,6 +399,8 @@ class ModelMachine:
                 return self._usage.fill(step)
             case Free():
                 return self._usage.free(step.id)
+            case HugePages():
+                return self._usage.set_pool(step)
             case Poison():
                 page = self.kernel.arch.page_size_bytes
                 return soft_offline_page(self.kernel, step.address // page)

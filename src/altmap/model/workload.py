@@ -15,7 +15,7 @@ from altmap.model.kernel.hugetlb import (
 )
 from altmap.model.kernel.pool import HugePool
 from altmap.model.kernel.state import Kernel
-from altmap.scenario import Fill
+from altmap.scenario import Fill, HugePages
 from altmap.trace import OK, Outcome
 from altmap.units import format_size
 
@@ -67,19 +67,16 @@ class Usage:
         return OK
 
     def _fill_hugetlb(self, step: Fill) -> Outcome:
-        kernel = self._kernel
-        sizes = hugepage_sizes_bytes(kernel.arch)
-        size = sizes[0] if step.page_size is None else step.page_size
-        node = 0 if step.node is None else step.node
-        if size not in sizes or step.size % size:
-            known = ", ".join(map(format_size, sizes))
+        kernel, where = self._kernel, f"fill {step.id!r}"
+        pool, node = self._pool(where, step.page_size, step.node)
+        size = pool.nr_pages * kernel.arch.page_size_bytes
+        if step.size % size:
+            known = ", ".join(map(format_size, hugepage_sizes_bytes(kernel.arch)))
             raise InputError(
-                f"fill {step.id!r}: {format_size(step.size)} in huge pages of "
-                f"{format_size(size)}: need a multiple of one of {known}"
+                f"{where}: {format_size(step.size)} in huge pages of {format_size(size)}: "
+                f"need a multiple of one of {known}"
             )
-        if node not in kernel.online_nodes():
-            raise InputError(f"fill {step.id!r}: node {node} is not online")
-        pool, wanted = pool_of(kernel, size), step.size // size
+        wanted = step.size // size
         before = nr_huge(kernel, pool, pool.pages, node)
         set_max_huge_pages(kernel, pool, node, before + wanted)
         got = nr_huge(kernel, pool, pool.pages, node) - before
@@ -92,6 +89,33 @@ class Usage:
                 "ENOSPC", "hugetlbfs_fallocate", f"the pool has {got} new huge pages, not {wanted}"
             )
         return OK
+
+    def set_pool(self, step: HugePages) -> Outcome:
+        """Write to ``nr_hugepages``, which succeeds however many the kernel can allocate.
+
+        Raises
+        ------
+        InputError
+            If there are no huge pages of that size, or no such node.
+        """
+        pool, node = self._pool("hugepages", step.page_size, step.node)
+        set_max_huge_pages(self._kernel, pool, node, step.nr_hugepages)
+        return OK
+
+    def _pool(
+        self, where: str, size_bytes: int | None, node_given: int | None
+    ) -> tuple[HugePool, int]:
+        """Return the pool of a size, by default the smallest, and the node, by default 0."""
+        kernel = self._kernel
+        sizes = hugepage_sizes_bytes(kernel.arch)
+        size = sizes[0] if size_bytes is None else size_bytes
+        node = 0 if node_given is None else node_given
+        if size not in sizes:
+            known = ", ".join(map(format_size, sizes))
+            raise InputError(f"{where}: page_size {format_size(size)}: need one of {known}")
+        if node not in kernel.online_nodes():
+            raise InputError(f"{where}: node {node} is not online")
+        return pool_of(kernel, size), node
 
     def has(self, name: str) -> bool:
         """Tell whether pages of a fill of that name are in use."""

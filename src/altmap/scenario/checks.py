@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from altmap.scenario.schema import (
         Device,
         Fill,
+        HugePages,
         Machine,
         Plug,
         Range,
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 __all__ = (
     "check_device",
     "check_fill",
+    "check_huge_pages",
     "check_machine",
     "check_name",
     "check_plug",
@@ -56,6 +58,8 @@ _FILE = re.compile(
 )
 #: What a shell takes as it is.
 _WORD = re.compile(r"-?[0-9][0-9]{0,63}|[A-Za-z0-9_][A-Za-z0-9_.:+-]{0,63}")
+#: 4 PiB in huge pages of 2 MiB.
+_MOST_HUGE_PAGES = 1 << 31
 _FILL_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
@@ -212,6 +216,14 @@ def check_fill(step: Fill) -> None:
             raise FieldError(f"{key}: only with kind 'hugetlb' or 'hugetlb-file'")
     if step.page_size is not None and (not step.page_size or step.size % step.page_size):
         raise FieldError(f"size {step.size:#x}: need a multiple of page_size {step.page_size:#x}")
+
+
+def check_huge_pages(step: HugePages) -> None:
+    """Check the number of huge pages, the node, and that they have a size."""
+    _check_bounds("nr_hugepages", step.nr_hugepages, 0, _MOST_HUGE_PAGES)
+    _check_bounds("node", step.node, 0, MOST_NODES - 1)
+    if step.page_size is not None and not step.page_size:
+        raise FieldError("page_size 0: need more than 0 bytes")
 
 
 def check_set(step: SetTunables) -> None:

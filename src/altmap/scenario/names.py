@@ -11,6 +11,7 @@ from altmap.scenario.blocks import selected_blocks
 from altmap.scenario.schema import (
     Configure,
     Dump,
+    HugePages,
     Offline,
     Online,
     Poison,
@@ -35,6 +36,8 @@ def step_name(step: Step) -> str:
         return verb
     if isinstance(step, Write):
         return f"{verb}-{'-'.join(step.file.split('/')[-2:])}"
+    if isinstance(step, HugePages):
+        return f"{verb}-node{step.node or 0}"
     if isinstance(step, Poison):
         return f"{verb}-{step.address:#x}"
     if isinstance(step, Veto):

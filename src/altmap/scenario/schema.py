@@ -37,6 +37,7 @@ __all__ = (
     "Fill",
     "FillKind",
     "Free",
+    "HugePages",
     "Machine",
     "Node",
     "Offline",
@@ -303,6 +304,18 @@ class Fill(_Step, frozen=True, kw_only=True, tag="fill"):
         checks.check_fill(self)
 
 
+class HugePages(_Step, frozen=True, kw_only=True, tag="hugepages"):
+    """Write a number to ``nr_hugepages`` of a node: its pool grows or shrinks to it."""
+
+    nr_hugepages: int
+    page_size: Size | None = None
+    node: int | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        checks.check_huge_pages(self)
+
+
 class Free(_Step, frozen=True, kw_only=True, tag="free"):
     """Free the pages of a ``fill``; the content of a file is checked first."""
 
@@ -362,6 +375,7 @@ Step = (
     | Veto
     | Dump
     | SetTunables
+    | HugePages
     | Reboot
     | Write
 )

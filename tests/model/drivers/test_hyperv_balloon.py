@@ -288,6 +288,22 @@ def test_transaction_ids_of_guest_and_host_each_count_up():
         assert requests == list(range(requests[0], requests[0] + len(requests)))
 
 
+@pytest.mark.parametrize(
+    ("to", "certainty"), [("online_movable", "unknown"), ("online", "certain")]
+)
+def test_free_movable_memory_counts_for_the_floor_and_the_kernel_may_be_left_without(to, certainty):
+    """A real guest of 6.12 with ZONE_MOVABLE panics in out_of_memory, one without keeps running."""
+    model = start(memory=Size(2 * GIB), auto_online_blocks=to)
+    plug = Plug(id="h", driver="hyperv", address=Address(4 * GIB), size=Size(192 * MIB))
+    assert model.perform(plug).outcome
+    outcome = resize(model, 0).outcome
+    assert (outcome.certainty, "out_of_memory" in outcome.doubt) == (
+        certainty,
+        certainty == "unknown",
+    )
+    assert resize(model, 4 * GIB).outcome.certainty == "certain"
+
+
 def test_the_host_reads_a_pressure_of_what_is_ballooned_waiting_or_kept():
     model = start(auto_online_blocks="offline")
     (report,) = of(resize(model, 4 * GIB), StatusReport)

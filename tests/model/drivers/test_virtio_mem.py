@@ -706,3 +706,42 @@ def test_every_event_of_the_conversation_has_its_bytes():
     assert [len(event.message) for event in messages] == [56, 56, 24, 10]
     assert messages[2].text == "guest→host: PLUG 0x100000000 - 0x1041fffff"
     assert Request.decode(messages[2].message) == Request(RequestType.PLUG, 4 * GIB, 33)
+
+
+# --- what the kernel keeps in a new zone ----------------------------------------------------------
+
+
+def kernel_memory_device(**module):
+    """Return a machine with a device whose memory is the first of zone Normal."""
+    machine = Machine(
+        memory=Size(1 << 30),
+        auto_online_blocks="online_kernel",
+        virtio_mem=VirtioMemParameters(**module),
+    )
+    model = ModelMachine.start(machine)
+    size = Size(512 * MIB)
+    assert model.perform(Plug(id="v", driver="virtio-mem", size=size, requested=size)).outcome
+    return model
+
+
+@pytest.mark.parametrize(("module", "unit"), [({}, 2), ({"force_bbm": True}, 128)])
+def test_a_unit_that_stays_for_the_page_which_the_kernel_is_expected_to_keep_is_likely(
+    module, unit
+):
+    model = kernel_memory_device(**module)
+    part = model.perform(Resize(id="v", size=Size(unit * MIB))).outcome
+    assert (part.status, part.certainty) == ("ok", "certain")
+    rest = model.perform(Resize(id="v", size=Size(0))).outcome
+    assert (rest.errno, rest.certainty) == ("EBUSY", "likely")
+    assert "chance" in rest.doubt
+
+
+@pytest.mark.parametrize(("module", "mib"), [({}, 64), ({"force_bbm": True}, 256)])
+def test_a_unit_that_stays_for_another_page_is_certain(module, mib):
+    model = kernel_memory_device(**module)
+    kernel = model.kernel
+    (expected,) = kernel.expected_unmovable
+    other = expected + mib * M
+    kernel.used |= PfnRange(other, other + 1)
+    outcome = model.perform(Resize(id="v", size=Size(0))).outcome
+    assert (outcome.errno, outcome.certainty) == ("EBUSY", "certain")

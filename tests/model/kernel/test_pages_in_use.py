@@ -12,6 +12,7 @@ from altmap.scenario import (
     Device,
     Fill,
     Free,
+    HugePages,
     Machine,
     Node,
     Offline,
@@ -68,8 +69,10 @@ def test_small_chunks_become_huge_pages_first():
     model = guest()
     fill(model, "p", 64, "hugetlb")
     pages = pool(model).pages
-    # What the memmap leaves of a chunk of 4 MiB is a huge page in each block.
-    assert all(pages.covers(PfnRange(s + HUGE, s + 2 * HUGE)) for s in range(0x100000, 0x120000, B))
+    # What the memmap leaves of a chunk of 4 MiB is a huge page in each block but the first one,
+    # where processes use it.
+    huge = [pages.count(PfnRange(s + HUGE, s + 2 * HUGE)) for s in range(0x100000, 0x120000, B)]
+    assert huge == [0, HUGE, HUGE, HUGE]
     assert pages.count(PfnRange(0x100000, 0x108000)) == 29 * HUGE
     assert meminfo(model, *HUGE_NAMES) == (32, 32, 0, 32 * 2048)
 
@@ -457,3 +460,106 @@ def test_a_machine_with_huge_and_poisoned_pages_is_carried_on_from_its_files():
     do(again, Offline(blocks=33))
     assert meminfo(again, *HUGE_NAMES) == (0, 0, 0, 0)
     assert meminfo(again, "HardwareCorrupted") == (4,)
+
+
+# --- nr_hugepages --------------------------------------------------------------------------------
+
+
+def set_pool(model, nr_hugepages, **more):
+    do(model, HugePages(nr_hugepages=nr_hugepages, **more))
+
+
+def in_block(model, start):
+    return pool(model).pages.count(PfnRange(start, start + B)) // HUGE
+
+
+@pytest.mark.parametrize(
+    ("release", "shrunk", "left"), [("6.1", [62, 8], 8), ("6.12", [24, 46], 46)]
+)
+def test_free_huge_pages_leave_a_pool_as_the_release_has_them(release, shrunk, left):
+    """As recorded: first in, first out since 6.7; before that, last in, first out."""
+    model = guest(128, release=release)
+    do(model, Plug(id="e", size=Size(128 * MIB)))
+    for wanted, blocks in ((8, [7, 1]), (108, [62, 46]), (70, shrunk)):
+        set_pool(model, wanted)
+        assert [in_block(model, 0x100000), in_block(model, 0x108000)] == blocks
+    do(model, Offline(id="d"))
+    assert meminfo(model, "HugePages_Total") == (left,)
+    set_pool(model, 4)
+    assert meminfo(model, *HUGE_NAMES) == (4, 4, 0, 4 * 2048)
+    set_pool(model, 0)
+    assert meminfo(model, *HUGE_NAMES) == (0, 0, 0, 0)
+
+
+def test_a_pool_that_shrinks_below_what_is_in_use_has_surplus_pages():
+    model = guest()
+    fill(model, "f", 16, "hugetlb-file")
+    set_pool(model, 3)
+    assert meminfo(model, *HUGE_NAMES) == (8, 0, 5, 8 * 2048)
+    do(model, HugePages(nr_hugepages=8))
+    assert meminfo(model, *HUGE_NAMES) == (8, 0, 0, 8 * 2048)
+
+
+def test_the_number_is_the_nodes():
+    nodes = [{"memory": "512MiB"}, {"memory": "512MiB"}]
+    model = guest(0, memory=None, nodes=nodes)
+    set_pool(model, 3)
+    set_pool(model, 5, node=1)
+    set_pool(model, 1)
+    assert meminfo(model, "HugePages_Total") == (6,)
+
+
+@pytest.mark.parametrize(
+    ("fields", "match"),
+    [({"page_size": Size(4 * MIB)}, "need one of 2 MiB, 1 GiB"), ({"node": 1}, "not online")],
+)
+def test_a_pool_that_no_node_has_is_an_error(fields, match):
+    with pytest.raises(InputError, match=match):
+        guest(0).perform(HugePages(nr_hugepages=1, **fields))
+
+
+# --- what processes use at once -------------------------------------------------------------------
+
+
+def test_a_new_movable_zone_gives_one_huge_page_fewer():
+    """As recorded on 6.1 and 6.12: of 63 pageblocks behind the memmap, 62 become huge pages."""
+    model = guest(128)
+    do(model, Plug(id="e", size=Size(128 * MIB)))
+    fill(model, "p", 16, "hugetlb")
+    assert [pool(model).pages.count(PfnRange(s, s + B)) // HUGE for s in (0x100000, 0x108000)] == [
+        7,
+        1,
+    ]
+    fill(model, "q", 200, "hugetlb")
+    assert pool(model).pages.count(PfnRange(0x100000, 0x108000)) == 62 * HUGE
+    do(model, Offline(id="d"))
+    assert meminfo(model, "HugePages_Total") == (46,)
+
+
+@pytest.mark.parametrize(
+    ("changes", "pfn"),
+    [
+        ({"memmap_on_memory": "on", "release": "6.12"}, 0x100200),
+        ({"memmap_on_memory": "off"}, 0x100000),
+    ],
+)
+def test_processes_use_the_smallest_chunk_of_the_first_block(changes, pfn):
+    kernel = guest(512, **changes).kernel
+    assert kernel.expected_movable == PfnSet.of(PfnRange(pfn, pfn + 1))
+
+
+def test_the_first_block_is_the_one_that_was_onlined_first():
+    model = guest(512, auto_online_blocks="offline")
+    do(model, Online(id="d", part="last", to="online_movable"))
+    do(model, Online(id="d", part="first", to="online_movable"))
+    assert model.kernel.expected_movable.min() // B == 0x118000 // B
+    do(model, Offline(id="d", part="last"))
+    assert not model.kernel.expected_movable
+
+
+def test_a_kernel_zone_and_a_node_without_cpus_have_no_page_that_processes_use():
+    assert not guest(128, to="online_kernel").kernel.expected_movable
+    nodes = [{"memory": "512MiB"}, {"memory": "512MiB"}]
+    model = guest(0, memory=None, nodes=nodes)
+    do(model, Plug(id="d", size=Size(128 * MIB), node=1))
+    assert not model.kernel.expected_movable

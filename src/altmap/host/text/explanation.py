@@ -35,7 +35,11 @@ def block_text(found: BlockExplanation, width: int = 100) -> str:
     if found.free_nr_pages is not None:
         text = f"{found.free_nr_pages} pages are free, {found.moving_nr_pages} in use would move"
         lines.extend(
-            _wrap(f"{text}, {found.room_nr_pages} are free elsewhere for them", width, "  ")
+            _wrap(
+                f"{text}, {found.room_nr_pages} elsewhere are free or can be reclaimed for them",
+                width,
+                "  ",
+            )
         )
     if found.moving_nr_pages and found.mapped_nr_pages is not None:
         text = f"of those that would move, processes map {found.mapped_nr_pages}"
@@ -78,7 +82,8 @@ def _verdict(found: BlockExplanation) -> str:
         case "no room":
             return (
                 f"offline would not end: {found.moving_nr_pages} pages would have to move, "
-                f"{found.room_nr_pages} are free elsewhere (EINTR by offline_pages on a signal)"
+                f"{found.room_nr_pages} elsewhere are free or can be reclaimed (EINTR by "
+                "offline_pages on a signal)"
             )
         case "offline already":
             return "offline already"

@@ -192,8 +192,8 @@ def eject(kernel: Kernel, additions: Sequence[Addition], offlined: list[int]) ->
 
     Errors of the first pass are ignored; the second stops at its first one, and then those that
     went offline are onlined again with the type ``online``. A device whose add was refused has no
-    driver and nothing to offline. A block whose pages find no room, or are pinned, is tried without
-    end: there is no further ``_OST`` then.
+    driver and nothing to offline. A block whose pages find no room, or are pinned, is retried
+    indefinitely: there is no further ``_OST`` then.
     Source: ``drivers/acpi/scan.c: acpi_generic_hotplug_event, acpi_scan_hot_remove,
     acpi_scan_try_to_offline, acpi_bus_online``.
 

@@ -100,7 +100,7 @@ def remove(kernel: Kernel, pfns: PfnRange, removed: list[tuple[PfnRange, int]]) 
     """Remove a range one logical memory block at a time; missing blocks are skipped.
 
     The first refusal ends the request: what it removed is added and onlined again, and all that is
-    reported is EINVAL. A block whose pages find no room is tried without end: the request runs in
+    reported is EINVAL. A block whose pages find no room is tried indefinitely: the request runs in
     ``pseries_hp_wq``. Source: ``dlpar_memory_remove_by_ic``; ``dlpar.c: queue_hotplug_event``.
 
     Parameters

@@ -84,6 +84,9 @@ class HypervBalloon:
         Sum of the page counts in its answers to hot-add requests.
     max_dynamic_page_count : int or None
         The most pages that the host has announced.
+    exhausts_kernel_zones : bool
+        The latest request got fewer pages than the driver agreed to give: kernel zones are at
+        their minimum.
     """
 
     kernel: Kernel
@@ -91,6 +94,7 @@ class HypervBalloon:
     state: DriverState = DriverState.INITIALIZING
     num_pages_added: int = 0
     max_dynamic_page_count: int | None = None
+    exhausts_kernel_zones: bool = False
     _versions: list[str] = field(init=False)
     _version: str = ""
     _trans_id: int = 0
@@ -215,6 +219,7 @@ class HypervBalloon:
             nr_pages = len(units) * unit
             if nr_pages in (0, left):
                 self.state = DriverState.INITIALIZED
+                self.exhausts_kernel_zones = nr_pages < left
             left -= nr_pages
             yield encode(
                 BalloonResponse(

@@ -42,6 +42,12 @@ RECORD = DriverRecord(
 
 _MIB = 1 << 20
 
+#: Free pages of ZONE_MOVABLE are available (``si_mem_available``), and no balloon allocates them.
+_EXHAUSTED = (
+    "the balloon has the kernel zones down to their minimum, since free pages of ZONE_MOVABLE "
+    "count as available too: the kernel's next allocations may end in a panic (out_of_memory)"
+)
+
 
 class HypervHost(Driver):
     """A host and the balloon of its guest.
@@ -101,10 +107,13 @@ class HypervHost(Driver):
         InputError
             If it is not the balloon that is resized, or no whole number of pages.
         """
+        self.guest.exhausts_kernel_zones = False
         outcome = self.host.resize(id_, size_bytes)
         if not self.host.failed:
             self._post_status()
-        return outcome
+        return (
+            outcome.doubted("unknown", _EXHAUSTED) if self.guest.exhausts_kernel_zones else outcome
+        )
 
     def _post_status(self) -> None:
         """Let the guest report its pressure, which is part of no transaction."""

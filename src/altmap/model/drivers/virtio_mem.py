@@ -7,7 +7,7 @@ The host's half is :mod:`altmap.model.drivers.virtio_mem_device`, the guest's
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from altmap.errors import InputError
 from altmap.model.drivers.driver import Driver, MemoryDevice
@@ -209,7 +209,7 @@ class VirtioMem(Driver):
         if not last.ends:
             return last
         if not last:
-            return Outcome("refused", last.errno, last.function, f"{sizes}: {last.why}")
+            return replace(last, why=f"{sizes}: {last.why}")
         return Outcome("refused", None, "virtio_mem_run_wq", f"{sizes}: {self._remainder(guest)}")
 
     def _remainder(self, guest: VirtioMemGuest | None) -> str:

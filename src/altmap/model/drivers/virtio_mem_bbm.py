@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 
 from altmap.errors import InputError
-from altmap.model.drivers.virtio_mem_guest import VirtioMemGuest, refused
+from altmap.model.drivers.virtio_mem_guest import VirtioMemGuest, kept_busy, refused
 from altmap.model.kernel.addition import Addition
 from altmap.model.kernel.contig import fake_offline, fake_online
 from altmap.model.kernel.notifier import NotifierVeto
@@ -156,6 +156,7 @@ class BigBlockMode:
         if not left:
             return self._too_little(nr_pages, "virtio_mem_bbm_unplug_request")
         kernel = self.guest.kernel
+        kept: dict[int, Outcome] = {}
         passes: list[Callable[[int], bool]] = [self._is_offline, self._is_movable, self._is_any]
         if not kernel.release.virtio_mem_prefers_movable:
             passes.remove(self._is_movable)
@@ -165,17 +166,15 @@ class BigBlockMode:
                     continue
                 outcome = self._remove_and_unplug(big)
                 if outcome.errno == "EBUSY":
+                    kept[big] = outcome
                     continue
                 left -= bool(outcome)
                 if not outcome or not left:
                     return outcome
             if fits == self._is_offline and not kernel.tunables.virtio_mem.unplug_online:
                 return OK
-        return refused(
-            "EBUSY",
-            "virtio_mem_bbm_unplug_request",
-            f"{self._size(left * self.big_nr_pages)} of plugged memory cannot move",
-        )
+        size = self._size(left * self.big_nr_pages)
+        return kept_busy("virtio_mem_bbm_unplug_request", size, left, list(kept.values()))
 
     def _remove_and_unplug(self, big: int) -> Outcome:
         """Source: ``virtio_mem_bbm_offline_remove_and_unplug_bb``."""

@@ -27,7 +27,15 @@ from altmap.pfn import PfnRange, PfnSet
 from altmap.trace import GUEST_TO_HOST, HOST_TO_GUEST, OK, Outcome
 from altmap.units import format_size
 
-__all__ = ("RESOURCE_NAME", "WORKER", "DeviceChannel", "Mode", "VirtioMemGuest", "refused")
+__all__ = (
+    "RESOURCE_NAME",
+    "WORKER",
+    "DeviceChannel",
+    "Mode",
+    "VirtioMemGuest",
+    "kept_busy",
+    "refused",
+)
 
 RESOURCE_NAME = "System RAM (virtio_mem)"
 #: drivers/virtio/virtio_mem.c: virtio_mem_config_changed
@@ -119,6 +127,28 @@ class Mode(Protocol):
 def refused(errno: str, function: str, why: str) -> Outcome:
     """Return the refusal of a function of the driver."""
     return Outcome.refused(errno, function, why)
+
+
+def kept_busy(function: str, left: str, nr_left: int, kept: list[Outcome]) -> Outcome:
+    """Return the refusal of an unplug request that found too little memory that can move.
+
+    It is as unsure as what kept its blocks or sub-blocks, unless more are missing than are unsure.
+
+    Parameters
+    ----------
+    function : str
+    left : str
+        The size of what is missing.
+    nr_left : int
+        How many units are missing.
+    kept : list of Outcome
+        Why units stay, one each.
+    """
+    refusal = refused("EBUSY", function, f"{left} of plugged memory cannot move")
+    unsure = [outcome for outcome in kept if outcome.certainty != "certain"]
+    if len(unsure) < nr_left:
+        return refusal
+    return refusal.doubted(unsure[0].certainty, unsure[0].doubt)
 
 
 @dataclass(slots=True, eq=False)

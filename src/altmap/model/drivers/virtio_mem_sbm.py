@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import IntEnum
 
-from altmap.model.drivers.virtio_mem_guest import VirtioMemGuest, refused
+from altmap.model.drivers.virtio_mem_guest import VirtioMemGuest, kept_busy, refused
 from altmap.model.kernel.addition import Addition
 from altmap.model.kernel.contig import fake_offline, fake_online
 from altmap.model.kernel.notifier import NotifierVeto
@@ -88,6 +88,7 @@ class SubBlockMode:
     last_usable: int = -1
     have_unplugged: bool = False
     _left: int = 0
+    _kept: dict[int, Outcome] = field(default_factory=dict)
     name: str = "Sub-Block Mode"
 
     @property
@@ -239,7 +240,7 @@ class SubBlockMode:
 
     def unplug(self, nr_pages: int) -> Outcome:
         """Unplug offline blocks first, then partial ones, movable before kernel ones."""
-        self._left = nr_pages // self.sub_nr_pages
+        self._left, self._kept = nr_pages // self.sub_nr_pages, {}
         if not self._left:
             return self._too_little(nr_pages, "virtio_mem_sbm_unplug_request")
         kernel = self.guest.kernel
@@ -251,11 +252,9 @@ class SubBlockMode:
                 outcome = self._unplug_any(block)
                 if not outcome or not self._left:
                     return outcome
-        page = self.guest.page_size_bytes
-        return refused(
-            "EBUSY",
-            "virtio_mem_sbm_unplug_request",
-            f"{format_size(self._left * self.sub_nr_pages * page)} of plugged memory cannot move",
+        left = format_size(self._left * self.sub_nr_pages * self.guest.page_size_bytes)
+        return kept_busy(
+            "virtio_mem_sbm_unplug_request", left, self._left, list(self._kept.values())
         )
 
     def _unplug_any(self, block: int) -> Outcome:
@@ -318,6 +317,7 @@ class SubBlockMode:
             if outcome:
                 self._left -= 1
             elif outcome.errno == "EBUSY":
+                self._kept[start] = outcome
                 self.guest.note(
                     f"keeps {sub}: {outcome.why}", "virtio_mem_sbm_unplug_any_sb_online"
                 )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 
 from altmap.model.kernel.allocator import find_free
+from altmap.model.kernel.expected import doubted_if_expected
 from altmap.model.kernel.files import migrate_pages
 from altmap.model.kernel.page_offline import clear_fake_offline, set_fake_offline
 from altmap.model.kernel.state import Kernel
@@ -37,11 +38,12 @@ def fake_offline(kernel: Kernel, pfns: PfnRange) -> Outcome:
     moving = kernel.used & pfns
     stuck = _stuck(kernel, moving, pfns)
     if stuck:
-        return Outcome.refused(
+        refusal = Outcome.refused(
             errno.EBUSY,
             "alloc_contig_range",
             f"{len(stuck)} pages of {pfns} cannot move, the first is pfn {stuck.min():#x}",
         )
+        return doubted_if_expected(kernel, refusal, stuck)
     kernel.touch("read", moving, "migrate_pages", "pages in use")
     if moving:
         targets = _targets(kernel, pfns, len(moving))

@@ -52,7 +52,7 @@ def does_not_end(kernel: Kernel, pfns: PfnRange, cause: Outcome, worker: str) ->
     kernel.hotplug_lock_holder = f"{worker}, which is offlining {names},"
     why = cause.why.removesuffix(UNTIL_SIGNAL)
     parts = [
-        f"{names}: {why}; {worker} retries without end, since no signal reaches it",
+        f"{names}: {why}; {worker} retries indefinitely, since no signal reaches it",
         f"{names} stays going-offline and device_hotplug_lock held",
     ]
     if cause.kind == "movable":
@@ -75,7 +75,7 @@ def release_lock(kernel: Kernel) -> PfnRange:
 
 
 def waits_for_lock(kernel: Kernel, function: str) -> Outcome:
-    """Return the outcome of what waits for ``device_hotplug_lock`` without end."""
+    """Return the outcome of what waits for ``device_hotplug_lock`` indefinitely."""
     return Outcome(
         "does_not_end",
         function=function,

@@ -1,25 +1,39 @@
-"""Unmovable allocations that a new kernel zone is expected to serve."""
+"""Allocations that a new zone is expected to serve, as far as a prediction depends on them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
+from altmap.model.kernel.pool import aligned_chunks
 from altmap.model.kernel.state import Kernel
 from altmap.model.kernel.zone import MOVABLE, Zone
-from altmap.pfn import PfnRange, PfnSet
+from altmap.pfn import Pages, PfnRange, PfnSet
+from altmap.trace import Outcome
 
-__all__ = ("expect_boot_allocation", "expect_unmovable_allocation")
+__all__ = (
+    "doubted_if_expected",
+    "expect_boot_allocation",
+    "expect_movable_allocation",
+    "expect_unmovable_allocation",
+    "forget_expected_movable",
+)
+
+_CHANCE = (
+    "that the kernel keeps a page here is usual, but chance: it may keep none, or one of unmovable "
+    "and one of reclaimable memory"
+)
 
 
 def expect_unmovable_allocation(kernel: Kernel, zone: Zone) -> None:
     """Put one page in use that stands for the kernel's allocations from a new zone.
 
     The highest kernel zone of a node with CPUs comes first in its zonelist for GFP_KERNEL. A new
-    one has no unmovable pageblock yet, so the next unmovable allocation steals the largest chunk
+    one has no unmovable pageblock yet, so the next unmovable allocation claims the largest chunk
     at the head of the movable list: the first such chunk that was onlined. How many pages follow
     is not predicted. That one stays is likely, not certain: page tables go with their process, and
-    slab may not be needed for a while.
-    Source: ``mm/page_alloc.c: __rmqueue_fallback``, ``build_zonelists``.
+    slab may not be needed for a while. Reclaimable slab claims a chunk of its own.
+    Source: ``mm/page_alloc.c: __rmqueue_claim`` (``__rmqueue_fallback`` in 6.1),
+    ``build_zonelists``.
     """
     free = kernel.free(zone)
     if not free:
@@ -34,8 +48,8 @@ def expect_unmovable_allocation(kernel: Kernel, zone: Zone) -> None:
         f"zone {zone.name} of node {zone.node} is new: the kernel's next unmovable allocations "
         f"come from memory{pfn // kernel.block_nr_pages}",
         page,
-        "__rmqueue_fallback",
-        doubt="whether one of them stays is chance",
+        "__rmqueue_claim",
+        doubt="whether one of them stays is chance, and whether a reclaimable one does besides",
     )
 
 
@@ -57,6 +71,46 @@ def expect_boot_allocation(kernel: Kernel, pfns: PfnRange) -> bool:
         kernel.expected_unmovable |= page
         return True
     return False
+
+
+def expect_movable_allocation(kernel: Kernel, zone: Zone, first: Pages) -> None:
+    """Note which page of a new ZONE_MOVABLE processes use at once; it stays free in the counters.
+
+    ZONE_MOVABLE of a node with CPUs comes first in its zonelist for the pages of processes, and the
+    smallest free chunk comes first: the pageblock behind a memmap, or the first that was onlined.
+    It makes no huge page any more.
+    Source: ``mm/page_alloc.c: __rmqueue_smallest``, ``build_zonelists``.
+
+    Parameters
+    ----------
+    kernel : Kernel
+    zone : Zone
+    first : Pages
+        The zone's first memory block.
+    """
+    free = kernel.free(zone) & first
+    size = kernel.arch.pageblock_nr_pages
+    while free and (chunks := aligned_chunks(free, size)):
+        smaller = chunks - aligned_chunks(chunks, 2 * size)
+        if smaller or size >= 1 << kernel.arch.max_page_order:
+            pfn = (smaller or chunks).min()
+            kernel.expected_movable |= PfnRange(pfn, pfn + 1)
+            return
+        size *= 2
+
+
+def forget_expected_movable(kernel: Kernel) -> bool:
+    """Forget which pages processes are expected to use; return whether there were any."""
+    found = bool(kernel.expected_movable)
+    kernel.expected_movable = PfnSet()
+    return found
+
+
+def doubted_if_expected(kernel: Kernel, refusal: Outcome, stuck: PfnSet) -> Outcome:
+    """Return a refusal because of pages: it is likely only if all of them are expected ones."""
+    if not stuck or not stuck.issubset(kernel.expected_unmovable):
+        return refusal
+    return refusal.doubted("likely", _CHANCE)
 
 
 def _aligned_starts(pages: PfnSet, chunk: int) -> Iterator[int]:

@@ -129,8 +129,11 @@ def _alloc_buddy(
 def _smallest_first(
     kernel: Kernel, nr_pages: int, free: PfnSet, taken: list[PfnSet]
 ) -> list[PfnSet]:
-    """Return free chunks by the order of the buddy allocator's chunk that they belong to."""
-    free = free - PfnSet.of(*taken)
+    """Return free chunks by the order of the buddy allocator's chunk that they belong to.
+
+    Pageblocks that processes are expected to use are left out.
+    """
+    free = free - PfnSet.of(*taken) - kernel.expected_movable
     batches, size = [], nr_pages
     chunks = aligned_chunks(free, size)
     while size < 1 << kernel.arch.max_page_order:

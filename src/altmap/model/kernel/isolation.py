@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 
+from altmap.model.kernel.expected import doubted_if_expected
 from altmap.model.kernel.hugetlb import gigantic_across
 from altmap.model.kernel.state import Kernel
 from altmap.model.kernel.zone import MOVABLE, Zone
@@ -69,9 +70,7 @@ def _with_doubt(kernel: Kernel, refusal: Outcome, stuck: PfnSet) -> Outcome:
         return refusal.doubted(
             "likely", "they may be free pages on per-CPU lists, which offlining empties first"
         )
-    if not stuck.issubset(kernel.expected_unmovable):
-        return refusal
-    return refusal.doubted("likely", "that the kernel keeps a page here is usual, but chance")
+    return doubted_if_expected(kernel, refusal, stuck)
 
 
 def scan_movable_pages(kernel: Kernel, pfns: PfnRange) -> Outcome | None:

@@ -144,6 +144,7 @@ def _offline_pages(kernel: Kernel, zone: Zone, pfns: PfnRange) -> Outcome | None
     kernel.left_reserved -= pfns
     kernel.unreferenced -= pfns
     kernel.expected_unmovable -= pfns
+    kernel.expected_movable -= pfns
     kernel.pcp -= pfns
     return None
 

@@ -11,12 +11,13 @@ import errno
 from altmap.model.kernel import rfc2018
 from altmap.model.kernel.addition import Addition, adjust_present_page_count
 from altmap.model.kernel.auto_movable import auto_movable_zone_for_pfn
-from altmap.model.kernel.expected import expect_unmovable_allocation
+from altmap.model.kernel.expected import expect_movable_allocation, expect_unmovable_allocation
 from altmap.model.kernel.notify import memory_notify, vetoed
 from altmap.model.kernel.state import Kernel
 from altmap.model.kernel.structpages import page_init_poison, write_struct_pages
 from altmap.model.kernel.watermarks import init_per_zone_wmark_min
 from altmap.model.kernel.zone import (
+    MOVABLE,
     Zone,
     default_kernel_zone,
     extend_span,
@@ -108,9 +109,17 @@ def memory_block_online(kernel: Kernel, pfns: PfnRange, online_type: str) -> Out
         pfns,
         "online_pages",
     )
-    if first_of_zone and node in kernel.cpu_nodes and zone is kernel.kernel_zones(node)[-1]:
-        expect_unmovable_allocation(kernel, zone)
+    if first_of_zone and node in kernel.cpu_nodes:
+        _expect_allocations(kernel, zone, pfns)
     return OK
+
+
+def _expect_allocations(kernel: Kernel, zone: Zone, pfns: PfnRange) -> None:
+    """Note what the node's kernel and processes allocate from its new highest zone."""
+    if zone.name == MOVABLE:
+        expect_movable_allocation(kernel, zone, kernel.block_pfns(kernel.block_ids(pfns)[0]))
+    elif zone is kernel.kernel_zones(zone.node)[-1]:
+        expect_unmovable_allocation(kernel, zone)
 
 
 def _check_poison(kernel: Kernel, pfns: PfnRange) -> Outcome | None:

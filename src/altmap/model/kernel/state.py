@@ -102,7 +102,7 @@ class Kernel:
     isolated : PfnSet
         Pages of a block whose offlining does not end; free ones among them are not counted.
     hotplug_lock_holder : str
-        What keeps ``device_hotplug_lock`` without end; empty if nothing does.
+        What keeps ``device_hotplug_lock`` indefinitely; empty if nothing does.
     poisoned : PfnSet
         HWPoison pages, of offline blocks too.
     nr_unmarked_poison : int
@@ -110,6 +110,9 @@ class Kernel:
     expected_unmovable : PfnSet
         Used pages that stand for unmovable allocations expected in a new zone; which ones is
         chance.
+    expected_movable : PfnSet
+        Free pages that processes are expected to use in a new ZONE_MOVABLE; one of them stands for
+        all of its pageblock.
     pcp : PfnSet
         Used pages that are free on per-CPU lists; offlining empties these lists first.
     maybe_pcp : PfnSet
@@ -179,6 +182,7 @@ class Kernel:
     poisoned: PfnSet = field(default_factory=PfnSet)
     nr_unmarked_poison: int = 0
     expected_unmovable: PfnSet = field(default_factory=PfnSet)
+    expected_movable: PfnSet = field(default_factory=PfnSet)
     pcp: PfnSet = field(default_factory=PfnSet)
     maybe_pcp: PfnSet = field(default_factory=PfnSet)
     page_tables: PfnSet = field(default_factory=PfnSet)

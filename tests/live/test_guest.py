@@ -1,0 +1,121 @@
+"""The same programs on the model and in a real guest: what they print, and how they end."""
+
+import re
+import shutil
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+
+import debian
+import pytest
+from live_machines import PC
+
+from altmap.lab import plug_dimm
+from altmap.lab.guest import Guest
+from altmap.lab.insmod import load_module
+from altmap.lab.kernels import fetch
+from altmap.lab.target import cmdline_of, hardware_of
+from altmap.lab.veto import VETO_MODULE
+from altmap.live.mounting import mounted
+
+pytestmark = [pytest.mark.lab, pytest.mark.mount]
+PROGRAMS = ("lsmem", "chmem", "bash", "mount", "awk", "bc", "grep", "mkdir", "rm")
+#: Every command in the order in which it is run on both.
+COMMANDS = (
+    "lsmem --bytes --output-all",
+    "chmem --enable 256M --zone Movable",
+    "lsmem --bytes --split STATE,ZONES --output RANGE,STATE,ZONES",
+    "chmem -e -b 34-35",
+    "chmem -d 0x0000000118000000-0x000000011fffffff",
+    "chmem -v -d -b 34",
+    "chmem -e 2G",
+    "chmem -d -b 0",
+    "chmem -e -b 99",
+    "chmem -e 100M",
+    "chmem -e -b 32 -z Nowhere",
+    "bash -c 'echo bogus > /sys/devices/system/memory/memory32/state'",
+    "bash -c 'echo online > /sys/devices/system/memory/memory32/state'",
+    "bash -c 'echo 1 > /sys/devices/system/memory/memory32/online'",
+    "bash -c 'echo 2 > /sys/devices/system/memory/memory32/online'",
+    "bash -c 'echo 1 > /sys/devices/system/memory/memory32/removable'",
+    "bash -c 'echo Y > /sys/module/memory_hotplug/parameters/memmap_on_memory'",
+    "bash -c 'echo auto > /sys/module/memory_hotplug/parameters/online_policy'",
+    "bash -c 'echo -1 > /sys/module/memory_hotplug/parameters/auto_movable_ratio'",
+    "bash -c 'echo 0x64 > /sys/module/memory_hotplug/parameters/auto_movable_ratio'",
+    "bash -c 'cat /sys/module/memory_hotplug/parameters/*'",
+    "bash -c 'echo never > /sys/devices/system/memory/auto_online_blocks'",
+    "bash -c 'echo 2 > /sys/firmware/acpi/hotplug/memory/enabled'",
+    "bash -c 'echo 64 > /sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages'",
+    "bash -c 'cat /proc/sys/vm/nr_hugepages'",
+    "bash -c 'echo 0 > /proc/sys/vm/nr_hugepages'",
+    "bash -c 'echo x > /proc/meminfo'",
+    "bash -c 'mkdir /sys/devices/system/memory/memory500'",
+    "bash -c 'rm /sys/devices/system/memory/memory32/state'",
+    "lsmem --bytes --output-all",
+)
+
+
+def libraries(program):
+    done = subprocess.run(["ldd", program], capture_output=True, text=True, check=True)
+    return re.findall(r"(/\S+)", done.stdout)
+
+
+@pytest.fixture(scope="module")
+def tools(tmp_path_factory):
+    """A tree for /lib/modules of the guest that holds programs and their libraries."""
+    tree = tmp_path_factory.mktemp("tree")
+    folder = tree / "tools"
+    folder.mkdir()
+    for name in PROGRAMS:
+        program = shutil.which(name)
+        if program is None:
+            pytest.skip(f"missing: {name}")
+        shutil.copy(Path(program).resolve(), folder / name)
+        for library in libraries(program):
+            shutil.copy(Path(library).resolve(), folder / Path(library).name)
+    shutil.copy(debian.selftest(), folder / "mem-on-off-test.sh")
+    return tree
+
+
+@pytest.fixture
+def guest(tools):
+    kernel = replace(fetch("6.12"), tree=tools, modules=(VETO_MODULE,))
+    with Guest(kernel, hardware_of(PC.machine), cmdline_of(PC.machine)) as running:
+        running.run(
+            "cp -r /lib/modules/tools /tools; chmod -R +x /tools; mkdir -p /lib64;"
+            "cp /tools/ld-linux-x86-64.so.2 /lib64/"
+        )
+        running.run("echo offline > /sys/devices/system/memory/auto_online_blocks")
+        plug_dimm(running, "d1", 1 << 30)
+        load_module(running, VETO_MODULE)
+        running.run("mount -t debugfs debugfs /sys/kernel/debug")
+        yield running
+
+
+def in_guest(guest, command, limit_seconds=60.0):
+    done = guest.run(
+        f"export LD_LIBRARY_PATH=/tools PATH=/tools:/bin; {command} 2>&1", limit_seconds
+    )
+    return done.status, done.text
+
+
+def on_model(machine, command):
+    done = machine.run("bash", "-c", f"export LC_ALL=C; {command} 2>&1", timeout=300)
+    return done.returncode, done.stdout
+
+
+def parts(status, text):
+    """Return a selftest's lines without the numbers of blocks: which go offline is chance."""
+    lines = [re.sub(r"memory\d+", "memoryN", line).strip() for line in text.splitlines()]
+    return status, {line for line in lines if line and not line.startswith(("->", "/"))}
+
+
+def test_programs_print_and_exit_on_the_model_as_in_a_guest(guest):
+    real = [(command, *in_guest(guest, command)) for command in COMMANDS]
+    tested = parts(*in_guest(guest, "bash /tools/mem-on-off-test.sh -r 10", 300.0))
+    with mounted(PC) as machine:
+        modelled = [(command, *on_model(machine, command)) for command in COMMANDS]
+        tested_here = parts(*on_model(machine, f"bash {debian.selftest()} -r 10"))
+    assert [pair for pair in zip(modelled, real, strict=True) if pair[0] != pair[1]] == []
+    assert tested_here == tested
+    assert tested[0] == 0
