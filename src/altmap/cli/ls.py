@@ -109,7 +109,7 @@ def _memory(args: argparse.Namespace, columns: set[str]) -> tuple[MemoryFolder, 
     seen.require(str(source), "memory")
     assert seen.memory is not None
     notes(seen.problems.values())
-    return seen.memory, Blocks(seen)
+    return seen.memory, Blocks(seen) if columns & _OF_OTHER_FILES else None
 
 
 VERB = Verb(
