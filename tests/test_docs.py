@@ -86,6 +86,12 @@ SECTIONS = {
     scenario.Veto: ('#### `do = "veto"`', "[[steps]]", {"on": '"going_online"'}),
     scenario.Dump: ('#### `do = "dump"`', "[[steps]]", {}),
     scenario.SetTunables: ('#### `do = "set"`', "[[steps]]", {"auto_movable_ratio": "1"}),
+    scenario.Reboot: ('#### `do = "reboot"`', "[[steps]]", {}),
+    scenario.Write: (
+        '#### `do = "write"`',
+        "[[steps]]",
+        {"file": '"/sys/devices/system/memory/memory1/state"', "word": '"online"'},
+    ),
 }
 STRUCTS = [
     value
@@ -99,6 +105,8 @@ def rows(heading, page=SCENARIO):
     """Return the rows of the first table below a heading: key to all cells behind it."""
     assert page.count(f"\n{heading}\n") == 1, f"need one heading {heading!r}"
     below = page.split(f"\n{heading}\n", 1)[1]
+    if "It has no keys." in below.partition("\n#")[0]:
+        return {}
     table = re.search(r"(?:^\|.*\n)+", below, re.MULTILINE)[0].splitlines()[2:]
     cells = [[cell.strip() for cell in row.strip("|").split("|")] for row in table]
     return {cell[0].strip("`"): cell[1:] for cell in cells}

@@ -50,6 +50,7 @@ if TYPE_CHECKING:
         Size,
         Unplug,
         Veto,
+        Write,
         load_scenario,
     )
     from altmap.trace import Trace
@@ -83,6 +84,7 @@ __all__ = (
     "Trace",
     "Unplug",
     "Veto",
+    "Write",
     "__version__",
     "account",
     "compare",
@@ -108,7 +110,7 @@ _STEPS = (
         "Poison",
         "Reboot",
     ),
-    *("Resize", "SetTunables", "Unplug", "Veto"),
+    *("Resize", "SetTunables", "Unplug", "Veto", "Write"),
 )
 #: The names that are imported when they are first used, by module.
 _NAMES = {

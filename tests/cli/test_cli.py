@@ -933,7 +933,6 @@ MALFORMED = {
         PLUG + '[[steps]]\ndo = "resize"\nid = "d1"\nsize = "1GiB"\n',
         "keeps its size",
     ),
-    "block that is none": (online("99"), "memory99"),
     "block below zero": (online("-1"), "blocks -1"),
     "blocks backwards": (online('"5-3"'), "'5-3'"),
     "blocks empty": (online("[]"), "blocks []"),

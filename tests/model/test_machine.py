@@ -45,8 +45,6 @@ def hyperv(id_="h", mib=128, address=4 * GIB):
         (dimm("d"), ["'d'", "plugged already"]),
         (dimm("new", node=7), ["'new'", "node 7"]),
         (dimm("new", node=-1), ["'new'", "node -1"]),
-        (Offline(blocks=99), ["memory99", "no such memory block"]),
-        (Online(blocks=[32, 99]), ["memory99", "no such memory block"]),
         (Offline(id="ghost"), ["'ghost'", "no such device"]),
         (Online(id="ghost"), ["'ghost'", "no such device"]),
         (Unplug(id="ghost"), ["'ghost'", "no such device"]),

@@ -25,8 +25,10 @@ _ERRNO = {
     "Invalid argument": errno.EINVAL,
     "Memory page has hardware error": EHWPOISON,
     "No such device": errno.ENODEV,
+    "No such device or address": errno.ENXIO,
     "No such file or directory": errno.ENOENT,
     "nonexistent directory": errno.ENOENT,  # ash's own words
+    "Numerical result out of range": errno.ERANGE,
     "Operation not permitted": errno.EPERM,
     "Operation not supported": errno.EOPNOTSUPP,
     "Permission denied": errno.EACCES,

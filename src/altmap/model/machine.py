@@ -18,6 +18,7 @@ from altmap.model.boot import boot
 from altmap.model.boot.layout import unused_bytes
 from altmap.model.boot.tunables import parameters_shown
 from altmap.model.coldplug import check_at_boot, plug_of_device, plugs_after_reboot
+from altmap.model.control_files import meaning_of_write
 from altmap.model.drivers.acpi import AcpiDimms
 from altmap.model.drivers.dlpar import DlparDimms
 from altmap.model.drivers.driver import Devices, Driver, MemoryDevice
@@ -66,6 +67,7 @@ from altmap.scenario import (
     Step,
     Unplug,
     Veto,
+    Write,
     part_of,
     selected_blocks,
     step_name,
@@ -89,6 +91,7 @@ DRIVERS: dict[str, dict[str, type[Driver]]] = {
 }
 
 
+_NO_BLOCKS = Outcome.refused("ENOENT", "open", "the device has no memory blocks")
 #: What a machine has anew after it has booted.
 _OF_A_BOOT = (
     *("kernel", "backing", "_observer", "_base_parameters", "_drivers", "_balloon"),
@@ -393,6 +396,8 @@ class ModelMachine:
                 return self._plug(step)
             case Reboot():
                 return self._reboot()
+            case Write():
+                return self._write(step)
             case Unplug():
                 return self._driver_of(step.id).unplug(step.id)
             case Resize():
@@ -451,32 +456,41 @@ class ModelMachine:
     # --- online and offline ----------------------------------------------------------------
 
     def blocks_of(self, step: Online | Offline) -> list[int]:
-        """Return the memory blocks that a step selects.
+        """Return the memory blocks that a step selects, whether they exist or not.
 
         Raises
         ------
         InputError
-            If one of them does not exist.
+            If there is no device of that id.
         """
         ids = selected_blocks(step)
         if ids is None:
             assert step.id is not None  # checked with the scenario
             ids = part_of(self._devices.blocks(step.id), step.part)
-            if not ids:
-                verb = type(step).__name__.lower()
-                raise InputError(f"{verb} {step.id!r}: the device has no memory blocks")
-        absent = [id_ for id_ in ids if id_ not in self.kernel.added_blocks]
-        if absent:
-            verb = type(step).__name__.lower()
-            raise InputError(f"{verb} memory{absent[0]}: there is no such memory block")
         return ids
+
+    def _absent(self, block: int) -> Outcome | None:
+        """Return the refusal of a write to a block that does not exist."""
+        if block in self.kernel.added_blocks:
+            return None
+        return Outcome.refused("ENOENT", "open", f"memory{block}: there is no such memory block")
+
+    def _write(self, step: Write) -> Outcome:
+        found = meaning_of_write(self.kernel, step)
+        return found if isinstance(found, Outcome) else self._dispatch(found)
 
     def _online(self, step: Online) -> Outcome:
         ids = self.blocks_of(step)
-        if ids == list(range(ids[0], ids[-1] + 1)):
+        if not ids:
+            return _NO_BLOCKS
+        exist = all(id_ in self.kernel.added_blocks for id_ in ids)
+        if exist and ids == list(range(ids[0], ids[-1] + 1)):
             outcome, block = online_blocks(self.kernel, range(ids[0], ids[-1] + 1), step.to)
             return _about(outcome, block)
         for block in ids:
+            absent = self._absent(block)
+            if absent is not None:
+                return absent
             pfns = self.kernel.block_pfns(block)
             outcome = memory_block_online(self.kernel, pfns, step.to)
             if not outcome:
@@ -484,7 +498,13 @@ class ModelMachine:
         return OK
 
     def _offline(self, step: Offline) -> Outcome:
-        for block in self.blocks_of(step):
+        ids = self.blocks_of(step)
+        if not ids:
+            return _NO_BLOCKS
+        for block in ids:
+            absent = self._absent(block)
+            if absent is not None:
+                return absent
             outcome = memory_block_offline(self.kernel, self.kernel.block_pfns(block))
             if not outcome:
                 return _about(outcome, block)

@@ -34,6 +34,7 @@ from altmap.scenario.schema import (
     VetoErrno,
     VetoOn,
     VirtioMemParameters,
+    Write,
 )
 from altmap.scenario.tables import plain_table, scenario_tables
 from altmap.scenario.toml import (
@@ -80,6 +81,7 @@ __all__ = (
     "VetoErrno",
     "VetoOn",
     "VirtioMemParameters",
+    "Write",
     "build_scenario",
     "decode",
     "load_scenario",

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
         Selection,
         SetTunables,
         Veto,
+        Write,
     )
 
 __all__ = (
@@ -48,9 +49,15 @@ __all__ = (
     "check_selection",
     "check_set",
     "check_veto",
+    "check_write",
 )
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
+_FILE = re.compile(
+    r"/sys/(?:devices/system/memory|module/memory_hotplug/parameters)(?:/[A-Za-z0-9_]{1,64}){1,2}"
+)
+#: What a shell takes as it is.
+_WORD = re.compile(r"-?[0-9][0-9]{0,63}|[A-Za-z0-9_][A-Za-z0-9_.:+-]{0,63}")
 #: 4 PiB in huge pages of 2 MiB.
 _MOST_HUGE_PAGES = 1 << 31
 _FILL_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -185,6 +192,17 @@ def check_selection(step: Selection) -> None:
 def check_veto(step: Veto) -> None:
     """Check that blocks are named by their ids."""
     selected_blocks(step)
+
+
+def check_write(step: Write) -> None:
+    """Check that the file is one of memory hotplug, and the word one that a shell can write."""
+    if not _FILE.fullmatch(step.file):
+        raise FieldError(
+            f"file {step.file!r}: need a file in /sys/devices/system/memory or "
+            "/sys/module/memory_hotplug/parameters"
+        )
+    if not _WORD.fullmatch(step.word):
+        raise FieldError(f"word {step.word!r}: need letters, digits and _ . : + - only, 64 at most")
 
 
 def check_fill(step: Fill) -> None:

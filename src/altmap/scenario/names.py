@@ -19,6 +19,7 @@ from altmap.scenario.schema import (
     SetTunables,
     Step,
     Veto,
+    Write,
 )
 
 __all__ = ("step_name", "step_table")
@@ -33,6 +34,8 @@ def step_name(step: Step) -> str:
         verb = "deconfigure"
     if isinstance(step, SetTunables | Dump | Reboot):
         return verb
+    if isinstance(step, Write):
+        return f"{verb}-{'-'.join(step.file.split('/')[-2:])}"
     if isinstance(step, HugePages):
         return f"{verb}-node{step.node or 0}"
     if isinstance(step, Poison):

@@ -58,6 +58,7 @@ __all__ = (
     "VetoErrno",
     "VetoOn",
     "VirtioMemParameters",
+    "Write",
 )
 
 OnlineType = Literal["online", "online_kernel", "online_movable"]
@@ -274,6 +275,17 @@ class Configure(Selection, frozen=True, kw_only=True, tag="configure"):
     memmap_on_memory: bool | None = None
 
 
+class Write(_Step, frozen=True, kw_only=True, tag="write"):
+    """Write a word to a file of memory hotplug, as a shell does; a refusal is the result."""
+
+    file: str
+    word: str
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        checks.check_write(self)
+
+
 class Reboot(_Step, frozen=True, kw_only=True, tag="reboot"):
     """Boot again: devices that were plugged while the kernel ran are there from the start."""
 
@@ -365,6 +377,7 @@ Step = (
     | SetTunables
     | HugePages
     | Reboot
+    | Write
 )
 
 

@@ -338,7 +338,6 @@ def test_errors_name_the_value_and_the_rule():
         (Resize(id="h", size=Size(GIB)), "'h'.*keeps its size"),
         (Resize(id="balloon", size=Size(GIB + 1)), "0x40000001: need whole pages"),
         (Unplug(id="balloon"), "never removes"),
-        (Online(id="balloon"), "'balloon'.*no memory blocks"),
         (Plug(id="balloon", size=Size(GIB)), "'balloon'.*plugged already"),
         (
             Plug(id="x", driver="hyperv", address=Address(16 * GIB), size=Size(64 * GIB)),

@@ -668,7 +668,6 @@ def test_another_driver_s_callback_keeps_virtio_mem_from_probing():
         (Resize(id="vm0", size=Size(MIB)), "need a multiple of the block"),
         (Resize(id="vm0", size=Size(2 * GIB)), "need at most the device's size"),
         (Resize(id="ghost", size=Size(0)), "no such device"),
-        (Online(id="vm0"), "has no memory blocks"),
         (Plug(id="vm0", driver="virtio-mem", size=Size(GIB)), "plugged already"),
         (Plug(id="x", driver="virtio-mem", size=Size(GIB), node=3), "node 3 does not exist"),
         (

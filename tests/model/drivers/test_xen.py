@@ -399,7 +399,6 @@ def test_a_memmap_in_the_section_faults_before_anything_is_backed():
     [
         Plug(id="d1", size=Size(128 * MIB)),
         Unplug(id=BALLOON),
-        Online(id=BALLOON),
         Resize(id="other", size=Size(GIB)),
     ],
 )
