@@ -132,6 +132,10 @@ def test_pages_move_to_other_nodes_only_while_one_has_memory():
         kernel.movable |= free
     # Node 0 has room, and it is the block's own.
     assert model.perform(Offline(blocks=block)).outcome.errno == "EINTR"
+    # Its own page cache is on a node that the allocation does not scan.
+    kernel.clean_cache |= kernel.movable & pages
+    assert model.perform(Offline(blocks=block)).outcome.errno == "EINTR"
+    assert kernel.clean_cache.count(pages) == kernel.movable.count(pages)
     kernel.clean_cache |= kernel.movable & kernel.node_pages(1)
     assert model.perform(Offline(blocks=block)).outcome
 

@@ -29,7 +29,7 @@ def do_migrate_range(
     pinned = kernel.pinned & pfns
     nodes = _target_nodes(kernel, zone)
     zones = zones_of_nodes(kernel, nodes, below_movable=zone.name != MOVABLE)
-    _make_room(kernel, zones, pfns)
+    _make_room(kernel, zones, zone, pfns)
     moving = (kernel.movable & pfns) - pinned
     targets = find_most_free(kernel, zones, len(moving))
     moved = moving.lowest(len(targets))
@@ -50,10 +50,10 @@ def do_migrate_range(
     return None
 
 
-def _make_room(kernel: Kernel, zones: list[Zone], pfns: PfnRange) -> None:
+def _make_room(kernel: Kernel, zones: list[Zone], zone: Zone, pfns: PfnRange) -> None:
     """Reclaim what the range's movable pages need elsewhere, and log what that was."""
     needed = kernel.movable.count(pfns) - kernel.pinned.count(pfns)
-    taken = reclaim(kernel, zones, pfns, needed, kernel.pinned)
+    taken = reclaim(kernel, zones, zone, pfns, needed)
     for kind, pages, what in (
         ("dropped", taken.dropped, "pages of clean page cache dropped"),
         ("swapped", taken.swapped, "pages swapped out"),

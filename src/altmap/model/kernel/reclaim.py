@@ -34,7 +34,7 @@ class Reclaimed:
 
 
 def reclaim(
-    kernel: Kernel, zones: Sequence[Zone], pfns: PfnRange, nr_pages: int, keep: PfnSet
+    kernel: Kernel, zones: Sequence[Zone], zone_of_range: Zone, pfns: PfnRange, nr_pages: int
 ) -> Reclaimed:
     """Free pages of zones until they can give a number of pages, or nothing is left to reclaim.
 
@@ -47,13 +47,14 @@ def reclaim(
     kernel : Kernel
     zones : sequence of Zone
         The zones that may serve the allocation; only their LRU lists are scanned.
+    zone_of_range : Zone
+        The zone that the range has left; its own pages are scanned if it is among *zones*.
     pfns : PfnRange
         The range that is going offline.
     nr_pages : int
         Pages of the range that have to move.
-    keep : PfnSet
-        Pages with references that reclaim cannot drop.
     """
+    keep = kernel.pinned
     dropped, swapped = PfnSet(), PfnSet()
     left = nr_pages - _room_nr_pages(kernel, zones)
     for zone in zones if left > 0 else ():
@@ -68,10 +69,8 @@ def reclaim(
         swapped |= taken.swapped
         if left <= 0:
             break
-    inside = PfnSet.of(pfns) - keep
-    inside -= PfnSet.of(*(zone.present for zone in kernel.zones.values() if zone not in zones))
-    if left > 0 and kernel.movable.count(pfns):
-        taken = _take(kernel, *_reclaimable(kernel, inside), left)
+    if left > 0 and zone_of_range in zones:
+        taken = _take(kernel, *_reclaimable(kernel, PfnSet.of(pfns) - keep), left)
         dropped |= taken.dropped
         swapped |= taken.swapped
     return Reclaimed(dropped, swapped)
