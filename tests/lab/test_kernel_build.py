@@ -10,6 +10,7 @@ import pytest
 from altmap.errors import InputError, LabError
 from altmap.lab import kernel_build
 from altmap.lab.designs import DESIGNS, design_named, design_of
+from altmap.lab.digests import seal
 from altmap.lab.inventory import inventory
 from altmap.lab.kernels import KernelFiles, fetch_headers
 from altmap.lab.target import hardware_of
@@ -236,6 +237,7 @@ def make_built(cache, *versions):
         folder = cache / "built/6.12+rfc-2018" / f"{version}_{RFC.digest()}"
         folder.mkdir(parents=True)
         (folder / "packages.json").write_text(json.dumps({"linux-source-6.12": version}))
+        seal(folder)
 
 
 def test_the_newest_of_several_built_kernels_is_taken(archive, tmp_path):

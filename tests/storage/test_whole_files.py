@@ -372,10 +372,11 @@ ALLOWED = {
     "lab/build.py": "what compiler and linker write, moved into the cache when it is complete",
     "lab/kernel_build.py": "a kernel's tree, moved into the cache when it is complete",
     "lab/touch_plugin.py": "what the compiler writes, moved into the cache when it is complete",
+    "live/mounting.py": "a folder for the parts of a namespace, which ends with the command",
+    "live/server.py": "the name of the folder for temporary files, for its socket",
     "lab/apt.py": "inside such a folder: apt's own configuration",
     "lab/tools.py": "inside such a folder: a file of a package",
     "lab/process.py": "a file without a name, for what a process prints",
-    "lab/touched.py": "a folder for a trace that QEMU writes and that is read at once",
 }
 
 
