@@ -81,6 +81,11 @@ SECTIONS = {
         {"id": '"f1"', "size": '"64MiB"', "kind": '"hugetlb"'},
     ),
     scenario.Configure: ('#### `do = "configure"`', "[[steps]]", {"id": '"d"'}),
+    scenario.HugePages: (
+        '#### `do = "hugepages"`',
+        "[[steps]]",
+        {"nr_hugepages": "1"},
+    ),
     scenario.Free: ('#### `do = "free"`', "[[steps]]", {"id": '"f1"'}),
     scenario.Poison: ('#### `do = "poison"`', "[[steps]]", {"address": '"4GiB"'}),
     scenario.Veto: ('#### `do = "veto"`', "[[steps]]", {"on": '"going_online"'}),

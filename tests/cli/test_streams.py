@@ -41,6 +41,9 @@ LINES = {
     "record": ["record", "--help"],
     "snapshot": ["snapshot", "--help"],
     "apply": ["apply", "--help"],
+    "mount": ["mount", "--help"],
+    "shell": ["shell", "--help"],
+    "ctl": ["ctl", "--help"],
 }
 
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from altmap.linux.paths import text_of
 from altmap.linux.sysroot import Sysroot
 
-__all__ = ("PLATFORMS", "FoundPlatform", "HostPlatform", "platform_of")
+__all__ = ("PLATFORMS", "FoundPlatform", "HostPlatform", "Sign", "platform_of")
 
 _VENDOR = "sys/devices/virtual/dmi/id/sys_vendor"
 _PRODUCT = "sys/devices/virtual/dmi/id/product_name"

@@ -34,12 +34,13 @@ def memory_shown(base: Observation, kernel: Kernel) -> MemoryFolder | None:
 def _alike(kernel: Kernel, known: dict[int, Block]) -> Iterator[range]:
     """Yield the ids of blocks in runs in which no block differs from the first.
 
-    Blocks differ where one is online, changed or of another add, node or zone, and where a zone's
-    span or pages begin or end. A block that was shown before is alone.
+    Blocks differ where one is online, changed, isolated or of another add, node or zone, and where
+    a zone's span or pages begin or end. A block that was shown before is alone.
     """
     size = kernel.block_nr_pages
     pfns = [edge for zone in kernel.zones.values() for edge in zone.present.edges()]
     pfns += [edge for pages in kernel.boot_node_pages.values() for edge in pages.edges()]
+    pfns += kernel.isolated.edges()
     spans = [zone.span for zone in kernel.zones.values()]
     spans += [addition.pfns for addition in kernel.additions]
     pfns += [edge for span in spans for edge in (span.start, span.end)]
