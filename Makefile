@@ -99,7 +99,9 @@ dist: $(VENV)/dev  ## wheel and sdist in dist/, and a scenario with the wheel al
 		--summary --check
 	@ls dist/*
 
-fuzz: $(VENV)/dev  ## a million malformed messages for the decoder
+# make fuzz INPUTS=100000 FUZZ_SECONDS=600: of each reader, whichever is reached first.
+fuzz: $(VENV)/dev  ## malformed inputs for every reader, and a million messages for the decoder
+	$(BIN)/python fuzz/harness.py --inputs $(or $(INPUTS),20000) --seconds $(or $(FUZZ_SECONDS),60)
 	$(BIN)/python benchmarks/fuzz_messages.py
 
 format: $(VENV)/dev

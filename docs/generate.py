@@ -10,6 +10,7 @@ import argparse
 import dataclasses
 import importlib
 import inspect
+import json
 import pkgutil
 import re
 from collections.abc import Iterable, Iterator
@@ -34,6 +35,8 @@ from altmap.studies.claims.text import claims_page
 
 PAGE = Path(__file__).with_name("releases.md")
 CLAIMS_PAGE = Path(__file__).with_name("claims.md")
+#: What ``altmap claims --on lab --json`` gave.
+CLAIMS_NUMBERS = Path(__file__).with_name("claims-on-kernels.json")
 BUGS_PAGE = Path(__file__).with_name("bugs.md")
 MATRIX_PAGE = Path(__file__).with_name("matrix.md")
 DRIVERS_PAGE = Path(__file__).with_name("drivers.md")
@@ -212,7 +215,7 @@ def page_of_claims() -> str:
     findings = claims.judge(
         claims.CLAIMS, lambda name, settings: load_scenario(folder / f"{name}.toml", settings)
     )
-    return claims_page(findings)
+    return claims_page(findings, json.loads(CLAIMS_NUMBERS.read_text(encoding="utf-8"))["numbers"])
 
 
 def page_of_bugs() -> str:

@@ -77,7 +77,7 @@ def test_one_wrong_verdict_among_others_makes_the_exit_code_1(capsys, monkeypatc
 def test_one_number_that_a_real_kernel_contradicts_makes_it_1(capsys, monkeypatch, differs, code):
     """The guest is the model here: what is tested is the command, not the kernel."""
 
-    def both(scenario, progress, *, watch_writes):
+    def both(scenario, progress, *, touched):
         predicted = predict(scenario)
         observed = copy.deepcopy(predicted)
         if scenario.machine.memmap_on_memory in differs:

@@ -96,7 +96,8 @@ def free_port():
 def test_a_scrape_is_answered_on_the_loopback(capsys):
     port = free_port()
     sysroot = Sysroot.read(DIMM)
-    render = lambda: prometheus_text(lambda: list(samples(Observation.read(sysroot)))).encode()  # noqa: E731
+    seen = Observation.read(sysroot)
+    render = lambda: prometheus_text(lambda: list(samples(seen))).encode()  # noqa: E731
     with listen(f"127.0.0.1:{port}", render) as listening:
         assert listening.address == f"127.0.0.1:{port}"
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=60) as answer:

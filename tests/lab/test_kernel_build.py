@@ -26,6 +26,7 @@ void adjust_present_page_count(struct page *page)
 
 int online_pages(unsigned long pfn)
 {
+	init_per_zone_wmark_min();
 	return pageblock_aligned(pfn);
 }
 
@@ -36,6 +37,7 @@ int add_memory_resource(int nid)
 
 int offline_pages(unsigned long pfn)
 {
+	init_per_zone_wmark_min();
 	return pageblock_aligned(pfn);
 }
 

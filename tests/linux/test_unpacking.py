@@ -10,7 +10,8 @@ import tarfile
 import pytest
 
 from altmap.errors import InputError
-from altmap.linux import archive, intake, unpacking
+from altmap.linux import archive, intake, lsmem, unpacking, zoneinfo
+from altmap.linux.lines import lines
 from altmap.linux.sysroot import Sysroot
 
 MEMINFO = b"MemTotal:           1024 kB\n"
@@ -198,3 +199,27 @@ def test_what_is_no_regular_file_is_neither_read_nor_waited_for(kind, tmp_path):
         path.symlink_to("/dev/zero")
     with pytest.raises(InputError, match="need a regular file or a folder"):
         Sysroot.read(path)
+
+
+def test_a_line_of_a_text_is_bounded_and_said():
+    with pytest.raises(InputError, match=r"line 2: .*: need at most 65536 characters"):
+        list(lines("a\n" + "b" * 65537 + "\n"))
+    assert [line.nr for line in lines("b" * 65536 + "\nc")] == [1, 2]
+
+
+def test_zones_of_many_nodes_are_read_in_time():
+    zone = "Node {}, zone Normal\n" + "".join(
+        f" {name} 0\n" for name in ("free", "min", "low", "high", "spanned", "present", "managed")
+    )
+    zones = zoneinfo.parse("".join(zone.format(nr) for nr in range(3000)))
+    assert len({zone.key for zone in zones}) == 3000
+    with pytest.raises(InputError, match="the zone is given twice"):
+        zoneinfo.parse(zone.format(1) * 2)
+
+
+def test_all_rows_of_lsmem_together_have_a_bounded_number_of_blocks():
+    head = "RANGE SIZE STATE REMOVABLE ZONES NODE BLOCK\n"
+    row = "0x{:016x}-0x{:016x} 1T online yes Normal 0 {}-{}\n"
+    rows = [row.format(n << 46, ((n + 1) << 46) - 1, n << 19, ((n + 1) << 19) - 1) for n in (0, 1)]
+    with pytest.raises(InputError):
+        lsmem.parse(head + "".join(rows))

@@ -185,3 +185,5 @@ def test_the_machines_number_is_shared_by_its_nodes(live):
     assert [files.read(node.format(n)) for n in (0, 1)] == ["11\n", "10\n"]
     assert files.write(node.format(1), "3") == 0
     assert files.read(f"{POOL}/nr_hugepages") == "14\n"
+    assert files.write(f"{POOL}/nr_hugepages", "2") == 0  # node 1 has no more than 3 to give
+    assert [files.read(node.format(n)) for n in (0, 1)] == ["2\n", "0\n"]

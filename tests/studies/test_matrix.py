@@ -10,8 +10,17 @@ from altmap.model.arch import ARCHES
 from altmap.model.kernel.placements import PLACEMENTS
 from altmap.model.machine import DRIVERS, predict
 from altmap.scenario import parse_scenario
-from altmap.studies.claims.matrix import matrix, matrix_text, scenario_files
+from altmap.studies.claims.matrix import (
+    SEEN,
+    case_scenario,
+    matrix,
+    matrix_page,
+    matrix_text,
+    scenario_files,
+)
 from altmap.studies.claims.partial import PARTIAL, Partial
+from altmap.verify.both_sides import compare_with_lab
+from built import skip_unless_built
 
 
 @pytest.fixture(scope="module")
@@ -104,3 +113,26 @@ def test_json_says_the_same(capsys, cells):
 def test_the_matrix_takes_no_claim(capsys):
     assert cli.main(["claims", "C7", "--matrix"]) == 2
     assert "claims --matrix C7" in capsys.readouterr().err
+
+
+def test_a_cell_is_marked_by_a_case_of_its_verdict(cells):
+    for (driver, policy), case in SEEN.items():
+        cell = cells[driver, policy, "x86_64"]
+        trace = predict(case_scenario(driver, policy, "x86_64", case))
+        assert any(step.faults for step in trace.steps) is (cell.verdict != "safe")
+        assert cell.is_seen
+    page = matrix_page(list(cells.values()))
+    row = next(line for line in page.splitlines() if line.startswith("| hyperv | x86_64 |"))
+    assert row.count("†") == sum(driver == "hyperv" for driver, _ in SEEN)
+    assert not any(cell.is_seen for key, cell in cells.items() if key[2] != "x86_64")
+
+
+@pytest.mark.lab
+@pytest.mark.parametrize(("driver", "policy"), SEEN)
+def test_a_marked_cell_is_equal_on_a_real_kernel(driver, policy):
+    release = "6.12+rfc-2018" if policy == "rfc-2018" else "6.12"
+    skip_unless_built(release)
+    scenario = case_scenario(driver, policy, "x86_64", SEEN[driver, policy])
+    comparison = compare_with_lab(scenario, release, lambda _: None, touched=True)
+    assert comparison.equal
+    assert len({trace.steps[1].outcome.status for trace in comparison.traces}) == 1

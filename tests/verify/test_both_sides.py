@@ -97,15 +97,15 @@ def test_a_release_is_that_of_the_argument_else_of_the_own_kernel_else_of_the_sc
     scenario = load_scenario(SCENARIO, ["release=7.3"])
     kernel = object() if own else None
     comparison = compare_with_lab(scenario, release, print, kernel)
-    assert guest == [(lab, {"own": kernel})]
+    assert guest == [(lab, {"own": kernel, "touched": False})]
     assert comparison.provenance["record of the model"] == model
     assert scenario.machine.release == "7.3"
 
 
 def test_both_traces_of_a_scenario_are_returned_the_observed_first(guest):
-    observed, predicted = run_on_both(load_scenario(SCENARIO), print, watch_writes=True)
+    observed, predicted = run_on_both(load_scenario(SCENARIO), print, touched=True)
     assert (observed.target, predicted.target) == ("lab", "model")
-    assert guest[0][1] == {"watch_writes": True}
+    assert guest[0][1] == {"touched": True}
 
 
 def test_a_recording_has_the_settings_and_the_release_of_the_guest(guest, tmp_path):

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from built import skip_unless_built
 
 from altmap.report.text import comparison_text
 from altmap.scenario import load_scenario
@@ -35,6 +36,7 @@ CASES = [
 
 @pytest.mark.parametrize(("name", "settings", "release"), CASES)
 def test_prediction_equals_the_real_kernel(name, settings, release):
+    skip_unless_built(release)
     scenario = load_scenario(SCENARIOS / f"{name}.toml", settings)
     comparison = compare_with_lab(scenario, release, lambda _: None)
     assert comparison.equal, comparison_text(comparison, scenario.name)

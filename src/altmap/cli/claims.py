@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from altmap.scenario import Scenario
+    from altmap.studies.claims.lab_cases import RealCase
 
 __all__ = ("VERB", "placeholder", "scenario_loader")
 
@@ -106,12 +107,31 @@ def _on_lab(args: argparse.Namespace) -> int:
     cases = cases_of(ids, slow=args.slow)
     if not cases:
         raise InputError(f"claims {' '.join(ids)}: nothing of it can be seen on a real kernel here")
-    found = agreements(cases, scenario_loader(ours), args.release, note)
+    found = agreements(_that_can_run(cases), scenario_loader(ours), args.release, note)
     if args.json:
         print_json(agreements_builtins(found, args.release or DEFAULT_RELEASE))
     else:
         print(agreements_text(found), end="")
     return AS_KNOWN if all(item.agrees for item in found) else NOT_AS_KNOWN
+
+
+def _that_can_run(cases: list[RealCase]) -> list[RealCase]:
+    """Return the cases whose kernels can be had; print what is left out, and what it needs."""
+    from altmap.errors import LabError
+    from altmap.lab import DESIGNS, kernel_of
+
+    others = [case for case in cases if not case.needs_design]
+    if len(others) == len(cases):
+        return cases
+    try:
+        for design in DESIGNS.values():
+            kernel_of(design.release, design.arch)
+    except LabError as error:
+        if not others:
+            raise
+        note(f"left out: {len(cases) - len(others)} numbers: {error}")
+        return others
+    return cases
 
 
 def _matrix(args: argparse.Namespace) -> int:

@@ -35,11 +35,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         "--release", metavar="R", action="append", help="kernel release; default: the scenario's"
     )
     options.add_policies(parser, "memmap policy of both sides; default: the scenario's")
-    parser.add_argument(
-        "--touched",
-        action="store_true",
-        help="compare the frames that each step reads and writes, too",
-    )
+    options.add_touched(parser, "compare the frames that each step reads and writes, too")
     parser.add_argument(
         "--report",
         metavar="FILE",

@@ -113,7 +113,8 @@ def _memory(
     seen = Observation.read(Sysroot.read(source, leave="files"), options.given_by(args))
     seen.require(str(source), "memory")
     assert seen.memory is not None
-    return seen.memory, Blocks(seen), lambda: seen.problems.values()
+    others = Blocks(seen) if columns & _OF_OTHER_FILES else None
+    return seen.memory, others, lambda: seen.problems.values()
 
 
 VERB = Verb(

@@ -22,6 +22,7 @@ __all__ = (
     "add_scenarios",
     "add_settings",
     "add_sysroot",
+    "add_touched",
     "add_write",
     "given_by",
     "machine_by",
@@ -68,6 +69,11 @@ def add_sysroot(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "sysroot", metavar="SYSROOT", type=Path, nargs="?", default=Path("/"), help=SYSROOT_HELP
     )
+
+
+def add_touched(parser: argparse.ArgumentParser, text: str) -> None:
+    """Add ``--touched``."""
+    parser.add_argument("--touched", action="store_true", help=text)
 
 
 def add_machine(parser: argparse.ArgumentParser) -> None:

@@ -23,6 +23,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-o", metavar="FILE", dest="output", type=Path, required=True, help="a new *.tar.xz"
     )
+    options.add_touched(parser, "record the frames that each step reads and writes, too")
     options.add_kernel(parser)
 
 
@@ -35,7 +36,9 @@ def _record(args: argparse.Namespace) -> int:
     if args.release is not None:
         settings.append(f"release={args.release}")
     own = own_kernel(args, load_scenario(args.scenario[0], args.settings).machine.arch)
-    recording = record_in_lab(args.scenario[0], settings, args.output, note, own)
+    recording = record_in_lab(
+        args.scenario[0], settings, args.output, note, own, touched=args.touched
+    )
     size = args.output.stat().st_size
     nr_steps = len(recording.trace.steps)
     print(f"{args.output}: {nr_steps} observations of a real kernel, {size} bytes")

@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from altmap.host.platforms import platform_of
 from altmap.linux.evidence import evidence_of
-from altmap.linux.observation import Observation, page_size_found
+from altmap.linux.observation import Observation
 from altmap.linux.paths import UNAME
 from altmap.linux.sysroot import Sysroot
 
@@ -16,7 +17,8 @@ __all__ = ("anonymous",)
 _WORDS = re.compile(
     r"(?:memory_hotplug\.\w+|memhp_default_state|movable_node|movablecore|kernelcore|mem|cma|numa"
     r"|hugepages|hugepagesz|default_hugepagesz|hugetlb_\w+|transparent_hugepage|crashkernel"
-    r"|page_owner|page_poison|debug_pagealloc|init_on_alloc|init_on_free|nokaslr)(?:=[\w.,:%@+~-]*)?"
+    r"|page_owner|page_poison|debug_pagealloc|init_on_alloc|init_on_free|nokaslr|pci"
+    r"|virtio_mmio\.device)(?:=[\w.,:%@+~-]*)?"
 )
 _NUMBERS = re.compile(r"[0-9]+\.[0-9]+(?:\.[0-9]+)?")
 _RULES = re.compile(r"((?:etc|lib|run|usr/lib)/udev/rules\.d)/([0-9]*)([^/]*)")
@@ -39,7 +41,7 @@ _DROPPED = (
 
 
 def anonymous(sysroot: Sysroot) -> Sysroot:
-    """Return a copy without names, builders, UUIDs and vendors.
+    """Return a copy without names, builders, UUIDs and vendors, but for that of a hypervisor.
 
     Of the kernel's version the numbers stay, and the architecture; of its command line the words
     about memory; of udev's rules the lines about memory; the names of an administrator's own rules
@@ -51,6 +53,9 @@ def anonymous(sysroot: Sysroot) -> Sysroot:
     for path in [path for path in made.files if path.startswith(_DROPPED)]:
         del made.files[path]
     made.files[UNAME] = _uname(sysroot).encode()
+    found = platform_of(sysroot)
+    if found.path and found.path not in made.files:
+        made.files[found.path] = f"{found.word}\n".encode()
     for path, text in _rewritten(sysroot):
         made.files[path] = text.encode()
     _hide_rules(made)
@@ -77,10 +82,10 @@ def _release(sysroot: Sysroot, text: str) -> str:
 def _uname(sysroot: Sysroot) -> str:
     """Return release, machine and page size, by whatever evidence they are known."""
     seen = Observation.read(sysroot)
-    page = page_size_found(seen)
+    sizes = seen.evidence.page_sizes
     lines = [] if seen.release is None else [f"release {_release(sysroot, seen.release)}"]
     lines += [] if seen.machine is None else [f"machine {seen.machine}"]
-    lines += [] if page is None or page.inferred else [f"page_size {page.value}"]
+    lines += [f"page_size {each.value}" for each in sizes[:1] if not each.inferred]
     return "".join(f"{line}\n" for line in lines)
 
 

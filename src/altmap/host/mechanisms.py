@@ -167,8 +167,8 @@ WAYS: dict[str, Way] = {
 }
 
 
-def way_of(machine: ModelMachine, driver: str | None) -> Way:
-    """Return a driver's way, or the one that is usual on a machine.
+def way_of(machine: ModelMachine, driver: str | None, usual: str | None = None) -> Way:
+    """Return a driver's way, or the one that is usual on a machine or its platform.
 
     Raises
     ------
@@ -178,6 +178,7 @@ def way_of(machine: ModelMachine, driver: str | None) -> Way:
     if driver is None:
         driver = "xen" if machine.device_ids("xen") else "dimm"
         driver = "standby" if "standby" in machine.kernel.arch.mechanisms else driver
+        driver = usual or driver
     if driver not in WAYS:
         raise InputError(f"driver {driver!r}: need one of {', '.join(WAYS)}")
     return WAYS[driver]

@@ -23,6 +23,7 @@ from altmap.host.plan import (
     Risk,
     Work,
 )
+from altmap.host.platforms import platform_of
 from altmap.host.risks import (
     kdump_risks,
     onliner_risks,
@@ -71,6 +72,7 @@ _MOVABLE = "Movable"
 #: Pieces into which an add is cut at most, when the memmap of the whole does not fit.
 _MOST_PIECES = 16
 _MOST_STEPS = 1 << 16
+_4_GIB = 4 << 30
 
 
 @dataclass(slots=True)
@@ -87,6 +89,7 @@ class Planner:
     risks: list[Risk] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     passed_over: list[PassedOver] = field(default_factory=list)
+    knows_address: bool = True
     _done: list[Step] = field(default_factory=list)
     stuck_nr_pages: int = 0
     _work: Work | None = None
@@ -285,6 +288,8 @@ class Planner:
         outcome = self.perform(step)
         new = list(self.machine.kernel.added_blocks - before)
         where = f" at {new[0] * self.block_bytes:#x}" if new and isinstance(step, Plug) else ""
+        if where and not self.knows_address:
+            where += ", a guess: only the platform knows the address"
         self.steps.append(
             PlanStep(
                 by="platform",
@@ -315,6 +320,12 @@ class Planner:
         step = way.adds(self.machine, wish, size_bytes, id_)
         assert isinstance(step, Plug | Resize)
         return step
+
+    def address_above(self) -> int:
+        """Return where memory is added if nothing is known: the first block above all and 4 GiB."""
+        assert self.seen.memory is not None
+        end = (max(self.seen.memory.blocks, default=-1) + 1) * self.block_bytes
+        return max(end, _4_GIB)
 
     def largest_add(self, way: Way, wish: PlugWish, size_bytes: int) -> int:
         """Return the most bytes, in whole blocks, that can safely be added now; 0 if none.
@@ -518,9 +529,37 @@ def _offline(planner: Planner, ids: Sequence[int]) -> bool:
     return True
 
 
+def _way_here(planner: Planner, wish: PlugWish) -> tuple[Way, PlugWish]:
+    """Return how memory is added on the machine's platform, and where, as far as that is known.
+
+    Raises
+    ------
+    InputError
+        If the platform adds no memory to a machine that runs.
+    """
+    found = platform_of(planner.sysroot)
+    platform, ground = found.platform, found.ground
+    given = wish.address is not None
+    if platform.cannot and wish.driver is None:
+        raise InputError(
+            f"plan: {platform.name} ({ground}) cannot be grown while it runs: {platform.cannot}"
+        )
+    way = way_of(planner.machine, wish.driver, platform.driver)
+    if way.driver == platform.driver:
+        way = replace(way, by=platform.by or way.by)
+        planner.notes.append(f"the platform is {platform.name} by {ground}")
+        if way.needs_address and wish.address is None:
+            wish = replace(wish, address=planner.address_above())
+    elif wish.driver is None:
+        known = f"{ground} is not known here" if ground else "no file names the platform"
+        planner.notes.append(f"how memory is added, and where, is a guess: {known}")
+    planner.knows_address = platform.knows_address or given
+    return way, wish
+
+
 def _add(planner: Planner, wish: PlugWish, size_bytes: int) -> None:
     assert planner.seen.memory is not None
-    way = way_of(planner.machine, wish.driver)
+    way, wish = _way_here(planner, wish)
     if way.needs_address and wish.address is None:
         raise InputError(f"--driver {way.driver}: needs --address, which only the platform knows")
     default = planner.machine.kernel.tunables.auto_online_blocks

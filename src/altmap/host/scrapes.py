@@ -77,9 +77,9 @@ def listen(
     if match is None or int(match[3]) > 65535:
         raise InputError(f"--listen {address!r}: need 127.0.0.1:PORT or [::1]:PORT, nothing else")
     host = match[1] or match[2]
-    kind = _Server6 if ipaddress.ip_address(host).version == 6 else _Server
+    kind = _ScrapeServer6 if ipaddress.ip_address(host).version == 6 else _ScrapeServer
     try:
-        server = kind((host, int(match[3])), _Request)
+        server = kind((host, int(match[3])), _ScrapeRequest)
     except OSError as error:
         raise AltmapError(f"--listen {address}: {error.strerror}") from error
     server.set_app(_application(render, tell))
@@ -118,14 +118,14 @@ _PLAIN = "text/plain; charset=utf-8"
 _METRICS = "text/plain; version=0.0.4; charset=utf-8"
 
 
-class _Handler(ServerHandler):
+class _ScrapeHandler(ServerHandler):
     """Keeps errors of a connection to itself: the client has gone, or was too slow."""
 
     def log_exception(self, exc_info: Any) -> None:
         """Log nothing."""
 
 
-class _Request(WSGIRequestHandler):
+class _ScrapeRequest(WSGIRequestHandler):
     """One request of one connection, within a time."""
 
     def handle(self) -> None:
@@ -148,7 +148,7 @@ class _Request(WSGIRequestHandler):
 
     def _answer(self) -> None:
         server: Any = self.server
-        handler = _Handler(
+        handler = _ScrapeHandler(
             cast("IO[bytes]", self.rfile),
             cast("IO[bytes]", self.wfile),
             self.get_stderr(),
@@ -166,7 +166,7 @@ class _Request(WSGIRequestHandler):
         """Log nothing."""
 
 
-class _Server(ThreadingMixIn, WSGIServer):
+class _ScrapeServer(ThreadingMixIn, WSGIServer):
     """A thread for each connection, of a bounded number."""
 
     daemon_threads = True
@@ -206,5 +206,5 @@ class _Server(ThreadingMixIn, WSGIServer):
         """Say nothing about a connection that broke."""
 
 
-class _Server6(_Server):
+class _ScrapeServer6(_ScrapeServer):
     address_family = socket.AF_INET6

@@ -24,10 +24,12 @@ from typing import IO
 from altmap.errors import LabError
 from altmap.lab.apt import Archive
 from altmap.lab.designs import Design, design_of
+from altmap.lab.digests import damage_of, seal
 from altmap.lab.insertions import insert, read_insertions
 from altmap.lab.kernels import KernelFiles, cache_folder, disk_errors, fetch, source_archive
 from altmap.lab.packages import download_newest, version_candidates
 from altmap.lab.tools import extract_first, run_tool
+from altmap.storage.json_files import read_json
 from altmap.storage.locks import locked
 
 __all__ = ("build_kernel", "built_folder", "check_build_programs", "kernel_of")
@@ -144,6 +146,7 @@ def build_kernel(
             if not folder.is_dir():
                 _build(design, work, {package: version}, progress)
                 folder.parent.mkdir(exist_ok=True)
+                seal(work / "kept")
                 (work / "kept").rename(folder)
     return _files(design, folder, cache)
 
@@ -169,7 +172,10 @@ def _source_version(folder: Path) -> list[tuple[int, int | str]]:
 
 
 def _files(design: Design, folder: Path, cache: Path) -> KernelFiles:
-    versions: dict[str, str] = json.loads((folder / "packages.json").read_text())
+    damage = damage_of(folder)
+    if damage:
+        raise LabError(f"{folder}: {damage}: remove it, then altmap lab build {design.name}")
+    versions = read_json(folder / "packages.json", dict[str, str])
     return KernelFiles(
         design.release,
         folder / "vmlinuz",

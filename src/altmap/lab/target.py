@@ -37,7 +37,6 @@ from altmap.lab.snapshot import booted
 from altmap.lab.state import write_block_state, write_block_states, write_file
 from altmap.lab.touch_log import FunctionTouches, TouchLog
 from altmap.lab.touch_plugin import build_plugin
-from altmap.lab.touched import written_pages
 from altmap.lab.unbacked import (
     UnbackedWatch,
     device_region,
@@ -57,7 +56,6 @@ from altmap.lab.virtio_mem import (
 from altmap.lab.workload import GuestUsage
 from altmap.linux.observation import Observation
 from altmap.linux.sysroot import Sysroot
-from altmap.pfn import PfnRange
 from altmap.scenario import (
     DEFAULT_RELEASE,
     XEN_HOST_BYTES,
@@ -230,7 +228,6 @@ def run_in_guest(
     scenario: Scenario,
     progress: Callable[[str], None],
     *,
-    watch_writes: bool = False,
     touched: bool = False,
     own: KernelFiles | None = None,
 ) -> tuple[Trace, list[Sysroot]]:
@@ -246,8 +243,6 @@ def run_in_guest(
     scenario : Scenario
     progress : callable
         Told what happens next.
-    watch_writes : bool
-        Note after each step what was written in the first block of each DIMM (x86_64).
     touched : bool
         Note which frames of added memory each step reads and writes, by function (x86_64). Where
         frames can be not backed, it is done in any case.
@@ -310,7 +305,6 @@ def run_in_guest(
             LabMachine(
                 guest,
                 policy=machine.policy,
-                watch_writes=watch_writes,
                 reads_fault=reads_fault,
             )
         )
@@ -422,12 +416,10 @@ class LabMachine:
         guest: Guest,
         *,
         policy: str | None = None,
-        watch_writes: bool = False,
         reads_fault: bool = True,
     ) -> None:
         self._guest = guest
         self._policy = policy
-        self._watch_writes = watch_writes
         self._devices = {
             dimm.name: (dimm.address, dimm.size_bytes) for dimm in guest.hardware.dimms
         }
@@ -596,14 +588,6 @@ class LabMachine:
             record.outcome = self._judge_plug(step, log)
         elif not record.outcome and log:
             record.outcome = Outcome.refused(record.outcome.errno or "?", "", log[-1])
-        if self._watch_writes and not isinstance(step, Unplug):
-            record.events.extend(self._written())
-
-    def _written(self) -> Iterator[Event]:
-        for address, size in self._devices.values():
-            first = PfnRange(address // _PAGE, (address + min(size, self._block_size)) // _PAGE)
-            pages = written_pages(self._guest, first)
-            yield Event("write", f"{len(pages)} pages are not zero any more", pages)
 
     def _plug(self, step: Plug) -> Outcome:
         address = None if step.address is None else int(step.address)

@@ -189,6 +189,12 @@ _ALIASES = (
     ("ppc64el", "ppc64le"),
 )
 _WORD = "x86_64|amd64|aarch64|arm64|ppc64le|powerpc64le|ppc64el|s390x|riscv64|loongarch64"
+#: What Linux calls its machines (``arch/*/Makefile: UTS_MACHINE``); another word is damage.
+_UTS_MACHINE = re.compile(
+    r"x86_64|i[3-6]86|aarch64(?:_be)?|arm(?:v[4-8]\w*)?|ppc(?:64)?(?:le)?|s390x?|riscv(?:32|64)?"
+    r"|loongarch(?:32|64)|mips(?:64)?|sparc(?:64)?|alpha|parisc(?:64)?|m68k|sh\w*|xtensa|arc|csky"
+    r"|hexagon|microblaze|nios2|openrisc|um|ia64"
+)
 #: Places where a machine is named: path, and a pattern of the word.
 _NAMED: tuple[tuple[str, str], ...] = (
     ("proc/sys/kernel/arch", r"^(\S+)$"),
@@ -257,8 +263,9 @@ _HUGE_KIB = (("1024", "s390x"), ("16384", "ppc64le"), ("32768", "aarch64"), ("52
 def _machines(texts: _Texts) -> Iterator[Indication]:
     for path, pattern in _NAMED:
         match = re.search(pattern, texts[path], re.MULTILINE)
-        if match:
-            yield Indication(_plain(match[match.lastindex or 0].strip()), path)
+        name = _plain(match[match.lastindex or 0].strip()) if match else ""
+        if _UTS_MACHINE.fullmatch(name):
+            yield Indication(name, path)
     for each in _releases(texts):
         flavour = version.flavour_of(str(each.value))
         if flavour is not None:

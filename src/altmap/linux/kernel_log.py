@@ -131,7 +131,7 @@ def _of_journal_json(line: str) -> tuple[str, str] | None:
     message, time = entry.get("MESSAGE"), entry.get("_SOURCE_MONOTONIC_TIMESTAMP", "")
     if not isinstance(message, str):
         return None
-    if isinstance(time, str) and time.isascii() and time.isdecimal():
+    if isinstance(time, str) and re.fullmatch(r"[0-9]{1,19}", time):
         return f"{int(time) / 1e6:.6f}", message
     return "", message
 

@@ -17,6 +17,9 @@ __all__ = ("Line", "LineError", "add", "lines", "understood")
 T = TypeVar("T")
 
 _DECIMAL = re.compile(r"[0-9]{1,20}")
+_MOST_CHARACTERS = 1 << 16
+#: Lines of a file that is read again without the lines that are wrong: each time takes a while.
+_MOST_READ_AGAIN = 100_000
 _SHOWN = 80
 #: A file with more lines that are not understood is another file than its name says.
 _MOST_SKIPPED = 16
@@ -69,7 +72,11 @@ def lines(text: str) -> Iterator[Line]:
     parts = text.split("\n")
     if not parts[-1]:
         parts.pop()
-    return (Line(nr, part) for nr, part in enumerate(parts, start=1))
+    for nr, part in enumerate(parts, start=1):
+        line = Line(nr, part)
+        if len(part) > _MOST_CHARACTERS:
+            raise line.error(f"need at most {_MOST_CHARACTERS} characters")
+        yield line
 
 
 def add(table: dict[str, int], line: Line, name: str, value: int) -> None:
@@ -93,6 +100,8 @@ def understood(text: str, parser: Callable[[str], T]) -> tuple[T, list[LineError
     try:
         return parser(text), []
     except LineError as error:
+        if text.count("\n") > _MOST_READ_AGAIN:
+            raise
         first = error
     try:
         return _without_lines(text, parser)

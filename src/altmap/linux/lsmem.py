@@ -74,6 +74,8 @@ def parse(text: str) -> list[LsmemRow]:
     rows = list(_rows(every))
     if len({row.block_size_bytes for row in rows}) > 1:
         raise InputError("need blocks of one size")
+    if sum(row.last - row.first + 1 for row in rows) > _MOST_BLOCKS:
+        raise InputError(f"need at most {_MOST_BLOCKS} blocks in all")
     seen = -1
     for row in rows:
         if row.first <= seen:

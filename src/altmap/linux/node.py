@@ -1,4 +1,4 @@
-"""``/sys/devices/system/node``: which nodes there are, and each node's ``meminfo``."""
+"""``/sys/devices/system/node``: which nodes there are, each node's ``meminfo`` and huge pages."""
 
 from __future__ import annotations
 
@@ -29,6 +29,11 @@ ROOT = "sys/devices/system/node"
 
 _LIST_PATH = re.compile(f"{ROOT}/(online|possible|has_[a-z_]+)")
 _MEMINFO_PATH = re.compile(f"{ROOT}/node(0|[1-9][0-9]{{0,9}})/meminfo")
+_HUGE_PAGES_PATH = re.compile(
+    f"{ROOT}/node(0|[1-9][0-9]{{0,9}})/hugepages/"
+    "(hugepages-[1-9][0-9]{0,9}kB/(?:nr|free|surplus)_hugepages)"
+)
+_COUNT = re.compile(r"[0-9]{1,16}\n?", re.ASCII)
 _MEMINFO_LINE = re.compile(r"Node ([0-9]{1,10}) (.*)")
 _RANGE = re.compile(r"([0-9]{1,10})(?:-([0-9]{1,10}))?")
 _MAX_NODES = 1 << 16
@@ -52,17 +57,21 @@ class NodeFolder:
     narrow_file_pages : bool
         Whether ``meminfo`` has ``FileHugePages`` and ``FilePmdMapped`` one column further left, as
         6.1 does and 6.12 does not. Not part of equality.
+    huge_pages : dict of int to dict
+        Each node's files below ``hugepages``, such as ``hugepages-2048kB/nr_hugepages``.
     """
 
     lists: dict[str, tuple[int, ...]]
     meminfo: dict[int, dict[str, int]] = field(default_factory=dict)
     narrow_file_pages: bool = field(default=False, compare=False)
+    huge_pages: dict[int, dict[str, int]] = field(default_factory=dict)
 
 
 def parse(sysroot: Reader) -> NodeFolder | None:
     """Return what the folder says, ``None`` if the sysroot has none of its files."""
     lists: dict[str, tuple[int, ...]] = {}
     tables: dict[int, dict[str, int]] = {}
+    huge_pages: dict[int, dict[str, int]] = {}
     narrow = False
     for path in sorted(sysroot.files):
         if match := _LIST_PATH.fullmatch(path):
@@ -72,7 +81,12 @@ def parse(sysroot: Reader) -> NodeFolder | None:
             node = int(match[1])
             tables[node] = sysroot.parse(path, partial(parse_meminfo, node)) or {}
             narrow |= _is_narrow(sysroot.text(path) or "")
-    return NodeFolder(lists, tables, narrow) if lists or tables else None
+        elif match := _HUGE_PAGES_PATH.fullmatch(path):
+            count = sysroot.parse(path, _parse_count)
+            huge_pages.setdefault(int(match[1]), {}).update(
+                {} if count is None else {match[2]: count}
+            )
+    return NodeFolder(lists, tables, narrow, huge_pages) if lists or tables else None
 
 
 def render(folder: NodeFolder) -> Sysroot:
@@ -83,6 +97,9 @@ def render(folder: NodeFolder) -> Sysroot:
     for node, table in folder.meminfo.items():
         text = render_meminfo(node, table, narrow_file_pages=folder.narrow_file_pages)
         sysroot.files[f"{ROOT}/node{node}/meminfo"] = text.encode()
+    for node, counts in folder.huge_pages.items():
+        for name, count in counts.items():
+            sysroot.files[f"{ROOT}/node{node}/hugepages/{name}"] = f"{count}\n".encode()
     return sysroot
 
 
@@ -90,8 +107,16 @@ def owns(path: str, folder: NodeFolder) -> bool:
     """Tell whether *folder* replaces what another sysroot has at *path*."""
     if match := _LIST_PATH.fullmatch(path):
         return match[1] in folder.lists
+    if match := _HUGE_PAGES_PATH.fullmatch(path):
+        return match[2] in folder.huge_pages.get(int(match[1]), {})
     match = _MEMINFO_PATH.fullmatch(path)
     return match is not None and int(match[1]) in folder.meminfo
+
+
+def _parse_count(text: str) -> int:
+    if not _COUNT.fullmatch(text):
+        raise InputError(f"{text.strip()[:80]!r}: need a number of huge pages")
+    return int(text)
 
 
 def parse_list(text: str) -> tuple[int, ...]:

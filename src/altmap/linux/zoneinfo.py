@@ -81,10 +81,12 @@ class ZoneInfo:
 def parse(text: str) -> tuple[ZoneInfo, ...]:
     """Return the zones in file order."""
     zones: list[ZoneInfo] = []
+    seen: set[tuple[int, str]] = set()
     for header, body in _chunks(text):
         zone = _parse_zone(header, body)
-        if any(zone.key == other.key for other in zones):
+        if zone.key in seen:
             raise header.error("the zone is given twice", _last_nr(header, body))
+        seen.add(zone.key)
         zones.append(zone)
     return tuple(zones)
 

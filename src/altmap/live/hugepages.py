@@ -1,12 +1,12 @@
 """Pools of huge pages: ``nr_hugepages`` of the machine and of each node, and what they hold.
 
-A pool grows by a step ``fill`` and shrinks as such steps are freed, the last one first.
+Each write is a step ``hugepages`` of a node; the machine's number is shared by its nodes.
 Source: ``mm/hugetlb.c: nr_hugepages_store_common, hugetlb_sysctl_handler_common``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import partial
 
 from altmap.linux import node as node_folder
@@ -15,7 +15,7 @@ from altmap.live.machine import LiveMachine
 from altmap.live.words import number
 from altmap.model.kernel.hugetlb import hugepage_sizes_bytes, nr_huge
 from altmap.model.kernel.pool import HugePool
-from altmap.scenario import Fill, Free, Size
+from altmap.scenario import HugePages, Size
 from altmap.trace import OK, Outcome
 
 __all__ = ("hugepage_files",)
@@ -95,48 +95,25 @@ def _shares(counts: Mapping[int, int], wanted: int) -> dict[int, int]:
     """Return how many pages each node is to have: what is added or taken goes round the nodes."""
     shares = dict(counts)
     change = wanted - sum(counts.values())
-    each, rest = divmod(abs(change), len(shares))
-    for index, node in enumerate(shares):
-        part = each + (index < rest)
-        shares[node] = max(0, shares[node] + (part if change > 0 else -part))
+    left = abs(change)
+    while left:
+        takes_part = [node for node in shares if change > 0 or shares[node]]
+        each, rest = divmod(left, len(takes_part))
+        for index, node in enumerate(takes_part):
+            part = each + (index < rest)
+            part = part if change > 0 else min(part, shares[node])
+            shares[node] += part if change > 0 else -part
+            left -= part
     return shares
 
 
 def _resize(machine: LiveMachine, size: int, node: int, wanted: int) -> None:
-    for id_ in _fills(machine, size, node):
-        if _count(machine, size, node) <= wanted:
-            break
-        machine.perform(Free(id=id_))
-    missing = wanted - _count(machine, size, node)
-    if missing > 0:
-        machine.perform(
-            Fill(
-                id=f"nr_hugepages-{len(machine.steps)}",
-                kind="hugetlb",
-                size=Size(_bounded(machine, missing, size) * size),
-                page_size=Size(size),
-                node=node,
-            )
-        )
-    elif missing < 0:
-        machine.note(f"  {-missing} huge pages of {size >> 10} kB stay: no step fill made them")
+    if wanted != _count(machine, size, node):
+        number = _bounded(machine, wanted, size)
+        machine.perform(HugePages(nr_hugepages=number, page_size=Size(size), node=node))
 
 
 def _bounded(machine: LiveMachine, nr_wanted: int, size: int) -> int:
     """Return no more pages than the machine could ever hold, as sizes have a limit."""
     kernel = machine.model.kernel
     return min(nr_wanted, kernel.max_pfn * kernel.arch.page_size_bytes // size + 1)
-
-
-def _fills(machine: LiveMachine, size: int, node: int) -> Iterator[str]:
-    """Yield the pools' fills that have not been freed, the last one first."""
-    kept: dict[str, Fill] = {}
-    for step in machine.steps:
-        if isinstance(step, Fill) and step.kind == "hugetlb":
-            kept[step.id] = step
-        elif isinstance(step, Free):
-            kept.pop(step.id, None)
-    default = hugepage_sizes_bytes(machine.model.kernel.arch)[0]
-    for id_, fill in reversed(kept.items()):
-        if (fill.page_size or default, fill.node or 0) == (size, node):
-            yield id_

@@ -56,6 +56,8 @@ def record_in_lab(
     target: Path,
     progress: Callable[[str], None],
     own: KernelFiles | None = None,
+    *,
+    touched: bool = False,
 ) -> Recording:
     """Run a scenario on a real kernel, write the recording, and return it as it is read back.
 
@@ -71,6 +73,8 @@ def record_in_lab(
         Takes the name of each step before it is performed.
     own : KernelFiles, optional
         A user's own kernel, instead of Debian's.
+    touched : bool
+        Record the frames of added memory that each step reads and writes.
 
     Raises
     ------
@@ -82,7 +86,7 @@ def record_in_lab(
         raise InputError(f"recording {target}: exists already")
     if not target.name.endswith(".tar.xz"):
         raise InputError(f"recording {target}: need a name that ends in .tar.xz")
-    trace, sysroots = run_in_guest(scenario, progress, own=own)
+    trace, sysroots = run_in_guest(scenario, progress, own=own, touched=touched)
     text = path.read_text(encoding="utf-8")
     write_recording(target, text, [*settings, f"release={trace.release}"], trace, sysroots)
     return read_recording(target)
@@ -117,18 +121,18 @@ def compare_with_trace(scenario: Scenario, observed: Trace) -> Comparison:
 
 
 def run_on_both(
-    scenario: Scenario, progress: Callable[[str], None], *, watch_writes: bool = False
+    scenario: Scenario, progress: Callable[[str], None], *, touched: bool = False
 ) -> tuple[Trace, Trace]:
     """Run a scenario on a real kernel, and on the model from the start of that kernel.
 
-    With *watch_writes* the real trace has an event for the page frames that were written.
+    With *touched* the real trace has events for the page frames that each step touches.
 
     Returns
     -------
     tuple of Trace
         Observed, predicted.
     """
-    observed, _ = run_in_guest(scenario, progress, watch_writes=watch_writes)
+    observed, _ = run_in_guest(scenario, progress, touched=touched)
     return observed, predict(scenario, observed.steps[0].observation)
 
 

@@ -134,6 +134,25 @@ def test_watermarks_follow_the_rule_unless_another_minimum_is_in_force(factor, c
     assert {zone.key: zone.watermarks.min for zone in kernel.zones.values()} == shown
 
 
+@pytest.mark.parametrize("sign", [1, -1])
+def test_the_minimum_in_force_may_differ_by_a_fiftieth_and_a_page_for_each_zone(sign):
+    seen = booted()
+    kernel = adopt(seen, Machine()).kernel
+    init_per_zone_wmark_min(kernel)
+    computed = sum(zone.watermarks.min for zone in kernel.zones.values() if zone.name != "Movable")
+    in_force = sum(z.pages["min"] for z in seen.zoneinfo if z.name in ("DMA", "DMA32", "Normal"))
+    for beyond, computes in ((0, True), (1, False)):
+        change = computed + sign * (computed // 50 + len(kernel.zones) + beyond) - in_force
+        zones = tuple(
+            replace(zone, pages=zone.pages | {"min": zone.pages["min"] + change})
+            if zone.name == "DMA32"
+            else zone
+            for zone in seen.zoneinfo
+        )
+        adopted = adopt(replace(seen, zoneinfo=zones), Machine()).kernel
+        assert adopted.computes_watermarks is computes
+
+
 def test_watermarks_without_khugepaged_are_recognised():
     model = ModelMachine.start(Machine(memory=Size(2 * GIB), release="6.12"))
     model.kernel.tunables.khugepaged = False

@@ -224,7 +224,7 @@ def test_a_device_of_refused_ranges_only_is_refused_with_the_first_reason():
         "EINVAL",
         "check_hotplug_memory_range",
     )
-    assert "[0x200000, 0x204000)" in record.outcome.why
+    assert "[0x200000000, 0x204000000)" in record.outcome.why
 
 
 def test_on_6_1_the_flag_stays_for_the_ranges_that_follow_a_single_block():

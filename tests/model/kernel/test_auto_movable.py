@@ -7,7 +7,7 @@ from altmap.model.kernel.memmap import Memmap
 from altmap.model.kernel.online import zone_for_pfn_range
 from altmap.model.machine import ModelMachine
 from altmap.pfn import PfnRange, PfnSet
-from altmap.scenario import Machine, Size
+from altmap.scenario import Machine, Offline, Online, Size
 
 B = 0x8000  # pages of a block
 BASE = 32 * B  # 4 GiB
@@ -150,3 +150,21 @@ def test_pages_of_other_zones_do_not_matter_to_a_unit():
     kernel = kernel_with(100 * B, group=MemoryGroup(unit_nr_pages=4 * B))
     assert PfnSet.of(blocks(0, 4)) - kernel.zones[0, "Normal"].present
     assert chosen(kernel) == "Movable"
+
+
+def test_boot_memory_counts_as_early_pages_of_the_zone_that_it_is_online_in():
+    """``present_early_pages``: what of boot memory went offline, or to another zone, leaves it."""
+    machine = Machine(memory=Size(2 << 30), release="6.12", auto_online_blocks="offline")
+    model = ModelMachine.start(machine)
+    dma32, movable = (model.kernel.zones[0, name] for name in ("DMA32", "Movable"))
+    early, block = dma32.early_nr_pages, model.kernel.block_nr_pages
+    id_ = next(
+        nr
+        for nr in range(14, 1, -1)
+        if not model.kernel.unmovable(model.kernel.block_pfns(nr))
+        and not model.kernel.reserved & model.kernel.block_pfns(nr)
+    )
+    assert model.perform(Offline(blocks=id_)).outcome
+    assert (dma32.early_nr_pages, movable.early_nr_pages) == (early - block, 0)
+    assert model.perform(Online(blocks=id_, to="online_movable")).outcome
+    assert (dma32.early_nr_pages, movable.early_nr_pages) == (early - block, block)

@@ -1,8 +1,12 @@
 """Pages in use by kind: what comes of each when its memory block goes offline."""
 
+from pathlib import Path
+
 import pytest
 
 from altmap.errors import InputError
+from altmap.linux.observation import Observation
+from altmap.linux.sysroot import Sysroot
 from altmap.model.kernel.initial_state import adopt_huge_pages
 from altmap.model.kernel.pool import HugePool, aligned_chunks, whole_chunks
 from altmap.model.machine import ModelMachine
@@ -507,6 +511,47 @@ def test_the_number_is_the_nodes():
     set_pool(model, 5, node=1)
     set_pool(model, 1)
     assert meminfo(model, "HugePages_Total") == (6,)
+
+
+def node_files(observation):
+    prefix = "sys/devices/system/node/"
+    return {
+        path.removeprefix(prefix): text
+        for path, text in observation.render().files.items()
+        if path.startswith(prefix) and "/hugepages/" in path
+    }
+
+
+def test_the_files_of_a_nodes_pools_follow():
+    archive = Path(__file__).parents[2] / "recordings" / "files" / "linux-6.12-start.tar.xz"
+    sysroot = Sysroot.read(archive)
+    folder = "sys/devices/system/node/node0/hugepages/hugepages-2048kB"
+    for name in ("nr", "free", "surplus"):
+        sysroot.files[f"{folder}/{name}_hugepages"] = b"0\n"
+    model = ModelMachine.start(Machine(), Observation.read(sysroot))
+    fill(model, "f", 16, "hugetlb-file")
+    set_pool(model, 5)
+    shown = node_files(model.observe())
+    assert shown == {
+        "node0/hugepages/hugepages-2048kB/nr_hugepages": b"8\n",
+        "node0/hugepages/hugepages-2048kB/free_hugepages": b"0\n",
+        "node0/hugepages/hugepages-2048kB/surplus_hugepages": b"3\n",
+    }
+    set_pool(model, 11)
+    assert sorted(node_files(model.observe()).items()) == [
+        ("node0/hugepages/hugepages-2048kB/free_hugepages", b"3\n"),
+        ("node0/hugepages/hugepages-2048kB/nr_hugepages", b"11\n"),
+        ("node0/hugepages/hugepages-2048kB/surplus_hugepages", b"0\n"),
+    ]
+
+
+def test_a_file_of_a_pool_that_holds_no_number_is_left_out():
+    archive = Path(__file__).parents[2] / "recordings" / "files" / "linux-6.12-start.tar.xz"
+    sysroot = Sysroot.read(archive)
+    folder = "sys/devices/system/node/node0/hugepages/hugepages-2048kB"
+    sysroot.files |= {f"{folder}/nr_hugepages": b"7\n", f"{folder}/free_hugepages": b"x\n"}
+    counts = Observation.read(sysroot).nodes.huge_pages
+    assert counts == {0: {"hugepages-2048kB/nr_hugepages": 7}}
 
 
 @pytest.mark.parametrize(

@@ -233,6 +233,7 @@ class Steps(RuleBasedStateMachine):
             assert zone.present.issubset(PfnSet.of(zone.span)), zone.key
             kinds = [
                 kernel.free(zone),
+                (kernel.isolated & zone.present) - kernel.used - kernel.self_hosted,
                 *(
                     pages & zone.present
                     for pages in (
@@ -283,7 +284,9 @@ class Steps(RuleBasedStateMachine):
             hosted = kernel.self_hosted.count(zone.present)
             in_use = kernel.used.count(zone.present) + (hosted if accounting.total else 0)
             assert kernel.nr_free(zone) == len(kernel.free(zone))
-            assert kernel.nr_managed(zone) == kernel.nr_free(zone) + in_use
+            isolated = (kernel.isolated & zone.present) - kernel.used - kernel.self_hosted
+            # Free pages that are isolated are no NR_FREE_PAGES, but managed.
+            assert kernel.nr_managed(zone) == kernel.nr_free(zone) + len(isolated) + in_use
             assert kernel.nr_present(zone) == len(zone.present) - (
                 0 if accounting.present else hosted
             )
@@ -337,9 +340,12 @@ class Steps(RuleBasedStateMachine):
     def check_blocks(self, seen):
         kernel = self.kernel
         assert set(seen.memory.blocks) == set(kernel.added_blocks)
-        states = {id_ for id_, block in seen.memory.blocks.items() if block.state == "online"}
-        assert states == set(kernel.online_blocks)
-        for id_ in kernel.online_blocks:
+        leaving = kernel.block_ids(kernel.isolated.span()) if kernel.isolated else ()
+        for id_, block in seen.memory.blocks.items():
+            online = "going-offline" if id_ in leaving else "online"
+            assert block.state == (online if id_ in kernel.online_blocks else "offline")
+        # valid_zones_show: a block that is leaving shows the zones that it could go to.
+        for id_ in set(kernel.online_blocks) - set(leaving):
             zones = kernel.zones_of(kernel.block_pfns(id_))
             names = {zone.name for zone in zones}
             expected = tuple(names) if len(zones) == 1 else ("none",)
@@ -357,8 +363,9 @@ class Steps(RuleBasedStateMachine):
         assert at == -(-kernel.max_pfn // section) * section
         present = PfnSet.of(*(zone.present for zone in kernel.zones.values()))
         heads = sum(len(pool.pages) // pool.nr_pages for pool in kernel.pools())
+        isolated = (kernel.isolated & present) - kernel.used - kernel.self_hosted
         expected = {
-            BUDDY: sum(map(kernel.nr_free, kernel.zones.values())),
+            BUDDY: sum(map(kernel.nr_free, kernel.zones.values())) + len(isolated),
             release.memmap_page_flags: kernel.self_hosted.count(present),
             OFFLINE: len(kernel.fake_offline - kernel.never_onlined - kernel.left_reserved),
             OFFLINE | DIRTY: len(kernel.never_onlined),

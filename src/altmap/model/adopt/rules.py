@@ -69,7 +69,7 @@ def whole_files(seen: Observation, notes: list[str]) -> Observation:
             why = [
                 text
                 for at, text in seen.problems.items()
-                if at.startswith(path) or path.startswith(f"{at}/")
+                if at.startswith(path) or (at != "sys" and path.startswith(f"{at}/"))
             ]
             raise InputError(why[0] if why else f"sysroot: {path} is missing: need it to predict")
     iomem.require_addresses(seen.iomem or ())

@@ -29,7 +29,7 @@ def buddyinfo_shown(
             )
         )
         for zone in kernel.zones.values()
-        if zone.present
+        if kernel.nr_present(zone)
     }
 
 

@@ -1,4 +1,4 @@
-"""``/sys/devices/system/node`` as the modelled kernel shows it: node lists and meminfo."""
+"""``/sys/devices/system/node`` as the modelled kernel shows it: lists, meminfo, huge pages."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from altmap.linux.observation import NodeFolder
+from altmap.model.kernel.hugetlb import nr_huge
 from altmap.model.kernel.state import Kernel
 from altmap.model.kernel.zone import MOVABLE
 from altmap.model.observe.meminfo import hugetlb_numbers
@@ -29,12 +30,17 @@ def nodes_shown(
         if name in base.lists
     }
     names = next(iter(base.meminfo.values()), {})
-    meminfo = {}
+    meminfo, huge_pages = {}, {}
     for node in sorted(kernel.online_nodes()) if base.meminfo else ():
         gains = gained(start.get(node, {}), now[node])
         before = base.meminfo.get(node) or dict.fromkeys(names, 0)
         meminfo[node] = {name: value + gains.get(name, 0) for name, value in before.items()}
-    return replace(base, lists=dict(base.lists) | lists, meminfo=meminfo)
+    files = next(iter(base.huge_pages.values()), {})
+    for node in sorted(kernel.online_nodes()) if files else ():
+        gains = gained(start.get(node, {}), now[node])
+        had = base.huge_pages.get(node) or dict.fromkeys(files, 0)
+        huge_pages[node] = {name: value + gains.get(name, 0) for name, value in had.items()}
+    return replace(base, lists=dict(base.lists) | lists, meminfo=meminfo, huge_pages=huge_pages)
 
 
 def _members(kernel: Kernel) -> dict[str, set[int] | frozenset[int]]:
@@ -58,4 +64,16 @@ def node_numbers(
         "MemFree": kib(kernel, free),
         "MemUsed": kib(kernel, managed - free),
         **hugetlb_numbers(kernel, node),
+        **_pool_numbers(kernel, node),
     }
+
+
+def _pool_numbers(kernel: Kernel, node: int) -> dict[str, int]:
+    """Return the node's files below ``hugepages`` (``mm/hugetlb.c: per_node_hstate_attrs``)."""
+    numbers = {}
+    for pool in kernel.pools():
+        folder = f"hugepages-{kib(kernel, pool.nr_pages)}kB"
+        numbers[f"{folder}/nr_hugepages"] = nr_huge(kernel, pool, pool.pages, node)
+        numbers[f"{folder}/free_hugepages"] = nr_huge(kernel, pool, pool.free_pages, node)
+        numbers[f"{folder}/surplus_hugepages"] = pool.surplus.get(node, 0)
+    return numbers

@@ -25,6 +25,7 @@ __all__ = (
     "claims_named",
     "judge",
     "run_cases",
+    "scenario_of",
 )
 
 HOLDS, REFUTED, NOT_TESTABLE = "holds", "refuted", "not testable here"
@@ -212,14 +213,19 @@ def run_cases(
     ]
 
 
-def _run(experiment: Experiment, load: Load, settings: Sequence[str]) -> Trace:
+def scenario_of(experiment: Experiment, load: Load, settings: Sequence[str] = ()) -> Scenario:
+    """Return the scenario of an experiment, with settings put over its own."""
     scenario = load(experiment.scenario, (*experiment.settings, *settings))
     if experiment.plug:
         at, plug = next((i, s) for i, s in enumerate(scenario.steps) if isinstance(s, Plug))
         steps = list(scenario.steps)
         steps[at] = plug.replace(**dict(_key_value(text) for text in experiment.plug))
         scenario = scenario.with_steps(steps)
-    return predict(scenario, pages=False)
+    return scenario
+
+
+def _run(experiment: Experiment, load: Load, settings: Sequence[str]) -> Trace:
+    return predict(scenario_of(experiment, load, settings), pages=False)
 
 
 def _key_value(text: str) -> tuple[str, str]:

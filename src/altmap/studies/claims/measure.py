@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from altmap.linux.kpageflags import is_memmap
+from altmap.linux.kpageflags import PageFlag, is_memmap
 from altmap.linux.observation import Observation, page_size_bytes
 from altmap.pfn import PfnRange, PfnSet
 from altmap.studies.claims.claim import Measure, Value
 from altmap.trace import StepRecord, Trace
 
 __all__ = (
+    "block_kib",
     "brought_online_pages",
     "counter_at",
     "fake_offline_pages",
@@ -31,6 +32,7 @@ __all__ = (
     "nr_faults",
     "nr_misjudged",
     "nr_unmoved_callers",
+    "offline_shown",
     "outcome_of",
     "spread_of_free_kb",
     "touched_pages",
@@ -243,6 +245,27 @@ def _shown(trace: Trace, step: int) -> PfnSet:
 def hosted_shown(step: int) -> Measure:
     """Return a measure: pages of the added memory that its files show as memmap."""
     return lambda traces: len(_shown(traces[0], step))
+
+
+def offline_shown(step: int) -> Measure:
+    """Return a measure: pages of the added memory that its files show as fake-offline."""
+
+    def measure(traces: Sequence[Trace]) -> Value:
+        (trace,) = traces
+        pages, at = PfnSet(), 0
+        for run in _at(trace, step).kpageflags or ():
+            if run.flags & PageFlag.OFFLINE:
+                pages |= PfnRange(at, at + run.nr_pages)
+            at += run.nr_pages
+        return len(pages & _new_memory(trace))
+
+    return measure
+
+
+def block_kib(traces: Sequence[Trace]) -> Value:
+    """Return the size of a memory block in KiB, as the machine shows it."""
+    folder = _start(traces[0]).memory
+    return folder.block_size_bytes // 1024 if folder else "no memory blocks"
 
 
 def most_hosted_in_a_block(step: int) -> Measure:

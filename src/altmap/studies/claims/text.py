@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from altmap.studies.claims.claim import Claim, Experiment, Finding, Measured
@@ -165,25 +165,44 @@ scenario, policies, a number read off the traces, and a verdict computed from th
 - The exit code is 0 when every verdict is the known one, 1 when one is not.
 
 *Holds only when* names the conditions under which what was measured is what was claimed. A number
-marked *comparison* judges nothing. Everything on this page is the model's word. What a real kernel
-can show of C1 to C5, C12, C13 and C15, `altmap claims --on lab` measures there and compares (C15
-with `--slow`). Hyper-V's driver was compared with real kernels ([lab.md](lab.md)), the claims on it
-were not. Where the kernel's release is not the question, the scenarios use 6.12 with the policy in
-question, also for the design of 2018.
+marked *comparison* judges nothing. *On real kernels* lists what `altmap claims --on lab` measured:
+the same measure on a real kernel and on the model that starts where that kernel had booted. *Rests
+on* says whether a claim's numbers are the model's alone. *stock* is Debian's 6.12; *design of 2018*
+is 6.12 with the design inserted ([lab.md](lab.md#the-design-of-2018-as-a-kernel)). Where the
+kernel's release is not the question, the scenarios use 6.12 with the policy in question.
 """
 
 
-def claims_page(findings: Sequence[Finding]) -> str:
-    """Return the text of ``docs/claims.md``."""
+def claims_page(findings: Sequence[Finding], real: Sequence[Mapping[str, Any]]) -> str:
+    """Return the text of ``docs/claims.md``.
+
+    Parameters
+    ----------
+    findings : sequence of Finding
+    real : sequence of mapping
+        The numbers of real kernels, as ``altmap claims --on lab --json`` gives them.
+    """
     rows = [
-        f"| [{f.claim.id}](#{f.claim.id.lower()}) | {f.claim.statement} | {f.verdict} |"
+        f"| [{f.claim.id}](#{f.claim.id.lower()}) | {f.claim.statement} | {f.verdict} | "
+        f"{_rests_on(_of(f, real))} |"
         for f in findings
     ]
-    table = "\n".join(["| | claim | verdict |", "|---|---|---|", *rows])
-    return "\n".join([_HEAD, table, "", *(_section(finding) for finding in findings)])
+    table = "\n".join(["| | claim | verdict | rests on |", "|---|---|---|---|", *rows])
+    sections = [_section(finding, _of(finding, real)) for finding in findings]
+    return "\n".join([_HEAD, table, "", *sections])
 
 
-def _section(finding: Finding) -> str:
+def _of(finding: Finding, real: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    return [number for number in real if number["claim"] == finding.claim.id]
+
+
+def _rests_on(numbers: Sequence[Mapping[str, Any]]) -> str:
+    if not numbers:
+        return "the model"
+    return "model and kernel" if all(number["agrees"] for number in numbers) else "the model only"
+
+
+def _section(finding: Finding, real: Sequence[Mapping[str, Any]]) -> str:
     claim = finding.claim
     lines = [
         f"## {claim.id}",
@@ -197,10 +216,25 @@ def _section(finding: Finding) -> str:
         lines += ["| measured | | the claim |", "|---|---|---|"]
         lines += [_page_row(item) for item in finding.measured]
         lines += [""]
-    lines += [f"**Verdict:** {finding.verdict}.  ", f"**Settled:** {claim.settled}.  "]
+    if real:
+        lines += ["| on real kernels | model | kernel |", "|---|---|---|"]
+        lines += [_real_row(number) for number in real]
+        lines += [""]
+    lines += [f"**Verdict:** {finding.verdict}.  ", f"**Rests on:** {_rests_on(real)}.  "]
+    lines += [f"**Settled:** {claim.settled}.  "]
     lines += [f"**Note:** {claim.note}  "] if claim.note else []
     lines += [f"**Run:** `{command(claim.experiment)}`  "] if claim.experiment else []
     return "\n".join([*lines[:-1], lines[-1].rstrip()]) + "\n"
+
+
+def _real_row(number: Mapping[str, Any]) -> str:
+    predicted, observed = (
+        f"{value} {number['unit']}" if isinstance(value, int) else str(value)
+        for value in (number["predicted"], number["observed"])
+    )
+    within = number["tolerance"] if number["agrees"] and predicted != observed else 0
+    tolerance = f" (within {within})" if within else ""
+    return f"| {number['label']} | {predicted} | {observed}{tolerance} |"
 
 
 def _page_row(item: Measured) -> str:
