@@ -3,12 +3,12 @@
 from pathlib import Path
 
 import pytest
-from built import skip_unless_built
 
 from altmap.report.text import comparison_text
 from altmap.scenario import load_scenario
 from altmap.verify.both_sides import compare_with_lab
 from altmap.verify.conformance import read_cases
+from built import skip_unless_built
 
 HERE = Path(__file__).parents[1]
 SCENARIOS = HERE.parent / "scenarios"

@@ -3,11 +3,11 @@
 import re
 
 import pytest
-from built import skip_unless_built
 
 from altmap.pfn import PfnRange, PfnSet
 from altmap.scenario import Address, Machine, Online, Plug, Scenario, Size, Unplug
 from altmap.verify.both_sides import compare_with_lab
+from built import skip_unless_built
 
 pytestmark = pytest.mark.lab
 
