@@ -276,3 +276,12 @@ def test_blocks_without_a_group_are_asked_for_their_zone_one_by_one(to):
     assert present == {zone.name: len(zone.present) for zone in singly.zones.values()}
     assert (present["Normal"] > 0) == (to == "online")
     assert present["Movable"]
+
+
+def test_pages_of_a_self_hosted_memmap_are_present_and_not_freed():
+    kernel = kernel_of(memmap_on_memory="on")
+    assert add(kernel, block(0), asks=True)
+    kernel.log.take()
+    assert memory_block_online(kernel, block(0), "online_movable")
+    (event,) = [event for event in kernel.log.take() if event.kind == "onlined"]
+    assert f"{B} pages present, {B - MEMMAP} freed" in event.text

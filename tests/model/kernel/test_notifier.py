@@ -180,3 +180,12 @@ def test_arm64_boot_memory_is_vetoed_after_its_pages_were_looked_at():
     record = model.perform(Offline(blocks=block))
     assert record.outcome.function == "prevent_bootmem_remove_notifier"
     assert told(record) == ["MEM_GOING_OFFLINE", "MEM_CANCEL_OFFLINE"]
+
+
+def test_any_listener_of_onlining_makes_each_block_ask_the_chain():
+    """Blocks go online together only where no listener could refuse one of them."""
+    veto = NamedVeto("MEM_GOING_ONLINE", "EPERM", None, 32768)
+    assert not Chain()
+    assert Chain(listeners=[lambda _: None])
+    assert Chain(prepare_online=veto)
+    assert Chain(going_online=veto)

@@ -77,8 +77,6 @@ def find_most_free(kernel: Kernel, zones: Sequence[Zone], nr_pages: int) -> PfnS
     for mark in ("low", "min"):
         for zone in zones:
             left = nr_pages - len(taken)
-            if not left:
-                return taken
             spare = available(kernel, zone, zones, mark) - taken.count(zone.present)
             wanted = min(left, spare)
             if wanted <= 0:
