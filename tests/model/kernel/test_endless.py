@@ -216,3 +216,16 @@ def test_virtio_mem_that_takes_the_pages_first_is_refused_instead():
     model, last = with_big_blocks("6.1", bbm_safe_unplug=True)
     hold(model, last)
     assert model.perform(Resize(id="v", size=Size(128 * MIB))).outcome.ends
+
+
+@pytest.mark.parametrize("policy", ["opt-in", "opt-in+total", "opt-in+hidden"])
+def test_a_self_hosted_memmap_is_no_isolated_free_page(policy):
+    model = guest(policy=policy, memmap_on_memory="on")
+    model.perform(Plug(id="d", size=Size(128 * MIB)))
+    model.perform(Online(id="d", to="online_movable"))
+    model.perform(Fill(id="f", size=Size(2 * MIB), kind="held"))
+    assert not model.perform(Unplug(id="d")).outcome.ends
+    kernel = model.kernel
+    assert kernel.self_hosted.count(kernel.isolated.span())
+    for zone in kernel.zones.values():
+        assert kernel.nr_free(zone) == len(kernel.free(zone))

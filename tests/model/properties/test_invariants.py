@@ -233,7 +233,7 @@ class Steps(RuleBasedStateMachine):
             assert zone.present.issubset(PfnSet.of(zone.span)), zone.key
             kinds = [
                 kernel.free(zone),
-                (kernel.isolated & zone.present) - kernel.used - kernel.self_hosted,
+                (kernel.managed(zone) & kernel.isolated) - kernel.used,
                 *(
                     pages & zone.present
                     for pages in (
@@ -284,7 +284,7 @@ class Steps(RuleBasedStateMachine):
             hosted = kernel.self_hosted.count(zone.present)
             in_use = kernel.used.count(zone.present) + (hosted if accounting.total else 0)
             assert kernel.nr_free(zone) == len(kernel.free(zone))
-            isolated = (kernel.isolated & zone.present) - kernel.used - kernel.self_hosted
+            isolated = (kernel.managed(zone) & kernel.isolated) - kernel.used
             # Free pages that are isolated are no NR_FREE_PAGES, but managed.
             assert kernel.nr_managed(zone) == kernel.nr_free(zone) + len(isolated) + in_use
             assert kernel.nr_present(zone) == len(zone.present) - (
@@ -363,7 +363,8 @@ class Steps(RuleBasedStateMachine):
         assert at == -(-kernel.max_pfn // section) * section
         present = PfnSet.of(*(zone.present for zone in kernel.zones.values()))
         heads = sum(len(pool.pages) // pool.nr_pages for pool in kernel.pools())
-        isolated = (kernel.isolated & present) - kernel.used - kernel.self_hosted
+        managed = PfnSet.of(*map(kernel.managed, kernel.zones.values()))
+        isolated = (managed & kernel.isolated) - kernel.used
         expected = {
             BUDDY: sum(map(kernel.nr_free, kernel.zones.values())) + len(isolated),
             release.memmap_page_flags: kernel.self_hosted.count(present),

@@ -304,8 +304,7 @@ class Kernel:
             return 0
         hidden = self.self_hosted.count(zone.present) if self.policy.accounting.total else 0
         managed = self.nr_managed(zone) - zone.managed_offset
-        isolated = len(self.isolated - self.used) if self.isolated else 0
-        isolated = isolated if isolated and self.isolated.min() in zone.present else 0
+        isolated = len((self.managed(zone) & self.isolated) - self.used) if self.isolated else 0
         return managed - hidden - self.used.count(zone.present) - isolated
 
     def total_ram_nr_pages(self) -> int:
