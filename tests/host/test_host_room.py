@@ -194,3 +194,8 @@ def test_a_virtio_mem_device_is_made_smaller():
 def test_wishes_that_cannot_be_are_one_line(words, what, capsys):
     assert main(["plan", *words, "--from", str(PAGE_CACHE)]) == 1
     assert what in capsys.readouterr().err
+
+
+def test_without_a_device_nothing_can_be_removed():
+    with pytest.raises(InputError, match="no device is plugged that could be removed"):
+        plan_remove_any(read(PAGE_CACHE), 256 * MIB)

@@ -209,6 +209,11 @@ class _Chooser:
             If nothing can go.
         """
         planner = self._planner
+        if not planner.steps and not self._passed:
+            raise InputError(
+                f"{command}: no device is plugged that could be removed; plan free --any takes "
+                "blocks offline"
+            )
         if not planner.steps:
             first = f": {self._passed[0][0].name}: {self._passed[0][1]}" if self._passed else ""
             raise InputError(f"{command}: none of {len(self._passed)} can go{first}")
