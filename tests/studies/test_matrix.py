@@ -2,6 +2,7 @@
 
 import json
 import re
+from pathlib import Path
 
 import pytest
 
@@ -136,3 +137,25 @@ def test_a_marked_cell_is_equal_on_a_real_kernel(driver, policy):
     comparison = compare_with_lab(scenario, release, lambda _: None, touched=True)
     assert comparison.equal
     assert len({trace.steps[1].outcome.status for trace in comparison.traces}) == 1
+
+
+def test_a_user_s_policy_has_a_column_and_its_scenarios_run(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(Path(__file__).parents[2])
+    chosen = ["--policy", "examples.every_driver:EveryDriver"]
+    folder = tmp_path / "cells"
+    assert (
+        cli.main(["claims", "--matrix", *chosen, "--policy", "existing", "--write", str(folder)])
+        == 0
+    )
+    out = capsys.readouterr().out
+    row = next(line for line in out.splitlines() if line.startswith("hyperv"))
+    assert row.split() == ["hyperv", "x86_64", "online", "safe"]
+    assert f"{folder}/DRIVER-POLICY-ARCH.toml --policy MODULE:CLASS runs a cell" in out
+    cell = str(folder / "hyperv-every-driver-x86_64.toml")
+    assert cli.main(["run", cell, *chosen, "--check"]) == 1
+    assert "mhp_init_memmap_on_memory" in capsys.readouterr().out
+
+
+def test_a_policy_goes_with_the_matrix_only(capsys):
+    assert cli.main(["claims", "C13", "--policy", "existing"]) == 2
+    assert "--policy goes with --matrix" in capsys.readouterr().err

@@ -34,6 +34,9 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="every driver with every policy: safe, or the simplest fault",
     )
+    options.add_policies(
+        parser, "with --matrix: only this memmap policy, or MODULE:CLASS; repeatable"
+    )
     parser.add_argument(
         "--on",
         choices=("model", "lab"),
@@ -49,6 +52,8 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 def _claims(args: argparse.Namespace) -> int:
     if args.on != "lab" and (args.release or args.slow):
         raise InputError("claims: --release and --slow go with --on lab")
+    if args.policy and not args.matrix:
+        raise InputError("claims: --policy goes with --matrix; a claim names its policies itself")
     if args.matrix and args.on == "lab":
         raise InputError("claims --matrix: no lab has every driver and policy")
     if args.matrix:
@@ -135,6 +140,7 @@ def _that_can_run(cases: list[RealCase]) -> list[RealCase]:
 
 
 def _matrix(args: argparse.Namespace) -> int:
+    from altmap.model.policies import is_built_in, load_policy
     from altmap.storage.files import check_new_folder, write_folder
     from altmap.studies.claims.matrix import matrix, matrix_builtins, matrix_text, scenario_files
 
@@ -142,11 +148,14 @@ def _matrix(args: argparse.Namespace) -> int:
         raise InputError(f"claims --matrix {args.id[0]}: takes no claim, it runs every cell")
     if args.write is not None:
         check_new_folder(args.write)
-    cells = matrix()
+    policies = [load_policy(name) for name in args.policy]
+    cells = matrix(policies=policies) if policies else matrix()
+    users = [name for name in args.policy if not is_built_in(name)]
     if args.json:
         print_json(matrix_builtins(cells))
     else:
-        print(matrix_text(cells, placeholder(args.write)), end="")
+        behind = " --policy MODULE:CLASS" if users else ""
+        print(matrix_text(cells, placeholder(args.write), behind), end="")
     if args.write is not None:
         write_folder(args.write, scenario_files(cells))
         notice(args, f"scenarios written to {args.write}")
@@ -159,6 +168,7 @@ VERB = Verb(
     (
         Example("altmap claims C13", "one claim: its experiment, its numbers, its verdict"),
         Example("altmap claims --matrix", "every driver with every memmap policy"),
+        Example("altmap claims --matrix --policy mine:Policy", "and with a policy in Python"),
     ),
     (
         (0, "every verdict is the known one; with --on lab: model and kernel agree"),

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from altmap.model.arch import arch_named
+from altmap.model.kernel.accounting import POLICIES, Policy, policy_named
 from altmap.model.kernel.placements import PLACEMENTS
 from altmap.model.machine import predict
 from altmap.scenario import Scenario, parse_scenario, scenario_toml
@@ -87,23 +88,29 @@ class Cell:
         return self.arch == _SEEN_ARCH and (self.driver, self.policy) in SEEN
 
 
-def matrix(drivers: Mapping[str, Partial] = PARTIAL) -> list[Cell]:
+_BUILT_IN = tuple(POLICIES[name] for name in PLACEMENTS)
+
+
+def matrix(
+    drivers: Mapping[str, Partial] = PARTIAL, policies: Sequence[Policy] = _BUILT_IN
+) -> list[Cell]:
     """Return every cell: drivers, then policies, then architectures; each is run on the model."""
     return [
         _cell(partial, policy, arch)
         for partial in drivers.values()
-        for policy in PLACEMENTS
+        for policy in policies
         for arch in partial.arches
     ]
 
 
-def _cell(partial: Partial, policy: str, arch_name: str) -> Cell:
+def _cell(partial: Partial, policy: Policy, arch_name: str) -> Cell:
     arch = arch_named(arch_name)
     found: list[Cell] = []
     for case, steps in partial.cases:
-        text = _toml(partial, policy, arch_name, case, Steps(steps(arch, _block_bytes(arch_name))))
-        verdict, fault = _judge(predict(_read(text), pages=False))
-        cell = Cell(partial.driver, policy, arch_name, case, verdict, fault, text)
+        made = Steps(steps(arch, _block_bytes(arch_name)))
+        text = _toml(partial, policy, arch_name, case, made)
+        verdict, fault = _judge(predict(_read(text), policy=policy, pages=False))
+        cell = Cell(partial.driver, policy.name, arch_name, case, verdict, fault, text)
         if fault:
             return cell
         found.append(cell)
@@ -115,7 +122,7 @@ def case_scenario(driver: str, policy: str, arch: str, case: int) -> Scenario:
     partial = PARTIAL[driver]
     name, steps = partial.cases[case]
     made = steps(arch_named(arch), _block_bytes(arch))
-    return _read(_toml(partial, policy, arch, name, Steps(made)))
+    return _read(_toml(partial, policy_named(policy), arch, name, Steps(made)))
 
 
 def _block_bytes(arch_name: str) -> int:
@@ -162,17 +169,20 @@ def scenario_files(cells: Sequence[Cell]) -> dict[str, str]:
     return {cell.name: cell.scenario for cell in cells}
 
 
-def _toml(partial: Partial, policy: str, arch: str, case: str, steps: Steps) -> str:
-    machine = {"arch": arch, "policy": policy, **_MACHINE, **(partial.machine or {})}
-    title = f"{partial.driver}, {policy}, {arch}: {case}"
+def _toml(partial: Partial, policy: Policy, arch: str, case: str, steps: Steps) -> str:
+    # A scenario cannot name a user's policy: the command line does.
+    is_built_in = PLACEMENTS.get(policy.placement.name) is policy.placement
+    named = {"policy": policy.name} if is_built_in else {}
+    machine = {"arch": arch, **named, **_MACHINE, **(partial.machine or {})}
+    title = f"{partial.driver}, {policy.name}, {arch}: {case}"
     return scenario_toml({"description": title, "machine": machine, "steps": steps})
 
 
 # --- as text ---------------------------------------------------------------------------------
 
 
-def matrix_text(cells: Sequence[Cell], folder: str = "DIR") -> str:
-    """Return a table of verdicts, and each fault below it."""
+def matrix_text(cells: Sequence[Cell], folder: str = "DIR", options: str = "") -> str:
+    """Return a table of verdicts, and each fault below it; *options* are those to run a cell."""
     policies = list(dict.fromkeys(cell.policy for cell in cells))
     width = max(len(cell.verdict) for cell in cells)
     width = max(width, *map(len, policies)) + 1
@@ -185,8 +195,9 @@ def matrix_text(cells: Sequence[Cell], folder: str = "DIR") -> str:
         for cell in cells
         if cell.fault
     ]
-    shown = "\n".join([*rows, "", "Simplest faults:", *faults])
-    return f"{shown}\n\naltmap run {folder}/DRIVER-POLICY-ARCH.toml runs a cell.\n"
+    below = ["Simplest faults:", *faults] if faults else ["No cell ends in a fault."]
+    shown = "\n".join([*rows, "", *below])
+    return f"{shown}\n\naltmap run {folder}/DRIVER-POLICY-ARCH.toml{options} runs a cell.\n"
 
 
 def _columns(driver: str, arch: str, cells: Sequence[str], width: int) -> str:
