@@ -50,8 +50,8 @@ class TestScenario:
         seen = []
 
         @contextmanager
-        def spied(*args):
-            with snapshot.booted(*args) as guest:
+        def spied(*args, **options):
+            with snapshot.booted(*args, **options) as guest:
                 seen.append(guest)
                 yield guest
 
