@@ -401,11 +401,13 @@ def other_frames(step, by):
     return replace(step, faults=[replace(fault, pfn=fault.pfn + 1), *step.faults[1:]])
 
 
-def more_frames(step, by):
+def frames_apart(step, by):
+    """Alter the frames of a fault but the first, so that neither set has all of the other."""
     if not step.faults:
         return None
     fault = step.faults[0]
-    pfns = fault.pfns | PfnRange(fault.pfn, fault.pfn + 0x100)
+    first = PfnRange(fault.pfn, fault.pfn + 1)
+    pfns = PfnSet.of(first, PfnRange(fault.pfn + 0x100, fault.pfn + 0x110))
     return replace(step, faults=[replace(fault, pfns=pfns), *step.faults[1:]])
 
 
@@ -555,7 +557,7 @@ ALTERATIONS = {
         "first frame not backed: write", other_frames, no_frames
     ),
     ("touched frames", "frames that end the kernel: <access>"): Alteration(
-        "frames that end the kernel: write", more_frames
+        "frames that end the kernel: write", frames_apart
     ),
     ("touched frames", "frames: <access>"): Alteration("frames: write", shifted("write", 0)),
     ("touched frames", "frames in no online block: <access>"): Alteration(

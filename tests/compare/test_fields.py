@@ -453,8 +453,13 @@ def test_how_many_more_frames_are_touched_before_a_machine_check_is_chance(pairs
     more = replace(write, pfns=write.pfns | PfnRange(0x100100, 0x100180))
     seen = replace(last, faults=[more, read], backed=None)
     assert not differing(compared(start, last, seen))
+    # A side that tells every touch got farther, or less far; other frames are a difference.
     every = replace(seen, events=[Event("touched", "")])
-    assert {label for _, label in differing(compared(start, last, every))} == {
+    for mine, other in both_ways(last, every):
+        assert not differing(compared(start, mine, other))
+    apart = PfnSet.of(PfnRange(write.pfn, write.pfn + 1), PfnRange(0x100100, 0x100180))
+    others = replace(every, faults=[replace(write, pfns=apart), read])
+    assert {label for _, label in differing(compared(start, last, others))} == {
         "frames that end the kernel: write"
     }
 

@@ -67,6 +67,9 @@ class Field:
         Takes a side and yields its values by key.
     tolerance : Tolerance or None
         ``None`` where the values must be equal.
+    nested : bool
+        Sets of page frames, one of which contains the other: how far a kernel gets before its
+        machine check is chance.
     subset : bool
         The values are sets of page frames, and the predicted frames must be among the observed.
     """
@@ -77,6 +80,7 @@ class Field:
     values: Values
     tolerance: Tolerance | None = None
     subset: bool = False
+    nested: bool = False
 
     def label(self, key: Key) -> str:
         """Return the name with the parts of the key in place of the placeholders."""
@@ -85,6 +89,8 @@ class Field:
 
     def agrees(self, predicted: Any, observed: Any) -> bool:
         """Tell whether the prediction is right without any tolerance."""
+        if self.nested and predicted is not None and observed is not None:
+            return bool(predicted.issubset(observed) or observed.issubset(predicted))
         if self.subset and predicted is not None and observed is not None:
             return bool(predicted.issubset(observed))
         return bool(predicted == observed)
@@ -146,7 +152,9 @@ _OF_STEPS = (
     ),
     Field(MESSAGES, "message <number>", "drivers/hv/hv_balloon.c", messages.hyperv_messages),
     Field(TOUCHED, "first frame not backed: <access>", _ASKED, steps.first_unbacked_frame),
-    Field(TOUCHED, "frames that end the kernel: <access>", _ASKED, steps.frames_of_fault),
+    Field(
+        TOUCHED, "frames that end the kernel: <access>", _ASKED, steps.frames_of_fault, nested=True
+    ),
     Field(TOUCHED, "frames: <access>", _STRUCT_PAGES, steps.touched_frames, subset=True),
     Field(
         TOUCHED,

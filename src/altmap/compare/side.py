@@ -30,7 +30,8 @@ class Side:
         The page frames that stand, in the prediction, for those that the buddy allocator gave to a
         balloon. Both sides of a comparison have the same set.
     boot_memory : PfnSet
-        The page frames of the memory blocks that the observed machine had at its start.
+        The page frames of the memory blocks that the observed machine had at its start; of a step
+        that adds or onlines memory, of all that were online before it too.
     """
 
     step: StepRecord

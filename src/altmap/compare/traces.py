@@ -40,7 +40,11 @@ def compare(predicted: Trace, observed: Trace) -> Comparison:
     steps = zip(observed.folder_names(), predicted.steps, observed.steps, strict=True)
     for index, (name, mine, other) in enumerate(steps):
         chosen = _chosen_by_buddy(chosen, mine)
-        sides = _sides(mine, other, chosen, boot)
+        # Which frames of memory that was online before hold a new memmap, the allocator decides.
+        before = observed.steps[index - 1].observation if index else None
+        adds = mine.action.get("do") in ("plug", "online") and before is not None
+        beside = boot | block_frames(before, page_kib(before), _ONLINE) if adds and before else boot
+        sides = _sides(mine, other, chosen, beside)
         if index:
             result.files.extend(_verdicts(_OF_STEP, name, sides, start or Observation()))
         if not any(seen is None for seen in (start, mine.observation, other.observation)):
@@ -52,6 +56,9 @@ def compare_layout(booted: Observation, observed: Observation, step: str) -> lis
     """Compare a synthetic boot state with a real machine: layout only, as use is estimated."""
     mine, other = (StepRecord(step, {}, OK, observation=seen) for seen in (booted, observed))
     return list(_verdicts((LAYOUT, BLOCKS), step, _sides(mine, other), observed))
+
+
+_ONLINE = ("online", "going-offline")
 
 
 def _boot_memory(start: Observation | None) -> PfnSet:
