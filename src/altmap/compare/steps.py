@@ -28,6 +28,8 @@ _REQUEST = re.compile(GUEST_TO_HOST + r"(?:PLUG|UNPLUG|UNPLUG_ALL) 0x.*")
 _NO_ERRNO = "?"
 _ACCESSES = ("write", "read")
 _ADDING = ("plug", "online")
+#: What an event says of a memmap whose frames the allocator chose, of blocks just onlined too.
+_IN_EXISTING = "of existing memory"
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,8 +128,12 @@ def _touched(side: Side, access: str) -> Any:
     """
     if side.step.faults or not _tells_touches(side):
         return UNKNOWN
-    found = PfnSet()
+    found, elsewhere = PfnSet(), PfnSet()
     for event in side.step.events:
-        if event.kind == access and event.function and event.pfns is not None:
+        if event.pfns is None:
+            continue
+        if event.kind == access and event.function:
             found |= PfnSet.of(event.pfns)
-    return found - side.boot_memory
+        elif event.kind == "memmap-placed" and _IN_EXISTING in event.text:
+            elsewhere |= PfnSet.of(event.pfns)
+    return found - elsewhere - side.boot_memory
