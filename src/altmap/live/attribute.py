@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from altmap.live.machine import LiveMachine
 from altmap.trace import Outcome
 
-__all__ = ("Attribute", "Family", "invalid")
+__all__ = ("Attribute", "Family", "Store")
 
 #: Called with what was written, up to its first NUL.
 Store = Callable[[str], Outcome]
@@ -37,8 +37,3 @@ class Attribute:
 
 #: Returns the files of one part of the kernel, by their path below the root.
 Family = Callable[[LiveMachine], Mapping[str, Attribute]]
-
-
-def invalid(function: str, text: str, need: str) -> Outcome:
-    """Return EINVAL for a word or number that the kernel does not know."""
-    return Outcome.refused("EINVAL", function, f"{text[:80]!r}: need {need}")

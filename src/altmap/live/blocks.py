@@ -11,22 +11,19 @@ from collections.abc import Iterable
 
 from altmap.linux import memory, node
 from altmap.linux.memory import Block
-from altmap.live.attribute import Attribute, invalid
+from altmap.live.attribute import Attribute
 from altmap.live.machine import LiveMachine
-from altmap.live.words import boolean, one_of
+from altmap.model.control_files import invalid, store_online, store_state
 from altmap.pfn import PfnSet
-from altmap.scenario import AutoOnline, Offline, Online
 from altmap.trace import OK, Outcome
 
-__all__ = ("BUS_FOLDER", "ONLINE_TYPES", "BlockFiles")
+__all__ = ("BUS_FOLDER", "BlockFiles")
 
 BUS_FOLDER = "sys/bus/memory/devices"
 _ID = "(0|[1-9][0-9]{0,8})"
 _BLOCK = re.compile(f"{memory.ROOT}/memory{_ID}(?:/(.+))?")
 _LINK = re.compile(f"(?:{BUS_FOLDER}|{node.ROOT}/node{_ID})/memory{_ID}")
 _NODE_FOLDER = re.compile(f"{node.ROOT}/node{_ID}")
-#: ``drivers/base/memory.c: online_type_to_str``.
-ONLINE_TYPES: tuple[AutoOnline, ...] = ("offline", "online", "online_kernel", "online_movable")
 _UEVENTS = ("add", "remove", "change", "move", "online", "offline", "bind", "unbind")
 
 
@@ -115,25 +112,11 @@ class BlockFiles:
         )
 
     def _store_state(self, block: int, text: str) -> Outcome:
-        """Source: ``drivers/base/memory.c: state_store``."""
-        word = one_of(text, ONLINE_TYPES)
-        if word is None:
-            return invalid("state_store", text, f"one of {', '.join(ONLINE_TYPES)}")
-        if word == "offline":
-            return self._machine.perform(Offline(blocks=block))
-        return self._machine.perform(Online(blocks=block, to=word))
+        return self._machine.carry_out(store_state(block, text))
 
     def _store_online(self, block: int, text: str) -> Outcome:
-        """Write a truth value; unlike ``state``, what the block is already is no error.
-
-        Source: ``drivers/base/core.c: online_store``.
-        """
-        wanted = boolean(text)
-        if wanted is None:
-            return invalid("online_store", text, "a truth value such as 0 or 1")
-        if wanted == (block in self._machine.model.kernel.online_blocks):
-            return OK
-        return self._machine.perform(Online(blocks=block) if wanted else Offline(blocks=block))
+        machine = self._machine
+        return machine.carry_out(store_online(machine.model.kernel, block, text))
 
     def _store_uevent(self, block: int, text: str) -> Outcome:
         """Announce an action again, as udevadm trigger has it.

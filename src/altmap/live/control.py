@@ -8,7 +8,6 @@ Effects: environment, files, network, processes.
 
 from __future__ import annotations
 
-import copy
 import os
 import socket
 import socketserver
@@ -25,6 +24,7 @@ from altmap.errors import InputError
 from altmap.live.machine import LiveMachine, outcome_text
 from altmap.live.summary import summary
 from altmap.scenario import Offline, build_scenario, scenario_tables, scenario_toml
+from altmap.storage.json_files import decode_json
 
 __all__ = ("SOCKET_FILE", "answer", "controlled", "request")
 
@@ -66,7 +66,7 @@ def _explained(machine: LiveMachine, block: int) -> str:
         raise InputError(f"explain memory{block}: there is no such memory block")
     if block not in machine.model.kernel.online_blocks:
         return f"memory{block} is offline"
-    tried = copy.deepcopy(machine.model).perform(Offline(blocks=block))
+    tried = machine.model.copy().perform(Offline(blocks=block))
     if tried.outcome:
         return f"memory{block} would go offline"
     return f"memory{block} would not go offline: {outcome_text(tried.outcome)}"
@@ -105,10 +105,10 @@ def controlled(machine: LiveMachine, path: Path, lock: threading.RLock) -> Itera
 
     def reply(line: bytes) -> Answer:
         try:
-            asked = msgspec.json.decode(line, type=dict[str, Any])
+            asked = decode_json(line, dict[str, Any], "request")
             with lock:
                 return answer(machine, asked)
-        except (msgspec.MsgspecError, InputError) as error:
+        except InputError as error:
             return {"error": str(error)}
 
     before = os.umask(0o177)

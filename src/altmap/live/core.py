@@ -1,27 +1,30 @@
 """Files of the memory hotplug core, and of its module parameters.
 
-Source: ``drivers/base/memory.c``; ``mm/memory_hotplug.c: online_policy_ops``;
-``drivers/acpi/sysfs.c: enabled_store``; ``kernel/params.c: param_set_bool, param_set_uint``.
+What a write to a file of the core or a parameter is, :mod:`altmap.model.control_files` says.
+Source: ``drivers/base/memory.c``; ``drivers/acpi/sysfs.c: enabled_store``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Literal
 
 from altmap.linux import memory, parameters
-from altmap.live.attribute import Attribute, invalid
-from altmap.live.blocks import ONLINE_TYPES
+from altmap.live.attribute import Attribute, Store
 from altmap.live.machine import LiveMachine
-from altmap.live.words import boolean, number, one_of
 from altmap.model.boot.tunables import parameters_shown
-from altmap.scenario import Address, Plug, Poison, SetTunables, Size
+from altmap.model.control_files import (
+    PARAMETERS,
+    invalid,
+    store_auto_online_blocks,
+    store_soft_offline_page,
+)
+from altmap.model.words import number
+from altmap.scenario import Address, Plug, SetTunables, Size, Step
 from altmap.trace import Outcome
 
 __all__ = ("acpi_files", "core_files", "parameter_files")
 
-_POLICIES: tuple[Literal["contig-zones", "auto-movable"], ...] = ("contig-zones", "auto-movable")
 _ACPI = "sys/firmware/acpi/hotplug/memory/enabled"
 
 
@@ -31,27 +34,19 @@ def core_files(machine: LiveMachine) -> Mapping[str, Attribute]:
     made = {
         f"{memory.ROOT}/auto_online_blocks": Attribute(
             lambda: f"{kernel.tunables.auto_online_blocks}\n".encode(),
-            partial(_store_auto_online, machine),
+            _carrying_out(machine, store_auto_online_blocks),
         ),
-        f"{memory.ROOT}/soft_offline_page": Attribute(None, partial(_store_soft_offline, machine)),
+        f"{memory.ROOT}/soft_offline_page": Attribute(
+            None, _carrying_out(machine, store_soft_offline_page)
+        ),
     }
     if machine.has_probe:
         made[f"{memory.ROOT}/probe"] = Attribute(None, partial(_store_probe, machine))
     return made
 
 
-def _store_auto_online(machine: LiveMachine, text: str) -> Outcome:
-    word = one_of(text, ONLINE_TYPES)
-    if word is None:
-        return invalid("auto_online_blocks_store", text, f"one of {', '.join(ONLINE_TYPES)}")
-    return machine.perform(SetTunables(auto_online_blocks=word))
-
-
-def _store_soft_offline(machine: LiveMachine, text: str) -> Outcome:
-    address = number(text)
-    if address is None:
-        return invalid("soft_offline_page_store", text, "an address")
-    return machine.perform(Poison(address=Address(address)))
+def _carrying_out(machine: LiveMachine, meaning: Callable[[str], Step | Outcome]) -> Store:
+    return lambda text: machine.carry_out(meaning(text))
 
 
 def _store_probe(machine: LiveMachine, text: str) -> Outcome:
@@ -68,43 +63,17 @@ def _store_probe(machine: LiveMachine, text: str) -> Outcome:
 
 def parameter_files(machine: LiveMachine) -> Mapping[str, Attribute]:
     """Return the parameters of the module ``memory_hotplug`` that can be written at run time."""
-    stores = {
-        "auto_movable_numa_aware": _store_numa_aware,
-        "auto_movable_ratio": _store_ratio,
-        "online_policy": _store_policy,
-    }
     return {
         f"{parameters.ROOT}/{name}": Attribute(
-            partial(_show_parameter, machine, name), partial(store, machine)
+            partial(_show_parameter, machine, name), _carrying_out(machine, meaning)
         )
-        for name, store in stores.items()
+        for name, meaning in PARAMETERS.items()
         if name in machine.model.parameter_names
     }
 
 
 def _show_parameter(machine: LiveMachine, name: str) -> bytes:
     return f"{parameters_shown(machine.model.kernel.tunables)[name]}\n".encode()
-
-
-def _store_numa_aware(machine: LiveMachine, text: str) -> Outcome:
-    value = boolean(text)
-    if value is None:
-        return invalid("param_set_bool", text, "a truth value such as Y or N")
-    return machine.perform(SetTunables(auto_movable_numa_aware=value))
-
-
-def _store_ratio(machine: LiveMachine, text: str) -> Outcome:
-    value = number(text, bits=32)
-    if value is None:
-        return invalid("param_set_uint", text, "a number of 32 bits")
-    return machine.perform(SetTunables(auto_movable_ratio=value))
-
-
-def _store_policy(machine: LiveMachine, text: str) -> Outcome:
-    word = one_of(text, _POLICIES)
-    if word is None:
-        return invalid("set_online_policy", text, f"one of {', '.join(_POLICIES)}")
-    return machine.perform(SetTunables(online_policy=word))
 
 
 def acpi_files(machine: LiveMachine) -> Mapping[str, Attribute]:

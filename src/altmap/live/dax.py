@@ -12,11 +12,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 
-from altmap.live.attribute import Attribute, invalid
-from altmap.live.blocks import ONLINE_TYPES
+from altmap.live.attribute import Attribute
 from altmap.live.machine import LiveMachine
-from altmap.live.words import boolean, one_of
+from altmap.model.control_files import ONLINE_TYPES, invalid
 from altmap.model.kernel.memmap import memmap_on_memory_nr_pages
+from altmap.model.words import boolean, one_of
 from altmap.scenario import OnlineType, Plug, SetTunables, Unplug
 from altmap.trace import OK, Outcome
 

@@ -11,9 +11,10 @@ from collections.abc import Mapping
 from functools import partial
 
 from altmap.linux import xen
-from altmap.live.attribute import Attribute, invalid
+from altmap.live.attribute import Attribute
 from altmap.live.machine import LiveMachine
-from altmap.live.words import boolean
+from altmap.model.control_files import invalid
+from altmap.model.words import boolean
 from altmap.scenario import Configure, Resize, Size
 from altmap.trace import OK, Outcome
 

@@ -22,7 +22,7 @@ from altmap.live.attribute import Attribute
 from altmap.live.machine import LiveMachine, outcome_text
 from altmap.live.pages import WORD_BYTES
 from altmap.live.tree import Folder, Link, Node, PagesFile, Tree
-from altmap.live.words import c_string
+from altmap.model.words import c_string
 from altmap.trace import Outcome
 
 __all__ = ("LiveFiles", "Recorder", "errno_number")

@@ -10,11 +10,12 @@ from collections.abc import Mapping
 from functools import partial
 
 from altmap.linux import node as node_folder
-from altmap.live.attribute import Attribute, invalid
+from altmap.live.attribute import Attribute
 from altmap.live.machine import LiveMachine
-from altmap.live.words import number
+from altmap.model.control_files import invalid
 from altmap.model.kernel.hugetlb import hugepage_sizes_bytes, nr_huge
 from altmap.model.kernel.pool import HugePool
+from altmap.model.words import number
 from altmap.scenario import HugePages, Size
 from altmap.trace import OK, Outcome
 

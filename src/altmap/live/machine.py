@@ -117,6 +117,10 @@ class LiveMachine:
         self._note_step(record)
         return record.outcome
 
+    def carry_out(self, meaning: Step | Outcome) -> Outcome:
+        """Perform the step that a write is, or return the outcome that it has without one."""
+        return meaning if isinstance(meaning, Outcome) else self.perform(meaning)
+
     def note(self, text: str) -> None:
         """Append one line to the log."""
         self.log.append(text)

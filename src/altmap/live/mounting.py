@@ -99,26 +99,7 @@ def mounted(
     settings: Sequence[str] = (),
     record: StrPath | None = None,
 ) -> Iterator[MountedMachine]:
-    """Mount a machine while a block runs.
-
-    Parameters
-    ----------
-    source : Scenario, str or Path
-        A scenario, or where one lies in TOML, or the files of a real machine.
-    folder : str or Path, optional
-        An empty folder; by default a new one, which is removed in the end.
-    release : str, optional
-        The kernel's release instead of the scenario's.
-    settings : sequence of str
-        ``key=value`` for keys of the scenario's machine.
-    record : str or Path, optional
-        A file that gets each read and write, as a line of JSON.
-
-    Raises
-    ------
-    InputError
-        If FUSE is missing, the machine cannot exist or the folder cannot be mounted on.
-    """
+    """Mount a machine while a block runs; :func:`altmap.mount` says what it takes and raises."""
     check_tools()
     with tempfile.TemporaryDirectory(prefix="altmap-") as draft:
         root = Path(draft, "root") if folder is None else Path(folder)

@@ -12,9 +12,10 @@ from collections.abc import Mapping
 from functools import partial
 from typing import get_args
 
-from altmap.live.attribute import Attribute, invalid
+from altmap.live.attribute import Attribute
 from altmap.live.machine import LiveMachine
-from altmap.live.words import signed_number
+from altmap.model.control_files import invalid
+from altmap.model.words import signed_number
 from altmap.scenario import Veto, VetoErrno, VetoOn
 from altmap.trace import Outcome
 

@@ -1,39 +1,46 @@
 """Writes to the files of memory hotplug: the step that a write is, or how the kernel refuses it.
 
+Each function takes what was written, as the kernel's own of the same name does.
+
 A shell opens with O_CREAT, which sysfs refuses for a file that is not there as it does for one that
 is read-only, for root too. Source: ``fs/kernfs/file.c: kernfs_fop_open``, ``fs/kernfs/dir.c``;
-``drivers/base/memory.c``; ``mm/memory_hotplug.c``; ``kernel/params.c``; ``lib/kstrtox.c``.
+``drivers/base/memory.c``; ``drivers/base/core.c: online_store``; ``mm/memory_hotplug.c:
+online_policy_ops``; ``kernel/params.c: param_set_bool, param_set_uint``.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, cast
+from collections.abc import Callable, Mapping
+from typing import Literal
 
 from altmap.errors import InputError
 from altmap.model.kernel.state import Kernel
-from altmap.scenario import Address, Offline, Online, Poison, SetTunables, Write
+from altmap.model.words import boolean, number, one_of
+from altmap.scenario import Address, AutoOnline, Offline, Online, Poison, SetTunables, Step, Write
 from altmap.trace import OK, Outcome
 
-if TYPE_CHECKING:
-    from altmap.scenario import AutoOnline, OnlineType
-
-__all__ = ("meaning_of_write",)
-
-_ONLINE_TYPES = ("online", "online_kernel", "online_movable")
-_MOST_UINT = (1 << 32) - 1
-_NUMBER = re.compile(
-    r"\+?(?:0[xX](?P<hex>[0-9a-fA-F]+)|(?P<octal>0[0-7]*)|(?P<decimal>[1-9][0-9]*))"
+__all__ = (
+    "ONLINE_TYPES",
+    "PARAMETERS",
+    "invalid",
+    "meaning_of_write",
+    "store_auto_online_blocks",
+    "store_online",
+    "store_soft_offline_page",
+    "store_state",
 )
+
+#: ``drivers/base/memory.c: online_type_to_str``.
+ONLINE_TYPES: tuple[AutoOnline, ...] = ("offline", "online", "online_kernel", "online_movable")
+_POLICIES: tuple[Literal["contig-zones", "auto-movable"], ...] = ("contig-zones", "auto-movable")
+_UINT_BITS, _ANY_BITS = 32, 320
 _BLOCK = re.compile(r"memory([0-9]{1,9})")
 #: Files that the model does not have, though the kernel does.
 _NOT_MODELLED = ("hard_offline_page", "probe", "uevent")
 
 
-def meaning_of_write(
-    kernel: Kernel, step: Write
-) -> Online | Offline | SetTunables | Poison | Outcome:
+def meaning_of_write(kernel: Kernel, step: Write) -> Step | Outcome:
     """Return the step that a write is, or its outcome.
 
     Raises
@@ -54,94 +61,99 @@ def meaning_of_write(
     if len(parts) == 7:
         return _not_there(f"{parts[5]}: there is no such folder")
     if parts[5] == "auto_online_blocks":
-        if step.word in ("offline", *_ONLINE_TYPES):
-            return SetTunables(auto_online_blocks=cast("AutoOnline", step.word))
-        return _wrong_word("auto_online_blocks_store", step.word)
+        return store_auto_online_blocks(step.word)
     if parts[5] == "soft_offline_page":
-        address = _number(step.word)
-        if address is None or address >= 1 << 52:
-            return _wrong_word("soft_offline_page_store", step.word)
-        return Poison(address=Address(address))
+        return store_soft_offline_page(step.word)
     return _no_permission(parts[5])
 
 
-def _of_block(kernel: Kernel, nr: int, name: str, word: str) -> Online | Offline | Outcome:
+def _of_block(kernel: Kernel, block: int, name: str, word: str) -> Step | Outcome:
     if name == "state":
-        if word == "offline":
-            return Offline(blocks=nr)
-        if word in _ONLINE_TYPES:
-            return Online(blocks=nr, to=cast("OnlineType", word))
-        return _wrong_word("state_store", word)
-    if name != "online":
-        return _no_permission(name)
-    wanted = _boolean(word)
-    if wanted is None:
-        return _wrong_word("online_store", word)
-    if wanted == (nr in kernel.online_blocks):
-        return OK  # device_online() and device_offline() return 1, which is no error
-    return Online(blocks=nr) if wanted else Offline(blocks=nr)
+        return store_state(block, word)
+    return store_online(kernel, block, word) if name == "online" else _no_permission(name)
 
 
-def _parameter(kernel: Kernel, name: str, word: str) -> SetTunables | Outcome:
+def _parameter(kernel: Kernel, name: str, word: str) -> Step | Outcome:
     release = kernel.release
     if not release.has_auto_movable and release.memmap_scope == "none":
         return _not_there("the kernel has no parameters of memory_hotplug")
-    if not release.has_auto_movable or name not in _PARAMETERS:
+    if not release.has_auto_movable or name not in PARAMETERS:
         return _no_permission(name)
-    value = _PARAMETERS[name](word)
+    return PARAMETERS[name](word)
+
+
+def store_state(block: int, text: str) -> Step | Outcome:
+    """Return what ``state_store`` makes of a word."""
+    word = one_of(text, ONLINE_TYPES)
+    if word is None:
+        return invalid("state_store", text, f"one of {', '.join(ONLINE_TYPES)}")
+    return Offline(blocks=block) if word == "offline" else Online(blocks=block, to=word)
+
+
+def store_online(kernel: Kernel, block: int, text: str) -> Step | Outcome:
+    """Return what ``online_store`` makes of a truth value.
+
+    Unlike for ``state``, what the block is already is no error: ``device_online`` and
+    ``device_offline`` return 1.
+    """
+    wanted = boolean(text)
+    if wanted is None:
+        return invalid("online_store", text, "a truth value such as 0 or 1")
+    if wanted == (block in kernel.online_blocks):
+        return OK
+    return Online(blocks=block) if wanted else Offline(blocks=block)
+
+
+def store_auto_online_blocks(text: str) -> Step | Outcome:
+    """Return what ``auto_online_blocks_store`` makes of a word."""
+    word = one_of(text, ONLINE_TYPES)
+    if word is None:
+        return invalid("auto_online_blocks_store", text, f"one of {', '.join(ONLINE_TYPES)}")
+    return SetTunables(auto_online_blocks=word)
+
+
+def store_soft_offline_page(text: str) -> Step | Outcome:
+    """Return what ``soft_offline_page_store`` makes of an address."""
+    address = number(text)
+    if address is None or address >= 1 << 52:
+        return invalid("soft_offline_page_store", text, "an address")
+    return Poison(address=Address(address))
+
+
+def _store_policy(text: str) -> Step | Outcome:
+    word = one_of(text, _POLICIES)
+    if word is None:
+        return invalid("set_online_policy", text, f"one of {', '.join(_POLICIES)}")
+    return SetTunables(online_policy=word)
+
+
+def _store_ratio(text: str) -> Step | Outcome:
+    value = number(text, bits=_ANY_BITS)
     if value is None:
-        return _wrong_word(_SETTERS[name], word)
-    if isinstance(value, Outcome):
-        return value
-    return SetTunables(**{name: value})
+        return invalid("param_set_uint", text, "a number of 32 bits")
+    if value >> _UINT_BITS:
+        return Outcome.refused("ERANGE", "param_set_uint", f"{text} does not fit in 32 bits")
+    return SetTunables(auto_movable_ratio=value)
 
 
-def _policy(word: str) -> str | None:
-    return word if word in ("contig-zones", "auto-movable") else None
+def _store_numa_aware(text: str) -> Step | Outcome:
+    value = boolean(text)
+    if value is None:
+        return invalid("param_set_bool", text, "a truth value such as Y or N")
+    return SetTunables(auto_movable_numa_aware=value)
 
 
-def _ratio(word: str) -> int | Outcome | None:
-    number = _number(word)
-    if number is None or number <= _MOST_UINT:
-        return number
-    return Outcome.refused("ERANGE", "param_set_uint", f"{word} does not fit in 32 bits")
-
-
-def _boolean(word: str) -> bool | None:
-    """Return what ``kstrtobool`` makes of a word: it looks at the first one or two characters."""
-    if word[:1] in ("y", "Y", "1", "t", "T"):
-        return True
-    if word[:1] in ("n", "N", "0", "f", "F"):
-        return False
-    if word[:1] in ("o", "O"):
-        return {"n": True, "f": False}.get(word[1:2].lower())
-    return None
-
-
-_PARAMETERS: dict[str, Callable[[str], Any]] = {
-    "online_policy": _policy,
-    "auto_movable_ratio": _ratio,
-    "auto_movable_numa_aware": _boolean,
-}
-_SETTERS = {
-    "online_policy": "set_online_policy",
-    "auto_movable_ratio": "param_set_uint",
-    "auto_movable_numa_aware": "param_set_bool",
+#: Parameters of the module ``memory_hotplug`` that can be written, and what a write is.
+PARAMETERS: Mapping[str, Callable[[str], Step | Outcome]] = {
+    "auto_movable_numa_aware": _store_numa_aware,
+    "auto_movable_ratio": _store_ratio,
+    "online_policy": _store_policy,
 }
 
 
-def _number(word: str) -> int | None:
-    """Return what ``kstrtoull`` with base 0 makes of a word."""
-    match = _NUMBER.fullmatch(word)
-    if match is None:
-        return None
-    if match["hex"]:
-        return int(match["hex"], 16)
-    return int(match["octal"], 8) if match["octal"] else int(match["decimal"])
-
-
-def _wrong_word(function: str, word: str) -> Outcome:
-    return Outcome.refused("EINVAL", function, f"the word {word!r} is none that the file takes")
+def invalid(function: str, text: str, need: str) -> Outcome:
+    """Return EINVAL for a word or number that the kernel does not know."""
+    return Outcome.refused("EINVAL", function, f"{text[:80]!r}: need {need}")
 
 
 def _not_there(why: str) -> Outcome:

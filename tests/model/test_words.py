@@ -2,7 +2,7 @@
 
 import pytest
 
-from altmap.live.words import boolean, c_string, number, one_of, signed_number
+from altmap.model.words import boolean, c_string, number, one_of, signed_number
 
 
 @pytest.mark.parametrize("text", ["1", "1\n", "y", "Yes", "t", "T", "on", "oN", "ON\n", "10"])
