@@ -5,13 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from altmap.host.blockers import Blocks
+from altmap.linux.meminfo import reclaimable_slab_kib
 from altmap.linux.observation import Observation
-from altmap.linux.zoneinfo import ZoneInfo
 
 __all__ = ("Room", "room_for")
 
-_FILE = ("nr_zone_inactive_file", "nr_zone_active_file")
-_ANON = ("nr_zone_inactive_anon", "nr_zone_active_anon")
 _MOVABLE = "Movable"
 
 
@@ -58,16 +56,12 @@ def room_for(seen: Observation, blocks: Blocks, nr: int) -> Room:
     free = sum(max(0, zone.pages["free"] - zone.pages["min"]) for zone in zones)
     if elsewhere == {own}:
         free = max(0, free - blocks.nr_free(nr))
-    counted = [zone for zone in zones if zone.pages["managed"]]
-    if not all({*_FILE, *_ANON} <= zone.stats.keys() for zone in counted):
+    lists = [zone.lru for zone in zones if zone.pages["managed"]]
+    counted = [lru for lru in lists if lru is not None]
+    if len(counted) < len(lists):
         return Room(free, None)
-    dirty = sum(zone.stats.get("nr_zone_write_pending", 0) for zone in counted)
-    cache = max(0, _sum(counted, _FILE) - dirty)
+    dirty = sum(lru.write_pending for lru in counted)
+    cache = max(0, sum(lru.file for lru in counted) - dirty)
     meminfo, kib = seen.meminfo or {}, (blocks.page_size_bytes or 4096) // 1024
-    swap = min(_sum(counted, _ANON), meminfo.get("SwapFree", 0) // kib)
-    slab = meminfo.get("KReclaimable", meminfo.get("SReclaimable", 0)) // kib
-    return Room(free + cache + swap, dirty + slab)
-
-
-def _sum(zones: list[ZoneInfo], names: tuple[str, ...]) -> int:
-    return sum(zone.stats[name] for zone in zones for name in names)
+    swap = min(sum(lru.anonymous for lru in counted), meminfo.get("SwapFree", 0) // kib)
+    return Room(free + cache + swap, dirty + reclaimable_slab_kib(meminfo) // kib)

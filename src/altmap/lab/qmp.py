@@ -60,7 +60,7 @@ class Qmp:
         self._check = check
         self._limit_seconds = limit_seconds
         self._client = QMPClient("altmap")
-        # A dead QEMU is reported by whoever waits for it.
+        # The wait for QEMU's end reports that it ended.
         self._client.logger.disabled = True
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="qmp", daemon=True)

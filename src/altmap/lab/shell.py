@@ -122,7 +122,7 @@ class Shell:
         try:
             self._channel.sendall(line)
         except TimeoutError:
-            pass  # reported by whoever waits for the answer
+            pass  # the wait for the answer reports it
         except OSError:
             self._check(True)
 

@@ -6,7 +6,7 @@ import re
 
 from altmap.linux.lines import Line, add, lines
 
-__all__ = ("format_line", "parse", "parse_line", "render")
+__all__ = ("format_line", "parse", "parse_line", "reclaimable_slab_kib", "render")
 
 _LINE = re.compile(r"([^\s:]+): *(\d+)( kB)?", re.ASCII)
 
@@ -53,6 +53,11 @@ def format_line(name: str, value: int, count_names_end: int = _COUNT_NAMES_END) 
         return f"{name + ':':<{count_names_end}}{value:>5}"
     names_end = max(_NAMES_END, len(name) + 2)
     return f"{name + ':':<{names_end}}{str(value).rjust(_END - names_end)} kB"
+
+
+def reclaimable_slab_kib(table: dict[str, int]) -> int:
+    """Return what of slab and other kernel memory can be reclaimed; before 4.20 of slab alone."""
+    return table.get("KReclaimable", table.get("SReclaimable", 0))
 
 
 def _is_count(name: str) -> bool:

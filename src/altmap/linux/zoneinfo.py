@@ -9,16 +9,35 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from altmap.linux.lines import Line, add, lines
 
-__all__ = ("ZoneInfo", "parse", "render")
+__all__ = ("LruCounts", "ZoneInfo", "parse", "render")
 
 _HEADER = re.compile(r"Node (\d+), zone +(\S+)", re.ASCII)
 _PROTECTION = re.compile(r" *protection: \(((?:\d+(?:, )?)*)\)", re.ASCII)
 _PAIR = re.compile(r" +(?:([^:]*[^:\s]):? +)?(\d+)", re.ASCII)
 _REQUIRED = ("free", "min", "low", "high", "spanned", "present", "managed")
 _THRESHOLD = "vm stats threshold"
+_FILE_LRU = ("nr_zone_inactive_file", "nr_zone_active_file")
+_ANON_LRU = ("nr_zone_inactive_anon", "nr_zone_active_anon")
+
+
+class LruCounts(NamedTuple):
+    """Pages of a zone that reclaim scans (``mm/vmscan.c: zone_reclaimable_pages``).
+
+    Attributes
+    ----------
+    file, anonymous : int
+        On the lists of files, and on those of anonymous pages and tmpfs.
+    write_pending : int
+        Dirty or under writeback, of files.
+    """
+
+    file: int
+    anonymous: int
+    write_pending: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +78,17 @@ class ZoneInfo:
     def key(self) -> tuple[int, str]:
         """The zone's identity: node and name."""
         return self.node, self.name
+
+    @property
+    def lru(self) -> LruCounts | None:
+        """The lists of pages that reclaim scans, ``None`` if the file lacks one of them."""
+        if not {*_FILE_LRU, *_ANON_LRU} <= self.stats.keys():
+            return None
+        return LruCounts(
+            sum(self.stats[name] for name in _FILE_LRU),
+            sum(self.stats[name] for name in _ANON_LRU),
+            self.stats.get("nr_zone_write_pending", 0),
+        )
 
     @property
     def start_pfn(self) -> int | None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from itertools import pairwise
 
+from altmap.linux.node import render_list
 from altmap.pfn import PfnRange, PfnSet
 
 __all__ = ("block_names", "folded", "frames_text")
@@ -75,12 +75,7 @@ def frames_text(shown: Sequence[PfnRange], nr_ranges: int) -> str:
 def block_names(blocks: Iterable[int]) -> str:
     """Return memory blocks as ranges: ``memory32-39,41``; of many ranges the first and last."""
     ids = sorted(set(blocks))
-    starts = [ids[0], *(here for before, here in pairwise(ids) if here != before + 1)]
-    ends = [*(before for before, here in pairwise(ids) if here != before + 1), ids[-1]]
-    parts = [
-        f"{start}-{end}" if end > start else str(start)
-        for start, end in zip(starts, ends, strict=True)
-    ]
+    parts = render_list(ids).strip().split(",")
     if len(parts) > _SHOWN_BLOCKS:
         parts = [*parts[: _SHOWN_BLOCKS - 1], f"…,{parts[-1]} ({len(ids)} blocks)"]
     return f"memory{','.join(parts)}"

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from altmap.linux.kpageflags import PageFlag
+from altmap.linux.meminfo import reclaimable_slab_kib
 from altmap.linux.observation import Observation
-from altmap.linux.zoneinfo import ZoneInfo
 from altmap.model.kernel.initial_state import adopt_pages, adopt_reclaim
 from altmap.model.kernel.state import Kernel
 from altmap.pfn import PfnSet
@@ -16,8 +14,6 @@ __all__ = ("take_reclaimable",)
 _DIRTY = PageFlag.DIRTY | PageFlag.WRITEBACK
 _SWAPPABLE = PageFlag.ANON | PageFlag.SWAPBACKED
 _NEVER = PageFlag.UNEVICTABLE | PageFlag.MLOCKED | PageFlag.HUGE | PageFlag.HWPOISON
-_FILE = ("nr_zone_inactive_file", "nr_zone_active_file")
-_ANON = ("nr_zone_inactive_anon", "nr_zone_active_anon")
 
 
 def take_reclaimable(kernel: Kernel, seen: Observation) -> None:
@@ -30,7 +26,7 @@ def take_reclaimable(kernel: Kernel, seen: Observation) -> None:
     meminfo = seen.meminfo or {}
     kib = kernel.arch.page_size_bytes // 1024
     dirty = _by_flags(kernel, seen) if seen.kpageflags else _by_counters(kernel, seen)
-    slab = meminfo.get("KReclaimable", meminfo.get("SReclaimable", 0)) // kib
+    slab = reclaimable_slab_kib(meminfo) // kib
     maybe = None if dirty is None else dirty + slab
     adopt_reclaim(kernel, meminfo.get("SwapFree", 0) // kib, maybe)
 
@@ -65,17 +61,12 @@ def _by_counters(kernel: Kernel, seen: Observation) -> int | None:
         zone = kernel.zones.get(info.key)
         if zone is None or not info.pages["managed"]:
             continue
-        if not {*_FILE, *_ANON} <= info.stats.keys():
+        lru = info.lru
+        if lru is None:
             return None
-        waiting = info.stats.get("nr_zone_write_pending", 0)
-        dirty += waiting
+        dirty += lru.write_pending
         used = kernel.used & zone.present
-        clean = used.lowest(max(0, _sum(info, _FILE) - waiting))
-        anonymous = (used - clean).lowest(_sum(info, _ANON))
+        clean = used.lowest(max(0, lru.file - lru.write_pending))
+        anonymous = (used - clean).lowest(lru.anonymous)
         adopt_pages(kernel, clean_cache=clean, swappable=anonymous)
     return dirty
-
-
-def _sum(info: ZoneInfo, names: tuple[str, ...]) -> int:
-    stats: Mapping[str, int] = info.stats
-    return sum(stats[name] for name in names)
