@@ -97,7 +97,7 @@ ACTUAL = {
 #: The parts of ``model``, each importing only from those before it.
 MODEL = (
     *("arch", "releases", "pageblocks", "kernel", "policies", "platform", "boot", "adopt"),
-    *("observe", "drivers", "coldplug", "control_files", "workload", "machine"),
+    *("observe", "drivers", "coldplug", "words", "control_files", "workload", "machine"),
 )
 
 

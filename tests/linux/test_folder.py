@@ -206,3 +206,15 @@ def test_a_failed_write_leaves_nothing_behind(tmp_path):
     with pytest.raises(AltmapError, match=r"cannot be written: File name too long$"):
         Sysroot({"proc/meminfo": MEMINFO, f"proc/{'x' * 300}": b""}).write(tmp_path / "root")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("leave", ["nothing", "files"])
+def test_words_of_the_device_tree_are_no_padding(root, leave):
+    path = "sys/firmware/devicetree/base/compatible"
+    (root / path).parent.mkdir(parents=True)
+    (root / path).write_bytes(b"ibm,p10\0ibm,p9\0")
+    padded = "sys/devices/system/memory/block_size_bytes"
+    (root / padded).write_bytes(b"8000000\n".ljust(4096, b"\0"))
+    sysroot = Sysroot.read(root, leave=leave)
+    assert sysroot.files[path] == b"ibm,p10\0ibm,p9\0"
+    assert sysroot.files[padded] == b"8000000\n"

@@ -187,3 +187,15 @@ def test_only_the_page_frames_asked_for_are_read_from_disk(tmp_path, monkeypatch
     words.sets(bool, PfnRange(1 << 27, (1 << 27) + 32768))
     to_find_the_end, to_tell_the_order = 8 * 42, 8 << 12
     assert sum(lengths) <= 32768 * 8 + to_find_the_end + to_tell_the_order
+
+
+@pytest.mark.parametrize("most", [99, 100])
+def test_more_runs_than_are_read_again_are_kept_as_words(most, tmp_path, monkeypatch):
+    """A file of runs beyond the limit of lines would be refused when the snapshot is read."""
+    monkeypatch.setattr("altmap.linux.pagewords._MOST_RUNS", most)
+    raw = np.repeat(np.arange(100, dtype="<u8"), 64).tobytes()
+    made = PageWords.from_raw([raw])
+    assert made.is_compact == (most == 100)
+    Sysroot({"proc/meminfo": b""}, pages={"proc/kpageflags": made}).pack(tmp_path / "s.tar")
+    again = Sysroot.read(tmp_path / "s.tar")
+    assert b"".join(again.page_words("proc/kpageflags").raw()) == raw

@@ -44,6 +44,8 @@ Pfns = NDArray[np.int64]
 PIECE_NR_PAGES = 1 << 20
 #: A piece with more runs than one for so many page frames is kept as codes.
 _PAGES_PER_RUN = 16
+#: Runs that a file of runs may have: three such files stay within the lines of a sysroot.
+_MOST_RUNS = 1 << 19
 #: 4 PiB in the smallest pages.
 MOST_PAGES = 1 << 40
 _WORD_BYTES = 8
@@ -255,8 +257,13 @@ class PageWords:
 
     @property
     def is_compact(self) -> bool:
-        """Whether the runs are few, so that ``.runs`` is the smaller form."""
-        return all(isinstance(piece, _RunPiece) for piece in self._pieces)
+        """Whether the runs are few, so that ``.runs`` is the smaller form and can be read again."""
+        nr_runs = 0
+        for piece in self._pieces:
+            if not isinstance(piece, _RunPiece):
+                return False
+            nr_runs += len(piece.starts)
+        return nr_runs <= _MOST_RUNS
 
     def sets(
         self, key_of: Callable[[int], K | None], pfns: PfnRange | None = None

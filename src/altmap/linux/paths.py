@@ -21,6 +21,7 @@ __all__ = (
     "check_tree",
     "is_configuration",
     "is_lsmem",
+    "is_padded",
     "leads_on",
     "matters",
     "normalise",
@@ -37,6 +38,7 @@ PAGE_USES = ("proc/kpagecount", "proc/kpagecgroup")
 #: The kernel's files with a word for each page frame, and what they are kept as.
 PAGE_RUNS = {path: f"{path}.runs" for path in (KPAGEFLAGS, *PAGE_USES)}
 
+_DEVICE_TREE = "sys/firmware/devicetree/"
 #: The note for padded files, with how many they are.
 PADDED = "{} files below sys/ are padded with NUL bytes, which are cut off"
 
@@ -196,6 +198,14 @@ def check_tree(files: Collection[str], links: Mapping[str, str]) -> None:
 def text_of(raw: bytes) -> str:
     r"""Return the file's text; a byte that is not UTF-8 becomes ``\xNN``."""
     return raw.decode("utf-8", "backslashreplace")
+
+
+def is_padded(path: str, raw: bytes) -> bool:
+    """Tell whether a file has NUL where no kernel prints one: below ``sys/``, filled up by ``tar``.
+
+    The words of the device tree are separated by NUL.
+    """
+    return path.startswith("sys/") and not path.startswith(_DEVICE_TREE) and b"\0" in raw
 
 
 def without_padding(raw: bytes) -> bytes:

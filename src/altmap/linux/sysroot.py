@@ -13,7 +13,15 @@ from typing import TYPE_CHECKING, TypeVar
 from altmap.errors import InputError
 from altmap.linux import folder
 from altmap.linux.contents import Content, Streamed
-from altmap.linux.paths import OF_COPIES, PADDED, PAGE_RUNS, PAGE_USES, text_of, without_padding
+from altmap.linux.paths import (
+    OF_COPIES,
+    PADDED,
+    PAGE_RUNS,
+    PAGE_USES,
+    is_padded,
+    text_of,
+    without_padding,
+)
 from altmap.linux.thishost import is_this_host, uname_files
 from altmap.linux.unread import UnreadFiles
 
@@ -26,7 +34,6 @@ if TYPE_CHECKING:
 __all__ = ("Sysroot",)
 
 T = TypeVar("T")
-_DEVICE_TREE = "sys/firmware/devicetree/"  # its words are separated by NUL
 _CGROUPS = "proc/kpagecgroup.names"
 
 
@@ -199,11 +206,7 @@ def _cut_padding(files: dict[str, bytes], notes: dict[str, str]) -> None:
 
     sysfs says that each of its files has a page; ``tar`` fills up what it does not get.
     """
-    padded = [
-        path
-        for path, raw in files.items()
-        if b"\0" in raw and path.startswith("sys/") and not path.startswith(_DEVICE_TREE)
-    ]
+    padded = [path for path, raw in files.items() if is_padded(path, raw)]
     for path in padded:
         files[path] = without_padding(files[path])
     if padded:

@@ -11,7 +11,7 @@ import weakref
 from collections.abc import Callable, Iterator, MutableMapping
 
 from altmap.linux.intake import Intake
-from altmap.linux.paths import PADDED, without_padding
+from altmap.linux.paths import PADDED, is_padded, without_padding
 
 __all__ = ("UnreadFiles", "open_below")
 
@@ -89,7 +89,7 @@ class UnreadFiles(MutableMapping[str, bytes]):
         finally:
             os.close(file)
         raw = self._intake.files[path]
-        if b"\0" in raw and path.startswith("sys/"):
+        if is_padded(path, raw):
             self._intake.files[path] = without_padding(raw)
             self._nr_padded += 1
             self._intake.notes["sys"] = PADDED.format(self._nr_padded)
