@@ -170,3 +170,7 @@ def test_a_bomb_in_a_scenario_ends_within_the_budget(text, tmp_path):
     path = tmp_path / "s.toml"
     path.write_text(text)
     assert ended(path, "run").returncode == 2
+
+
+def test_a_scenario_without_an_end_ends_within_the_budget():
+    assert ended("/dev/zero", "run").returncode == 2

@@ -223,3 +223,16 @@ def test_all_rows_of_lsmem_together_have_a_bounded_number_of_blocks():
     rows = [row.format(n << 46, ((n + 1) << 46) - 1, n << 19, ((n + 1) << 19) - 1) for n in (0, 1)]
     with pytest.raises(InputError):
         lsmem.parse(head + "".join(rows))
+
+
+def test_a_compressed_member_that_is_too_large_is_refused_by_its_header(tmp_path):
+    """A compressed claim is not unpacked for seconds before it is refused."""
+    info = tarfile.TarInfo("proc/kpageflags")
+    info.size = 1 << 40
+    path = tmp_path / "a.tar.gz"
+    path.write_bytes(gzip.compress(info.tobuf(tarfile.GNU_FORMAT) + bytes(512)))
+    with pytest.raises(InputError, match="unpack to more than"):
+        Sysroot.read(path)
+    path.write_bytes(info.tobuf(tarfile.GNU_FORMAT) + bytes(512))
+    with pytest.raises(InputError, match="unexpected end of data"):
+        Sysroot.read(path)

@@ -262,9 +262,9 @@ def act(machine, client, seconds, wrong):
     return rounds
 
 
-def together(seconds):
+def together(seconds, record):
     wrong, rounds = [], []
-    with mounted(PC) as machine:
+    with mounted(PC, record=record) as machine:
         before = (machine.root / "proc/meminfo").read_bytes()
         threads = [
             threading.Thread(target=lambda n=n: rounds.append(act(machine, n, seconds, wrong)))
@@ -276,20 +276,23 @@ def together(seconds):
             thread.join(seconds + 60)
         assert not any(thread.is_alive() for thread in threads)
         after = (machine.root / "proc/meminfo").read_bytes()
-        nr_writes = sum("/state" in line and line.startswith("write") for line in machine.log)
+    lines = map(json.loads, record.read_text(encoding="utf-8").splitlines())
+    nr_writes = sum(
+        line["operation"] == "write" and line["path"].endswith("/state") for line in lines
+    )
     assert wrong == []
     assert min(rounds) > 0
     assert nr_writes == 2 * sum(rounds)
     assert before.splitlines()[:2] == after.splitlines()[:2]
 
 
-def test_eight_clients_at_once_are_served_one_after_the_other():
-    together(2)
+def test_eight_clients_at_once_are_served_one_after_the_other(tmp_path):
+    together(2, tmp_path / "record")
 
 
 @pytest.mark.slow
-def test_eight_clients_for_a_minute():
-    together(60)
+def test_eight_clients_for_a_minute(tmp_path):
+    together(60, tmp_path / "record")
 
 
 # --- records, and the public names ------------------------------------------------------------

@@ -82,6 +82,7 @@ class _Member(tarfile.TarInfo):
                     f"need extended headers of at most {_MAX_EXTENSION_BYTES} bytes"
                 )
             cls.unpacked.count(_EXTENSION_COST * max(0, member.size))
+        cls.unpacked.expect(member.size)
         return member
 
 

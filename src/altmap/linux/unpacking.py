@@ -77,10 +77,15 @@ class Unpacked:
         Starts the message of an error.
     packed_bytes : int
         The size of the file itself.
+    is_packed : bool
+        It is compressed, so that its size does not bound what it unpacks to.
     """
 
-    def __init__(self, stream: ByteReader, name: str, packed_bytes: int) -> None:
+    def __init__(
+        self, stream: ByteReader, name: str, packed_bytes: int, *, is_packed: bool = False
+    ) -> None:
         self.packed_bytes = packed_bytes
+        self._is_packed = is_packed
         self._stream = stream
         self._name = name
         self._left_bytes = FREE_BYTES + MOST_RATIO * packed_bytes
@@ -121,11 +126,25 @@ class Unpacked:
         """
         self._left_bytes -= nr_bytes
         if self._left_bytes < 0:
-            raise InputError(
-                f"{self._name}: its {self.packed_bytes} bytes unpack to more than "
-                f"{FREE_BYTES + MOST_RATIO * self.packed_bytes}: need at most {FREE_BYTES}, and "
-                f"{MOST_RATIO} more for each byte"
-            )
+            raise self._too_much()
+
+    def expect(self, nr_bytes: int) -> None:
+        """Refuse at once what a compressed file says that it unpacks to, instead of after seconds.
+
+        Raises
+        ------
+        InputError
+            As :meth:`read` would in the end.
+        """
+        if self._is_packed and nr_bytes > self._left_bytes:
+            raise self._too_much()
+
+    def _too_much(self) -> InputError:
+        return InputError(
+            f"{self._name}: its {self.packed_bytes} bytes unpack to more than "
+            f"{FREE_BYTES + MOST_RATIO * self.packed_bytes}: need at most {FREE_BYTES}, and "
+            f"{MOST_RATIO} more for each byte"
+        )
 
     @contextlib.contextmanager
     def at_most(self, nr_bytes: int) -> Iterator[None]:
@@ -190,7 +209,12 @@ def unpacking(source: Path) -> Iterator[Unpacked]:
         start = file.read(6)
         file.seek(0)
         opener = next((made for magic, made in _OPENERS.items() if start.startswith(magic)), None)
-        yield Unpacked(opener(file) if opener else file, str(source), facts.st_size)
+        yield Unpacked(
+            opener(file) if opener else file,
+            str(source),
+            facts.st_size,
+            is_packed=opener is not None,
+        )
 
 
 def _without_waiting(path: str, flags: int) -> int:

@@ -26,6 +26,9 @@ __all__ = (
     "set_machine_keys",
 )
 
+_MOST_BYTES = 8 << 20
+_TOO_DEEP = re.compile(r"""(?<![\w"'-])(?:[\w"'-]+[ \t]*\.[ \t]*){65}""")
+
 
 def load_scenario(path: str | Path, settings: Sequence[str] = ()) -> Scenario:
     """Read a scenario file.
@@ -83,14 +86,21 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 def _read_text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        with path.open("rb") as file:  # a pipe too, as a shell's <(...) is one
+            raw = file.read(_MOST_BYTES + 1)
     except OSError as error:
         raise InputError(str(error.strerror or error)) from error
+    if len(raw) > _MOST_BYTES:
+        raise InputError(f"need at most {_MOST_BYTES} bytes of TOML")
+    try:
+        return raw.decode("utf-8").replace("\r\n", "\n").replace("\r", "\n")
     except UnicodeDecodeError as error:
         raise InputError("not UTF-8 text") from error
 
 
 def _parse_toml(text: str) -> dict[str, Any]:
+    if _TOO_DEEP.search(text):  # tomllib's memory grows by the square of the depth
+        raise InputError("not TOML: keys are nested more than 64 deep")
     try:
         return tomllib.loads(text)
     except (ValueError, RecursionError) as error:
