@@ -1,24 +1,30 @@
-"""The value of each behaviour, from what a real kernel showed on the probes.
+"""The record that predicts best what a real kernel showed on the probes.
 
-For each value that a record knows, the model predicts the probe; the value whose prediction equals
-what was observed is the kernel's. A probe on which all values predict the same tells nothing.
+The search starts from the record of a release. As long as a probe differs from its prediction, one
+behaviour is given another value that some record knows: the one that leaves the fewest fields
+different and makes no probe worse. Then each behaviour is *told* by the probes whose predictions
+differ between its values.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from altmap.check.behaviours import alternatives
 from altmap.compare import compare
 from altmap.errors import InputError
+from altmap.linux.observation import Observation
 from altmap.model.machine import predict
 from altmap.model.releases import Release
 from altmap.scenario import Scenario
 from altmap.trace import Trace
 
-__all__ = ("Measured", "Probed", "measure", "measured_record")
+__all__ = ("Measured", "Measurement", "Probed", "measure")
+
+#: Predicts a scenario from the start of a real kernel with a record.
+Predict = Callable[[Scenario, Observation, Release], Trace]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +34,6 @@ class Probed:
     Attributes
     ----------
     name : str
-    measures : tuple of str
     scenario : Scenario
     trace : Trace or None
     why : str
@@ -36,7 +41,6 @@ class Probed:
     """
 
     name: str
-    measures: tuple[str, ...]
     scenario: Scenario
     trace: Trace | None
     why: str = ""
@@ -50,14 +54,12 @@ class Measured:
     ----------
     behaviour : str
     verdict : str
-        ``equal`` to the record, ``different`` (another value), ``unclear`` (no value predicts what
-        was seen, or probes disagree) or ``not measured``.
+        ``equal`` to the record, ``different``, ``unclear`` (the probes that tell it differ from
+        every prediction) or ``not measured`` (no probe that ran tells it).
     record, value : object
-        Of the record, and of the kernel; ``None`` where it is not known.
+        Of the record, and of the kernel.
     probe : str
-        Which probe tells it: the one with the fewest steps.
-    why : str
-        Why it is unclear or not measured.
+        The smallest probe that tells it.
     """
 
     behaviour: str
@@ -65,77 +67,126 @@ class Measured:
     record: Any
     value: Any = None
     probe: str = ""
-    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """What the probes tell about a kernel.
+
+    Attributes
+    ----------
+    record : Release
+        The record with the values that were measured.
+    behaviours : list of Measured
+    different : dict of str to int
+        Probes whose prediction by that record still differs, with the number of fields.
+    failed : dict of str to str
+        Probes that could not run, and why.
+    """
+
+    record: Release
+    behaviours: list[Measured]
+    different: dict[str, int]
+    failed: dict[str, str]
 
 
 def measure(
-    record: Release, runs: Iterable[Probed], behaviours: Iterable[str]
-) -> list[Measured]:
-    """Return each behaviour as the runs tell it, in the order of *behaviours*."""
-    ordered = sorted(runs, key=lambda run: len(run.scenario.steps))
-    return [_measured(record, name, ordered) for name in behaviours]
+    record: Release,
+    runs: Iterable[Probed],
+    behaviours: Sequence[str],
+    predicted: Predict = lambda scenario, start, record: predict(scenario, start, record=record),
+) -> Measurement:
+    """Return what the runs tell about some behaviours of a kernel.
+
+    Parameters
+    ----------
+    record : Release
+        Where the search starts.
+    runs : iterable of Probed
+    behaviours : sequence of str
+    predicted : callable
+        Predicts a scenario with a record.
+    """
+    ran = sorted(runs, key=lambda run: len(run.scenario.steps))
+    scores = _Scores([run for run in ran if run.trace is not None], predicted)
+    found = _best(record, behaviours, scores)
+    return Measurement(
+        found,
+        [_measured(record, found, name, scores) for name in behaviours],
+        {run.name: nr for run in scores.runs if (nr := scores.of(run, found))},
+        {run.name: run.why for run in ran if run.trace is None},
+    )
 
 
-def _measured(record: Release, name: str, runs: list[Probed]) -> Measured:
-    expected = getattr(record, name)
-    mine = [run for run in runs if name in run.measures]
-    told: dict[str, tuple[Any, str]] = {}
-    whys = []
-    for run in mine:
-        if run.trace is None:
-            whys.append(f"{run.name}: {run.why}")
-            continue
-        scores = _scores(record, name, run)
-        best = min(scores.values())
-        values = [value for value in _values(record, name) if scores[repr(value)] == best]
-        if len(set(scores.values())) == 1:
-            whys.append(f"{run.name}: every value predicts the same")
-        elif best and len(values) > 1:
-            whys.append(f"{run.name}: no value predicts what was seen")
-        else:
-            # Several values may predict the same here; that of the record is taken first.
-            value = expected if expected in values else values[0]
-            told.setdefault(repr(value), (value, run.name))
-    if len(told) == 1:
-        ((value, probe),) = told.values()
-        verdict = "equal" if value == expected else "different"
-        return Measured(name, verdict, expected, value, probe)
-    if told:
-        why = "; ".join(f"{probe} shows {value!r}" for value, probe in told.values())
-        return Measured(name, "unclear", expected, why=why)
-    if any(run.trace is not None for run in mine):
-        return Measured(name, "unclear", expected, why="; ".join(whys))
-    return Measured(name, "not measured", expected, why="; ".join(whys) or "no probe tells it")
+class _Scores:
+    """How many fields differ between a probe and its prediction by a record; kept once counted."""
 
+    def __init__(self, runs: list[Probed], predicted: Predict) -> None:
+        self.runs, self._predicted = runs, predicted
+        self._known: dict[tuple[str, str], int] = {}
 
-def _values(record: Release, name: str) -> list[Any]:
-    """Return the values to try, the record's first."""
-    expected = getattr(record, name)
-    return [expected, *(value for value in alternatives(name) if value != expected)]
+    def of(self, run: Probed, record: Release) -> int:
+        key = run.name, repr(record)
+        if key not in self._known:
+            self._known[key] = self._count(run, record)
+        return self._known[key]
 
-
-def _scores(record: Release, name: str, run: Probed) -> dict[str, int]:
-    """Return for each value how many fields differ from what was observed."""
-    assert run.trace is not None
-    start = run.trace.steps[0].observation
-    scores = {}
-    for value in _values(record, name):
+    def _count(self, run: Probed, record: Release) -> int:
+        assert run.trace is not None
+        start = run.trace.steps[0].observation
+        assert start is not None
         try:
-            predicted = predict(run.scenario, start, record=replace(record, **{name: value}))
+            files = compare(self._predicted(run.scenario, start, record), run.trace).files
         except InputError:
-            continue  # a kernel of that kind has no such file or step
-        scores[repr(value)] = _nr_different(predicted, run.trace)
-    return scores
+            return _IMPOSSIBLE  # a kernel of that kind has no such file or device
+        return sum(not each.within for file in files for each in file.differences)
 
 
-def _nr_different(predicted: Trace, observed: Trace) -> int:
-    files = compare(predicted, observed).files
-    return sum(not each.within for file in files for each in file.differences)
+_IMPOSSIBLE = 10**6
 
 
-def measured_record(record: Release, found: Iterable[Measured]) -> Release:
-    """Return the record with each value that was measured."""
-    values: Mapping[str, Any] = {
-        each.behaviour: each.value for each in found if each.verdict == "different"
-    }
-    return replace(record, **values)
+def _best(record: Release, behaviours: Sequence[str], scores: _Scores) -> Release:
+    """Change one behaviour at a time, as long as fewer fields differ."""
+    while any(scores.of(run, record) for run in scores.runs):
+        candidates = [
+            (*_gain(record, other, scores), other)
+            for name in behaviours
+            for other in _others(record, name)
+        ]
+        spares, gain, best = max(candidates, key=lambda each: each[:2])
+        if gain <= 0 or not spares:
+            break
+        record = best
+    return record
+
+
+def _gain(record: Release, other: Release, scores: _Scores) -> tuple[bool, int]:
+    """Return whether no probe is predicted worse, and how many fields fewer differ."""
+    before = [scores.of(run, record) for run in scores.runs]
+    after = [scores.of(run, other) for run in scores.runs]
+    pairs = list(zip(before, after, strict=True))
+    return all(new <= old for old, new in pairs), sum(old - new for old, new in pairs)
+
+
+def _others(record: Release, name: str) -> list[Release]:
+    values = [value for value in alternatives(name) if value != getattr(record, name)]
+    return [replace(record, **{name: value}) for value in values]
+
+
+def _measured(record: Release, found: Release, name: str, scores: _Scores) -> Measured:
+    """Return a behaviour's value, if a probe tells it from every other one that records know."""
+    expected, value = getattr(record, name), getattr(found, name)
+    unclear = ""
+    for run in scores.runs:
+        mine = scores.of(run, found)
+        if all(scores.of(run, other) <= mine for other in _others(found, name)):
+            continue
+        if mine:
+            unclear = unclear or run.name
+            continue
+        return Measured(
+            name, "equal" if value == expected else "different", expected, value, run.name
+        )
+    if unclear:
+        return Measured(name, "unclear", expected, value, unclear)
+    return Measured(name, "not measured", expected)

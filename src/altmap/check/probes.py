@@ -5,13 +5,12 @@ Effects: files.
 
 from __future__ import annotations
 
-from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from altmap.scenario import Scenario, build_scenario
-from altmap.scenario.toml import parse_toml
+from altmap.scenario import Scenario, build_scenario, read_toml
 
 __all__ = ("Probe", "probe_scenario", "read_probes")
 
@@ -44,13 +43,11 @@ class _File(msgspec.Struct, forbid_unknown_fields=True):
 
 def read_probes(arch: str) -> list[Probe]:
     """Return the probes of an architecture."""
-    text = (files("altmap.check") / "probes.toml").read_text(encoding="utf-8")
-    return [each for each in msgspec.convert(parse_toml(text), _File).probe if each.arch == arch]
+    tables = read_toml(Path(__file__).with_name("probes.toml"))
+    return [each for each in msgspec.convert(tables, _File).probe if each.arch == arch]
 
 
 def probe_scenario(probe: Probe, release: str) -> Scenario:
     """Return a probe as a scenario for a release."""
     machine = probe.machine | {"arch": probe.arch, "release": release}
-    return build_scenario(
-        {"name": f"probe-{probe.name}", "machine": machine, "steps": probe.steps}
-    )
+    return build_scenario({"name": f"probe-{probe.name}", "machine": machine, "steps": probe.steps})
