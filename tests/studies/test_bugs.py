@@ -155,5 +155,5 @@ def test_a_bug_that_does_not_show_ends_with_1(capsys, monkeypatch):
 
 
 def test_an_unknown_bug_is_refused(capsys):
-    assert cli.main(["bugs", "B21"]) == 2
-    assert "bug 'B21': need one of B1, " in capsys.readouterr().err
+    assert cli.main(["bugs", "B99"]) == 2
+    assert "bug 'B99': need one of B1, " in capsys.readouterr().err
