@@ -89,7 +89,8 @@ class Release:
         A gigantic page that reaches beyond the end of a memory block keeps it from going offline.
     isolates_ends_first : bool
         The first and the last pageblock of a range are isolated before those between, so that the
-        log names an unmovable page of theirs first.
+        log names an unmovable page of theirs first; a chunk that reaches into the first is searched
+        from its start.
     hvo_excludes_memmap_on_memory : bool
         With hugetlb_free_vmemmap=on no memmap is self-hosted.
     virtio_mem : tuple of str
