@@ -23,7 +23,7 @@ from altmap.host.plan import (
     Risk,
     Work,
 )
-from altmap.host.platforms import platform_of
+from altmap.host.platforms import DefinedPlatform, platform_of
 from altmap.host.risks import (
     kdump_risks,
     onliner_risks,
@@ -77,11 +77,15 @@ _4_GIB = 4 << 30
 
 @dataclass(slots=True)
 class Planner:
-    """Collects steps; knows the model's machine and the files that it started from."""
+    """Collects steps; knows the model's machine and the files that it started from.
+
+    *platform* is what a definition says of the machine's hypervisor, ``None`` without one.
+    """
 
     sysroot: Sysroot
     goal: str
     given: Machine
+    platform: DefinedPlatform | None = None
     seen: Observation = field(init=False)
     machine: ModelMachine = field(init=False)
     blocks: Blocks = field(init=False)
@@ -284,6 +288,8 @@ class Planner:
 
         What it predicts is told of these, and of *blocks*.
         """
+        if self.platform is not None:
+            who = self.platform.command(step, self.added_bytes)
         before = self.machine.kernel.added_blocks.copy()
         outcome = self.perform(step)
         new = list(self.machine.kernel.added_blocks - before)
@@ -300,6 +306,11 @@ class Planner:
             )
         )
         return new if outcome else []
+
+    @property
+    def added_bytes(self) -> int:
+        """What the steps so far have plugged."""
+        return sum(step.size for step in self._done if isinstance(step, Plug))
 
     def bring(self, way: Way, wish: PlugWish, size_bytes: int) -> list[int]:
         """Plan that memory arrives; return the new blocks, none if refused."""
@@ -419,24 +430,42 @@ def assumptions_of(seen: Observation) -> Assumptions:
 # --- the goals -----------------------------------------------------------------------------
 
 
-def plan_add(sysroot: Sysroot, wish: PlugWish, given: Machine = AS_SHOWN) -> Plan:
+def plan_add(
+    sysroot: Sysroot,
+    wish: PlugWish,
+    given: Machine = AS_SHOWN,
+    platform: DefinedPlatform | None = None,
+) -> Plan:
     """Return the plan that adds memory, in pieces if the memmap of the whole does not fit.
+
+    Parameters
+    ----------
+    sysroot : Sysroot
+    wish : PlugWish
+    given : Machine
+        What is said of the machine besides its files.
+    platform : DefinedPlatform, optional
+        What a definition says of its hypervisor.
 
     Raises
     ------
     InputError
         If the platform would not plug it, or the files lack what a prediction needs.
     """
-    planner = Planner(sysroot, f"add {format_size(wish.size_bytes)}", given)
+    planner = Planner(sysroot, f"add {format_size(wish.size_bytes)}", given, platform)
     _add(planner, wish, wish.size_bytes)
     return planner.result()
 
 
 def plan_grow(
-    sysroot: Sysroot, total_bytes: int, wish: PlugWish, given: Machine = AS_SHOWN
+    sysroot: Sysroot,
+    total_bytes: int,
+    wish: PlugWish,
+    given: Machine = AS_SHOWN,
+    platform: DefinedPlatform | None = None,
 ) -> Plan:
     """Return the plan after which that much memory is online: offline blocks first, then more."""
-    planner = Planner(sysroot, f"grow to {format_size(total_bytes)}", given)
+    planner = Planner(sysroot, f"grow to {format_size(total_bytes)}", given, platform)
     assert planner.seen.memory is not None
     states = {nr: block.state for nr, block in planner.seen.memory.blocks.items()}
     online = sum(state != "offline" for state in states.values()) * planner.block_bytes
@@ -464,7 +493,12 @@ def plan_free(sysroot: Sysroot, ids: Sequence[int], given: Machine = AS_SHOWN) -
     return planner.result()
 
 
-def plan_remove(sysroot: Sysroot, name: str, given: Machine = AS_SHOWN) -> Plan:
+def plan_remove(
+    sysroot: Sysroot,
+    name: str,
+    given: Machine = AS_SHOWN,
+    platform: DefinedPlatform | None = None,
+) -> Plan:
     """Return the plan that takes a device's blocks offline, and has the platform remove it.
 
     Raises
@@ -472,7 +506,7 @@ def plan_remove(sysroot: Sysroot, name: str, given: Machine = AS_SHOWN) -> Plan:
     InputError
         If no file names the device.
     """
-    planner = Planner(sysroot, f"remove {name}", given)
+    planner = Planner(sysroot, f"remove {name}", given, platform)
     devices = {device.name: device for device in planner.blocks.devices}
     if name not in devices:
         known = ", ".join(devices) or "no file names one"
@@ -493,7 +527,13 @@ def plan_remove(sysroot: Sysroot, name: str, given: Machine = AS_SHOWN) -> Plan:
     return planner.result()
 
 
-def plan_resize(sysroot: Sysroot, name: str, size_bytes: int, given: Machine = AS_SHOWN) -> Plan:
+def plan_resize(
+    sysroot: Sysroot,
+    name: str,
+    size_bytes: int,
+    given: Machine = AS_SHOWN,
+    platform: DefinedPlatform | None = None,
+) -> Plan:
     """Return the plan that has the platform ask a device, or the balloon, for another size.
 
     Raises
@@ -501,7 +541,7 @@ def plan_resize(sysroot: Sysroot, name: str, size_bytes: int, given: Machine = A
     InputError
         If there is no such device, or it keeps its size.
     """
-    planner = Planner(sysroot, f"resize {name} to {format_size(size_bytes)}", given)
+    planner = Planner(sysroot, f"resize {name} to {format_size(size_bytes)}", given, platform)
     now, _ = planner.machine.device_sizes(name)
     if now == size_bytes:
         return planner.result()
@@ -537,6 +577,8 @@ def _way_here(planner: Planner, wish: PlugWish) -> tuple[Way, PlugWish]:
     InputError
         If the platform adds no memory to a machine that runs.
     """
+    if planner.platform is not None:
+        return _way_defined(planner, planner.platform, wish)
     found = platform_of(planner.sysroot)
     platform, ground = found.platform, found.ground
     given = wish.address is not None
@@ -557,9 +599,35 @@ def _way_here(planner: Planner, wish: PlugWish) -> tuple[Way, PlugWish]:
     return way, wish
 
 
+def _way_defined(
+    planner: Planner, platform: DefinedPlatform, wish: PlugWish
+) -> tuple[Way, PlugWish]:
+    """Return how memory is added by a definition.
+
+    Raises
+    ------
+    InputError
+        If the definition lets none be added, or not as much.
+    """
+    if platform.cannot and wish.driver is None:
+        raise InputError(f"plan: {platform.name}: {platform.cannot}")
+    way = way_of(planner.machine, wish.driver, platform.driver)
+    most = platform.most_bytes.get(way.driver)
+    if most is not None and wish.size_bytes > most:
+        raise InputError(
+            f"plan: {platform.name}: {format_size(wish.size_bytes)} by {way.driver}: need at most "
+            f"{format_size(most)}, which the definition leaves"
+        )
+    planner.notes.append(f"the platform is {platform.name}")
+    planner.knows_address = platform.knows_address or wish.address is not None
+    if way.needs_address and wish.address is None:
+        wish = replace(wish, address=planner.address_above())
+    return way, wish
+
+
 def _add(planner: Planner, wish: PlugWish, size_bytes: int) -> None:
     assert planner.seen.memory is not None
-    way, wish = _way_here(planner, wish)
+    way, wish = _way_here(planner, replace(wish, size_bytes=size_bytes))
     if way.needs_address and wish.address is None:
         raise InputError(f"--driver {way.driver}: needs --address, which only the platform knows")
     default = planner.machine.kernel.tunables.auto_online_blocks
@@ -574,7 +642,7 @@ def _add(planner: Planner, wish: PlugWish, size_bytes: int) -> None:
 
 def _bring(planner: Planner, way: Way, wish: PlugWish, size_bytes: int, word: str) -> bool:
     """Plan memory in as few pieces as fit, each online before the next; false if one is refused."""
-    left, piece = size_bytes, 0
+    left, piece, nr_plugged = size_bytes, 0, 0
     while left:
         now = min(left, planner.block_bytes) if way.by_block else left
         outcome = planner.fits(way, wish, now)
@@ -586,6 +654,8 @@ def _bring(planner: Planner, way: Way, wish: PlugWish, size_bytes: int, word: st
                 planner.bring(way, wish, left)
                 return False
         before = planner.machine.kernel.free_nr_pages()
+        nr_plugged += 1
+        _check_slots(planner, way, nr_plugged)
         new = planner.bring(way, wish, now)
         if planner.obstacle:
             return False
@@ -598,6 +668,15 @@ def _bring(planner: Planner, way: Way, wish: PlugWish, size_bytes: int, word: st
         if wish.address is not None:
             wish = replace(wish, address=wish.address + now)
     return True
+
+
+def _check_slots(planner: Planner, way: Way, nr_plugged: int) -> None:
+    slots = planner.platform.slots if planner.platform is not None else None
+    if way.driver == "dimm" and slots is not None and nr_plugged > slots:
+        assert planner.platform is not None
+        raise InputError(
+            f"plan: {planner.platform.name}: DIMM {nr_plugged}: {slots} slots are free"
+        )
 
 
 def _does_not_fit(size_bytes: int, fits_bytes: int, outcome: Outcome) -> Risk:

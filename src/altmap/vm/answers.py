@@ -226,7 +226,8 @@ def _losses(guest: BootedGuest, kernel: Kernel, total_bytes: int) -> list[tuple[
             "reserved by the kernel: its image, hash tables, memory for DMA",
         ),
     ]
-    if balloon is not None and balloon < guest.machine.start_bytes:
+    inflated = balloon is not None and guest.definition.balloon.present is not False
+    if inflated and balloon is not None and balloon < guest.machine.start_bytes:
         found.append((guest.machine.start_bytes - balloon, "in the balloon, once it is inflated"))
     return [(size, why) for size, why in found if size > 0]
 

@@ -146,8 +146,8 @@ def _large_blocks(guest: BootedGuest, answers: Sequence[WayAnswer]) -> Iterator[
         f"memory blocks are of {format_size(block)}, as boot memory ends at 64 GiB or above and at "
         "a multiple of it: memory is added and given back in such pieces, and a DIMM of another "
         "size is refused",
-        f"sizes of devices in multiples of {format_size(block)}, or less than 64 GiB of boot "
-        "memory and the rest as devices",
+        f"sizes of devices in multiples of {format_size(block)}, or boot memory that ends below "
+        "64 GiB and the rest as devices",
         _line(guest, "memory_bytes"),
     )
 

@@ -68,7 +68,7 @@ class Reached:
         Afterwards.
     needs_free_bytes : int
         MemFree before the add, if all is added in one step; of drivers that add block by block,
-        what of the boot memory is needed in all.
+        for the first block, or for all if none comes online in a kernel zone.
     free_bytes : int
         MemFree at boot.
     memmap_boot_bytes, memmap_added_bytes, memmap_self_bytes : int
@@ -234,7 +234,8 @@ class GrowingGuest:
         in_movable = len(online & movable) * page
         hosts = [add.host_pages for add in kernel.additions]
         in_boot = len(PfnSet.of(*hosts) & kernel.boot_ram) * page
-        needs = self._needs_free_bytes(size_bytes, in_boot)
+        hosts_itself = self.by_block and len(online) * page > in_movable
+        needs = self._needs_free_bytes(size_bytes, hosts_itself=hosts_itself)
         return Reached(
             size_bytes=size_bytes,
             result="ok" if outcome else "refused",
@@ -257,15 +258,18 @@ class GrowingGuest:
             gigantic_page_bytes=columns["gigantic_page_bytes"],
         )
 
-    def _needs_free_bytes(self, size_bytes: int, in_boot_bytes: int) -> int:
-        """Return the MemFree that boot memory must have: memmap, and what the zones keep."""
+    def _needs_free_bytes(self, size_bytes: int, *, hosts_itself: bool) -> int:
+        """Return the MemFree that boot memory must have: memmap, and what the zones keep.
+
+        Blocks that come online in kernel zones one by one can host the memmap of later ones.
+        """
         kernel, boot = self.kernel, self._boot.kernel
         page = kernel.arch.page_size_bytes
         added = size_bytes - self.way.start_bytes
         if added <= 0:
             return 0
-        if self.by_block:
-            memmap = in_boot_bytes // page
+        if hosts_itself:
+            memmap = kernel.arch.memmap_nr_pages(kernel.block_nr_pages)
         elif kernel.self_hosted and not any(add.host_pages for add in kernel.additions):
             memmap = 0
         else:

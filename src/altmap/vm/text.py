@@ -107,14 +107,17 @@ def ways_table(answer: WayAnswer, width: int) -> str:
     title = f"Growing by {way.driver}, in multiples of {format_size(way.unit_bytes)}"
     if not way.defined:
         title += " (not in the definition)"
-    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, title_style="")
+    table = Table(
+        title=title, title_justify="left", box=SIMPLE_HEAD, title_style="", padding=(0, 1, 0, 0)
+    )
     gigantic = next((row.gigantic_page_bytes for row in answer.rows if row.gigantic_page_bytes), 0)
     memmap = "memmap, MiB:\nboot+added+own"
     for name in ("size", "MemTotal\nMiB", "needs free\nMiB", memmap, "movable:\nkernel"):
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", no_wrap=True)
     table.add_column("comes online", no_wrap=True)
     table.add_column("given back", no_wrap=True)
-    table.add_column(f"{format_size(gigantic) if gigantic else '1 GiB'}\npages", justify="right")
+    pages = f"{format_size(gigantic) if gigantic else '1 GiB'}\npages"
+    table.add_column(pages, justify="right", no_wrap=True)
     for row in answer.rows:
         table.add_row(*cells_of(row))
     return "\n" + plain_table(table, width)
@@ -170,13 +173,7 @@ def _ends(answer: WayAnswer, width: int) -> Iterator[str]:
     if last is not None and last.result != "ok":
         yield from _wrap(f"{format_size(last.size_bytes)}: {last.result}: {last.why}", width, "  ")
     if answer.largest_add_bytes is not None:
-        careful = answer.careful_add_bytes or 0
-        yield from _wrap(
-            f"largest single step from boot: {format_size(answer.largest_add_bytes)}; "
-            f"{format_size(careful)} leave half of the free memory",
-            width,
-            "  ",
-        )
+        yield from _wrap(f"largest single step from boot: {_largest(answer)}", width, "  ")
     several = [row for row in answer.rows if row.result == "ok" and len(row.adds_bytes) > 1]
     if several and way.driver == "dimm":
         sizes = " + ".join(map(format_size, several[0].adds_bytes))
@@ -184,6 +181,15 @@ def _ends(answer: WayAnswer, width: int) -> Iterator[str]:
             f"from {format_size(several[0].size_bytes)} on in several steps: {sizes}", width, "  "
         )
     yield from _wrap(f"stops at {format_size(answer.stops_bytes)}: {answer.stops}", width, "  ")
+
+
+def _largest(answer: WayAnswer) -> str:
+    largest, careful = answer.largest_add_bytes, answer.careful_add_bytes
+    if not largest:
+        return "none"
+    if not careful or careful >= largest:
+        return format_size(largest)
+    return f"{format_size(largest)}; {format_size(careful)} leave half of the free memory"
 
 
 def commands_of(guest: BootedGuest, answer: WayAnswer) -> Iterator[str]:
