@@ -10,7 +10,7 @@ from fractions import Fraction
 
 from altmap.errors import InputError
 
-__all__ = ("format_size", "parse_address", "parse_size", "size_bytes")
+__all__ = ("format_size", "parse_address", "parse_size", "rounded_size", "size_bytes")
 
 _BINARY = {"": 0, "K": 10, "M": 20, "G": 30, "T": 40, "P": 50}
 _UNITS = (
@@ -94,4 +94,20 @@ def format_size(nr_bytes: int) -> str:
     for prefix, shift in reversed(_BINARY.items()):
         if prefix and nr_bytes and nr_bytes % (1 << shift) == 0:
             return f"{nr_bytes >> shift} {prefix}iB"
+    return f"{nr_bytes} B"
+
+
+def rounded_size(nr_bytes: int, like: int | None = None) -> str:
+    """Return the size in the largest binary unit below it, with one decimal: ``"63.5 GiB"``.
+
+    Parameters
+    ----------
+    nr_bytes : int
+    like : int, optional
+        Another size, whose unit is taken.
+    """
+    of = abs(nr_bytes if like is None else like)
+    for prefix, shift in reversed(_BINARY.items()):
+        if prefix and of >= 1 << shift:
+            return f"{nr_bytes / (1 << shift):.1f}".removesuffix(".0") + f" {prefix}iB"
     return f"{nr_bytes} B"

@@ -18,15 +18,15 @@ from altmap.errors import InputError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from altmap.host.mechanisms import PlugWish
     from altmap.host.plan import Plan
-    from altmap.host.planner import PlugWish
     from altmap.host.platforms import DefinedPlatform
     from altmap.linux.sysroot import Sysroot
 
 __all__ = ("DRIVERS", "VERB")
 
-#: As terraform's ``plan -detailed-exitcode``.
-NOTHING_TO_DO, NO_PLAN, CHANGES = 0, 1, 2
+#: As terraform's ``plan`` has it, the last with ``-detailed-exitcode`` only.
+PLANNED, NO_PLAN, CHANGES = 0, 1, 2
 #: Keys of ``host.mechanisms.WAYS``, whose import would load the model for the help.
 DRIVERS = ("dimm", "hyperv", "virtio-mem", "kmem", "standby", "probe", "xen")
 
@@ -48,6 +48,11 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("-o", "--output", metavar="FILE", type=Path, help="write plan.json")
     parser.add_argument("--json", action="store_true", help="print the plan as JSON")
+    parser.add_argument(
+        "--detailed-exitcode",
+        action="store_true",
+        help="exit with 2 if there are steps, with 0 only if there is nothing to do",
+    )
     options.add_machine(parser)
 
 
@@ -108,7 +113,7 @@ def _add_resize(parser: argparse.ArgumentParser) -> None:
 
 
 def _add(args: argparse.Namespace) -> int:
-    from altmap.host.planner import plan_add
+    from altmap.host.planner_add import plan_add
 
     wish, given = _wish(args), options.machine_by(args)
     sysroot, platform = _machine(args)
@@ -116,7 +121,7 @@ def _add(args: argparse.Namespace) -> int:
 
 
 def _grow(args: argparse.Namespace) -> int:
-    from altmap.host.planner import plan_grow
+    from altmap.host.planner_add import plan_grow
 
     wish, given = _wish(args), options.machine_by(args)
     sysroot, platform = _machine(args)
@@ -188,14 +193,14 @@ def _machine(
 
 
 def _wish(args: argparse.Namespace) -> PlugWish:
-    from altmap.host.planner import PlugWish
+    from altmap.host.mechanisms import PlugWish
     from altmap.units import parse_address, parse_size
 
     size_bytes = parse_size(args.size)
     if not size_bytes:
         raise InputError(f"size {args.size!r}: need more than 0 bytes")
     address = None if args.address is None else parse_address(args.address)
-    return PlugWish(size_bytes, args.driver, args.node, address, args.to)
+    return PlugWish(size_bytes, args.driver, args.node, address, to=args.to)
 
 
 def _show(plan: Plan, args: argparse.Namespace) -> int:
@@ -206,13 +211,13 @@ def _show(plan: Plan, args: argparse.Namespace) -> int:
     if args.output is not None:
         write_file(args.output, encode_plan(plan), new=True)
     print(encode_plan(plan) if args.json else plan_text(plan, terminal_width()), end="")
-    return CHANGES if plan.steps else NOTHING_TO_DO
+    return CHANGES if plan.steps and args.detailed_exitcode else PLANNED
 
 
 _EXIT_CODES: tuple[tuple[int | str, str], ...] = (
-    (0, "nothing to do"),
+    (0, "a plan was made; with --detailed-exitcode: nothing to do"),
     (1, "no plan could be made"),
-    (2, "there are steps"),
+    (2, "with --detailed-exitcode: there are steps"),
 )
 
 

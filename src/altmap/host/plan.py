@@ -110,6 +110,9 @@ class PlanStep(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=
 
     Attributes
     ----------
+    action : str
+        ``online`` or ``offline`` memory blocks, ``set`` what new blocks are onlined by; ``plug``,
+        ``resize`` or ``remove`` a device.
     by : str
         ``kernel``: a word written to a file of this machine; ``platform``: something that the
         hypervisor or firmware is asked for, which no file of the machine can do.
@@ -123,6 +126,7 @@ class PlanStep(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=
     certainty : str
     """
 
+    action: Literal["online", "offline", "set", "plug", "resize", "remove"]
     by: Literal["kernel", "platform"]
     title: str
     who: str = ""

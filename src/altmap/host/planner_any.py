@@ -182,7 +182,7 @@ class _Chooser:
         planner = self._planner
         title = f"take {device.name} back ({format_size(candidate.size_bytes)} of {device.driver})"
         if way is None or way.removes is None:
-            planner.steps.append(PlanStep(by="platform", title=title))
+            planner.steps.append(PlanStep(action="remove", by="platform", title=title))
             planner.notes.append(f"the removal itself is {device.driver}'s: no prediction")
         else:
             planner.ask(way.removes(device.name), title, way.removed_by, device.blocks)

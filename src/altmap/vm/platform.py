@@ -45,12 +45,15 @@ def _command(guest: BootedGuest, step: Step, added_bytes: int) -> str:
     definition = guest.definition
     total = total_bytes(definition) + added_bytes
     if isinstance(step, Plug):
+        is_region = step.driver == "virtio-mem"
+        size = int(step.size if step.requested is None else step.requested)
         return command(
             definition,
-            "add",
+            "add_virtio_mem" if is_region else "add",
             id_=step.id,
-            size_bytes=step.size,
-            total=total + step.size,
+            size_bytes=size,
+            region_bytes=step.size,
+            total=total + size,
             node=step.node,
         )
     if isinstance(step, Resize):

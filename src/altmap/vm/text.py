@@ -211,6 +211,17 @@ def commands_of(guest: BootedGuest, answer: WayAnswer) -> Iterator[str]:
                 yield command(
                     definition, "resize", id_=device.name, size_bytes=now + more, total=total
                 )
+    elif way.driver == "virtio-mem":
+        size = sum(row.adds_bytes)
+        if size:
+            yield command(
+                definition,
+                "add_virtio_mem",
+                id_="virtiomem-added",
+                size_bytes=size,
+                region_bytes=max(size, way.limit_bytes - way.start_bytes),
+                total=total + size,
+            )
     else:
         for number, size in enumerate(row.adds_bytes):
             total += size
