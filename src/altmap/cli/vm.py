@@ -160,7 +160,7 @@ def _sizes(way: Any, target: int | None) -> list[int]:
 
 
 def _reached(answer: WayAnswer) -> bool:
-    return bool(answer.rows) and answer.rows[-1].result == "ok"
+    return bool(answer.rows) and answer.rows[-1].result != "refused"
 
 
 def _show(

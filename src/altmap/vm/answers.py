@@ -258,15 +258,11 @@ def _stop(machine: ModelMachine, way: GrowthWay, rows: Sequence[Reached]) -> tup
     if way.limit_bytes <= way.start_bytes:
         return way.start_bytes, way.limit
     guest = GrowingGuest(machine, way)
-    last = rows[-1] if rows else None
     if guest.by_block:
-        reached = [row.size_bytes for row in rows if row.result == "ok"]
-        if last is not None and last.result == "ok" and last.size_bytes >= way.limit_bytes:
+        last = rows[-1]
+        if last.result != "refused":
             return way.limit_bytes, way.limit
-        if last is not None and last.result == "refused":
-            outcome = guest.grow(last.size_bytes)
-            return guest.size_bytes, outcome.why
-        return max(reached, default=way.start_bytes), last.why if last is not None else ""
+        return last.reached_bytes, last.why
     outcome = guest.grow(way.limit_bytes)
     if outcome:
         return way.limit_bytes, way.limit

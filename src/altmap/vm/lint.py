@@ -278,7 +278,7 @@ def _stays_offline(guest: BootedGuest, answers: Sequence[WayAnswer]) -> Iterator
 def _not_returned(guest: BootedGuest, answers: Sequence[WayAnswer]) -> Iterator[LintFinding]:
     """Memory in kernel zones: one kernel allocation keeps a block."""
     for answer in answers:
-        rows = [row for row in answer.rows if row.result == "ok" and row.online_kernel_bytes]
+        rows = [row for row in answer.rows if row.result != "refused" and row.online_kernel_bytes]
         if answer.way.driver not in ("dimm", "virtio-mem") or not rows or not answer.way.defined:
             continue
         last = rows[-1]
@@ -299,7 +299,7 @@ def _not_returned(guest: BootedGuest, answers: Sequence[WayAnswer]) -> Iterator[
 def _beyond_ratio(guest: BootedGuest, answers: Sequence[WayAnswer]) -> Iterator[LintFinding]:
     """``mm/memory_hotplug.c: auto_movable_ratio``, 301 percent."""
     for answer in answers:
-        rows = [row for row in answer.rows if row.result == "ok" and row.ratio > _USUAL_RATIO]
+        rows = [row for row in answer.rows if row.result != "refused" and row.ratio > _USUAL_RATIO]
         if not rows or not answer.way.defined:
             continue
         first, last = rows[0], rows[-1]

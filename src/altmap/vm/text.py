@@ -126,8 +126,9 @@ def ways_table(answer: WayAnswer, width: int) -> str:
 def cells_of(row: Reached) -> list[str]:
     """Return a row of the table, one text for each column."""
     size = format_size(row.size_bytes)
-    if row.result != "ok":
+    if row.result == "refused":
         return [size, row.result, "", "", "", "", "", ""]
+    size = f"≈ {size}" if row.result == "about" else size
     memmap = (row.memmap_boot_bytes, row.memmap_added_bytes, row.memmap_self_bytes)
     return [
         size,
@@ -170,7 +171,9 @@ def _given(row: Reached) -> str:
 def _ends(answer: WayAnswer, width: int) -> Iterator[str]:
     way = answer.way
     last = answer.rows[-1] if answer.rows else None
-    if last is not None and last.result != "ok":
+    if last is not None and last.result == "about":
+        yield from _wrap(f"≈: {last.why}: each further block costs as much", width, "  ")
+    elif last is not None and last.result != "ok":
         yield from _wrap(f"{format_size(last.size_bytes)}: {last.result}: {last.why}", width, "  ")
     if answer.largest_add_bytes is not None:
         yield from _wrap(f"largest single step from boot: {_largest(answer)}", width, "  ")
@@ -195,7 +198,7 @@ def _largest(answer: WayAnswer) -> str:
 def commands_of(guest: BootedGuest, answer: WayAnswer) -> Iterator[str]:
     """Yield the hypervisor's commands that reach the last size of a table."""
     definition, way = guest.definition, answer.way
-    reached = [row for row in answer.rows if row.result == "ok"]
+    reached = [row for row in answer.rows if row.result != "refused"]
     if not reached:
         return
     row, total = reached[-1], total_bytes(definition)
@@ -265,7 +268,7 @@ def _lines_of(rows: Sequence[Reached | None]) -> Iterator[tuple[str, list[str]]]
     for row in rows:
         if row is None:
             columns.append(["-"] * len(labels))
-        elif row.result != "ok":
+        elif row.result == "refused":
             columns.append([row.result, "", "", "", "", ""])
         else:
             columns.append(cells_of(row)[1:7])
