@@ -15,8 +15,8 @@ from altmap.cli.parser import Example, Verb
 from altmap.errors import InputError
 
 if TYPE_CHECKING:
-    from altmap.check.measure import Measurement
     from altmap.model.releases import Release
+    from altmap.verify.check.measure import Measurement
 
 __all__ = ("VERB",)
 
@@ -67,14 +67,14 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _check(args: argparse.Namespace) -> int:
-    from altmap.check.text import (
+    from altmap.model.releases import release_for
+    from altmap.verify.check.text import (
         against_text,
         check_json,
         check_text,
         differences,
         record_text,
     )
-    from altmap.model.releases import release_for
 
     if not 1 <= args.nr_guests <= _MOST_GUESTS:
         raise InputError(f"-j {args.nr_guests}: need 1 to {_MOST_GUESTS} guests")
@@ -110,11 +110,11 @@ def _record_name(args: argparse.Namespace) -> str:
 def _measured(args: argparse.Namespace, kernel: str, record: Release) -> Measurement:
     """Run the probes on a kernel, and return what they tell."""
     from altmap import lab
-    from altmap.check.behaviours import BEHAVIOURS, check_behaviour
-    from altmap.check.measure import measure
-    from altmap.check.probes import read_probes
-    from altmap.check.run import run_probes
     from altmap.lab.target import run_in_guest
+    from altmap.verify.check.behaviours import BEHAVIOURS, check_behaviour
+    from altmap.verify.check.measure import measure
+    from altmap.verify.check.probes import read_probes
+    from altmap.verify.check.run import run_probes
 
     wanted = [check_behaviour(name) for name in args.only] or list(BEHAVIOURS)
     own = None

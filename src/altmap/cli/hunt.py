@@ -17,8 +17,8 @@ from altmap.errors import InputError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from altmap.hunt.finding import HuntFinding
-    from altmap.hunt.store import HuntStore
+    from altmap.verify.hunt.finding import HuntFinding
+    from altmap.verify.hunt.store import HuntStore
 
 __all__ = ("VERB",)
 
@@ -69,9 +69,9 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _hunt(args: argparse.Namespace) -> int:
-    from altmap.hunt.finding import finding_text
-    from altmap.hunt.store import HuntStore
-    from altmap.hunt.text import findings_text, report_text
+    from altmap.verify.hunt.finding import finding_text
+    from altmap.verify.hunt.store import HuntStore
+    from altmap.verify.hunt.text import findings_text, report_text
 
     store = HuntStore(args.folder)
     if args.list or args.report or args.show is not None:
@@ -96,12 +96,12 @@ def _named(findings: Sequence[HuntFinding], key: str) -> HuntFinding:
 
 
 def _run(args: argparse.Namespace, store: HuntStore) -> int:
-    from altmap.hunt.draw import draw_scenario
-    from altmap.hunt.hunter import Hunt, hunt
-    from altmap.hunt.space import family_of
-    from altmap.hunt.text import findings_text, summary_text
     from altmap.scenario import scenario_tables, scenario_toml
     from altmap.verify.both_sides import run_and_compare
+    from altmap.verify.hunt.draw import draw_scenario
+    from altmap.verify.hunt.hunter import Hunt, hunt
+    from altmap.verify.hunt.space import family_of
+    from altmap.verify.hunt.text import findings_text, summary_text
 
     family = family_of(args.kind)
     release = args.release or family.releases[0]
