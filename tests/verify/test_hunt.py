@@ -11,7 +11,8 @@ import pytest
 from altmap.cli.main import main
 from altmap.compare import compare
 from altmap.errors import InputError, LabError
-from altmap.lab.target import _check_steps, hardware_of
+from altmap.lab.hardware import hardware_of
+from altmap.lab.requirements import check_steps
 from altmap.model.machine import predict
 from altmap.scenario import Offline, Plug, Scenario, parse_scenario
 from altmap.trace import Event
@@ -67,7 +68,7 @@ def test_what_is_drawn_can_be_asked_of_the_model_and_of_the_lab(family):
     assert drawn.steps
     assert all(record.outcome.ends for record in predict(drawn, pages=False).steps)
     if family.name != "xen":  # its hardware is read from the hypervisor's files
-        _check_steps(drawn, hardware_of(drawn.machine))
+        check_steps(drawn, hardware_of(drawn.machine))
 
 
 def test_the_same_seed_and_number_draw_the_same_scenario():
