@@ -46,6 +46,8 @@ def test_7_3_did_offline_the_blocks_itself():
 def test_a_machine_that_has_the_device_already_is_known_by_its_iomem(path):
     """The model carries on after the plug: the device is named, and can be given back."""
     recording = recorded(path)
+    if not recording.trace.steps[1].outcome:
+        pytest.skip("the kernel refused the device")
     plugged = recording.trace.steps[1].observation
     scenario = recording.scenario
     predicted = predict(scenario.with_steps(scenario.steps[1:]), plugged)
