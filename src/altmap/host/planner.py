@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, cast
 
-from altmap.errors import InputError
+from altmap.errors import InputError, one_of
 from altmap.host.blockers import Blocker, Blocks
 from altmap.host.explain import CERTAINTIES, worst
 from altmap.host.mechanisms import WAYS, way_of_device
@@ -430,8 +430,8 @@ def plan_remove(
     planner = Planner(sysroot, f"remove {name}", given, platform)
     devices = {device.name: device for device in planner.blocks.devices}
     if name not in devices:
-        known = ", ".join(devices) or "no file names one"
-        raise InputError(f"plan remove: device {name!r}: no such device ({known})")
+        known = one_of(name, devices) if devices else "no file names one"
+        raise InputError(f"plan remove: device {name!r}: no such device, {known}")
     device = devices[name]
     way = way_of_device(device.driver)
     if (way is None or way.offlines_first) and not _offline(planner, device.blocks):

@@ -561,7 +561,7 @@ RELEASES: dict[str, Release] = {
 
 
 def _version(name: str) -> tuple[int, int]:
-    match = re.match(r"([0-9]{1,4})\.([0-9]{1,4})(?![0-9])", name)
+    match = re.match(r"([0-9]{1,4})\.([0-9]{1,4})(?![0-9A-Za-z_])", name)
     if match is None:
         raise InputError(f"release {name!r}: need 'major.minor', such as '6.12'")
     return int(match[1]), int(match[2])
