@@ -65,7 +65,7 @@ GROUPS = (
     CommandGroup(
         "predict",
         "predict what memory hotplug does",
-        ("run", "account", "report"),
+        ("run", "account", "report", "vm"),
         "altmap run scenarios/dimm-1GiB.toml",
     ),
     CommandGroup(

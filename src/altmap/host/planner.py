@@ -25,6 +25,7 @@ from altmap.host.plan import (
     Risk,
     Work,
 )
+from altmap.host.platforms import DefinedPlatform
 from altmap.host.risks import (
     kdump_risks,
     oom_risk,
@@ -75,11 +76,15 @@ _4_GIB = 4 << 30
 
 @dataclass(slots=True)
 class Planner:
-    """Collects steps; knows the model's machine and the files that it started from."""
+    """Collects steps; knows the model's machine and the files that it started from.
+
+    *platform* is what a definition says of the machine's hypervisor, ``None`` without one.
+    """
 
     sysroot: Sysroot
     goal: str
     given: Machine
+    platform: DefinedPlatform | None = None
     seen: Observation = field(init=False)
     machine: ModelMachine = field(init=False)
     blocks: Blocks = field(init=False)
@@ -287,6 +292,11 @@ class Planner:
             )
         )
 
+    def _added_bytes(self) -> int:
+        """Return what the steps so far have plugged."""
+        plugs = [step for step in self._done if isinstance(step, Plug)]
+        return sum(int(step.size if step.requested is None else step.requested) for step in plugs)
+
     def ask(
         self, step: Plug | Resize | Unplug, title: str, who: str, blocks: Sequence[int] = ()
     ) -> list[int]:
@@ -294,6 +304,8 @@ class Planner:
 
         What it predicts is told of these, and of *blocks*.
         """
+        if self.platform is not None:
+            who = self.platform.command(step, self._added_bytes())
         before = self.machine.kernel.added_blocks.copy()
         outcome = self.perform(step)
         new = list(self.machine.kernel.added_blocks - before)
@@ -402,7 +414,12 @@ def plan_free(sysroot: Sysroot, ids: Sequence[int], given: Machine = AS_SHOWN) -
     return planner.result()
 
 
-def plan_remove(sysroot: Sysroot, name: str, given: Machine = AS_SHOWN) -> Plan:
+def plan_remove(
+    sysroot: Sysroot,
+    name: str,
+    given: Machine = AS_SHOWN,
+    platform: DefinedPlatform | None = None,
+) -> Plan:
     """Return the plan that takes a device's blocks offline, and has the platform remove it.
 
     Raises
@@ -410,7 +427,7 @@ def plan_remove(sysroot: Sysroot, name: str, given: Machine = AS_SHOWN) -> Plan:
     InputError
         If no file names the device.
     """
-    planner = Planner(sysroot, f"remove {name}", given)
+    planner = Planner(sysroot, f"remove {name}", given, platform)
     devices = {device.name: device for device in planner.blocks.devices}
     if name not in devices:
         known = ", ".join(devices) or "no file names one"
@@ -431,7 +448,13 @@ def plan_remove(sysroot: Sysroot, name: str, given: Machine = AS_SHOWN) -> Plan:
     return planner.result()
 
 
-def plan_resize(sysroot: Sysroot, name: str, size_bytes: int, given: Machine = AS_SHOWN) -> Plan:
+def plan_resize(
+    sysroot: Sysroot,
+    name: str,
+    size_bytes: int,
+    given: Machine = AS_SHOWN,
+    platform: DefinedPlatform | None = None,
+) -> Plan:
     """Return the plan that has the platform ask a device, or the balloon, for another size.
 
     Raises
@@ -439,7 +462,7 @@ def plan_resize(sysroot: Sysroot, name: str, size_bytes: int, given: Machine = A
     InputError
         If there is no such device, or it keeps its size.
     """
-    planner = Planner(sysroot, f"resize {name} to {format_size(size_bytes)}", given)
+    planner = Planner(sysroot, f"resize {name} to {format_size(size_bytes)}", given, platform)
     now, _ = planner.machine.device_sizes(name)
     if now == size_bytes:
         return planner.result()

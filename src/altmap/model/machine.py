@@ -321,6 +321,11 @@ class ModelMachine:
         driver = self._drivers.get("standby")
         return driver if isinstance(driver, StandbyMemory) else None
 
+    def dax_state(self, id_: str) -> str | None:
+        """Return the file ``state`` of a dax device; ``None`` where it has none."""
+        driver = self._drivers.get("kmem")
+        return driver.state(id_) if isinstance(driver, DaxKmem) else None
+
     @property
     def observer(self) -> Observer:
         """What shows the kernel's files one by one."""
@@ -476,6 +481,10 @@ class ModelMachine:
         return Outcome.refused("ENOENT", "open", f"memory{block}: there is no such memory block")
 
     def _write(self, step: Write) -> Outcome:
+        if step.dax_device is not None:
+            driver = self._driver("kmem")
+            assert isinstance(driver, DaxKmem)
+            return driver.store_state(step.dax_device, step.word)
         found = meaning_of_write(self.kernel, step)
         return found if isinstance(found, Outcome) else self._dispatch(found)
 

@@ -102,7 +102,8 @@ class Release:
         last struct page lies inside a leaf of the vmemmap.
     isolates_ends_first : bool
         The first and the last pageblock of a range are isolated before those between, so that the
-        log names an unmovable page of theirs first.
+        log names an unmovable page of theirs first; a chunk that reaches into the first is searched
+        from its start.
     hvo_excludes_memmap_on_memory : bool
         With hugetlb_free_vmemmap=on no memmap is self-hosted.
     virtio_mem : tuple of str

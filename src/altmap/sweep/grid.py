@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -265,7 +266,13 @@ def _resolve_page_size(machine: dict[str, Any]) -> None:
 # --- reading ---------------------------------------------------------------------------------
 
 
-def load_grid(path: Path, *, seed: int | None = None, policies: Sequence[str] = ()) -> Grid:
+def load_grid(
+    path: Path,
+    *,
+    seed: int | None = None,
+    policies: Sequence[str] = (),
+    base: Mapping[str, Any] = MappingProxyType({}),
+) -> Grid:
     """Read a grid and the trace that it names.
 
     Parameters
@@ -275,6 +282,8 @@ def load_grid(path: Path, *, seed: int | None = None, policies: Sequence[str] = 
         Seed of the example fleet, instead of the file's.
     policies : sequence of str
         Policies instead of the file's ``machine.policy``; may be ``MODULE:CLASS``.
+    base : mapping of str to object
+        Keys of the machine that count where the file has none.
 
     Raises
     ------
@@ -283,6 +292,7 @@ def load_grid(path: Path, *, seed: int | None = None, policies: Sequence[str] = 
     """
     try:
         file = decode(read_toml(path), _GridFile)
+        file.machine = {**base, **file.machine}
         modules = {load_policy(name).name: name for name in policies}
         if policies:
             file.machine["policy"] = list(modules)
