@@ -588,9 +588,9 @@ def release_notes(name: str) -> list[str]:
     release, wanted = release_for(name), _version(name)
     number = ".".join(map(str, wanted))
     if _version(release.name) > wanted:
-        return [f"release {number} is older than every record, that of {release.name} is used"]
+        return [f"no record of {number}, which is older than every one; {release.name} is used"]
     if _version(release.name) < wanted:
-        return [f"release {number} has no record, that of {release.name} is used"]
+        return [f"no record of {number}; that of {release.name} is used"]
     return []
 
 
