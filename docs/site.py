@@ -32,7 +32,16 @@ _FIRST = (
         "api.md",
         "explore.md",
     ),
-    *("sweep.md", "lab.md", "fidelity.md", "conformance.md", "misconceptions.md", "drivers.md"),
+    *(
+        "sweep.md",
+        "lab.md",
+        "fidelity.md",
+        "conformance.md",
+        "hunt.md",
+        "check.md",
+        "misconceptions.md",
+        "drivers.md",
+    ),
     *("releases.md", "claims.md", "matrix.md", "bugs.md", "architecture.md"),
 )
 _LAST = tuple(_TOP)[1:]

@@ -55,6 +55,16 @@ def test_three_regimes_of_memmap_on_memory(name, scope, refuses, force):
 
 
 def test_behaviours_are_those_of_the_sources():
+    assert RELEASES["7.2"].hyperv_versions == ("2.0", "1.0", "0.3")
+    assert not RELEASES["7.2"].kmem_state_file
+    veto = [name for name, each in RELEASES.items() if each.rejects_leaf_split]
+    assert veto == ["7.2", "7.3"]
+    sections = {name for name, each in RELEASES.items() if each.section_size_bytes}
+    assert sections == {"6.18", "7.2", "7.3"}
+    assert [name for name, each in RELEASES.items() if "s390x" in each.virtio_mem] == [
+        *("6.18", "7.2", "7.3"),
+    ]
+    assert [name for name, each in RELEASES.items() if each.node_notifier] == ["6.18", "7.2", "7.3"]
     old, new, newest = RELEASES["6.1"], RELEASES["6.12"], RELEASES["7.3"]
     assert old.memmap_page_flags == 0x2100000000
     assert new.memmap_page_flags == newest.memmap_page_flags == 0x2000000000

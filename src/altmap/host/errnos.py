@@ -109,6 +109,16 @@ REASONS = (
         "nothing until the next boot",
     ),
     Reason(
+        "arm64-leaf-split",
+        "EPERM",
+        "offline",
+        "prevent_memory_remove_notifier",
+        "arm64 since 7.1 offlines no pages whose struct pages begin or end inside a leaf of the "
+        "vmemmap: with 4 KiB pages no block that hosts its own memmap goes offline",
+        "boot with memory_hotplug.memmap_on_memory=0; for a dax device write 0 to its file "
+        "memmap_on_memory before its memory is added",
+    ),
+    Reason(
         "referenced-fake-offline",
         "EBUSY",
         "offline",
@@ -225,7 +235,8 @@ REASONS = (
         "offline",
         "memory_notify",
         "a listener to MEM_GOING_OFFLINE vetoes, with an errno of its choice: virtio-mem for its "
-        "big blocks, arm64 for boot memory (EPERM), an error-injection module",
+        "big blocks, arm64 (EPERM) for boot memory and, since 7.1, for self-hosted blocks, "
+        "an error-injection module",
         "the lines before name the listener; let the driver remove its memory: altmap plan remove "
         "DEVICE",
     ),

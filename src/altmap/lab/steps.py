@@ -117,6 +117,8 @@ class GuestSteps:
             case Dump():
                 raise InputError("dump: no lab reads one")
             case Write():
+                if step.dax_device is not None:
+                    return self._devices.write_dax_state(step.dax_device, step.word)
                 return self._write(step.file, step.word, step.file)
             case Reboot():
                 raise InputError("reboot: no lab does it; machine.devices are there at boot")

@@ -15,6 +15,7 @@ import re
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -61,7 +62,7 @@ class PageRun(NamedTuple):
     flags: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class _RunPiece:
     """Runs, ascending and without gaps: *starts* (nr_runs,) pfns, *words* (nr_runs,)."""
 
@@ -70,13 +71,18 @@ class _RunPiece:
     starts: Pfns
     words: Words
 
+    @cached_property
+    def _coded(self) -> tuple[Words, Codes]:
+        """Distinct words and the code of each run's: a file is asked many times, by other keys."""
+        return WordCodes().coded(self.words)
+
     def runs(self) -> tuple[Pfns, Pfns, Words]:
         lengths = np.diff(self.starts, append=np.int64(self.end))
         return self.starts, lengths, self.words
 
     def sets(self, key_of: Callable[[int], K | None]) -> dict[K, PfnSet]:
-        starts, lengths, words = self.runs()
-        distinct, codes = WordCodes().coded(words)
+        starts, lengths, _ = self.runs()
+        distinct, codes = self._coded
         keys, number_of = _numbered(distinct, key_of)
         numbers = number_of[codes]
         made = {}
@@ -89,7 +95,7 @@ class _RunPiece:
         return _RunPiece(self.start, self.end, self.starts, self.words.byteswap())
 
     def distinct(self) -> Words:
-        return WordCodes().coded(self.words)[0]
+        return self._coded[0]
 
 
 @dataclass(frozen=True, slots=True)

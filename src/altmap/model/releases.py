@@ -87,9 +87,13 @@ class Release:
         A huge page that leaves a block may be moved to a free one of the pool in the same block.
     isolation_splits_gigantic : bool
         A gigantic page that reaches beyond the end of a memory block keeps it from going offline.
+    rejects_leaf_split : tuple of str
+        Architectures, by ``uname -m``, whose notifier vetoes to offline pages if their first or
+        last struct page lies inside a leaf of the vmemmap.
     isolates_ends_first : bool
         The first and the last pageblock of a range are isolated before those between, so that the
-        log names an unmovable page of theirs first.
+        log names an unmovable page of theirs first; a chunk that reaches into the first is searched
+        from its start.
     hvo_excludes_memmap_on_memory : bool
         With hugetlb_free_vmemmap=on no memmap is self-hosted.
     virtio_mem : tuple of str
@@ -155,6 +159,7 @@ class Release:
     hugetlb_first_in_first_out: bool = False
     hugetlb_dequeues_isolated: bool = True
     isolation_splits_gigantic: bool = True
+    rejects_leaf_split: tuple[str, ...] = ()
     isolates_ends_first: bool = True
     hvo_excludes_memmap_on_memory: bool = False
     hyperv_versions: tuple[str, ...] = ("2.0", "1.0", "0.3")
@@ -215,6 +220,7 @@ _6_1 = Release(
         "hugetlb_first_in_first_out": "mm/hugetlb.c: alloc_pool_huge_page (v6.1)",
         "hugetlb_dequeues_isolated": "mm/hugetlb.c: dequeue_huge_page_node_exact (v6.1)",
         "isolation_splits_gigantic": "mm/page_isolation.c: isolate_single_pageblock (v6.1)",
+        "rejects_leaf_split": "arch/arm64/mm/mmu.c: prevent_bootmem_remove_notifier (v6.1)",
         "isolates_ends_first": "mm/page_isolation.c: start_isolate_page_range (v6.1)",
         "hvo_excludes_memmap_on_memory": (
             "mm/memory_hotplug.c: mhp_supports_memmap_on_memory (v6.1)"
@@ -301,6 +307,7 @@ _6_12 = replace(
         "hugetlb_first_in_first_out": "mm/hugetlb.c: prep_and_add_allocated_folios (v6.12)",
         "hugetlb_dequeues_isolated": "mm/hugetlb.c: dequeue_hugetlb_folio_node_exact (v6.12)",
         "isolation_splits_gigantic": "mm/page_isolation.c: isolate_single_pageblock (v6.12)",
+        "rejects_leaf_split": "arch/arm64/mm/mmu.c: prevent_bootmem_remove_notifier (v6.12.117)",
         "isolates_ends_first": "mm/page_isolation.c: start_isolate_page_range (v6.12)",
         "hvo_excludes_memmap_on_memory": (
             "mm/memory_hotplug.c: mhp_supports_memmap_on_memory (v6.12)"
@@ -467,56 +474,89 @@ _6_18 = replace(
     _6_12,
     name="6.18",
     confirmed=False,
+    section_size_bytes={"s390x": 128 << 20},
+    nopage_flags=0,
+    node_notifier=True,
+    hugetlb_dequeues_isolated=False,
+    hyperv_foreign_pages="generic",
     frees_altmap_of_failed_add=True,
     uncounts_failed_memmap=True,
+    virtio_mem=("x86_64", "aarch64", "riscv64", "s390x"),
     sources={
         **_6_12.sources,
+        "nopage_flags": "fs/proc/page.c: stable_page_flags of a snapshot (v6.17)",
+        "section_size_bytes": "arch/s390/include/asm/sparsemem.h: SECTION_SIZE_BITS (v6.13)",
+        "node_notifier": '"mm,memory_hotplug: implement numa node notifier" (v6.17)',
+        "hugetlb_dequeues_isolated": (
+            "mm/hugetlb.c: dequeue_hugetlb_folio_node_exact asks is_migrate_isolate_page "
+            "(before v6.15)"
+        ),
+        "hyperv_foreign_pages": "drivers/hv/hv_balloon.c: hv_online_page (v6.14)",
         "frees_altmap_of_failed_add": '"fix incorrect altmap passing in error path", of 2026',
         "uncounts_failed_memmap": (
             '"fix accounting of memmap pages" of 2025, c3576889d87b; "fix vmemmap '
             'accounting underflow" of 2026'
         ),
+        "virtio_mem": '"s390/kconfig: enable virtio-mem", 38968bcdcc1d (v6.13)',
     },
 )
 
-_7_3 = replace(
+_7_2 = replace(
     _6_12,
-    name="7.3",
+    name="7.2",
     section_size_bytes={"s390x": 128 << 20},
     nopage_flags=0,
     hyperv_foreign_pages="generic",
     prepare_notifier=False,
     node_notifier=True,
     hugetlb_dequeues_isolated=False,
+    rejects_leaf_split=("aarch64",),
     shape="7.3",
     boot_reserved_bytes=117882880,
     boot_used_bytes=37740 << 10,
-    hyperv_versions=("2.0",),
     standby_added="configured",
     standby_asks=False,
-    kmem_state_file=True,
     reserves_follow_managed=True,
     virtio_mem=("x86_64", "aarch64", "riscv64", "s390x"),
     sources={
-        **_6_12.sources,
-        "nopage_flags": "fs/proc/page.c: stable_page_flags (v7.3)",
-        "section_size_bytes": "arch/s390/include/asm/sparsemem.h: SECTION_SIZE_BITS (v7.3)",
-        "prepare_notifier": "drivers/base/memory.c: memory_block_online (v7.3)",
-        "node_notifier": "mm/memory_hotplug.c: online_pages (v7.3)",
-        "hugetlb_dequeues_isolated": "mm/hugetlb.c: dequeue_hugetlb_folio_node_exact (v7.3)",
-        "hyperv_foreign_pages": "drivers/hv/hv_balloon.c: hv_online_page (v7.3)",
-        "hyperv_versions": "drivers/hv/hv_balloon.c: balloon_connect_vsp, version_resp (v7.3)",
-        "standby_added": "drivers/s390/char/sclp_mem.c: sclp_config_mem_store (v7.3)",
-        "standby_asks": "drivers/s390/char/sclp_mem.c: nothing is added at boot (v7.3)",
+        **{name: text.replace("(v6.12)", "(v7.2)") for name, text in _6_12.sources.items()},
+        "frees_altmap_of_failed_add": (
+            "mm/memory_hotplug.c: create_altmaps_and_memory_blocks (v7.2.13)"
+        ),
+        "uncounts_failed_memmap": "mm/sparse-vmemmap.c: populate_section_memmap (v7.2.13)",
+        "hyperv_chunk": "drivers/hv/hv_balloon.c: ha_pages_in_chunk (v7.2)",
+        "node_notifier": "mm/memory_hotplug.c: online_pages (v7.2)",
+        "rejects_leaf_split": (
+            "arch/arm64/mm/mmu.c: prevent_memory_remove_notifier, 95a58852b0e5 (v7.1)"
+        ),
+        "debian_default_online": (
+            "CONFIG_MHP_DEFAULT_ONLINE_TYPE_ONLINE_AUTO in Debian's kernel package"
+        ),
+        "standby_added": "drivers/s390/char/sclp_mem.c: sclp_config_mem_store (v7.2)",
+        "standby_asks": "drivers/s390/char/sclp_mem.c: nothing is added at boot (v7.2)",
+        "kmem_state_file": "drivers/dax/kmem.c: dev_dax_kmem_remove (v7.2)",
+    },
+)
+
+_7_3 = replace(
+    _7_2,
+    name="7.3",
+    hyperv_versions=("2.0",),
+    kmem_state_file=True,
+    sources={
+        **{name: text.replace("(v7.2", "(v7.3") for name, text in _7_2.sources.items()},
+        "frees_altmap_of_failed_add": (
+            "mm/memory_hotplug.c: create_altmaps_and_memory_blocks (v7.3.4)"
+        ),
+        "uncounts_failed_memmap": "mm/sparse-vmemmap.c: populate_section_memmap (v7.3.4)",
         "kmem_state_file": "drivers/dax/kmem.c: state_store, dax_kmem_do_hotremove (v7.3)",
-        "reserves_follow_managed": "mm/page_alloc.c: adjust_managed_page_count (v7.3)",
-        "virtio_mem": "drivers/virtio/Kconfig (v7.3)",
     },
 )
 
 #: Every release with a record, by name, oldest first.
 RELEASES: dict[str, Release] = {
-    release.name: release for release in (_4_20, _5_13, _5_15, _6_1, _6_6, _6_8, _6_12, _6_18, _7_3)
+    release.name: release
+    for release in (_4_20, _5_13, _5_15, _6_1, _6_6, _6_8, _6_12, _6_18, _7_2, _7_3)
 }
 
 

@@ -55,6 +55,7 @@ __all__ = (
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 _FILE = re.compile(
     r"/sys/(?:devices/system/memory|module/memory_hotplug/parameters)(?:/[A-Za-z0-9_]{1,64}){1,2}"
+    r"|/sys/bus/dax/devices/[A-Za-z0-9][A-Za-z0-9._-]{0,63}/state"
 )
 #: What a shell takes as it is.
 _WORD = re.compile(r"-?[0-9][0-9]{0,63}|[A-Za-z0-9_][A-Za-z0-9_.:+-]{0,63}")
@@ -199,7 +200,7 @@ def check_write(step: Write) -> None:
     if not _FILE.fullmatch(step.file):
         raise FieldError(
             f"file {step.file!r}: need a file in /sys/devices/system/memory or "
-            "/sys/module/memory_hotplug/parameters"
+            "/sys/module/memory_hotplug/parameters, or /sys/bus/dax/devices/ID/state"
         )
     if not _WORD.fullmatch(step.word):
         raise FieldError(f"word {step.word!r}: need letters, digits and _ . : + - only, 64 at most")
