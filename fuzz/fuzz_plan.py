@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from altmap.host.plan import decode_plan, encode_plan
-from altmap.host.planner import PlugWish, plan_add, plan_free
+from altmap.host.planner import plan_free
+from altmap.host.planner_add import PlugWish, plan_add
 from altmap.linux.sysroot import Sysroot
 
 ROOT = Path(__file__).parents[1]

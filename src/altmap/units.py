@@ -8,9 +8,9 @@ from __future__ import annotations
 import re
 from fractions import Fraction
 
-from altmap.errors import InputError
+from altmap.errors import InputError, one_of
 
-__all__ = ("format_size", "parse_address", "parse_size", "size_bytes")
+__all__ = ("format_size", "parse_address", "parse_size", "rounded_size", "size_bytes")
 
 _BINARY = {"": 0, "K": 10, "M": 20, "G": 30, "T": 40, "P": 50}
 _UNITS = (
@@ -44,7 +44,7 @@ def parse_size(text: str) -> int:
     if not unit:
         raise InputError(f"size {text!r}: need a unit, such as '{number}MiB'")
     if unit not in _UNITS:
-        raise InputError(f"size {text!r}: unknown unit {unit!r}, need one of {', '.join(_UNITS)}")
+        raise InputError(f"size {text!r}: unknown unit {unit!r}, {one_of(unit, _UNITS)}")
     product = Fraction(number) * _UNITS[unit]
     if product.denominator != 1:
         raise InputError(f"size {text!r}: need a whole number of bytes")
@@ -94,4 +94,20 @@ def format_size(nr_bytes: int) -> str:
     for prefix, shift in reversed(_BINARY.items()):
         if prefix and nr_bytes and nr_bytes % (1 << shift) == 0:
             return f"{nr_bytes >> shift} {prefix}iB"
+    return f"{nr_bytes} B"
+
+
+def rounded_size(nr_bytes: int, like: int | None = None) -> str:
+    """Return the size in the largest binary unit below it, with one decimal: ``"63.5 GiB"``.
+
+    Parameters
+    ----------
+    nr_bytes : int
+    like : int, optional
+        Another size, whose unit is taken.
+    """
+    of = abs(nr_bytes if like is None else like)
+    for prefix, shift in reversed(_BINARY.items()):
+        if prefix and of >= 1 << shift:
+            return f"{nr_bytes / (1 << shift):.1f}".removesuffix(".0") + f" {prefix}iB"
     return f"{nr_bytes} B"

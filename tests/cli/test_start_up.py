@@ -3,6 +3,7 @@
 Modules are counted, not seconds: which they are is the same on every machine.
 """
 
+import ast
 import re
 import subprocess
 import sys
@@ -30,12 +31,40 @@ CHARTS = {"altair", "polars", "vl_convert"}
 MODEL = {f"altmap.model.{part}" for part in ("kernel", "machine", "drivers", "observe", "adopt")}
 
 
-def loaded(*words, code=0):
-    """Return the modules that a command imports, by the interpreter's own account."""
-    command = [sys.executable, "-X", "importtime", "-m", "altmap", *map(str, words)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == code, done.stderr[-500:]
-    return set(re.findall(r"^import time: .*\| +([\w.]+)$", done.stderr, re.MULTILINE))
+#: Runs each command in a fork of an interpreter that has imported nothing yet.
+FORKS = """
+import os, sys
+null = os.open(os.devnull, os.O_RDWR)
+for words in eval(sys.argv[1]):
+    read, write = os.pipe()
+    pid = os.fork()
+    if not pid:
+        os.dup2(null, 1)
+        sys.argv = ["altmap", *words]
+        code = None
+        try:
+            from altmap.cli.main import main
+            code = main()
+        except SystemExit as end:
+            code = end.code
+        finally:
+            with open(write, "w") as file:
+                file.write(repr((code or 0, sorted(sys.modules))))
+            os._exit(0)
+    os.close(write)
+    with open(read) as file:
+        print(file.read())
+    os.waitpid(pid, 0)
+"""
+
+
+def loaded_by(lines, code=0):
+    """Return the modules that each command imports, in processes of their own."""
+    command = [sys.executable, "-c", FORKS, repr([[*map(str, line)] for line in lines])]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    ends = [ast.literal_eval(line) for line in done.stdout.splitlines()]
+    assert [end for end, _ in ends] == [code] * len(lines), done.stderr[-500:]
+    return [set(modules) for _, modules in ends]
 
 
 def below(modules, names):
@@ -56,26 +85,26 @@ def helps():
             yield from ([name, each.name, "--help"] for each in verb_named(name).verbs)
 
 
-@pytest.mark.parametrize("words", list(helps()), ids=" ".join)
-def test_help_and_version_load_the_parser_and_nothing_else(words):
-    modules = loaded(*words)
-    assert "altmap.cli.main" in modules
-    assert below(modules, THIRD_PARTY | SLOW) == set()
-    ours = {name for name in modules if name.split(".")[0] == "altmap"}
-    assert {name for name in ours if not name.startswith("altmap.cli")} <= LIGHT
+def test_help_and_version_load_the_parser_and_nothing_else():
+    lines = list(helps())
+    for words, modules in zip(lines, loaded_by(lines), strict=True):
+        assert "altmap.cli.main" in modules
+        assert below(modules, THIRD_PARTY | SLOW) == set(), words
+        ours = {name for name in modules if name.split(".")[0] == "altmap"}
+        assert {name for name in ours if not name.startswith("altmap.cli")} <= LIGHT, words
 
 
-@pytest.mark.parametrize("word", ["rnu", "--nope"])
-def test_a_wrong_word_is_answered_without_loading_any_command(word):
-    assert (
-        below(loaded(word, code=2), {f"altmap.cli.{n}" for g in GROUPS for n in g.verbs}) == set()
-    )
+def test_a_wrong_word_is_answered_without_loading_any_command():
+    commands = {f"altmap.cli.{name}" for group in GROUPS for name in group.verbs}
+    for modules in loaded_by([["rnu"], ["--nope"]], code=2):
+        assert below(modules, commands) == set()
 
 
-@pytest.mark.parametrize("word", ["ls", "run", "sweep"])
-def test_a_command_loads_no_other_command(word):
-    others = {name for group in GROUPS for name in group.verbs} - {word}
-    assert below(loaded(word, "--help"), {f"altmap.cli.{name}" for name in others}) == set()
+def test_a_command_loads_no_other_command():
+    commands = {name for group in GROUPS for name in group.verbs}
+    words = ("ls", "run", "sweep")
+    for word, modules in zip(words, loaded_by([[word, "--help"] for word in words]), strict=True):
+        assert below(modules, {f"altmap.cli.{name}" for name in commands - {word}}) == set()
 
 
 def test_completion_and_man_pages_load_the_parser_and_nothing_else():
@@ -137,7 +166,7 @@ def test_a_command_loads_only_what_it_uses(line, names):
         re.sub("^[A-Z]{3,9}(?=/|$)", lambda m: str(names.get(m[0], m[0])), w) for w in line.split()
     ]
     code = 2 if words[0] in ("plan", "apply") else 0
-    modules = loaded(*words, code=code)
+    (modules,) = loaded_by([words], code=code)
     assert below(modules, USES[line] | CHARTS) == set()
 
 

@@ -17,7 +17,8 @@ from altmap.host import transport
 from altmap.host.apply import apply_plan
 from altmap.host.journal import Entry, Journal, check_order
 from altmap.host.plan import encode_plan
-from altmap.host.planner import PlugWish, plan_free, plan_grow
+from altmap.host.planner import plan_free
+from altmap.host.planner_add import PlugWish, plan_grow
 from altmap.host.transport import LocalFiles
 from altmap.linux.sysroot import Sysroot
 

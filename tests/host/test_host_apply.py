@@ -15,7 +15,8 @@ from altmap.host.apply import ApplyResult, apply_plan, differences_from, resume,
 from altmap.host.guard import hypervisor_of
 from altmap.host.journal import Journal
 from altmap.host.plan import encode_plan
-from altmap.host.planner import PlugWish, plan_add, plan_free, plan_grow, plan_remove, plan_resize
+from altmap.host.planner import plan_free, plan_remove, plan_resize
+from altmap.host.planner_add import PlugWish, plan_add, plan_grow
 from altmap.host.transport import LocalFiles
 from altmap.linux.sysroot import Sysroot
 from altmap.scenario import Plug, Resize, Size, Unplug
@@ -325,13 +326,19 @@ def test_nothing_is_written_without_consent(capsys, plan_file, tree):
     assert not plan_file.with_name("plan.json.journal").exists()
 
 
-def test_a_machine_that_is_no_guest_is_a_dry_run(capsys, plan_file, tree):
+def test_a_machine_that_is_no_guest_is_a_dry_run(capsys, plan, plan_file, tree):
     (tree / "proc/cpuinfo").write_text("flags : fpu\n")
     before = contents(tree)
     status, out, _ = run(capsys, plan_file, tree, "--yes")
     assert status == 0
     assert out.startswith("no file shows that this is a guest: a dry run")
-    assert out.count("would write ") == 4
+    line, *entries = out.splitlines()[1:]
+    assert line.startswith("Plan: ")
+    paths = [f"/{step.path}" for step in plan.steps]
+    assert entries == [
+        f"[1-2] would online_movable memory34-35: 2 writes, {paths[0]} to {paths[1]}",
+        f"[3-4] would offline memory1,32, the highest first: 2 writes, {paths[2]} to {paths[3]}",
+    ]
     assert contents(tree) == before
     (tree / "proc/cpuinfo").write_bytes(GUEST["proc/cpuinfo"])
     before = contents(tree)

@@ -1,6 +1,7 @@
 """Plans: what they predict, what they warn of, and that their files are checked."""
 
 import json
+import re
 import tarfile
 from pathlib import Path
 
@@ -12,19 +13,14 @@ from altmap.cli.plan import DRIVERS as SHOWN_DRIVERS
 from altmap.errors import InputError
 from altmap.host.mechanisms import WAYS
 from altmap.host.onliners import onliners_of
-from altmap.host.plan import decode_plan, encode_plan, is_plan_path
-from altmap.host.planner import (
-    PlugWish,
-    plan_add,
-    plan_free,
-    plan_grow,
-    plan_remove,
-    plan_resize,
-)
+from altmap.host.plan import Risk, decode_plan, encode_plan, is_plan_path
+from altmap.host.planner import Planner, plan_free, plan_remove, plan_resize
+from altmap.host.planner_add import PlugWish, _Adder, plan_add, plan_grow
+from altmap.host.text.plan import plan_text
 from altmap.linux.observation import Observation
 from altmap.linux.sysroot import Sysroot
-from altmap.model.machine import DRIVERS, predict
-from altmap.scenario import Machine, Online, Plug, Scenario, Size
+from altmap.model.machine import DRIVERS, ModelMachine, predict
+from altmap.scenario import Machine, Online, Plug, Scenario, SetTunables, Size
 
 RECORDINGS = Path(__file__).parents[1] / "recordings" / "files"
 DIMM = RECORDINGS / "linux-6.12-dimm.tar.xz"
@@ -123,7 +119,7 @@ def test_a_memmap_that_does_not_fit_comes_with_the_largest_first_step():
     sysroot.files["sys/module/memory_hotplug/parameters/memmap_on_memory"] = b"N\n"
     size = 128 * GIB
     plan = plan_add(with_word(sysroot, "offline"), PlugWish(size, to="online_kernel"))
-    (risk,) = [risk for risk in plan.risks if "does not fit" in risk.what][:1]
+    (risk,) = [risk for risk in plan.risks if "does not fit" in risk.what]
     assert risk.certainty == "certain"
     assert "as the first step" in risk.what
     first = plan.steps[0]
@@ -136,12 +132,65 @@ def test_a_memmap_that_does_not_fit_comes_with_the_largest_first_step():
         scenario = Scenario(name="s", machine=Machine(), steps=steps)
         outcome = predict(scenario, Observation.read(sysroot), pages=False).steps[1].outcome
         assert bool(outcome) is fine
+    assert plan.obstacle is None
     # With each block's memmap in itself it fits at once.
     sysroot.files["sys/module/memory_hotplug/parameters/memmap_on_memory"] = b"Y\n"
     whole = plan_add(sysroot, PlugWish(4 * GIB, to="online_movable"))
     assert not [risk for risk in whole.risks if "does not fit" in risk.what]
     assert any("4 gigantic pages of 1 GiB are lost" in risk.what for risk in whole.risks)
     assert any(risk.what.startswith("MOVABLE:KERNEL becomes 4.") for risk in whole.risks)
+
+
+@pytest.mark.parametrize("driver", ["dimm", "virtio-mem"])
+def test_where_movable_memory_does_not_fit_the_plan_names_the_least_kernel_part(driver):
+    start = ModelMachine.start(Machine(memory=Size(256 * MIB), auto_online_blocks="offline"))
+    sysroot = start.observe().render()
+    size = 24 * GIB
+    plan = plan_add(sysroot, PlugWish(size, driver, to="online_movable"))
+    assert [step.action for step in plan.steps if step.by == "platform"] == ["plug"]
+    assert plan.obstacle.prediction.errno == "ENOMEM"
+    (risk,) = [risk for risk in plan.risks if "does not fit" in risk.what]
+    # 64 bytes for each page of 4 KiB.
+    assert "it needs 384 MiB of kernel zones" in risk.what
+    blocks = int(re.search(r"add ([0-9]+) MiB of it first", risk.cure)[1]) // 128
+    for nr_blocks, fits in ((blocks, True), (blocks - 1, False)):
+        part = nr_blocks * 128 * MIB
+        first = plan_add(sysroot, PlugWish(part, driver, to="online_kernel"))
+        assert first.obstacle is None
+        steps = [
+            SetTunables(auto_online_blocks="online_kernel"),
+            Plug(id="a", size=Size(part), driver=driver, requested=requested(driver, part)),
+            SetTunables(auto_online_blocks="online_movable"),
+            Plug(
+                id="b",
+                size=Size(size - part),
+                driver=driver,
+                requested=requested(driver, size - part),
+            ),
+        ]
+        scenario = Scenario(name="s", machine=Machine(), steps=steps)
+        ran = predict(scenario, Observation.read(sysroot), pages=False)
+        assert [bool(step.outcome) for step in ran.steps[1:]] == [True, True, True, fits]
+    # virtio-mem never hosts its memmap itself.
+    assert ("memmap_on_memory=1" in risk.cure) is (driver == "dimm")
+
+
+def requested(driver, size):
+    return Size(size) if driver == "virtio-mem" else None
+
+
+def test_virtio_mem_in_pieces_is_one_device():
+    sysroot = with_word(machine("6.12-start"), "online_kernel")
+    sysroot.files["sys/module/memory_hotplug/parameters/memmap_on_memory"] = b"N\n"
+    planner = Planner(sysroot, "grow", Machine())
+    for node in (None, 0):
+        parts = _Adder(planner, WAYS["virtio-mem"], PlugWish(2 * GIB, node=node), "online")
+        mark = planner.mark()
+        assert parts._plug(512 * MIB)
+        assert parts._plug(1536 * MIB)
+        assert [step.action for step in planner.steps] == ["plug", "resize"]
+        assert "plug 2 GiB (virtio-mem virtio-mem1), 512 MiB requested" in (planner.steps[0].title)
+        planner.take_back(mark)
 
 
 def test_a_dimm_that_is_no_multiple_of_a_block_is_refused_in_advance():
@@ -346,6 +395,42 @@ def test_a_file_that_is_no_plan_is_refused(raw):
         decode_plan(raw, "p")
 
 
+# --- the text ------------------------------------------------------------------------------
+
+
+def shown(plan):
+    return plan_text(plan, 200)
+
+
+def test_a_plan_begins_with_one_line_that_sums_it_up():
+    plan = plan_add(with_word(machine(), "offline"), PlugWish(512 * MIB, to="online_movable"))
+    before, after = plan.assumes.mem_total_kib, plan.steps[-1].prediction.mem_total_kib
+    line = f"MemTotal {before / (1 << 20):.1f} → {after / (1 << 20):.1f} GiB"
+    assert shown(plan).splitlines()[0] == f"Plan: 1 to plug, 4 to online; {line}"
+    blocked = shown(plan_free(machine(), [32, 33])).splitlines()[0]
+    assert blocked.startswith("Plan: 1 to offline; step 2 is refused (EBUSY); MemTotal ")
+    assert shown(plan_free(machine(), [34])).startswith("Plan: nothing to do; MemTotal ")
+
+
+def test_equal_steps_are_one_entry_and_unequal_ones_are_not():
+    plan = plan_add(with_word(machine(), "offline"), PlugWish(512 * MIB, to="online_movable"))
+    assert "\n[2-5] online_movable memory36-39\n" in shown(plan)
+    assert "memory36-39 (4 blocks) online in zone Movable" in shown(plan)
+    # One block that ends in another zone, or otherwise, is an entry of its own.
+    made = encode_plan(plan)
+    for old, new in (('"zone": "Movable"', '"zone": "Normal"'), ('"ok"', '"refused"')):
+        steps = made.partition('"online_movable memory37"')
+        other = decode_plan((steps[0] + steps[1] + steps[2].replace(old, new, 1)).encode(), "p")
+        entries = [line for line in shown(other).splitlines() if line.startswith("[")]
+        assert [line.split("]")[0] for line in entries[1:]] == ["[2", "[3", "[4-5"]
+
+
+def test_a_risk_that_several_steps_have_is_told_once():
+    plan = plan_free(machine(), [34])
+    twice = msgspec.structs.replace(plan, risks=[Risk("likely", "it rains", "an umbrella")] * 2)
+    assert shown(twice).count("it rains") == shown(twice).count("umbrella") == 1
+
+
 # --- the command ---------------------------------------------------------------------------
 
 
@@ -366,7 +451,10 @@ def test_a_file_that_is_no_plan_is_refused(raw):
     ],
 )
 def test_the_exit_code_tells_whether_there_is_something_to_do(capsys, arguments, code):
-    assert main(["plan", *arguments, "--from", str(DIMM)]) == code
+    made = main(["plan", *arguments, "--from", str(DIMM)])
+    assert made == (1 if code == 1 else 0)
+    capsys.readouterr()
+    assert main(["plan", *arguments, "--detailed-exitcode", "--from", str(DIMM)]) == code
     out, err = capsys.readouterr()
     assert (err.count("\n"), bool(out)) == ((1, False) if code == 1 else (0, True))
 
@@ -381,7 +469,7 @@ def test_a_wrong_word_exits_with_1_too(capsys):
 def test_the_plan_is_written_once(tmp_path, capsys):
     target = tmp_path / "plan.json"
     arguments = ["plan", "free", "32", "--from", str(DIMM), "-o", str(target), "--json"]
-    assert main(arguments) == 2
+    assert main(arguments) == 0
     printed = capsys.readouterr().out
     assert printed == target.read_text()
     assert json.loads(printed)["schema"] == "altmap-plan"

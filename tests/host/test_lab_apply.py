@@ -9,7 +9,8 @@ from holder import hold_pages
 from altmap.errors import InputError
 from altmap.host.apply import ApplyResult, apply_plan, resume, roll_back
 from altmap.host.journal import Journal
-from altmap.host.planner import PlugWish, plan_free, plan_grow
+from altmap.host.planner import plan_free
+from altmap.host.planner_add import PlugWish, plan_grow
 from altmap.lab import Hardware, fetch
 from altmap.lab.capture import capture
 from altmap.lab.dimm import plug_dimm

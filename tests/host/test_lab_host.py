@@ -6,7 +6,8 @@ from altmap.host.apply import ApplyResult, apply_plan, differences_from, resume
 from altmap.host.explain import explain_block
 from altmap.host.guard import hypervisor_of
 from altmap.host.journal import Journal
-from altmap.host.planner import PlugWish, plan_free, plan_grow, plan_remove
+from altmap.host.planner import plan_free, plan_remove
+from altmap.host.planner_add import PlugWish, plan_grow
 from altmap.lab import Hardware, fetch
 from altmap.lab.capture import capture
 from altmap.lab.dimm import plug_dimm, unplug_dimm

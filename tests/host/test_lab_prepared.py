@@ -15,7 +15,8 @@ from altmap.host.apply import ApplyResult, apply_plan, resume
 from altmap.host.devices import devices_of
 from altmap.host.explain import explain_block, worst
 from altmap.host.journal import Journal
-from altmap.host.planner import PlugWish, plan_add, plan_free, plan_resize
+from altmap.host.planner import plan_free, plan_resize
+from altmap.host.planner_add import PlugWish, plan_add
 from altmap.lab import Hardware, fetch
 from altmap.lab.capture import capture
 from altmap.lab.dimm import plug_dimm, unplug_dimm

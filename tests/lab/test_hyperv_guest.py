@@ -7,13 +7,14 @@ import pytest
 
 from altmap.errors import InputError, LabError
 from altmap.lab import hyperv, process
+from altmap.lab.hardware import hardware_of
 from altmap.lab.hidden_dimm import back_frames, backable_pages
 from altmap.lab.hyperv import LabHyperv
 from altmap.lab.kernels import KernelFiles
 from altmap.lab.qemu import Hardware, Payload, qemu_arguments
 from altmap.lab.qmp import QemuRefusedError
 from altmap.lab.shell import CommandResult
-from altmap.lab.target import LabMachine, hardware_of, run_in_guest
+from altmap.lab.target import LabMachine, run_in_guest
 from altmap.pfn import PfnRange
 from altmap.protocol.hyperv_messages import (
     CapabilitiesReport,

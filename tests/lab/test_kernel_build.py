@@ -11,9 +11,9 @@ from altmap.errors import InputError, LabError
 from altmap.lab import kernel_build
 from altmap.lab.designs import DESIGNS, design_named, design_of
 from altmap.lab.digests import seal
+from altmap.lab.hardware import hardware_of
 from altmap.lab.inventory import inventory
 from altmap.lab.kernels import KernelFiles, fetch_headers
-from altmap.lab.target import hardware_of
 from altmap.scenario import Machine
 
 RFC = DESIGNS["rfc-2018"]

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from altmap.errors import LabError
-from altmap.lab import fetch, snapshot, state, target
+from altmap.lab import blocks, devices, fetch, snapshot, state, target
 from altmap.lab.capture import capture
 from altmap.lab.qemu import Hardware
 from altmap.lab.qmp import Qmp
@@ -123,12 +123,16 @@ class TestScenario:
             stopped.append(time.monotonic())
 
         monkeypatch.setattr(state, "_GRACE_SECONDS", 1.0)
-        for name in ("plug_dimm", "unplug_dimm", "write_block_state"):
-            limited = functools.partial(getattr(target, name), limit_seconds=1)
+        for module, name in (
+            (devices, "plug_dimm"),
+            (devices, "unplug_dimm"),
+            (blocks, "write_block_state"),
+        ):
+            limited = functools.partial(getattr(module, name), limit_seconds=1)
             # Before the step nothing may be short: this machine may be busy.
-            original = getattr(target, name)
+            original = getattr(module, name)
             monkeypatch.setattr(
-                target,
+                module,
                 name,
                 lambda *a, o=original, short=limited: (short if stopped else o)(*a),
             )

@@ -12,9 +12,9 @@ from live_machines import PC
 
 from altmap.lab import plug_dimm
 from altmap.lab.guest import Guest
+from altmap.lab.hardware import cmdline_of, hardware_of
 from altmap.lab.insmod import load_module
 from altmap.lab.kernels import fetch
-from altmap.lab.target import cmdline_of, hardware_of
 from altmap.lab.veto import VETO_MODULE
 from altmap.live.mounting import mounted
 

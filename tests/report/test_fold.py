@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from altmap.report.fold import block_names, folded
+from altmap.linux.node import block_names
+from altmap.report.fold import folded
 
 
 def online(block, zone="Movable", nr_pages=32768):

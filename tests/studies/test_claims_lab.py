@@ -10,9 +10,9 @@ from altmap import lab
 from altmap.cli import main as cli
 from altmap.errors import LabError
 from altmap.lab.designs import DESIGNS
+from altmap.lab.hardware import hardware_of
 from altmap.lab.kernel_build import built_folder
 from altmap.lab.kernels import cache_folder
-from altmap.lab.target import hardware_of
 from altmap.model.machine import predict
 from altmap.scenario import load_scenario
 from altmap.studies import claims

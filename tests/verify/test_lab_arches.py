@@ -7,8 +7,9 @@ from msgspec.structs import replace
 
 from altmap.errors import InputError, LabError
 from altmap.lab import CommandResult, Guest, Hardware, fetch, guest_arch, veto
+from altmap.lab.hardware import hardware_of
 from altmap.lab.process import qemu_version
-from altmap.lab.target import hardware_of, run_in_guest
+from altmap.lab.target import run_in_guest
 from altmap.scenario import Machine, Node, Plug, Scenario, Size, Veto, load_scenario
 
 SCENARIOS = Path(__file__).parents[2] / "scenarios"

@@ -199,23 +199,33 @@ def _check_root(root: Path, plan: Plan) -> None:
 
 
 def _confirmed(plan: Plan, hypervisor: str | None) -> bool:
+    from altmap.host.text.plan import plan_line
+
     if not sys.stdin.isatty():
         return False
     where = f"this guest ({hypervisor})" if hypervisor else "this host, which is not a guest"
     nr_writes = sum(step.path is not None for step in plan.steps)
+    _tell(plan_line(plan))
     _tell(f"{plan.goal}: {nr_writes} writes to {where}")
     _tell("continue? [y/N]")
     return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
 def _dry_run(plan: Plan, *, asked: bool) -> int:
+    from altmap.host.text.plan import plan_line, step_groups
+
     if not asked:
         print("no file shows that this is a guest: a dry run (--on-bare-metal acts)")
-    for step in plan.steps:
-        if step.path is not None:
-            print(printable(f"would write {step.value} to /{step.path}"))
+    print(printable(plan_line(plan)))
+    for group in step_groups(plan.steps):
+        paths = [f"/{step.path}" for step in group.steps if step.path is not None]
+        if not paths:
+            what = f"would wait for the platform: {group.title}"
+        elif len(paths) == 1:
+            what = f"would write {group.steps[0].value} to {paths[0]}"
         else:
-            print(printable(f"would wait for the platform: {step.title}"))
+            what = f"would {group.title}: {len(paths)} writes, {paths[0]} to {paths[-1]}"
+        print(printable(f"[{group.numbers}] {what}"))
     return DONE
 
 

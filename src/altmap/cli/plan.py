@@ -18,14 +18,15 @@ from altmap.errors import InputError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from altmap.host.mechanisms import PlugWish
     from altmap.host.plan import Plan
-    from altmap.host.planner import PlugWish
+    from altmap.host.platforms import DefinedPlatform
     from altmap.linux.sysroot import Sysroot
 
 __all__ = ("DRIVERS", "VERB")
 
-#: As terraform's ``plan -detailed-exitcode``.
-NOTHING_TO_DO, NO_PLAN, CHANGES = 0, 1, 2
+#: As terraform's ``plan`` has it, the last with ``-detailed-exitcode`` only.
+PLANNED, NO_PLAN, CHANGES = 0, 1, 2
 #: Keys of ``host.mechanisms.WAYS``, whose import would load the model for the help.
 DRIVERS = ("dimm", "hyperv", "virtio-mem", "kmem", "standby", "probe", "xen")
 
@@ -36,11 +37,22 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
         metavar="SYSROOT",
         type=Path,
         dest="sysroot",
-        default=Path("/"),
         help=SYSROOT_HELP,
+    )
+    parser.add_argument(
+        "--vm",
+        metavar="DEFINITION",
+        type=Path,
+        help="the guest's definition: its hypervisor, what it leaves, its commands; without "
+        "--from, the guest as it boots",
     )
     parser.add_argument("-o", "--output", metavar="FILE", type=Path, help="write plan.json")
     parser.add_argument("--json", action="store_true", help="print the plan as JSON")
+    parser.add_argument(
+        "--detailed-exitcode",
+        action="store_true",
+        help="exit with 2 if there are steps, with 0 only if there is nothing to do",
+    )
     options.add_machine(parser)
 
 
@@ -101,16 +113,19 @@ def _add_resize(parser: argparse.ArgumentParser) -> None:
 
 
 def _add(args: argparse.Namespace) -> int:
-    from altmap.host.planner import plan_add
+    from altmap.host.planner_add import plan_add
 
-    return _show(plan_add(_sysroot(args), _wish(args), options.machine_by(args)), args)
+    wish, given = _wish(args), options.machine_by(args)
+    sysroot, platform = _machine(args)
+    return _show(plan_add(sysroot, wish, given, platform), args)
 
 
 def _grow(args: argparse.Namespace) -> int:
-    from altmap.host.planner import plan_grow
+    from altmap.host.planner_add import plan_grow
 
-    wish = _wish(args)
-    return _show(plan_grow(_sysroot(args), wish.size_bytes, wish, options.machine_by(args)), args)
+    wish, given = _wish(args), options.machine_by(args)
+    sysroot, platform = _machine(args)
+    return _show(plan_grow(sysroot, wish.size_bytes, wish, given, platform), args)
 
 
 def _free(args: argparse.Namespace) -> int:
@@ -119,7 +134,7 @@ def _free(args: argparse.Namespace) -> int:
     from altmap.scenario import Offline, selected_blocks
 
     _check_one(args.any is not None, bool(args.blocks), "free", "BLOCK")
-    sysroot = _sysroot(args, uses=True)
+    sysroot, _ = _machine(args, uses=True)
     given = options.machine_by(args)
     if args.any is not None:
         return _show(plan_free_any(sysroot, args.any, given), args)
@@ -134,10 +149,11 @@ def _remove(args: argparse.Namespace) -> int:
 
     _check_one(args.any is not None, args.device is not None, "remove", "DEVICE")
     size_bytes = 0 if args.any is None else parse_size(args.any)
-    sysroot, given = _sysroot(args, uses=True), options.machine_by(args)
+    given = options.machine_by(args)
+    sysroot, platform = _machine(args, uses=True)
     if args.any is not None:
-        return _show(plan_remove_any(sysroot, size_bytes, given), args)
-    return _show(plan_remove(sysroot, args.device, given), args)
+        return _show(plan_remove_any(sysroot, size_bytes, given, platform), args)
+    return _show(plan_remove(sysroot, args.device, given, platform), args)
 
 
 def _check_one(has_any: bool, has_name: bool, goal: str, name: str) -> None:
@@ -149,27 +165,42 @@ def _resize(args: argparse.Namespace) -> int:
     from altmap.host.planner import plan_resize
     from altmap.units import parse_size
 
-    sysroot = _sysroot(args)
-    return _show(
-        plan_resize(sysroot, args.device, parse_size(args.size), options.machine_by(args)), args
-    )
+    size_bytes, given = parse_size(args.size), options.machine_by(args)
+    sysroot, platform = _machine(args)
+    return _show(plan_resize(sysroot, args.device, size_bytes, given, platform), args)
 
 
-def _sysroot(args: argparse.Namespace, *, uses: bool = False) -> Sysroot:
+def _machine(
+    args: argparse.Namespace, *, uses: bool = False
+) -> tuple[Sysroot, DefinedPlatform | None]:
+    """Return the files of the machine, and what its definition says of its hypervisor."""
     from altmap.linux.sysroot import Sysroot
 
-    return Sysroot.read(args.sysroot, uses=uses, leave="files")
+    if args.vm is None:
+        return Sysroot.read(args.sysroot or Path("/"), uses=uses, leave="files"), None
+    from altmap.cli.definitions import read_definition_file
+    from altmap.linux.observation import Observation
+    from altmap.vm.answers import started
+    from altmap.vm.platform import platform_of_definition
+
+    definition = read_definition_file(args.vm, arch=args.arch)
+    if args.sysroot is None:
+        guest = started(definition, release=args.release)
+        return guest.booted.observe().render(), platform_of_definition(guest)
+    sysroot = Sysroot.read(args.sysroot, uses=uses, leave="files")
+    guest = started(definition, release=args.release, seen=Observation.read(sysroot))
+    return sysroot, platform_of_definition(guest)
 
 
 def _wish(args: argparse.Namespace) -> PlugWish:
-    from altmap.host.planner import PlugWish
+    from altmap.host.mechanisms import PlugWish
     from altmap.units import parse_address, parse_size
 
     size_bytes = parse_size(args.size)
     if not size_bytes:
         raise InputError(f"size {args.size!r}: need more than 0 bytes")
     address = None if args.address is None else parse_address(args.address)
-    return PlugWish(size_bytes, args.driver, args.node, address, args.to)
+    return PlugWish(size_bytes, args.driver, args.node, address, to=args.to)
 
 
 def _show(plan: Plan, args: argparse.Namespace) -> int:
@@ -180,13 +211,13 @@ def _show(plan: Plan, args: argparse.Namespace) -> int:
     if args.output is not None:
         write_file(args.output, encode_plan(plan), new=True)
     print(encode_plan(plan) if args.json else plan_text(plan, terminal_width()), end="")
-    return CHANGES if plan.steps else NOTHING_TO_DO
+    return CHANGES if plan.steps and args.detailed_exitcode else PLANNED
 
 
 _EXIT_CODES: tuple[tuple[int | str, str], ...] = (
-    (0, "nothing to do"),
+    (0, "a plan was made; with --detailed-exitcode: nothing to do"),
     (1, "no plan could be made"),
-    (2, "there are steps"),
+    (2, "with --detailed-exitcode: there are steps"),
 )
 
 

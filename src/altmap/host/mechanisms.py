@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from altmap.errors import InputError
+from altmap.errors import InputError, one_of
 from altmap.model.machine import ModelMachine
-from altmap.scenario import Address, OnlineType, Plug, Resize, Size, Step, Unplug
+from altmap.scenario import Address, OnlineType, Plug, Resize, Size, Unplug
 
 __all__ = ("WAYS", "PlugWish", "Way", "way_of", "way_of_device")
 
@@ -22,6 +22,8 @@ class PlugWish:
     driver : str or None
         One of :data:`WAYS`; ``None`` for the machine's usual one.
     node, address : int or None
+    device : str or None
+        A device of the same plan that has room for more.
     to : str or None
         Word for the new blocks; ``None`` leaves it to the kernel's default, or to ``online`` if
         that is ``offline``.
@@ -31,6 +33,7 @@ class PlugWish:
     driver: str | None = None
     node: int | None = None
     address: int | None = None
+    device: str | None = None
     to: OnlineType | None = None
 
 
@@ -62,9 +65,9 @@ class Way:
     """
 
     driver: str
-    adds: Callable[[ModelMachine, PlugWish, int, str], Step]
+    adds: Callable[[ModelMachine, PlugWish, int, str], Plug | Resize]
     by: str
-    removes: Callable[[str], Step] | None = None
+    removes: Callable[[str], Unplug | Resize] | None = None
     removed_by: str = ""
     in_sysfs: str = ""
     offlines_first: bool = True
@@ -73,8 +76,8 @@ class Way:
     by_block: bool = False
 
 
-def _plug(driver: str) -> Callable[[ModelMachine, PlugWish, int, str], Step]:
-    def adds(machine: ModelMachine, wish: PlugWish, size_bytes: int, id_: str) -> Step:
+def _plug(driver: str) -> Callable[[ModelMachine, PlugWish, int, str], Plug]:
+    def adds(machine: ModelMachine, wish: PlugWish, size_bytes: int, id_: str) -> Plug:
         del machine
         address = None if wish.address is None else Address(wish.address)
         return Plug(id=id_, size=Size(size_bytes), driver=driver, address=address, node=wish.node)
@@ -82,29 +85,32 @@ def _plug(driver: str) -> Callable[[ModelMachine, PlugWish, int, str], Step]:
     return adds
 
 
-def _grow_region(machine: ModelMachine, wish: PlugWish, size_bytes: int, id_: str) -> Step:
-    """Request more of a virtio-mem device that has room; else, or for a node, plug one."""
-    for known in machine.device_ids("virtio-mem") if wish.node is None else ():
+def _grow_region(machine: ModelMachine, wish: PlugWish, size_bytes: int, id_: str) -> Plug | Resize:
+    """Request more of a virtio-mem device that has room; else, or for another node, plug one.
+
+    A new one has room for all that is wished, of which *size_bytes* are requested now.
+    """
+    usable = machine.device_ids("virtio-mem") if wish.node is None else []
+    for known in usable if wish.device is None else [wish.device]:
         size, most = machine.device_sizes(known)
         if size + size_bytes <= most:
             return Resize(id=known, size=Size(size + size_bytes))
-    plug = _plug("virtio-mem")(machine, wish, size_bytes, id_)
-    assert isinstance(plug, Plug)
+    plug = _plug("virtio-mem")(machine, wish, max(size_bytes, wish.size_bytes), id_)
     return plug.replace(requested=Size(size_bytes))
 
 
-def _raise_target(machine: ModelMachine, wish: PlugWish, size_bytes: int, id_: str) -> Step:
+def _raise_target(machine: ModelMachine, wish: PlugWish, size_bytes: int, id_: str) -> Resize:
     del wish, id_
     for known in machine.device_ids("xen"):
         return Resize(id=known, size=Size(machine.device_sizes(known)[0] + size_bytes))
     raise InputError("--driver xen: the machine is no Xen domain with a balloon")
 
 
-def _unplug(id_: str) -> Step:
+def _unplug(id_: str) -> Unplug:
     return Unplug(id=id_)
 
 
-def _shrink_to_nothing(id_: str) -> Step:
+def _shrink_to_nothing(id_: str) -> Resize:
     return Resize(id=id_, size=Size(0))
 
 
@@ -180,7 +186,7 @@ def way_of(machine: ModelMachine, driver: str | None, usual: str | None = None) 
         driver = "standby" if "standby" in machine.kernel.arch.mechanisms else driver
         driver = usual or driver
     if driver not in WAYS:
-        raise InputError(f"driver {driver!r}: need one of {', '.join(WAYS)}")
+        raise InputError(f"driver {driver!r}: {one_of(driver, WAYS)}")
     return WAYS[driver]
 
 

@@ -1,17 +1,19 @@
-"""Plans are made by performing each step on the model, which starts from the machine's files."""
+"""Plans are made by performing each step on the model, which starts from the machine's files.
+
+Plans that add memory are in :mod:`altmap.host.planner_add`, those that choose blocks in
+:mod:`altmap.host.planner_any`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from itertools import count
-from typing import cast
+from dataclasses import dataclass, field
+from typing import Literal, cast
 
-from altmap.errors import InputError
+from altmap.errors import InputError, one_of
 from altmap.host.blockers import Blocker, Blocks
 from altmap.host.explain import CERTAINTIES, worst
-from altmap.host.mechanisms import WAYS, PlugWish, Way, way_of, way_of_device
-from altmap.host.onliners import onliners_of
+from altmap.host.mechanisms import WAYS, way_of_device
 from altmap.host.plan import (
     Assumptions,
     BlockRange,
@@ -23,10 +25,9 @@ from altmap.host.plan import (
     Risk,
     Work,
 )
-from altmap.host.platforms import platform_of
+from altmap.host.platforms import DefinedPlatform
 from altmap.host.risks import (
     kdump_risks,
-    onliner_risks,
     oom_risk,
     ratio_risks,
     removal_risks,
@@ -34,9 +35,7 @@ from altmap.host.risks import (
 from altmap.linux.observation import Observation
 from altmap.linux.sysroot import Sysroot
 from altmap.model.adopt.rules import given_of
-from altmap.model.kernel.allocator import available_nr_pages
 from altmap.model.machine import ModelMachine
-from altmap.pfn import PfnRange
 from altmap.scenario import (
     AutoOnline,
     Machine,
@@ -56,11 +55,8 @@ from altmap.units import format_size
 __all__ = (
     "AS_SHOWN",
     "Planner",
-    "PlugWish",
     "assumptions_of",
-    "plan_add",
     "plan_free",
-    "plan_grow",
     "plan_remove",
     "plan_resize",
 )
@@ -69,19 +65,26 @@ __all__ = (
 AS_SHOWN = Machine()
 _MEMORY = "sys/devices/system/memory"
 _MOVABLE = "Movable"
-#: Pieces into which an add is cut at most, when the memmap of the whole does not fit.
-_MOST_PIECES = 16
 _MOST_STEPS = 1 << 16
+_ACTIONS: dict[type[Plug | Resize | Unplug], Literal["plug", "resize", "remove"]] = {
+    Plug: "plug",
+    Resize: "resize",
+    Unplug: "remove",
+}
 _4_GIB = 4 << 30
 
 
 @dataclass(slots=True)
 class Planner:
-    """Collects steps; knows the model's machine and the files that it started from."""
+    """Collects steps; knows the model's machine and the files that it started from.
+
+    *platform* is what a definition says of the machine's hypervisor, ``None`` without one.
+    """
 
     sysroot: Sysroot
     goal: str
     given: Machine
+    platform: DefinedPlatform | None = None
     seen: Observation = field(init=False)
     machine: ModelMachine = field(init=False)
     blocks: Blocks = field(init=False)
@@ -124,11 +127,19 @@ class Planner:
         assert self.seen.memory is not None
         return self.seen.memory.block_size_bytes
 
-    def _restarted(self, steps: Sequence[Step]) -> ModelMachine:
+    def _restarted(self) -> ModelMachine:
         machine = self._first.copy()
-        for step in steps:
-            machine.perform(step)
+        self.repeat_on(machine)
         return machine
+
+    def repeat_on(self, machine: ModelMachine) -> None:
+        """Perform the steps so far on another machine."""
+        for step in self._done:
+            machine.perform(step)
+
+    def plugged_ids(self) -> list[str]:
+        """Return the ids of what the steps so far have plugged."""
+        return [step.id for step in self._done if isinstance(step, Plug)]
 
     def _managed_nr_pages(self, machine: ModelMachine) -> int:
         return sum(machine.kernel.nr_managed(zone) for zone in machine.kernel.zones.values())
@@ -168,7 +179,7 @@ class Planner:
         del self._done[nr_done:]
         made = [step.prediction for step in undone if step.prediction is not None]
         if any(each.status == "ok" or each.work is not None for each in made):
-            self.machine = self._restarted(self._done)
+            self.machine = self._restarted()
         last = next((each.prediction for each in reversed(self.steps) if each.prediction), None)
         start = (self.seen.meminfo or {}).get("MemTotal", 0)
         self._mem_total_kib = start if last is None else last.mem_total_kib
@@ -220,6 +231,7 @@ class Planner:
         outcome = self.perform(step) if never is None else self._refusal(nr, never)
         self.steps.append(
             PlanStep(
+                action="offline" if word == "offline" else "online",
                 by="kernel",
                 title=f"{word} memory{nr}",
                 path=f"{_MEMORY}/memory{nr}/state",
@@ -269,6 +281,7 @@ class Planner:
         outcome = self.perform(SetTunables(auto_online_blocks=cast("AutoOnline", word)))
         self.steps.append(
             PlanStep(
+                action="set",
                 by="kernel",
                 title=f"set auto_online_blocks to {word}",
                 path=f"{_MEMORY}/auto_online_blocks",
@@ -279,11 +292,20 @@ class Planner:
             )
         )
 
-    def ask(self, step: Step, title: str, who: str, blocks: Sequence[int] = ()) -> list[int]:
+    def _added_bytes(self) -> int:
+        """Return what the steps so far have plugged."""
+        plugs = [step for step in self._done if isinstance(step, Plug)]
+        return sum(int(step.size if step.requested is None else step.requested) for step in plugs)
+
+    def ask(
+        self, step: Plug | Resize | Unplug, title: str, who: str, blocks: Sequence[int] = ()
+    ) -> list[int]:
         """Plan a step of the platform; return the blocks that it brings, none if refused.
 
         What it predicts is told of these, and of *blocks*.
         """
+        if self.platform is not None:
+            who = self.platform.command(step, self._added_bytes())
         before = self.machine.kernel.added_blocks.copy()
         outcome = self.perform(step)
         new = list(self.machine.kernel.added_blocks - before)
@@ -292,6 +314,7 @@ class Planner:
             where += ", a guess: only the platform knows the address"
         self.steps.append(
             PlanStep(
+                action=_ACTIONS[type(step)],
                 by="platform",
                 title=title + where,
                 who=who,
@@ -301,51 +324,11 @@ class Planner:
         )
         return new if outcome else []
 
-    def bring(self, way: Way, wish: PlugWish, size_bytes: int) -> list[int]:
-        """Plan that memory arrives; return the new blocks, none if refused."""
-        step = self.wished(way, wish, size_bytes)
-        size = format_size(size_bytes)
-        if isinstance(step, Resize):
-            title = f"{size} more of {step.id}: {format_size(step.size)} requested"
-        else:
-            title = f"plug {size} ({way.driver} {step.id})"
-        return self.ask(step, title, way.by)
-
-    def wished(self, way: Way, wish: PlugWish, size_bytes: int) -> Plug | Resize:
-        """Return the step that brings memory, under an id that no device has."""
-        known = {device.name for device in self.blocks.devices}
-        known |= {step.id for step in self._done if isinstance(step, Plug)}
-        prefix = "dimm" if way.driver == "dimm" else way.driver
-        id_ = next(name for n in count(1) if (name := f"{prefix}{n}") not in known)
-        step = way.adds(self.machine, wish, size_bytes, id_)
-        assert isinstance(step, Plug | Resize)
-        return step
-
     def address_above(self) -> int:
         """Return where memory is added if nothing is known: the first block above all and 4 GiB."""
         assert self.seen.memory is not None
         end = (max(self.seen.memory.blocks, default=-1) + 1) * self.block_bytes
         return max(end, _4_GIB)
-
-    def largest_add(self, way: Way, wish: PlugWish, size_bytes: int) -> int:
-        """Return the most bytes, in whole blocks, that can safely be added now; 0 if none.
-
-        Their memmap takes half of what kernel zones can give, so that the machine keeps
-        running: one to 32, as the field's rule of thumb has it.
-        """
-        kernel = self.machine.kernel
-        per_block = kernel.arch.memmap_nr_pages(kernel.block_nr_pages)
-        fits = available_nr_pages(kernel) // 2 // per_block
-        start = min(fits, size_bytes // self.block_bytes)
-        for nr_blocks in range(start, max(0, start - 64), -1):
-            if self.fits(way, wish, nr_blocks * self.block_bytes):
-                return nr_blocks * self.block_bytes
-        return 0
-
-    def fits(self, way: Way, wish: PlugWish, size_bytes: int) -> Outcome:
-        """Return how an add would end, without planning it."""
-        step = self.wished(way, wish, size_bytes)
-        return self.machine.copy().perform(step).outcome
 
     def result(self) -> Plan:
         """Return the plan, with the risks of all of it."""
@@ -419,39 +402,6 @@ def assumptions_of(seen: Observation) -> Assumptions:
 # --- the goals -----------------------------------------------------------------------------
 
 
-def plan_add(sysroot: Sysroot, wish: PlugWish, given: Machine = AS_SHOWN) -> Plan:
-    """Return the plan that adds memory, in pieces if the memmap of the whole does not fit.
-
-    Raises
-    ------
-    InputError
-        If the platform would not plug it, or the files lack what a prediction needs.
-    """
-    planner = Planner(sysroot, f"add {format_size(wish.size_bytes)}", given)
-    _add(planner, wish, wish.size_bytes)
-    return planner.result()
-
-
-def plan_grow(
-    sysroot: Sysroot, total_bytes: int, wish: PlugWish, given: Machine = AS_SHOWN
-) -> Plan:
-    """Return the plan after which that much memory is online: offline blocks first, then more."""
-    planner = Planner(sysroot, f"grow to {format_size(total_bytes)}", given)
-    assert planner.seen.memory is not None
-    states = {nr: block.state for nr, block in planner.seen.memory.blocks.items()}
-    online = sum(state != "offline" for state in states.values()) * planner.block_bytes
-    for nr in [nr for nr, state in states.items() if state == "offline"]:
-        if online >= total_bytes:
-            break
-        if not planner.write_state(nr, wish.to or "online"):
-            return planner.result()
-        online += planner.block_bytes
-    missing = -(-max(0, total_bytes - online) // planner.block_bytes) * planner.block_bytes
-    if missing:
-        _add(planner, wish, missing)
-    return planner.result()
-
-
 def plan_free(sysroot: Sysroot, ids: Sequence[int], given: Machine = AS_SHOWN) -> Plan:
     """Return the plan that takes blocks offline, up to the first that would refuse."""
     named = "memory" + ", memory".join(map(str, ids)) if len(ids) <= 4 else f"{len(ids)} blocks"
@@ -464,7 +414,12 @@ def plan_free(sysroot: Sysroot, ids: Sequence[int], given: Machine = AS_SHOWN) -
     return planner.result()
 
 
-def plan_remove(sysroot: Sysroot, name: str, given: Machine = AS_SHOWN) -> Plan:
+def plan_remove(
+    sysroot: Sysroot,
+    name: str,
+    given: Machine = AS_SHOWN,
+    platform: DefinedPlatform | None = None,
+) -> Plan:
     """Return the plan that takes a device's blocks offline, and has the platform remove it.
 
     Raises
@@ -472,11 +427,11 @@ def plan_remove(sysroot: Sysroot, name: str, given: Machine = AS_SHOWN) -> Plan:
     InputError
         If no file names the device.
     """
-    planner = Planner(sysroot, f"remove {name}", given)
+    planner = Planner(sysroot, f"remove {name}", given, platform)
     devices = {device.name: device for device in planner.blocks.devices}
     if name not in devices:
-        known = ", ".join(devices) or "no file names one"
-        raise InputError(f"plan remove: device {name!r}: no such device ({known})")
+        known = one_of(name, devices) if devices else "no file names one"
+        raise InputError(f"plan remove: device {name!r}: no such device, {known}")
     device = devices[name]
     way = way_of_device(device.driver)
     if (way is None or way.offlines_first) and not _offline(planner, device.blocks):
@@ -487,13 +442,19 @@ def plan_remove(sysroot: Sysroot, name: str, given: Machine = AS_SHOWN) -> Plan:
     title = f"take {name} back ({format_size(device.ram_bytes)} of {device.driver})"
     if way is None or way.removes is None:
         planner.notes.append(f"the removal itself is {device.driver}'s: no prediction")
-        planner.steps.append(PlanStep(by="platform", title=title))
+        planner.steps.append(PlanStep(action="remove", by="platform", title=title))
     else:
         planner.ask(way.removes(name), title, way.removed_by, device.blocks)
     return planner.result()
 
 
-def plan_resize(sysroot: Sysroot, name: str, size_bytes: int, given: Machine = AS_SHOWN) -> Plan:
+def plan_resize(
+    sysroot: Sysroot,
+    name: str,
+    size_bytes: int,
+    given: Machine = AS_SHOWN,
+    platform: DefinedPlatform | None = None,
+) -> Plan:
     """Return the plan that has the platform ask a device, or the balloon, for another size.
 
     Raises
@@ -501,7 +462,7 @@ def plan_resize(sysroot: Sysroot, name: str, size_bytes: int, given: Machine = A
     InputError
         If there is no such device, or it keeps its size.
     """
-    planner = Planner(sysroot, f"resize {name} to {format_size(size_bytes)}", given)
+    planner = Planner(sysroot, f"resize {name} to {format_size(size_bytes)}", given, platform)
     now, _ = planner.machine.device_sizes(name)
     if now == size_bytes:
         return planner.result()
@@ -527,132 +488,3 @@ def _offline(planner: Planner, ids: Sequence[int]) -> bool:
             planner.risks += planner.room_risks(nr)
             return False
     return True
-
-
-def _way_here(planner: Planner, wish: PlugWish) -> tuple[Way, PlugWish]:
-    """Return how memory is added on the machine's platform, and where, as far as that is known.
-
-    Raises
-    ------
-    InputError
-        If the platform adds no memory to a machine that runs.
-    """
-    found = platform_of(planner.sysroot)
-    platform, ground = found.platform, found.ground
-    given = wish.address is not None
-    if platform.cannot and wish.driver is None:
-        raise InputError(
-            f"plan: {platform.name} ({ground}) cannot be grown while it runs: {platform.cannot}"
-        )
-    way = way_of(planner.machine, wish.driver, platform.driver)
-    if way.driver == platform.driver:
-        way = replace(way, by=platform.by or way.by)
-        planner.notes.append(f"the platform is {platform.name} by {ground}")
-        if way.needs_address and wish.address is None:
-            wish = replace(wish, address=planner.address_above())
-    elif wish.driver is None:
-        known = f"{ground} is not known here" if ground else "no file names the platform"
-        planner.notes.append(f"how memory is added, and where, is a guess: {known}")
-    planner.knows_address = platform.knows_address or given
-    return way, wish
-
-
-def _add(planner: Planner, wish: PlugWish, size_bytes: int) -> None:
-    assert planner.seen.memory is not None
-    way, wish = _way_here(planner, wish)
-    if way.needs_address and wish.address is None:
-        raise InputError(f"--driver {way.driver}: needs --address, which only the platform knows")
-    default = planner.machine.kernel.tunables.auto_online_blocks
-    word = wish.to or (default if default != "offline" else "online")
-    planner.risks += onliner_risks(onliners_of(planner.sysroot, planner.seen), word)
-    keeps = default == word or (default == "offline" and not way.onlines_itself)
-    if not keeps:
-        planner.set_default(word)
-    if _bring(planner, way, wish, size_bytes, word) and not keeps:
-        planner.set_default(default)
-
-
-def _bring(planner: Planner, way: Way, wish: PlugWish, size_bytes: int, word: str) -> bool:
-    """Plan memory in as few pieces as fit, each online before the next; false if one is refused."""
-    left, piece = size_bytes, 0
-    while left:
-        now = min(left, planner.block_bytes) if way.by_block else left
-        outcome = planner.fits(way, wish, now)
-        if outcome.errno == "ENOMEM":
-            now = planner.largest_add(way, wish, left)
-            planner.risks.append(_does_not_fit(left, now, outcome))
-            piece += 1
-            if not now or piece > _MOST_PIECES:
-                planner.bring(way, wish, left)
-                return False
-        before = planner.machine.kernel.free_nr_pages()
-        new = planner.bring(way, wish, now)
-        if planner.obstacle:
-            return False
-        planner.risks += _memmap(planner, new, before, way.driver)
-        planner.risks += _gigantic(planner, new)
-        for nr in new:
-            if planner.block_state(nr)[0] == "offline" and not planner.write_state(nr, word):
-                return False
-        left -= now
-        if wish.address is not None:
-            wish = replace(wish, address=wish.address + now)
-    return True
-
-
-def _does_not_fit(size_bytes: int, fits_bytes: int, outcome: Outcome) -> Risk:
-    first = f"at most {format_size(fits_bytes)} as the first step" if fits_bytes else "no block"
-    return Risk(
-        "certain",
-        f"the memmap of {format_size(size_bytes)} does not fit ({outcome.errno} by "
-        f"{outcome.function}): {first}; an add that fails keeps the pages it took, and "
-        "the kernel may kill processes or stop for lack of memory",
-        "add it in steps and online each with online_kernel, or boot with "
-        "memory_hotplug.memmap_on_memory=1",
-    )
-
-
-def _memmap(planner: Planner, new: Sequence[int], before: int, driver: str) -> Iterator[Risk]:
-    """Yield what the memmap takes of existing memory, if that is much or should not be."""
-    if not new:
-        return
-    kernel = planner.machine.kernel
-    pfns = PfnRange(kernel.block_pfns(new[0]).start, kernel.block_pfns(new[-1]).end)
-    if kernel.self_hosted.count(pfns):
-        return
-    nr_pages = kernel.arch.memmap_nr_pages(len(new) * kernel.block_nr_pages)
-    size = format_size(nr_pages * kernel.arch.page_size_bytes)
-    if kernel.memmap_mode() != "off":
-        yield Risk(
-            "certain",
-            f"memmap_on_memory is {kernel.memmap_mode()}, and the memmap still takes {size} of "
-            f"existing memory: the driver ({driver}) does not ask for it, or sizes or release "
-            "forbid it",
-        )
-    if nr_pages * 4 > before:
-        free = format_size(before * kernel.arch.page_size_bytes)
-        yield Risk(
-            "certain",
-            f"the memmap takes {size} of existing memory, of {free} that are free",
-            "online the new memory at once, so that what was taken can be had there",
-        )
-
-
-def _gigantic(planner: Planner, new: Sequence[int]) -> Iterator[Risk]:
-    """Yield what a self-hosted memmap costs in 1 GiB pages: every GiB holds a memmap page."""
-    if not new:
-        return
-    kernel = planner.machine.kernel
-    page = kernel.arch.page_size_bytes
-    gigantic = kernel.arch.gigantic_page_bytes
-    if gigantic is None or planner.block_bytes >= gigantic:
-        return
-    pfns = PfnRange(kernel.block_pfns(new[0]).start, kernel.block_pfns(new[-1]).end)
-    whole = pfns.end * page // gigantic - -(-pfns.start * page // gigantic)
-    if whole > 0 and kernel.self_hosted.count(pfns):
-        yield Risk(
-            "certain",
-            f"{whole} gigantic pages of {format_size(gigantic)} are lost: each memory block holds "
-            "its own memmap",
-            "boot without memory_hotplug.memmap_on_memory, if gigantic pages are to come from it",
-        )

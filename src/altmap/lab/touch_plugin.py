@@ -20,12 +20,13 @@ import tempfile
 from pathlib import Path
 from typing import IO
 
-from altmap.errors import LabError
-from altmap.lab.arches import GuestArch
+from altmap.errors import InputError, LabError
+from altmap.lab.arches import GUESTS, GuestArch
 from altmap.lab.kernels import cache_folder, disk_errors
+from altmap.lab.qemu import Hardware
 from altmap.lab.tools import first_error
 
-__all__ = ("TouchFiles", "build_plugin")
+__all__ = ("TouchFiles", "build_plugin", "plugin_for")
 
 _SOURCE = "touches.c"
 _FLAGS = ("-O2", "-Wall", "-shared", "-fPIC")
@@ -34,6 +35,23 @@ _NEW_INTERFACE = 9
 _VERSION = re.compile(r"version (\d+)\.")
 #: struct control of the plugin.
 _CONTROL = struct.Struct("<IIQQ")
+
+
+def plugin_for(hardware: Hardware, version: str) -> Path:
+    """Return the plugin for a guest of such hardware.
+
+    Raises
+    ------
+    InputError
+        If no such guest tells what it touches.
+    LabError
+        As :func:`build_plugin`.
+    """
+    guest = hardware.guest
+    if not guest.tells_touches or hardware.dom0_bytes:
+        possible = ", ".join(each.name for each in GUESTS.values() if each.tells_touches)
+        raise InputError(f"touched frames: told of {possible} only, and not under Xen")
+    return build_plugin(guest, version)
 
 
 def build_plugin(guest: GuestArch, version: str, cache: Path | None = None) -> Path:

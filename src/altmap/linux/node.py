@@ -16,6 +16,7 @@ from altmap.linux.sysroot import Sysroot
 __all__ = (
     "ROOT",
     "NodeFolder",
+    "block_names",
     "owns",
     "parse",
     "parse_list",
@@ -37,6 +38,8 @@ _COUNT = re.compile(r"[0-9]{1,16}\n?", re.ASCII)
 _MEMINFO_LINE = re.compile(r"Node ([0-9]{1,10}) (.*)")
 _RANGE = re.compile(r"([0-9]{1,10})(?:-([0-9]{1,10}))?")
 _MAX_NODES = 1 << 16
+#: Ranges of memory blocks that are named.
+_SHOWN_BLOCKS = 4
 # hugetlb_report_node_meminfo() leaves two columns less than /proc/meminfo has.
 _COUNT_NAMES_END = 17
 
@@ -140,6 +143,15 @@ def render_list(ids: Iterable[int]) -> str:
         else:
             runs.append([nr, nr])
     return ",".join(f"{a}" if a == b else f"{a}-{b}" for a, b in runs) + "\n"
+
+
+def block_names(blocks: Iterable[int]) -> str:
+    """Return memory blocks as ranges: ``memory32-39,41``; of many ranges the first and last."""
+    ids = sorted(set(blocks))
+    parts = render_list(ids).strip().split(",")
+    if len(parts) > _SHOWN_BLOCKS:
+        parts = [*parts[: _SHOWN_BLOCKS - 1], f"…,{parts[-1]} ({len(ids)} blocks)"]
+    return f"memory{','.join(parts)}"
 
 
 def parse_meminfo(node: int, text: str) -> dict[str, int]:

@@ -5,16 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
-from altmap.linux.node import render_list
+from altmap.linux.node import block_names
 from altmap.pfn import PfnRange, PfnSet
 
-__all__ = ("block_names", "folded", "frames_text")
+__all__ = ("folded", "frames_text")
 
 _BLOCKS = re.compile(r"\bmemory(\d+)(?:-(\d+))?\b")
 _FRAMES = re.compile(r"\[(0x[0-9a-f]+), (0x[0-9a-f]+)\)")
 _COUNTS = re.compile(r"\b\d+ page")
-#: Ranges of blocks, and runs of page frames, that a row names.
-_SHOWN_BLOCKS, _SHOWN_RUNS = 4, 2
+#: Runs of page frames that a row names.
+_SHOWN_RUNS = 2
 
 
 def folded(rows: Sequence[str], most: int) -> list[str]:
@@ -70,12 +70,3 @@ def frames_text(shown: Sequence[PfnRange], nr_ranges: int) -> str:
     """Return the first runs of page frames, and how many there are."""
     text = " ".join(map(str, shown))
     return text if nr_ranges <= len(shown) else f"{text} … ({nr_ranges} runs)"
-
-
-def block_names(blocks: Iterable[int]) -> str:
-    """Return memory blocks as ranges: ``memory32-39,41``; of many ranges the first and last."""
-    ids = sorted(set(blocks))
-    parts = render_list(ids).strip().split(",")
-    if len(parts) > _SHOWN_BLOCKS:
-        parts = [*parts[: _SHOWN_BLOCKS - 1], f"…,{parts[-1]} ({len(ids)} blocks)"]
-    return f"memory{','.join(parts)}"

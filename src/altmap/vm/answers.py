@@ -226,7 +226,8 @@ def _losses(guest: BootedGuest, kernel: Kernel, total_bytes: int) -> list[tuple[
             "reserved by the kernel: its image, hash tables, memory for DMA",
         ),
     ]
-    if balloon is not None and balloon < guest.machine.start_bytes:
+    inflated = balloon is not None and guest.definition.balloon.present is not False
+    if inflated and balloon is not None and balloon < guest.machine.start_bytes:
         found.append((guest.machine.start_bytes - balloon, "in the balloon, once it is inflated"))
     return [(size, why) for size, why in found if size > 0]
 
@@ -257,15 +258,11 @@ def _stop(machine: ModelMachine, way: GrowthWay, rows: Sequence[Reached]) -> tup
     if way.limit_bytes <= way.start_bytes:
         return way.start_bytes, way.limit
     guest = GrowingGuest(machine, way)
-    last = rows[-1] if rows else None
     if guest.by_block:
-        reached = [row.size_bytes for row in rows if row.result == "ok"]
-        if last is not None and last.result == "ok" and last.size_bytes >= way.limit_bytes:
+        last = rows[-1]
+        if last.result != "refused":
             return way.limit_bytes, way.limit
-        if last is not None and last.result == "refused":
-            outcome = guest.grow(last.size_bytes)
-            return guest.size_bytes, outcome.why
-        return max(reached, default=way.start_bytes), last.why if last is not None else ""
+        return last.reached_bytes, last.why
     outcome = guest.grow(way.limit_bytes)
     if outcome:
         return way.limit_bytes, way.limit

@@ -130,6 +130,8 @@ def guest_kernel(
     arch = arch_with_pages(definition.arch, settings.get("page_size"))
     settings |= dict(_of_words(cmdline_words(words)))
     missing = dict(_missing(arch, release_for(named), options, words))
+    if definition.acpi is False and "acpi" in arch.mechanisms:
+        missing["dimm"] = "the definition leaves ACPI out, which announces DIMMs"
     return GuestKernel(
         named,
         stated,

@@ -146,8 +146,8 @@ def _large_blocks(guest: BootedGuest, answers: Sequence[WayAnswer]) -> Iterator[
         f"memory blocks are of {format_size(block)}, as boot memory ends at 64 GiB or above and at "
         "a multiple of it: memory is added and given back in such pieces, and a DIMM of another "
         "size is refused",
-        f"sizes of devices in multiples of {format_size(block)}, or less than 64 GiB of boot "
-        "memory and the rest as devices",
+        f"sizes of devices in multiples of {format_size(block)}, or boot memory that ends below "
+        "64 GiB and the rest as devices",
         _line(guest, "memory_bytes"),
     )
 
@@ -278,7 +278,7 @@ def _stays_offline(guest: BootedGuest, answers: Sequence[WayAnswer]) -> Iterator
 def _not_returned(guest: BootedGuest, answers: Sequence[WayAnswer]) -> Iterator[LintFinding]:
     """Memory in kernel zones: one kernel allocation keeps a block."""
     for answer in answers:
-        rows = [row for row in answer.rows if row.result == "ok" and row.online_kernel_bytes]
+        rows = [row for row in answer.rows if row.result != "refused" and row.online_kernel_bytes]
         if answer.way.driver not in ("dimm", "virtio-mem") or not rows or not answer.way.defined:
             continue
         last = rows[-1]
@@ -299,7 +299,7 @@ def _not_returned(guest: BootedGuest, answers: Sequence[WayAnswer]) -> Iterator[
 def _beyond_ratio(guest: BootedGuest, answers: Sequence[WayAnswer]) -> Iterator[LintFinding]:
     """``mm/memory_hotplug.c: auto_movable_ratio``, 301 percent."""
     for answer in answers:
-        rows = [row for row in answer.rows if row.result == "ok" and row.ratio > _USUAL_RATIO]
+        rows = [row for row in answer.rows if row.result != "refused" and row.ratio > _USUAL_RATIO]
         if not rows or not answer.way.defined:
             continue
         first, last = rows[0], rows[-1]

@@ -18,14 +18,15 @@ from altmap.pfn import PfnSet
 from altmap.scenario import Plug, Resize, Size, Step
 from altmap.sweep.row import MachineNumbers, columns_of
 from altmap.trace import OK, Outcome
+from altmap.units import format_size
 from altmap.vm.ways import GrowthWay
 
 __all__ = ("MOST_BY_BLOCK", "GivenBack", "GrowingGuest", "Reached", "reach", "sizes_of")
 
 #: Drivers that add block by block.
 _BY_BLOCK = ("virtio-mem", "hyperv")
-#: Blocks that are performed one by one at most.
-MOST_BY_BLOCK = 1024
+#: Blocks that are performed one by one at most; larger sizes follow from the two before.
+MOST_BY_BLOCK = 512
 #: Steps in which a size is reached at most.
 _MOST_STEPS = 64
 _MOST_SIZES = 24
@@ -59,16 +60,19 @@ class Reached:
     size_bytes : int
         What the host gives.
     result : str
-        ``ok``, ``refused``, or ``not computed``: block by block takes too long.
+        ``ok``, ``refused``, or ``about``: from two smaller sizes, as there are too many blocks.
     why : str
-        Of a refusal: errno, kernel function and sentence, or what the hypervisor lacks.
+        Of a refusal: errno, kernel function and sentence, or what the hypervisor lacks; else the
+        two sizes.
+    reached_bytes : int
+        *size_bytes*, or how far it is reached if it is refused.
     adds_bytes : tuple of int
         The adds by which it is reached, each as large as the free memory allows.
     mem_total_bytes, mem_free_bytes : int
         Afterwards.
     needs_free_bytes : int
         MemFree before the add, if all is added in one step; of drivers that add block by block,
-        what of the boot memory is needed in all.
+        for the first block, or for all if none comes online in a kernel zone.
     free_bytes : int
         MemFree at boot.
     memmap_boot_bytes, memmap_added_bytes, memmap_self_bytes : int
@@ -85,6 +89,7 @@ class Reached:
     size_bytes: int
     result: str
     why: str = ""
+    reached_bytes: int = 0
     adds_bytes: tuple[int, ...] = ()
     mem_total_bytes: int = 0
     mem_free_bytes: int = 0
@@ -120,7 +125,7 @@ class GrowingGuest:
 
     def __init__(self, machine: ModelMachine, way: GrowthWay) -> None:
         self.way = way
-        self._boot = machine
+        self.booted = machine
         self.machine = machine.copy()
         self.size_bytes = way.start_bytes
         self.adds: list[int] = []
@@ -232,13 +237,16 @@ class GrowingGuest:
             *(zone.present for zone in kernel.zones.values() if zone.name == MOVABLE)
         )
         in_movable = len(online & movable) * page
-        hosts = [add.host_pages for add in kernel.additions]
+        nr_at_boot = len(self.booted.kernel.additions)
+        hosts = [add.host_pages for add in kernel.additions[nr_at_boot:]]
         in_boot = len(PfnSet.of(*hosts) & kernel.boot_ram) * page
-        needs = self._needs_free_bytes(size_bytes, in_boot)
+        hosts_itself = self.by_block and len(online) * page > in_movable
+        needs = self._needs_free_bytes(size_bytes, hosts_itself=hosts_itself)
         return Reached(
             size_bytes=size_bytes,
             result="ok" if outcome else "refused",
             why="" if outcome else _why(outcome),
+            reached_bytes=self.size_bytes,
             adds_bytes=tuple(self.adds),
             mem_total_bytes=columns["mem_total_after_bytes"],
             mem_free_bytes=columns["free_after_bytes"],
@@ -257,15 +265,18 @@ class GrowingGuest:
             gigantic_page_bytes=columns["gigantic_page_bytes"],
         )
 
-    def _needs_free_bytes(self, size_bytes: int, in_boot_bytes: int) -> int:
-        """Return the MemFree that boot memory must have: memmap, and what the zones keep."""
-        kernel, boot = self.kernel, self._boot.kernel
+    def _needs_free_bytes(self, size_bytes: int, *, hosts_itself: bool) -> int:
+        """Return the MemFree that boot memory must have: memmap, and what the zones keep.
+
+        Blocks that come online in kernel zones one by one can host the memmap of later ones.
+        """
+        kernel, boot = self.kernel, self.booted.kernel
         page = kernel.arch.page_size_bytes
         added = size_bytes - self.way.start_bytes
         if added <= 0:
             return 0
-        if self.by_block:
-            memmap = in_boot_bytes // page
+        if hosts_itself:
+            memmap = kernel.arch.memmap_nr_pages(kernel.block_nr_pages)
         elif kernel.self_hosted and not any(add.host_pages for add in kernel.additions):
             memmap = 0
         else:
@@ -312,24 +323,89 @@ def reach(machine: ModelMachine, way: GrowthWay, sizes: Sequence[int]) -> list[R
     block_bytes = machine.kernel.block_nr_pages * machine.kernel.arch.page_size_bytes
     for size_bytes in sizes:
         if way.missing and size_bytes > way.start_bytes:
-            found.append(Reached(size_bytes, "refused", way.missing))
+            found.append(Reached(size_bytes, "refused", way.missing, way.start_bytes))
             break
         nr_blocks = (size_bytes - way.start_bytes) // block_bytes
         if guest.by_block and nr_blocks > MOST_BY_BLOCK:
-            why = f"{nr_blocks} memory blocks, added one by one: more than {MOST_BY_BLOCK}"
-            found.append(Reached(size_bytes, "not computed", why))
-            break
+            row = _beyond(guest, way, MOST_BY_BLOCK * block_bytes, size_bytes)
+            found.append(row)
+            if row.result != "about":
+                break
+            continue
         if not guest.by_block:
             guest = GrowingGuest(machine, way)
         outcome = guest.grow(size_bytes)
-        row = guest.measured(size_bytes, outcome)
-        if not outcome:
-            # What was reached counts, not what an add that failed has left behind.
-            row = replace(row, size_bytes=size_bytes)
-        found.append(row)
+        found.append(guest.measured(size_bytes, outcome))
         if not outcome:
             break
     return found
+
+
+def _beyond(guest: GrowingGuest, way: GrowthWay, most_bytes: int, size_bytes: int) -> Reached:
+    """Return a size with more blocks than are performed, from two that are performed.
+
+    Each further block costs as much as those between the two. Where the memmap lies in boot memory
+    until that is full, it then lies in added memory.
+    """
+    halves = []
+    for size in (way.start_bytes + most_bytes // 2, way.start_bytes + most_bytes):
+        fresh = GrowingGuest(guest.booted, way)
+        outcome = fresh.grow(size)
+        halves.append(fresh.measured(size, outcome))
+        if not outcome:
+            return replace(halves[-1], size_bytes=size_bytes)
+    one, two = halves
+    more, per = size_bytes - two.size_bytes, two.size_bytes - one.size_bytes
+    numbers = {
+        name: getattr(two, name) + (getattr(two, name) - getattr(one, name)) * more // per
+        for name in _GROWING
+    }
+    numbers["gigantic"] = max(0, numbers["gigantic"])
+    beyond = max(0, numbers["memmap_boot_bytes"] - two.free_bytes)
+    numbers["memmap_boot_bytes"] -= beyond
+    numbers["memmap_added_bytes"] += beyond
+    given = GivenBack(
+        *(
+            last + (last - before) * more // per
+            for before, last in zip(_parts(one.given), _parts(two.given), strict=True)
+        )
+    )
+    why = f"from {format_size(one.size_bytes)} and {format_size(two.size_bytes)}"
+    row = replace(
+        two,
+        size_bytes=size_bytes,
+        reached_bytes=size_bytes,
+        result="about",
+        why=why,
+        given=given,
+        **numbers,
+    )
+    lacks = row.needs_free_bytes - row.free_bytes
+    if not row.online_kernel_bytes and lacks > 0:
+        per_byte = (row.needs_free_bytes - two.needs_free_bytes) / more
+        unit = guest.kernel.block_nr_pages * guest.kernel.arch.page_size_bytes
+        short = -(-int(lacks / per_byte) // unit) * unit
+        return replace(
+            row,
+            result="refused",
+            reached_bytes=size_bytes - short,
+            why=f"ENOMEM by vmemmap_populate: the memmap needs {row.needs_free_bytes >> 20} MiB of "
+            f"the {row.free_bytes >> 20} MiB that are free at boot",
+        )
+    return row
+
+
+#: Numbers of a guest that grow with its size.
+_GROWING = (
+    *("mem_total_bytes", "mem_free_bytes", "needs_free_bytes"),
+    *("memmap_boot_bytes", "memmap_added_bytes", "memmap_self_bytes"),
+    *("kernel_bytes", "movable_bytes", "gigantic"),
+    *("online_kernel_bytes", "online_movable_bytes", "offline_bytes"),
+)
+
+
+def _parts(given: GivenBack) -> tuple[int, int, int]:
+    return given.certain, given.likely, given.unlikely
 
 
 def sizes_of(way: GrowthWay) -> list[int]:

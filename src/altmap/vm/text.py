@@ -107,14 +107,17 @@ def ways_table(answer: WayAnswer, width: int) -> str:
     title = f"Growing by {way.driver}, in multiples of {format_size(way.unit_bytes)}"
     if not way.defined:
         title += " (not in the definition)"
-    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, title_style="")
+    table = Table(
+        title=title, title_justify="left", box=SIMPLE_HEAD, title_style="", padding=(0, 1, 0, 0)
+    )
     gigantic = next((row.gigantic_page_bytes for row in answer.rows if row.gigantic_page_bytes), 0)
     memmap = "memmap, MiB:\nboot+added+own"
     for name in ("size", "MemTotal\nMiB", "needs free\nMiB", memmap, "movable:\nkernel"):
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", no_wrap=True)
     table.add_column("comes online", no_wrap=True)
     table.add_column("given back", no_wrap=True)
-    table.add_column(f"{format_size(gigantic) if gigantic else '1 GiB'}\npages", justify="right")
+    pages = f"{format_size(gigantic) if gigantic else '1 GiB'}\npages"
+    table.add_column(pages, justify="right", no_wrap=True)
     for row in answer.rows:
         table.add_row(*cells_of(row))
     return "\n" + plain_table(table, width)
@@ -123,8 +126,9 @@ def ways_table(answer: WayAnswer, width: int) -> str:
 def cells_of(row: Reached) -> list[str]:
     """Return a row of the table, one text for each column."""
     size = format_size(row.size_bytes)
-    if row.result != "ok":
+    if row.result == "refused":
         return [size, row.result, "", "", "", "", "", ""]
+    size = f"≈ {size}" if row.result == "about" else size
     memmap = (row.memmap_boot_bytes, row.memmap_added_bytes, row.memmap_self_bytes)
     return [
         size,
@@ -167,16 +171,12 @@ def _given(row: Reached) -> str:
 def _ends(answer: WayAnswer, width: int) -> Iterator[str]:
     way = answer.way
     last = answer.rows[-1] if answer.rows else None
-    if last is not None and last.result != "ok":
+    if last is not None and last.result == "about":
+        yield from _wrap(f"≈: {last.why}: each further block costs as much", width, "  ")
+    elif last is not None and last.result != "ok":
         yield from _wrap(f"{format_size(last.size_bytes)}: {last.result}: {last.why}", width, "  ")
     if answer.largest_add_bytes is not None:
-        careful = answer.careful_add_bytes or 0
-        yield from _wrap(
-            f"largest single step from boot: {format_size(answer.largest_add_bytes)}; "
-            f"{format_size(careful)} leave half of the free memory",
-            width,
-            "  ",
-        )
+        yield from _wrap(f"largest single step from boot: {_largest(answer)}", width, "  ")
     several = [row for row in answer.rows if row.result == "ok" and len(row.adds_bytes) > 1]
     if several and way.driver == "dimm":
         sizes = " + ".join(map(format_size, several[0].adds_bytes))
@@ -186,10 +186,19 @@ def _ends(answer: WayAnswer, width: int) -> Iterator[str]:
     yield from _wrap(f"stops at {format_size(answer.stops_bytes)}: {answer.stops}", width, "  ")
 
 
+def _largest(answer: WayAnswer) -> str:
+    largest, careful = answer.largest_add_bytes, answer.careful_add_bytes
+    if not largest:
+        return "none"
+    if not careful or careful >= largest:
+        return format_size(largest)
+    return f"{format_size(largest)}; {format_size(careful)} leave half of the free memory"
+
+
 def commands_of(guest: BootedGuest, answer: WayAnswer) -> Iterator[str]:
     """Yield the hypervisor's commands that reach the last size of a table."""
     definition, way = guest.definition, answer.way
-    reached = [row for row in answer.rows if row.result == "ok"]
+    reached = [row for row in answer.rows if row.result != "refused"]
     if not reached:
         return
     row, total = reached[-1], total_bytes(definition)
@@ -205,6 +214,17 @@ def commands_of(guest: BootedGuest, answer: WayAnswer) -> Iterator[str]:
                 yield command(
                     definition, "resize", id_=device.name, size_bytes=now + more, total=total
                 )
+    elif way.driver == "virtio-mem":
+        size = sum(row.adds_bytes)
+        if size:
+            yield command(
+                definition,
+                "add_virtio_mem",
+                id_="virtiomem-added",
+                size_bytes=size,
+                region_bytes=max(size, way.limit_bytes - way.start_bytes),
+                total=total + size,
+            )
     else:
         for number, size in enumerate(row.adds_bytes):
             total += size
@@ -248,7 +268,7 @@ def _lines_of(rows: Sequence[Reached | None]) -> Iterator[tuple[str, list[str]]]
     for row in rows:
         if row is None:
             columns.append(["-"] * len(labels))
-        elif row.result != "ok":
+        elif row.result == "refused":
             columns.append([row.result, "", "", "", "", ""])
         else:
             columns.append(cells_of(row)[1:7])

@@ -104,6 +104,9 @@ def growth_way(
         limit = most_bytes or _SUPPOSED * guest.start_bytes
         why = "the definition does not have this way: supposed, to compare"
     devices = tuple(_growing(definition)) if name == "virtio-mem" else ()
+    if name == "virtio-mem" and not devices:
+        # A device that is chosen for this has a region of whole memory blocks.
+        limit = guest.start_bytes + (limit - guest.start_bytes) // block_bytes * block_bytes
     unit = _unit_bytes(name, definition, guest, block_bytes, devices)
     start = guest.start_bytes
     if name == "balloon" and definition.balloon.current_bytes is not None:

@@ -25,6 +25,8 @@ class _Words:
         The line that makes room for devices, and the one that sets boot memory.
     add, remove : str
         A DIMM, or as much by what the manager has instead.
+    add_virtio_mem : str
+        A virtio-mem device with a requested size.
     resize : str
         Request another size of a virtio-mem device.
     balloon : str
@@ -34,6 +36,7 @@ class _Words:
     maximum: str
     memory: str
     add: str
+    add_virtio_mem: str = ""
     remove: str = ""
     resize: str = ""
     balloon: str = ""
@@ -67,6 +70,7 @@ def command(
     action: str,
     *,
     size_bytes: int = 0,
+    region_bytes: int = 0,
     total: int = 0,
     id_: str = "",
     node: int | None = None,
@@ -77,9 +81,11 @@ def command(
     ----------
     definition : Definition
     action : str
-        ``add``, ``remove``, ``resize`` or ``balloon``.
+        ``add``, ``add_virtio_mem``, ``remove``, ``resize`` or ``balloon``.
     size_bytes : int
         Of the DIMM, or the requested size of the device.
+    region_bytes : int
+        The most that a new virtio-mem device can have.
     total : int
         What the guest has afterwards in all.
     id_ : str
@@ -93,6 +99,7 @@ def command(
         node = 0
     sizes = {
         "size": size_bytes,
+        "region": region_bytes,
         "total": total,
         "devices": max(0, total - definition.memory_bytes),
         "inflated": max(0, total_bytes(definition) - total),
@@ -119,6 +126,10 @@ def _filled(template: str, sizes: dict[str, int], **words: object) -> str:
 _DIMM = (
     "<memory model='dimm'><target><size unit='KiB'>${size_kib}</size>${xml_node}</target></memory>"
 )
+_VIRTIO_MEM = (
+    "<memory model='virtio-mem'><target><size unit='KiB'>${region_kib}</size>${xml_node}"
+    "<block unit='KiB'>2048</block><requested unit='KiB'>${size_kib}</requested></target></memory>"
+)
 _FIRECRACKER = "curl --unix-socket /run/firecracker.socket -X PATCH http://localhost/"
 
 _WORDS: dict[str, _Words] = {
@@ -126,6 +137,7 @@ _WORDS: dict[str, _Words] = {
         maximum="<maxMemory slots='${slots}' unit='KiB'>${most_kib}</maxMemory>, with a NUMA cell",
         memory="<memory unit='KiB'>${memory_kib}</memory>",
         add=f'virsh attach-device ${{name}} /dev/stdin --live <<< "{_DIMM}"',
+        add_virtio_mem=f'virsh attach-device ${{name}} /dev/stdin --live <<< "{_VIRTIO_MEM}"',
         remove=f'virsh detach-device ${{name}} /dev/stdin --live <<< "{_DIMM}"',
         resize="virsh update-memory-device ${name} --alias ${id} --requested-size ${size_kib}KiB "
         "--live",
@@ -137,6 +149,10 @@ _WORDS: dict[str, _Words] = {
         add='{"execute": "object-add", "arguments": {"qom-type": "memory-backend-ram", '
         '"id": "mem-${id}", "size": ${size}}} {"execute": "device_add", "arguments": '
         '{"driver": "pc-dimm", "id": "${id}", "memdev": "mem-${id}"${json_node}}}',
+        add_virtio_mem='{"execute": "object-add", "arguments": {"qom-type": '
+        '"memory-backend-ram", "id": "mem-${id}", "size": ${region}, "reserve": false}} '
+        '{"execute": "device_add", "arguments": {"driver": "virtio-mem-pci", "id": "${id}", '
+        '"memdev": "mem-${id}", "requested-size": ${size}${json_node}}}',
         remove='{"execute": "device_del", "arguments": {"id": "${id}"}}',
         resize='{"execute": "qom-set", "arguments": {"path": "/machine/peripheral/${id}", '
         '"property": "requested-size", "value": ${size}}}',

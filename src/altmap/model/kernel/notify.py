@@ -5,6 +5,7 @@ Source: ``drivers/base/memory.c: memory_notify``; ``drivers/base/node.c: node_no
 
 from __future__ import annotations
 
+from altmap.model.kernel.arch_notifier import prevent_memory_remove
 from altmap.model.kernel.notifier import Notification, NotifierVeto
 from altmap.model.kernel.state import Kernel
 from altmap.pfn import PfnRange
@@ -28,8 +29,8 @@ def memory_notify(kernel: Kernel, action: str, pfns: PfnRange, node: int) -> Not
     if log.enabled:
         function = "node_notify" if action.startswith("NODE_") else "memory_notify"
         log.note("notified", f"{action} for {pfns}", pfns, function)
-    hosted = kernel.self_hosted.count(pfns)
-    veto = kernel.notifier.call(Notification(action, pfns, node, hosted))
+    notification = Notification(action, pfns, node, kernel.self_hosted.count(pfns))
+    veto = prevent_memory_remove(kernel, notification) or kernel.notifier.call(notification)
     if veto is not None:
         text = f"{action}: vetoed by {veto.function}: {veto.why}"
         log.note("veto", text, pfns, veto.function)
