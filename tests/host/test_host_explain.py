@@ -21,7 +21,7 @@ from altmap.linux.observation import Observation, PageRun
 from altmap.linux.pagewords import PageWords
 from altmap.linux.sysroot import Sysroot
 from altmap.model.machine import ModelMachine
-from altmap.scenario import Machine, Offline
+from altmap.scenario import Machine, Offline, Plug
 
 HERE = Path(__file__).parent
 RECORDINGS = HERE.parent / "recordings/files"
@@ -342,6 +342,37 @@ def test_boot_memory_of_arm64_never_goes():
     boot, added = (explain_block(seen, nr) for nr in (1, 32))
     assert [(each.name, each.errno) for each in boot.blockers] == [("boot-memory", "EPERM")]
     assert added.blockers == []
+
+
+@pytest.mark.parametrize(
+    ("release", "memmap", "names"),
+    [
+        ("7.3", "on", ["leaf-split"]),
+        ("7.2", "on", ["leaf-split"]),
+        ("6.12", "on", []),
+        ("7.3", "off", []),
+    ],
+)
+def test_a_block_of_arm64_that_hosts_its_memmap_never_goes_since_7_1(release, memmap, names):
+    model = ModelMachine.start(
+        Machine(
+            arch="aarch64",
+            release=release,
+            memory="2GiB",
+            memmap_on_memory=memmap,
+            auto_online_blocks="online_movable",
+        )
+    )
+    assert model.perform(
+        Plug(id="d", driver="kmem", dax="cxl", address="4GiB", size="256MiB", node=0)
+    ).outcome
+    found = explain_block(model.observe(), 33)
+    assert [each.name for each in found.blockers] == names
+    for each in found.blockers:
+        assert (each.errno, each.function, each.certainty) == (
+            *("EPERM", "prevent_memory_remove_notifier", "certain"),
+        )
+        assert "memory_hotplug.memmap_on_memory=0" in each.cure
 
 
 def test_without_page_flags_nothing_is_known():

@@ -159,6 +159,10 @@ LINES = [
         *("boot-memory-offline", "arm64-boot-memory", (0x40000000, 0x48000000), None),
     ),
     (
+        "[d8200000 e0000000] splits a leaf entry in vmemmap",
+        *("leaf-split", "arm64-leaf-split", (0xD8200000, 0xE0000000), None),
+    ),
+    (
         "Unable to create linear mapping for 0x100000000..0x110000000: -1",
         *("linear-mapping", "no-linear-mapping", (0x100000000, 0x110000000), None),
     ),

@@ -65,13 +65,13 @@ GROUPS = (
     CommandGroup(
         "predict",
         "predict what memory hotplug does",
-        ("run", "account", "report"),
+        ("run", "account", "report", "vm"),
         "altmap run scenarios/dimm-1GiB.toml",
     ),
     CommandGroup(
         "verify",
         "verify predictions on real kernels",
-        ("compare", "record", "conform", "lab"),
+        ("compare", "record", "conform", "hunt", "check", "lab"),
         "altmap compare scenarios/dimm-1GiB.toml --release 6.12",
     ),
     CommandGroup(
@@ -141,7 +141,10 @@ def _status(args: argparse.Namespace) -> int:
         tell(f"altmap: {error}")  # with the console's last lines
         return verb.failed
     except AltmapError as error:
-        tell(f"altmap: {printable(str(error))}")
+        from altmap.cli.file_kinds import instead
+
+        text = str(error)
+        tell(f"altmap: {printable(text + instead(text, args, args.called))}")
         return verb.failed
     except KeyboardInterrupt:
         tell("altmap: interrupted")

@@ -16,9 +16,10 @@ from altmap.linux import version
 from altmap.linux.iomem import crash_kernel, driver_memory, system_ram
 from altmap.linux.kpageflags import is_memmap
 from altmap.linux.observation import Block, Observation, Resource, page_size_bytes
-from altmap.model.arch import arch_of
+from altmap.model.arch import Arch, arch_of
+from altmap.model.kernel.arch_notifier import LEAF_SPLIT, splits_leaf
 from altmap.model.pageblocks import first_dumped_pfn
-from altmap.model.releases import release_for
+from altmap.model.releases import Release, release_for
 from altmap.pfn import PfnRange, PfnSet
 
 __all__ = ("NO_HOT_REMOVE", "Blocker", "Blocks")
@@ -47,7 +48,7 @@ class Blocker:
     Attributes
     ----------
     name : str
-        ``no-hot-remove``, ``zones``, ``hole``, ``boot-memory``, or a kind of pages.
+        ``no-hot-remove``, ``zones``, ``hole``, ``boot-memory``, ``leaf-split``, or a kind of pages.
     what, cure : str
         For people.
     certainty : str
@@ -79,6 +80,16 @@ _REFUSES_EVERY_BLOCK = Blocker(
     "certain",
     "EINVAL",
     "offline_pages",
+)
+_SPLITS_LEAF = Blocker(
+    "leaf-split",
+    "the block hosts its own memmap, which ends inside a leaf of the kernel's page tables: arm64 "
+    "since 7.1 vetoes to offline such a block, always",
+    "nothing until the next boot; then memory_hotplug.memmap_on_memory=0, or, before the dax "
+    "device's memory is added, 0 to its file memmap_on_memory",
+    "certain",
+    "EPERM",
+    LEAF_SPLIT,
 )
 
 
@@ -332,7 +343,7 @@ class Blocks:
         ``None`` if no unmovable page is seen, or architecture or release are not known.
         """
         arch = arch_of(self._seen.machine or "", self.page_size_bytes)
-        if arch is None or self._seen.version is None or not self.sees_pages:
+        if arch is None or not self.sees_pages:
             return None
         stuck = PfnSet.of(
             *(
@@ -343,18 +354,29 @@ class Blocks:
         )
         if not stuck:
             return None
+        if self._release is None:
+            return None
+        pfns = self._without_memmap(nr, arch)
+        return first_dumped_pfn(
+            stuck, pfns, arch.pageblock_nr_pages, ends_first=self._release.isolates_ends_first
+        )
+
+    @cached_property
+    def _release(self) -> Release | None:
+        """The record of the kernel's release, ``None`` if no file names one."""
         try:
-            release = release_for(version.parse(self._seen.version).release)
+            return release_for(version.parse(self._seen.version or "").release)
         except InputError:
             return None
+
+    def _without_memmap(self, nr: int, arch: Arch) -> PfnRange:
+        """Return the pages of a block that offlining is about: without those of its memmap."""
         pfns = self.pfns(nr)
-        if self._holds_memmap(nr):
-            memmap_nr_pages = arch.memmap_nr_pages(len(pfns))
-            memmap_nr_pages += -memmap_nr_pages % arch.pageblock_nr_pages
-            pfns = PfnRange(pfns.start + memmap_nr_pages, pfns.end)
-        return first_dumped_pfn(
-            stuck, pfns, arch.pageblock_nr_pages, ends_first=release.isolates_ends_first
-        )
+        if not self._holds_memmap(nr):
+            return pfns
+        memmap_nr_pages = arch.memmap_nr_pages(len(pfns))
+        memmap_nr_pages += -memmap_nr_pages % arch.pageblock_nr_pages
+        return PfnRange(pfns.start + memmap_nr_pages, pfns.end)
 
     def _idle(self, nr: int, kind: str) -> PfnSet:
         """Return the pages of a kind that are free on per-CPU lists."""
@@ -389,16 +411,25 @@ class Blocks:
                 "offline_pages",
                 missing,
             )
-        arch = arch_of(self._seen.machine or "")
-        if arch is not None and not arch.offlines_boot_memory and self.device(nr) is None:
+        arch = arch_of(self._seen.machine or "", self.page_size_bytes)
+        if arch is not None:
+            yield from self._vetoed_by_arch(nr, arch)
+
+    def _vetoed_by_arch(self, nr: int, arch: Arch) -> Iterator[Blocker]:
+        """Yield what arm64's own listener vetoes."""
+        release = self._release
+        if not arch.offlines_boot_memory and self.device(nr) is None:
+            splits = release is not None and arch.family in release.rejects_leaf_split
             yield Blocker(
                 "boot-memory",
                 "arm64 never offlines memory that was there at boot, and no device brought this",
                 "nothing until the next boot",
                 "likely",
                 "EPERM",
-                "prevent_bootmem_remove_notifier",
+                LEAF_SPLIT if splits else "prevent_bootmem_remove_notifier",
             )
+        elif release is not None and splits_leaf(arch, release, self._without_memmap(nr, arch)):
+            yield _SPLITS_LEAF
 
     def _kinds(self, nr: int) -> Iterator[Blocker]:
         if not self.sees_pages:

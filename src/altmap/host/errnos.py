@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno as errno_module
 from dataclasses import dataclass
 
-from altmap.errors import InputError
+from altmap.errors import InputError, one_of
 
 __all__ = ("REASONS", "Reason", "reason_named", "reasons_of", "reasons_of_number")
 
@@ -107,6 +107,16 @@ REASONS = (
         "prevent_bootmem_remove_notifier",
         "arm64 never offlines memory that was there at boot",
         "nothing until the next boot",
+    ),
+    Reason(
+        "arm64-leaf-split",
+        "EPERM",
+        "offline",
+        "prevent_memory_remove_notifier",
+        "arm64 since 7.1 offlines no pages whose struct pages begin or end inside a leaf of the "
+        "vmemmap: with 4 KiB pages no block that hosts its own memmap goes offline",
+        "boot with memory_hotplug.memmap_on_memory=0; for a dax device write 0 to its file "
+        "memmap_on_memory before its memory is added",
     ),
     Reason(
         "referenced-fake-offline",
@@ -225,7 +235,8 @@ REASONS = (
         "offline",
         "memory_notify",
         "a listener to MEM_GOING_OFFLINE vetoes, with an errno of its choice: virtio-mem for its "
-        "big blocks, arm64 for boot memory (EPERM), an error-injection module",
+        "big blocks, arm64 (EPERM) for boot memory and, since 7.1, for self-hosted blocks, "
+        "an error-injection module",
         "the lines before name the listener; let the driver remove its memory: altmap plan remove "
         "DEVICE",
     ),
@@ -353,8 +364,8 @@ def reasons_of(errno: str) -> list[Reason]:
     """
     found = [reason for reason in REASONS if reason.errno == errno.upper()]
     if not found:
-        known = ", ".join(dict.fromkeys(reason.errno for reason in REASONS))
-        raise InputError(f"errno {errno!r}: need one that memory hotplug gives: {known}")
+        known = dict.fromkeys(reason.errno for reason in REASONS)
+        raise InputError(f"errno {errno!r}: {one_of(errno, known)}")
     return found
 
 

@@ -158,6 +158,16 @@ MESSAGES = (
         rule="arm64-boot-memory",
         since="5.11",
     ),
+    LogMessage(
+        "leaf-split",
+        "splits a leaf entry in",
+        rf"\[(?P<start>{_HEX}) (?P<past>{_HEX})\] splits a leaf entry in "
+        r"(?P<detail>linear map|vmemmap)",
+        "arch/arm64/mm/mmu.c: can_unmap_without_split",
+        rule="arm64-leaf-split",
+        says="the range begins behind the block's own memmap",
+        since="7.1",
+    ),
     # --- online ----------------------------------------------------------------------------
     LogMessage(
         "online-failed",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from altmap.errors import InputError
+from altmap.errors import InputError, one_of
 
 __all__ = ("GUESTS", "GuestArch", "guest_arch")
 
@@ -58,6 +58,10 @@ class GuestArch:
         QEMU's virtio-mem device for the machine, empty if it has none.
     port_machines : tuple of str
         QEMU's machines whose root bus takes no device while they run: one needs a port of its own.
+    pmem : str
+        How a guest gets persistent memory: ``dimm``, by a DIMM of which Linux is not told and the
+        kernel parameter ``memmap``; ``device-tree``, by a node for a part of its RAM that the
+        parameter ``mem`` leaves out; empty if it cannot.
     no_device_node : str
         Why the kernel is not told the node of a virtio-mem device; empty if it is.
     mmus : tuple of str
@@ -94,6 +98,7 @@ class GuestArch:
     snapshots: bool = True
     virtio_mem: str = ""
     port_machines: tuple[str, ...] = ()
+    pmem: str = ""
     no_device_node: str = ""
     mmus: tuple[str, ...] = ()
     forces_memmap: bool = False
@@ -129,6 +134,7 @@ _X86_64 = GuestArch(
     dimm="acpi",
     virtio_mem="virtio-mem-pci",
     port_machines=("q35",),
+    pmem="dimm",
     forces_memmap=True,
     tells_touches=True,
     shares_cache=True,
@@ -169,6 +175,7 @@ _ARM64 = GuestArch(
     no_dimm="Debian's arm64 kernels leave CONFIG_ACPI_HOTPLUG_MEMORY unset",
     virtio_mem="virtio-mem-pci",
     port_machines=("virt",),
+    pmem="device-tree",
     # drivers/virtio/virtio_mem.c: virtio_mem_translate_node_id.
     no_device_node="without ACPI, which needs firmware, an arm64 kernel is told no device's node",
     boot_factor=2.0,
@@ -220,7 +227,5 @@ def guest_arch(name: str) -> GuestArch:
         If no guest has this architecture; the message lists those there are.
     """
     if name not in GUESTS:
-        raise InputError(
-            f"architecture {name!r}: no guest has it, only {', '.join(GUESTS)} can be had"
-        )
+        raise InputError(f"architecture {name!r}: no guest has it, {one_of(name, GUESTS)}")
     return GUESTS[name]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from altmap.errors import InputError
+from altmap.errors import InputError, one_of
 from altmap.lab.added import plug_by_probe
 from altmap.lab.balloon import Rest, set_balloon_target
 from altmap.lab.blocks import GuestBlocks
@@ -12,6 +12,7 @@ from altmap.lab.dimm import OST_EJECT_IN_PROGRESS, plug_dimm, unplug_dimm
 from altmap.lab.dlpar import plug_by_dlpar, unplug_by_dlpar
 from altmap.lab.guest import Guest
 from altmap.lab.hyperv import LabHyperv
+from altmap.lab.kmem import DaxDevices
 from altmap.lab.qmp import QemuRefusedError
 from altmap.lab.virtio_mem import VirtioMemState, plug_virtio_mem, resize_virtio_mem
 from altmap.scenario import Plug, Resize, Unplug
@@ -42,12 +43,17 @@ class GuestDevices:
         Its memory blocks.
     hyperv : LabHyperv or None
         The Hyper-V host of a guest that has one.
+    dax : DaxDevices
     """
 
-    def __init__(self, guest: Guest, blocks: GuestBlocks, hyperv: LabHyperv | None) -> None:
+    def __init__(
+        self, guest: Guest, blocks: GuestBlocks, hyperv: LabHyperv | None, dax: DaxDevices
+    ) -> None:
         self._guest = guest
         self._memory_blocks = blocks
         self._hyperv = hyperv
+        self._dax = dax
+        self._of_kmem = dict[str, tuple[int, int]]()
         self._dimms = guest.hardware.guest.dimm
         self._has_balloon = guest.hypervisor is not None
         self._virtio_mem: set[str] = set()
@@ -81,6 +87,8 @@ class GuestDevices:
                 return self._plug_hyperv(step)
             case "probe":
                 return self._plug_probe(step)
+            case "kmem":
+                return self._plug_kmem(step)
         raise InputError(f"driver {step.driver!r}: no lab runs it")
 
     def answers_late(self, step: Plug) -> bool:
@@ -123,7 +131,7 @@ class GuestDevices:
             raise InputError(str(error.args[0])) from error
 
     def unplug(self, step: Unplug) -> Outcome:
-        """Ask a DIMM back.
+        """Ask a DIMM or a dax device back.
 
         Raises
         ------
@@ -133,12 +141,23 @@ class GuestDevices:
             If the guest dies or does not answer.
         """
         self.range_of(step.id)
+        if step.id in self._of_kmem:
+            return self._unplug_kmem(step.id)
         try:
             outcome = self._ask_back(step.id)
         except QemuRefusedError as error:
             raise InputError(str(error.args[0])) from error
         if outcome:
             del self._devices[step.id]
+        return outcome
+
+    def write_dax_state(self, id_: str, word: str) -> Outcome:
+        """Write a word to the file ``state`` of a dax device, by its id."""
+        outcome = self._dax.write_state(id_, word)
+        if outcome and word == "unplugged":
+            self._devices.pop(id_, None)
+        elif outcome:
+            self._devices[id_] = self._of_kmem[id_]
         return outcome
 
     def blocks_of(self, id_: str) -> list[int]:
@@ -183,8 +202,10 @@ class GuestDevices:
             If there is none of that id.
         """
         if id_ not in self._devices:
-            known = ", ".join(map(repr, self._devices)) or "none is plugged"
-            raise InputError(f"device {id_!r}: no such device ({known})")
+            raise InputError(
+                f"device {id_!r}: no such device, "
+                f"{one_of(id_, self._devices) if self._devices else 'none is plugged'}"
+            )
         return self._devices[id_]
 
     def _plug_dimm(self, step: Plug) -> Outcome:
@@ -245,6 +266,24 @@ class GuestDevices:
         )
         if outcome.errno != "EEXIST":
             self._devices[step.id] = (int(step.address), int(step.size))
+        return outcome
+
+    def _plug_kmem(self, step: Plug) -> Outcome:
+        assert step.address is not None  # checked before the boot
+        block = self._memory_blocks.size_bytes
+        start = -(-step.address // block) * block
+        end = (step.address + step.size) // block * block
+        self._devices[step.id] = self._of_kmem[step.id] = (start, max(0, end - start))
+        return self._dax.plug(step)
+
+    def _unplug_kmem(self, id_: str) -> Outcome:
+        blocks = self.blocks_of(id_)
+        outcome = self._dax.unplug(id_)
+        if any(map(self._memory_blocks.exists, blocks)):
+            why = f"memory of {id_} stays, and no driver has it"
+            return Outcome.refused("EBUSY", "", why) if outcome else outcome
+        if outcome or outcome.errno == "ENODEV":  # kmem never had it
+            del self._devices[id_]
         return outcome
 
 

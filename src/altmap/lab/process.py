@@ -21,6 +21,7 @@ from altmap.lab.arches import GuestArch
 from altmap.lab.initramfs import build_initramfs
 from altmap.lab.kernels import HypervisorFiles, KernelFiles
 from altmap.lab.modules import module_files
+from altmap.lab.pmem import tells_by_tree, tree_with_pmem
 from altmap.lab.qemu import Hardware, Payload, Ram, qemu_arguments
 from altmap.lab.touch_plugin import TouchFiles
 
@@ -158,6 +159,7 @@ class QemuProcess:
             self._complaints = _anonymous(stack)
             # A guest that has booted elsewhere never reads it; QEMU wants a file all the same.
             initrd = _anonymous(stack, b"" if incoming else _initramfs(kernel))
+            tree = _anonymous(stack, tree_with_pmem(hardware)) if tells_by_tree(hardware) else None
             self.log = _anonymous(stack)
             self.touches = TouchFiles(plugin, _anonymous(stack), stack) if plugin else None
             log = (_log_item(hardware.guest.program), self.log.fileno())
@@ -171,6 +173,7 @@ class QemuProcess:
                     cmdline,
                     initrd.fileno(),
                     hypervisor.image if hypervisor else None,
+                    tree.fileno() if tree else None,
                 ),
                 self._console.fileno(),
                 guest_shell.fileno(),
@@ -182,6 +185,8 @@ class QemuProcess:
             handed_over = [
                 file.fileno() for file in (self._console, initrd, guest_shell, guest_qmp, self.log)
             ]
+            if tree:
+                handed_over.append(tree.fileno())
             if self.touches:
                 arguments += self.touches.arguments()
                 handed_over += [self.touches.lines.fileno(), self.touches.control.fileno()]

@@ -12,7 +12,7 @@ from pathlib import Path
 from altmap.errors import InputError
 from altmap.lab.arches import GuestArch, guest_arch
 
-__all__ = ("BootDimm", "Hardware", "Payload", "Ram", "qemu_arguments")
+__all__ = ("BootDimm", "Hardware", "Payload", "Pmem", "Ram", "machine_arguments", "qemu_arguments")
 
 MIB = 1 << 20
 GIB = 1 << 30
@@ -30,6 +30,24 @@ class BootDimm:
     Attributes
     ----------
     name : str
+    address, size_bytes : int
+    node : int
+    """
+
+    name: str
+    address: int
+    size_bytes: int
+    node: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Pmem:
+    """A range of persistent memory (PMEM) that is there when the guest boots.
+
+    Attributes
+    ----------
+    name : str
+        The dax device that is to be made of it.
     address, size_bytes : int
     node : int
     """
@@ -66,6 +84,8 @@ class Hardware:
         backs are logged.
     dimms : tuple of BootDimm
         DIMMs that are there at boot.
+    pmem : tuple of Pmem
+        Persistent memory; on a machine with a device tree it is a part of *memory_bytes*.
     arch : str
         As in a scenario's ``machine.arch``.
     """
@@ -81,6 +101,7 @@ class Hardware:
     dom0_max_bytes: int = 0
     hidden_dimms: bool = False
     dimms: tuple[BootDimm, ...] = ()
+    pmem: tuple[Pmem, ...] = ()
     arch: str = "x86_64"
 
     def __post_init__(self) -> None:
@@ -139,12 +160,24 @@ class Payload:
     initrd_fd : int
     hypervisor : Path or None
         Xen, which starts Linux as its first domain.
+    tree_fd : int or None
+        A device tree instead of QEMU's.
     """
 
     kernel: Path
     cmdline: str
     initrd_fd: int
     hypervisor: Path | None = None
+    tree_fd: int | None = None
+
+
+def machine_arguments(hardware: Hardware, ram: Ram | None = None) -> list[str]:
+    """Return the arguments for QEMU's machine: CPUs and memory, which its device tree tells."""
+    return [
+        "-nodefaults", "-no-user-config", "-display", "none",
+        "-smp", str(hardware.smp),
+        *_memory(hardware, ram),
+    ]  # fmt: skip
 
 
 def qemu_arguments(
@@ -166,12 +199,11 @@ def qemu_arguments(
     """
     guest = hardware.guest
     return [
-        "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
+        *machine_arguments(hardware, ram),
+        "-no-reboot",
         "-accel", accelerator,
         "-cpu", _XEN_CPU if payload.hypervisor else guest.cpu,
-        "-smp", str(hardware.smp),
-        *_memory(hardware, ram),
-        *(word for dimm in hardware.dimms for word in _dimm(dimm)),
+        *(word for dimm in _dimms(hardware) for word in _dimm(dimm)),
         *_boot(hardware, payload),
         "-chardev", f"file,id=console,path=/dev/fd/{console_fd}",
         *(word.format(chardev="console") for word in guest.console_device),
@@ -183,6 +215,14 @@ def qemu_arguments(
         *(("-global", _NO_HIBERNATION[hardware.qemu_machine]) if hardware.hidden_dimms else ()),
         *(("-d", log[0], "-D", f"/dev/fd/{log[1]}") if log else ()),
     ]  # fmt: skip
+
+
+def _dimms(hardware: Hardware) -> Iterator[BootDimm]:
+    """Yield the DIMMs, those that back persistent memory among them."""
+    yield from hardware.dimms
+    if hardware.guest.pmem == "dimm":
+        for each in hardware.pmem:
+            yield BootDimm(each.name, each.address, each.size_bytes, max(0, each.node))
 
 
 def _dimm(dimm: BootDimm) -> tuple[str, ...]:
@@ -209,6 +249,8 @@ def _boot(hardware: Hardware, payload: Payload) -> Iterator[str]:
     if payload.hypervisor is None:
         yield from ("-kernel", str(payload.kernel), "-initrd", initrd)
         yield from ("-append", payload.cmdline)
+        if payload.tree_fd is not None:
+            yield from ("-dtb", f"/dev/fd/{payload.tree_fd}")
         return
     # A comma separates multiboot's modules; doubled it stands for itself.
     linux = f"{payload.kernel} {payload.cmdline}".replace(",", ",,")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from altmap.errors import InputError
+from altmap.lab.kmem import PMEM_MODULES
 from altmap.lab.qemu import Hardware
 from altmap.lab.veto import VETO_MODULE, check_veto
 from altmap.lab.virtio_mem import MODULES
@@ -34,7 +35,10 @@ def uses_hyperv(scenario: Scenario) -> bool:
 def modules_of(scenario: Scenario) -> tuple[str, ...]:
     """Return the modules that the scenario's devices and vetoes need."""
     vetoes = any(isinstance(step, Veto) for step in scenario.steps)
-    devices = MODULES if plugs_of(scenario, "virtio-mem") else ()
+    devices = (
+        *(MODULES if plugs_of(scenario, "virtio-mem") else ()),
+        *(PMEM_MODULES if plugs_of(scenario, "kmem") else ()),
+    )
     return (*devices, VETO_MODULE) if vetoes else devices
 
 
@@ -68,6 +72,8 @@ def check_steps(scenario: Scenario, hardware: Hardware) -> None:
         raise InputError(
             f"virtio-mem with {len(hardware.node_bytes)} nodes: {guest.no_device_node}"
         )
+    if hardware.pmem and guest.pmem == "dimm" and (hardware.dimms or plugs_of(scenario, "dimm")):
+        raise InputError("kmem beside dimm: Linux is not told of DIMMs, which back its memory")
     for step in scenario.steps:
         if isinstance(step, Veto):
             check_veto(step)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from textwrap import shorten
 from typing import Any
@@ -25,6 +25,8 @@ from altmap.lab.hyperv import LabHyperv, with_hyperv
 from altmap.lab.insmod import load_module
 from altmap.lab.kernel_build import kernel_of
 from altmap.lab.kernels import KernelFiles, fetch_xen
+from altmap.lab.kmem import DaxDevices, make_dax_devices
+from altmap.lab.pmem import pmem_cmdline, with_pmem
 from altmap.lab.process import check_device, check_programs, qemu_version
 from altmap.lab.requirements import (
     check_steps,
@@ -39,8 +41,7 @@ from altmap.lab.state import write_file
 from altmap.lab.steps import PARAMETERS, GuestSteps, requests
 from altmap.lab.touch_plugin import plugin_for
 from altmap.lab.unbacked import device_region, fault_outcome
-from altmap.lab.veto import VETO_MODULE
-from altmap.lab.virtio_mem import check_driver
+from altmap.lab.virtio_mem import MODULES, check_driver
 from altmap.linux.observation import Observation
 from altmap.linux.sysroot import Sysroot
 from altmap.scenario import (
@@ -102,7 +103,9 @@ def run_in_guest(
     hyperv, probe = uses_hyperv(scenario), bool(plugs_of(scenario, "probe"))
     hardware = hardware_of(machine, hidden_dimms=hyperv or probe)
     hardware = replace(hardware, ports=nr_ports(scenario, hardware))
-    cmdline = cmdline_of(machine)
+    boot_bytes = hardware.memory_bytes
+    hardware = with_pmem(hardware, plugs_of(scenario, "kmem"))
+    cmdline = f"{cmdline_of(machine)} {pmem_cmdline(hardware, boot_bytes)}".strip()
     check_steps(scenario, hardware)
     check_programs(hardware.guest)
     forced = machine.policy == FORCED_POLICY
@@ -134,19 +137,19 @@ def run_in_guest(
         guest = stack.enter_context(started)
         if own is not None:
             guest.kernel = replace(guest.kernel, release=_running_release(guest))
-        for module in modules_of(scenario):
-            if module != VETO_MODULE:
+        if plugs_of(scenario, "virtio-mem"):
+            for module in MODULES:
                 load_module(guest, module, module_parameters(module, machine))
+            check_driver(guest)
         if forced:
             load_module(guest, FORCE_MODULE)
-        if plugs_of(scenario, "virtio-mem"):
-            check_driver(guest)
         _follow(guest, machine.policy)
         target = stack.enter_context(
             LabMachine(
                 guest,
                 policy=machine.policy,
                 reads_fault=reads_fault,
+                dax=make_dax_devices(guest),
             )
         )
         tunables = {name: getattr(machine, name) for name in _BOOT_TUNABLES}
@@ -184,6 +187,8 @@ class LabMachine:
         The memmap policy that the guest follows, for the trace's heading.
     reads_fault : bool
         Whether a read of a frame that is not backed is a fault; a write always is.
+    dax : dict of str to str, optional
+        The kernel's names of its dax devices, by the ids that a scenario gives them.
     """
 
     def __init__(
@@ -192,6 +197,7 @@ class LabMachine:
         *,
         policy: str | None = None,
         reads_fault: bool = True,
+        dax: Mapping[str, str] | None = None,
     ) -> None:
         self._guest = guest
         self._policy = policy
@@ -207,7 +213,9 @@ class LabMachine:
             self._hyperv = LabHyperv(guest, device_region(guest))
             self._watch = FaultWatch(guest, self._touches, reads_fault=reads_fault)
         self._steps = GuestSteps(
-            guest, self._blocks, GuestDevices(guest, self._blocks, self._hyperv)
+            guest,
+            self._blocks,
+            GuestDevices(guest, self._blocks, self._hyperv, DaxDevices(guest, dax or {})),
         )
         guest.kernel_log()
 

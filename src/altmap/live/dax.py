@@ -14,16 +14,16 @@ from functools import partial
 
 from altmap.live.attribute import Attribute
 from altmap.live.machine import LiveMachine
-from altmap.model.control_files import ONLINE_TYPES, invalid
+from altmap.model.control_files import invalid
+from altmap.model.drivers.kmem import DAX_STATES
 from altmap.model.kernel.memmap import memmap_on_memory_nr_pages
 from altmap.model.words import boolean, one_of
-from altmap.scenario import OnlineType, Plug, SetTunables, Unplug
+from altmap.scenario import Plug, Unplug, Write
 from altmap.trace import OK, Outcome
 
 __all__ = ("DaxDevice", "dax_files", "dax_links")
 
 _BUS = "sys/bus/dax"
-_STATES: tuple[OnlineType, ...] = ("online", "online_kernel", "online_movable")
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,9 +118,9 @@ def _device_files(machine: LiveMachine, device: DaxDevice) -> dict[str, Attribut
         made[f"{device.folder}/memmap_on_memory"] = Attribute(
             lambda: b"%d\n" % _flag(device), partial(_store_flag, machine, device)
         )
-    if release.kmem_state_file:
+    if (state := machine.model.dax_state(plug.id)) is not None:
         made[f"{device.folder}/state"] = Attribute(
-            lambda: f"{_state(machine, device)}\n".encode(), partial(_store_state, machine, device)
+            f"{state}\n".encode, partial(_store_state, machine, device)
         )
     return made
 
@@ -214,29 +214,8 @@ def _store_flag(machine: LiveMachine, device: DaxDevice, text: str) -> Outcome:
     return OK
 
 
-def _state(machine: LiveMachine, device: DaxDevice) -> str:
-    """Return what was written last, at first what the kernel onlines added memory to."""
-    if not device.is_bound:
-        return "unplugged"
-    return machine.dax_states.get(device.plug.id, machine.model.kernel.tunables.auto_online_blocks)
-
-
 def _store_state(machine: LiveMachine, device: DaxDevice, text: str) -> Outcome:
-    """Offline and remove the device's memory as a whole, or add it and online all of it."""
-    unplugged, word = text.removesuffix("\n") == "unplugged", one_of(text, _STATES)
-    if word is None and not unplugged:
-        return invalid("state_store", text, f"one of unplugged, {', '.join(_STATES)}")
-    if text.removesuffix("\n") == _state(machine, device):
-        return OK
+    word = one_of(text, DAX_STATES)
     if word is None:
-        return machine.perform(Unplug(id=device.plug.id))
-    if device.is_bound:
-        return Outcome.refused("EBUSY", "state_store", f"{device.name} is not unplugged")
-    before = one_of(machine.model.kernel.tunables.auto_online_blocks, ONLINE_TYPES)
-    machine.perform(SetTunables(auto_online_blocks=word))
-    outcome = machine.perform(device.plug)
-    if before is not None:
-        machine.perform(SetTunables(auto_online_blocks=before))
-    if outcome:
-        machine.dax_states[device.plug.id] = word
-    return outcome
+        return invalid("state_store", text, f"one of {', '.join(DAX_STATES)}")
+    return machine.perform(Write(file=f"/sys/bus/dax/devices/{device.plug.id}/state", word=word))

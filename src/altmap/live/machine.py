@@ -43,9 +43,9 @@ class LiveMachine:
         What was done, each with its answer; the oldest lines are dropped.
     uevents : list of str
         What the kernel announces of memory blocks, oldest first.
-    dax_flags, dax_states : dict
-        What was written to ``memmap_on_memory`` and ``state`` of dax devices, by their ids; steps
-        take it when a device is bound.
+    dax_flags : dict
+        What was written to ``memmap_on_memory`` of dax devices, by their ids; steps take it when a
+        device is bound.
     """
 
     scenario: Scenario
@@ -56,7 +56,6 @@ class LiveMachine:
     log: list[str] = field(default_factory=list)
     uevents: list[str] = field(default_factory=list)
     dax_flags: dict[str, bool] = field(default_factory=dict)
-    dax_states: dict[str, str] = field(default_factory=dict)
 
     @classmethod
     def start(cls, scenario: Scenario, sysroot: Sysroot | None = None) -> LiveMachine:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from altmap.errors import InputError
+from altmap.errors import InputError, one_of
 from altmap.units import format_size
 
 __all__ = (
@@ -114,6 +114,10 @@ class Arch:
         phys_pud_init``). ``lmb``: leaves of 2 MiB, as each logical memory block is mapped by
         itself (``arch/powerpc/mm/book3s64/radix_pgtable.c: create_physical_mapping``). ``hidden``:
         no file shows it, and page tables are not counted.
+    vmemmap_leaf_bytes : int or None
+        Leaf of the page tables that map the memmap of a whole section of added memory, where a
+        rule asks for it: PMD_SIZE with 4 KiB pages of arm64, a page with larger ones
+        (``arch/arm64/mm/mmu.c: vmemmap_populate``).
     probes_block_size : bool
         A large machine has larger memory blocks (``arch/x86/mm/init_64.c:
         probe_memory_block_size``).
@@ -127,7 +131,7 @@ class Arch:
         or gigantic pages are not modelled.
     offlines_boot_memory : bool
         Memory blocks that were there at boot can go offline (``arch/arm64/mm/mmu.c:
-        prevent_bootmem_remove_notifier``).
+        prevent_bootmem_remove_notifier``, ``prevent_memory_remove_notifier`` since 7.1).
     knows_node_of_address : bool
         ``memory_add_physaddr_to_nid`` returns the node of an address; without it Hyper-V does not
         add memory (``drivers/hv/hv_balloon.c: hot_add_enabled``).
@@ -137,6 +141,8 @@ class Arch:
     write_fault : str
         The exception that a write to an unbacked frame raises, by the kernel's name
         (``arch/arm64/mm/fault.c: do_sea``; ``arch/*/kernel/traps.c`` elsewhere).
+    debian_dimms : bool
+        Debian's kernel notices DIMMs: CONFIG_ACPI_HOTPLUG_MEMORY, or DLPAR.
     flavour : str
         What Debian's kernels of it have at the end of their release.
     vmalloc_kib : int or None
@@ -160,6 +166,7 @@ class Arch:
     mechanisms: tuple[str, ...] = ("acpi", *_ANYWHERE)
     mmus: tuple[str, ...] = ()
     direct_map: str = "hidden"
+    vmemmap_leaf_bytes: int | None = None
     probes_block_size: bool = False
     firmware_nr_pages: int = 0
     gigantic_page_bytes: int | None = None
@@ -167,6 +174,7 @@ class Arch:
     knows_node_of_address: bool = True
     vetoes_rfc_2018: bool = False
     write_fault: str = "general protection fault"
+    debian_dimms: bool = True
     flavour: str = "amd64"
     vmalloc_kib: int | None = None
 
@@ -220,10 +228,12 @@ _ARM64 = Arch(
     max_page_order=10,
     max_physmem_bits=48,
     kernel_zones=(("DMA", 4 * _GIB), ("DMA32", 4 * _GIB), ("Normal", None)),
+    vmemmap_leaf_bytes=2 * _MIB,
     gigantic_page_bytes=_GIB,
     offlines_boot_memory=False,
     knows_node_of_address=False,
     write_fault="synchronous external abort",
+    debian_dimms=False,
     flavour="arm64",
 )
 _PPC64 = Arch(
@@ -255,6 +265,7 @@ ARCHES: dict[str, Arch] = {
             name="aarch64-16k",
             flavour="arm64-16k",
             page_size_bytes=16 * _KIB,
+            vmemmap_leaf_bytes=16 * _KIB,
             pmd_size_bytes=32 * _MIB,
             pageblock_nr_pages=2048,
             max_page_order=11,
@@ -264,6 +275,7 @@ ARCHES: dict[str, Arch] = {
             name="aarch64-64k",
             flavour="arm64-64k",
             page_size_bytes=64 * _KIB,
+            vmemmap_leaf_bytes=64 * _KIB,
             section_size_bytes=512 * _MIB,
             pmd_size_bytes=512 * _MIB,
             pageblock_nr_pages=8192,
@@ -294,6 +306,7 @@ ARCHES: dict[str, Arch] = {
             mechanisms=("acpi", "standby", *_ANYWHERE),
             vetoes_rfc_2018=True,
             write_fault="addressing exception",
+            debian_dimms=False,
             flavour="s390x",
         ),
     )
@@ -309,7 +322,7 @@ def arch_named(name: str) -> Arch:
         If there is none; the message lists the known ones.
     """
     if name not in ARCHES:
-        raise InputError(f"architecture {name!r}: need one of {', '.join(ARCHES)}")
+        raise InputError(f"architecture {name!r}: {one_of(name, ARCHES)}")
     return ARCHES[name]
 
 
@@ -386,7 +399,7 @@ def _families(mmu: str) -> str:
 def with_sections(arch: Arch, size_bytes: int | None) -> Arch:
     """Return the architecture with the section size of a release, ``None`` for the usual one.
 
-    Source: ``arch/s390/include/asm/sparsemem.h: SECTION_SIZE_BITS``, 28 up to 6.12, 27 in 7.3.
+    Source: ``arch/s390/include/asm/sparsemem.h: SECTION_SIZE_BITS``, 28 up to 6.12, 27 since 6.13.
     """
     return arch if size_bytes is None else replace(arch, section_size_bytes=size_bytes)
 

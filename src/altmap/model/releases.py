@@ -7,12 +7,22 @@ differs is another record.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from altmap.errors import InputError
 from altmap.linux.kpageflags import PageFlag
+from altmap.model.neighbours import distribution_of, stand_in
 
-__all__ = ("RELEASES", "Release", "release_for", "release_notes", "release_shown")
+__all__ = (
+    "RELEASES",
+    "Release",
+    "name_of",
+    "release_for",
+    "release_notes",
+    "release_shown",
+    "release_with_files",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,9 +97,13 @@ class Release:
         A huge page that leaves a block may be moved to a free one of the pool in the same block.
     isolation_splits_gigantic : bool
         A gigantic page that reaches beyond the end of a memory block keeps it from going offline.
+    rejects_leaf_split : tuple of str
+        Architectures, by ``uname -m``, whose notifier vetoes to offline pages if their first or
+        last struct page lies inside a leaf of the vmemmap.
     isolates_ends_first : bool
         The first and the last pageblock of a range are isolated before those between, so that the
-        log names an unmovable page of theirs first.
+        log names an unmovable page of theirs first; a chunk that reaches into the first is searched
+        from its start.
     hvo_excludes_memmap_on_memory : bool
         With hugetlb_free_vmemmap=on no memmap is self-hosted.
     virtio_mem : tuple of str
@@ -155,6 +169,7 @@ class Release:
     hugetlb_first_in_first_out: bool = False
     hugetlb_dequeues_isolated: bool = True
     isolation_splits_gigantic: bool = True
+    rejects_leaf_split: tuple[str, ...] = ()
     isolates_ends_first: bool = True
     hvo_excludes_memmap_on_memory: bool = False
     hyperv_versions: tuple[str, ...] = ("2.0", "1.0", "0.3")
@@ -215,6 +230,7 @@ _6_1 = Release(
         "hugetlb_first_in_first_out": "mm/hugetlb.c: alloc_pool_huge_page (v6.1)",
         "hugetlb_dequeues_isolated": "mm/hugetlb.c: dequeue_huge_page_node_exact (v6.1)",
         "isolation_splits_gigantic": "mm/page_isolation.c: isolate_single_pageblock (v6.1)",
+        "rejects_leaf_split": "arch/arm64/mm/mmu.c: prevent_bootmem_remove_notifier (v6.1)",
         "isolates_ends_first": "mm/page_isolation.c: start_isolate_page_range (v6.1)",
         "hvo_excludes_memmap_on_memory": (
             "mm/memory_hotplug.c: mhp_supports_memmap_on_memory (v6.1)"
@@ -301,6 +317,7 @@ _6_12 = replace(
         "hugetlb_first_in_first_out": "mm/hugetlb.c: prep_and_add_allocated_folios (v6.12)",
         "hugetlb_dequeues_isolated": "mm/hugetlb.c: dequeue_hugetlb_folio_node_exact (v6.12)",
         "isolation_splits_gigantic": "mm/page_isolation.c: isolate_single_pageblock (v6.12)",
+        "rejects_leaf_split": "arch/arm64/mm/mmu.c: prevent_bootmem_remove_notifier (v6.12.117)",
         "isolates_ends_first": "mm/page_isolation.c: start_isolate_page_range (v6.12)",
         "hvo_excludes_memmap_on_memory": (
             "mm/memory_hotplug.c: mhp_supports_memmap_on_memory (v6.12)"
@@ -364,6 +381,24 @@ _4_20 = replace(
         "balloon_lowers_managed": "d1df458cbfdb (v5.11)",
         "shows_arch": "the file came with v6.1",
         "virtio_mem": "the driver came with v5.8",
+    },
+)
+
+_5_10 = replace(
+    _4_20,
+    name="5.10",
+    hyperv_onlines_offline_tail=False,
+    virtio_mem=("x86_64",),
+    virtio_mem_sub_block="max_order",
+    virtio_mem_prefers_movable=False,
+    sources={
+        **_4_20.sources,
+        "hyperv_onlines_offline_tail": (
+            '"hv_balloon: avoid touching uninitialized struct page during tail onlining" (v5.0)'
+        ),
+        "virtio_mem": "the driver came with v5.8; arm64 between v5.15 and v6.1",
+        "virtio_mem_sub_block": '"use pageblock size as the minimum virtio_mem size", v5.19',
+        "virtio_mem_prefers_movable": '"prioritize unplug from ZONE_MOVABLE", v5.14',
     },
 )
 
@@ -466,72 +501,123 @@ _6_8 = replace(
 _6_18 = replace(
     _6_12,
     name="6.18",
-    confirmed=False,
+    section_size_bytes={"s390x": 128 << 20},
+    nopage_flags=0,
+    node_notifier=True,
+    hugetlb_dequeues_isolated=False,
+    hyperv_foreign_pages="generic",
     frees_altmap_of_failed_add=True,
     uncounts_failed_memmap=True,
+    virtio_mem=("x86_64", "aarch64", "riscv64", "s390x"),
     sources={
         **_6_12.sources,
+        "nopage_flags": "fs/proc/page.c: stable_page_flags of a snapshot (v6.17)",
+        "section_size_bytes": "arch/s390/include/asm/sparsemem.h: SECTION_SIZE_BITS (v6.13)",
+        "node_notifier": '"mm,memory_hotplug: implement numa node notifier" (v6.17)',
+        "hugetlb_dequeues_isolated": (
+            "mm/hugetlb.c: dequeue_hugetlb_folio_node_exact asks is_migrate_isolate_page "
+            "(before v6.15)"
+        ),
+        "hyperv_foreign_pages": "drivers/hv/hv_balloon.c: hv_online_page (v6.14)",
         "frees_altmap_of_failed_add": '"fix incorrect altmap passing in error path", of 2026',
         "uncounts_failed_memmap": (
             '"fix accounting of memmap pages" of 2025, c3576889d87b; "fix vmemmap '
             'accounting underflow" of 2026'
         ),
+        "virtio_mem": '"s390/kconfig: enable virtio-mem", 38968bcdcc1d (v6.13)',
     },
 )
 
-_7_3 = replace(
+_7_2 = replace(
     _6_12,
-    name="7.3",
+    name="7.2",
     section_size_bytes={"s390x": 128 << 20},
     nopage_flags=0,
     hyperv_foreign_pages="generic",
     prepare_notifier=False,
     node_notifier=True,
     hugetlb_dequeues_isolated=False,
+    rejects_leaf_split=("aarch64",),
     shape="7.3",
     boot_reserved_bytes=117882880,
     boot_used_bytes=37740 << 10,
-    hyperv_versions=("2.0",),
     standby_added="configured",
     standby_asks=False,
-    kmem_state_file=True,
     reserves_follow_managed=True,
     virtio_mem=("x86_64", "aarch64", "riscv64", "s390x"),
     sources={
-        **_6_12.sources,
-        "nopage_flags": "fs/proc/page.c: stable_page_flags (v7.3)",
-        "section_size_bytes": "arch/s390/include/asm/sparsemem.h: SECTION_SIZE_BITS (v7.3)",
-        "prepare_notifier": "drivers/base/memory.c: memory_block_online (v7.3)",
-        "node_notifier": "mm/memory_hotplug.c: online_pages (v7.3)",
-        "hugetlb_dequeues_isolated": "mm/hugetlb.c: dequeue_hugetlb_folio_node_exact (v7.3)",
-        "hyperv_foreign_pages": "drivers/hv/hv_balloon.c: hv_online_page (v7.3)",
-        "hyperv_versions": "drivers/hv/hv_balloon.c: balloon_connect_vsp, version_resp (v7.3)",
-        "standby_added": "drivers/s390/char/sclp_mem.c: sclp_config_mem_store (v7.3)",
-        "standby_asks": "drivers/s390/char/sclp_mem.c: nothing is added at boot (v7.3)",
+        **{name: text.replace("(v6.12)", "(v7.2)") for name, text in _6_12.sources.items()},
+        "frees_altmap_of_failed_add": (
+            "mm/memory_hotplug.c: create_altmaps_and_memory_blocks (v7.2.13)"
+        ),
+        "uncounts_failed_memmap": "mm/sparse-vmemmap.c: populate_section_memmap (v7.2.13)",
+        "hyperv_chunk": "drivers/hv/hv_balloon.c: ha_pages_in_chunk (v7.2)",
+        "node_notifier": "mm/memory_hotplug.c: online_pages (v7.2)",
+        "rejects_leaf_split": (
+            "arch/arm64/mm/mmu.c: prevent_memory_remove_notifier, 95a58852b0e5 (v7.1)"
+        ),
+        "debian_default_online": (
+            "CONFIG_MHP_DEFAULT_ONLINE_TYPE_ONLINE_AUTO in Debian's kernel package"
+        ),
+        "standby_added": "drivers/s390/char/sclp_mem.c: sclp_config_mem_store (v7.2)",
+        "standby_asks": "drivers/s390/char/sclp_mem.c: nothing is added at boot (v7.2)",
+        "kmem_state_file": "drivers/dax/kmem.c: dev_dax_kmem_remove (v7.2)",
+    },
+)
+
+_7_0 = replace(
+    _7_2,
+    name="7.0",
+    rejects_leaf_split=(),
+    confirmed=False,
+    uncounts_failed_memmap=True,
+    frees_altmap_of_failed_add=True,
+    sources={
+        **_7_2.sources,
+        "rejects_leaf_split": "95a58852b0e5 came with v7.1",
+        "uncounts_failed_memmap": '"fix vmemmap accounting underflow", of 2026, after v7.0',
+        "frees_altmap_of_failed_add": '"fix incorrect altmap passing in error path", of 2026',
+        "reserves_follow_managed": "mm/page_alloc.c: adjust_managed_page_count (v7.2)",
+    },
+)
+
+_7_3 = replace(
+    _7_2,
+    name="7.3",
+    hyperv_versions=("2.0",),
+    kmem_state_file=True,
+    sources={
+        **{name: text.replace("(v7.2", "(v7.3") for name, text in _7_2.sources.items()},
+        "frees_altmap_of_failed_add": (
+            "mm/memory_hotplug.c: create_altmaps_and_memory_blocks (v7.3.4)"
+        ),
+        "uncounts_failed_memmap": "mm/sparse-vmemmap.c: populate_section_memmap (v7.3.4)",
         "kmem_state_file": "drivers/dax/kmem.c: state_store, dax_kmem_do_hotremove (v7.3)",
-        "reserves_follow_managed": "mm/page_alloc.c: adjust_managed_page_count (v7.3)",
-        "virtio_mem": "drivers/virtio/Kconfig (v7.3)",
     },
 )
 
 #: Every release with a record, by name, oldest first.
 RELEASES: dict[str, Release] = {
-    release.name: release for release in (_4_20, _5_13, _5_15, _6_1, _6_6, _6_8, _6_12, _6_18, _7_3)
+    release.name: release
+    for release in (
+        *(_4_20, _5_10, _5_13, _5_15, _6_1, _6_6, _6_8, _6_12, _6_18, _7_0, _7_2, _7_3),
+    )
 }
 
 
 def _version(name: str) -> tuple[int, int]:
-    match = re.match(r"([0-9]{1,4})\.([0-9]{1,4})(?![0-9])", name)
+    match = re.match(r"([0-9]{1,4})\.([0-9]{1,4})(?![0-9A-Za-z_])", name)
     if match is None:
         raise InputError(f"release {name!r}: need 'major.minor', such as '6.12'")
     return int(match[1]), int(match[2])
 
 
 def release_for(name: str) -> Release:
-    """Return the record of a release, or of the newest recorded one that is not newer.
+    """Return the record of a release, or the one that stands in for it.
 
-    ``6.12.95+deb12-amd64`` is 6.12. A release between two records is taken for the older one, one
-    before the first record for the first: :func:`release_notes` says so.
+    ``6.12.95+deb12-amd64`` is 6.12. Without a record of its own, the nearest one stands in
+    (:mod:`altmap.model.neighbours`), else the newest that is not newer, and before the first record
+    the first: :func:`release_notes` says so.
 
     Raises
     ------
@@ -539,19 +625,67 @@ def release_for(name: str) -> Release:
         If the text is no release.
     """
     wanted = _version(name)
+    near = None if name_of(wanted) in RELEASES else stand_in(wanted)
+    if near is not None:
+        return RELEASES[near.record]
     older = [release for release in RELEASES.values() if _version(release.name) <= wanted]
     return max(older or [next(iter(RELEASES.values()))], key=lambda each: _version(each.name))
 
 
+def name_of(version: tuple[int, int]) -> str:
+    """Return the name of a release's record: ``6.12``."""
+    return ".".join(map(str, version))
+
+
 def release_notes(name: str) -> list[str]:
-    """Return what is to be said of a release without a record of its own: a sentence, or none."""
+    """Return what is to be said of a release without a record, and of a distribution's kernel."""
     release, wanted = release_for(name), _version(name)
-    number = ".".join(map(str, wanted))
-    if _version(release.name) > wanted:
-        return [f"release {number} is older than every record, that of {release.name} is used"]
-    if _version(release.name) < wanted:
-        return [f"release {number} has no record, that of {release.name} is used"]
-    return []
+    near = stand_in(wanted)
+    notes = []
+    if release.name != name_of(wanted):
+        why = f": {near.why}" if near is not None else ""
+        if not near and _version(release.name) > wanted:
+            why = ": it is older than every record"
+        notes.append(f"no record of {name_of(wanted)}; that of {release.name} is used{why}")
+    vendor = distribution_of(name)
+    if vendor is not None:
+        notes.append(
+            f"{name} is a kernel of {vendor.name}: backports may have changed what the record of "
+            f"{release.name} says"
+        )
+    return notes
+
+
+#: Files of ``/sys/module/memory_hotplug/parameters``, newest first, the word that is written in
+#: them since a release (any word if empty), and that release's record.
+_FILES_SINCE = (
+    ("memmap_on_memory", "force", "6.6"),
+    ("auto_movable_ratio", "", "5.15"),
+    ("memmap_on_memory", "", "5.13"),
+)
+
+
+def release_with_files(name: str, parameters: Mapping[str, str]) -> tuple[Release, str]:
+    """Return the record of a kernel that has these parameters, and a note if they decided.
+
+    Distributions backport memory hotplug and keep the number of the release that they began with;
+    a parameter that a later one brought tells it.
+    """
+    release = release_for(name)
+    if distribution_of(name) is None:
+        return release, ""
+    for file, word, since in _FILES_SINCE:
+        if file not in parameters or (word and parameters[file] != word):
+            continue
+        newer = RELEASES[since]
+        if _version(newer.name) <= _version(release.name):
+            break
+        what = f"says {word!r}" if word else "exists"
+        return newer, (
+            f"memory_hotplug's parameter {file} {what}, as since {since}: the record of {since} is "
+            f"used instead of that of {release.name}"
+        )
+    return release, ""
 
 
 def release_shown(name: str) -> str:

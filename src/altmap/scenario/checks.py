@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+from altmap.errors import one_of
 from altmap.scenario.blocks import selected_blocks
 from altmap.scenario.defaults import (
     BOOT_MEMORY_BYTES,
@@ -55,6 +56,7 @@ __all__ = (
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 _FILE = re.compile(
     r"/sys/(?:devices/system/memory|module/memory_hotplug/parameters)(?:/[A-Za-z0-9_]{1,64}){1,2}"
+    r"|/sys/bus/dax/devices/[A-Za-z0-9][A-Za-z0-9._-]{0,63}/state"
 )
 #: What a shell takes as it is.
 _WORD = re.compile(r"-?[0-9][0-9]{0,63}|[A-Za-z0-9_][A-Za-z0-9_.:+-]{0,63}")
@@ -138,7 +140,7 @@ def check_device(device: Device) -> None:
 
 def _keys_of(driver: str) -> DriverKeys:
     if driver not in DRIVER_KEYS:
-        raise FieldError(f"driver {driver!r}: need one of {', '.join(DRIVER_KEYS)}")
+        raise FieldError(f"driver {driver!r}: {one_of(driver, DRIVER_KEYS)}")
     return DRIVER_KEYS[driver]
 
 
@@ -199,7 +201,7 @@ def check_write(step: Write) -> None:
     if not _FILE.fullmatch(step.file):
         raise FieldError(
             f"file {step.file!r}: need a file in /sys/devices/system/memory or "
-            "/sys/module/memory_hotplug/parameters"
+            "/sys/module/memory_hotplug/parameters, or /sys/bus/dax/devices/ID/state"
         )
     if not _WORD.fullmatch(step.word):
         raise FieldError(f"word {step.word!r}: need letters, digits and _ . : + - only, 64 at most")

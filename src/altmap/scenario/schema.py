@@ -285,6 +285,11 @@ class Write(_Step, frozen=True, kw_only=True, tag="write"):
         super().__post_init__()
         checks.check_write(self)
 
+    @property
+    def dax_device(self) -> str | None:
+        """The id of the dax device whose ``state`` is written; ``None`` for another file."""
+        return self.file.split("/")[5] if self.file.startswith("/sys/bus/dax/") else None
+
 
 class Reboot(_Step, frozen=True, kw_only=True, tag="reboot"):
     """Boot again: devices that were plugged while the kernel ran are there from the start."""

@@ -17,7 +17,8 @@ Status = Literal["ok", "refused", "fault", "does_not_end", "not_reached"]
 #: ``unknown`` where nothing that is modelled decides it.
 Certainty = Literal["certain", "likely", "unknown"]
 
-_ERRNO_NAMES = {**errno_module.errorcode, 133: "EHWPOISON"}  # Python lacks the name
+#: The kernel's names: Python lacks one, and calls another as POSIX does.
+_ERRNO_NAMES = {**errno_module.errorcode, 95: "EOPNOTSUPP", 133: "EHWPOISON"}
 
 
 @dataclass(frozen=True, slots=True)

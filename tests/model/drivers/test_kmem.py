@@ -7,7 +7,19 @@ from hypothesis import strategies as st
 from altmap.errors import InputError
 from altmap.model.machine import ModelMachine
 from altmap.pfn import PfnRange, PfnSet
-from altmap.scenario import Address, Machine, Node, Offline, Online, Plug, Range, Size, Unplug
+from altmap.scenario import (
+    Address,
+    Machine,
+    Node,
+    Offline,
+    Online,
+    Plug,
+    Range,
+    Size,
+    Unplug,
+    Veto,
+    Write,
+)
 
 MIB, GIB = 1 << 20, 1 << 30
 B = 0x8000
@@ -132,7 +144,7 @@ def test_a_switch_that_is_not_there_or_not_possible_is_refused(release, mode, er
     assert (outcome.errno, outcome.function) == (errno, "memmap_on_memory_store")
     assert not added(model)
     # The device is there, unbound, and can be taken away.
-    assert model.perform(Unplug(id="dax0.0")).outcome
+    assert model.perform(Unplug(id="dax0.0")).outcome.errno == "ENODEV"
 
 
 def test_the_node_is_the_device_s_own():
@@ -303,3 +315,95 @@ def test_a_device_without_a_node_is_refused_unless_there_is_a_fallback(keys, dax
     else:
         assert outcome
         assert {addition.node for addition in model.kernel.additions} == {node}
+
+
+# --- the file state --------------------------------------------------------------------------
+
+
+def write_state(model, word, id_="dax0.0"):
+    file = f"/sys/bus/dax/devices/{id_}/state"
+    return model.perform(Write(file=file, word=word)).outcome
+
+
+def with_state(**changes):
+    model = guest(release="7.3", **changes)
+    assert plug(model).outcome
+    return model
+
+
+def test_the_state_is_at_first_what_added_memory_goes_online_to():
+    model = with_state(auto_online_blocks="offline")
+    assert model.dax_state("dax0.0") == "offline"
+    assert model.dax_state("other") is None
+    assert with_state().dax_state("dax0.0") == "online_movable"
+
+
+def test_memory_goes_online_by_the_state_only_from_unplugged():
+    model = with_state(auto_online_blocks="offline")
+    assert write_state(model, "online_movable").errno == "EBUSY"
+    assert write_state(model, "unplugged")
+    assert not added(model)
+    assert write_state(model, "online_kernel")
+    assert model.dax_state("dax0.0") == "online_kernel"
+    assert all(zone.name == "Normal" for zone in model.kernel.zones_of(PfnRange(32 * B, 36 * B)))
+    assert model.kernel.tunables.auto_online_blocks == "offline"
+
+
+def test_what_a_device_is_already_changes_nothing():
+    model = with_state(auto_online_blocks="offline")
+    assert write_state(model, "unplugged")
+    assert write_state(model, "unplugged")
+    assert write_state(model, "online_movable")
+    assert write_state(model, "online_movable")
+
+
+@pytest.mark.parametrize("word", ["offline", "movable", "1"])
+def test_other_words_are_invalid_offline_among_them(word):
+    assert write_state(with_state(), word).errno == "EINVAL"
+
+
+def test_the_state_does_not_follow_blocks_one_by_one():
+    model = with_state(auto_online_blocks="offline")
+    model.perform(Online(id="dax0.0", to="online_movable"))
+    assert model.dax_state("dax0.0") == "offline"
+
+
+def test_memory_that_cannot_go_offline_keeps_its_state():
+    model = with_state(auto_online_blocks="offline")
+    write_state(model, "unplugged")
+    write_state(model, "online_movable")
+    model.perform(Veto(on="going_offline", errno="EPERM"))
+    assert write_state(model, "unplugged").errno == "EPERM"
+    assert model.dax_state("dax0.0") == "online_movable"
+    assert added(model)
+
+
+def test_the_flag_of_a_device_stays_when_its_memory_comes_again():
+    model = guest(release="7.3", auto_online_blocks="offline")
+    plug(model, dax="pmem", memmap_on_memory=True)
+    write_state(model, "unplugged")
+    write_state(model, "online_movable")
+    assert all(each.memmap.self_hosted for each in model.kernel.additions)
+
+
+def test_a_device_that_was_given_back_has_no_state():
+    model = with_state()
+    assert model.perform(Unplug(id="dax0.0")).outcome
+    assert write_state(model, "online").errno == "ENOENT"
+    assert write_state(model, "online", "other").errno == "ENOENT"
+
+
+def test_no_earlier_release_has_the_file():
+    model = guest()
+    plug(model)
+    assert model.dax_state("dax0.0") is None
+    assert write_state(model, "unplugged").errno == "ENOENT"
+
+
+def test_a_device_of_captured_files_can_be_taken_back_and_added_again():
+    start = guest(release="7.3")
+    plug(start, dax="pmem", memmap_on_memory=True)
+    model = ModelMachine.start(Machine(release="7.3"), start.observe())
+    assert write_state(model, "unplugged")
+    assert write_state(model, "online_movable")
+    assert [each.memmap.self_hosted for each in model.kernel.additions] == [True]

@@ -6,7 +6,7 @@ itself, all of them in one static memory group.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 from altmap.errors import InputError
 from altmap.model.drivers.driver import Driver, MemoryDevice
@@ -18,11 +18,11 @@ from altmap.model.kernel.registration import release_mem_region, request_mem_reg
 from altmap.model.kernel.remove import offline_all, try_remove_memory
 from altmap.model.platform.qemu import dimm_space, place_dimm
 from altmap.pfn import PfnRange, PfnSet
-from altmap.scenario import Address, Plug
+from altmap.scenario import Address, Plug, Size
 from altmap.trace import OK, Outcome
 from altmap.units import format_size
 
-__all__ = ("RECORD", "DaxKmem")
+__all__ = ("DAX_STATES", "RECORD", "DaxKmem")
 
 RECORD = DriverRecord(
     name="dax/kmem: CXL, PMEM, soft-reserved",
@@ -34,22 +34,103 @@ RECORD = DriverRecord(
     gives_back="the whole device; since 7.3 the kernel offlines its blocks itself",
     group="static, of the device (since 5.15)",
     resource="`System RAM (kmem)` below the device's line; no image of kexec goes there",
-    lab="no: something must make the dax device first; recordings of real kernels stand in",
+    lab="yes, PMEM on x86_64 and arm64, and CXL of QEMU 8.1 on x86_64 since 6.12; one range",
     sources="drivers/dax/kmem.c, bus.c, cxl.c, pmem.c",
 )
 
 
 _RESOURCE = "System RAM (kmem)"
+_UNPLUGGED = "unplugged"
+#: What can be written to a device's ``state``; ``offline`` can only be read.
+DAX_STATES = (_UNPLUGGED, "online", "online_kernel", "online_movable")
 _INVALID_NODE = Outcome.refused(
     "EINVAL", "dev_dax_kmem_probe", "rejecting DAX region with invalid node: -1"
 )
 
 
+@dataclass(slots=True)
+class _BoundDevice:
+    """A dax device that kmem has.
+
+    Attributes
+    ----------
+    plug : Plug
+        How its memory is added, now or again.
+    state : str
+        Its file ``state``: what added it, or was written last; blocks can go online or offline one
+        by one without it.
+    """
+
+    plug: Plug
+    state: str
+
+
+@dataclass(slots=True)
 class DaxKmem(Driver):
     """dax devices that are bound to kmem."""
 
+    _bound: dict[str, _BoundDevice] = field(default_factory=dict)
+
     def plug(self, plug: Plug) -> Outcome:
         """Make a dax device, set its ``memmap_on_memory``, and bind it (``dev_dax_kmem_probe``)."""
+        outcome = self._add(plug)
+        if outcome:
+            state = self.kernel.tunables.auto_online_blocks
+            self._bound[plug.id] = _BoundDevice(plug, state)
+        return outcome
+
+    def take_over(self, device: MemoryDevice) -> None:
+        """Take over a device that was bound before the start; its state is the policy's."""
+        id_ = next(name for name, each in self.devices.by_id.items() if each is device)
+        addition, page = device.addition, self.kernel.arch.page_size_bytes
+        self_hosted = addition is not None and addition.memmap.hosted_nr_pages > 0
+        plug = Plug(
+            id=id_,
+            driver="kmem",
+            address=Address(device.pfns.start * page),
+            size=Size(len(device.pfns) * page),
+            node=addition.node if addition else None,
+            memmap_on_memory=self_hosted if self.kernel.release.kmem_memmap_file else None,
+        )
+        self._bound[id_] = _BoundDevice(plug, self.kernel.tunables.auto_online_blocks)
+
+    def state(self, id_: str) -> str | None:
+        """Return a device's file ``state`` (``state_show``); ``None`` if it has none."""
+        bound = self._bound.get(id_) if self.kernel.release.kmem_state_file else None
+        return None if bound is None else bound.state
+
+    def store_state(self, id_: str, text: str) -> Outcome:
+        """Write to a device's file ``state`` (``state_store``, since 7.3).
+
+        ``unplugged`` offlines and removes its memory as a whole; a word for online is possible from
+        there only, and adds its memory again.
+        """
+        function, bound = "state_store", self._bound.get(id_)
+        if bound is None or not self.kernel.release.kmem_state_file:
+            return Outcome.refused("ENOENT", "open", f"{id_}: there is no file state")
+        word = text.removesuffix("\n")
+        if word not in DAX_STATES:
+            return Outcome.refused(
+                "EINVAL", function, f"{text[:80]!r}: need one of {', '.join(DAX_STATES)}"
+            )
+        if word == bound.state:
+            return OK
+        if word == _UNPLUGGED:
+            outcome = self._remove(id_)
+        elif bound.state != _UNPLUGGED:
+            return Outcome.refused("EBUSY", function, f"{id_} is not unplugged")
+        else:
+            before = self.kernel.tunables.auto_online_blocks
+            self.kernel.tunables.write("auto_online_blocks", word)
+            outcome = self._add(bound.plug)
+            self.kernel.tunables.write("auto_online_blocks", before)
+            if not outcome and id_ in self.devices.by_id:
+                self.devices.remove(id_)
+        if outcome:
+            bound.state = word
+        return outcome
+
+    def _add(self, plug: Plug) -> Outcome:
         device = self._appear(plug)
         if isinstance(device, Outcome):
             return device
@@ -84,15 +165,27 @@ class DaxKmem(Driver):
         return OK
 
     def unplug(self, id_: str) -> Outcome:
-        """Remove the memory: all or nothing where the release can, else by unbinding."""
+        """Remove the memory, all or nothing where the release can, and unbind the device.
+
+        A device that kmem has refused is taken away, too, though the kernel has nothing to unbind.
+        """
+        device = self.devices.get(id_)
+        if id_ not in self._bound:
+            stays = "; its memory stays" if device.unbound else ""
+            if not stays:
+                self.devices.remove(id_)
+            why = f"kmem does not have the device{stays}"
+            return Outcome.refused("ENODEV", "unbind_store", why)
+        outcome = self._remove(id_)
+        if outcome or not self.kernel.release.kmem_state_file:
+            self._bound.pop(id_, None)
+        return outcome
+
+    def _remove(self, id_: str) -> Outcome:
         device = self.devices.get(id_)
         additions = self.devices.additions(id_)
         if self.kernel.release.kmem_state_file:
             outcome = self._unplug_by_state(additions)
-        elif device.unbound:
-            outcome = Outcome.refused(
-                "ENODEV", "dev_dax_kmem_remove", "the device is unbound; its memory stays"
-            )
         else:
             outcome = self._unbind(additions)
         for addition in additions:

@@ -109,13 +109,6 @@ def _going_offline(
         veto = memory_notify(kernel, action, pfns, zone.node)
         if veto is not None:
             return vetoed(veto, action)
-    if not kernel.arch.offlines_boot_memory and kernel.boot_ram.count(pfns):
-        return Outcome.refused(
-            errno.EPERM,
-            "prevent_bootmem_remove_notifier",
-            f"{pfns} is boot memory, which arm64 never offlines",
-            kind="veto",
-        )
     return None
 
 

@@ -276,6 +276,42 @@ BUGS: tuple[Bug, ...] = (
         "the parameter changes between two adds, and one remove covers both",
         reason="every driver here removes what it added, as a whole",
     ),
+    Bug(
+        "B21",
+        "On arm64 with 4 KiB pages no block that hosts its own memmap can go offline",
+        "7.1: 95a58852b0e5",
+        "not in 7.3.4",
+        "a self-hosted block is offlined, by hand or because its device is to leave",
+        _by_release("arm64-self-hosted", outcome_of("leave"), "", "refused EPERM", ("7.2", "7.3")),
+        (
+            *_by_release("arm64-self-hosted", outcome_of("leave"), "", "ok", ("6.12", "6.18")),
+            *_by_release(
+                "arm64-self-hosted",
+                outcome_of("leave"),
+                "",
+                "ok",
+                ("7.3",),
+                " (memmap in existing memory)",
+                "memmap_on_memory=off",
+            ),
+            *_by_release(
+                "arm64-self-hosted",
+                outcome_of("leave"),
+                "",
+                "ok",
+                ("7.3",),
+                " (pages of 16 KiB)",
+                "arch=aarch64-16k",
+            ),
+        ),
+        (
+            "7.2.13 and 7.3.4: prevent_memory_remove_notifier is called with the pages behind the "
+            "memmap, whose first struct page lies 32 KiB inside a leaf of 2 MiB",
+            "6.12.117: prevent_bootmem_remove_notifier looks for boot memory only",
+            "with pages of 16 and 64 KiB the vmemmap has no leaves but pages, and blocks of their "
+            "usual size do not host their memmap",
+        ),
+    ),
     _of_2018("D1", _D1, "memory is added on s390x"),
     _not_held("D2"),
     _of_2018("D3", _D3, "a range with an odd number of sections is onlined"),
