@@ -84,6 +84,13 @@ def test_a_lab_test_that_is_skipped_fails_the_run_only_if_demanded(tmp_path, dem
     assert ("1 demanded tests were skipped" in done.stdout) == bool(status)
 
 
+def test_parameters_have_one_order_in_every_process():
+    """A set has another order in each process, and processes have to collect the same tests."""
+    for path in (ROOT / "tests").rglob("test_*.py"):
+        text = path.read_text(encoding="utf-8")
+        assert not re.search(r"\.parametrize\(\s*[^\[{]*?, (set\(|\{)", text), path
+
+
 def test_properties_leave_time_and_number_of_examples_to_the_profile():
     """A number of a test's own is a fraction of the profile's."""
     for path in (ROOT / "tests").rglob("test_*.py"):

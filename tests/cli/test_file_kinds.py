@@ -67,7 +67,7 @@ def test_a_file_of_another_kind_is_called_by_its_name(tmp_path, capsys, name, co
     assert f"; it is {called}: {line.format(path)}" in err
 
 
-@pytest.mark.parametrize("name", set(OTHERS) - {"dmesg", "journal"})
+@pytest.mark.parametrize("name", sorted(set(OTHERS) - {"dmesg", "journal"}))
 def test_what_is_no_log_is_not_called_a_log_without_messages(tmp_path, capsys, name):
     text, called, _ = OTHERS[name]
     path = tmp_path / "file"

@@ -2,7 +2,9 @@
 
 import pytest
 
-from altmap.lab import Guest, fetch
+from altmap.lab import fetch
+from altmap.lab.qemu import Hardware
+from altmap.lab.snapshot import booted
 
 
 @pytest.fixture(scope="module", params=["6.1", "6.12"])
@@ -14,5 +16,5 @@ def kernel(request):
 def guest(kernel):
     """A guest that does not online by itself, with the memmap in added memory."""
     cmdline = "memory_hotplug.memmap_on_memory=1 memhp_default_state=offline"
-    with Guest(kernel, cmdline=cmdline) as guest:
+    with booted(kernel, Hardware(arch=kernel.arch), cmdline) as guest:
         yield guest

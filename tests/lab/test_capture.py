@@ -5,8 +5,9 @@ import subprocess
 
 import pytest
 
-from altmap.lab import Guest, Hardware, capture
+from altmap.lab import Hardware, capture
 from altmap.lab.capture import page_runs
+from altmap.lab.snapshot import booted
 
 
 def runs_by_a_loop(flags):
@@ -93,7 +94,7 @@ def test_idle_captures_hardly_differ_in_free_memory(guest):
 @pytest.mark.lab
 def test_capture_of_a_numa_guest_has_every_node(kernel):
     hardware = Hardware(machine="q35", memory_bytes=1 << 30, node_bytes=(512 << 20, 512 << 20))
-    with Guest(kernel, hardware) as guest:
+    with booted(kernel, hardware, "") as guest:
         files = capture(guest).files
     assert files["sys/devices/system/node/has_memory"] == b"0-1\n"
     assert "sys/devices/system/node/node1/meminfo" in files

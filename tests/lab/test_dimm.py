@@ -6,7 +6,6 @@ import re
 import pytest
 
 from altmap.lab import (
-    Guest,
     Hardware,
     QemuRefusedError,
     capture,
@@ -14,6 +13,7 @@ from altmap.lab import (
     unplug_dimm,
     write_block_state,
 )
+from altmap.lab.snapshot import booted
 
 pytestmark = pytest.mark.lab
 
@@ -76,7 +76,7 @@ def test_qemu_says_why_it_refuses_and_keeps_nothing(guest, dimm):
 def full_guest(kernel):
     """A guest with one DIMM slot and two nodes, the second without memory."""
     hardware = Hardware(machine="q35", slots=1, node_bytes=(1 << 30, 0))
-    with Guest(kernel, hardware, "memhp_default_state=offline") as guest:
+    with booted(kernel, hardware, "memhp_default_state=offline") as guest:
         plug_dimm(guest, "d1", BLOCK_BYTES, node=1)
         yield guest
 

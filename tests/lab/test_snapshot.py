@@ -12,18 +12,20 @@ from altmap.lab.qemu import Hardware
 from altmap.lab.snapshot import booted
 
 
-def test_the_least_recently_used_snapshots_go_first(tmp_path):
-    for age in range(20):
-        folder = tmp_path / f"s{age:02}"
+@pytest.mark.parametrize(("free", "most"), [(24 << 30, 96), ((24 << 30) - 1, 16)])
+def test_the_least_recently_used_snapshots_go_first(tmp_path, monkeypatch, free, most):
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=free))
+    for age in range(100):
+        folder = tmp_path / f"s{age:03}"
         folder.mkdir()
         (folder / "state").touch()
         folder.with_suffix(".lock").touch()
         os.utime(folder, (1000 - age, 1000 - age))
     snapshot._drop_oldest(tmp_path)
     assert sorted(p.name for p in tmp_path.iterdir() if p.is_dir()) == [
-        f"s{age:02}" for age in range(snapshot._MOST_SNAPSHOTS - 1)
+        f"s{age:03}" for age in range(most - 1)
     ]
-    assert len(list(tmp_path.glob("*.lock"))) == snapshot._MOST_SNAPSHOTS - 1
+    assert len(list(tmp_path.glob("*.lock"))) == most - 1
 
 
 @pytest.mark.parametrize("reason", ["large guest", "full disk"])

@@ -38,7 +38,7 @@ def offline_blocks(machine):
 
 @pytest.mark.parametrize(
     "source",
-    [POWER, S390X, pytest.param(CXL, marks=pytest.mark.slow)],
+    [POWER, *(pytest.param(source, marks=pytest.mark.slow) for source in (S390X, CXL))],
     ids=lambda each: each.name,
 )
 def test_the_agent_onlines_every_block_and_names_what_is_refused(source):
@@ -81,7 +81,11 @@ def test_udev_applies_the_rule_to_a_block(source, tmp_path):
     shutil.which("prometheus-node-exporter") is None,
     reason="missing: prometheus-node-exporter (Debian: prometheus-node-exporter)",
 )
-@pytest.mark.parametrize("source", [PC, NUMA, POWER], ids=lambda each: each.name)
+@pytest.mark.parametrize(
+    "source",
+    [NUMA, *(pytest.param(source, marks=pytest.mark.slow) for source in (PC, POWER))],
+    ids=lambda each: each.name,
+)
 def test_node_exporter_exports_the_machines_numbers(source, tmp_path):
     script = """
     prometheus-node-exporter --web.listen-address=127.0.0.1:19177 --collector.disable-defaults \\

@@ -30,7 +30,12 @@ def run_here(*command):
     return subprocess.run(command, capture_output=True, text=True)
 
 
-@pytest.mark.parametrize("name", [n for n in MACHINES if n != "64TiB"])
+def others_slow(*names):
+    """Return parameters of which the first is one of the fast tests; each mounts a machine."""
+    return [names[0], *(pytest.param(name, marks=pytest.mark.slow) for name in names[1:])]
+
+
+@pytest.mark.parametrize("name", others_slow(*(n for n in MACHINES if n != "64TiB")))
 def test_lsmem_prints_what_it_prints_of_the_exported_files(name, on, tmp_path):
     expected = LiveMachine.start(MACHINES[name]).model.observe().render()
     expected.write(tmp_path / "root")
@@ -76,7 +81,7 @@ def test_chmem_disables_what_the_kernel_lets_go(on):
     assert states(machine, *range(32, 40)) == ["offline"] * 8
 
 
-@pytest.mark.parametrize("name", ["power", "s390x", "arm64-16k", "memory-less-node"])
+@pytest.mark.parametrize("name", others_slow("power", "s390x", "arm64-16k", "memory-less-node"))
 def test_chmem_offlines_and_onlines_a_block_of_every_architecture(name, on):
     here = on(MACHINES[name])
     folder = here.root / "sys/devices/system/memory"

@@ -74,11 +74,23 @@ DAMAGE = {
 
 
 @pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
-def test_a_part_that_is_not_whole_is_said_and_run_again(swept, damage, capsys):
+def test_a_part_that_is_not_whole_is_removed_and_said(swept, damage):
+    folder, parts = swept
+    path = folder / "out/parts" / FIRST
+    path.write_bytes(damage(parts[FIRST]))
+    with open_store(folder / "out", load_grid(folder / "g.toml")) as store:
+        (said,) = store.remove_damaged(NR)
+        assert said.startswith(f"{path}: removed, its scenarios run again: ")
+        assert list(store.missing(NR, NR)) == [(0, 5)]
+    assert not path.exists()
+    path.write_bytes(parts[FIRST])
+
+
+def test_a_part_that_was_removed_is_said_and_run_again(swept, capsys):
     folder, parts = swept
     before = rows(folder)
     path = folder / "out/parts" / FIRST
-    path.write_bytes(damage(parts[FIRST]))
+    path.write_bytes(DAMAGE["half"](parts[FIRST]))
     assert sweep(folder) == 0
     err = capsys.readouterr().err
     assert f"{path}: removed, its scenarios run again: " in err

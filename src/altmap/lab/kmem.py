@@ -1,4 +1,4 @@
-"""dax devices of a guest: made of persistent memory, bound to kmem, taken back.
+"""dax devices of a guest: made of persistent memory, bound to kmem, and unbound.
 
 As ``ndctl create-namespace -m devdax`` and ``daxctl reconfigure-device`` do it, by sysfs alone.
 Source: ``drivers/nvdimm/dax_devs.c``, ``drivers/dax/bus.c: do_id_store``, ``drivers/dax/kmem.c``.
@@ -90,7 +90,7 @@ class DaxDevices:
     def plug(self, step: Plug) -> Outcome:
         """Set a device's ``memmap_on_memory`` and bind it to kmem, which adds its memory.
 
-        A device that kmem has already, with its memory taken back by its file ``state``, is bound
+        A device that kmem has already, with its memory removed by its file ``state``, is bound
         anew.
 
         Raises

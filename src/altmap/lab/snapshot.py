@@ -35,8 +35,12 @@ __all__ = ("booted",)
 _MOST_MEMORY_BYTES = 8 * GIB
 #: With less space than this, guests boot each time: a guest dies of memory that has no disk.
 _LEAST_DISK_BYTES = 2 * GIB
-#: Snapshots kept; each takes what its guest has written, some 150 MB.
-_MOST_SNAPSHOTS = 16
+#: Snapshots kept; each takes what its guest has written, some 150 MB. The tests have some sixty
+#: guests: with fewer kept than are used in turn, each would boot again.
+_MOST_SNAPSHOTS = 96
+#: Where the disk has less space than this, so many snapshots are kept.
+_AMPLE_DISK_BYTES = 24 * GIB
+_FEW_SNAPSHOTS = 16
 #: A disk is full with less than this: what a guest could not write may be larger than a page.
 _FULL_BYTES = 1 << 20
 _STATE = "state"
@@ -163,8 +167,11 @@ def _save(guest: Guest, state: Path) -> None:
 
 
 def _drop_oldest(cache: Path) -> None:
+    """Drop the least recently used, so that there is room for one more."""
+    ample = shutil.disk_usage(cache).free >= _AMPLE_DISK_BYTES
+    most = _MOST_SNAPSHOTS if ample else _FEW_SNAPSHOTS
     kept = sorted(cache.glob("*/" + _STATE), key=lambda state: state.parent.stat().st_mtime)
-    for state in kept[: -_MOST_SNAPSHOTS + 1]:
+    for state in kept[: -most + 1]:
         # Guests that run from it keep the files mapped.
         shutil.rmtree(state.parent, ignore_errors=True)
         state.parent.with_suffix(".lock").unlink(missing_ok=True)

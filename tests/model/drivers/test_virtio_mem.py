@@ -23,6 +23,7 @@ from altmap.scenario import (
     Unplug,
     VirtioMemParameters,
 )
+from altmap.trace import OK, Outcome
 
 MIB, GIB = 1 << 20, 1 << 30
 M = 256  # pages of one MiB
@@ -785,3 +786,24 @@ def test_a_unit_that_stays_for_another_page_is_certain(module, mib):
     kernel.used |= PfnRange(other, other + 1)
     outcome = model.perform(Resize(id="v", size=Size(0))).outcome
     assert (outcome.errno, outcome.certainty) == ("EBUSY", "certain")
+
+
+def test_cleanup_of_big_blocks_ends_where_the_device_refuses(monkeypatch):
+    """virtio_mem_bbm_cleanup: what is still plugged is tried again later."""
+    guest = Guest(requested=512 * MIB, block=256 * MIB)
+    mode = guest.guest.mode
+    mode.states = dict.fromkeys((16, 17), BigBlockState.PLUGGED)
+    busy = Outcome.refused("EBUSY", "virtio_mem_send_unplug_request", "busy")
+    answers = [busy, OK]
+    monkeypatch.setattr(type(guest.guest), "send_unplug", lambda *_: answers.pop(0))
+    assert mode.cleanup() == busy
+    assert answers == [OK]
+    assert set(mode.states.values()) == {BigBlockState.PLUGGED}
+
+
+@pytest.mark.parametrize("block", [None, 256 * MIB])
+def test_a_device_without_blocks_takes_over_none(block):
+    mode = Guest(block=block).guest.mode
+    mode.states = {}
+    mode.take_over([], PfnSet())
+    assert mode.states == {}

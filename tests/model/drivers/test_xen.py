@@ -202,6 +202,15 @@ def test_the_memmap_comes_from_existing_memory_whatever_the_parameter_says():
     assert not domain.kernel.self_hosted
 
 
+def test_a_new_target_is_noted_in_kb_as_it_is_written():
+    domain = Domain()
+    domain.to(700)
+    domain.to(600.5)
+    assert domain.texts()[0] == (
+        "target 716800 kB -> 614912 kB (target_kb, or memory/target in the xenstore)"
+    )
+
+
 def test_hypercalls_have_as_many_extents_as_a_page_holds_frame_numbers():
     domain = Domain()
     domain.to(600)

@@ -1,4 +1,4 @@
-"""A scenario drawn by chance: combinations that nobody thought of.
+"""A scenario drawn by chance: combinations that no other test has.
 
 The same seed and number draw the same scenario. Of several candidates the one is taken whose
 prediction reaches most that the hunt has not reached. Each step is tried on the model before it
