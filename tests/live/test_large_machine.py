@@ -1,4 +1,4 @@
-"""A machine of 64 TiB: what a write costs does not grow with the machine, and numbers stay right."""
+"""A machine of 64 TiB: a write costs no more than on a small one, and numbers stay right."""
 
 import threading
 
@@ -13,7 +13,7 @@ from altmap.scenario import Offline
 
 LAST = 32800
 STATE = f"/sys/devices/system/memory/memory{LAST}/state"
-NUMBERS = ("/proc/meminfo", "/proc/zoneinfo", "/proc/iomem", "/sys/devices/system/node/node0/meminfo")
+NUMBERS = ("meminfo", "zoneinfo", "iomem")
 
 
 def files_of(scenario):
@@ -39,11 +39,12 @@ def large():
     return files
 
 
-@pytest.mark.parametrize("path", NUMBERS)
-def test_numbers_after_writes_are_those_of_the_same_step_at_once(large, path):
+@pytest.mark.parametrize("name", NUMBERS)
+def test_numbers_after_writes_are_those_of_the_same_step_at_once(large, name):
     steps = (*LARGE.steps, Offline(blocks=LAST))
 
-    assert read(large, path) == read(files_of(LARGE.replace(steps=steps)), path)
+    again = files_of(LARGE.replace(steps=steps))
+    assert read(large, f"/proc/{name}") == read(again, f"/proc/{name}")
 
 
 def test_a_write_and_a_read_count_no_pages_of_the_whole_machine(large, monkeypatch):
