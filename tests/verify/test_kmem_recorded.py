@@ -46,9 +46,21 @@ def test_7_3_did_offline_the_blocks_itself():
 def test_a_machine_that_has_the_device_already_is_known_by_its_iomem(path):
     """The model carries on after the plug: the device is named, and can be given back."""
     recording = recorded(path)
+    if not recording.trace.steps[1].outcome:
+        pytest.skip("the kernel refused the device")
     plugged = recording.trace.steps[1].observation
     scenario = recording.scenario
     predicted = predict(scenario.with_steps(scenario.steps[1:]), plugged)
     assert [bool(step.outcome) for step in predicted.steps[1:]] == [
         bool(step.outcome) for step in recording.trace.steps[2:]
     ]
+
+
+@pytest.mark.parametrize(("release", "errno"), [("6.12", None), ("7.3", "EPERM")])
+def test_arm64_keeps_a_block_with_its_memmap_online_since_it_refuses_to_split_leaves(
+    release, errno
+):
+    (path,) = (p for p in RECORDINGS if p.name == f"aarch64-{release}-kmem-self-hosted.tar.xz")
+    steps = {step.name: step for step in recorded(path).trace.steps}
+    assert steps["offline-dax0.0-first"].outcome.errno == errno
+    assert steps["unplug-dax0.0"].outcome.errno == errno

@@ -71,7 +71,7 @@ GROUPS = (
     CommandGroup(
         "verify",
         "verify predictions on real kernels",
-        ("compare", "record", "conform", "lab"),
+        ("compare", "record", "conform", "hunt", "check", "lab"),
         "altmap compare scenarios/dimm-1GiB.toml --release 6.12",
     ),
     CommandGroup(

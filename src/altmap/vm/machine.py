@@ -84,6 +84,8 @@ def guest_machine(definition: Definition, kernel: GuestKernel) -> GuestMachine:
             f"boot memory of {definition.memory_bytes:#x} bytes is modelled as "
             f"{format_size(memory)}, a multiple of {format_size(_UNIT_BYTES)}"
         )
+    if not memory:
+        raise InputError(f"{definition.format}: gives no boot memory; --memory says how much")
     if memory < 128 * _MIB:
         raise InputError(
             f"{definition.format}: boot memory of {definition.memory_bytes} bytes: the model needs "
