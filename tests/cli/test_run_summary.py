@@ -134,6 +134,6 @@ def test_one_line_says_how_long_set_up_takes_before_pip_begins(installed):
 def test_a_release_that_stands_in_is_told_beside_a_summary(capsys):
     scenario = str(Path(__file__).parents[2] / "scenarios/small-guest.toml")
     assert main(["run", scenario, "--summary", "--release", "5.4"]) == 0
-    assert "note: release 5.4 has no record, that of 4.20 is used" in capsys.readouterr().err
+    assert "note: no record of 5.4; that of 4.20 is used" in capsys.readouterr().err
     assert main(["run", scenario, "--summary", "--release", "6.12"]) == 0
     assert capsys.readouterr().err == ""
