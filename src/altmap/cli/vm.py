@@ -41,6 +41,9 @@ def _add_definition(parser: argparse._ActionsContainer) -> None:
     parser.add_argument(
         "--arch", metavar="A", help="the guest's architecture, where the file does not say it"
     )
+    parser.add_argument(
+        "--memory", metavar="SIZE", help="its boot memory, where the file does not say it"
+    )
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -80,9 +83,13 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _definition(args: argparse.Namespace) -> Definition:
-    from altmap.cli.definitions import read_definition_file
+    from dataclasses import replace
 
-    return read_definition_file(args.definition, args.machine, args.arch)
+    from altmap.cli.definitions import read_definition_file
+    from altmap.units import parse_size
+
+    made = read_definition_file(args.definition, args.machine, args.arch)
+    return made if args.memory is None else replace(made, memory_bytes=parse_size(args.memory))
 
 
 def _guest_by(
@@ -262,9 +269,13 @@ VERB = Verb(
     "vm",
     "tell what a guest sees by its definition, and how it can grow",
     (
-        Example("altmap vm guest.xml --release 6.1", "sizes that a libvirt domain can reach"),
-        Example("altmap vm guest.xml --to 64GiB", "one size, with the hypervisor's commands"),
-        Example("altmap vm guest.xml --compare dimm virtio-mem", "two ways side by side"),
+        Example(
+            "altmap vm examples/vm/web.xml --release 6.1", "sizes that a libvirt domain can reach"
+        ),
+        Example(
+            "altmap vm examples/vm/web.xml --to 64GiB", "one size, with the hypervisor's commands"
+        ),
+        Example("altmap vm examples/vm/web.xml --compare dimm virtio-mem", "two ways side by side"),
         Example("altmap vm --rules --way virtio-mem", "published rules of thumb, judged"),
     ),
     (

@@ -606,7 +606,7 @@ RELEASES: dict[str, Release] = {
 
 
 def _version(name: str) -> tuple[int, int]:
-    match = re.match(r"([0-9]{1,4})\.([0-9]{1,4})(?![0-9])", name)
+    match = re.match(r"([0-9]{1,4})\.([0-9]{1,4})(?![0-9A-Za-z_])", name)
     if match is None:
         raise InputError(f"release {name!r}: need 'major.minor', such as '6.12'")
     return int(match[1]), int(match[2])
@@ -646,9 +646,7 @@ def release_notes(name: str) -> list[str]:
         why = f": {near.why}" if near is not None else ""
         if not near and _version(release.name) > wanted:
             why = ": it is older than every record"
-        notes.append(
-            f"release {name_of(wanted)} has no record, that of {release.name} is used{why}"
-        )
+        notes.append(f"no record of {name_of(wanted)}; that of {release.name} is used{why}")
     vendor = distribution_of(name)
     if vendor is not None:
         notes.append(

@@ -237,7 +237,8 @@ class GrowingGuest:
             *(zone.present for zone in kernel.zones.values() if zone.name == MOVABLE)
         )
         in_movable = len(online & movable) * page
-        hosts = [add.host_pages for add in kernel.additions]
+        nr_at_boot = len(self.booted.kernel.additions)
+        hosts = [add.host_pages for add in kernel.additions[nr_at_boot:]]
         in_boot = len(PfnSet.of(*hosts) & kernel.boot_ram) * page
         hosts_itself = self.by_block and len(online) * page > in_movable
         needs = self._needs_free_bytes(size_bytes, hosts_itself=hosts_itself)

@@ -49,7 +49,7 @@ def memory_devices(values: list[Any], name: str) -> Definition | None:
         given = summaries[-1]["base-memory"]
         memory_bytes = at("base-memory", None, lambda: bounded(whole(given), given))
     else:
-        notes.leave("query-memory-devices", "says no boot memory: add query-memory-size-summary")
+        notes.leave("query-memory-devices", "gives no boot memory: add query-memory-size-summary")
     return Definition(
         format=FORMAT,
         name=name,
