@@ -199,6 +199,7 @@ class Machine(_Checked, frozen=True, kw_only=True):
     cpus: int | None = None
     nodes: Several[Node] = ()
     block_size: Size | None = None
+    struct_page_bytes: int | None = None
     policy: str | None = None
     memmap_on_memory: _MemmapMode | None = None
     online_policy: _OnlinePolicy | None = None
