@@ -36,7 +36,6 @@ SHOWN_BY: dict[str, tuple[str, ...]] = {
     "xen_extra_memory": ("xen-balloon",),
     "xen_keeps_ibft": ("xen-balloon",),
     "has_auto_movable": ("auto-movable",),
-    "shape": ("dimm-1GiB",),
     "section_size_bytes": ("s390x-boot-memory",),
 }
 #: Cells of ``docs/drivers.md``, by driver and row, and what shows each, as above. ``MATRIX`` is the

@@ -18,6 +18,7 @@ from itertools import groupby
 from pathlib import Path
 
 from evidence import MATRIX, SEEN_CELLS, compared, evidence, releases_of
+from struct_pages import struct_pages_page
 
 from altmap.cli.main import GROUPS, INTERNAL_ERROR, INTERRUPTED, command_line
 from altmap.cli.parser import CommandParser
@@ -40,6 +41,7 @@ PAGE = Path(__file__).with_name("releases.md")
 CLAIMS_PAGE = Path(__file__).with_name("claims.md")
 #: What ``altmap claims --on lab --json`` gave.
 CLAIMS_NUMBERS = Path(__file__).with_name("claims-on-kernels.json")
+STRUCT_PAGES_PAGE = Path(__file__).with_name("struct-page.md")
 BUGS_PAGE = Path(__file__).with_name("bugs.md")
 MATRIX_PAGE = Path(__file__).with_name("matrix.md")
 DRIVERS_PAGE = Path(__file__).with_name("drivers.md")
@@ -415,4 +417,5 @@ if __name__ == "__main__":
     PICTURE.write_text(picture(), encoding="utf-8")
     CLAIMS_PAGE.write_text(page_of_claims(), encoding="utf-8")
     PAGE.write_text(releases_page(), encoding="utf-8")
+    STRUCT_PAGES_PAGE.write_text(struct_pages_page(), encoding="utf-8")
     DRIVERS_PAGE.write_text(drivers_page(), encoding="utf-8")

@@ -516,6 +516,20 @@ def test_the_page_on_releases_says_which_were_compared_and_names_every_source():
             assert re.search(pattern + re.escape(source) + r" \|$", page, re.MULTILINE)
 
 
+def test_the_page_on_struct_pages_is_as_generated_and_shows_where_it_ends(generate):
+    shown = (ROOT / "docs/struct-page.md").read_text(encoding="utf-8")
+    assert shown == generate.struct_pages_page(), "run python docs/generate.py"
+    for name in ("x86_64", "aarch64"):
+        table = shown.split(f"## {name}\n")[1]
+        head = "| 80 bytes | 64 bytes | 56 bytes | 32 bytes | 8 bytes |"
+        assert head in table
+        # 32768 pages of 32 bytes are 1 MiB, half a PMD; of twice as many 2 MiB.
+        assert "| 128 MiB | no | on: 512 | no | no | no |" in table
+        assert "| 256 MiB | no | on: 1024 | no | on: 512 | no |" in table
+    # ppc64, 64 KiB: 4096 pages of 64 bytes are 4 pages, padded to a pageblock of 32.
+    assert "| 256 MiB | force: 32, 27 padding | force: 32, 28 padding |" in shown
+
+
 def test_each_value_of_a_record_is_measured_read_or_inferred(generate):
     """The page's table; what it says is checked on values whose evidence is known."""
     page = RELEASES_PAGE.read_text(encoding="utf-8")

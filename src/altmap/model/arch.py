@@ -23,6 +23,7 @@ __all__ = (
     "check_block_size",
     "with_mmu",
     "with_sections",
+    "with_struct_pages",
 )
 
 #: The architecture of a scenario that names none.
@@ -402,6 +403,11 @@ def with_sections(arch: Arch, size_bytes: int | None) -> Arch:
     Source: ``arch/s390/include/asm/sparsemem.h: SECTION_SIZE_BITS``, 28 up to 6.12, 27 since 6.13.
     """
     return arch if size_bytes is None else replace(arch, section_size_bytes=size_bytes)
+
+
+def with_struct_pages(arch: Arch, size_bytes: int | None) -> Arch:
+    """Return the architecture with another size of a struct page, ``None`` for the usual one."""
+    return arch if size_bytes is None else replace(arch, struct_page_size_bytes=size_bytes)
 
 
 def check_block_size(arch: Arch, what: str, size_bytes: int) -> None:
