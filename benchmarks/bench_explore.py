@@ -28,7 +28,7 @@ from yardstick import loop_seconds
 
 from altmap.errors import InputError
 from altmap.explore import built_in
-from altmap.explore.cells import Cells
+from altmap.explore.cells import Cells, WorkingCopy
 from altmap.explore.moves import KINDS
 from altmap.explore.rules import RULES, Change
 from altmap.explore.search import SearchResult, search
@@ -89,7 +89,8 @@ def hypothesis_rate() -> float:
             was, now = cells.values(before), cells.values(cells.snapshot(self.machine))
             pairs = zip(cells.names, was, now, strict=True)
             changed = frozenset(name for name, old, new in pairs if old != new)
-            change = Change(before.machine, self.machine, chosen, record, changed)
+            earlier = WorkingCopy(cells, before).machine
+            change = Change(earlier, self.machine, chosen, record, changed)
             for each in RULES:
                 if each.on_state is not None:
                     assert each.on_state(self.machine, start) is None

@@ -7,6 +7,7 @@ import importlib.util
 import os
 import shutil
 import signal
+from functools import cache
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -14,7 +15,7 @@ from hypothesis import HealthCheck, settings
 # One profile for every property: a busy machine is no defect, so neither time limits nor the
 # check for slow generation. HYPOTHESIS_PROFILE=thorough or --hypothesis-profile=thorough draws
 # more; a test states a number of its own only as a fraction of the profile's.
-for _name, _nr_examples in {"fast": 60, "thorough": 300}.items():
+for _name, _nr_examples in {"fast": 25, "thorough": 300}.items():
     settings.register_profile(
         _name,
         max_examples=_nr_examples,
@@ -52,10 +53,20 @@ MOUNT = {
 }
 
 
+@cache
+def has_program(name):
+    return shutil.which(name) is not None
+
+
+@cache
+def has_module(name):
+    return importlib.util.find_spec(name) is not None
+
+
 def absent(programs, modules):
     return [
-        *(f"{p} (Debian: {d})" for p, d in programs.items() if shutil.which(p) is None),
-        *(told for name, told in modules.items() if importlib.util.find_spec(name) is None),
+        *(f"{p} (Debian: {d})" for p, d in programs.items() if not has_program(p)),
+        *(told for name, told in modules.items() if not has_module(name)),
     ]
 
 
@@ -73,6 +84,7 @@ def needs(item):
     return ", ".join(found)
 
 
+@pytest.hookimpl(trylast=True)  # of the selected tests only
 def pytest_collection_modifyitems(items):
     for item in items:
         if item.get_closest_marker("lab"):

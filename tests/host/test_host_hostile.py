@@ -121,7 +121,7 @@ GARBAGE = st.one_of(
 
 @pytest.mark.parametrize("reader", READERS.values(), ids=READERS)
 @settings(
-    max_examples=settings.default.max_examples // 10,
+    max_examples=settings.default.max_examples // 5,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(path=st.sampled_from(NUMBERS), at=st.integers(0, 1 << 16), garbage=GARBAGE)

@@ -160,7 +160,7 @@ def test_gigantic_pages_are_as_many_as_the_pool_allocates():
     assert expected > 2
 
 
-@settings(max_examples=settings.default.max_examples // 4)
+@settings(max_examples=settings.default.max_examples // 5)
 @given(st.randoms(use_true_random=False))
 def test_the_order_and_size_of_chunks_change_no_row(chance):
     grid = grid_of(PRODUCT)

@@ -252,7 +252,7 @@ VERB = Verb(
     (
         Example("altmap explore four-blocks --depth 4", "every sequence of up to four operations"),
         Example(
-            "altmap explore four-blocks --policy mine:Policy",
+            "altmap explore four-blocks --depth 4 --policy mine:Policy",
             "a policy in Python, from mine.py",
         ),
         Example("altmap explore --list", "built-in explorations and rules"),

@@ -65,13 +65,13 @@ GROUPS = (
     CommandGroup(
         "predict",
         "predict what memory hotplug does",
-        ("run", "account", "report"),
+        ("run", "account", "report", "vm"),
         "altmap run scenarios/dimm-1GiB.toml",
     ),
     CommandGroup(
         "verify",
         "verify predictions on real kernels",
-        ("compare", "record", "conform", "lab"),
+        ("compare", "record", "conform", "hunt", "check", "lab"),
         "altmap compare scenarios/dimm-1GiB.toml --release 6.12",
     ),
     CommandGroup(

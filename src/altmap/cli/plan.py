@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from altmap.host.mechanisms import PlugWish
     from altmap.host.plan import Plan
+    from altmap.host.platforms import DefinedPlatform
     from altmap.linux.sysroot import Sysroot
 
 __all__ = ("DRIVERS", "VERB")
@@ -36,8 +37,14 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
         metavar="SYSROOT",
         type=Path,
         dest="sysroot",
-        default=Path("/"),
         help=SYSROOT_HELP,
+    )
+    parser.add_argument(
+        "--vm",
+        metavar="DEFINITION",
+        type=Path,
+        help="the guest's definition: its hypervisor, what it leaves, its commands; without "
+        "--from, the guest as it boots",
     )
     parser.add_argument("-o", "--output", metavar="FILE", type=Path, help="write plan.json")
     parser.add_argument("--json", action="store_true", help="print the plan as JSON")
@@ -108,14 +115,17 @@ def _add_resize(parser: argparse.ArgumentParser) -> None:
 def _add(args: argparse.Namespace) -> int:
     from altmap.host.planner_add import plan_add
 
-    return _show(plan_add(_sysroot(args), _wish(args), options.machine_by(args)), args)
+    wish, given = _wish(args), options.machine_by(args)
+    sysroot, platform = _machine(args)
+    return _show(plan_add(sysroot, wish, given, platform), args)
 
 
 def _grow(args: argparse.Namespace) -> int:
     from altmap.host.planner_add import plan_grow
 
-    wish = _wish(args)
-    return _show(plan_grow(_sysroot(args), wish.size_bytes, wish, options.machine_by(args)), args)
+    wish, given = _wish(args), options.machine_by(args)
+    sysroot, platform = _machine(args)
+    return _show(plan_grow(sysroot, wish.size_bytes, wish, given, platform), args)
 
 
 def _free(args: argparse.Namespace) -> int:
@@ -124,7 +134,7 @@ def _free(args: argparse.Namespace) -> int:
     from altmap.scenario import Offline, selected_blocks
 
     _check_one(args.any is not None, bool(args.blocks), "free", "BLOCK")
-    sysroot = _sysroot(args, uses=True)
+    sysroot, _ = _machine(args, uses=True)
     given = options.machine_by(args)
     if args.any is not None:
         return _show(plan_free_any(sysroot, args.any, given), args)
@@ -139,10 +149,11 @@ def _remove(args: argparse.Namespace) -> int:
 
     _check_one(args.any is not None, args.device is not None, "remove", "DEVICE")
     size_bytes = 0 if args.any is None else parse_size(args.any)
-    sysroot, given = _sysroot(args, uses=True), options.machine_by(args)
+    given = options.machine_by(args)
+    sysroot, platform = _machine(args, uses=True)
     if args.any is not None:
-        return _show(plan_remove_any(sysroot, size_bytes, given), args)
-    return _show(plan_remove(sysroot, args.device, given), args)
+        return _show(plan_remove_any(sysroot, size_bytes, given, platform), args)
+    return _show(plan_remove(sysroot, args.device, given, platform), args)
 
 
 def _check_one(has_any: bool, has_name: bool, goal: str, name: str) -> None:
@@ -154,16 +165,31 @@ def _resize(args: argparse.Namespace) -> int:
     from altmap.host.planner import plan_resize
     from altmap.units import parse_size
 
-    sysroot = _sysroot(args)
-    return _show(
-        plan_resize(sysroot, args.device, parse_size(args.size), options.machine_by(args)), args
-    )
+    size_bytes, given = parse_size(args.size), options.machine_by(args)
+    sysroot, platform = _machine(args)
+    return _show(plan_resize(sysroot, args.device, size_bytes, given, platform), args)
 
 
-def _sysroot(args: argparse.Namespace, *, uses: bool = False) -> Sysroot:
+def _machine(
+    args: argparse.Namespace, *, uses: bool = False
+) -> tuple[Sysroot, DefinedPlatform | None]:
+    """Return the files of the machine, and what its definition says of its hypervisor."""
     from altmap.linux.sysroot import Sysroot
 
-    return Sysroot.read(args.sysroot, uses=uses, leave="files")
+    if args.vm is None:
+        return Sysroot.read(args.sysroot or Path("/"), uses=uses, leave="files"), None
+    from altmap.cli.definitions import read_definition_file
+    from altmap.linux.observation import Observation
+    from altmap.vm.answers import started
+    from altmap.vm.platform import platform_of_definition
+
+    definition = read_definition_file(args.vm, arch=args.arch)
+    if args.sysroot is None:
+        guest = started(definition, release=args.release)
+        return guest.booted.observe().render(), platform_of_definition(guest)
+    sysroot = Sysroot.read(args.sysroot, uses=uses, leave="files")
+    guest = started(definition, release=args.release, seen=Observation.read(sysroot))
+    return sysroot, platform_of_definition(guest)
 
 
 def _wish(args: argparse.Namespace) -> PlugWish:

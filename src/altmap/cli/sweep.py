@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from altmap.cli import options
 from altmap.cli.output import note, notice
@@ -62,6 +62,12 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="group the tables by this column; default: those that vary",
     )
+    parser.add_argument(
+        "--vm",
+        metavar="DEFINITION",
+        type=Path,
+        help="a guest's definition as the base of the grid's [machine]",
+    )
     parser.add_argument("--no-charts", action="store_true", help="tables only")
     parser.add_argument("--json", action="store_true", help="print the summary as JSON")
 
@@ -74,7 +80,7 @@ def _sweep(args: argparse.Namespace) -> int:
     from altmap.sweep.walk import rows_of
 
     _check(args)
-    grid = load_grid(args.grid, seed=args.seed, policies=args.policy)
+    grid = load_grid(args.grid, seed=args.seed, policies=args.policy, base=_base(args))
     if args.fleet:
         print(csv_text(grid.fleet), end="")
         return 0
@@ -90,6 +96,20 @@ def _sweep(args: argparse.Namespace) -> int:
         raise InputError(f"scenario {args.show}: {row.why}")
     print(scenario_toml(point.data), end="")
     return 0
+
+
+def _base(args: argparse.Namespace) -> dict[str, Any]:
+    """Return the machine of the definition, if one is given, without its devices."""
+    if args.vm is None:
+        return {}
+    from altmap.cli.definitions import read_definition_file
+    from altmap.scenario import plain_table
+    from altmap.vm.answers import started
+
+    machine = started(read_definition_file(args.vm)).machine.machine
+    if machine.devices:
+        note(f"{args.vm}: {len(machine.devices)} devices are left out: a grid requests memory")
+    return plain_table(machine.replace(devices=()))
 
 
 def _check(args: argparse.Namespace) -> None:

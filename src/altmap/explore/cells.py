@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from enum import Enum
 from operator import attrgetter
 from typing import Any
@@ -18,7 +18,7 @@ from typing import Any
 from altmap.model.machine import ModelMachine
 from altmap.pfn import PfnSet
 
-__all__ = ("Cell", "Cells", "WorkingCopy")
+__all__ = ("Cell", "Cells", "Contents", "WorkingCopy", "shares_nothing")
 
 #: An attribute of a lasting object, as ``kernel.used`` or ``zone 0 Normal.span``.
 Cell = str
@@ -43,7 +43,11 @@ _TRUE, _FALSE = b"true", b"false"
 #: An attribute of a lasting object: the object's index, the attribute's name.
 Place = tuple[int, str]
 
-_get, _put = object.__getattribute__, object.__setattr__
+#: The contents of every cell. They never change, and refer to the lasting objects of
+#: ``Cells.reading``.
+Contents = list[Any]
+
+_get, _put, _remove = object.__getattribute__, object.__setattr__, object.__delattr__
 
 
 class Cells:
@@ -58,8 +62,10 @@ class Cells:
     ----------
     names : list of Cell
         Every cell; elsewhere a cell is its index here.
-    origin : WorkingCopy
+    origin : Contents
         The machine at its start.
+    reading : WorkingCopy
+        For reading only, so nothing is copied.
     """
 
     def __init__(self, machine: ModelMachine) -> None:
@@ -74,7 +80,10 @@ class Cells:
                 if name not in _NOT_CELLS:
                     self.names.append(name)
                     self.places.append((index, attribute))
-        self.index = {place: cell for cell, place in enumerate(self.places)}
+        #: Of each lasting object: its cells by attribute.
+        self.index: list[dict[str, int]] = [{} for _ in lasting]
+        for cell, (index, attribute) in enumerate(self.places):
+            self.index[index][attribute] = cell
         #: Cells with more than page sets and plain values: they may share objects, so they are
         #: copied and compared together.
         self.shared = [
@@ -87,20 +96,45 @@ class Cells:
         self.additions = self.names.index("kernel.additions")
         self._digests: dict[Any, int] = {}
         self._frozen: dict[int, tuple[Any, bytes]] = {}
+        #: Contents of attributes that are no cells: those of the start, in every copy.
+        self.others: dict[Place, Any] = {}
+        #: Cells that no step has written so far, and whose contents cannot change otherwise. Every
+        #: copy has them, so reading them is not recorded: each is counted as read by every step.
+        self.constant: set[int] = set()
+        self.reading = WorkingCopy(self, [], is_read_only=True)
         self.origin = self.snapshot(machine)
+        self.reading.base = self.origin
+        self.constant.update(
+            cell
+            for cell, content in enumerate(self.origin)
+            if _is_immutable(content, self.reading.parts)
+        )
 
-    def snapshot(self, machine: ModelMachine) -> WorkingCopy:
-        """Return a complete copy of a machine of the same kind."""
-        return WorkingCopy.of_parts(self, [part for _, part in _lasting(machine)])
+    def snapshot(self, machine: ModelMachine) -> Contents:
+        """Return copies of the contents of every cell of a machine of the same kind."""
+        lasting = [part for _, part in _lasting(machine)]
+        parts = self.reading.parts
+        copied: dict[int, Any] = {id(part): parts[i] for i, part in enumerate(lasting)}
+        copied[id(machine._observer)] = None
+        found = {
+            (index, name): _copy(getattr(part, name), copied, parts)
+            for index, part in enumerate(lasting)
+            for name in _attributes(type(part), part)
+        }
+        made = [found.pop(place) for place in self.places]
+        self.others = self.others or found
+        return made
 
-    def values(self, copy: WorkingCopy) -> tuple[int, ...]:
+    def values(self, contents: Contents) -> tuple[int, ...]:
         """Return a number for each cell: the same number means the same contents.
 
         Numbers are 64-bit digests, so that several processes agree on them.
         """
         known: dict[int, Any] = {}
-        numbers = [self._number(copy.peek(place), known) for place in self.places]
-        numbers[self.devices] = self._number_of_devices(copy)
+        numbers = [self._number(content, known) for content in contents]
+        numbers[self.devices] = self._number_of_devices(
+            contents[self.devices], contents[self.additions]
+        )
         return tuple(numbers)
 
     def changes(self, copy: WorkingCopy, values: tuple[int, ...]) -> dict[int, int]:
@@ -112,34 +146,41 @@ class Cells:
         values : tuple of int
             The numbers of the cells in its base.
         """
-        base = copy.base
-        known: dict[int, Any] = {}
-        found: dict[int, int] = {}
-        assert base is not None
-        cells = copy.touched if copy.shared is None else copy.touched.union(self.shared)
-        for cell in cells:
-            place = self.places[cell]
-            was, now = base.peek(place), copy.peek(place)
-            if now is was or _plainly_equal(now, was):
+        some, known = copy.touched.copy(), dict[int, Any]()
+        if self.devices in some:
+            some.add(self.additions)
+        found = self._differing(copy, values, some, known)
+        if not self.is_shared.isdisjoint(found):
+            found |= self._differing(copy, values, self.is_shared - some, known)
+        return found
+
+    def _differing(
+        self, copy: WorkingCopy, values: tuple[int, ...], some: Iterable[int], known: dict[int, Any]
+    ) -> dict[int, int]:
+        """Return those of some cells whose contents differ from the copy's base."""
+        base, peek, found = copy.base, copy.peek, {}
+        for cell in some:
+            was, now = base[cell], peek(cell)
+            if now is was or _is_same(now, was, set()):
                 continue
-            number = (
-                self._number_of_devices(copy) if cell == self.devices else self._number(now, known)
-            )
+            if cell == self.devices:
+                number = self._number_of_devices(now, peek(self.additions))
+            else:
+                number = self._number(now, known)
             if number != values[cell]:
                 found[cell] = number
         return found
 
     # --- contents --------------------------------------------------------------------------
 
-    def _number_of_devices(self, copy: WorkingCopy) -> int:
+    def _number_of_devices(self, devices: Any, additions: Any) -> int:
         """Return the number of the devices; of their additions it includes only the addresses.
 
         So it does not change when blocks go online and an addition's counts change. Reading the
         devices counts as reading the additions too.
         """
-        additions = copy.peek(self.places[self.additions])
         known: dict[int, Any] = {id(add): ("add", add.pfns.start) for add in additions}
-        return self._number(copy.peek(self.places[self.devices]), known)
+        return self._number(devices, known)
 
     def _number(self, value: Any, known: dict[int, Any]) -> int:
         content = self._token(value, known)
@@ -198,13 +239,42 @@ class Cells:
         return made
 
 
-def _plainly_equal(now: Any, was: Any) -> bool:
-    """Return whether two contents are equal by a quick test; false also if it does not decide."""
-    if type(now) is not type(was):
+def _is_same(now: Any, was: Any, compared: set[tuple[int, int]]) -> bool:
+    """Return whether contents are equal by a quick test; false also if it does not decide.
+
+    *compared* has the ids of pairs of objects whose comparison has begun: they may refer to
+    each other, and one pair that differs ends all of it.
+    """
+    if now is was:
+        return True
+    kind = type(now)
+    if kind is not type(was):
         return False
-    if type(now) is PfnSet:
-        return now.is_copy_of(was)
-    return type(now) in (dict, list) and not now and not was
+    if kind is PfnSet:
+        return bool(now.is_copy_of(was))
+    if kind in _ATOMS:
+        return bool(now == was)
+    if kind is dict:
+        return list(now) == list(was) and _are_same(now.values(), was.values(), compared)
+    if kind is list or kind is tuple:
+        return len(now) == len(was) and _are_same(now, was, compared)
+    part = _PLACE_OF.get(kind)
+    if part is not None:
+        return part(now) == part(was)
+    if kind in _CONSTANT or not kind.__module__.startswith("altmap."):
+        return False
+    pair = (id(now), id(was))
+    if pair in compared:
+        return True
+    compared.add(pair)
+    names = _attributes(kind, now)
+    return names == _attributes(kind, was) and _are_same(
+        [_get(now, name) for name in names], [_get(was, name) for name in names], compared
+    )
+
+
+def _are_same(now: Iterable[Any], was: Iterable[Any], compared: set[tuple[int, int]]) -> bool:
+    return all(_is_same(each, old, compared) for each, old in zip(now, was, strict=True))
 
 
 def _lasting(machine: ModelMachine) -> list[tuple[str, Any]]:
@@ -232,45 +302,49 @@ def _lasting(machine: ModelMachine) -> list[tuple[str, Any]]:
 class WorkingCopy:
     """A copy of a machine that fetches its cells on first use.
 
-    Attributes
+    It can be used again: :meth:`load` empties it.
+
+    Parameters
     ----------
     cells : Cells
-    base : WorkingCopy or None
-        The copy that cells are fetched from; it must not change any more.
+    base : Contents
+    is_read_only : bool
+        Contents are not copied: nothing may change them. Then its lasting objects are those that
+        contents refer to.
+
+    Attributes
+    ----------
     parts : list
         The lasting objects.
+    base : Contents
+        The contents of every cell that is fetched.
     touched : set of int
-        Cells that were read or written.
-    shared : dict or None
-        The cells that are copied together, once one of them was used.
-    resolved : dict
-        Cache of values found in the chain of bases.
+        Cells whose attributes were read or written, but for constant ones that were only read.
     """
 
-    __slots__ = ("base", "cells", "parts", "resolved", "shared", "touched")
+    __slots__ = (
+        *("_completed", "_constant", "_is_read_only", "_made", "_others"),
+        *("base", "cells", "parts", "touched"),
+    )
 
-    def __init__(self, cells: Cells, base: WorkingCopy | None) -> None:
+    def __init__(self, cells: Cells, base: Contents, *, is_read_only: bool = False) -> None:
         self.cells = cells
         self.base = base
         self.touched: set[int] = set()
-        self.shared: dict[Place, Any] | None = None
-        self.resolved: dict[Place, Any] = {}
+        self._is_read_only = is_read_only
+        #: Objects that were copied, by the id of that in the base; cells may share them.
+        self._made: dict[int, Any] = {}
+        #: Contents of cells that were not used, but may share objects with one that was.
+        self._completed: dict[int, Any] = {}
+        self._others: set[Place] = set()
+        self._constant: set[int] = set()
         self.parts = [object.__new__(kind) for kind in cells.kinds]
         for index, part in enumerate(self.parts):
             _put(part, "_copy_of", self)
             _put(part, "_place_of", index)
-
-    @classmethod
-    def of_parts(cls, cells: Cells, parts: list[Any]) -> WorkingCopy:
-        """Return a first copy, of the lasting objects themselves."""
-        made = cls(cells, None)
-        places = {id(part): index for index, part in enumerate(parts)}
-        copied: dict[int, Any] = {part_id: made.parts[i] for part_id, i in places.items()}
-        copied[id(parts[0]._observer)] = None
-        for index, part in enumerate(parts):
-            for name in _attributes(type(part), part):
-                _put(made.parts[index], name, _copy(getattr(part, name), copied, made.parts))
-        return made
+            _put(part, "_cells_of", cells.index[index])
+        if base:
+            self._load_constant()
 
     @property
     def machine(self) -> ModelMachine:
@@ -278,46 +352,92 @@ class WorkingCopy:
         machine: ModelMachine = self.parts[0]
         return machine
 
-    def peek(self, place: Place) -> Any:
-        """Return an attribute's contents without recording the access."""
-        try:
-            return _get(self.parts[place[0]], place[1])
-        except AttributeError:
-            pass
-        found = self.resolved.get(place, self)
-        if found is self:
-            if self.shared is not None and place in self.shared:
-                found = self.shared[place]
-            elif self.base is None:
-                raise AttributeError(place[1])
-            else:
-                found = self.base.peek(place)
-            self.resolved[place] = found
-        return found
+    def load(self, base: Contents) -> None:
+        """Become a copy of other contents, none of whose cells was used."""
+        parts, places = self.parts, self.cells.places
+        for index, name in [*[places[cell] for cell in self.touched], *self._others]:
+            _remove(parts[index], name)
+        self._constant -= self.touched
+        self.base, self.touched = base, set()
+        self._made, self._completed, self._others = {}, {}, set()
+        if len(self._constant) != len(self.cells.constant):
+            self._load_constant()
 
-    def fetch(self, place: Place) -> Any:
-        """Return an attribute's contents for a part that does not have it yet."""
-        cell, base = self.cells.index.get(place), self.base
-        if base is None:
-            raise AttributeError(place[1])
-        found = base.peek(place)
-        if cell is None:
-            return [] if type(found) is list else found.copy() if type(found) is PfnSet else found
-        self.touched.add(cell)
-        if cell == self.cells.devices:
-            self.touched.add(self.cells.additions)  # see Cells._number_of_devices
-        if type(found) in _CONSTANT:
+    def _load_constant(self) -> None:
+        """Fetch the constant cells, and forget those that are none any more."""
+        constant, places = self.cells.constant, self.cells.places
+        for index, name in [places[cell] for cell in self._constant - constant]:
+            _remove(self.parts[index], name)
+        for cell in constant - self._constant:
+            index, name = places[cell]
+            _put(self.parts[index], name, _copy(self.base[cell], {}, self.parts))
+        self._constant = constant.copy()
+
+    def used(self) -> frozenset[int]:
+        """Return the cells that may have been read or written: constant ones too.
+
+        Reading the devices counts as reading the additions too, see ``Cells``.
+        """
+        used = self.touched | self.cells.constant
+        if self.cells.devices in used:
+            used.add(self.cells.additions)
+        return frozenset(used)
+
+    def peek(self, cell: int) -> Any:
+        """Return a cell's contents without recording the access."""
+        if cell in self.touched:
+            index, name = self.cells.places[cell]
+            return _get(self.parts[index], name)
+        found = self.base[cell]
+        if not self._made or cell not in self.cells.is_shared or shares_nothing(found):
             return found
-        if cell not in self.cells.is_shared:
-            return _copy(found, {}, self.parts)
-        if self.shared is None:
-            copied: dict[int, Any] = {}
-            self.shared = {
-                each: _copy(base.peek(each), copied, self.parts)
-                for each in map(self.cells.places.__getitem__, self.cells.shared)
-            }
-            self.resolved.clear()
-        return self.shared[place]
+        if cell not in self._completed:
+            self._completed[cell] = _copy(found, self._made, self.parts)
+        return self._completed[cell]
+
+    def shared_contents(self) -> list[Any]:
+        """Return the contents of the cells that may share objects, for a base of other copies."""
+        made: dict[int, Any] = {}
+        parts = self.cells.reading.parts
+        return [_copy(self.peek(cell), made, parts) for cell in self.cells.shared]
+
+    def fetch_other(self, index: int, name: str) -> Any:
+        """Return the contents of an attribute that is no cell."""
+        found = self.cells.others.get((index, name), self)
+        if found is self:
+            raise AttributeError(name)
+        self._others.add((index, name))
+        return [] if type(found) is list else found.copy() if type(found) is PfnSet else found
+
+    def copied(self, cell: int) -> Any:
+        """Return a copy of a cell's contents, which may share objects with others."""
+        if self._is_read_only:
+            return self.base[cell]
+        if cell in self._completed:
+            return self._completed[cell]
+        return _copy(self.base[cell], self._made, self.parts)
+
+    def record_write(self, index: int, name: str) -> None:
+        """Record that an attribute is written; it is not constant any more."""
+        cell = self.cells.index[index].get(name)
+        if cell is None:
+            self._others.add((index, name))
+        else:
+            self.touched.add(cell)
+            self.cells.constant.discard(cell)
+
+
+def shares_nothing(value: Any) -> bool:
+    """Return whether contents have no object that others may refer to."""
+    return type(value) in _ATOMS or (type(value) in (dict, list, tuple) and not value)
+
+
+def _is_immutable(value: Any, parts: list[Any]) -> bool:
+    """Return whether contents can only be replaced: plain values, records, lasting objects."""
+    kind = type(value)
+    if kind is types.MethodType:
+        return any(value.__self__ is part for part in parts)
+    return kind in _ATOMS or kind in _PLACE_OF or _is_frozen(kind) or isinstance(value, Enum)
 
 
 def _is_unshared(value: Any, lasting: list[Any]) -> bool:
@@ -414,19 +534,26 @@ def _lazy(kind: type) -> type:
     if made is None:
 
         def fetch(self: Any, name: str) -> Any:
-            value = self._copy_of.fetch((self._place_of, name))
+            copy, cell = self._copy_of, self._cells_of.get(name)
+            if cell is None:
+                value = copy.fetch_other(self._place_of, name)
+            else:
+                copy.touched.add(cell)
+                value = copy.base[cell]
+                kind = type(value)
+                if kind is PfnSet:
+                    value = value.copy()
+                elif kind not in _CONSTANT:
+                    value = copy.copied(cell)
             _put(self, name, value)
             return value
 
         def write(self: Any, name: str, value: Any) -> None:
-            copy = self._copy_of
-            cell = copy.cells.index.get((self._place_of, name))
-            if cell is not None:
-                copy.touched.add(cell)
+            self._copy_of.record_write(self._place_of, name)
             _put(self, name, value)
 
         members = {
-            "__slots__": ("_copy_of", "_place_of"),
+            "__slots__": ("_cells_of", "_copy_of", "_place_of"),
             "__getattr__": fetch,
             "__setattr__": write,
             "__module__": kind.__module__,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from altmap.errors import AltmapError
-from altmap.explore.cells import Cells
+from altmap.explore.cells import Cells, WorkingCopy
 from altmap.explore.rules import Change
 from altmap.explore.search import Found
 from altmap.explore.space import Space
@@ -48,7 +48,8 @@ def confirm(space: Space, found: Found) -> None:
         was, now = cells.values(before), cells.values(cells.snapshot(machine))
         pairs = zip(cells.names, was, now, strict=True)
         changed = frozenset(name for name, old, new in pairs if old != new)
-        why = rule.on_step(Change(before.machine, machine, found.steps[-1], record, changed))
+        earlier = WorkingCopy(cells, before).machine
+        why = rule.on_step(Change(earlier, machine, found.steps[-1], record, changed))
     if not why:
         raise AltmapError(
             f"the rule {found.rule} was found broken, but {len(found.steps)} steps on the model "

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import msgspec
 
 from altmap.errors import InputError
 from altmap.explore.canonical import Symmetry, symmetries_of
-from altmap.explore.cells import Cell, Cells, WorkingCopy
+from altmap.explore.cells import Cell, Cells, Contents, WorkingCopy, shares_nothing
 from altmap.explore.footprint import Footprints, Varying
 from altmap.explore.moves import KINDS, MoveKind
 from altmap.explore.rules import Change, Rule
@@ -33,8 +34,8 @@ Route = tuple["Route | None", int, int]
 #: A rule's name, and the reason why it is broken.
 Broken = tuple[str, str]
 
-#: Most cached machines.
-_KEPT_MACHINES = 512
+#: Most states whose contents are kept, besides those of every number of a cell.
+_KEPT_STATES = 512
 
 
 @dataclass(slots=True)
@@ -84,6 +85,81 @@ class Effect:
 _IMPOSSIBLE = Effect(possible=False)
 
 
+class Known:
+    """The contents that the numbers of cells stand for.
+
+    Cells that may share objects are kept together, by the numbers of all of them.
+
+    Parameters
+    ----------
+    cells : Cells
+    values : sequence of int
+        The numbers of the cells at the start.
+    """
+
+    def __init__(self, cells: Cells, values: Sequence[int]) -> None:
+        self._origin = cells.origin
+        self._shared, self._is_shared = cells.shared, cells.is_shared
+        self._alone: list[dict[int, Any]] = [
+            {} if cell in cells.is_shared and not shares_nothing(content) else {number: content}
+            for cell, (number, content) in enumerate(zip(values, self._origin, strict=True))
+        ]
+        self._together: dict[tuple[int | None, ...], list[Any]] = {
+            self._key(values): [self._origin[cell] for cell in self._shared]
+        }
+
+    def _key(self, values: Sequence[int]) -> tuple[int | None, ...]:
+        alone = self._alone
+        numbers = [(cell, values[cell]) for cell in self._shared]
+        return tuple([None if number in alone[cell] else number for cell, number in numbers])
+
+    def add(self, values: Sequence[int], copy: WorkingCopy, changed: Iterable[int]) -> None:
+        """Add the contents of a machine.
+
+        Parameters
+        ----------
+        values : sequence of int
+            The number of every cell.
+        copy : WorkingCopy
+        changed : iterable of int
+            The cells that may have new numbers.
+        """
+        is_shared = copy.cells.is_shared
+        for cell in changed:
+            content = copy.peek(cell)
+            if cell not in is_shared or shares_nothing(content):
+                self._alone[cell].setdefault(values[cell], content)
+        if is_shared.isdisjoint(changed):
+            return
+        key = self._key(values)
+        if key not in self._together:
+            self._together[key] = copy.shared_contents()
+
+    def find(self, values: Sequence[int], varying: set[int]) -> Contents | None:
+        """Return the contents of every cell in a state, ``None`` if some are not known.
+
+        Parameters
+        ----------
+        values : sequence of int
+            The number of every cell.
+        varying : set of int
+            Cells that may differ from the start.
+        """
+        key, alone = self._key(values), self._alone
+        together = self._together.get(key)
+        if together is None:
+            return None
+        made = self._origin.copy()
+        for cell, number, content in zip(self._shared, key, together, strict=True):
+            made[cell] = alone[cell][values[cell]] if number is None else content
+        for cell in varying - self._is_shared:
+            found = alone[cell].get(values[cell], self)
+            if found is self:
+                return None
+            made[cell] = found
+        return made
+
+
 @dataclass(slots=True, repr=False)
 class Space:
     """The states of a machine under an exploration's operations.
@@ -112,7 +188,10 @@ class Space:
     _moves: list[tuple[MoveKind, Footprints[tuple[int, ...]]]] = field(init=False)
     _effects: dict[int, Footprints[Effect]] = field(default_factory=dict)
     _rule_results: dict[str, Footprints[str]] = field(default_factory=dict)
-    _bases: OrderedDict[int, WorkingCopy] = field(default_factory=OrderedDict)
+    _read: WorkingCopy = field(init=False)
+    _run: WorkingCopy = field(init=False)
+    _known: Known = field(init=False)
+    _recent: OrderedDict[int, tuple[int, ...]] = field(default_factory=OrderedDict)
     _boot_used: PfnSet = field(init=False)
     _marks: dict[tuple[int, int], int] = field(default_factory=dict)
     _symmetries: list[tuple[Symmetry, frozenset[int]]] = field(init=False)
@@ -121,7 +200,9 @@ class Space:
         origin = self.boot()
         origin.kernel.log.take()
         self._cells = Cells(origin)
-        self._origin = self._cells.origin.machine
+        self._origin = WorkingCopy(self._cells, self._cells.origin).machine
+        self._read = self._cells.reading
+        self._run = WorkingCopy(self._cells, self._cells.origin)
         self._boot_used = self._origin.kernel.used.copy()
         values = self._cells.values(self._cells.origin)
         key = 0
@@ -129,6 +210,7 @@ class Space:
             key ^= self._mark(item)
         self.start = MachineState(values, key)
         self._varying = Varying(values)
+        self._known = Known(self._cells, values)
         names = self._cells.names
         self._symmetries = [
             (symmetry, frozenset(i for i, name in enumerate(names) if name in symmetry.cells))
@@ -166,10 +248,10 @@ class Space:
         for kind, footprints in self._moves:
             known = footprints.find(state.values) if self.carries_over else None
             if known is None:
-                copy = self._copy(state)
+                copy = self._reader(state)
                 steps = kind.steps(copy.machine, self.exploration)
                 known = tuple([self._number(step) for step in steps])
-                footprints.store(state.values, copy.touched, known)
+                footprints.store(state.values, copy.used(), known)
             found.extend(known)
         return found
 
@@ -198,6 +280,7 @@ class Space:
     def add_state(self, state: MachineState) -> None:
         """Include a state that another process found."""
         self._varying.add(state.values)
+        self._cells.constant -= self._varying.cells
 
     def broken(self, state: MachineState) -> list[Broken]:
         """Return the rules about states that a state breaks."""
@@ -208,51 +291,75 @@ class Space:
             footprints = self._rule_results[rule.name]
             why = footprints.find(state.values) if self.carries_over else None
             if why is None:
-                copy = self._copy(state)
+                copy = self._reader(state)
                 why = rule.on_state(copy.machine, self._origin) or ""
-                footprints.store(state.values, copy.touched, why)
+                footprints.store(state.values, copy.used(), why)
             if why:
                 found.append((rule.name, why))
         return found
 
     # --- on the model ----------------------------------------------------------------------
 
-    def _copy(self, state: MachineState) -> WorkingCopy:
-        """Return a working copy of the machine in a state."""
-        return WorkingCopy(self._cells, self._base(state.route, state.key))
+    def _reader(self, state: MachineState) -> WorkingCopy:
+        """Return a copy of the machine in a state, to be read until the next call."""
+        self._read.load(self._contents(state.values, state.route))
+        return self._read
 
-    def _base(self, route: Route | None, key: int) -> WorkingCopy:
-        if route is None:
-            return self._cells.origin
-        known = self._bases.get(key)
-        if known is not None:
-            self._bases.move_to_end(key)
-            return known
-        before, number, _ = route
-        made = WorkingCopy(self._cells, self._base(before, 0 if before is None else before[2]))
-        made.machine.perform(self._steps[number])
-        for symmetry, _ in self._symmetries:
-            symmetry.remove(made.machine, self._boot_used)
-        self._keep(key, made)
-        return made
+    def _contents(self, values: tuple[int, ...], route: Route | None) -> Contents:
+        """Return the contents of every cell in a state."""
+        known = self._known.find(values, self._varying.cells)
+        if known is None:
+            assert route is not None, "the start is known"
+            self._replay(route)
+            known = self._known.find(values, self._varying.cells)
+            assert known is not None, "a route leads to its state"
+        return known
 
-    def _keep(self, key: int, copy: WorkingCopy) -> None:
-        self._bases[key] = copy
-        if len(self._bases) > _KEPT_MACHINES:
-            self._bases.popitem(last=False)
+    def _replay(self, route: Route) -> tuple[int, ...]:
+        """Perform the last step of a route once more; return the numbers of the cells after it."""
+        before, number, key = route
+        if before is None:
+            was = self.start.values
+        else:
+            was = self._recent.get(before[2]) or self._replay(before)
+        self._run.load(self._contents(was, before))
+        self._run.machine.perform(self._steps[number])
+        changed = self._changed(was)
+        return self._keep(was, changed, key)
 
-    def _compute(self, state: MachineState, number: int) -> tuple[Effect, set[int]]:
+    def _changed(self, values: tuple[int, ...]) -> dict[int, int]:
+        """Bring the machine that ran into its canonical form; return the cells that changed."""
+        changed = self._cells.changes(self._run, values)
+        for symmetry, about in self._symmetries:
+            if not about.isdisjoint(changed) and symmetry.remove(
+                self._run.machine, self._boot_used
+            ):
+                changed = self._cells.changes(self._run, values)
+        return changed
+
+    def _keep(self, was: tuple[int, ...], changed: dict[int, int], key: int) -> tuple[int, ...]:
+        """Keep the contents of the machine that ran, and return the numbers of its cells."""
+        numbers = list(was)
+        for cell, number in changed.items():
+            numbers[cell] = number
+        values = tuple(numbers)
+        self._varying.cells.update(changed)
+        self._known.add(values, self._run, changed)
+        self._recent[key] = values
+        if len(self._recent) > _KEPT_STATES:
+            self._recent.popitem(last=False)
+        return values
+
+    def _compute(self, state: MachineState, number: int) -> tuple[Effect, frozenset[int]]:
         """Run a step on the model; return its effect and the cells that it touched."""
         step, cells = self._steps[number], self._cells
-        before, after = self._copy(state), self._copy(state)
+        before, after = self._reader(state), self._run
+        after.load(before.base)
         try:
             record = after.machine.perform(step)
         except InputError:
-            return _IMPOSSIBLE, after.touched
-        changed = cells.changes(after, state.values)
-        for symmetry, about in self._symmetries:
-            if not about.isdisjoint(changed) and symmetry.remove(after.machine, self._boot_used):
-                changed = cells.changes(after, state.values)
+            return _IMPOSSIBLE, after.used()
+        changed = self._changed(state.values)
         names = frozenset(cells.names[cell] for cell in changed)
         change = Change(before.machine, after.machine, step, record, names)
         broken: list[Broken] = []
@@ -263,9 +370,8 @@ class Space:
         difference = 0
         for item in changed.items():
             difference ^= self._mark((item[0], state.values[item[0]])) ^ self._mark(item)
-        self._keep(state.key ^ difference, after)
-        touched = after.touched.union(before.touched, changed)
-        self._varying.cells.update(changed)
+        touched = after.used().union(before.used(), changed)
+        self._keep(state.values, changed, state.key ^ difference)
         changes = tuple(sorted(changed.items()))
         effect = Effect(True, changes, difference, tuple(broken), after.machine.crashed)
         return effect, touched

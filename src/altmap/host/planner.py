@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, cast
 
-from altmap.errors import InputError
+from altmap.errors import InputError, one_of
 from altmap.host.blockers import Blocker, Blocks
 from altmap.host.explain import CERTAINTIES, worst
 from altmap.host.mechanisms import WAYS, way_of_device
@@ -25,6 +25,7 @@ from altmap.host.plan import (
     Risk,
     Work,
 )
+from altmap.host.platforms import DefinedPlatform
 from altmap.host.risks import (
     kdump_risks,
     oom_risk,
@@ -75,11 +76,15 @@ _4_GIB = 4 << 30
 
 @dataclass(slots=True)
 class Planner:
-    """Collects steps; knows the model's machine and the files that it started from."""
+    """Collects steps; knows the model's machine and the files that it started from.
+
+    *platform* is what a definition says of the machine's hypervisor, ``None`` without one.
+    """
 
     sysroot: Sysroot
     goal: str
     given: Machine
+    platform: DefinedPlatform | None = None
     seen: Observation = field(init=False)
     machine: ModelMachine = field(init=False)
     blocks: Blocks = field(init=False)
@@ -222,7 +227,8 @@ class Planner:
             step = Offline(blocks=nr)
         else:
             step = Online(blocks=nr, to=cast("OnlineType", word))
-        never = self._never_goes(nr) if word == "offline" else None
+        found = self._blockers(nr) if word == "offline" else []
+        never = _never_goes(found)
         outcome = self.perform(step) if never is None else self._refusal(nr, never)
         self.steps.append(
             PlanStep(
@@ -233,35 +239,32 @@ class Planner:
                 value=word,
                 undo=undo,
                 prediction=self.prediction(outcome, [nr]),
-                certainty=self._certainty_of_write(nr, word, outcome),
+                certainty=self._certainty_of_write(nr, word, outcome, found),
             )
         )
         return bool(outcome)
 
-    def _never_goes(self, nr: int) -> Blocker | None:
-        """Return why no state of the block's pages lets it go offline, ``None`` if one may.
-
-        The kernel refuses such a block with EINVAL, whatever the model makes of its pages.
-        """
-        if self.seen.memory is None or nr not in self.seen.memory.blocks:
-            return None
-        found = self.blocks.blockers(nr)
-        return next((b for b in found if b.certainty == "certain" and b.errno == "EINVAL"), None)
+    def _blockers(self, nr: int) -> list[Blocker]:
+        """Return what the files say against taking a block offline; they have none of new ones."""
+        known = self.seen.memory is not None and nr in self.seen.memory.blocks
+        return self.blocks.blockers(nr) if known else []
 
     def _refusal(self, nr: int, blocker: Blocker) -> Outcome:
         self._work = None
         self._done.append(Offline(blocks=nr))
         return Outcome.refused(blocker.errno, blocker.function, f"memory{nr}: {blocker.what}")
 
-    def _certainty_of_write(self, nr: int, word: str, outcome: Outcome) -> Certainty:
+    def _certainty_of_write(
+        self, nr: int, word: str, outcome: Outcome, blockers: Sequence[Blocker]
+    ) -> Certainty:
         if word != "offline":
             return "certain"
         known = self.seen.memory is not None and nr in self.seen.memory.blocks
-        if self._never_goes(nr) is not None:
+        if _never_goes(blockers) is not None:
             return "certain"
         if not self.blocks.sees_pages or not known:
             return "unknown"
-        deciding = worst(self.blocks.blockers(nr)) if self.blocks.is_online(nr) else None
+        deciding = worst(blockers)
         if outcome:
             return "likely" if deciding is None else "unknown"
         seen = cast("Certainty", deciding.certainty) if deciding is not None else "likely"
@@ -287,6 +290,11 @@ class Planner:
             )
         )
 
+    def _added_bytes(self) -> int:
+        """Return what the steps so far have plugged."""
+        plugs = [step for step in self._done if isinstance(step, Plug)]
+        return sum(int(step.size if step.requested is None else step.requested) for step in plugs)
+
     def ask(
         self, step: Plug | Resize | Unplug, title: str, who: str, blocks: Sequence[int] = ()
     ) -> list[int]:
@@ -294,6 +302,8 @@ class Planner:
 
         What it predicts is told of these, and of *blocks*.
         """
+        if self.platform is not None:
+            who = self.platform.command(step, self._added_bytes())
         before = self.machine.kernel.added_blocks.copy()
         outcome = self.perform(step)
         new = list(self.machine.kernel.added_blocks - before)
@@ -402,7 +412,12 @@ def plan_free(sysroot: Sysroot, ids: Sequence[int], given: Machine = AS_SHOWN) -
     return planner.result()
 
 
-def plan_remove(sysroot: Sysroot, name: str, given: Machine = AS_SHOWN) -> Plan:
+def plan_remove(
+    sysroot: Sysroot,
+    name: str,
+    given: Machine = AS_SHOWN,
+    platform: DefinedPlatform | None = None,
+) -> Plan:
     """Return the plan that takes a device's blocks offline, and has the platform remove it.
 
     Raises
@@ -410,11 +425,11 @@ def plan_remove(sysroot: Sysroot, name: str, given: Machine = AS_SHOWN) -> Plan:
     InputError
         If no file names the device.
     """
-    planner = Planner(sysroot, f"remove {name}", given)
+    planner = Planner(sysroot, f"remove {name}", given, platform)
     devices = {device.name: device for device in planner.blocks.devices}
     if name not in devices:
-        known = ", ".join(devices) or "no file names one"
-        raise InputError(f"plan remove: device {name!r}: no such device ({known})")
+        known = one_of(name, devices) if devices else "no file names one"
+        raise InputError(f"plan remove: device {name!r}: no such device, {known}")
     device = devices[name]
     way = way_of_device(device.driver)
     if (way is None or way.offlines_first) and not _offline(planner, device.blocks):
@@ -431,7 +446,13 @@ def plan_remove(sysroot: Sysroot, name: str, given: Machine = AS_SHOWN) -> Plan:
     return planner.result()
 
 
-def plan_resize(sysroot: Sysroot, name: str, size_bytes: int, given: Machine = AS_SHOWN) -> Plan:
+def plan_resize(
+    sysroot: Sysroot,
+    name: str,
+    size_bytes: int,
+    given: Machine = AS_SHOWN,
+    platform: DefinedPlatform | None = None,
+) -> Plan:
     """Return the plan that has the platform ask a device, or the balloon, for another size.
 
     Raises
@@ -439,7 +460,7 @@ def plan_resize(sysroot: Sysroot, name: str, size_bytes: int, given: Machine = A
     InputError
         If there is no such device, or it keeps its size.
     """
-    planner = Planner(sysroot, f"resize {name} to {format_size(size_bytes)}", given)
+    planner = Planner(sysroot, f"resize {name} to {format_size(size_bytes)}", given, platform)
     now, _ = planner.machine.device_sizes(name)
     if now == size_bytes:
         return planner.result()
@@ -450,6 +471,14 @@ def plan_resize(sysroot: Sysroot, name: str, size_bytes: int, given: Machine = A
     step, who = Resize(id=name, size=Size(size_bytes)), "" if way is None else way.by
     planner.ask(step, title, who, () if device is None else device.blocks)
     return planner.result()
+
+
+def _never_goes(blockers: Sequence[Blocker]) -> Blocker | None:
+    """Return why no state of a block's pages lets it go offline, ``None`` if one may.
+
+    The kernel refuses such a block with EINVAL, whatever the model makes of its pages.
+    """
+    return next((b for b in blockers if b.certainty == "certain" and b.errno == "EINVAL"), None)
 
 
 def _offline(planner: Planner, ids: Sequence[int]) -> bool:

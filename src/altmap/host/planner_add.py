@@ -11,7 +11,7 @@ from altmap.host.mechanisms import PlugWish, Way, way_of
 from altmap.host.onliners import onliners_of
 from altmap.host.plan import Plan, Risk
 from altmap.host.planner import AS_SHOWN, Planner
-from altmap.host.platforms import platform_of
+from altmap.host.platforms import DefinedPlatform, platform_of
 from altmap.host.risks import onliner_risks
 from altmap.linux.sysroot import Sysroot
 from altmap.model.kernel.allocator import available_nr_pages
@@ -31,24 +31,42 @@ _MOST_TRIES = 16
 _SELF_HOSTING = (("on", "1"), ("force", "force"))
 
 
-def plan_add(sysroot: Sysroot, wish: PlugWish, given: Machine = AS_SHOWN) -> Plan:
+def plan_add(
+    sysroot: Sysroot,
+    wish: PlugWish,
+    given: Machine = AS_SHOWN,
+    platform: DefinedPlatform | None = None,
+) -> Plan:
     """Return the plan that adds memory, in pieces if the memmap of the whole does not fit.
+
+    Parameters
+    ----------
+    sysroot : Sysroot
+    wish : PlugWish
+    given : Machine
+        What is said of the machine besides its files.
+    platform : DefinedPlatform, optional
+        What a definition says of its hypervisor.
 
     Raises
     ------
     InputError
         If the platform would not plug it, or the files lack what a prediction needs.
     """
-    planner = Planner(sysroot, f"add {format_size(wish.size_bytes)}", given)
+    planner = Planner(sysroot, f"add {format_size(wish.size_bytes)}", given, platform)
     _add(planner, wish)
     return planner.result()
 
 
 def plan_grow(
-    sysroot: Sysroot, total_bytes: int, wish: PlugWish, given: Machine = AS_SHOWN
+    sysroot: Sysroot,
+    total_bytes: int,
+    wish: PlugWish,
+    given: Machine = AS_SHOWN,
+    platform: DefinedPlatform | None = None,
 ) -> Plan:
     """Return the plan after which that much memory is online: offline blocks first, then more."""
-    planner = Planner(sysroot, f"grow to {format_size(total_bytes)}", given)
+    planner = Planner(sysroot, f"grow to {format_size(total_bytes)}", given, platform)
     assert planner.seen.memory is not None
     states = {nr: block.state for nr, block in planner.seen.memory.blocks.items()}
     online = sum(state != "offline" for state in states.values()) * planner.block_bytes
@@ -87,6 +105,8 @@ def _way_here(planner: Planner, wish: PlugWish) -> tuple[Way, PlugWish]:
     InputError
         If the platform adds no memory to a machine that runs.
     """
+    if planner.platform is not None:
+        return _way_defined(planner, planner.platform, wish)
     found = platform_of(planner.sysroot)
     platform, ground = found.platform, found.ground
     given = wish.address is not None
@@ -104,6 +124,32 @@ def _way_here(planner: Planner, wish: PlugWish) -> tuple[Way, PlugWish]:
         known = f"{ground} is not known here" if ground else "no file names the platform"
         planner.notes.append(f"how memory is added, and where, is a guess: {known}")
     planner.knows_address = platform.knows_address or given
+    return way, wish
+
+
+def _way_defined(
+    planner: Planner, platform: DefinedPlatform, wish: PlugWish
+) -> tuple[Way, PlugWish]:
+    """Return how memory is added by a definition.
+
+    Raises
+    ------
+    InputError
+        If the definition lets none be added, or not as much.
+    """
+    if platform.cannot and wish.driver is None:
+        raise InputError(f"plan: {platform.name}: {platform.cannot}")
+    way = way_of(planner.machine, wish.driver, platform.driver)
+    most = platform.most_bytes.get(way.driver)
+    if most is not None and wish.size_bytes > most:
+        raise InputError(
+            f"plan: {platform.name}: {format_size(wish.size_bytes)} more by {way.driver}: need at "
+            f"most {format_size(most)}, which the definition leaves"
+        )
+    planner.notes.append(f"the platform is {platform.name}")
+    planner.knows_address = platform.knows_address or wish.address is not None
+    if way.needs_address and wish.address is None:
+        wish = replace(wish, address=planner.address_above())
     return way, wish
 
 
@@ -197,6 +243,7 @@ class _Adder:
     def _ask(self, size_bytes: int) -> list[int]:
         """Plan that memory arrives; return the new blocks, none if refused."""
         step, driver = self._wished(size_bytes), self.way.driver
+        self._check_slots()
         size = format_size(size_bytes)
         if isinstance(step, Resize):
             title = f"{size} more of {step.id}: {format_size(step.size)} requested"
@@ -207,6 +254,12 @@ class _Adder:
         if isinstance(step, Plug):
             self.wish = replace(self.wish, device=step.id if step.size > size_bytes else None)
         return self.planner.ask(step, title, self.way.by)
+
+    def _check_slots(self) -> None:
+        platform, planned = self.planner.platform, len(list(self.planner.plugged_ids()))
+        slots = platform.slots if platform is not None and self.way.driver == "dimm" else None
+        if platform is not None and slots is not None and planned >= slots:
+            raise InputError(f"plan: {platform.name}: DIMM {planned + 1}: {slots} slots are free")
 
     def _wished(self, size_bytes: int) -> Plug | Resize:
         """Return the step that brings memory, under an id that no device has."""

@@ -12,6 +12,7 @@ from altmap.host.explain import CERTAINTIES, worst
 from altmap.host.mechanisms import Way, way_of_device
 from altmap.host.plan import Certainty, PassedOver, Plan, PlanStep, Risk
 from altmap.host.planner import AS_SHOWN, Planner
+from altmap.host.platforms import DefinedPlatform
 from altmap.linux.sysroot import Sysroot
 from altmap.scenario import Machine, Resize, Size
 from altmap.units import format_size
@@ -72,7 +73,12 @@ def plan_free_any(sysroot: Sysroot, nr_blocks: int, given: Machine = AS_SHOWN) -
     return chosen.result(f"plan free --any {nr_blocks}")
 
 
-def plan_remove_any(sysroot: Sysroot, size_bytes: int, given: Machine = AS_SHOWN) -> Plan:
+def plan_remove_any(
+    sysroot: Sysroot,
+    size_bytes: int,
+    given: Machine = AS_SHOWN,
+    platform: DefinedPlatform | None = None,
+) -> Plan:
     """Return the plan that removes as much memory, from whichever devices can go.
 
     A device goes as a whole; one of virtio-mem is made smaller. Where no device has a name (s390x,
@@ -84,7 +90,7 @@ def plan_remove_any(sysroot: Sysroot, size_bytes: int, given: Machine = AS_SHOWN
     InputError
         If the size is no multiple of a memory block, or nothing can go.
     """
-    planner = Planner(sysroot, f"remove any {format_size(size_bytes)}", given)
+    planner = Planner(sysroot, f"remove any {format_size(size_bytes)}", given, platform)
     if not size_bytes or size_bytes % planner.block_bytes:
         raise InputError(
             f"plan remove --any {format_size(size_bytes)}: need a multiple of the memory block, "

@@ -7,13 +7,15 @@ address are QEMU's, which is a guess and called one.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from altmap.linux.paths import text_of
 from altmap.linux.sysroot import Sysroot
+from altmap.scenario import Step
 
-__all__ = ("PLATFORMS", "FoundPlatform", "HostPlatform", "Sign", "platform_of")
+__all__ = ("PLATFORMS", "DefinedPlatform", "FoundPlatform", "HostPlatform", "Sign", "platform_of")
 
 _VENDOR = "sys/devices/virtual/dmi/id/sys_vendor"
 _PRODUCT = "sys/devices/virtual/dmi/id/product_name"
@@ -57,6 +59,37 @@ class HostPlatform:
     by: str = ""
     knows_address: bool = False
     cannot: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class DefinedPlatform:
+    """The platform of a guest whose definition is known.
+
+    Attributes
+    ----------
+    name : str
+        Such as ``libvirt domain 'web'``.
+    driver : str or None
+        The way to add memory that is set up, a key of :data:`altmap.host.mechanisms.WAYS`.
+    command : callable
+        ``(step, added_bytes)`` to the hypervisor's command, with what the plan added before.
+    cannot : str
+        Why memory cannot be added while the guest runs; empty if it can.
+    slots : int or None
+        Free slots of DIMMs, ``None`` where none are needed.
+    most_bytes : mapping of str to int
+        How much may be added in all, by driver.
+    knows_address : bool
+        The model places memory as this platform does.
+    """
+
+    name: str
+    driver: str | None
+    command: Callable[[Step, int], str]
+    cannot: str = ""
+    slots: int | None = None
+    most_bytes: Mapping[str, int] = field(default_factory=dict)
+    knows_address: bool = False
 
 
 _CLOUD = "memory is that of its type: stop it, choose a larger type, and start it again"

@@ -9,6 +9,7 @@ Effects: clock.
 
 from __future__ import annotations
 
+import re
 import time
 from dataclasses import replace
 
@@ -64,6 +65,7 @@ _SEND = "echo {hex} | xxd -r -p | dd of={device} bs=4096 iflag=fullblock 2>&1"
 _RECEIVE = "timeout {seconds:d} dd if={device} bs=4096 count=1 2>/dev/null | xxd -p -c 4096"
 #: An add waits five seconds for each block that stays offline.
 _ANSWER_SECONDS = 120
+_PACKET = re.compile(r"([0-9a-f]{2})+")
 _PROBE_SECONDS = 60.0
 _POLL_SECONDS = 0.1
 
@@ -198,7 +200,7 @@ class LabHyperv:
         while True:
             command = _RECEIVE.format(seconds=_ANSWER_SECONDS, device=_DEVICE)
             text = self._guest.run(command, _ANSWER_SECONDS + 10).text.strip()
-            if not text:
+            if not _PACKET.fullmatch(text):  # nothing, or the shell's word for a time limit
                 raise LabError(
                     f"{_DRIVER} does not answer within {_ANSWER_SECONDS} s", self._guest.console()
                 )

@@ -11,10 +11,12 @@ no Python object exists for a page or a run and a busy machine costs about a byt
 
 from __future__ import annotations
 
+import operator
 import re
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -61,7 +63,7 @@ class PageRun(NamedTuple):
     flags: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class _RunPiece:
     """Runs, ascending and without gaps: *starts* (nr_runs,) pfns, *words* (nr_runs,)."""
 
@@ -70,13 +72,18 @@ class _RunPiece:
     starts: Pfns
     words: Words
 
+    @cached_property
+    def _coded(self) -> tuple[Words, Codes]:
+        """Distinct words and the code of each run's: a file is asked many times, by other keys."""
+        return WordCodes().coded(self.words)
+
     def runs(self) -> tuple[Pfns, Pfns, Words]:
         lengths = np.diff(self.starts, append=np.int64(self.end))
         return self.starts, lengths, self.words
 
     def sets(self, key_of: Callable[[int], K | None]) -> dict[K, PfnSet]:
-        starts, lengths, words = self.runs()
-        distinct, codes = WordCodes().coded(words)
+        starts, lengths, _ = self.runs()
+        distinct, codes = self._coded
         keys, number_of = _numbered(distinct, key_of)
         numbers = number_of[codes]
         made = {}
@@ -89,7 +96,7 @@ class _RunPiece:
         return _RunPiece(self.start, self.end, self.starts, self.words.byteswap())
 
     def distinct(self) -> Words:
-        return WordCodes().coded(self.words)[0]
+        return self._coded[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -339,7 +346,17 @@ class PageWords:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, PageWords) or self.nr_pages != other.nr_pages:
             return False
-        return self is other or all(mine == its for mine, its in zip(self, other, strict=True))
+        if self is other or self._has_runs_of(other):
+            return True
+        return all(mine == its for mine, its in zip(self, other, strict=True))
+
+    def _has_runs_of(self, other: PageWords) -> bool:
+        """Tell whether pieces and runs are the same; equal words may be cut in other places."""
+        borders = ([(piece.start, piece.end) for piece in each.pieces()] for each in (self, other))
+        return operator.eq(*borders) and all(
+            np.array_equal(mine[0], its[0]) and np.array_equal(mine[2], its[2])
+            for mine, its in zip(self.arrays(), other.arrays(), strict=True)
+        )
 
     __hash__ = None  # type: ignore[assignment]  # equal by contents of any size
 

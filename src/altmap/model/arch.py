@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from altmap.errors import InputError
+from altmap.errors import InputError, one_of
 from altmap.units import format_size
 
 __all__ = (
@@ -143,6 +143,8 @@ class Arch:
     write_fault : str
         The exception that a write to an unbacked frame raises, by the kernel's name
         (``arch/arm64/mm/fault.c: do_sea``; ``arch/*/kernel/traps.c`` elsewhere).
+    debian_dimms : bool
+        Debian's kernel notices DIMMs: CONFIG_ACPI_HOTPLUG_MEMORY, or DLPAR.
     flavour : str
         What Debian's kernels of it have at the end of their release.
     vmalloc_kib : int or None
@@ -175,6 +177,7 @@ class Arch:
     knows_node_of_address: bool = True
     vetoes_rfc_2018: bool = False
     write_fault: str = "general protection fault"
+    debian_dimms: bool = True
     flavour: str = "amd64"
     vmalloc_kib: int | None = None
 
@@ -234,6 +237,7 @@ _ARM64 = Arch(
     offlines_boot_memory=False,
     knows_node_of_address=False,
     write_fault="synchronous external abort",
+    debian_dimms=False,
     flavour="arm64",
 )
 _PPC64 = Arch(
@@ -306,6 +310,7 @@ ARCHES: dict[str, Arch] = {
             mechanisms=("acpi", "standby", *_ANYWHERE),
             vetoes_rfc_2018=True,
             write_fault="addressing exception",
+            debian_dimms=False,
             flavour="s390x",
         ),
     )
@@ -321,7 +326,7 @@ def arch_named(name: str) -> Arch:
         If there is none; the message lists the known ones.
     """
     if name not in ARCHES:
-        raise InputError(f"architecture {name!r}: need one of {', '.join(ARCHES)}")
+        raise InputError(f"architecture {name!r}: {one_of(name, ARCHES)}")
     return ARCHES[name]
 
 

@@ -44,7 +44,7 @@ from altmap.model.observe import Observer
 from altmap.model.platform.backing import Backing
 from altmap.model.platform.xen import XenDomain
 from altmap.model.policies import policy_of
-from altmap.model.releases import release_notes
+from altmap.model.releases import Release, release_notes
 from altmap.model.workload import Usage
 from altmap.pfn import PfnRange, PfnSet
 from altmap.scenario import (
@@ -141,6 +141,7 @@ class ModelMachine:
         seen: Observation | None = None,
         *,
         policy: Policy | None = None,
+        record: Release | None = None,
         pages: bool = True,
     ) -> ModelMachine:
         """Return a machine in its synthetic boot state, or one that continues from captured files.
@@ -153,6 +154,8 @@ class ModelMachine:
             The files of a real machine.
         policy : Policy, optional
             The memmap policy; without it the built-in one that ``machine.policy`` names.
+        record : Release, optional
+            Behaviours of the kernel, instead of the record of its release. Only with *seen*.
         pages : bool
             Also predict the per-page files.
 
@@ -173,7 +176,7 @@ class ModelMachine:
             bare = machine.replace(devices=())
             made._boots = partial(cls.start, bare, policy=policy, pages=pages)
             return made
-        adopted = adopt(seen, machine, policy)
+        adopted = adopt(seen, machine, policy, record)
         observer = Observer(adopted.kernel, seen, pages=pages)
         made = cls(adopted.kernel, adopted.backing, observer, seen.parameters, list(adopted.notes))
         made._take_devices(machine, adopted.devices, adopted.drivers)
@@ -600,6 +603,7 @@ def predict(
     start: Observation | Sysroot | None = None,
     *,
     policy: str | Placement | Policy | None = None,
+    record: Release | None = None,
     pages: bool = True,
 ) -> Trace:
     """Return the trace of a scenario on the model.
@@ -612,6 +616,8 @@ def predict(
         sysroot lacks is noted in the trace.
     policy : str, Placement or Policy, optional
         The memmap policy instead of the scenario's: a name, ``MODULE:CLASS``, or an object.
+    record : Release, optional
+        Behaviours of the kernel, instead of the record of its release. Only with a *start*.
     pages : bool
         Also predict the per-page files.
 
@@ -625,7 +631,7 @@ def predict(
         scenario = scenario.with_machine(policy=chosen.name)
     given = given_of(scenario.machine)
     seen = Observation.read(start, given) if isinstance(start, Sysroot) else start
-    machine = ModelMachine.start(scenario.machine, seen, policy=chosen, pages=pages)
+    machine = ModelMachine.start(scenario.machine, seen, policy=chosen, record=record, pages=pages)
     trace = run_scenario(scenario, machine)
     if isinstance(start, Sysroot) and seen is not None:
         trace.notes.extend(seen.problems.values())

@@ -10,11 +10,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
 
-from altmap.errors import InputError
+from altmap.errors import InputError, one_of
 from altmap.model.arch import DEFAULT_ARCH, arch_named, arch_of
 from altmap.model.kernel.accounting import policy_named
 from altmap.model.policies import load_policy
@@ -265,7 +266,13 @@ def _resolve_page_size(machine: dict[str, Any]) -> None:
 # --- reading ---------------------------------------------------------------------------------
 
 
-def load_grid(path: Path, *, seed: int | None = None, policies: Sequence[str] = ()) -> Grid:
+def load_grid(
+    path: Path,
+    *,
+    seed: int | None = None,
+    policies: Sequence[str] = (),
+    base: Mapping[str, Any] = MappingProxyType({}),
+) -> Grid:
     """Read a grid and the trace that it names.
 
     Parameters
@@ -275,6 +282,8 @@ def load_grid(path: Path, *, seed: int | None = None, policies: Sequence[str] = 
         Seed of the example fleet, instead of the file's.
     policies : sequence of str
         Policies instead of the file's ``machine.policy``; may be ``MODULE:CLASS``.
+    base : mapping of str to object
+        Keys of the machine that count where the file has none.
 
     Raises
     ------
@@ -283,6 +292,7 @@ def load_grid(path: Path, *, seed: int | None = None, policies: Sequence[str] = 
     """
     try:
         file = decode(read_toml(path), _GridFile)
+        file.machine = {**base, **file.machine}
         modules = {load_policy(name).name: name for name in policies}
         if policies:
             file.machine["policy"] = list(modules)
@@ -359,10 +369,10 @@ def _request_dimensions(table: _RequestTable) -> tuple[Dimension, ...]:
     """Return the dimensions of the requests; their sizes vary fastest."""
     for drivers in _several(table.driver):
         if drivers not in DRIVERS:
-            raise InputError(f"requests.driver {drivers!r}: need one of {', '.join(DRIVERS)}")
+            raise InputError(f"requests.driver {drivers!r}: {one_of(drivers, DRIVERS)}")
     for backing in _several(table.backing):
         if backing not in BACKINGS:
-            raise InputError(f"requests.backing {backing!r}: need one of {', '.join(BACKINGS)}")
+            raise InputError(f"requests.backing {backing!r}: {one_of(backing, BACKINGS)}")
     if not table.added:
         raise InputError("requests.added: need a size, or a list of sizes for consecutive requests")
     for sizes in table.added:

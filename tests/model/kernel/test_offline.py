@@ -7,8 +7,8 @@ from altmap.model.kernel.online import memory_block_online, online_blocks
 from altmap.model.kernel.remove import offline_and_remove_memory
 from altmap.model.kernel.zonelists import node_order
 from altmap.model.machine import ModelMachine
-from altmap.pfn import PfnRange
-from altmap.scenario import Machine, Node, Plug, Size
+from altmap.pfn import PfnRange, PfnSet
+from altmap.scenario import Machine, Node, Offline, Online, Plug, Size
 
 B = 0x8000  # pages of a block
 BASE = 32 * B  # 4 GiB
@@ -199,3 +199,42 @@ def test_a_part_of_an_add_is_not_removed():
     outcome = offline_and_remove_memory(kernel, block(0))
     assert (outcome.errno, outcome.function) == ("EINVAL", "try_remove_memory")
     assert len(kernel.additions) == 1
+
+
+# --- struct pages -------------------------------------------------------------------------------
+
+
+def reads_of_offlining(nr_blocks=1, **machine):
+    """Return what offlining the first block of self-hosted memory reads, by function."""
+    model = ModelMachine.start(
+        Machine(
+            memory=Size(1 << 30), memmap_on_memory="on", auto_online_blocks="offline", **machine
+        )
+    )
+    assert model.perform(Plug(id="d", size=Size(nr_blocks << 27))).outcome
+    assert model.perform(Online(id="d", to="online_movable")).outcome
+    record = model.perform(Offline(blocks=[32]))
+    assert record.outcome
+    return {event.function: event.pfns for event in record.events if event.kind == "read"}
+
+
+@pytest.mark.parametrize(
+    ("release", "policy"),
+    [("6.1", None), ("6.12", None), ("7.3", None), ("6.12", "per-block"), ("6.12", "rfc-2018")],
+)
+def test_pages_before_the_first_isolated_one_are_read_as_far_as_a_chunk_may_reach(release, policy):
+    """The first other page is the 512th of 1024. Real kernels read the same eight frames."""
+    reads = reads_of_offlining(release=release, policy=policy)
+    assert PfnSet.of(reads["isolate_single_pageblock"]) == PfnSet([PfnRange(BASE, BASE + 8)])
+
+
+@pytest.mark.parametrize(
+    ("machine", "nr_blocks"), [({"release": "5.15"}, 1), ({"policy": "rfc-2018"}, 2)]
+)
+def test_pages_of_other_chunks_are_not_read_and_before_5_19_none(machine, nr_blocks):
+    """The memmap of 256 MiB is 1024 pages, which fill a chunk."""
+    reads = reads_of_offlining(nr_blocks, **machine)
+    assert list(reads) == ["has_unmovable_pages"]
+    own = 8 * nr_blocks
+    unread = PfnSet([PfnRange(BASE + 1, BASE + own)])
+    assert PfnSet.of(reads["has_unmovable_pages"]) == PfnSet([PfnRange(BASE, BASE + 512)]) - unread

@@ -39,6 +39,7 @@ from altmap.model.kernel.hvo import adopt_optimized
 from altmap.model.kernel.initial_state import adopt_boot_ram, adopt_metadata
 from altmap.model.kernel.state import Kernel
 from altmap.model.platform.backing import Backing
+from altmap.model.releases import Release
 from altmap.scenario import Device, Machine
 
 __all__ = ("Adopted", "adopt")
@@ -74,7 +75,12 @@ class Adopted:
     notes: list[str]
 
 
-def adopt(seen: Observation, machine: Machine, policy: Policy | None = None) -> Adopted:
+def adopt(
+    seen: Observation,
+    machine: Machine,
+    policy: Policy | None = None,
+    record: Release | None = None,
+) -> Adopted:
     """Return the kernel that shows these files.
 
     The scenario's machine overrides what the files say. Page sets that the files do not show
@@ -86,6 +92,8 @@ def adopt(seen: Observation, machine: Machine, policy: Policy | None = None) -> 
     machine : Machine
     policy : Policy, optional
         The memmap policy instead of the built-in one that the machine names.
+    record : Release, optional
+        Behaviours of the kernel, instead of the record of its release.
 
     Raises
     ------
@@ -94,7 +102,7 @@ def adopt(seen: Observation, machine: Machine, policy: Policy | None = None) -> 
     """
     notes: list[str] = []
     seen = whole_files(seen, notes)
-    kernel, backing = _without_memory(seen, machine, policy, notes)
+    kernel, backing = _without_memory(seen, machine, policy, record, notes)
     given = plugged_devices(seen, machine, notes)
     devices = [device for device in given if device.driver != "virtio-mem"]
     regions = [device for device in given if device.driver == "virtio-mem"]
@@ -123,11 +131,15 @@ def adopt(seen: Observation, machine: Machine, policy: Policy | None = None) -> 
 
 
 def _without_memory(
-    seen: Observation, machine: Machine, policy: Policy | None, notes: list[str]
+    seen: Observation,
+    machine: Machine,
+    policy: Policy | None,
+    record: Release | None,
+    notes: list[str],
 ) -> tuple[Kernel, Backing]:
     """Return the kernel with its rules and empty zones, and a platform that backs all RAM."""
     arch = adopted_arch(seen, machine, notes)
-    release = adopted_release(seen, machine, notes)
+    release = record or adopted_release(seen, machine, notes)
     arch = with_sections(arch, release.section_size_bytes.get(arch.family))
     if machine.memory is not None or machine.nodes:
         notes.append("machine.memory and machine.nodes are ignored: the sysroot has its own")

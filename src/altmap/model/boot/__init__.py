@@ -14,6 +14,7 @@ from altmap.model.arch import (
     with_sections,
 )
 from altmap.model.boot.files import blank_files
+from altmap.model.boot.hashtables import hash_tables_nr_pages
 from altmap.model.boot.layout import Layout, boot_zones, layout_of
 from altmap.model.boot.tunables import default_tunables
 from altmap.model.kernel.accounting import Policy, chosen_policy
@@ -29,7 +30,7 @@ from altmap.scenario import DEFAULT_RELEASE, Machine
 
 __all__ = ("boot",)
 
-_MIB = 1 << 20
+_MIB, _GIB = 1 << 20, 1 << 30
 
 
 def boot(machine: Machine, policy: Policy | None = None) -> tuple[Kernel, Backing, Observation]:
@@ -139,6 +140,9 @@ def _reserved_and_used(
     """Return the pages that are reserved at boot, and those in use once the kernel runs."""
     page = arch.page_size_bytes
     nr_reserved = memmap_nr_pages + release.boot_reserved_bytes // page
+    # What was measured has the tables of 1 GiB in it; it is the estimate for smaller machines too.
+    measured = hash_tables_nr_pages(arch, _GIB // page)
+    nr_reserved += max(0, hash_tables_nr_pages(arch, len(backed)) - measured)
     nr_reserved = min(nr_reserved, len(backed) * 3 // 4)
     dma = backed & PfnRange(0, (16 * _MIB) // page)
     reserved = dma & PfnRange(0, 256)

@@ -1,7 +1,7 @@
 """Accesses to struct pages: which frames of a memmap each step writes and reads.
 
 Source: ``mm/mm_init.c: memmap_init_range``; ``mm/memory_hotplug.c: mhp_init_memmap_on_memory``;
-``mm/page_isolation.c: has_unmovable_pages``.
+``mm/page_isolation.c: has_unmovable_pages, isolate_single_pageblock``.
 """
 
 from __future__ import annotations
@@ -62,7 +62,8 @@ def read_struct_pages(kernel: Kernel, pfns: PfnRange) -> None:
     """Read the struct pages of a block, in search of pages that cannot be moved.
 
     Those of the memmap pages that it holds are left out, but for the first, which tells the zone
-    (``drivers/base/memory.c: memory_block_offline``).
+    (``drivers/base/memory.c: memory_block_offline``). Since 5.19 those are read too that a chunk of
+    the buddy allocator could join with the first other page (``isolate_single_pageblock``).
     """
     addition = kernel.addition_of(pfns.start)
     if addition is None:
@@ -72,6 +73,13 @@ def read_struct_pages(kernel: Kernel, pfns: PfnRange) -> None:
     for run in others.ranges():
         frames |= _frames_of(kernel, addition, run)
     kernel.touch("read", frames, "has_unmovable_pages", f"the struct pages of {pfns}")
+    if not kernel.release.isolates_ends_first or not others:
+        return
+    first, chunk = others.span().start, 1 << kernel.arch.max_page_order
+    before = PfnRange(first - first % chunk, first)
+    if before:
+        frames = _frames_of(kernel, addition, before)
+        kernel.touch("read", frames, "isolate_single_pageblock", f"the struct pages of {before}")
 
 
 def _frames_of(kernel: Kernel, addition: Addition, pfns: PfnRange) -> PfnSet:

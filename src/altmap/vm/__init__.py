@@ -1,0 +1,1 @@
+"""Definitions of virtual machines: what a guest sees, what growing costs, what comes back."""

@@ -1,0 +1,270 @@
+"""Everything that is answered about a definition: at boot, by each way, and what to change."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from altmap.errors import InputError
+from altmap.linux.observation import Observation
+from altmap.model.kernel.allocator import available_nr_pages
+from altmap.model.kernel.state import Kernel
+from altmap.model.machine import ModelMachine
+from altmap.scenario import Machine
+from altmap.units import format_size
+from altmap.vm.definition import Definition
+from altmap.vm.kernel import GuestKernel, guest_kernel
+from altmap.vm.machine import GuestMachine, guest_machine
+from altmap.vm.reach import GrowingGuest, Reached, reach, sizes_of
+from altmap.vm.ways import GrowthWay, growth_way, growth_ways
+
+__all__ = (
+    "BootState",
+    "BootZone",
+    "BootedGuest",
+    "WayAnswer",
+    "boot_state",
+    "started",
+    "way_answer",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class BootZone:
+    """A zone of a guest that has booted; sizes in bytes."""
+
+    node: int
+    name: str
+    present_bytes: int
+    managed_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class BootState:
+    """A guest that has booted.
+
+    Attributes
+    ----------
+    set_bytes : int
+        What the definition gives it.
+    mem_total_bytes, mem_free_bytes : int
+    block_bytes : int
+        Size of a memory block.
+    nr_blocks, nr_online : int
+    nodes : tuple of int
+        Nodes, those without memory too.
+    zones : tuple of BootZone
+        Those with pages.
+    losses : tuple of (int, str)
+        Bytes between *set_bytes* and MemTotal, each with the cause.
+    """
+
+    set_bytes: int
+    mem_total_bytes: int
+    mem_free_bytes: int
+    block_bytes: int
+    nr_blocks: int
+    nr_online: int
+    nodes: tuple[int, ...]
+    zones: tuple[BootZone, ...]
+    losses: tuple[tuple[int, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class WayAnswer:
+    """What one way offers.
+
+    Attributes
+    ----------
+    way : GrowthWay
+    rows : tuple of Reached
+        Rising sizes, up to the first that is not reached.
+    largest_add_bytes, careful_add_bytes : int or None
+        The largest single add that the free memory at boot allows, and one whose memmap takes half
+        of it; ``None`` where memory is added block by block.
+    stops_bytes : int
+        The size at which it stops.
+    stops : str
+        Why.
+    """
+
+    way: GrowthWay
+    rows: tuple[Reached, ...]
+    largest_add_bytes: int | None
+    careful_add_bytes: int | None
+    stops_bytes: int
+    stops: str
+
+
+@dataclass(frozen=True, slots=True)
+class BootedGuest:
+    """A definition with a kernel, booted on the model.
+
+    Attributes
+    ----------
+    definition : Definition
+    kernel : GuestKernel
+    machine : GuestMachine
+    booted : ModelMachine
+    from_files : bool
+        The model starts from the guest's files, not from a synthetic boot state.
+    """
+
+    definition: Definition
+    kernel: GuestKernel
+    machine: GuestMachine
+    booted: ModelMachine
+    from_files: bool = False
+
+    @property
+    def block_bytes(self) -> int:
+        """The size of a memory block."""
+        made = self.booted.kernel
+        return made.block_nr_pages * made.arch.page_size_bytes
+
+    def ways(self, names: Sequence[str] = (), most_bytes: int | None = None) -> list[GrowthWay]:
+        """Return the ways that the definition has, or the named ones."""
+        given = self.definition, self.kernel, self.machine, self.block_bytes
+        if not names:
+            return growth_ways(*given)
+        return [growth_way(name, *given, most_bytes) for name in names]
+
+
+def started(
+    definition: Definition,
+    *,
+    release: str | None = None,
+    cmdline: str | None = None,
+    config: str | None = None,
+    seen: Observation | None = None,
+) -> BootedGuest:
+    """Return a guest that has booted.
+
+    Parameters
+    ----------
+    definition : Definition
+    release, cmdline, config : str, optional
+        As for :func:`altmap.vm.kernel.guest_kernel`.
+    seen : Observation, optional
+        The guest's files, which the model then starts from.
+
+    Raises
+    ------
+    InputError
+        If no machine is so, or the files lack what the model needs.
+    """
+    if seen is None:
+        kernel = guest_kernel(definition, release=release, cmdline=cmdline, config=config)
+        machine = guest_machine(definition, kernel)
+        booted = ModelMachine.start(machine.machine, pages=False)
+        return BootedGuest(definition, kernel, machine, booted)
+    named = release or seen.release
+    if named is None:
+        raise InputError("--guest: no file names the release; --release says which")
+    words = cmdline if cmdline is not None else seen.cmdline
+    kernel = guest_kernel(definition, release=named, cmdline=words, config=config)
+    if release is None:
+        kernel = replace(kernel, stated="the guest's files")
+    machine = guest_machine(definition, kernel)
+    booted = ModelMachine.start(Machine(release=release), seen, pages=False)
+    notes = list(machine.notes)
+    made = booted.kernel
+    shown = len(made.added_blocks) * made.block_nr_pages * made.arch.page_size_bytes
+    if abs(shown - machine.start_bytes) > made.block_nr_pages * made.arch.page_size_bytes * 2:
+        notes.append(
+            f"the guest's files show {format_size(shown)} in memory blocks, and the definition "
+            f"gives {format_size(machine.start_bytes)}"
+        )
+    return BootedGuest(definition, kernel, replace(machine, notes=tuple(notes)), booted, True)
+
+
+def boot_state(guest: BootedGuest) -> BootState:
+    """Return what a guest has at boot, and where the rest of what was set is."""
+    kernel = guest.booted.kernel
+    page = kernel.arch.page_size_bytes
+    zones = tuple(
+        BootZone(zone.node, zone.name, len(zone.present) * page, kernel.nr_managed(zone) * page)
+        for zone in kernel.zones.values()
+        if zone.present
+    )
+    total = kernel.total_ram_nr_pages() * page
+    return BootState(
+        set_bytes=guest.machine.start_bytes,
+        mem_total_bytes=total,
+        mem_free_bytes=kernel.free_nr_pages() * page,
+        block_bytes=guest.block_bytes,
+        nr_blocks=len(kernel.added_blocks),
+        nr_online=len(kernel.online_blocks),
+        nodes=tuple(sorted({zone.node for zone in kernel.zones.values()})),
+        zones=zones,
+        losses=tuple(_losses(guest, kernel, total)),
+    )
+
+
+def _losses(guest: BootedGuest, kernel: Kernel, total_bytes: int) -> list[tuple[int, str]]:
+    page = kernel.arch.page_size_bytes
+    present = sum(len(zone.present) for zone in kernel.zones.values()) * page
+    memmap = kernel.arch.memmap_nr_pages(len(kernel.boot_ram)) * page
+    offline = len(kernel.added_blocks) - len(kernel.online_blocks)
+    refused = sum(
+        int(each.size)
+        for each in guest.machine.machine.devices
+        if each.driver == "dimm"
+        and int(each.address) // page // kernel.block_nr_pages not in kernel.added_blocks
+    )
+    balloon = guest.definition.balloon.current_bytes
+    found = [
+        (offline * guest.block_bytes, "in memory blocks that are offline"),
+        (refused, "in devices that the kernel refuses"),
+        (
+            guest.machine.start_bytes - present - offline * guest.block_bytes - refused,
+            "kept by the firmware",
+        ),
+        (memmap, f"the memmap: {kernel.arch.struct_page_size_bytes} bytes for each page"),
+        (
+            present - memmap - total_bytes,
+            "reserved by the kernel: its image, hash tables, memory for DMA",
+        ),
+    ]
+    inflated = balloon is not None and guest.definition.balloon.present is not False
+    if inflated and balloon is not None and balloon < guest.machine.start_bytes:
+        found.append((guest.machine.start_bytes - balloon, "in the balloon, once it is inflated"))
+    return [(size, why) for size, why in found if size > 0]
+
+
+def way_answer(guest: BootedGuest, way: GrowthWay, sizes: Sequence[int] = ()) -> WayAnswer:
+    """Return what a way offers, at each of the sizes or at those that a table shows."""
+    rows = tuple(reach(guest.booted, way, sizes or sizes_of(way)))
+    stops, why = _stop(guest.booted, way, rows)
+    largest = careful = None
+    if way.driver == "dimm" and not way.missing and way.limit_bytes > way.start_bytes:
+        growing = GrowingGuest(guest.booted, way)
+        largest = growing.largest_add(way.limit_bytes - way.start_bytes)
+        careful = min(largest, _careful_bytes(guest, way))
+    return WayAnswer(way, rows, largest, careful, stops, why)
+
+
+def _careful_bytes(guest: BootedGuest, way: GrowthWay) -> int:
+    """Return the add whose memmap takes half of what kernel zones can give, as a plan does."""
+    kernel = guest.booted.kernel
+    per_unit = kernel.arch.memmap_nr_pages(way.unit_bytes // kernel.arch.page_size_bytes)
+    return available_nr_pages(kernel) // 2 // max(1, per_unit) * way.unit_bytes
+
+
+def _stop(machine: ModelMachine, way: GrowthWay, rows: Sequence[Reached]) -> tuple[int, str]:
+    """Return the size at which growing stops, and why."""
+    if way.missing:
+        return way.start_bytes, way.missing
+    if way.limit_bytes <= way.start_bytes:
+        return way.start_bytes, way.limit
+    guest = GrowingGuest(machine, way)
+    if guest.by_block:
+        last = rows[-1]
+        if last.result != "refused":
+            return way.limit_bytes, way.limit
+        return last.reached_bytes, last.why
+    outcome = guest.grow(way.limit_bytes)
+    if outcome:
+        return way.limit_bytes, way.limit
+    head = f"{outcome.errno} by {outcome.function}: " if outcome.errno else ""
+    return guest.size_bytes, head + outcome.why
