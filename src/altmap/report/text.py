@@ -184,7 +184,7 @@ def _memory(trace: Trace, index: int) -> str:
         f"MemFree {free} kB ({freed:+d})"
     )
     missing = requested // 1024 - gained
-    return text + (f"; {missing} kB of it not in MemTotal" if requested and missing else "")
+    return text + (f"; {missing} kB of it not in MemTotal" if requested and missing > 0 else "")
 
 
 def account_text(levels: list[Level], title: str) -> str:
