@@ -10,7 +10,7 @@ PIP_INSTALL = PIP_DISABLE_PIP_VERSION_CHECK=1 $(PIP) install --quiet
 install = $(PIP_INSTALL) --constraint constraints.txt --editable '.[$(1)]' || { \
 	echo "constraints.txt cannot be met here: installing the versions that the index offers" >&2; \
 	$(PIP_INSTALL) --editable '.[$(1)]'; }
-RUN_EXTRAS := host,lab,report,sweep,cluster,mount
+RUN_EXTRAS := host,lab,report,sweep,cluster,mount,vm
 DEV_EXTRAS := $(RUN_EXTRAS),docs,dev
 BENCH_EXTRAS := $(DEV_EXTRAS),bench
 MUTANTS_EXTRAS := $(DEV_EXTRAS),mutants

@@ -61,7 +61,7 @@ def _cpus(config: dict[str, Any]) -> Any:
 
 def cloud_hypervisor_commands(text: str, name: str) -> list[Definition]:
     """Return the definitions of commands of cloud-hypervisor; none without such a command."""
-    return bounded_parts("commands", _commands(text, name))
+    return bounded_parts("commands", _commands(text, name)) if "cloud-hyp" in text else []
 
 
 def _commands(text: str, name: str) -> Iterator[Definition]:
@@ -122,14 +122,28 @@ def _line_cpus(text: str, line: int) -> dict[str, Any]:
 
 def _pairs(text: str, line: int) -> dict[str, Any]:
     """Return ``key=value,...``; commas in brackets and quotes separate nothing."""
-    made = {}
-    for part in re.findall(r'(?:\[[^\]]*\]|"[^"]*"|[^,\["])+', text):
+    made: dict[str, Any] = {}
+    for part in _parts(text):
         key, equals, value = part.partition("=")
         if equals:
             made[key] = _SWITCH.get(value, value)
     if text and not made:
         raise InputError(f"line {line}: {text[:40]!r}: need key=value")
     return made
+
+
+def _parts(text: str) -> Iterator[str]:
+    """Yield what is between commas outside of brackets and quotes (option_parser: split_commas)."""
+    depth, quoted, start = 0, False, 0
+    for place, char in enumerate(text):
+        if char == '"':
+            quoted = not quoted
+        elif not quoted:
+            depth += (char == "[") - (char == "]")
+            if char == "," and not depth:
+                yield text[start:place]
+                start = place + 1
+    yield text[start:]
 
 
 def _definition(
@@ -146,7 +160,7 @@ def _definition(
     main_bytes = _size(memory, "size", "memory size", _DEFAULT_BYTES)
     if not main_bytes and not zones:
         raise InputError("memory size 0: need a size, or zones")
-    parts = zones if zones else [{**memory, "id": "mem0"}]
+    parts = zones if zones else [{**memory, "id": "mem0", "size": main_bytes}]
     memory_bytes = sum(_size(each, "size", "zone size") for each in parts)
     if not memory_bytes:
         raise InputError("memory zones: 0 bytes in all: need boot memory")

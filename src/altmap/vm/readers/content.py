@@ -53,6 +53,8 @@ def _decoded(raw: bytes) -> str:
 
 def _arguments(text: str) -> str:
     words = text.rstrip("\0\n").split("\0")
-    if any(not char.isprintable() and char not in "\t\n" for word in words for char in word):
+    if len(words) > MOST_PARTS or any(
+        not char.isprintable() and char not in "\t\n" for word in words for char in word
+    ):
         raise InputError("is no text: need the definition of a virtual machine")
     return " \\\n".join("'" + word.replace("'", "'\\''") + "'" for word in words)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 
+from altmap.errors import InputError
 from altmap.vm.readers.notes import bounded_parts
 from altmap.vm.readers.qemu_options import Option, options_of
-from altmap.vm.readers.words import Word, commands
+from altmap.vm.readers.words import MOST_WORDS, Word, commands
 
 __all__ = ("QemuCommand", "qemu_commands")
 
-from dataclasses import dataclass
 
 _PROGRAM = re.compile(
     r"(?:.*[/=\"'])?(?:qemu[-_]system(?:[-_](?P<arch>[a-z0-9_]+?))?(?:-spice|-uefi|\.exe|w\.exe)?"
@@ -41,7 +42,10 @@ _ASSIGNMENT = re.compile(r"([A-Za-z_]\w*)=(.*)", re.DOTALL)
 _VARIABLE = re.compile(r"\$(?:([A-Za-z_]\w*)|\{([A-Za-z_]\w*)(?::?-([^{}]*))?\})")
 #: How QEMU's documentation writes the program.
 _MACRO = re.compile(r"\|(qemu_system\w*)\|")
-_LONGEST_VALUE = 4096
+_LONGEST_VALUE = 1024
+#: A text without it has no command, unless an option comes first.
+_MAYBE = re.compile(r"qemu|kvm", re.IGNORECASE)
+_SAYS = re.compile(r"\s*[^\s#]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,15 +62,18 @@ def qemu_commands(text: str) -> list[QemuCommand]:
 
     Variables of a script that are set to plain words before are replaced.
     """
+    first = next((line for line in text.split("\n") if _SAYS.match(line)), "")
+    if not (_MAYBE.search(text) or first.lstrip().startswith("-")):
+        return []
     return bounded_parts("commands", _found(_MACRO.sub(r"\1", text)))
 
 
 def _found(text: str) -> Iterator[QemuCommand]:
-    known: dict[str, str] = {}
+    variables = _Variables()
     options_alone: list[Word] | None = []
     for number, command in enumerate(commands(text)):
-        _remember(command, known)
-        words = _expanded(command, known)
+        variables.remember(command)
+        words = variables.expanded(command)
         if options_alone is not None:
             first = words[0].text if words else ""
             alone = first.startswith("-") and (number == 0 or bool(options_alone))
@@ -92,34 +99,46 @@ def _command(words: list[Word]) -> QemuCommand | None:
     return None
 
 
-def _remember(command: list[Word], known: dict[str, str]) -> None:
-    for word in command:
-        match = _ASSIGNMENT.fullmatch(word.text)
-        if match is None:
-            if word.text not in ("export", "local", "readonly", "declare", "set"):
-                return
-        elif len(match[2]) <= _LONGEST_VALUE:
-            known[match[1]] = _replaced(match[2], known)
+class _Variables:
+    """Variables that a script sets to plain words."""
 
+    def __init__(self) -> None:
+        self._known: dict[str, str] = {}
+        self._nr_words = 0
 
-def _expanded(command: list[Word], known: dict[str, str]) -> list[Word]:
-    made: list[Word] = []
-    for word in command:
-        if "$" not in word.text:
-            made.append(word)
-            continue
-        text = _replaced(word.text, known)
-        if _VARIABLE.fullmatch(word.text) and " " in text:
-            parts = (each for part in commands(text) for each in part)
-            made += (Word(each.text, word.line) for each in parts)
-        elif text:
-            made.append(Word(text, word.line))
-    return made
+    def remember(self, command: list[Word]) -> None:
+        """Keep the variables that a command starts with, or only sets."""
+        for word in command:
+            match = _ASSIGNMENT.fullmatch(word.text)
+            if match is None:
+                if word.text not in ("export", "local", "readonly", "declare", "set"):
+                    return
+            elif len(match[2]) <= _LONGEST_VALUE:
+                self._known[match[1]] = self._replaced(match[2])
 
+    def expanded(self, command: list[Word]) -> list[Word]:
+        """Return the words of a command with their variables replaced."""
+        made: list[Word] = []
+        for word in command:
+            if "$" not in word.text:
+                made.append(word)
+                continue
+            text = self._replaced(word.text)
+            if _VARIABLE.fullmatch(word.text) and " " in text:
+                before = len(made)
+                made += (Word(part.text, word.line) for each in commands(text) for part in each)
+                self._nr_words += len(made) - before
+                if self._nr_words > MOST_WORDS:
+                    raise InputError(f"has more than {MOST_WORDS} words in its variables")
+            elif text:
+                made.append(Word(text, word.line))
+        return made
 
-def _replaced(text: str, known: dict[str, str]) -> str:
-    def value(match: re.Match[str]) -> str:
-        name = match[1] or match[2]
-        return known.get(name, match[0] if match[3] is None else match[3])
+    def _replaced(self, text: str) -> str:
+        def value(match: re.Match[str]) -> str:
+            name = match[1] or match[2]
+            return self._known.get(name, match[0] if match[3] is None else match[3])
 
-    return _VARIABLE.sub(value, text)[:_LONGEST_VALUE] if len(text) <= _LONGEST_VALUE else text
+        if len(text) > _LONGEST_VALUE:
+            return text
+        return _VARIABLE.sub(value, text)[:_LONGEST_VALUE]

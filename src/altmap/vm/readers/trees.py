@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
-import yaml  # type: ignore[import-untyped]
 
 from altmap.errors import InputError
 from altmap.vm.readers.content import MOST_PARTS
@@ -14,7 +13,6 @@ __all__ = ("Mapped", "json_values", "list_in", "mapping_in", "number_in", "yaml_
 
 _MOST_NODES = 400_000
 _DEEPEST = 100
-_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _WHITE = " \t\r\n,"
 
 
@@ -57,9 +55,14 @@ def yaml_documents(text: str) -> list[Any]:
         If it is no YAML, is nested too deeply, or has too many values.
     """
     _check_depth(text)
+    try:
+        import yaml  # type: ignore[import-untyped]
+    except ImportError as error:
+        raise InputError("is YAML, which needs PyYAML: pip install altmap[vm]") from error
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     made: list[Any] = []
     try:
-        for node in yaml.compose_all(text, Loader=_LOADER):
+        for node in yaml.compose_all(text, Loader=loader):
             made.append(_Composed().value(node, 0))
             if len(made) > MOST_PARTS:
                 raise InputError(f"has more than {MOST_PARTS} documents")
@@ -99,11 +102,11 @@ class _Composed:
         if self._nr_nodes > _MOST_NODES or depth > _DEEPEST:
             raise InputError("has too many values, or is nested too deeply")
         made: Any
-        if isinstance(node, yaml.MappingNode):
+        if node.id == "mapping":
             made = self._made[id(node)] = Mapped()
             made.lines = {}
             self._fill(made, node, depth)
-        elif isinstance(node, yaml.SequenceNode):
+        elif node.id == "sequence":
             made = self._made[id(node)] = []
             made += (self.value(each, depth + 1) for each in node.value)
         else:
@@ -114,8 +117,8 @@ class _Composed:
         merged: list[Any] = []
         for key, value in node.value:
             if key.tag == "tag:yaml.org,2002:merge":
-                merged += value.value if isinstance(value, yaml.SequenceNode) else [value]
-            elif isinstance(key, yaml.ScalarNode):
+                merged += value.value if value.id == "sequence" else [value]
+            elif key.id == "scalar":
                 made[key.value] = self.value(value, depth + 1)
                 made.lines[key.value] = key.start_mark.line + 1
         for each in merged:

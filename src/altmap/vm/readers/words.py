@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from altmap.errors import InputError
 
-__all__ = ("Word", "commands")
+__all__ = ("MOST_WORDS", "Word", "commands")
 
 
 class Word(NamedTuple):
@@ -24,11 +24,9 @@ _SPACES = " \t\r\f\v"
 _JSON_START = re.compile(r'[{]\s*"')
 _JSON_STRING = re.compile(r'"(?:[^"\\\n]|\\.)*"')
 #: Substitutions that stay in their word, whatever spaces are in them.
-_SUBSTITUTION = re.compile(
-    r"\$\((?:[^()\n]|\([^()\n]{0,200}\)){0,200}\)|`[^`\n]{0,200}`|\$\{[^}\n]{0,200}\}"
-)
+_SUBSTITUTION = re.compile(r"\$\([^()\n$`]{0,200}\)|`[^`\n$]{0,200}`|\$\{[^}\n$`]{0,200}\}")
 _PLAIN = re.compile(r"[^\s'\"\\`$;&|]+")
-_MOST_WORDS = 400_000
+MOST_WORDS = 150_000
 
 
 def commands(text: str) -> Iterator[list[Word]]:
@@ -43,12 +41,8 @@ def commands(text: str) -> Iterator[list[Word]]:
         If there are too many words.
     """
     reader = _Reader(text)
-    nr_words = 0
     while reader.more():
         command = reader.command()
-        nr_words += len(command)
-        if nr_words > _MOST_WORDS:
-            raise InputError(f"has more than {_MOST_WORDS} words: need at most {_MOST_WORDS}")
         if command:
             yield command
 
@@ -61,6 +55,7 @@ class _Reader:
         self.at = 0
         self.line = 1
         self._no_json_before = 0
+        self._nr_words = 0
 
     def more(self) -> bool:
         return self.at < len(self.text)
@@ -76,17 +71,21 @@ class _Reader:
                 self._skip(self.text.index("\n", self.at) + 1)
             elif char in _ENDS:
                 self._skip(self.at + 1)
+                self._count()
                 return made
             elif char == "#":
                 end = self.text.find("\n", self.at)
                 self.at = len(self.text) if end < 0 else end
-                continued = end > 0 and self.text[end - 1] == "\\"
-                if continued and made:  # a comment among continued lines, as in many scripts
-                    self._skip(end + 1)
             else:
                 line = self.line
                 made.append(Word(self._json() or self._word(), line))
+                self._count()
         return made
+
+    def _count(self) -> None:
+        self._nr_words += 1
+        if self._nr_words > MOST_WORDS:
+            raise InputError(f"has more than {MOST_WORDS} words: need at most {MOST_WORDS}")
 
     def _skip(self, to: int) -> None:
         self.line += self.text.count("\n", self.at, to)

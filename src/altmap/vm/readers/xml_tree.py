@@ -7,8 +7,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from lxml import etree  # type: ignore[import-untyped]
-
 from altmap.errors import InputError
 
 __all__ = ("Element", "parse_xml")
@@ -65,6 +63,7 @@ def parse_xml(text: str) -> Element:
     """
     if text.count("<") > _MOST_TAGS:
         raise InputError(f"has {text.count('<')} tags: need at most {_MOST_TAGS}")
+    etree = _library()
     parser = etree.XMLParser(
         resolve_entities=False,
         no_network=True,
@@ -79,20 +78,28 @@ def parse_xml(text: str) -> Element:
         raise InputError(f"is no XML: {' '.join(str(error).split())[:200]}") from error
     if root.getroottree().docinfo.doctype:
         raise InputError("declares a document type, which is not read: need XML without one")
-    return _element(root)
+    return _element(root, etree.QName)
+
+
+def _library() -> Any:
+    try:
+        from lxml import etree  # type: ignore[import-untyped]
+    except ImportError as error:
+        raise InputError("is XML, which needs lxml: pip install altmap[vm]") from error
+    return etree
 
 
 def _blank(declaration: re.Match[str]) -> str:
     return "\n" * declaration[0].count("\n")
 
 
-def _element(node: Any) -> Element:
+def _element(node: Any, named: Any) -> Element:
     made = Element(
-        name=etree.QName(node).localname,
+        name=named(node).localname,
         text=(node.text or "").strip(),
         line=node.sourceline,
-        attributes={str(etree.QName(key).localname): str(node.get(key)) for key in node.attrib},
+        attributes={str(named(key).localname): str(node.get(key)) for key in node.attrib},
     )
     # The parser ends at a depth of 256.
-    made.children = [_element(child) for child in node if isinstance(child.tag, str)]
+    made.children = [_element(child, named) for child in node if isinstance(child.tag, str)]
     return made
