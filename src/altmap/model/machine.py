@@ -98,6 +98,8 @@ _OF_A_BOOT = (
     *("kernel", "backing", "_observer", "_base_parameters", "_drivers", "_balloon"),
     *("_devices", "_usage", "_plugs"),
 )
+#: Parameters that the step ``set`` and the kernel's command line name differently.
+_TUNABLE_OF = {"hugetlb_optimize_vmemmap": "hugetlb_free_vmemmap"}
 #: Failures that a step ``set`` injects, and their names in the kernel.
 _INJECTED = {"fail_block_devices": "block_devices", "fail_allocation": "allocation"}
 
@@ -298,7 +300,7 @@ class ModelMachine:
         """Return what a key of the step ``set`` is now."""
         if name in _INJECTED:
             return getattr(self.kernel.failures, _INJECTED[name])
-        return getattr(self.kernel.tunables, name)
+        return getattr(self.kernel.tunables, _TUNABLE_OF.get(name, name))
 
     @property
     def backed(self) -> PfnSet:
@@ -581,7 +583,7 @@ class ModelMachine:
             if name in _INJECTED and value is not None:
                 self.kernel.failures.inject(_INJECTED[name], value)
             elif name != "name" and value is not None:
-                self.kernel.tunables.write(name, value)
+                self.kernel.tunables.write(_TUNABLE_OF.get(name, name), value)
         return OK
 
 

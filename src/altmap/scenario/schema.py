@@ -380,6 +380,7 @@ class SetTunables(_Step, frozen=True, kw_only=True, tag="set"):
     fail_block_devices: bool | None = None
     fail_allocation: int | None = None
     acpi_memory_hotplug: bool | None = None
+    hugetlb_optimize_vmemmap: bool | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
