@@ -14,8 +14,19 @@ from __future__ import annotations
 
 import sysconfig
 import traceback
+from collections.abc import Iterable
 
-__all__ = ("AltmapError", "InputError", "LabError", "UserCodeError", "printable", "raised_by")
+__all__ = (
+    "AltmapError",
+    "InputError",
+    "LabError",
+    "UserCodeError",
+    "nearest",
+    "one_of",
+    "printable",
+    "raised_by",
+    "unknown",
+)
 
 
 class AltmapError(Exception):
@@ -70,6 +81,33 @@ def raised_by(error: Exception) -> str:
     where = f"{users[-1].filename}:{users[-1].lineno}: " if users else ""
     message = " ".join(str(error).split())
     return f"{where}{type(error).__name__}{': ' if message else ''}{message}"
+
+
+def nearest(value: object, known: Iterable[str]) -> str | None:
+    """Return the word that a mistyped one is most like, ``None`` if none is like it."""
+    import difflib
+
+    words = {word.lower(): word for word in known}
+    found = difflib.get_close_matches(str(value).lower(), words, 1)
+    return words[found[0]] if found else None
+
+
+def one_of(value: object, known: Iterable[str], more: str = "") -> str:
+    """Return the rule of a message for a wrong word: the valid ones, then the nearest of them.
+
+    *more* follows the valid ones.
+    """
+    words = list(known)
+    near = nearest(value, words)
+    hint = "" if near is None else f"; did you mean {near!r}?"
+    return f"need one of {', '.join(words)}{more}{hint}"
+
+
+def unknown(word: str, known: Iterable[str]) -> str:
+    """Return the hint for a name that does not exist: the nearest one, else those that do."""
+    words = list(known)
+    near = nearest(word, words)
+    return one_of(word, words) if near is None else f"did you mean {near!r}?"
 
 
 def printable(text: str) -> str:

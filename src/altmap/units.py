@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from fractions import Fraction
 
-from altmap.errors import InputError
+from altmap.errors import InputError, one_of
 
 __all__ = ("format_size", "parse_address", "parse_size", "rounded_size", "size_bytes")
 
@@ -44,7 +44,7 @@ def parse_size(text: str) -> int:
     if not unit:
         raise InputError(f"size {text!r}: need a unit, such as '{number}MiB'")
     if unit not in _UNITS:
-        raise InputError(f"size {text!r}: unknown unit {unit!r}, need one of {', '.join(_UNITS)}")
+        raise InputError(f"size {text!r}: unknown unit {unit!r}, {one_of(unit, _UNITS)}")
     product = Fraction(number) * _UNITS[unit]
     if product.denominator != 1:
         raise InputError(f"size {text!r}: need a whole number of bytes")

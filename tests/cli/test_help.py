@@ -3,12 +3,14 @@
 import argparse
 import re
 import shlex
+from pathlib import Path
 
 import pytest
 
 from altmap.cli.main import GROUPS, command_line, main, verb_named
-from altmap.cli.parser import nearest
+from altmap.errors import nearest
 
+ROOT = Path(__file__).parents[2]
 #: By what a user wants; each command is in one group.
 PURPOSES = {
     "predict": ["run", "account", "report"],
@@ -157,7 +159,7 @@ WRONG = {
     "run --qqq x.toml": ("altmap run", "unknown option '--qqq'\n"),
     "run x.toml -q": ("altmap run", "unexpected argument '-q'"),
     "run": ("altmap run", "the following arguments are required: SCENARIO"),
-    "run x.toml --on moon": ("altmap run", "argument --on: invalid choice: 'moon'"),
+    "run x.toml --on moon": ("altmap run", "argument --on: 'moon': need one of model, lab"),
     "ls 32": ("altmap ls", "unexpected argument '32'"),
     "lab": ("altmap lab", "the following arguments are required: COMMAND"),
     "lab fetc 6.1": ("altmap lab", "unknown command 'fetc': did you mean 'fetch'?"),
@@ -171,11 +173,46 @@ WRONG = {
 @pytest.mark.parametrize("line", WRONG)
 def test_a_wrong_word_is_answered_with_the_commands_usage_and_the_nearest_word(line, capsys):
     name, message = WRONG[line]
-    # Code 2 of plan means that there are steps.
+    # Code 2 of plan means that there are steps, if one asks for it.
     out, err = told(capsys, *line.split(), code=1 if name.startswith("altmap plan") else 2)
     assert out == ""
     assert err.startswith(f"usage: {name} [-h]")
     assert f"\n{name}: error: {message}" in err
+
+
+#: A mistyped word of each kind of value, and the nearest that exists.
+MISTYPED = {
+    "run SCENARIO --policy opt-im": "opt-in",
+    "run SCENARIO --policy rfc-2018+totl": "total",
+    "run SCENARIO --arch x86-64": "x86_64",
+    "run SCENARIO --set memroy=1GiB": "memory",
+    "run SCENARIO --set platform=q53": "q35",
+    "run SCENARIO --set auto_online_blocks=onlin": "online",
+    "run SCENARIO --set memory=1gib": "GiB",
+    "explore four-block": "four-blocks",
+    "explore four-blocks --rule no-fualt --rule bakced": None,
+    "explore four-blocks --rule bakced": "backed",
+    "sweep GRID -o out --by relase": "release",
+    "explain EBUSI": "EBUSY",
+    "ls -s SYSROOT -o +BLOCKER": "BLOCKERS",
+    "plan remove PNP0C8:00 --from SYSROOT": "PNP0C80:00",
+    "lab build rfc2018": "rfc-2018",
+    "lab fetch 6.12 --arch aarch64_16k": "aarch64-16k",
+}
+
+
+@pytest.mark.parametrize("line", MISTYPED)
+def test_a_mistyped_value_of_any_kind_is_answered_with_the_nearest(line, capsys):
+    files = {"SCENARIO": "scenarios/dimm-1GiB.toml", "GRID": "examples/sweeps/overhead.toml"}
+    files["SYSROOT"] = "tests/recordings/files/linux-6.12-dimm.tar.xz"
+    words = [str(ROOT / files[word]) if word in files else word for word in line.split()]
+    assert main(words) == (1 if words[0] == "plan" else 2)
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    nearest_word = MISTYPED[line]
+    assert ("did you mean" in err) is (nearest_word is not None), err
+    if nearest_word is not None:
+        assert f"did you mean {nearest_word!r}?" in err
 
 
 def test_words_behind_two_dashes_are_left_to_the_command():
@@ -184,8 +221,9 @@ def test_words_behind_two_dashes_are_left_to_the_command():
 
 
 def test_the_nearest_word_is_like_the_given_one_or_none_is_named():
-    assert nearest("--polcy", ["--policy", "--json"]) == ": did you mean '--policy'?"
-    assert nearest("--x", ["--policy", "--json"]) == ""
+    assert nearest("--polcy", ["--policy", "--json"]) == "--policy"
+    assert nearest("gib", ["MiB", "GiB"]) == "GiB"
+    assert nearest("--x", ["--policy", "--json"]) is None
 
 
 @pytest.mark.parametrize(

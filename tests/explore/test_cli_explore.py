@@ -13,7 +13,8 @@ from altmap.explore.spec import Bounds, Operations
 
 
 def test_a_counterexample_is_printed_and_written(capsys, tmp_path):
-    assert main(["explore", "order-of-removal", "--rule", "alive", "-o", str(tmp_path)]) == 1
+    search = ["explore", "order-of-removal", "--depth", "2"]
+    assert main([*search, "--rule", "alive", "-o", str(tmp_path)]) == 1
 
     out = capsys.readouterr().out
     assert "  1. plug m32: 256 MiB by dimm\n  2. unplug m32\n  BROKEN: kernel page fault" in out
@@ -144,9 +145,10 @@ def test_the_file_and_rules_of_the_docs_can_be_used(tmp_path, capsys):
     (tmp_path / "mine.toml").write_text(block("toml"))
     (tmp_path / "rules.py").write_text(block("python"))
 
-    assert main(["explore", str(tmp_path / "mine.toml")]) == 0
+    search = ["explore", str(tmp_path / "mine.toml"), "--depth", "2"]
+    assert main(search) == 0
     rules = ["--rules", str(tmp_path / "rules.py"), "--rule", "mostly-movable"]
-    assert main(["explore", str(tmp_path / "mine.toml"), *rules]) == 1
+    assert main([*search, *rules]) == 1
     assert "2. online_kernel memory32" in capsys.readouterr().out
 
 
@@ -190,7 +192,8 @@ def mine(tmp_path, monkeypatch):
 @pytest.mark.parametrize("jobs", ["1", "2"])
 def test_a_user_s_policy_is_searched_and_its_counterexample_can_be_run(mine, capsys, jobs):
     chosen = ["--policy", f"{mine}:EachBlock"]
-    assert main(["explore", "hyperv-merged", *chosen, "-j", jobs, "-o", "found"]) == 1
+    search = ["explore", "hyperv-merged", "--depth", "2"]
+    assert main([*search, *chosen, "-j", jobs, "-o", "found"]) == 1
 
     out = capsys.readouterr().out
     line = f"altmap run found/hyperv-merged-backed.toml --policy {mine}:EachBlock"
@@ -198,11 +201,12 @@ def test_a_user_s_policy_is_searched_and_its_counterexample_can_be_run(mine, cap
     assert line in out
     assert main([*line.split()[1:], "--check"]) == 1
     assert "mhp_init_memmap_on_memory" in capsys.readouterr().out
-    assert main(["explore", "hyperv-merged"]) == 0
+    assert main(search) == 0
 
 
 def test_a_built_in_policy_is_the_machine_s(capsys, tmp_path):
-    assert main(["explore", "hyperv-merged", "--policy", "rfc-2018", "-o", str(tmp_path)]) == 1
+    search = ["explore", "hyperv-merged", "--depth", "2"]
+    assert main([*search, "--policy", "rfc-2018", "-o", str(tmp_path)]) == 1
 
     lines = capsys.readouterr().out.splitlines()
     (line,) = [each for each in lines if "run" in each and "-backed.toml" in each]
@@ -210,10 +214,13 @@ def test_a_built_in_policy_is_the_machine_s(capsys, tmp_path):
     assert 'policy = "rfc-2018"' in (tmp_path / "hyperv-merged-backed.toml").read_text()
 
 
-@pytest.mark.parametrize("jobs", ["1", "2"])
 @pytest.mark.parametrize(
-    ("policy", "words"),
-    [("Raises", "py:14: ZeroDivisionError: integer"), ("ReturnsNothing", "place returned None")],
+    ("policy", "words", "jobs"),
+    [
+        ("Raises", "py:14: ZeroDivisionError: integer", "1"),
+        ("Raises", "py:14: ZeroDivisionError: integer", "2"),
+        ("ReturnsNothing", "place returned None", "1"),
+    ],
 )
 def test_a_mistake_in_a_user_s_policy_ends_the_search_in_one_line(
     mine, capsys, jobs, policy, words

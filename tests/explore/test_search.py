@@ -127,6 +127,19 @@ def test_a_file_of_another_search_is_refused(tmp_path):
         read_checkpoint(tmp_path / "saved", space)
 
 
+def test_a_saved_state_of_another_length_is_refused(tmp_path):
+    space = space_of(depth=2)
+    share = Share(space)
+    result = search(space, [Local(share)])
+    saved = share.save()
+    ((numbers, key, route), *_) = saved.waiting
+    saved.waiting[0] = (numbers[:-8], key, route)
+    write_checkpoint(tmp_path / "saved", space, result, [saved])
+
+    with pytest.raises(InputError, match="not a saved search"):
+        read_checkpoint(tmp_path / "saved", space)
+
+
 def test_limits_of_time_and_memory_end_a_search():
     assert search(space_of(depth=12), seconds=1e-9).ended_by == "time"
     assert search(space_of(depth=12), most_bytes=1).ended_by == "memory"

@@ -275,7 +275,7 @@ def test_what_is_wrong_inside_a_list_or_table_is_named_by_its_place():
     )
     assert refusal(Scenario, name="s", steps=[Dump(), {"do": "dmup"}]) == (
         "steps[1].do 'dmup': need one of plug, unplug, resize, online, offline, configure, fill, "
-        "free, poison, veto, dump, set, hugepages, reboot, write"
+        "free, poison, veto, dump, set, hugepages, reboot, write; did you mean 'dump'?"
     )
     assert refusal(Scenario, name="s", steps=[{"do": "set", "auto_movable_ratio": -1}]) == (
         "steps[0].auto_movable_ratio -1: need 0 to 2147483648"

@@ -12,7 +12,7 @@ from altmap.cli.main import main
 from altmap.errors import InputError, LabError
 from altmap.model.machine import ModelMachine, predict
 from altmap.model.releases import RELEASES, Release
-from altmap.verify.check.behaviours import BEHAVIOURS, alternatives, check_behaviour
+from altmap.verify.check.behaviours import BEHAVIOURS, check_behaviour, others, value_on
 from altmap.verify.check.measure import Probed, measure
 from altmap.verify.check.probes import probe_scenario, read_probes
 from altmap.verify.check.run import run_probes
@@ -39,7 +39,15 @@ def test_every_behaviour_of_the_records_is_one():
     assert others == {
         *("name", "shape", "confirmed", "boot_reserved_bytes", "boot_used_bytes", "sources"),
     }
-    assert alternatives("memmap_scope") == ["none", "one_block", "per_block"]
+
+
+def test_the_values_to_try_are_those_that_differ_on_the_architecture():
+    scopes = [each.memmap_scope for each in others("x86_64", "memmap_scope", NEW)]
+    assert scopes == ["none", "one_block"]
+    (other,) = others("aarch64", "virtio_mem", NEW)
+    assert not value_on("aarch64", "virtio_mem", other)
+    assert value_on("aarch64", "virtio_mem", NEW)
+    assert value_on("s390x", "section_size_bytes", RELEASES["7.3"]) == 128 << 20
 
 
 def test_a_misspelt_behaviour_is_refused_with_the_nearest():
@@ -58,7 +66,9 @@ def test_a_probe_tells_the_behaviours_that_it_lists(name):
             continue  # no such file or device on that kernel
         told |= {
             behaviour
-            for behaviour, verdict in verdicts(measure(record, [run], probe.measures)).items()
+            for behaviour, verdict in verdicts(
+                measure(record, probe.arch, [run], probe.measures)
+            ).items()
             if verdict == "equal"
         }
     assert told == set(probe.measures)
@@ -66,7 +76,7 @@ def test_a_probe_tells_the_behaviours_that_it_lists(name):
 
 def test_a_kernel_with_another_behaviour_is_found_out():
     runs = [probed(name, OLD) for name in ("movable-watermark", "poison", "padded", "one-block")]
-    found = measure(NEW, runs, BEHAVIOURS)
+    found = measure(NEW, "x86_64", runs, BEHAVIOURS)
     assert found.record.lowmem_includes_movable is OLD.lowmem_includes_movable is True
     assert verdicts(found)["keeps_poison_offline"] == "different"
     assert verdicts(found)["memmap_force"] == "different"
@@ -78,7 +88,7 @@ def test_a_kernel_with_another_behaviour_is_found_out():
 def test_a_behaviour_that_no_record_has_is_unclear():
     run = probed("poison", NEW)
     run.trace.steps[-1].observation.meminfo["MemTotal"] += 4
-    found = measure(NEW, [run], ["keeps_poison_offline"])
+    found = measure(NEW, "x86_64", [run], ["keeps_poison_offline"])
     assert verdicts(found) == {"keeps_poison_offline": "unclear"}
     assert found.different == {"poison": 1}
     assert found.record == NEW
@@ -86,7 +96,7 @@ def test_a_behaviour_that_no_record_has_is_unclear():
 
 def test_what_could_not_run_measures_nothing():
     run = replace(probed("poison", NEW), trace=None, why="QEMU is missing")
-    found = measure(NEW, [run], ["keeps_poison_offline"])
+    found = measure(NEW, "x86_64", [run], ["keeps_poison_offline"])
     assert verdicts(found) == {"keeps_poison_offline": "not measured"}
     assert "poison: QEMU is missing" in check_text("6.12", NEW, found)
 
@@ -94,7 +104,8 @@ def test_what_could_not_run_measures_nothing():
 def test_two_kernels_are_compared_by_what_is_known_of_both():
     names = ("poison", "padded")
     new, old = (
-        measure(NEW, [probed(n, record) for n in names], BEHAVIOURS) for record in (NEW, OLD)
+        measure(NEW, "x86_64", [probed(n, record) for n in names], BEHAVIOURS)
+        for record in (NEW, OLD)
     )
     text = against_text(("6.12", "6.1"), new, old)
     assert "keeps_poison_offline: True in 6.12, False in 6.1  (poison)" in text

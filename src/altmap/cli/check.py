@@ -131,7 +131,7 @@ def _measured(args: argparse.Namespace, kernel: str, record: Release) -> Measure
         nr_guests=args.nr_guests,
         progress=lambda text: note(f"{kernel}: {text}"),
     )
-    return measure(record, runs, wanted)
+    return measure(record, args.arch, runs, wanted)
 
 
 VERB = Verb(

@@ -11,7 +11,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import takewhile
 from typing import Any, NamedTuple, NoReturn
 
-__all__ = ("CommandParser", "Example", "Verb", "add_verbs", "nearest")
+from altmap.errors import nearest, one_of, unknown
+
+__all__ = ("CommandParser", "Example", "Verb", "add_verbs")
 
 
 class Example(NamedTuple):
@@ -112,21 +114,19 @@ class CommandParser(argparse.ArgumentParser):
             if not word.startswith("--") or any(map(str.isspace, word)):
                 continue
             if not any(option.startswith(name) for option in known):
-                self.error(f"unknown option {name!r}{nearest(name, known)}")
+                near = nearest(name, known)
+                hint = "" if near is None else f": did you mean {near!r}?"
+                self.error(f"unknown option {name!r}{hint}")
 
     def _check_command(self, words: Iterable[str]) -> None:
         given = next((word for word in words if not word.startswith("-")), None)
         if self.commands and given is not None and given not in self.commands:
-            hint = nearest(given, self.commands) or f": need one of {', '.join(self.commands)}"
-            self.error(f"unknown command {given!r}{hint}")
+            self.error(f"unknown command {given!r}: {unknown(given, self.commands)}")
 
-
-def nearest(word: str, known: Iterable[str]) -> str:
-    """Return the end of a message: which of the known words is like this one, if one is."""
-    from difflib import get_close_matches
-
-    found = get_close_matches(word, list(known), 1)
-    return f": did you mean {found[0]!r}?" if found else ""
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        """Refuse a word that is none of an argument's, as every other wrong word is refused."""
+        if action.choices is not None and value not in action.choices:
+            raise argparse.ArgumentError(action, f"{value!r}: {one_of(value, action.choices)}")
 
 
 class _Help(argparse.HelpFormatter):

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from altmap.errors import InputError
+from altmap.errors import InputError, one_of
 
 __all__ = ("built_in", "built_in_names")
 
@@ -32,7 +32,5 @@ def built_in(name: str) -> Path:
     """
     path = _FOLDER / f"{name}.toml"
     if not path.is_file():
-        raise InputError(
-            f"exploration {name!r}: no such file, and none of {', '.join(built_in_names())}"
-        )
+        raise InputError(f"exploration {name!r}: {one_of(name, built_in_names(), ', or a file')}")
     return path

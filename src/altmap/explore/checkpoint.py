@@ -6,7 +6,6 @@ Effects: files.
 from __future__ import annotations
 
 import hashlib
-from array import array
 from pathlib import Path
 from typing import Any
 
@@ -95,12 +94,12 @@ def write_checkpoint(
     )
     waiting = [
         _State(
-            array("Q", values).tobytes(),
+            numbers,
             key.to_bytes(_KEY_BYTES),
             [(number, reached.to_bytes(_KEY_BYTES)) for number, reached in route],
         )
         for part in shares
-        for values, key, route in part.waiting
+        for numbers, key, route in part.waiting
     ]
     steps = {number: step for part in shares for number, step in part.steps.items()}
     found = [_Found(item.rule, item.why, list(item.steps)) for item in result.found]
@@ -147,10 +146,11 @@ def read_checkpoint(path: Path, space: Space) -> tuple[SearchResult, SavedShare]
         )
         for i in range(0, len(content.seen), size)
     }
+    nr_bytes = 8 * len(space.start.values)
     waiting = []
     for state in content.waiting:
-        values = array("Q")
-        values.frombytes(state.values)
+        if len(state.values) != nr_bytes:
+            raise InputError(f"{path}: not a saved search: {len(state.values)} bytes of a state")
         route = [(number, int.from_bytes(key)) for number, key in state.route]
-        waiting.append((tuple(values), int.from_bytes(state.key), route))
+        waiting.append((state.values, int.from_bytes(state.key), route))
     return result, SavedShare(seen, waiting, content.steps)

@@ -34,13 +34,19 @@ class Varying:
 
     start: tuple[int, ...]
     cells: set[int] = field(default_factory=set)
+    _others: tuple[_Pick, Any] | None = None
+    _nr_cells: int = 0
 
     def add(self, state: tuple[int, ...]) -> None:
         """Include a state that was found elsewhere."""
-        self.cells.update(
-            cell for cell, (now, then) in enumerate(zip(state, self.start, strict=True))
-            if now != then
-        )  # fmt: skip
+        if self._others is None or self._nr_cells != len(self.cells):
+            self._nr_cells = len(self.cells)
+            pick = _picker(tuple([cell for cell in range(len(state)) if cell not in self.cells]))
+            self._others = pick, pick(self.start)
+        pick, at_start = self._others
+        if pick(state) != at_start:
+            pairs = zip(state, self.start, strict=True)
+            self.cells.update(cell for cell, (now, then) in enumerate(pairs) if now != then)
 
 
 class Footprints(Generic[T]):

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from altmap.errors import InputError, UserCodeError, raised_by
+from altmap.errors import InputError, UserCodeError, one_of, raised_by
 from altmap.model.machine import ModelMachine
 from altmap.pfn import PfnSet
 from altmap.scenario import Plug, Step, Unplug
@@ -109,7 +109,7 @@ def rules_named(names: Sequence[str], more: Sequence[Rule] = ()) -> list[Rule]:
             raise InputError(f"rule {name!r}: two rules have this name")
     for name in names:
         if name not in known:
-            raise InputError(f"rule {name!r}: need one of {', '.join(known)}")
+            raise InputError(f"rule {name!r}: {one_of(name, known)}")
     return [rule for rule in (*RULES, *more) if not names or rule.name in names]
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from altmap.explore.share import Carried, Limits, Report, SavedShare, Share
+from altmap.explore.share import Carried, Limits, Report, SavedShare, Share, carried
 from altmap.explore.space import Space
 from altmap.scenario import Step
 
@@ -140,9 +140,7 @@ def search(
     if result is None:
         result = SearchResult()
         start = space.start
-        incoming[Share(space, 0, nr_parts).owner(start.values) % nr_parts].append(
-            (start.values, start.key, [])
-        )
+        incoming[Share(space, 0, nr_parts).owner(start.values) % nr_parts].append(carried(start))
     open_rules = {rule.name for rule in space.rules} - {found.rule for found in result.found}
     steps: dict[int, Step] = {}
     most_depth = space.exploration.bounds.depth

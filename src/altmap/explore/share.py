@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import resource
 import time
+from array import array
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -18,8 +19,8 @@ from altmap.scenario import Step
 
 __all__ = ("Carried", "Limits", "Report", "SavedShare", "Share", "carried")
 
-#: A state for another process or a file: its cells' numbers, its key, its route.
-Carried = tuple[tuple[int, ...], int, list[tuple[int, int]]]
+#: A state for another process or a file: its cells' numbers of 64 bits each, its key, its route.
+Carried = tuple[bytes, int, list[tuple[int, int]]]
 
 #: Cells of added, online and backed memory.
 _OWNING = ("kernel.added_blocks", "kernel.online_blocks", "backing.backed")
@@ -121,16 +122,15 @@ class Share:
     def receive(self, states: Iterable[Carried], steps: dict[int, Step], report: Report) -> None:
         """Receive states from other processes."""
         self.space.add_steps(steps)
-        for values, key, pairs in states:
+        for numbers, key, pairs in states:
             if key not in self._seen:
-                self._seen[key] = self.owner(values)
-                self._add(self._state(values, key, pairs), report)
+                state = self._state(numbers, key, pairs)
+                self._seen[key] = self.owner(state.values)
+                self._add(state, report)
 
-    def _state(
-        self, values: tuple[int, ...], key: int, pairs: Iterable[tuple[int, int]]
-    ) -> MachineState:
+    def _state(self, numbers: bytes, key: int, pairs: Iterable[tuple[int, int]]) -> MachineState:
         """Return a state that was found elsewhere."""
-        state = MachineState(values, key, _route(pairs))
+        state = MachineState(tuple(array("Q", numbers)), key, _route(pairs))
         self.space.add_state(state)
         return state
 
@@ -203,9 +203,9 @@ class Share:
         self.space.add_steps(saved.steps)
         self._seen.update(saved.seen)
         self._nr_owned = sum(map(self._is_mine, saved.seen.values()))
-        for values, key, pairs in saved.waiting:
-            if self._is_mine(self.owner(values)):
-                self._waiting.append(self._state(values, key, pairs))
+        for numbers, key, pairs in saved.waiting:
+            if self._is_mine(self.owner(tuple(array("Q", numbers)))):
+                self._waiting.append(self._state(numbers, key, pairs))
 
 
 def carried(state: MachineState) -> Carried:
@@ -215,7 +215,7 @@ def carried(state: MachineState) -> Carried:
     while route is not None:
         route, number, key = route
         pairs.append((number, key))
-    return state.values, state.key, pairs[::-1]
+    return array("Q", state.values).tobytes(), state.key, pairs[::-1]
 
 
 def _route(pairs: Iterable[tuple[int, int]]) -> Route | None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import msgspec
 
-from altmap.errors import InputError
+from altmap.errors import InputError, one_of
 from altmap.scenario import (
     DRIVER_KEYS,
     Address,
@@ -162,7 +162,7 @@ def _check(made: Exploration) -> None:
     operations = made.operations
     if operations.driver not in DRIVER_KEYS:
         raise InputError(
-            f"operations.driver {operations.driver!r}: need one of {', '.join(DRIVER_KEYS)}"
+            f"operations.driver {operations.driver!r}: {one_of(operations.driver, DRIVER_KEYS)}"
         )
     for name in ("plug", "fill"):
         for item in getattr(operations, name):

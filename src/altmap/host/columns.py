@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from altmap.errors import InputError
+from altmap.errors import InputError, one_of
 
 __all__ = ("COLUMNS", "DEFAULT_COLUMNS", "columns_named", "split_columns")
 
@@ -37,7 +37,7 @@ def columns_named(text: str, default: Sequence[str] = DEFAULT_COLUMNS) -> list[s
     names = [name.strip().upper() for name in text.removeprefix("+").split(",")]
     for name in names:
         if name not in COLUMNS:
-            raise InputError(f"column {name!r}: need one of {', '.join(COLUMNS)}")
+            raise InputError(f"column {name!r}: {one_of(name, COLUMNS)}")
     return list(dict.fromkeys([*default, *names] if adds else names))
 
 

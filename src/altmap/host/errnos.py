@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno as errno_module
 from dataclasses import dataclass
 
-from altmap.errors import InputError
+from altmap.errors import InputError, one_of
 
 __all__ = ("REASONS", "Reason", "reason_named", "reasons_of", "reasons_of_number")
 
@@ -364,8 +364,8 @@ def reasons_of(errno: str) -> list[Reason]:
     """
     found = [reason for reason in REASONS if reason.errno == errno.upper()]
     if not found:
-        known = ", ".join(dict.fromkeys(reason.errno for reason in REASONS))
-        raise InputError(f"errno {errno!r}: need one that memory hotplug gives: {known}")
+        known = dict.fromkeys(reason.errno for reason in REASONS)
+        raise InputError(f"errno {errno!r}: {one_of(errno, known)}")
     return found
 
 

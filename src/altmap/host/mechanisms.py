@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from altmap.errors import InputError
+from altmap.errors import InputError, one_of
 from altmap.model.machine import ModelMachine
 from altmap.scenario import Address, OnlineType, Plug, Resize, Size, Unplug
 
@@ -186,7 +186,7 @@ def way_of(machine: ModelMachine, driver: str | None, usual: str | None = None) 
         driver = "standby" if "standby" in machine.kernel.arch.mechanisms else driver
         driver = usual or driver
     if driver not in WAYS:
-        raise InputError(f"driver {driver!r}: need one of {', '.join(WAYS)}")
+        raise InputError(f"driver {driver!r}: {one_of(driver, WAYS)}")
     return WAYS[driver]
 
 

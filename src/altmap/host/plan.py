@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from altmap.errors import InputError
+from altmap.errors import InputError, one_of
 from altmap.storage.json_files import decode_json
 
 __all__ = (
@@ -249,7 +249,7 @@ def _check_step(nr: int, step: PlanStep) -> None:
         raise InputError(f"step {nr}: path {step.path!r}: need a memory block's state")
     for word in (step.value, step.undo):
         if word not in words:
-            raise InputError(f"step {nr}: {word!r}: need one of {', '.join(sorted(words))}")
+            raise InputError(f"step {nr}: {word!r}: {one_of(word, sorted(words))}")
 
 
 def _check_blocks(plan: Plan) -> None:
@@ -260,9 +260,9 @@ def _check_blocks(plan: Plan) -> None:
         if part.last < part.first:
             raise InputError(f"blocks {part.first} to {part.last}: need the first one first")
         if part.state not in _STATES:
-            raise InputError(f"state {part.state!r}: need one of {', '.join(_STATES)}")
+            raise InputError(f"state {part.state!r}: {one_of(part.state, _STATES)}")
         if part.zone is not None and part.zone not in _ZONES:
-            raise InputError(f"zone {part.zone!r}: need one of {', '.join(_ZONES)}")
+            raise InputError(f"zone {part.zone!r}: {one_of(part.zone, _ZONES)}")
         if part.state != "absent":
             nr_blocks += part.last - part.first + 1
     if nr_blocks > _MOST_BLOCKS:

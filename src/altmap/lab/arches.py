@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from altmap.errors import InputError
+from altmap.errors import InputError, one_of
 
 __all__ = ("GUESTS", "GuestArch", "guest_arch")
 
@@ -227,7 +227,5 @@ def guest_arch(name: str) -> GuestArch:
         If no guest has this architecture; the message lists those there are.
     """
     if name not in GUESTS:
-        raise InputError(
-            f"architecture {name!r}: no guest has it, only {', '.join(GUESTS)} can be had"
-        )
+        raise InputError(f"architecture {name!r}: no guest has it, {one_of(name, GUESTS)}")
     return GUESTS[name]

@@ -13,7 +13,7 @@ import hashlib
 import importlib.resources as resources
 from dataclasses import dataclass, field
 
-from altmap.errors import InputError
+from altmap.errors import InputError, one_of
 
 __all__ = ("DESIGNS", "Design", "design_named", "design_of")
 
@@ -94,7 +94,7 @@ def design_named(name: str) -> Design:
     for design in DESIGNS.values():
         if name in (design.name, design.release):
             return design
-    raise InputError(f"design {name!r}: need one of {', '.join(DESIGNS)}")
+    raise InputError(f"design {name!r}: {one_of(name, DESIGNS)}")
 
 
 def design_of(release: str) -> Design | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from altmap.errors import InputError
+from altmap.errors import InputError, one_of
 from altmap.lab.added import plug_by_probe
 from altmap.lab.balloon import Rest, set_balloon_target
 from altmap.lab.blocks import GuestBlocks
@@ -202,8 +202,10 @@ class GuestDevices:
             If there is none of that id.
         """
         if id_ not in self._devices:
-            known = ", ".join(map(repr, self._devices)) or "none is plugged"
-            raise InputError(f"device {id_!r}: no such device ({known})")
+            raise InputError(
+                f"device {id_!r}: no such device, "
+                f"{one_of(id_, self._devices) if self._devices else 'none is plugged'}"
+            )
         return self._devices[id_]
 
     def _plug_dimm(self, step: Plug) -> Outcome:

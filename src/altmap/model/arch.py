@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from altmap.errors import InputError
+from altmap.errors import InputError, one_of
 from altmap.units import format_size
 
 __all__ = (
@@ -322,7 +322,7 @@ def arch_named(name: str) -> Arch:
         If there is none; the message lists the known ones.
     """
     if name not in ARCHES:
-        raise InputError(f"architecture {name!r}: need one of {', '.join(ARCHES)}")
+        raise InputError(f"architecture {name!r}: {one_of(name, ARCHES)}")
     return ARCHES[name]
 
 

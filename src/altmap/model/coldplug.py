@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from altmap.errors import InputError
+from altmap.errors import InputError, one_of
 from altmap.model.arch import Arch
 from altmap.model.drivers.driver import Devices, Driver
 from altmap.scenario import DRIVER_KEYS, Address, Device, Plug, Size
@@ -31,9 +31,7 @@ def check_at_boot(plug: Plug, arch: Arch) -> None:
     """
     where = f"device {plug.id!r} at boot"
     if plug.driver not in _FOUND_AT_BOOT:
-        raise InputError(
-            f"{where}: driver {plug.driver!r}: need one of {', '.join(_FOUND_AT_BOOT)}"
-        )
+        raise InputError(f"{where}: driver {plug.driver!r}: {one_of(plug.driver, _FOUND_AT_BOOT)}")
     if plug.driver == "dimm" and "dlpar" in arch.mechanisms:
         raise InputError(
             f"{where}: on {arch.name} the firmware lists it as boot memory: add it to "

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from altmap.errors import AltmapError, InputError, UserCodeError, raised_by
+from altmap.errors import AltmapError, InputError, UserCodeError, one_of, raised_by
 from altmap.model.arch import Arch
 from altmap.model.kernel.accounting import ACCOUNTINGS, POLICIES, Policy, make_policy, policy_named
 from altmap.model.kernel.memmap import AddRequest, Memmap, Placement
@@ -110,16 +110,13 @@ def load_policy(name: str) -> Policy:
     """
     module_name, colon, rest = name.partition(":")
     if is_built_in(name):
-        try:
-            return policy_named(name)
-        except InputError as error:
-            if not colon and "+" not in name:
-                raise InputError(f"{error}, or MODULE:CLASS") from error
-            raise
+        if name not in POLICIES and not colon and "+" not in name:
+            raise InputError(f"policy {name!r}: {one_of(name, POLICIES, ', or MODULE:CLASS')}")
+        return policy_named(name)
     class_name, plus, accounting = rest.partition("+")
     if plus and accounting not in ACCOUNTINGS:
         raise InputError(
-            f"policy {name!r}: accounting {accounting!r}, need one of {', '.join(ACCOUNTINGS)}"
+            f"policy {name!r}: accounting {accounting!r}, {one_of(accounting, ACCOUNTINGS)}"
         )
     return _policy_with(_made(name, module_name, class_name), accounting, repr(name))
 

@@ -7,12 +7,22 @@ differs is another record.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from altmap.errors import InputError
 from altmap.linux.kpageflags import PageFlag
+from altmap.model.neighbours import distribution_of, stand_in
 
-__all__ = ("RELEASES", "Release", "release_for", "release_notes", "release_shown")
+__all__ = (
+    "RELEASES",
+    "Release",
+    "name_of",
+    "release_for",
+    "release_notes",
+    "release_shown",
+    "release_with_files",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -374,6 +384,24 @@ _4_20 = replace(
     },
 )
 
+_5_10 = replace(
+    _4_20,
+    name="5.10",
+    hyperv_onlines_offline_tail=False,
+    virtio_mem=("x86_64",),
+    virtio_mem_sub_block="max_order",
+    virtio_mem_prefers_movable=False,
+    sources={
+        **_4_20.sources,
+        "hyperv_onlines_offline_tail": (
+            '"hv_balloon: avoid touching uninitialized struct page during tail onlining" (v5.0)'
+        ),
+        "virtio_mem": "the driver came with v5.8; arm64 between v5.15 and v6.1",
+        "virtio_mem_sub_block": '"use pageblock size as the minimum virtio_mem size", v5.19',
+        "virtio_mem_prefers_movable": '"prioritize unplug from ZONE_MOVABLE", v5.14',
+    },
+)
+
 _5_13 = replace(
     _6_1,
     name="5.13",
@@ -473,7 +501,6 @@ _6_8 = replace(
 _6_18 = replace(
     _6_12,
     name="6.18",
-    confirmed=False,
     section_size_bytes={"s390x": 128 << 20},
     nopage_flags=0,
     node_notifier=True,
@@ -538,6 +565,22 @@ _7_2 = replace(
     },
 )
 
+_7_0 = replace(
+    _7_2,
+    name="7.0",
+    rejects_leaf_split=(),
+    confirmed=False,
+    uncounts_failed_memmap=True,
+    frees_altmap_of_failed_add=True,
+    sources={
+        **_7_2.sources,
+        "rejects_leaf_split": "95a58852b0e5 came with v7.1",
+        "uncounts_failed_memmap": '"fix vmemmap accounting underflow", of 2026, after v7.0',
+        "frees_altmap_of_failed_add": '"fix incorrect altmap passing in error path", of 2026',
+        "reserves_follow_managed": "mm/page_alloc.c: adjust_managed_page_count (v7.2)",
+    },
+)
+
 _7_3 = replace(
     _7_2,
     name="7.3",
@@ -556,22 +599,25 @@ _7_3 = replace(
 #: Every release with a record, by name, oldest first.
 RELEASES: dict[str, Release] = {
     release.name: release
-    for release in (_4_20, _5_13, _5_15, _6_1, _6_6, _6_8, _6_12, _6_18, _7_2, _7_3)
+    for release in (
+        *(_4_20, _5_10, _5_13, _5_15, _6_1, _6_6, _6_8, _6_12, _6_18, _7_0, _7_2, _7_3),
+    )
 }
 
 
 def _version(name: str) -> tuple[int, int]:
-    match = re.match(r"([0-9]{1,4})\.([0-9]{1,4})(?![0-9])", name)
+    match = re.match(r"([0-9]{1,4})\.([0-9]{1,4})(?![0-9A-Za-z_])", name)
     if match is None:
         raise InputError(f"release {name!r}: need 'major.minor', such as '6.12'")
     return int(match[1]), int(match[2])
 
 
 def release_for(name: str) -> Release:
-    """Return the record of a release, or of the newest recorded one that is not newer.
+    """Return the record of a release, or the one that stands in for it.
 
-    ``6.12.95+deb12-amd64`` is 6.12. A release between two records is taken for the older one, one
-    before the first record for the first: :func:`release_notes` says so.
+    ``6.12.95+deb12-amd64`` is 6.12. Without a record of its own, the nearest one stands in
+    (:mod:`altmap.model.neighbours`), else the newest that is not newer, and before the first record
+    the first: :func:`release_notes` says so.
 
     Raises
     ------
@@ -579,19 +625,67 @@ def release_for(name: str) -> Release:
         If the text is no release.
     """
     wanted = _version(name)
+    near = None if name_of(wanted) in RELEASES else stand_in(wanted)
+    if near is not None:
+        return RELEASES[near.record]
     older = [release for release in RELEASES.values() if _version(release.name) <= wanted]
     return max(older or [next(iter(RELEASES.values()))], key=lambda each: _version(each.name))
 
 
+def name_of(version: tuple[int, int]) -> str:
+    """Return the name of a release's record: ``6.12``."""
+    return ".".join(map(str, version))
+
+
 def release_notes(name: str) -> list[str]:
-    """Return what is to be said of a release without a record of its own: a sentence, or none."""
+    """Return what is to be said of a release without a record, and of a distribution's kernel."""
     release, wanted = release_for(name), _version(name)
-    number = ".".join(map(str, wanted))
-    if _version(release.name) > wanted:
-        return [f"release {number} is older than every record, that of {release.name} is used"]
-    if _version(release.name) < wanted:
-        return [f"release {number} has no record, that of {release.name} is used"]
-    return []
+    near = stand_in(wanted)
+    notes = []
+    if release.name != name_of(wanted):
+        why = f": {near.why}" if near is not None else ""
+        if not near and _version(release.name) > wanted:
+            why = ": it is older than every record"
+        notes.append(f"no record of {name_of(wanted)}; that of {release.name} is used{why}")
+    vendor = distribution_of(name)
+    if vendor is not None:
+        notes.append(
+            f"{name} is a kernel of {vendor.name}: backports may have changed what the record of "
+            f"{release.name} says"
+        )
+    return notes
+
+
+#: Files of ``/sys/module/memory_hotplug/parameters``, newest first, the word that is written in
+#: them since a release (any word if empty), and that release's record.
+_FILES_SINCE = (
+    ("memmap_on_memory", "force", "6.6"),
+    ("auto_movable_ratio", "", "5.15"),
+    ("memmap_on_memory", "", "5.13"),
+)
+
+
+def release_with_files(name: str, parameters: Mapping[str, str]) -> tuple[Release, str]:
+    """Return the record of a kernel that has these parameters, and a note if they decided.
+
+    Distributions backport memory hotplug and keep the number of the release that they began with;
+    a parameter that a later one brought tells it.
+    """
+    release = release_for(name)
+    if distribution_of(name) is None:
+        return release, ""
+    for file, word, since in _FILES_SINCE:
+        if file not in parameters or (word and parameters[file] != word):
+            continue
+        newer = RELEASES[since]
+        if _version(newer.name) <= _version(release.name):
+            break
+        what = f"says {word!r}" if word else "exists"
+        return newer, (
+            f"memory_hotplug's parameter {file} {what}, as since {since}: the record of {since} is "
+            f"used instead of that of {release.name}"
+        )
+    return release, ""
 
 
 def release_shown(name: str) -> str:

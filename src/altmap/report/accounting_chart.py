@@ -1,7 +1,8 @@
-"""Memory accounting as a waterfall chart. Drawn by Altair, rendered by vl-convert."""
+"""Memory accounting as a waterfall chart, which vl-convert renders by Vega-Lite."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,6 +13,8 @@ __all__ = ("require_charts", "waterfall_svg")
 
 _MIB = 1 << 20
 _LEVEL, _LOSS, _ALL_LOST = "#0072b2", "#e69f00", "#d55e00"
+_INK = "currentColor"  # of the page
+_AXIS_PARTS = ("label", "title", "tick", "domain", "grid")
 _ROW_HEIGHT, _WIDTH, _CHARACTER = 32, 300, 6.6  # pixels
 
 
@@ -24,7 +27,6 @@ def require_charts() -> None:
         Names the extra that installs the missing module.
     """
     try:
-        import altair as _altair  # noqa: F401
         import vl_convert as _vl_convert  # noqa: F401
     except ImportError as error:
         raise InputError(
@@ -42,40 +44,65 @@ def waterfall_svg(levels: Sequence[Level], start: Sequence[Level]) -> str:
     start : sequence of Level
         The same machine before the first step; each level shows its difference to it.
     """
-    import altair as alt
     import vl_convert
 
     rows = _rows(levels, {level.name: level.size_bytes for level in start})
-    order = [row["row"] for row in rows]
+    svg: str = vl_convert.vegalite_to_svg(json.dumps(_chart(rows)), vl_version="6.4")
+    return svg
+
+
+def _chart(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return the chart in Vega-Lite's own words."""
     # The browser's font may be wider than the one that vl-convert measures with.
     width = max(_WIDTH, max(len(row["label"]) for row in rows) * _CHARACTER)
-    base = alt.Chart(alt.InlineData(rows)).encode(
-        y=alt.Y("row:O", sort=order, axis=None, scale=alt.Scale(paddingInner=0))
-    )
-    bars = base.mark_bar(height=11, yOffset=9).encode(
-        x=alt.X("from:Q", title="MiB (2^20 bytes)", axis=alt.Axis(tickCount=4, format=",.0f")),
-        x2="to:Q",
-        color=alt.Color("colour:N", scale=None),
-    )
-    text = base.mark_text(
-        align="left", baseline="top", fontSize=11, yOffset=-13, fill="currentColor"
-    ).encode(x=alt.value(0), text="label:N")
-    chart = (
-        (bars + text)
-        .properties(width=width, height=_ROW_HEIGHT * len(rows), background="transparent")
-        .configure(font="sans-serif")
-        .configure_view(stroke=None)
-        .configure_axis(
-            labelColor="currentColor",
-            titleColor="currentColor",
-            tickColor="currentColor",
-            domainColor="currentColor",
-            gridColor="currentColor",
-            gridOpacity=0.15,
-        )
-    )
-    svg: str = vl_convert.vegalite_to_svg(chart.to_json(), vl_version="6.4")
-    return svg
+    place = {
+        "field": "row",
+        "type": "ordinal",
+        "sort": [row["row"] for row in rows],
+        "axis": None,
+        "scale": {"paddingInner": 0},
+    }
+    bars = {
+        "mark": {"type": "bar", "height": 11, "yOffset": 9},
+        "encoding": {
+            "x": {
+                "field": "from",
+                "type": "quantitative",
+                "title": "MiB (2^20 bytes)",
+                "axis": {"tickCount": 4, "format": ",.0f"},
+            },
+            "x2": {"field": "to"},
+            "y": place,
+            "color": {"field": "colour", "type": "nominal", "scale": None},
+        },
+    }
+    labels = {
+        "mark": {
+            "type": "text",
+            "align": "left",
+            "baseline": "top",
+            "fontSize": 11,
+            "yOffset": -13,
+            "fill": _INK,
+        },
+        "encoding": {
+            "x": {"value": 0},
+            "y": place,
+            "text": {"field": "label", "type": "nominal"},
+        },
+    }
+    return {
+        "data": {"values": rows},
+        "layer": [bars, labels],
+        "width": width,
+        "height": _ROW_HEIGHT * len(rows),
+        "background": "transparent",
+        "config": {
+            "font": "sans-serif",
+            "view": {"stroke": None},
+            "axis": {f"{part}Color": _INK for part in _AXIS_PARTS} | {"gridOpacity": 0.15},
+        },
+    }
 
 
 def _rows(levels: Sequence[Level], start: dict[str, int]) -> list[dict[str, Any]]:

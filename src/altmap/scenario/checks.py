@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+from altmap.errors import one_of
 from altmap.scenario.blocks import selected_blocks
 from altmap.scenario.defaults import (
     BOOT_MEMORY_BYTES,
@@ -139,7 +140,7 @@ def check_device(device: Device) -> None:
 
 def _keys_of(driver: str) -> DriverKeys:
     if driver not in DRIVER_KEYS:
-        raise FieldError(f"driver {driver!r}: need one of {', '.join(DRIVER_KEYS)}")
+        raise FieldError(f"driver {driver!r}: {one_of(driver, DRIVER_KEYS)}")
     return DRIVER_KEYS[driver]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 import reprlib
 import typing
@@ -11,7 +10,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from altmap.errors import InputError
+from altmap.errors import InputError, nearest, unknown
 from altmap.scenario.fields import (
     Address,
     FieldError,
@@ -21,6 +20,7 @@ from altmap.scenario.fields import (
     field_kinds,
     needed,
     parts_of,
+    words_of,
 )
 from altmap.units import parse_size
 
@@ -100,9 +100,7 @@ def _unit_of(wanted: type[Size] | type[Address], value: Any) -> Size | Address:
 def unknown_field(struct: type[msgspec.Struct], name: str) -> str:
     """Return the message for a field that a struct does not have, with the nearest one."""
     known = struct.__struct_fields__
-    near = difflib.get_close_matches(name, known, n=1)
-    hint = f"did you mean {near[0]!r}?" if near else f"need one of {', '.join(known)}"
-    return f"unknown field {name!r}: {hint}"
+    return f"unknown field {name!r}: {unknown(name, known)}"
 
 
 def missing_field(name: str) -> str:
@@ -129,6 +127,9 @@ def _refusal(error: msgspec.ValidationError, data: object, wanted: Any, where: s
             rule = unknown_field(struct, found[2])
         return InputError(f"{place}: {rule}" if place else rule)
     rule = text if annotation is None else f"need {needed(annotation)}"
+    near = nearest(value, words_of(annotation)) if isinstance(value, str) else None
+    if near is not None:
+        rule += f"; did you mean {near!r}?"
     return InputError(f"{place} {reprlib.repr(value)}: {rule}".lstrip())
 
 

@@ -22,6 +22,7 @@ __all__ = (
     "field_kinds",
     "needed",
     "parts_of",
+    "words_of",
 )
 
 
@@ -100,7 +101,7 @@ def field_kinds(struct: type[msgspec.Struct]) -> dict[str, FieldKind]:
             field.type,
             field.default,
             _types(field.type),
-            _words(field.type),
+            words_of(field.type),
             _types(element_of(field.type)),
         )
         for field in msgspec.structs.fields(struct)
@@ -123,7 +124,8 @@ def element_of(annotation: Any) -> Any:
     return typing.get_args(parts[0])[0] if parts else None
 
 
-def _words(annotation: Any) -> tuple[str, ...]:
+def words_of(annotation: Any) -> tuple[str, ...]:
+    """Return the words that a field takes, none if it takes anything else."""
     literals = [part for part in parts_of(annotation) if typing.get_origin(part) is Literal]
     return tuple(word for part in literals for word in typing.get_args(part))
 
@@ -141,7 +143,7 @@ _NEEDED: dict[object, str] = {
 
 def needed(annotation: Any) -> str:
     """Return what a value must be, as a message says it: ``one of all, first, middle, last``."""
-    if words := _words(annotation):
+    if words := words_of(annotation):
         return f"one of {', '.join(words)}"
     parts = [part for part in parts_of(annotation) if part is not types.NoneType]
     return " or ".join(dict.fromkeys(map(_in_words, parts)))

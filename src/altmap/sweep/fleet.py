@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from altmap.errors import InputError
+from altmap.errors import InputError, one_of
 from altmap.model.arch import arch_named
 from altmap.model.releases import release_for
 from altmap.scenario import read_toml
@@ -109,7 +109,7 @@ def _text(value: object) -> str:
 
 def _check(line: FleetRequest) -> None:
     if line.driver not in DRIVERS:
-        raise InputError(f"driver {line.driver!r}: need one of {', '.join(DRIVERS)}")
+        raise InputError(f"driver {line.driver!r}: {one_of(line.driver, DRIVERS)}")
     for text in filter(None, (line.memory, line.requested, line.block_size)):
         _size(text)
     if line.arch:

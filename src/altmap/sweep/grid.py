@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from altmap.errors import InputError
+from altmap.errors import InputError, one_of
 from altmap.model.arch import DEFAULT_ARCH, arch_named, arch_of
 from altmap.model.kernel.accounting import policy_named
 from altmap.model.policies import load_policy
@@ -369,10 +369,10 @@ def _request_dimensions(table: _RequestTable) -> tuple[Dimension, ...]:
     """Return the dimensions of the requests; their sizes vary fastest."""
     for drivers in _several(table.driver):
         if drivers not in DRIVERS:
-            raise InputError(f"requests.driver {drivers!r}: need one of {', '.join(DRIVERS)}")
+            raise InputError(f"requests.driver {drivers!r}: {one_of(drivers, DRIVERS)}")
     for backing in _several(table.backing):
         if backing not in BACKINGS:
-            raise InputError(f"requests.backing {backing!r}: need one of {', '.join(BACKINGS)}")
+            raise InputError(f"requests.backing {backing!r}: {one_of(backing, BACKINGS)}")
     if not table.added:
         raise InputError("requests.added: need a size, or a list of sizes for consecutive requests")
     for sizes in table.added:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from altmap.errors import InputError
+from altmap.errors import InputError, one_of
 from altmap.model.arch import DEFAULT_ARCH, arch_named
 from altmap.model.platform.qemu import boot_ram, dimm_space
 from altmap.model.releases import release_for
@@ -65,9 +65,9 @@ def fulfil(machine: dict[str, Any], requests: Requests) -> list[list[Step]]:
         If no platform supports the combination.
     """
     if requests.driver not in DRIVERS:
-        raise InputError(f"driver {requests.driver!r}: need one of {', '.join(DRIVERS)}")
+        raise InputError(f"driver {requests.driver!r}: {one_of(requests.driver, DRIVERS)}")
     if requests.backing not in BACKINGS:
-        raise InputError(f"backing {requests.backing!r}: need one of {', '.join(BACKINGS)}")
+        raise InputError(f"backing {requests.backing!r}: {one_of(requests.backing, BACKINGS)}")
     if requests.backing != "whole" and requests.driver != "hyperv":
         raise InputError(
             f"backing {requests.backing!r}: only a hyperv host can back part of a region, "

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from altmap.errors import InputError
+from altmap.errors import InputError, one_of
 from altmap.sweep.grid import Grid
 from altmap.sweep.row import COLUMNS
 
@@ -55,7 +55,7 @@ def group_columns(grid: Grid, requested: Sequence[str] = ()) -> tuple[str, ...]:
     """
     for name in requested:
         if name not in COLUMNS:
-            raise InputError(f"--by {name!r}: need a column, one of {', '.join(COLUMNS)}")
+            raise InputError(f"--by {name!r}: {one_of(name, COLUMNS)}")
     if requested:
         return tuple(dict.fromkeys(requested))
     names, nr_groups = ["driver"] if grid.fleet else [], 1

@@ -105,15 +105,26 @@ def test_the_release_is_the_scenarios_or_that_of_proc_version():
     seen = files(version="Linux version 6.13.2-amd64")
     made = adopted(seen)
     assert made.kernel.release.name == "6.12"
-    assert made.notes == ["release 6.13 has no record, that of 6.12 is used"]
+    (note,) = made.notes
+    assert note.startswith("no record of 6.13; that of 6.12 is used: 6.13 has virtio-mem")
 
 
-@pytest.mark.parametrize("name", ["4.18.0-553.el8_10.x86_64", "3.10", "2.6.32"])
+def test_a_distributions_kernel_has_the_record_of_the_files_that_it_has():
+    made = adopted(files(version="Linux version 4.18.0-553.el8_10.x86_64"))
+    assert made.kernel.release.name == "5.13"
+    assert "memmap_on_memory exists, as since 5.13" in made.notes[-1]
+    named = adopted(files(version="Linux version 4.18.0-553.el8_10.x86_64"), release="4.20")
+    assert named.kernel.release.name == "4.20"
+
+
+@pytest.mark.parametrize("name", ["4.18.0", "3.10", "2.6.32"])
 def test_a_release_before_the_first_record_is_taken_for_it_with_a_note(name):
     number = ".".join(name.split(".")[:2])
     made = adopted(files(version=f"Linux version {name}"))
     assert made.kernel.release.name == "4.20"
-    assert made.notes == [f"release {number} is older than every record, that of 4.20 is used"]
+    assert made.notes == [
+        f"no record of {number}; that of 4.20 is used: it is older than every record"
+    ]
 
 
 @pytest.mark.parametrize(

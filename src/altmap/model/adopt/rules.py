@@ -23,7 +23,7 @@ from altmap.model.arch import (
 )
 from altmap.model.boot.tunables import default_tunables
 from altmap.model.kernel.params import Tunables
-from altmap.model.releases import Release, release_for, release_notes
+from altmap.model.releases import Release, release_for, release_notes, release_with_files
 from altmap.scenario import Machine
 from altmap.units import format_size
 
@@ -167,7 +167,11 @@ def adopted_release(seen: Observation, machine: Machine, notes: list[str]) -> Re
     notes.extend(release_notes(name))
     if machine.release is None and seen.evidence.releases and seen.evidence.releases[0].inferred:
         notes.append(f"the release is {name} by {seen.evidence.releases[0].ground}")
-    return release_for(name)
+    if machine.release is not None:
+        return release_for(name)
+    release, note = release_with_files(name, seen.parameters)
+    notes.extend([note] if note else [])
+    return release
 
 
 def adopted_block_size_bytes(seen: Observation, machine: Machine, arch: Arch) -> int:

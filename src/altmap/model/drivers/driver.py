@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 
-from altmap.errors import InputError
+from altmap.errors import InputError, one_of
 from altmap.model.kernel.addition import Addition
 from altmap.model.kernel.state import Kernel
 from altmap.model.platform.backing import Backing
@@ -91,8 +91,10 @@ class Devices:
             If there is none of that id.
         """
         if id_ not in self.by_id:
-            known = ", ".join(map(repr, self.by_id)) or "none is plugged"
-            raise InputError(f"device {id_!r}: no such device ({known})")
+            raise InputError(
+                f"device {id_!r}: no such device, "
+                f"{one_of(id_, self.by_id) if self.by_id else 'none is plugged'}"
+            )
         return self.by_id[id_]
 
     def add(self, id_: str, device: MemoryDevice) -> MemoryDevice:

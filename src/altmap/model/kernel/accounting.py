@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from altmap.errors import InputError
+from altmap.errors import InputError, one_of
 from altmap.model.kernel.defects import DEFECTS
 from altmap.model.kernel.memmap import Placement
 from altmap.model.kernel.placements import PLACEMENTS
@@ -113,10 +113,10 @@ def policy_named(name: str) -> Policy:
     rest, plus, accounting = name.partition("+")
     base, colon, switches = rest.partition(":")
     if base not in POLICIES or (base not in PLACEMENTS and (plus or colon)):
-        raise InputError(f"policy {name!r}: need one of {', '.join(POLICIES)}")
+        raise InputError(f"policy {name!r}: {one_of(name, POLICIES)}")
     if plus and accounting not in ACCOUNTINGS:
         raise InputError(
-            f"policy {name!r}: accounting {accounting!r}, need one of {', '.join(ACCOUNTINGS)}"
+            f"policy {name!r}: accounting {accounting!r}, {one_of(accounting, ACCOUNTINGS)}"
         )
     defects = _defects(name, base, switches.split(",")) if colon else frozenset()
     return make_policy(PLACEMENTS[base], accounting, defects)
@@ -139,12 +139,12 @@ def _defects(name: str, base: str, ids: list[str]) -> frozenset[str]:
     if base != _WITH_DEFECTS:
         raise InputError(f"policy {name!r}: only {_WITH_DEFECTS} has defects to switch on")
     for id_ in ids:
-        known = ", ".join(defect.id for defect in DEFECTS.values() if defect.shows)
+        known = [defect.id for defect in DEFECTS.values() if defect.shows]
         if id_ not in DEFECTS:
-            raise InputError(f"policy {name!r}: defect {id_!r}, need one of {known}")
+            raise InputError(f"policy {name!r}: defect {id_!r}, {one_of(id_, known)}")
         if not DEFECTS[id_].shows:
             raise InputError(
                 f"policy {name!r}: no model can hold {id_}: {DEFECTS[id_].reason}; need one of "
-                f"{known}"
+                f"{', '.join(known)}"
             )
     return frozenset(ids)

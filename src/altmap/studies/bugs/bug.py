@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from altmap.errors import InputError
+from altmap.errors import InputError, one_of
 from altmap.studies.claims.claim import ClaimCase, Load, Measured, run_cases
 
 __all__ = ("Bug", "Shown", "bugs_named", "find")
@@ -77,7 +77,7 @@ def bugs_named(bugs: Sequence[Bug], ids: Sequence[str]) -> list[Bug]:
     known = [bug.id for bug in bugs]
     for id_ in ids:
         if id_.upper() not in known:
-            raise InputError(f"bug {id_!r}: need one of {', '.join(known)}")
+            raise InputError(f"bug {id_!r}: {one_of(id_, known)}")
     wanted = {id_.upper() for id_ in ids}
     return [bug for bug in bugs if not wanted or bug.id in wanted]
 

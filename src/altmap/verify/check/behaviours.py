@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import difflib
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
 from altmap.errors import InputError
 from altmap.model.releases import RELEASES, Release
 
-__all__ = ("BEHAVIOURS", "alternatives", "check_behaviour")
+__all__ = ("BEHAVIOURS", "check_behaviour", "others", "value_on")
 
 #: Fields of a record that are no behaviour: its name, where it comes from, and how a synthetic
 #: boot state looks, which a real kernel shows by itself.
@@ -18,14 +18,28 @@ _OTHERS = ("name", "shape", "confirmed", "boot_reserved_bytes", "boot_used_bytes
 BEHAVIOURS = tuple(each.name for each in fields(Release) if each.name not in _OTHERS)
 
 
-def alternatives(behaviour: str) -> list[Any]:
-    """Return the values that the records have for a behaviour, those of old releases first."""
-    found: list[Any] = []
-    for record in RELEASES.values():
-        value = getattr(record, behaviour)
-        if value not in found:
-            found.append(value)
-    return found
+#: Behaviours whose value is a list of architectures, by ``uname -m``.
+_LISTS = ("self_hosting", "dax_falls_back", "rejects_leaf_split", "virtio_mem")
+
+
+def value_on(arch: str, behaviour: str, record: Release) -> Any:
+    """Return what a record says of a behaviour on one architecture."""
+    value = getattr(record, behaviour)
+    if behaviour in _LISTS:
+        return arch in value
+    return value.get(arch) if isinstance(value, dict) else value
+
+
+def others(arch: str, behaviour: str, record: Release) -> list[Release]:
+    """Return the record with each other value that some record has, those of old releases first.
+
+    Values that say the same of the architecture are one.
+    """
+    found = {repr(value_on(arch, behaviour, record)): record}
+    for each in RELEASES.values():
+        value = repr(value_on(arch, behaviour, each))
+        found.setdefault(value, replace(record, **{behaviour: getattr(each, behaviour)}))
+    return list(found.values())[1:]
 
 
 def check_behaviour(name: str) -> str:

@@ -9,7 +9,7 @@ differ between its values.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from altmap.compare import compare
@@ -19,7 +19,7 @@ from altmap.model.machine import predict
 from altmap.model.releases import Release
 from altmap.scenario import Scenario
 from altmap.trace import Trace
-from altmap.verify.check.behaviours import alternatives
+from altmap.verify.check.behaviours import others, value_on
 
 __all__ = ("MeasuredBehaviour", "Measurement", "Probed", "measure")
 
@@ -57,7 +57,8 @@ class MeasuredBehaviour:
         ``equal`` to the record, ``different``, ``unclear`` (the probes that tell it differ from
         every prediction) or ``not measured`` (no probe that ran tells it).
     record, value : object
-        Of the record, and of the kernel.
+        Of the record, and of the kernel, on its architecture: whether it is among the
+        architectures that a record lists.
     probe : str
         The smallest probe that tells it.
     """
@@ -92,6 +93,7 @@ class Measurement:
 
 def measure(
     record: Release,
+    arch: str,
     runs: Iterable[Probed],
     behaviours: Sequence[str],
     predicted: Predict = lambda scenario, start, record: predict(scenario, start, record=record),
@@ -102,6 +104,8 @@ def measure(
     ----------
     record : Release
         Where the search starts.
+    arch : str
+        Of the kernel, by ``uname -m``.
     runs : iterable of Probed
     behaviours : sequence of str
     predicted : callable
@@ -109,10 +113,10 @@ def measure(
     """
     ran = sorted(runs, key=lambda run: len(run.scenario.steps))
     scores = _Scores([run for run in ran if run.trace is not None], predicted)
-    found = _best(record, behaviours, scores)
+    found = _best(record, arch, behaviours, scores)
     return Measurement(
         found,
-        [_measured(record, found, name, scores) for name in behaviours],
+        [_measured(record, found, arch, name, scores) for name in behaviours],
         {run.name: nr for run in scores.runs if (nr := scores.of(run, found))},
         {run.name: run.why for run in ran if run.trace is None},
     )
@@ -145,13 +149,13 @@ class _Scores:
 _IMPOSSIBLE = 10**6
 
 
-def _best(record: Release, behaviours: Sequence[str], scores: _Scores) -> Release:
+def _best(record: Release, arch: str, behaviours: Sequence[str], scores: _Scores) -> Release:
     """Change one behaviour at a time, as long as fewer fields differ."""
     while any(scores.of(run, record) for run in scores.runs):
         candidates = [
             (*_gain(record, other, scores), other)
             for name in behaviours
-            for other in _others(record, name)
+            for other in others(arch, name, record)
         ]
         spares, gain, best = max(candidates, key=lambda each: each[:2])
         if gain <= 0 or not spares:
@@ -168,25 +172,19 @@ def _gain(record: Release, other: Release, scores: _Scores) -> tuple[bool, int]:
     return all(new <= old for old, new in pairs), sum(old - new for old, new in pairs)
 
 
-def _others(record: Release, name: str) -> list[Release]:
-    values = [value for value in alternatives(name) if value != getattr(record, name)]
-    return [replace(record, **{name: value}) for value in values]
-
-
-def _measured(record: Release, found: Release, name: str, scores: _Scores) -> MeasuredBehaviour:
-    """Return a behaviour's value, if a probe tells it from every other one that records know."""
-    expected, value = getattr(record, name), getattr(found, name)
+def _measured(
+    record: Release, found: Release, arch: str, name: str, scores: _Scores
+) -> MeasuredBehaviour:
+    """Return a behaviour's value, if a probe tells it from another one that records know."""
+    expected, value = (value_on(arch, name, each) for each in (record, found))
     unclear = ""
     for run in scores.runs:
-        mine = scores.of(run, found)
-        if all(scores.of(run, other) <= mine for other in _others(found, name)):
+        nr = scores.of(run, found)
+        if all(scores.of(run, other) <= nr for other in others(arch, name, found)):
             continue
-        if mine:
-            unclear = unclear or run.name
-            continue
-        return MeasuredBehaviour(
-            name, "equal" if value == expected else "different", expected, value, run.name
-        )
-    if unclear:
-        return MeasuredBehaviour(name, "unclear", expected, value, unclear)
-    return MeasuredBehaviour(name, "not measured", expected)
+        if not nr:
+            verdict = "equal" if value == expected else "different"
+            return MeasuredBehaviour(name, verdict, expected, value, run.name)
+        unclear = unclear or run.name
+    verdict = "unclear" if unclear else "not measured"
+    return MeasuredBehaviour(name, verdict, expected, value if unclear else None, unclear)

@@ -1,0 +1,132 @@
+"""How many planted defects a hunt finds: the sensitivity of `altmap hunt`.
+
+    python benchmarks/bench_hunt.py hunt FOLDER [--minutes 30] [--kind pc] [--release 6.12] [-j N]
+    python benchmarks/bench_hunt.py mutants FOLDER
+
+The first command hunts as `altmap hunt` does, and keeps what each real kernel showed. The second
+plants one defect after the other in a copy of the model (``hunt_mutants.toml``), predicts every
+scenario of the hunt again, and tells after how many scenarios and seconds of the hunt the first
+one differs. The real kernels do not run again: what they showed does not hang on the model. What
+does is the choice between candidates, which was made by the model without a defect.
+
+A scenario that differs without any defect counts for none.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import pickle
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import tomllib
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+MUTANTS = Path(__file__).with_name("hunt_mutants.toml")
+
+
+def record(folder: Path, options: argparse.Namespace) -> None:
+    """Hunt, and keep each scenario with the real kernel's trace and when it ran."""
+    from altmap.verify.both_sides import run_and_compare
+    from altmap.verify.hunt.hunter import Hunt, hunt
+    from altmap.verify.hunt.space import family_of
+    from altmap.verify.hunt.store import HuntStore
+    from altmap.verify.hunt.text import summary_text
+
+    family = family_of(options.kind)
+    traces = folder / "traces"
+    traces.mkdir(parents=True, exist_ok=True)
+    began, kept = time.monotonic(), set[str]()
+
+    def both(scenario):
+        comparison, sysroots = run_and_compare(scenario, None, lambda _: None)
+        if scenario.name not in kept:  # neither its repetitions nor what is made smaller
+            kept.add(scenario.name)
+            row = scenario, comparison.traces[1], time.monotonic() - began
+            (traces / f"{scenario.name}.pickle").write_bytes(pickle.dumps(row))
+        return comparison, sysroots
+
+    release = options.release or family.releases[0]
+    plan = Hunt(family, release, options.seed, 60 * options.minutes, nr_guests=options.j)
+    result = hunt(plan, HuntStore(folder), both, lambda line: print(line, flush=True))
+    print(summary_text(result.rows, result.seconds))
+
+
+def differing(folder: Path) -> list[tuple[str, float]]:
+    """Return the scenarios on which the model that is imported differs, in the hunt's order."""
+    from altmap.verify.both_sides import compare_with_trace
+
+    found = []
+    rows = [pickle.loads(path.read_bytes()) for path in (folder / "traces").iterdir()]
+    for scenario, trace, seconds in sorted(rows, key=lambda row: row[2]):
+        try:
+            equal = compare_with_trace(scenario, trace).equal
+        except Exception:  # a defect may end the prediction
+            equal = False
+        if not equal:
+            found.append((scenario.name, seconds))
+    return found
+
+
+def mutants(folder: Path) -> int:
+    """Plant each defect in a copy, and print when the hunt would have found it."""
+    listed = tomllib.loads(MUTANTS.read_text(encoding="utf-8"))["mutant"]
+    nr_scenarios = len(list((folder / "traces").iterdir()))
+    with tempfile.TemporaryDirectory() as name:
+        copy = Path(name, "src")
+        shutil.copytree(ROOT / "src", copy, ignore=shutil.ignore_patterns("__pycache__"))
+        usual = {scenario for scenario, _ in _asked(copy, folder)}
+        print(f"{nr_scenarios} scenarios; {len(usual)} differ without any defect")
+        nr_found = 0
+        for each in listed:
+            path = copy / "altmap/model" / each["module"]
+            original = path.read_text(encoding="utf-8")
+            if original.count(each["before"]) != 1:
+                sys.exit(f"{each['rule']}: {each['before']!r} is not once in {each['module']}")
+            path.write_text(original.replace(each["before"], each["after"]), encoding="utf-8")
+            shown = [row for row in _asked(copy, folder) if row[0] not in usual]
+            path.write_text(original, encoding="utf-8")
+            nr_found += bool(shown)
+            when = f"after {shown[0][1] / 60:.1f} min, {len(shown)} scenarios" if shown else "NOT"
+            print(f"{when:>34}  {each['rule']}", flush=True)
+    print(f"{nr_found} of {len(listed)} found")
+    return 0
+
+
+def _asked(copy: Path, folder: Path) -> list[tuple[str, float]]:
+    command = [sys.executable, __file__, "differing", str(folder)]
+    environment = os.environ | {"PYTHONPATH": str(copy)}
+    result = subprocess.run(command, env=environment, capture_output=True, check=False)
+    if result.returncode:
+        sys.exit(result.stderr.decode())
+    return [
+        (line.split()[0], float(line.split()[1])) for line in result.stdout.decode().splitlines()
+    ]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="see the head of this file")
+    parser.add_argument("command", choices=("hunt", "mutants", "differing"))
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--minutes", type=float, default=30)
+    parser.add_argument("--kind", default="pc")
+    parser.add_argument("--release")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("-j", type=int, default=1)
+    options = parser.parse_args()
+    if options.command == "hunt":
+        record(options.folder, options)
+    elif options.command == "mutants":
+        return mutants(options.folder)
+    else:
+        for name, seconds in differing(options.folder):
+            print(name, f"{seconds:.1f}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

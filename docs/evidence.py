@@ -1,0 +1,67 @@
+"""What each value of a record rests on: a comparison, the source of the release, or history."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from altmap.model.releases import Release
+
+#: Scenarios of ``docs/conformance.md`` and recordings (a part of their name) whose equal comparison
+#: shows a behaviour. A run counts for its release only.
+SHOWN_BY: dict[str, tuple[str, ...]] = {
+    "memmap_scope": ("dimm-1GiB", "memmap-of-two-blocks", "dimm-sequence-384MiB"),
+    "self_hosting": ("dimm-1GiB", "dimm-sequence-128MiB"),
+    "refuses_unsupported_memmap": ("kmem-pmem-online",),
+    "memmap_force": ("dimm-sequence-128MiB memmap_on_memory=force",),
+    "memmap_page_flags": ("dimm-1GiB", "dimm-sequence-128MiB memmap_on_memory=on"),
+    "nopage_flags": ("dimm-1GiB",),
+    "lowmem_includes_movable": ("dimm-1GiB", "auto-movable"),
+    "reserves_follow_managed": ("virtio-mem-grow-and-shrink", "hyperv-64MiB-first-half"),
+    "acpi_asks_only_if_supported": ("memmap-of-two-blocks", "dimm-1GiB"),
+    "dlpar_asks": ("ppc64-dlpar",),
+    "hyperv_chunk": ("hyperv-64MiB-first-half",),
+    "hyperv_leaves_reserved": ("hyperv-64MiB-first-half",),
+    "hyperv_versions": ("hyperv-64MiB-first-half",),
+    "balloon_lowers_managed": ("hyperv-balloon", "xen-balloon"),
+    "keeps_poison_offline": ("poisoned-page",),
+    "hugetlb_first_in_first_out": ("hugepages-pool",),
+    "hugetlb_dequeues_isolated": ("hugepages-2MiB",),
+    "isolation_splits_gigantic": ("hugepages-1GiB",),
+    "rejects_leaf_split": ("kmem-self-hosted arch=aarch64",),
+    "kmem_memmap_file": ("kmem-pmem-online", "kmem-self-hosted"),
+    "kmem_state_file": ("kmem-pmem-offline", "kmem-state"),
+    "virtio_mem": ("virtio-mem-",),
+    "virtio_mem_sub_block": ("virtio-mem-sub-blocks", "virtio-mem-grow-and-shrink"),
+    "xen_extra_memory": ("xen-balloon",),
+    "xen_keeps_ibft": ("xen-balloon",),
+    "has_auto_movable": ("auto-movable",),
+    "shape": ("dimm-1GiB",),
+    "section_size_bytes": ("s390x-boot-memory",),
+}
+_ROW = re.compile(
+    r"^\| (\S[^|]*) \| ([\w-]+) \| (\d+\.\d+) \| [^|]* \| equal[^|]* \|", re.MULTILINE
+)
+_RECORDING = re.compile(r"\w+-(\d+\.\d+)-(.*)\.tar\.xz")
+_FILE = re.compile(r"[\w.*-]+/\S+(?:: .*)? \(v(\d+\.\d+)[.\d]*\)")
+
+
+def compared(docs: Path) -> dict[str, set[str]]:
+    """Return what was compared with real kernels: release to names of scenarios and recordings."""
+    found: dict[str, set[str]] = {}
+    for name, _, release in _ROW.findall((docs / "conformance.md").read_text(encoding="utf-8")):
+        found.setdefault(release, set()).add(name)
+    for path in (docs.parent / "tests/recordings/kmem").glob("*.tar.xz"):
+        match = _RECORDING.fullmatch(path.name)
+        if match is not None:
+            found.setdefault(match[1], set()).add(match[2])
+    return found
+
+
+def evidence(release: Release, behaviour: str, done: dict[str, set[str]]) -> str:
+    """Return ``measured``, ``read`` or ``inferred``: what one value of a record rests on."""
+    runs = done.get(release.name, set())
+    if any(run.startswith(part) for part in SHOWN_BY.get(behaviour, ()) for run in runs):
+        return "measured"
+    source = _FILE.fullmatch(release.sources.get(behaviour, ""))
+    return "read" if source is not None and source[1] == release.name else "inferred"
