@@ -160,7 +160,7 @@ def _definition(
     main_bytes = _size(memory, "size", "memory size", _DEFAULT_BYTES)
     if not main_bytes and not zones:
         raise InputError("memory size 0: need a size, or zones")
-    parts = zones if zones else [{**memory, "id": "mem0"}]
+    parts = zones if zones else [{**memory, "id": "mem0", "size": main_bytes}]
     memory_bytes = sum(_size(each, "size", "zone size") for each in parts)
     if not memory_bytes:
         raise InputError("memory zones: 0 bytes in all: need boot memory")

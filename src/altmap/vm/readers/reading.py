@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from posixpath import basename
 from typing import Any
 
 from altmap.errors import InputError, printable
@@ -72,7 +71,7 @@ def read_definition(raw: bytes, name: str, machine: str | None = None) -> Defini
 def read_definitions(raw: bytes, name: str) -> tuple[Definition, ...]:
     """Return the definitions of all virtual machines in a file; see :func:`read_definition`."""
     try:
-        found = _read(text_of(raw), basename(name) or name)
+        found = _read(text_of(raw), name.rpartition("/")[2] or name)
     except InputError as error:
         raise InputError(printable(f"{name}: {error}")) from error
     return tuple(found)

@@ -76,9 +76,6 @@ class _Reader:
             elif char == "#":
                 end = self.text.find("\n", self.at)
                 self.at = len(self.text) if end < 0 else end
-                continued = end > 0 and self.text[end - 1] == "\\"
-                if continued and made:  # a comment among continued lines, as in many scripts
-                    self._skip(end + 1)
             else:
                 line = self.line
                 made.append(Word(self._json() or self._word(), line))
