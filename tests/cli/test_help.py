@@ -13,7 +13,7 @@ from altmap.errors import nearest
 ROOT = Path(__file__).parents[2]
 #: By what a user wants; each command is in one group.
 PURPOSES = {
-    "predict": ["run", "account", "report"],
+    "predict": ["run", "account", "report", "vm"],
     "verify": ["compare", "record", "conform", "lab"],
     "operate": ["ls", "snapshot", "explain", "plan", "apply", "watch", "export"],
     "act": ["mount", "shell", "ctl"],
