@@ -144,6 +144,7 @@ USES = {
     "explore --list": {"rich", "altmap.lab", "altmap.host", "altmap.report"},
     "explore four-blocks --depth 1": {"rich", "altmap.lab", "altmap.host", "altmap.report"},
     "sweep examples/sweeps/overhead.toml --show 1": {"rich", "altmap.lab", "altmap.host"},
+    "vm examples/vm/small.sh --way dimm": {"altmap.lab", "altmap.studies", "altmap.verify"},
     "lab list": {"rich", *MODEL},
 }
 RUN_ELSEWHERE = {"record", "conform", "mount", "shell", "ctl"}  # they need a guest, or FUSE

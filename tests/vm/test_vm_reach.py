@@ -139,6 +139,13 @@ def test_sizes_are_multiples_of_the_block_and_of_the_devices_block():
     assert started(definition).ways()[0].unit_bytes == 32 * MIB
 
 
+@pytest.mark.parametrize(("memory", "limit"), [(4 * GIB, 8 << 40), (9 << 40, 9 << 40)])
+def test_no_size_above_8_tib_is_computed(memory, limit):
+    (way,) = started(qemu(memory, max_memory_bytes=1 << 52)).ways()
+    assert way.limit_bytes == limit
+    assert "is computed" in way.limit
+
+
 def test_a_way_that_the_definition_does_not_have_is_supposed():
     (way,) = started(qemu(growth=(), max_memory_bytes=None)).ways(["virtio-mem"], 8 * GIB)
     assert (way.defined, way.limit_bytes) == (False, 8 * GIB)

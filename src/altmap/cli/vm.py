@@ -275,7 +275,6 @@ VERB = Verb(
         Example(
             "altmap vm examples/vm/web.xml --to 64GiB", "one size, with the hypervisor's commands"
         ),
-        Example("altmap vm examples/vm/web.xml --compare dimm virtio-mem", "two ways side by side"),
         Example("altmap vm --rules --way virtio-mem", "published rules of thumb, judged"),
     ),
     (

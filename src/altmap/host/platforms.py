@@ -9,11 +9,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from altmap.linux.paths import text_of
 from altmap.linux.sysroot import Sysroot
-from altmap.scenario import Step
+
+if TYPE_CHECKING:
+    from altmap.scenario import Step
 
 __all__ = ("PLATFORMS", "DefinedPlatform", "FoundPlatform", "HostPlatform", "Sign", "platform_of")
 

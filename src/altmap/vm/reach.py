@@ -319,6 +319,7 @@ def reach(machine: ModelMachine, way: GrowthWay, sizes: Sequence[int]) -> list[R
         Rising.
     """
     found: list[Reached] = []
+    halves: list[Reached] = []
     guest = GrowingGuest(machine, way)
     block_bytes = machine.kernel.block_nr_pages * machine.kernel.arch.page_size_bytes
     for size_bytes in sizes:
@@ -327,7 +328,8 @@ def reach(machine: ModelMachine, way: GrowthWay, sizes: Sequence[int]) -> list[R
             break
         nr_blocks = (size_bytes - way.start_bytes) // block_bytes
         if guest.by_block and nr_blocks > MOST_BY_BLOCK:
-            row = _beyond(guest, way, MOST_BY_BLOCK * block_bytes, size_bytes)
+            halves = halves or _halves(guest, way, MOST_BY_BLOCK * block_bytes)
+            row = _beyond(guest, halves, size_bytes)
             found.append(row)
             if row.result != "about":
                 break
@@ -341,19 +343,26 @@ def reach(machine: ModelMachine, way: GrowthWay, sizes: Sequence[int]) -> list[R
     return found
 
 
-def _beyond(guest: GrowingGuest, way: GrowthWay, most_bytes: int, size_bytes: int) -> Reached:
+def _halves(guest: GrowingGuest, way: GrowthWay, most_bytes: int) -> list[Reached]:
+    """Return two sizes that are performed, up to the first that is not reached."""
+    found = []
+    for size in (way.start_bytes + most_bytes // 2, way.start_bytes + most_bytes):
+        fresh = GrowingGuest(guest.booted, way)
+        outcome = fresh.grow(size)
+        found.append(fresh.measured(size, outcome))
+        if not outcome:
+            break
+    return found
+
+
+def _beyond(guest: GrowingGuest, halves: Sequence[Reached], size_bytes: int) -> Reached:
     """Return a size with more blocks than are performed, from two that are performed.
 
     Each further block costs as much as those between the two. Where the memmap lies in boot memory
     until that is full, it then lies in added memory.
     """
-    halves = []
-    for size in (way.start_bytes + most_bytes // 2, way.start_bytes + most_bytes):
-        fresh = GrowingGuest(guest.booted, way)
-        outcome = fresh.grow(size)
-        halves.append(fresh.measured(size, outcome))
-        if not outcome:
-            return replace(halves[-1], size_bytes=size_bytes)
+    if halves[-1].result == "refused":
+        return replace(halves[-1], size_bytes=size_bytes)
     one, two = halves
     more, per = size_bytes - two.size_bytes, two.size_bytes - one.size_bytes
     numbers = {

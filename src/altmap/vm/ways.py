@@ -17,6 +17,8 @@ WAY_NAMES = ("dimm", "virtio-mem", "hyperv", "balloon")
 _GIB = 1 << 30
 #: How far a way is followed that the definition does not have.
 _SUPPOSED = 16
+#: Sizes are answered up to here: more takes minutes.
+_MOST_BYTES = 8 << 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +105,9 @@ def growth_way(
     if not defined and (most_bytes is not None or limit <= guest.start_bytes):
         limit = most_bytes or _SUPPOSED * guest.start_bytes
         why = "the definition does not have this way: supposed, to compare"
+    most = max(_MOST_BYTES, guest.start_bytes)
+    if limit > most:
+        limit, why = most, f"no size above {format_size(most)} is computed"
     devices = tuple(_growing(definition)) if name == "virtio-mem" else ()
     if name == "virtio-mem" and not devices:
         # A device that is chosen for this has a region of whole memory blocks.
