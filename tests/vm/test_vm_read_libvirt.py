@@ -73,7 +73,8 @@ def test_boot_memory_is_the_sum_of_the_cells_and_devices_come_on_top():
 def test_without_cells_devices_are_part_of_the_memory_and_one_node_is_added():
     made = read(
         "<maxMemory slots='1' unit='GiB'>8</maxMemory><memory unit='GiB'>3</memory><vcpu>2</vcpu>"
-        "<devices><memory model='dimm'><target><size unit='GiB'>1</size></target></memory></devices>"
+        "<devices><memory model='dimm'><target><size unit='GiB'>1</size></target></memory>"
+        "</devices>"
     )
     assert made.memory_bytes == 2 * GIB
     assert [(each.memory_bytes, each.cpus) for each in made.nodes] == [(2 * GIB, 2)]

@@ -63,7 +63,8 @@ def test_proxmox_nodes_of_its_own_huge_pages_and_arguments():
     made = read(
         PVE
         + "args: -device virtio-mem-pci,memdev=m,id=vm -object memory-backend-ram,id=m,size=1G\n"
-        "hugepages: 1024\nmemory: 4096\nnuma: 1\nnuma0: cpus=0;2,hostnodes=0,memory=3072,policy=bind\n"
+        "hugepages: 1024\nmemory: 4096\nnuma: 1\n"
+        "numa0: cpus=0;2,hostnodes=0,memory=3072,policy=bind\n"
         "numa1: cpus=1-3,hostnodes=1,memory=1024,policy=bind\nmachine: q35\n"
     )
     assert [(each.memory_bytes, each.cpus) for each in made.nodes] == [(3 * GIB, 2), (GIB, 3)]
@@ -87,7 +88,8 @@ def test_cloud_hypervisor_takes_512_mib_and_grows_by_dimms_in_eight_slots():
     assert read("cloud-hypervisor --kernel k --disk path=d").memory_bytes == 512 * MIB
     made = read(
         "cloud-hypervisor \\\n --cpus boot=4,max=8,max_phys_bits=40 \\\n"
-        " --memory size=1024M,hotplug_size=8192M --kernel k --cmdline 'console=hvc0 root=/dev/vda'\n"
+        " --memory size=1024M,hotplug_size=8192M --kernel k "
+        "--cmdline 'console=hvc0 root=/dev/vda'\n"
     )
     assert (made.memory_bytes, made.max_memory_bytes, made.slots) == (GIB, 9 * GIB, 8)
     assert (made.growth, made.devices, made.cpus) == (("dimm",), (), 4)

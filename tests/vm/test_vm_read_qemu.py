@@ -94,7 +94,8 @@ def test_dimms_nvdimms_and_globals():
         "memory-backend-file,id=d,size=512M,mem-path=/dev/hugepages,prealloc "
         "-object memory-backend-ram,id=v,size=1G -global virtio-mem-pci.block-size=4M "
         "-global driver=virtio-mem,property=requested-size,value=512M -overcommit mem-lock=on "
-        "-device nvdimm,id=nv,memdev=n,label-size=128k -device pc-dimm,memdev=d,id=dd,addr=0x100000000 "
+        "-device nvdimm,id=nv,memdev=n,label-size=128k "
+        "-device pc-dimm,memdev=d,id=dd,addr=0x100000000 "
         "-device virtio-mem-pci,memdev=v,id=vv -device cxl-type3,id=c"
     )
     nvdimm, dimm, mem = made.devices
