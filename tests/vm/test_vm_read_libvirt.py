@@ -189,3 +189,12 @@ def test_what_is_no_domain_is_refused_in_one_line(text, says):
     assert says in str(refused.value)
     assert str(refused.value).startswith("guest.xml: ")
     assert "\n" not in str(refused.value)
+
+
+def test_boot_memory_is_rounded_up_to_mib_and_the_first_node_has_the_other_cpus():
+    assert read("<memory>1048577</memory>").memory_bytes == GIB + MIB
+    made = read(
+        "<vcpu>8</vcpu><cpu><numa><cell cpus='0' memory='1048576'/>"
+        "<cell cpus='1-4' memory='1048576'/></numa></cpu>"
+    )
+    assert [each.cpus for each in made.nodes] == [4, 4]

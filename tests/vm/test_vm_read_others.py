@@ -306,7 +306,14 @@ def test_vmware_names_what_it_leaves_to_the_host():
 
 # --- Hyper-V ---------------------------------------------------------------------------------
 
-STATIC = {"VMName": "web", "Startup": 4 * GIB, "DynamicMemoryEnabled": False, "Buffer": 20}
+STATIC = {
+    "VMName": "web",
+    "Startup": 4 * GIB,
+    "DynamicMemoryEnabled": False,
+    "Buffer": 20,
+    "Minimum": GIB // 2,
+    "Maximum": 1024 * GIB,
+}
 DYNAMIC = {
     "VMName": "db",
     "Startup": 2 * GIB,
