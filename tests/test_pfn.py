@@ -98,6 +98,43 @@ def test_questions_have_the_answers_of_sets(some, others, pfns):
     assert PfnSet.of(mine, pfns, other) == PfnSet([*some, pfns, *others])
 
 
+#: Changes of three sets: which, how, by what; a copy takes the place of another set.
+CHANGES = st.lists(
+    st.tuples(
+        st.integers(0, 2),
+        st.sampled_from(["|=", "-=", "&=", "copy"]),
+        operands(),
+        st.integers(0, 2),
+    ),
+    max_size=12,
+)
+
+
+@given(st.tuples(range_lists, range_lists, range_lists), CHANGES)
+def test_numbers_of_pages_that_are_kept_follow_every_change(some, changes):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pfn, "_MANY_PAGES", 1)  # as if all were long
+        patch.setattr(pfn, "_MOST_COUNTS", 3)
+        sets, plain = [PfnSet(each) for each in some], [pages(each) for each in some]
+        for which, how, (other, others), another in changes:
+            if how == "copy":
+                sets[which], plain[which] = sets[another].copy(), set(plain[another])
+            elif how == "|=":
+                sets[which] |= other
+                plain[which] |= others
+            elif how == "-=":
+                sets[which] -= other
+                plain[which] -= others
+            else:
+                sets[which] &= other
+                plain[which] &= others
+            assert [len(each) for each in sets] == [len(each) for each in plain]
+            for one, of_one in zip(sets, plain, strict=True):
+                found = [one.count(each) for each in sets]
+                assert found == [len(of_one & each) for each in plain]
+                assert [set(one - each) for each in sets] == [of_one - each for each in plain]
+
+
 @given(range_lists, st.integers(-2, 120))
 def test_ends_and_runs_are_those_of_the_sorted_list(some, nr_pages):
     mine, theirs = PfnSet(some), sorted(pages(some))

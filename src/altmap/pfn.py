@@ -101,6 +101,45 @@ _MOST_OF_ARRAY = 4096
 _NO_RUNS_COOKIE = 12346
 
 
+#: Pages from which on numbers of pages are kept until a set changes: 64 GiB.
+_MANY_PAGES = 1 << 24
+#: Sets whose pages in common with one set are kept.
+_MOST_COUNTS = 64
+
+
+class _Counts:
+    """The number of pages of a set, and of those in common with other sets, while none changes.
+
+    It stands for the contents of the sets that share it: *bits*, or ``None`` once these changed.
+    """
+
+    __slots__ = ("bits", "in_common", "nr_pages")
+
+    def __init__(self, bits: BitMap64, nr_pages: int) -> None:
+        self.bits: BitMap64 | None = bits
+        self.nr_pages = nr_pages
+        self.in_common: dict[_Counts, int] = {}
+
+    def with_range(self, bits: BitMap64, pfns: PfnRange, *, is_added: bool) -> _Counts:
+        """Return the counts after a range was added or removed, if it was not or all in the set.
+
+        Parameters
+        ----------
+        bits : BitMap64
+            The contents after that.
+        pfns : PfnRange
+        is_added : bool
+        """
+        nr_pages = len(pfns)
+        sign = 1 if is_added else -1
+        made = _Counts(bits, self.nr_pages + sign * nr_pages)
+        for other, nr_common in self.in_common.items():
+            if other.bits is not None:
+                common = int(other.bits.range_cardinality(pfns.start, pfns.end))
+                made.in_common[other] = nr_common + sign * common
+        return made
+
+
 class PfnSet:
     """A set of page frame numbers, held as a 64-bit Roaring bitmap.
 
@@ -108,10 +147,11 @@ class PfnSet:
     :class:`PfnRange` or a :class:`PfnStride`. Cost follows the number of runs, not of pages.
     """
 
-    __slots__ = ("_bits", "_is_shared")
+    __slots__ = ("_bits", "_counts", "_is_shared")
 
     def __init__(self, ranges: Iterable[PfnRange] = ()) -> None:
         self._bits = BitMap64()
+        self._counts: _Counts | None = None
         self._is_shared = False
         for pfns in ranges:
             self._bits.add_range(pfns.start, pfns.end)
@@ -137,6 +177,7 @@ class PfnSet:
     def _wrap(cls, bits: BitMap64) -> PfnSet:
         made = cls.__new__(cls)
         made._bits = bits
+        made._counts = None
         made._is_shared = False
         return made
 
@@ -144,6 +185,7 @@ class PfnSet:
         """Return an independent copy; the bitmap is shared until one of the two changes."""
         self._is_shared = True
         made = self._wrap(self._bits)
+        made._counts = self._counts
         made._is_shared = True
         return made
 
@@ -155,7 +197,22 @@ class PfnSet:
         if self._is_shared:
             self._bits = self._bits.copy()
             self._is_shared = False
+        elif self._counts is not None:
+            self._counts.bits = None
+        self._counts = None
         return self._bits
+
+    def _change(self, pfns: PfnRange, *, is_added: bool) -> None:
+        """Add or remove a range; what is known of the number of pages is kept if it can be."""
+        known = self._counts
+        if known is not None:
+            before = self.count(pfns)
+            if before != (0 if is_added else len(pfns)):
+                known = None
+        bits = self._own()
+        (bits.add_range if is_added else bits.remove_range)(pfns.start, pfns.end)
+        if known is not None:
+            self._counts = known.with_range(bits, pfns, is_added=is_added)
 
     def is_copy_of(self, other: PfnSet) -> bool:
         """Tell whether neither has changed since one was copied from the other; quick."""
@@ -204,7 +261,12 @@ class PfnSet:
         return np.array((bits ^ bits.shift(1)).to_array(), np.uint64).astype(np.int64)
 
     def __len__(self) -> int:
-        return len(self._bits)
+        if self._counts is not None:
+            return self._counts.nr_pages
+        nr_pages = len(self._bits)
+        if nr_pages >= _MANY_PAGES:
+            self._counts = _Counts(self._bits, nr_pages)
+        return nr_pages
 
     def __bool__(self) -> bool:
         return bool(self._bits)
@@ -248,7 +310,10 @@ class PfnSet:
     def __sub__(self, other: Pages) -> PfnSet:
         if isinstance(other, PfnSet) and not other._bits:
             return self.copy()
-        return self._wrap(self._bits - _bits(other))
+        bits = _bits(other)
+        if isinstance(other, PfnSet) and len(other) >= _MANY_PAGES:
+            bits = self._bits & bits  # of a long set, only what is in both is looked at
+        return self._wrap(self._bits - bits)
 
     def __xor__(self, other: Pages) -> PfnSet:
         return self._wrap(self._bits ^ _bits(other))
@@ -258,13 +323,14 @@ class PfnSet:
             if not other._bits:
                 return self
             if not self._bits:
-                self._bits = other.copy()._bits
+                self._bits, self._counts = other.copy()._bits, other._counts
                 self._is_shared = True
                 return self
-        bits = self._own()
         if isinstance(other, PfnRange):
-            bits.add_range(other.start, other.end)
-        elif isinstance(other, PfnStride):
+            self._change(other, is_added=True)
+            return self
+        bits = self._own()
+        if isinstance(other, PfnStride):
             add_range, nr_pages = bits.add_range, other.nr_pages
             for start in range(other.start, other.end, other.step):
                 add_range(start, start + nr_pages)
@@ -280,11 +346,11 @@ class PfnSet:
     def __isub__(self, other: Pages) -> PfnSet:
         if isinstance(other, PfnSet) and not other._bits:
             return self
-        bits = self._own()
         if isinstance(other, PfnRange):
-            bits.remove_range(other.start, other.end)
-        else:
-            bits -= _bits(other)
+            self._change(other, is_added=False)
+            return self
+        bits = self._own()
+        bits -= _bits(other)
         return self
 
     def isdisjoint(self, other: PfnSet) -> bool:
@@ -302,12 +368,27 @@ class PfnSet:
     def count(self, pages: PfnSet | PfnRange) -> int:
         """Return how many page frames of a range or another set are in the set."""
         if isinstance(pages, PfnSet):
+            if len(pages) >= _MANY_PAGES:
+                return self._count_many(pages)
             return int(self._bits.intersection_cardinality(pages._bits))
         return int(self._bits.range_cardinality(pages.start, pages.end)) if pages else 0
 
+    def _count_many(self, pages: PfnSet) -> int:
+        """Return how many page frames are in both sets, once for as long as neither changes."""
+        theirs = pages._counts
+        assert theirs is not None, "many pages were counted"
+        if self._counts is None:
+            self._counts = _Counts(self._bits, len(self._bits))
+        if self._counts not in theirs.in_common:
+            if len(theirs.in_common) >= _MOST_COUNTS:
+                theirs.in_common.clear()
+            nr_pages = int(self._bits.intersection_cardinality(pages._bits))
+            theirs.in_common[self._counts] = nr_pages
+        return theirs.in_common[self._counts]
+
     def min(self) -> int:
         """Return the lowest pfn; the set must not be empty."""
-        return int(self._bits.min())
+        return int(next(iter(self._bits)))
 
     def max(self) -> int:
         """Return the highest pfn; the set must not be empty."""

@@ -129,3 +129,11 @@ def test_one_line_says_how_long_set_up_takes_before_pip_begins(installed):
     (told,) = [number for number, line in enumerate(lines) if "about a minute" in line]
     pip = [number for number, line in enumerate(lines) if re.search(r"\bpip .*\binstall\b", line)]
     assert told < min(pip)
+
+
+def test_a_release_that_stands_in_is_told_beside_a_summary(capsys):
+    scenario = str(Path(__file__).parents[2] / "scenarios/small-guest.toml")
+    assert main(["run", scenario, "--summary", "--release", "5.4"]) == 0
+    assert "note: no record of 5.4; that of 4.20 is used" in capsys.readouterr().err
+    assert main(["run", scenario, "--summary", "--release", "6.12"]) == 0
+    assert capsys.readouterr().err == ""

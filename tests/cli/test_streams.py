@@ -91,6 +91,9 @@ def test_characters_that_the_terminal_lacks_are_replaced(encoding):
     done = altmap("run", SCENARIO, env=env, text=False)
     assert (done.returncode, done.stderr) == (0, b"")
     assert b"MemTotal" in done.stdout
+    arrow = "→".encode() if encoding == "utf-8" else b"->"
+    assert b"guest" + arrow + b"host: _OST" in done.stdout
+    assert b"?" not in done.stdout
 
 
 @pytest.mark.parametrize("columns", ["99999999999999", "0", "-3", "\u00b2", "x", "1e9", "10000"])

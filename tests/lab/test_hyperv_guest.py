@@ -316,3 +316,9 @@ def test_a_missing_compiler_is_said_before_the_boot(tmp_path, monkeypatch):
     assert refusal(Machine(), plug()) == (
         "gcc is missing: a module for the guest's kernel is compiled here: apt install gcc"
     )
+
+
+def test_existing_memory_holds_every_memmap_where_the_kernel_is_told_so():
+    assert hardware_of(Machine(policy="existing", memmap_on_memory="off"))
+    with pytest.raises(InputError, match="follows opt-in, per-block only"):
+        hardware_of(Machine(policy="existing", memmap_on_memory="on"))

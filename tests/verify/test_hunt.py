@@ -270,7 +270,7 @@ def test_the_command_lists_shows_and_reports(tmp_path, capsys):
     assert main(["hunt", str(tmp_path), "--show", finding.key[:4]]) == 0
     mail = capsys.readouterr().out
     assert mail.startswith("Subject: memory hotplug: ")
-    assert "altmap compare" in mail
+    assert f"altmap compare {tmp_path}/findings/{finding.key}/scenario.toml" in mail
     assert 'do = "offline"' in mail
     assert "predicted" in mail
     assert "observed" in mail

@@ -10,11 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from altmap.cli import options
+from altmap.cli.output import note
 from altmap.cli.parser import Example, Verb
 from altmap.errors import InputError
 
 if TYPE_CHECKING:
     from altmap.compare import Comparison
+    from altmap.model.kernel.accounting import Policy
+    from altmap.scenario import Scenario
 
 __all__ = ("VERB",)
 
@@ -34,7 +37,10 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--release", metavar="R", action="append", help="kernel release; default: the scenario's"
     )
-    options.add_policies(parser, "memmap policy of both sides; default: the scenario's")
+    options.add_policies(
+        parser,
+        "memmap policy of both sides, default: the scenario's; MODULE:CLASS: of the model's alone",
+    )
     options.add_touched(parser, "compare the frames that each step reads and writes, too")
     parser.add_argument(
         "--report",
@@ -68,23 +74,30 @@ def _comparisons(args: argparse.Namespace) -> list[tuple[str, Comparison]]:
     """Compare one after the other, and print each result when it is there."""
     from altmap.cli.lab import own_kernel
     from altmap.cli.progress import progress
+    from altmap.model.policies import load_policy
+    from altmap.model.releases import release_notes
     from altmap.report.text import comparison_text
     from altmap.scenario import load_scenario
     from altmap.storage.recording import read_recording
     from altmap.verify.both_sides import compare_with_lab, compare_with_trace
 
     recordings = [read_recording(path) for path in args.recording]
+    policies: list[tuple[str | None, Policy | None]] = [(None, None)]
+    if args.policy:
+        policies = [(name, load_policy(name)) for name in args.policy]
     jobs = [
-        (scenario if policy is None else scenario.with_machine(policy=policy), release)
+        (*_under(scenario, name, policy), release)
         for scenario in [load_scenario(path, args.settings) for path in args.scenario]
-        for policy in args.policy or [None]
+        for name, policy in policies
         for release in args.release or [None if args.kernel else scenario.machine.release]
     ]
-    own = {arch: own_kernel(args, arch) for arch in {s.machine.arch for s, _ in jobs}}
+    own = {arch: own_kernel(args, arch) for arch in {s.machine.arch for s, _, _ in jobs}}
     found: list[tuple[str, Comparison]] = []
 
     def add(name: str, comparison: Comparison) -> None:
         found.append((name, comparison))
+        for line in release_notes(comparison.traces[1].release) if comparison.traces else ():
+            note(f"note: {line}")
         print(comparison_text(comparison, name), flush=True)
 
     with progress(len(recordings) + len(jobs)) as (tell, advance):
@@ -92,13 +105,29 @@ def _comparisons(args: argparse.Namespace) -> list[tuple[str, Comparison]]:
             comparison = compare_with_trace(recording.scenario, recording.trace)
             add(recording.scenario.name, comparison)
             advance()
-        for scenario, release in jobs:
+        for scenario, policy, release in jobs:
             comparison = compare_with_lab(
-                scenario, release, tell, own[scenario.machine.arch], touched=args.touched
+                scenario,
+                release,
+                tell,
+                own[scenario.machine.arch],
+                touched=args.touched,
+                policy=policy,
             )
             add(scenario.name, comparison)
             advance()
     return found
+
+
+def _under(
+    scenario: Scenario, name: str | None, policy: Policy | None
+) -> tuple[Scenario, Policy | None]:
+    """Return the scenario with a built-in policy, which the kernel follows too; else the user's."""
+    from altmap.model.policies import is_built_in
+
+    if name is None or not is_built_in(name):
+        return scenario, policy
+    return scenario.with_machine(policy=name), None
 
 
 VERB = Verb(

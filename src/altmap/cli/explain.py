@@ -43,6 +43,7 @@ def _explain(args: argparse.Namespace) -> int:
 
 
 def _explain_log(args: argparse.Namespace) -> int:
+    from altmap.cli.file_kinds import LOG_LINE, file_head, kind_of
     from altmap.host.explain_log import explain_log
     from altmap.host.log_reader import LogText
     from altmap.host.text.log import log_text
@@ -56,6 +57,10 @@ def _explain_log(args: argparse.Namespace) -> int:
         seen = Observation.read(Sysroot.read(Path(args.what), leave="files"))
     text = LogText(args.log)
     found = explain_log(text.lines(), seen)
+    if not found.findings and args.log != "-":
+        kind = kind_of(file_head(Path(args.log)))
+        if kind is not None and kind.line != LOG_LINE:
+            raise InputError(f"log {args.log}: need a kernel's log, and it is {kind.name}")
     if text.cut:
         found.notes.append(text.cut)
     if args.json:

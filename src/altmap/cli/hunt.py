@@ -82,7 +82,8 @@ def _hunt(args: argparse.Namespace) -> int:
         if args.report:
             print(report_text(list(store.runs()), store.coverage()))
         if args.show is not None:
-            print(finding_text(_named(store.findings(), args.show), args.folder), end="")
+            found = _named(store.findings(), args.show)
+            print(finding_text(found, str(store.finding_folder(found.key))), end="")
         return NOTHING
     return _run(args, store)
 

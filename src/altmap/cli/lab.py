@@ -46,12 +46,20 @@ def _add_fetch(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--arch", metavar="A", default="x86_64", help="such as ppc64le-64k; default: x86_64"
     )
+    parser.add_argument(
+        "--without-qemu", action="store_true", help="fetch although no guest can be booted here"
+    )
 
 
 def _fetch(args: argparse.Namespace) -> int:
     from altmap.cli.progress import progress
-    from altmap.lab import kernel_of
+    from altmap.lab import guest_arch, kernel_of
+    from altmap.lab.process import missing_programs
 
+    lacks = missing_programs(guest_arch(args.arch))
+    if lacks and not args.without_qemu:
+        named = "; ".join(f"{name} is missing: apt install {pkg}" for name, pkg in lacks.items())
+        raise InputError(f"lab fetch: {named} (--without-qemu fetches all the same)")
     with progress(1, lines=False) as (tell, _):
         tell(f"fetching Linux {args.release}")
         files = kernel_of(args.release, args.arch)

@@ -141,7 +141,10 @@ def _status(args: argparse.Namespace) -> int:
         tell(f"altmap: {error}")  # with the console's last lines
         return verb.failed
     except AltmapError as error:
-        tell(f"altmap: {printable(str(error))}")
+        from altmap.cli.file_kinds import instead
+
+        text = str(error)
+        tell(f"altmap: {printable(text + instead(text, args, args.called))}")
         return verb.failed
     except KeyboardInterrupt:
         tell("altmap: interrupted")

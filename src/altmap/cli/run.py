@@ -132,6 +132,8 @@ def _print(
         print(trace_json(*traces), end="")
         return
     if args.summary:
+        for line in dict.fromkeys(note for trace in traces for note in trace.notes):
+            note(f"note: {line}")
         print(verdict_lines(traces, terminal_width() if sys.stdout.isatty() else None), end="")
         return
     for scenario in scenarios:

@@ -2,13 +2,14 @@
 
 Texts come from files of other machines, from guests and from plans. So control characters, and
 those that change the direction of text, are written escaped, as JSON escapes them. Characters that
-the terminal's encoding lacks are replaced.
+the terminal's encoding lacks are written in ASCII, ``->`` for an arrow, or replaced.
 
 Effects: environment, files, terminal.
 """
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import io
 import os
@@ -21,6 +22,11 @@ __all__ = ("discard", "standard_streams", "tell", "terminal_of")
 
 #: C0 but tab and newline, DEL, C1, line and paragraph separators, marks of direction.
 _ACTING = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+#: What stands for the characters that altmap prints, where the encoding lacks them.
+_IN_ASCII = {
+    "→": "->", "…": "...", "×": "x", "·": "|", "±": "+-", "−": "-", "–": "-", "─": "-", "━": "-",
+    "│": "|", "≤": "<=", "≥": ">=",
+}  # fmt: skip
 _SIZES = ("COLUMNS", "LINES")
 _SIZE = re.compile(r"[1-9][0-9]{0,3}", re.ASCII)
 
@@ -84,8 +90,16 @@ def _shown(stream: TextIO | None) -> Any:
     if stream is None:
         return os.fdopen(os.open(os.devnull, os.O_WRONLY), "w", encoding="utf-8")
     if isinstance(stream, io.TextIOWrapper):
-        stream.reconfigure(errors="replace")
+        codecs.register_error("altmap.in_ascii", _in_ascii)
+        stream.reconfigure(errors="altmap.in_ascii")
     return _Shown(stream)
+
+
+def _in_ascii(error: UnicodeError) -> tuple[str, int]:
+    """Write the characters that an encoding lacks with those of ASCII."""
+    assert isinstance(error, UnicodeEncodeError)
+    lacking = error.object[error.start : error.end]
+    return "".join(_IN_ASCII.get(char, "?") for char in lacking), error.end
 
 
 def _fill_descriptors() -> None:

@@ -227,7 +227,8 @@ class Planner:
             step = Offline(blocks=nr)
         else:
             step = Online(blocks=nr, to=cast("OnlineType", word))
-        never = self._never_goes(nr) if word == "offline" else None
+        found = self._blockers(nr) if word == "offline" else []
+        never = _never_goes(found)
         outcome = self.perform(step) if never is None else self._refusal(nr, never)
         self.steps.append(
             PlanStep(
@@ -238,35 +239,32 @@ class Planner:
                 value=word,
                 undo=undo,
                 prediction=self.prediction(outcome, [nr]),
-                certainty=self._certainty_of_write(nr, word, outcome),
+                certainty=self._certainty_of_write(nr, word, outcome, found),
             )
         )
         return bool(outcome)
 
-    def _never_goes(self, nr: int) -> Blocker | None:
-        """Return why no state of the block's pages lets it go offline, ``None`` if one may.
-
-        The kernel refuses such a block with EINVAL, whatever the model makes of its pages.
-        """
-        if self.seen.memory is None or nr not in self.seen.memory.blocks:
-            return None
-        found = self.blocks.blockers(nr)
-        return next((b for b in found if b.certainty == "certain" and b.errno == "EINVAL"), None)
+    def _blockers(self, nr: int) -> list[Blocker]:
+        """Return what the files say against taking a block offline; they have none of new ones."""
+        known = self.seen.memory is not None and nr in self.seen.memory.blocks
+        return self.blocks.blockers(nr) if known else []
 
     def _refusal(self, nr: int, blocker: Blocker) -> Outcome:
         self._work = None
         self._done.append(Offline(blocks=nr))
         return Outcome.refused(blocker.errno, blocker.function, f"memory{nr}: {blocker.what}")
 
-    def _certainty_of_write(self, nr: int, word: str, outcome: Outcome) -> Certainty:
+    def _certainty_of_write(
+        self, nr: int, word: str, outcome: Outcome, blockers: Sequence[Blocker]
+    ) -> Certainty:
         if word != "offline":
             return "certain"
         known = self.seen.memory is not None and nr in self.seen.memory.blocks
-        if self._never_goes(nr) is not None:
+        if _never_goes(blockers) is not None:
             return "certain"
         if not self.blocks.sees_pages or not known:
             return "unknown"
-        deciding = worst(self.blocks.blockers(nr)) if self.blocks.is_online(nr) else None
+        deciding = worst(blockers)
         if outcome:
             return "likely" if deciding is None else "unknown"
         seen = cast("Certainty", deciding.certainty) if deciding is not None else "likely"
@@ -473,6 +471,14 @@ def plan_resize(
     step, who = Resize(id=name, size=Size(size_bytes)), "" if way is None else way.by
     planner.ask(step, title, who, () if device is None else device.blocks)
     return planner.result()
+
+
+def _never_goes(blockers: Sequence[Blocker]) -> Blocker | None:
+    """Return why no state of a block's pages lets it go offline, ``None`` if one may.
+
+    The kernel refuses such a block with EINVAL, whatever the model makes of its pages.
+    """
+    return next((b for b in blockers if b.certainty == "certain" and b.errno == "EINVAL"), None)
 
 
 def _offline(planner: Planner, ids: Sequence[int]) -> bool:

@@ -5,6 +5,7 @@ Effects: clock.
 
 from __future__ import annotations
 
+import re
 import time
 from dataclasses import dataclass
 
@@ -12,7 +13,7 @@ from altmap.errors import LabError
 from altmap.lab.guest import Guest
 from altmap.lab.state import write_file
 
-__all__ = ("AFTER_A_LOOK", "Rest", "set_balloon_target", "wait_for_balloon")
+__all__ = ("AFTER_A_LOOK", "Rest", "gave_up", "set_balloon_target", "wait_for_balloon")
 
 _FOLDER = "/sys/devices/system/xen_memory/xen_memory0"
 _LOOK = (
@@ -30,6 +31,12 @@ AFTER_A_LOOK = (
 )
 # Four tries, 1, 2, 4 and 8 seconds apart, before the driver gives up; memory is slow to move here.
 _LIMIT_SECONDS = 120.0
+
+
+#: What the driver logs when no memory can be added (reserve_additional_memory): it does not retry.
+_GAVE_UP = re.compile(
+    r"xen.balloon: (Cannot allocate new|set_phys_to_machine|Cannot add additional)"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +58,11 @@ class Rest:
     def reached(self) -> bool:
         """Whether the domain has what it was told to have."""
         return self.target_kb == self.current_kb
+
+
+def gave_up(log: list[str]) -> bool:
+    """Tell whether the driver logged that it stops (ECANCELED), which its files do not tell."""
+    return any(_GAVE_UP.search(line) for line in log)
 
 
 def set_balloon_target(guest: Guest, size_bytes: int) -> Rest:

@@ -74,6 +74,8 @@ def _check_policy(machine: Machine) -> None:
     release = DEFAULT_RELEASE if machine.release is None else machine.release
     design = design_of(release)
     possible = ("opt-in", FORCED_POLICY, *(design.policies if design else ()))
+    if machine.memmap_on_memory == "off":
+        possible = (*possible, "existing")
     if machine.policy is None or machine.policy in possible:
         return
     others = [each.release for each in DESIGNS.values() if machine.policy in each.policies]

@@ -54,8 +54,19 @@ def _images(release: str, guest: GuestArch, archive: Archive) -> list[str]:
             return sorted(found, key=lambda name: [*map(int, numbers.findall(name))], reverse=True)
     raise LabError(
         f"kernel release {release!r}: no such image for {guest.name} ({guest.debian}) in "
-        f"{archive.describe()}"
+        f"{archive.describe()}{_which_there_are(guest, archive)}"
     )
+
+
+def _which_there_are(guest: GuestArch, archive: Archive) -> str:
+    """Return the end of a message: the releases of which the archive has an image."""
+    flavours = "|".join(map(re.escape, guest.flavours))
+    pattern = re.compile(
+        rf"linux-image-([0-9]+)\.([0-9]+)\.[^a-z]*(?:\+deb[0-9.]+)?-(?:{flavours})"
+    )
+    found = filter(None, map(pattern.fullmatch, archive.names("linux-image-")))
+    releases = sorted({(int(match[1]), int(match[2])) for match in found})
+    return f": need one of {', '.join(f'{a}.{b}' for a, b in releases)}" if releases else ""
 
 
 def version_candidates(package: str, archive: Archive) -> Iterator[Mapping[str, str]]:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 
 from altmap.errors import InputError, LabError
+from altmap.lab.balloon import gave_up
 from altmap.lab.blocks import GuestBlocks
 from altmap.lab.devices import GuestDevices
 from altmap.lab.guest import Guest
@@ -87,7 +88,8 @@ class GuestSteps:
         if isinstance(step, Plug) and self._devices.answers_late(step):
             return self._devices.late_outcome(step, log)
         if not outcome and log:
-            return Outcome.refused(outcome.errno or "?", "", log[-1])
+            name = "ECANCELED" if gave_up(log) else outcome.errno or "?"
+            return Outcome.refused(name, "", log[-1])
         return outcome
 
     def _perform(self, step: Step) -> Outcome:

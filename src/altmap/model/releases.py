@@ -646,9 +646,7 @@ def release_notes(name: str) -> list[str]:
         why = f": {near.why}" if near is not None else ""
         if not near and _version(release.name) > wanted:
             why = ": it is older than every record"
-        notes.append(
-            f"release {name_of(wanted)} has no record, that of {release.name} is used{why}"
-        )
+        notes.append(f"no record of {name_of(wanted)}; that of {release.name} is used{why}")
     vendor = distribution_of(name)
     if vendor is not None:
         notes.append(

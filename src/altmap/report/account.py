@@ -14,7 +14,15 @@ from altmap.linux.addedpages import fake_offline_nr_pages, self_hosted_nr_pages
 from altmap.linux.observation import Observation, page_size_bytes
 from altmap.trace import Trace
 
-__all__ = ("Level", "Loss", "account", "account_step", "account_trace", "requested_bytes")
+__all__ = (
+    "Level",
+    "Loss",
+    "account",
+    "account_step",
+    "account_trace",
+    "kernel_and_movable_bytes",
+    "requested_bytes",
+)
 
 
 _STRUCT_PAGE_BYTES = 64
@@ -113,6 +121,16 @@ def account_step(trace: Trace, index: int) -> list[Level]:
     requested = requested_bytes(trace, index)
     added = _block_bytes(now) - _block_bytes(start)
     return account(now, unplugged_bytes=max(0, requested - added))
+
+
+def kernel_and_movable_bytes(seen: Observation) -> tuple[int, int] | None:
+    """Return what is present in kernel zones and in ZONE_MOVABLE, ``None`` if no file tells."""
+    page = page_size_bytes(seen)
+    if seen.zoneinfo is None or page is None:
+        return None
+    zones = [(zone.name == "Movable", zone.pages.get("present", 0)) for zone in seen.zoneinfo]
+    movable = sum(nr_pages for is_movable, nr_pages in zones if is_movable)
+    return (sum(nr_pages for _, nr_pages in zones) - movable) * page, movable * page
 
 
 def _block_bytes(seen: Observation) -> int:

@@ -8,13 +8,14 @@ from itertools import zip_longest
 
 from altmap.compare import Comparison, FileVerdict, Verdict
 from altmap.errors import printable
+from altmap.linux.observation import Observation
 from altmap.pfn import Pages, PfnRange, PfnSet, PfnStride
-from altmap.report.account import Level, requested_bytes
+from altmap.report.account import Level, kernel_and_movable_bytes, requested_bytes
 from altmap.report.fold import folded, frames_text
 from altmap.trace import HOST_TO_GUEST, Event, Outcome, StepRecord, Trace
-from altmap.units import format_size
+from altmap.units import format_size, rounded_size
 
-__all__ = ("account_text", "comparison_text", "pages_text", "side_by_side")
+__all__ = ("account_text", "comparison_text", "pages_text", "side_by_side", "zones_text")
 
 _SHOWN_RUNS = 2
 #: Rows of one label in a step; equal ones of more are one.
@@ -99,6 +100,8 @@ def _cell(trace: Trace, index: int) -> Cell:
         cell.append(("result", _result(step)))
         cell.append(("fault", _faults(step)))
     cell.extend(_event_rows(step.events))
+    if (zones := zones_text(step.observation)) and index:
+        cell.append(("zones", zones))
     cell.append(("memory", _memory(trace, index)))
     return cell
 
@@ -187,13 +190,25 @@ def _memory(trace: Trace, index: int) -> str:
     return text + (f"; {missing} kB of it not in MemTotal" if requested and missing else "")
 
 
-def account_text(levels: list[Level], title: str) -> str:
-    """Return the levels of memory accounting, each loss below its level."""
+def zones_text(seen: Observation | None) -> str:
+    """Return how large kernel zones are beside ZONE_MOVABLE, empty if nothing is movable."""
+    found = None if seen is None else kernel_and_movable_bytes(seen)
+    if not found or not found[1]:
+        return ""
+    kernel, movable = found
+    ratio = f"1 : {movable / kernel:.1f}" if kernel else "all movable"
+    return f"kernel : movable {rounded_size(kernel)} : {rounded_size(movable)} ({ratio})"
+
+
+def account_text(levels: list[Level], title: str, zones: str = "") -> str:
+    """Return the levels of memory accounting, each loss below its level, and *zones* after them."""
     out = [printable(title)]
     for level in levels:
         out.append(f"{level.name:14} {_size(level.size_bytes)}")
         out.extend(f"  {_size(-loss.size_bytes):>24}  {loss.cause}" for loss in level.losses)
         out.extend(f"  {_size(gain.size_bytes, '+'):>24}  {gain.cause}" for gain in level.gains)
+    if zones:
+        out.append(zones)
     return "\n".join(out) + "\n"
 
 

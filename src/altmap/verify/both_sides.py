@@ -13,6 +13,7 @@ from altmap.errors import InputError
 from altmap.lab.kernels import KernelFiles
 from altmap.lab.target import run_in_guest
 from altmap.linux.sysroot import Sysroot
+from altmap.model.kernel.accounting import Policy
 from altmap.model.machine import ModelMachine, predict
 from altmap.scenario import Scenario, load_scenario
 from altmap.storage.recording import Recording, read_recording, write_recording
@@ -34,6 +35,7 @@ def compare_with_lab(
     own: KernelFiles | None = None,
     *,
     touched: bool = False,
+    policy: Policy | None = None,
 ) -> Comparison:
     """Run a scenario on a real kernel and on the model, and compare.
 
@@ -44,13 +46,14 @@ def compare_with_lab(
     that the model uses, for a kernel with another release's behaviours.
 
     With *touched*, the frames of added memory that each step reads and writes are compared too.
+    A *policy* is the model's alone: what a user's own would change shows as differences.
 
     Raises
     ------
     InputError, LabError
         If the scenario is wrong, or the guest fails.
     """
-    return run_and_compare(scenario, release, progress, own, touched=touched)[0]
+    return run_and_compare(scenario, release, progress, own, touched=touched, policy=policy)[0]
 
 
 def run_and_compare(
@@ -60,6 +63,7 @@ def run_and_compare(
     own: KernelFiles | None = None,
     *,
     touched: bool = False,
+    policy: Policy | None = None,
 ) -> tuple[Comparison, list[Sysroot]]:
     """Compare as :func:`compare_with_lab` does; also return the files that the guest showed.
 
@@ -72,7 +76,7 @@ def run_and_compare(
     observed, sysroots = run_in_guest(scenario, progress, own=own, touched=touched)
     if own is not None and release is None:
         scenario = scenario.with_machine(release=observed.release)
-    return compare_with_trace(scenario, observed), sysroots
+    return compare_with_trace(scenario, observed, policy), sysroots
 
 
 def record_in_lab(
@@ -117,7 +121,9 @@ def record_in_lab(
     return read_recording(target)
 
 
-def compare_with_trace(scenario: Scenario, observed: Trace) -> Comparison:
+def compare_with_trace(
+    scenario: Scenario, observed: Trace, policy: Policy | None = None
+) -> Comparison:
     """Predict a real kernel's trace from its start, and compare the two.
 
     Raises
@@ -128,7 +134,7 @@ def compare_with_trace(scenario: Scenario, observed: Trace) -> Comparison:
     start = observed.steps[0].observation
     if start is None:
         raise InputError(f"recording of {scenario.name!r}: has no files of its start")
-    predicted = predict(scenario, start)
+    predicted = predict(scenario, start, policy=policy)
     comparison = compare(predicted, observed)
     comparison.traces = predicted, observed
     comparison.provenance = {

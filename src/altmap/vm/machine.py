@@ -207,11 +207,9 @@ def _placed(
         align, size = dimm_align_bytes(space, device), device.size_bytes
         if device.kind == "virtio-mem":
             align = max(align, virtio_mem_block_bytes(device))
-        if size % align:
-            notes.append(
-                f"{device.name}: {format_size(size)} is no multiple of {format_size(align)}: the "
-                "hypervisor refuses it, and it is left out"
-            )
+        refused = _refused(definition, device, align)
+        if refused:
+            notes.append(f"{device.name}: {refused}: the hypervisor refuses it, and it is left out")
             continue
         address = place_dimm(space.aligned(align), taken, size, device.address)
         taken.append((address, address + size))
@@ -226,6 +224,22 @@ def _placed(
         elif driver == "virtio-mem" or "dlpar" not in arch.mechanisms:
             made.append(_device(device, driver, address, nr_nodes))
     return made, taken, notes
+
+
+def _refused(definition: Definition, device: DefinedDevice, align: int) -> str:
+    """Return why the hypervisor refuses a device, empty if it does not."""
+    requested = device.requested_bytes or 0
+    if device.size_bytes % align:
+        return f"{format_size(device.size_bytes)} is no multiple of {format_size(align)}"
+    if requested % virtio_mem_block_bytes(device):
+        block = format_size(virtio_mem_block_bytes(device))
+        return f"{format_size(requested)} requested are no multiple of {block}"
+    if requested > device.size_bytes:
+        return f"{format_size(requested)} requested are more than its size"
+    known = {node.number for node in definition.nodes} or {0}
+    if device.node is not None and device.node not in known:
+        return f"node {device.node} does not exist"
+    return ""
 
 
 def _device(device: DefinedDevice, driver: str, address: int, nr_nodes: int) -> Device:

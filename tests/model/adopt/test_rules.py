@@ -106,7 +106,7 @@ def test_the_release_is_the_scenarios_or_that_of_proc_version():
     made = adopted(seen)
     assert made.kernel.release.name == "6.12"
     (note,) = made.notes
-    assert note.startswith("release 6.13 has no record, that of 6.12 is used: 6.13 has virtio-mem")
+    assert note.startswith("no record of 6.13; that of 6.12 is used: 6.13 has virtio-mem")
 
 
 def test_a_distributions_kernel_has_the_record_of_the_files_that_it_has():
@@ -123,7 +123,7 @@ def test_a_release_before_the_first_record_is_taken_for_it_with_a_note(name):
     made = adopted(files(version=f"Linux version {name}"))
     assert made.kernel.release.name == "4.20"
     assert made.notes == [
-        f"release {number} has no record, that of 4.20 is used: it is older than every record"
+        f"no record of {number}; that of 4.20 is used: it is older than every record"
     ]
 
 

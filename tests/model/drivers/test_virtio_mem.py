@@ -573,6 +573,46 @@ def test_a_memmap_in_the_range_faults_where_it_reaches_into_unplugged_sub_blocks
     assert "pfn 0x110200" in guest.plugged.why
 
 
+@pytest.mark.parametrize(
+    ("release", "action", "writes"),
+    [
+        ("6.1", "MEM_GOING_ONLINE", True),
+        ("6.12", "MEM_PREPARE_ONLINE", False),
+        ("7.3", "MEM_GOING_ONLINE", True),
+    ],
+)
+def test_a_block_whose_memmap_lies_in_it_is_no_whole_block_to_the_driver(release, action, writes):
+    """In sub-block mode it vetoes what is no whole block, as real kernels with a forced flag do."""
+    guest = Guest(
+        requested=128 * MIB,
+        release=release,
+        policy="per-block",
+        memmap_on_memory="on",
+        auto_online_blocks="offline",
+    )
+    record = guest.model.perform(Online(blocks=[32], to="online_movable"))
+    assert (record.outcome.errno, record.outcome.function) == (
+        "EPERM",
+        "virtio_mem_memory_notifier_cb",
+    )
+    assert action in record.outcome.why
+    assert any(event.kind == "write" and event.function for event in record.events) is writes
+
+
+def test_in_big_block_mode_a_memmap_in_the_block_is_no_obstacle():
+    guest = Guest(
+        requested=256 * MIB,
+        block=256 * MIB,
+        policy="per-block",
+        memmap_on_memory="on",
+        auto_online_blocks="online_movable",
+    )
+    assert guest.plugged
+    assert guest.kernel.self_hosted == PfnSet(
+        PfnRange(BASE + mib * M, BASE + (mib + 2) * M) for mib in (0, 128)
+    )
+
+
 def test_a_memmap_in_the_range_is_unplugged_under_the_kernel_that_still_reads_it():
     guest = Guest(requested=128 * MIB, policy="rfc-2018", auto_online_blocks="offline")
     outcome = guest.resize(0)

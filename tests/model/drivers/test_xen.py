@@ -376,19 +376,41 @@ def test_reserves_follow_the_balloon_where_the_release_lets_them(release, follow
 # --- policies ------------------------------------------------------------------------------------
 
 
-def test_a_memmap_in_the_section_faults_before_anything_is_backed():
+@pytest.mark.parametrize("policy", ["rfc-2018", "per-block"])
+def test_a_paravirtual_domain_cannot_map_a_memmap_in_frames_of_the_callers_choice(policy):
+    """Its page tables have no leaves of 2 MiB. Real kernels refused with the flag forced."""
     machine = Machine(
-        platform="xen", memory=Size(512 * MIB), xen_max_memory=Size(GIB), policy="rfc-2018"
+        platform="xen",
+        memory=Size(512 * MIB),
+        xen_max_memory=Size(GIB),
+        memmap_on_memory="on",
+        policy=policy,
     )
-    steps = [Resize(id=BALLOON, size=Size(600 * MIB))]
-    trace = predict(Scenario(name="rfc", machine=machine, steps=steps))
-    (fault,) = trace.steps[1].faults
-    assert (fault.access, fault.function, fault.kind) == (
-        "write",
-        "mark_vmemmap_pages",
-        "page fault",
+    steps = [Resize(id=BALLOON, size=Size(900 * MIB))]
+    start, step = predict(Scenario(name="rfc", machine=machine, steps=steps)).steps
+    assert not step.faults
+    assert (step.outcome.errno, step.outcome.function) == ("ECANCELED", "vmemmap_populate")
+    seen, before = step.observation, start.observation
+    assert seen.meminfo["MemTotal"] == before.meminfo["MemTotal"]
+    assert seen.memory.blocks.keys() == before.memory.blocks.keys()
+
+
+def test_what_was_tried_in_vain_is_below_max_pfn():
+    """The kernel goes block by block, and stops at the first (add_pages, the altmap of a block)."""
+    machine = Machine(
+        platform="xen",
+        memory=Size(512 * MIB),
+        xen_max_memory=Size(GIB),
+        memmap_on_memory="on",
+        policy="per-block",
     )
-    assert trace.steps[1].outcome.status == "fault"
+    steps = [Resize(id=BALLOON, size=Size(900 * MIB))]
+    start, step = predict(Scenario(name="rfc", machine=machine, steps=steps)).steps
+    ends = [
+        max(run.start_pfn + run.nr_pages for run in each.observation.kpageflags)
+        for each in (start, step)
+    ]
+    assert ends == [0x48000, 0x50000]
 
 
 # --- what cannot be asked -------------------------------------------------------------------------

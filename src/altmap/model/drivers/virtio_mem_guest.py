@@ -345,8 +345,12 @@ class VirtioMemGuest:
     # --- notifier --------------------------------------------------------------------------
 
     def memory_notifier_cb(self, notification: Notification) -> NotifierVeto | None:
-        """Handle a notification (``virtio_mem_memory_notifier_cb``)."""
+        """Handle a notification (``virtio_mem_memory_notifier_cb``).
+
+        The range that it gets leaves out the pages that hold the block's memmap.
+        """
         action, pfns = notification.action, notification.pfns
+        pfns = PfnRange(pfns.start + notification.altmap_nr_pages, pfns.end)
         if action.startswith("NODE_") or not pfns.overlaps(self.pfns):
             return None
         veto = self.mode.notify(action, pfns)

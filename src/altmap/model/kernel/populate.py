@@ -1,17 +1,19 @@
 """Existing memory that an add takes: the memmap, unless it is self-hosted, and page tables.
 
-Source: ``mm/sparse-vmemmap.c: vmemmap_populate``; ``mm/memory_hotplug.c: __add_pages``.
+Source: ``mm/sparse-vmemmap.c: vmemmap_populate``; ``mm/memory_hotplug.c: __add_pages``;
+``arch/x86/mm/init_64.c: vmemmap_populate``.
 """
 
 from __future__ import annotations
 
 import errno
+from dataclasses import replace
 
 from altmap.model.kernel.addition import Addition
 from altmap.model.kernel.allocator import allocate, available_nr_pages, free_pages
 from altmap.model.kernel.pagetables import page_table_nr_pages
 from altmap.model.kernel.state import Kernel
-from altmap.pfn import Pages, PfnSet
+from altmap.pfn import Pages, PfnRange, PfnSet
 from altmap.trace import Outcome
 
 __all__ = ("arch_add_memory",)
@@ -24,6 +26,8 @@ def arch_add_memory(kernel: Kernel, addition: Addition) -> Outcome | None:
     added before memory ran out.
     """
     memmap = addition.memmap
+    if not kernel.tunables.direct_map_2m and (memmap.self_hosted or memmap.host is not None):
+        return _no_altmap(kernel, addition)
     if memmap.host is not None:
         addition.host_pages = PfnSet([memmap.host])
         _note_placed(kernel, addition, addition.host_pages, "of a host section")
@@ -40,6 +44,22 @@ def arch_add_memory(kernel: Kernel, addition: Addition) -> Outcome | None:
     return refusal
 
 
+def _no_altmap(kernel: Kernel, addition: Addition) -> Outcome:
+    """Refuse a memmap in frames of the caller's choice: the CPU must map it by leaves of 2 MiB.
+
+    The first block that has its own memmap is the last that is tried. Its page tables stay.
+    """
+    first = addition.pfns.start
+    end = min(addition.pfns.end, first + addition.memmap.unit_nr_pages)
+    tried = replace(addition, pfns=PfnRange(first, end))
+    refusal = _allocate_page_tables(kernel, tried)
+    if refusal is not None:
+        return refusal
+    _note_failed(kernel, tried)
+    why = "no cpu support for altmap allocations: a paravirtual Xen domain has no leaves of 2 MiB"
+    return Outcome.refused(errno.ENOMEM, "vmemmap_populate", why)
+
+
 def _allocate_memmap(kernel: Kernel, addition: Addition) -> Outcome | None:
     """Allocate the memmap from existing memory; what was allocated before it ran out stays."""
     nr_pages = kernel.arch.memmap_nr_pages(len(addition.pfns))
@@ -50,18 +70,23 @@ def _allocate_memmap(kernel: Kernel, addition: Addition) -> Outcome | None:
         _note_placed(kernel, addition, pages, "of existing memory")
         return None
     addition.host_pages = pages or PfnSet()
-    kernel.failed_additions.append(addition)
-    kernel.max_pfn = max(kernel.max_pfn, addition.pfns.end)
-    if kernel.release.uncounts_failed_memmap:
-        # section_deactivate takes back what was not counted yet.
-        section = kernel.arch.section_nr_pages
-        kernel.memmap_drift_nr_pages -= kernel.arch.memmap_nr_pages(section)
+    _note_failed(kernel, addition)
     return Outcome.refused(
         errno.ENOMEM,
         "vmemmap_populate",
         f"the memmap needs {nr_pages} free pages in kernel zones of existing memory, "
         f"{available} are available; those allocated until then are lost",
     )
+
+
+def _note_failed(kernel: Kernel, addition: Addition) -> None:
+    """Note an add that ran out of memory for a memmap: what it had until then stays."""
+    kernel.failed_additions.append(addition)
+    kernel.max_pfn = max(kernel.max_pfn, addition.pfns.end)
+    if kernel.release.uncounts_failed_memmap:
+        # section_deactivate takes back what was not counted yet.
+        section = kernel.arch.section_nr_pages
+        kernel.memmap_drift_nr_pages -= kernel.arch.memmap_nr_pages(section)
 
 
 def _allocate_page_tables(kernel: Kernel, addition: Addition) -> Outcome | None:

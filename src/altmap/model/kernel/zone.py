@@ -87,7 +87,9 @@ def shrink_span(zone: Zone, removed: PfnRange, subsection_nr_pages: int) -> None
         start = left.min() // subsection_nr_pages * subsection_nr_pages if left else span.end
         zone.span = PfnRange(start, span.end) if left else PfnRange(0, 0)
     elif removed.end == span.end:
-        end = -(-(left.max() + 1) // subsection_nr_pages) * subsection_nr_pages if left else 0
+        near = left & PfnRange(max(0, removed.start - subsection_nr_pages), removed.start)
+        last = (near or left).max() if left else -1
+        end = -(-(last + 1) // subsection_nr_pages) * subsection_nr_pages
         zone.span = PfnRange(span.start, end) if left else PfnRange(0, 0)
 
 

@@ -35,7 +35,10 @@ class Backing:
             return None
         if isinstance(touch.pfns, PfnStride) and self.backed.covers(touch.pfns.hull()):
             return None
-        unbacked = PfnSet.of(touch.pfns) - self.backed
+        pages = PfnSet.of(touch.pfns)
+        if pages.issubset(self.backed):
+            return None
+        unbacked = pages - self.backed
         if not unbacked:
             return None
         kind = self.write_fault if touch.access == "write" else "read of an unbacked frame"

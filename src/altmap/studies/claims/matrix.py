@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from msgspec.structs import replace
+
 from altmap.model.arch import arch_named
 from altmap.model.kernel.accounting import POLICIES, Policy, policy_named
 from altmap.model.kernel.placements import PLACEMENTS
@@ -19,6 +21,7 @@ __all__ = (
     "SEEN",
     "Cell",
     "case_scenario",
+    "lab_scenario",
     "matrix",
     "matrix_builtins",
     "matrix_page",
@@ -36,17 +39,18 @@ _MACHINE = {
 
 
 #: Cells of x86_64 that a real kernel showed too, and the number of the driver's case: QEMU backs
-#: whole 2 MiB. ``tests/studies/test_matrix.py`` runs each of them in the lab.
+#: whole 2 MiB. ``tests/studies/test_matrix.py`` runs each of them in the lab, as ``lab_scenario``
+#: has it.
 SEEN: dict[tuple[str, str], int] = {
-    ("dimm", "opt-in"): 0,
-    ("dimm", "rfc-2018"): 0,
-    ("dimm", "per-block"): 0,
-    ("hyperv", "opt-in"): 1,
-    ("hyperv", "rfc-2018"): 1,
-    ("hyperv", "per-block"): 1,
-    ("probe", "opt-in"): 0,
-    ("probe", "rfc-2018"): 0,
-    ("probe", "per-block"): 0,
+    (driver, policy): case
+    for driver, case, policies in (
+        ("dimm", 0, ("opt-in", "rfc-2018", "existing", "per-block")),
+        ("hyperv", 1, ("opt-in", "rfc-2018", "existing", "per-block")),
+        ("probe", 0, ("opt-in", "rfc-2018", "existing", "per-block")),
+        ("virtio-mem", 0, ("opt-in", "existing", "per-block")),
+        ("xen", 0, ("opt-in", "existing", "per-block")),
+    )
+    for policy in policies
 }
 _SEEN_ARCH = "x86_64"
 _MARK = "†"
@@ -62,7 +66,8 @@ class Cell:
     case : str
         What was done: the simplest case that faults, or of a safe cell the first.
     verdict : str
-        ``safe``, or the step that ends in a fault: ``add``, ``online`` or the step's verb.
+        ``safe``, the step that ends in a fault (``add``, ``online`` or the step's verb), or
+        ``refused``: the memory does not arrive, or does not go online.
     fault : str
         The fault in one line, empty if it is safe.
     scenario : str
@@ -125,6 +130,18 @@ def case_scenario(driver: str, policy: str, arch: str, case: int) -> Scenario:
     return _read(_toml(partial, policy_named(policy), arch, name, Steps(made)))
 
 
+def lab_scenario(driver: str, policy: str) -> Scenario:
+    """Return the scenario of a marked cell for a real kernel of x86_64.
+
+    Its blocks have 128 MiB, and a memmap in existing memory is what ``memmap_on_memory=off`` gives.
+    """
+    scenario = case_scenario(driver, policy, _SEEN_ARCH, SEEN[driver, policy])
+    machine = replace(scenario.machine, block_size=None)
+    if policy == "existing":
+        machine = replace(machine, memmap_on_memory="off")
+    return replace(scenario, machine=machine)
+
+
 def _block_bytes(arch_name: str) -> int:
     """Return the block size of the matrix's machines, which is the architecture's smallest."""
     arch = arch_named(arch_name)
@@ -139,11 +156,9 @@ def _judge(trace: Trace) -> tuple[str, str]:
     for step in trace.steps:
         if step.faults:
             return _moment(step), _fault(step)
-    refused = [step for step in trace.steps if not step.outcome]
-    if refused:  # a cell whose steps do not even run would prove nothing
-        outcome = refused[0].outcome
-        return f"refused {outcome.errno}", ""
-    return "safe", ""
+    vetoed = any(event.kind == "veto" for step in trace.steps for event in step.events)
+    refused = vetoed or not all(step.outcome for step in trace.steps)
+    return ("refused" if refused else "safe"), ""
 
 
 def _moment(step: StepRecord) -> str:
@@ -227,15 +242,17 @@ _HEAD = """\
 
 Each driver brings memory that is backed only in part, as far as it can; each policy places the
 memmap. *safe* means that none of the driver's cases ends in a fault; *add* and *online* say at what
-the simplest that does ends. `altmap claims --matrix` runs every cell anew; this page is what it
-finds, written by `python docs/generate.py`. `--write DIR` gives the scenario behind every cell.
+the simplest that does ends; *refused* means that the memory does not arrive or does not go online.
+`altmap claims --matrix` runs every cell anew; this page is what it finds, written by `python
+docs/generate.py`. `--write DIR` gives the scenario behind every cell.
 
 The machines run 6.12 with memmap_on_memory on and blocks as small as the architecture has them. A
 row is a driver's record in `src/altmap/studies/claims/partial.py`.
 
 A dagger (†) marks a cell that a real kernel showed too: one of the driver's cases with that verdict
-was compared with it and is equal, touched frames included. For `rfc-2018` it is the kernel with the
-design of 2018, for `per-block` a stock kernel on which a module sets the flag at every add
+was compared with it and is equal, with blocks of 128 MiB; touched frames too, but under Xen. For
+`rfc-2018` it is the kernel with the design of 2018, for `existing` a stock kernel with
+memmap_on_memory off, for `per-block` one on which a module sets the flag at every add
 ([lab.md](lab.md)).
 """
 
