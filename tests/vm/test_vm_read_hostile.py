@@ -67,3 +67,10 @@ def test_a_hostile_file_is_refused_in_one_line(raw):
 def test_a_name_with_escapes_is_printed_as_text():
     with pytest.raises(InputError, match=r"\\x1b\[31m: is empty"):
         read_definitions(b"", "\x1b[31m")
+
+
+def test_what_aliases_name_is_read_once():
+    machine = KIND + b"spec: {template: {spec: {domain: {memory: {guest: 1Gi}}}}}\n"
+    bomb = aliases(merge=False).removeprefix(KIND)
+    (made,) = read_definitions(bomb + machine, "file")
+    assert made.memory_bytes == 1 << 30

@@ -107,6 +107,20 @@ def test_a_virtio_mem_device_has_what_it_is_asked_to_have():
     assert made.growth == ("virtio-mem",)
 
 
+def test_the_balloon_is_in_boot_memory_and_dimms_only():
+    mem = (
+        "<memory model='virtio-mem'><target><size unit='GiB'>8</size><node>0</node>"
+        "<requested unit='GiB'>2</requested></target></memory>"
+    )
+    sizes = "<maxMemory slots='4' unit='GiB'>32</maxMemory><memory unit='GiB'>13</memory>"
+    devices = f"<devices>{mem}{DIMM.format(1024)}</devices>"
+    full = read(f"{sizes}<currentMemory unit='GiB'>13</currentMemory>{devices}")
+    assert (full.memory_bytes, full.balloon.current_bytes) == (4 * GIB, 7 * GIB)
+    assert "balloon" not in full.growth
+    held = read(f"{sizes}<currentMemory unit='GiB'>3</currentMemory>{devices}")
+    assert (held.balloon.current_bytes, "balloon" in held.growth) == (5 * GIB, True)
+
+
 def test_an_nvdimm_of_ppc64_is_rounded_down_without_its_label():
     made = read(
         "<maxMemory slots='4' unit='GiB'>8</maxMemory><memory unit='MiB'>1000</memory>"
@@ -175,3 +189,12 @@ def test_what_is_no_domain_is_refused_in_one_line(text, says):
     assert says in str(refused.value)
     assert str(refused.value).startswith("guest.xml: ")
     assert "\n" not in str(refused.value)
+
+
+def test_boot_memory_is_rounded_up_to_mib_and_the_first_node_has_the_other_cpus():
+    assert read("<memory>1048577</memory>").memory_bytes == GIB + MIB
+    made = read(
+        "<vcpu>8</vcpu><cpu><numa><cell cpus='0' memory='1048576'/>"
+        "<cell cpus='1-4' memory='1048576'/></numa></cpu>"
+    )
+    assert [each.cpus for each in made.nodes] == [4, 4]

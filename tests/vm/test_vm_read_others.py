@@ -88,8 +88,8 @@ def test_cloud_hypervisor_takes_512_mib_and_grows_by_dimms_in_eight_slots():
     assert read("cloud-hypervisor --kernel k --disk path=d").memory_bytes == 512 * MIB
     made = read(
         "cloud-hypervisor \\\n --cpus boot=4,max=8,max_phys_bits=40 \\\n"
-        " --memory size=1024M,hotplug_size=8192M --kernel k"
-        " --cmdline 'console=hvc0 root=/dev/vda'\n"
+        " --memory size=1024M,hotplug_size=8192M --kernel k "
+        "--cmdline 'console=hvc0 root=/dev/vda'\n"
     )
     assert (made.memory_bytes, made.max_memory_bytes, made.slots) == (GIB, 9 * GIB, 8)
     assert (made.growth, made.devices, made.cpus) == (("dimm",), (), 4)
@@ -306,7 +306,14 @@ def test_vmware_names_what_it_leaves_to_the_host():
 
 # --- Hyper-V ---------------------------------------------------------------------------------
 
-STATIC = {"VMName": "web", "Startup": 4 * GIB, "DynamicMemoryEnabled": False, "Buffer": 20}
+STATIC = {
+    "VMName": "web",
+    "Startup": 4 * GIB,
+    "DynamicMemoryEnabled": False,
+    "Buffer": 20,
+    "Minimum": GIB // 2,
+    "Maximum": 1024 * GIB,
+}
 DYNAMIC = {
     "VMName": "db",
     "Startup": 2 * GIB,

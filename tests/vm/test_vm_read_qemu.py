@@ -211,3 +211,8 @@ def test_devices_of_a_file_may_be_many_but_not_without_bound():
     assert len(read(made + " -device pc-dimm,memdev=m" * 300).devices) == 300
     with pytest.raises(InputError, match="need at most 10000"):
         read_definitions((made + " -device pc-dimm,memdev=m" * 10_001).encode(), "many")
+
+
+def test_two_commas_are_one_and_exported_variables_are_known():
+    made = read("export MEM=2G\nqemu-system-x86_64 -name guest=a,,b -m $MEM\n")
+    assert (made.name, made.memory_bytes) == ("a,b", 2 * GIB)

@@ -115,8 +115,7 @@ def _domain(domain: Element) -> Definition:
         if hypervisor == "qemu" and not nodes and not _is_ccw(domain):
             nodes = (DefinedNode(0, memory_bytes, _most_cpus(domain)),)
             devices = tuple(_on_the_only_node(device) for device in devices)
-    ballooned_bytes = memory_bytes + sum(each.size_bytes for each in devices if each.kind == "dimm")
-    balloon = _balloon(domain, ballooned_bytes, notes)
+    balloon = _balloon(domain, memory_bytes, devices, notes)
     made = Definition(
         format=FORMAT,
         name=domain.words("name") or "domain",
@@ -320,8 +319,15 @@ def _page_size(page: Element) -> int:
     return at("<page>", page.line, lambda: libvirt_size(given, unit))
 
 
-def _balloon(domain: Element, ballooned_bytes: int, notes: Notes) -> DefinedBalloon:
-    """Return the balloon. QEMU's takes in boot memory and DIMMs, no virtio-mem."""
+def _balloon(
+    domain: Element, memory_bytes: int, devices: tuple[DefinedDevice, ...], notes: Notes
+) -> DefinedBalloon:
+    """Return the balloon. ``currentMemory`` sets QEMU's, which is in boot memory and DIMMs only.
+
+    src/qemu/qemu_process.c: qemuProcessRefreshBalloonState adds what virtio-mem has.
+    """
+    dimms_bytes = sum(each.size_bytes for each in devices if each.kind == "dimm")
+    requested_bytes = sum(each.requested_bytes or 0 for each in devices)
     element = domain.first("devices/memballoon")
     current = domain.first("currentMemory")
     current_bytes = _size(current)
@@ -329,9 +335,8 @@ def _balloon(domain: Element, ballooned_bytes: int, notes: Notes) -> DefinedBall
         _wrote(notes, "balloon", current)
     elif element is not None:
         _wrote(notes, "balloon", element)
-    made = DefinedBalloon(
-        current_bytes=min(current_bytes, ballooned_bytes) if current_bytes else None
-    )
+    left_bytes = min(current_bytes, memory_bytes + dimms_bytes)
+    made = DefinedBalloon(current_bytes=left_bytes + requested_bytes if current_bytes else None)
     if element is None:
         return made
     return replace(

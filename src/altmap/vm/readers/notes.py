@@ -89,7 +89,9 @@ def growth_of(
         device.size_bytes for device in devices if device.kind != "other"
     )
     room = max_memory_bytes is not None and max_memory_bytes > total_bytes
-    held_bytes = memory_bytes + sum(each.size_bytes for each in dimms if each.kind == "dimm")
+    start_bytes = memory_bytes + sum(
+        each.size_bytes if each.kind == "dimm" else each.requested_bytes or 0 for each in devices
+    )
     found: list[Growth] = []
     if any(
         device.kind == "virtio-mem" and (device.requested_bytes or 0) < device.size_bytes
@@ -100,6 +102,6 @@ def growth_of(
         found.append("dimm")
     if room and "virtio-mem" not in found:
         found.append("virtio-mem")
-    if balloon.present is not False and (balloon.current_bytes or held_bytes) < held_bytes:
+    if balloon.present is not False and (balloon.current_bytes or start_bytes) < start_bytes:
         found.append("balloon")
     return tuple(found)

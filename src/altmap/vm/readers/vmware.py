@@ -16,6 +16,8 @@ FORMAT = "VMware .vmx"
 _LINE = re.compile(r'\s*([\w.:\-]+)\s*=\s*"([^"]*)"\s*')
 _TELLING = {"config.version", "virtualhw.version", "memsize", ".encoding"}
 _ESCAPED = re.compile(r"\|([0-9A-Fa-f]{2})")
+#: What ``guestOS`` may be of a system of either width.
+_ANY = ("", "other")
 #: What libvirt, too, reads where a file has no ``memsize`` (src/vmx/vmx.c: virVMXParseConfig).
 _DEFAULT_MIB = "32"
 
@@ -58,7 +60,7 @@ def vmware_configuration(text: str, name: str) -> Definition | None:
         manager="vmware",
         hypervisor="vmware",
         arch=_arch(guest),
-        arch_given=bool(guest),
+        arch_given=guest not in _ANY,
         machine=f"virtualHW {word('virtualhw.version')}" if word("virtualhw.version") else None,
         memory_bytes=memory_bytes,
         minimum_bytes=mebibytes(minimum) if re.fullmatch(r"[1-9][0-9]{0,9}", minimum) else None,
@@ -74,4 +76,4 @@ def _arch(guest: str) -> str:
     """Return the architecture of ``guestOS``, whose names of 64-bit systems end with ``-64``."""
     if guest.startswith("arm"):
         return "aarch64"
-    return USUAL if not guest or "64" in guest else "i686"
+    return USUAL if guest in _ANY or "64" in guest else "i686"
