@@ -36,8 +36,59 @@ SHOWN_BY: dict[str, tuple[str, ...]] = {
     "xen_extra_memory": ("xen-balloon",),
     "xen_keeps_ibft": ("xen-balloon",),
     "has_auto_movable": ("auto-movable",),
-    "shape": ("dimm-1GiB",),
     "section_size_bytes": ("s390x-boot-memory",),
+}
+#: Cells of ``docs/drivers.md``, by driver and row, and what shows each, as above. ``MATRIX`` is the
+#: comparison behind a dagger of ``docs/matrix.md``.
+MATRIX = "matrix"
+SEEN_CELLS: dict[str, dict[str, str]] = {
+    "ACPI DIMM": {
+        "adds": "dimm-1GiB",
+        "opts_in": "dimm-sequence-384MiB memmap_on_memory=on",
+        "gives_back": "dimm-sequence-384MiB",
+        "group": "auto-movable",
+        "resource": "dimm-1GiB",
+    },
+    "dax/kmem: CXL, PMEM, soft-reserved": {
+        "adds": "kmem-pmem-online",
+        "gives_back": "kmem-pmem-online",
+        "resource": "kmem-pmem-online",
+    },
+    "Hyper-V": {
+        "adds": "hyperv-64MiB-first-half",
+        "partly_backed": "hyperv-64MiB-second-half",
+        "touches_offline": "hyperv-64MiB-second-half",
+        "opts_in": "hyperv-64MiB-second-half",
+        "gives_back": "hyperv-balloon",
+        "resource": "hyperv-64MiB-first-half",
+    },
+    "pseries DLPAR": {
+        "adds": "ppc64-dlpar",
+        "opts_in": "ppc64-dlpar",
+        "gives_back": "ppc64-dlpar",
+        "resource": "ppc64-dlpar",
+    },
+    "the file probe": {"adds": MATRIX, "opts_in": MATRIX, "resource": MATRIX},
+    "virtio-mem, big-block mode": {
+        "adds": "virtio-mem-big-blocks",
+        "gives_back": "virtio-mem-big-blocks",
+        "resource": "virtio-mem-big-blocks",
+    },
+    "virtio-mem, sub-block mode": {
+        "adds": "virtio-mem-sub-blocks",
+        "partly_backed": "virtio-mem-sub-blocks",
+        "opts_in": MATRIX,
+        "gives_back": "virtio-mem-sub-blocks",
+        "group": "virtio-mem-auto-movable",
+        "resource": "virtio-mem-sub-blocks",
+    },
+    "Xen balloon": {
+        "adds": "xen-above-pci",
+        "partly_backed": "xen-balloon",
+        "opts_in": "xen-at-its-limit memmap_on_memory=on",
+        "gives_back": "xen-balloon",
+        "resource": "xen-balloon",
+    },
 }
 _ROW = re.compile(
     r"^\| (\S[^|]*) \| ([\w-]+) \| (\d+\.\d+) \| [^|]* \| equal[^|]* \|", re.MULTILINE
@@ -65,3 +116,10 @@ def evidence(release: Release, behaviour: str, done: dict[str, set[str]]) -> str
         return "measured"
     source = _FILE.fullmatch(release.sources.get(behaviour, ""))
     return "read" if source is not None and source[1] == release.name else "inferred"
+
+
+def releases_of(shown_by: str, done: dict[str, set[str]]) -> list[str]:
+    """Return the releases on which what shows a cell was compared and equal."""
+    if shown_by == MATRIX:
+        return ["6.12"]
+    return [r for r, runs in done.items() if any(run.startswith(shown_by) for run in runs)]

@@ -17,7 +17,8 @@ from collections.abc import Iterable, Iterator
 from itertools import groupby
 from pathlib import Path
 
-from evidence import compared, evidence
+from evidence import MATRIX, SEEN_CELLS, compared, evidence, releases_of
+from struct_pages import struct_pages_page
 
 from altmap.cli.main import GROUPS, INTERNAL_ERROR, INTERRUPTED, command_line
 from altmap.cli.parser import CommandParser
@@ -40,6 +41,7 @@ PAGE = Path(__file__).with_name("releases.md")
 CLAIMS_PAGE = Path(__file__).with_name("claims.md")
 #: What ``altmap claims --on lab --json`` gave.
 CLAIMS_NUMBERS = Path(__file__).with_name("claims-on-kernels.json")
+STRUCT_PAGES_PAGE = Path(__file__).with_name("struct-page.md")
 BUGS_PAGE = Path(__file__).with_name("bugs.md")
 MATRIX_PAGE = Path(__file__).with_name("matrix.md")
 DRIVERS_PAGE = Path(__file__).with_name("drivers.md")
@@ -207,18 +209,39 @@ those, not the page. [scenario.md](scenario.md#do--plug) says how to plug each o
 A memmap in the added memory itself is safe only if the pages that hold it are backed and writable
 from the moment at which the kernel writes them. Under the policy `opt-in`, a driver that does not
 set MHP_MEMMAP_ON_MEMORY never gets it.
+
+A dagger (†) marks a cell that a real kernel showed: a comparison that depends on it is equal. [The
+table at the end](#seen-on-real-kernels) says which. The others rest on the kernel's source.
+"""
+
+_SEEN_HEAD = """\
+## Seen on real kernels
+
+Scenarios are those of [conformance.md](conformance.md) and recordings of `tests/recordings`;
+*matrix* is a marked cell of [matrix.md](matrix.md), without a memmap in the added memory.
 """
 
 
 def drivers_page() -> str:
     """Return the text of ``docs/drivers.md``."""
-    records = driver_records()
+    records, done = driver_records(), compared(DRIVERS_PAGE.parent)
     told = _documented(DriverRecord)
     shown = [item.name for item in dataclasses.fields(DriverRecord) if item.name != "name"]
     parts = [_DRIVERS_HEAD]
-    parts.append(_table(["", *(record.name for record in records)], _driver_rows(records, shown)))
+    head = ["", *(record.name for record in records)]
+    parts.append(_table(head, _driver_rows(records, shown, done)))
     parts.append("\n".join(f"- {_label(name)}: {told[name]}" for name in shown) + "\n")
+    parts += [_SEEN_HEAD, _table(["driver", "cell", "by", "releases"], _seen_rows(done))]
     return "\n".join(parts)
+
+
+def _seen_rows(done: dict[str, set[str]]) -> Iterator[list[str]]:
+    for driver, cells in SEEN_CELLS.items():
+        for name, by in cells.items():
+            if releases := releases_of(by, done):
+                shown = "matrix" if by == MATRIX else f"`{by}`"
+                releases.sort(key=lambda release: [*map(int, release.split("."))])
+                yield [driver, _label(name), shown, ", ".join(releases)]
 
 
 def driver_records() -> list[DriverRecord]:
@@ -232,9 +255,17 @@ def driver_records() -> list[DriverRecord]:
     return sorted(found, key=lambda record: record.name.lower())
 
 
-def _driver_rows(records: list[DriverRecord], names: list[str]) -> Iterator[list[str]]:
+def _driver_rows(
+    records: list[DriverRecord], names: list[str], done: dict[str, set[str]]
+) -> Iterator[list[str]]:
     for name in names:
-        yield [_label(name), *(getattr(record, name) for record in records)]
+        yield [_label(name), *(_driver_cell(record, name, done) for record in records)]
+
+
+def _driver_cell(record: DriverRecord, name: str, done: dict[str, set[str]]) -> str:
+    by = SEEN_CELLS.get(record.name, {}).get(name, "")
+    is_seen = bool(by) and bool(releases_of(by, done))
+    return f"{getattr(record, name)} †" if is_seen else str(getattr(record, name))
 
 
 def _label(name: str) -> str:
@@ -386,4 +417,5 @@ if __name__ == "__main__":
     PICTURE.write_text(picture(), encoding="utf-8")
     CLAIMS_PAGE.write_text(page_of_claims(), encoding="utf-8")
     PAGE.write_text(releases_page(), encoding="utf-8")
+    STRUCT_PAGES_PAGE.write_text(struct_pages_page(), encoding="utf-8")
     DRIVERS_PAGE.write_text(drivers_page(), encoding="utf-8")

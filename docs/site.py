@@ -25,7 +25,7 @@ _FIRST = (
     *("sysroots.md", "report.md", "json.md", "host.md", "vm.md", "policies.md"),
     *("api.md", "explore.md", "sweep.md", "lab.md", "fidelity.md", "conformance.md"),
     *("hunt.md", "check.md", "misconceptions.md", "drivers.md"),
-    *("releases.md", "claims.md", "matrix.md", "bugs.md", "architecture.md"),
+    *("releases.md", "struct-page.md", "claims.md", "matrix.md", "bugs.md", "architecture.md"),
 )
 _LAST = tuple(_TOP)[1:]
 _LINK = re.compile(r"(!?)\[([^\]]+)\]\(([^)#\s]*)(#[^)\s]+)?\)")

@@ -28,6 +28,7 @@ from altmap.model.kernel.defects import DEFECTS
 from altmap.model.machine import predict
 from altmap.model.releases import RELEASES, Release
 from altmap.report.states import STATES
+from altmap.studies.claims.matrix import SEEN
 from built import skip_unless_built
 from plain_english import found, prose, strings
 
@@ -515,6 +516,20 @@ def test_the_page_on_releases_says_which_were_compared_and_names_every_source():
             assert re.search(pattern + re.escape(source) + r" \|$", page, re.MULTILINE)
 
 
+def test_the_page_on_struct_pages_is_as_generated_and_shows_where_it_ends(generate):
+    shown = (ROOT / "docs/struct-page.md").read_text(encoding="utf-8")
+    assert shown == generate.struct_pages_page(), "run python docs/generate.py"
+    for name in ("x86_64", "aarch64"):
+        table = shown.split(f"## {name}\n")[1]
+        head = "| 80 bytes | 64 bytes | 56 bytes | 32 bytes | 8 bytes |"
+        assert head in table
+        # 32768 pages of 32 bytes are 1 MiB, half a PMD; of twice as many 2 MiB.
+        assert "| 128 MiB | no | on: 512 | no | no | no |" in table
+        assert "| 256 MiB | no | on: 1024 | no | on: 512 | no |" in table
+    # ppc64, 64 KiB: 4096 pages of 64 bytes are 4 pages, padded to a pageblock of 32.
+    assert "| 256 MiB | force: 32, 27 padding | force: 32, 28 padding |" in shown
+
+
 def test_each_value_of_a_record_is_measured_read_or_inferred(generate):
     """The page's table; what it says is checked on values whose evidence is known."""
     page = RELEASES_PAGE.read_text(encoding="utf-8")
@@ -544,6 +559,25 @@ def test_a_value_is_measured_only_by_an_equal_run_of_its_release(generate, tmp_p
     assert done == {"6.1": {"dimm-1GiB"}}
     said = {r: generate.evidence(RELEASES[r], "nopage_flags", done) for r in ("6.1", "6.12", "7.0")}
     assert said == {"6.1": "measured", "6.12": "read", "7.0": "inferred"}
+
+
+def test_a_cell_of_a_driver_is_marked_by_an_equal_comparison_that_exists(generate):
+    records = {record.name: record for record in generate.driver_records()}
+    done = generate.compared(ROOT / "docs")
+    page = (ROOT / "docs/drivers.md").read_text(encoding="utf-8")
+    cells = [
+        (d, name, by) for d, named in generate.SEEN_CELLS.items() for name, by in named.items()
+    ]
+    for driver, name, by in cells:
+        assert getattr(records[driver], name)
+        assert generate.releases_of(by, done), f"{driver}, {name}: no equal run of {by}"
+    table = page.split("- *scenario*")[0].splitlines()
+    assert sum(line.count(" † |") for line in table) == len(cells)
+    assert generate.releases_of(
+        "dimm-1GiB", {"6.1": {"dimm-in-pieces"}, "6.12": {"dimm-1GiB"}}
+    ) == ["6.12"]
+    drivers = {driver for driver, _ in SEEN}
+    assert drivers >= {"probe", "virtio-mem"}, "the matrix marks what the page says that it does"
 
 
 def test_the_page_of_commands_and_the_picture_are_as_generated(generate):

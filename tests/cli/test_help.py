@@ -13,8 +13,8 @@ from altmap.errors import nearest
 ROOT = Path(__file__).parents[2]
 #: By what a user wants; each command is in one group.
 PURPOSES = {
-    "predict": ["run", "account", "report"],
-    "verify": ["compare", "record", "conform", "lab"],
+    "predict": ["run", "account", "report", "vm", "new"],
+    "verify": ["compare", "record", "conform", "hunt", "check", "lab"],
     "operate": ["ls", "snapshot", "explain", "plan", "apply", "watch", "export"],
     "act": ["mount", "shell", "ctl"],
     "explore": ["explore", "sweep"],
@@ -97,7 +97,7 @@ def test_each_help_has_a_sentence_an_example_and_exit_codes(name):
     (sentence,) = [line for line in text.splitlines() if line.lower() == f"{verb.about}.".lower()]
     assert sentence[0].isupper()
     assert sentence.count(". ") == 0
-    assert 1 <= len(verb.examples) <= 3
+    assert 1 <= len(verb.examples) <= 4
     for line, meaning in verb.examples:
         assert f"  # {meaning}\n  {line}\n" in text
         assert line.startswith(f"{name} ") or line == name
@@ -151,7 +151,7 @@ def test_the_default_release_that_is_shown_is_the_one():
 
 WRONG = {
     "rnu": ("altmap", "unknown command 'rnu': did you mean 'run'?"),
-    "zzzz": ("altmap", "unknown command 'zzzz': need one of run, account, report, compare, "),
+    "zzzz": ("altmap", "unknown command 'zzzz': need one of run, account, report, vm, "),
     "--debgu run x.toml": ("altmap", "unknown option '--debgu': did you mean '--debug'?"),
     "help rnu": ("altmap", "unknown command 'rnu': did you mean 'run'?"),
     "run --sumary": ("altmap run", "unknown option '--sumary': did you mean '--summary'?"),

@@ -44,6 +44,10 @@ LINES = {
     "mount": ["mount", "--help"],
     "shell": ["shell", "--help"],
     "ctl": ["ctl", "--help"],
+    "vm": ["vm", "--help"],
+    "hunt": ["hunt", "--help"],
+    "check": ["check", "--help"],
+    "new": ["new"],
 }
 
 

@@ -185,6 +185,24 @@ def node_line(name, label=None):
     return Alteration(f"node0 {label or name}", change, remove)
 
 
+HUGE_FILE = "hugepages-2048kB/free_hugepages"
+
+
+def see_huge_pages(step, change):
+    nodes = step.observation.nodes
+    if nodes is None or HUGE_FILE not in nodes.huge_pages.get(0, {}):
+        return None
+    return see(step, nodes=replace(nodes, huge_pages={0: change(nodes.huge_pages[0])}))
+
+
+def other_huge_pages(step, by):
+    return see_huge_pages(step, lambda files: {**files, HUGE_FILE: files[HUGE_FILE] + by})
+
+
+def no_huge_pages(step):
+    return see_huge_pages(step, lambda files: without(files, HUGE_FILE))
+
+
 def see_list(step, lists):
     return see(step, nodes=replace(step.observation.nodes, lists=lists))
 
@@ -453,6 +471,7 @@ ALTERATIONS = {
         for name in ("MemFree", "MemAvailable")
     },
     ("proc/vmstat", "nr_memmap_pages"): line("vmstat", "nr_memmap_pages"),
+    ("proc/vmstat", "nr_memmap_boot_pages"): line("vmstat", "nr_memmap_boot_pages"),
     ("proc/vmstat", "nr_free_pages and per-CPU lists"): line(
         "vmstat", "nr_free_pages", "nr_free_pages and per-CPU lists"
     ),
@@ -514,6 +533,9 @@ ALTERATIONS = {
         ("sys/devices/system/node", f"node<node> {name}"): node_line(name)
         for name in ("MemTotal", *POOL)
     },
+    ("sys/devices/system/node", "node<node>/hugepages/<file>"): Alteration(
+        f"node0/hugepages/{HUGE_FILE}", other_huge_pages, no_huge_pages
+    ),
     ("sys/devices/system/node", "node<node> MemFree and per-CPU lists"): node_line(
         "MemFree", "MemFree and per-CPU lists"
     ),

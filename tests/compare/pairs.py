@@ -21,6 +21,7 @@ NAMES = {
     "virtio-mem": "traces/x86_64-7.3-virtio-mem",
     "kmem": "kmem/x86_64-6.12-kmem-pmem-online",
     "hyperv": "traces/x86_64-6.12-hyperv-half",
+    "huge pages": "traces/x86_64-7.3-hvo-off",
 }
 BALLOON = "traces/x86_64-6.12-hyperv-balloon"
 PAGE_KIB = {"ppc64le": 64, "arm64": 16}

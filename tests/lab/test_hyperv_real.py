@@ -1,5 +1,7 @@
 """Memory that is backed in part, on real kernels: what drivers answer, what goes online, faults."""
 
+from itertools import accumulate
+
 import pytest
 
 from altmap.pfn import PfnRange
@@ -50,6 +52,19 @@ VECTORS = {
 }
 
 
+#: How far each vector lies from the previous one where a guest gets them all: regions of others do
+#: not matter to a request.
+APART = 0x40000
+
+
+def shifted(requests, pfns):
+    """Return the same requests that many page frames higher."""
+    return [
+        (start + pfns, mib, region and (region[0] + pfns, region[1]))
+        for start, mib, region in requests
+    ]
+
+
 def scenario_of(requests):
     steps = [
         Plug(
@@ -74,9 +89,9 @@ def answers(trace):
     return [message.page_count for message in messages if isinstance(message, HotAddResponse)]
 
 
-def online_pages(trace):
-    """Return by how many pages all zones' managed pages have grown."""
-    first, last = (trace.steps[index].observation for index in (0, -1))
+def online_pages(trace, step=-1):
+    """Return by how many pages all zones' managed pages have grown until after a step."""
+    first, last = (trace.steps[index].observation for index in (0, step))
     return sum(
         zone.pages["managed"] * sign
         for sign, seen in ((1, last), (-1, first))
@@ -92,6 +107,24 @@ def test_a_vector(name, release):
     _, observed = comparison.traces
     assert answers(observed) == counts
     assert online_pages(observed) == nr_online
+    assert comparison.equal
+
+
+@pytest.mark.parametrize("release", ["6.1", "7.3"])
+def test_all_vectors_in_one_guest(release):
+    """Messages, backed and fake-offline pages, and all else that is compared, at each request."""
+    every = []
+    for number, (requests, _, _) in enumerate(VECTORS.values()):
+        every += shifted(requests, number * APART)
+    counts = [count for _, some, _ in VECTORS.values() for count in some]
+    ends = accumulate(len(requests) for requests, _, _ in VECTORS.values())
+    online = accumulate(nr_pages for _, _, nr_pages in VECTORS.values())
+    assert len(every) == 17
+    comparison = compare_with_lab(scenario_of(every), release, lambda _: None)
+    _, observed = comparison.traces
+    assert answers(observed) == counts
+    for step, nr_pages in zip(ends, online, strict=True):
+        assert online_pages(observed, step) == nr_pages
     assert comparison.equal
 
 

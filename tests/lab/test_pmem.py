@@ -78,6 +78,8 @@ ARM = Hardware(memory_bytes=GIB, arch="aarch64")
 @pytest.mark.parametrize(
     ("hardware", "plugs", "rule"),
     [
+        (ONE, [plug(dax=None)], "dax 'cxl': need 'pmem'"),
+        (ONE, [plug(dax="hmem")], "dax 'hmem': need 'pmem'"),
         (ONE, [plug(address=None)], "address: persistent memory is there at boot"),
         (ONE, [plug(address=4 * GIB)], "need 0x100200000 at least"),
         (ARM, [plug(address=2 * GIB)], "need 0x80200000 at least"),

@@ -136,7 +136,7 @@ def _measured(args: argparse.Namespace, kernel: str, record: Release) -> Measure
 
 VERB = Verb(
     "check",
-    "measure what a kernel does, behaviour by behaviour of a release record",
+    "measure the behaviours of a release record on a kernel",
     (
         Example("altmap check 6.12 -j 2", "each behaviour of the record, on Debian's kernel"),
         Example("altmap check 7.3 --against 6.12", "what changed, and the probe that shows it"),

@@ -34,7 +34,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="?",
         type=Path,
         default=Path("hunt"),
-        help="runs and findings; hunts with other seeds may share it; default: ./hunt",
+        help="runs and findings; hunts with other seeds may share it; default: hunt",
     )
     parser.add_argument(
         "--time", metavar="T", help="hunt so long, such as 90s, 20m or 1h; default: 10m"
@@ -138,7 +138,7 @@ def _seconds(text: str) -> float:
 
 VERB = Verb(
     "hunt",
-    "draw scenarios, and search for differences between the model and a real kernel",
+    "draw scenarios, and find where model and real kernel differ",
     (
         Example("altmap hunt --time 1h -j 2", "two guests at a time; findings go to ./hunt"),
         Example("altmap hunt --kind xen --release 7.3 --time 20m", "Xen's balloon"),

@@ -65,7 +65,7 @@ GROUPS = (
     CommandGroup(
         "predict",
         "predict what memory hotplug does",
-        ("run", "account", "report", "vm"),
+        ("run", "account", "report", "vm", "new"),
         "altmap run scenarios/dimm-1GiB.toml",
     ),
     CommandGroup(

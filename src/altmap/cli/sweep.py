@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from altmap.cli import options
-from altmap.cli.output import note, notice
+from altmap.cli.output import note, notice, terminal_width
 from altmap.cli.parser import Example, Verb
 from altmap.errors import InputError
 
@@ -44,6 +46,11 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--cluster", metavar="ADDRESS", help="a Dask scheduler, such as tcp://127.0.0.1:8786"
+    )
+    parser.add_argument(
+        "--shard",
+        metavar="I/N",
+        help="run each N-th chunk, from the I-th on; N such commands share the folder",
     )
     parser.add_argument("--limit", metavar="N", type=int, help="the first N scenarios only")
     parser.add_argument(
@@ -121,6 +128,16 @@ def _check(args: argparse.Namespace) -> None:
         raise InputError("--jobs: a cluster has as many workers as it has")
 
 
+def _shard(text: str | None) -> tuple[int, int] | None:
+    """Return the number of a shard, from 1, and how many there are."""
+    if text is None:
+        return None
+    match = re.fullmatch(r"([0-9]{1,6})/([0-9]{1,6})", text, re.ASCII)
+    if match is None or not 1 <= int(match[1]) <= int(match[2]):
+        raise InputError(f"--shard {text!r}: need I/N with I from 1 to N, such as 1/8")
+    return int(match[1]), int(match[2])
+
+
 def _run(args: argparse.Namespace, grid: Grid) -> int:
     from altmap.cli.progress import progress
     from altmap.report.accounting_chart import require_charts
@@ -129,28 +146,36 @@ def _run(args: argparse.Namespace, grid: Grid) -> int:
     from altmap.sweep.runner import run
     from altmap.sweep.store import open_store, require_polars
     from altmap.sweep.summary import group_columns, summarise
+    from altmap.sweep.text import summary_text
 
     require_polars()
     if not args.no_charts:
         require_charts()
     by = group_columns(grid, args.by)
     end = min(len(grid), args.limit or len(grid))
-    with open_store(args.output, grid) as store:
-        for line in store.remove_damaged(len(grid)):
+    shard = _shard(args.shard)
+    with open_store(args.output, grid, shared=shard is not None) as store:
+        for line in store.remove_damaged(len(grid)) if shard is None else ():
             note(line)
-        left = sum(stop - start for start, stop in store.missing(end, args.chunk))
+        left = sum(stop - start for start, stop in store.missing(end, args.chunk, shard))
         if left:
             jobs = min(args.jobs or os.cpu_count() or 1, -(-left // args.chunk))
             pool = cluster(args.cluster) if args.cluster else processes(jobs)
             with progress(end, lines=False) as (tell, advance):
                 tell(f"{grid.name}: scenarios")
                 advance(end - left)
-                run(grid, store, pool, end=end, chunk=args.chunk, advance=advance)
+                run(grid, store, pool, end=end, chunk=args.chunk, advance=advance, shard=shard)
+        undone = sum(stop - start for start, stop in store.missing(end, args.chunk))
+        if shard is not None and undone:
+            notice(args, f"shard {args.shard} is done; {undone} scenarios of others are not yet")
+            return 0
         summary = summarise(store.rows(), by)
         title = grid.description or grid.name
         text = write_summary(summary, title, args.output, charts=not args.no_charts)
         if args.json:
             text = (args.output / "summary.json").read_text(encoding="utf-8")
+        elif sys.stdout.isatty():
+            text = summary_text(summary, terminal_width())
         print(text, end="")
     made = "rows and tables" if args.no_charts else "rows, tables and charts"
     notice(args, f"{made} are in {args.output}")

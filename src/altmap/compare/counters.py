@@ -18,6 +18,7 @@ __all__ = (
     "meminfo",
     "meminfo_free",
     "node_free",
+    "node_huge_pages",
     "node_lists",
     "node_meminfo",
     "of_spanning_zones",
@@ -166,6 +167,13 @@ def node_meminfo(name: str) -> Values:
                 yield from _line(table, name, (node,))
 
     return values
+
+
+def node_huge_pages(side: Side) -> _Pairs:
+    """Yield the files below each node's ``hugepages``, where the machine shows them."""
+    if side.seen.nodes is not None:
+        for node, files in side.seen.nodes.huge_pages.items():
+            yield from (((node, name), count) for name, count in files.items())
 
 
 def node_free(side: Side) -> _Pairs:

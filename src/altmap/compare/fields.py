@@ -197,6 +197,12 @@ _OF_COUNTERS = (
         "mm/sparse-vmemmap.c: __populate_section_memmap",
         counters.vmstat("nr_memmap_pages"),
     ),
+    Field(
+        VMSTAT,
+        "nr_memmap_boot_pages",
+        "mm/hugetlb_vmemmap.c: free_vmemmap_page",
+        counters.vmstat("nr_memmap_boot_pages"),
+    ),
     Field(VMSTAT, "nr_free_pages and per-CPU lists", _FREE, counters.vmstat_free, FREE_PAGES),
     *(
         Field(ZONEINFO, f"{_ZONE} {name}", source, counters.zone_pages(name))
@@ -261,6 +267,7 @@ _OF_COUNTERS = (
     Field(NODES, "<list>", "mm/memory_hotplug.c: node_states_set_node", counters.node_lists),
     Field(NODES, "node<node> MemTotal", _TOTAL, counters.node_meminfo("MemTotal")),
     *(Field(NODES, f"node<node> {name}", _HUGETLB, counters.node_meminfo(name)) for name in _POOL),
+    Field(NODES, "node<node>/hugepages/<file>", _HUGETLB, counters.node_huge_pages),
     Field(NODES, "node<node> MemFree and per-CPU lists", _FREE, counters.node_free, FREE_KIB),
 )
 _OF_PAGES = (

@@ -38,6 +38,8 @@ _NOT_CELLS = frozenset(
     }
 )
 _ATOMS: frozenset[type] = frozenset({int, str, bool, bytes, float, type(None)})
+#: Of these, a value is its own token; ``True == 1``, but the contents differ.
+_PLAIN: frozenset[type] = _ATOMS - {bool}
 _TRUE, _FALSE = b"true", b"false"
 
 #: An attribute of a lasting object: the object's index, the attribute's name.
@@ -206,7 +208,7 @@ class Cells:
         if kind is dict:
             return tuple([(token(key, known), token(item, known)) for key, item in value.items()])
         if kind is list or kind is tuple:
-            return tuple([token(item, known) for item in value])
+            return tuple([i if type(i) in _PLAIN else token(i, known) for i in value])
         part = _PLACE_OF.get(kind)
         if part is not None:
             return ("part", part(value))
@@ -226,9 +228,10 @@ class Cells:
             return str(value)
         if not _is_frozen(kind):
             known[id(value)] = ("above", kind.__qualname__)  # a reference cycle
+        items = [_get(value, name) for name in _attributes(kind, value)]
         made: Any = (
             kind.__qualname__,
-            *[token(_get(value, name), known) for name in _attributes(kind, value)],
+            *[item if type(item) in _PLAIN else token(item, known) for item in items],
         )
         if _is_frozen(kind):
             # Such values never change; a digest instead of the contents saves memory.
@@ -274,7 +277,10 @@ def _is_same(now: Any, was: Any, compared: set[tuple[int, int]]) -> bool:
 
 
 def _are_same(now: Iterable[Any], was: Iterable[Any], compared: set[tuple[int, int]]) -> bool:
-    return all(_is_same(each, old, compared) for each, old in zip(now, was, strict=True))
+    for each, old in zip(now, was, strict=True):
+        if each is not old and not _is_same(each, old, compared):
+            return False
+    return True
 
 
 def _lasting(machine: ModelMachine) -> list[tuple[str, Any]]:
@@ -465,7 +471,7 @@ def _copy(value: Any, made: dict[int, Any], parts: list[Any]) -> Any:
         return parts[part(value)]
     copied: Any
     if kind is list:
-        copied = [_copy(item, made, parts) for item in value] if value else []
+        copied = [i if type(i) in _CONSTANT else _copy(i, made, parts) for i in value]
     elif kind is dict:
         copied = {key: _copy(item, made, parts) for key, item in value.items()} if value else {}
     elif kind is tuple:

@@ -66,6 +66,8 @@ class GuestArch:
         Why the kernel is not told the node of a virtio-mem device; empty if it is.
     mmus : tuple of str
         The MMUs that a scenario can ask for; empty without a choice.
+    optimizes_hugetlb : bool
+        Its kernels can free most of the memmap of huge pages.
     forces_memmap : bool
         A module of the lab can give every add the flag MHP_MEMMAP_ON_MEMORY: it changes an argument
         in a register, by the architecture's calling convention.
@@ -101,6 +103,7 @@ class GuestArch:
     pmem: str = ""
     no_device_node: str = ""
     mmus: tuple[str, ...] = ()
+    optimizes_hugetlb: bool = False
     forces_memmap: bool = False
     tells_touches: bool = False
     shares_cache: bool = False
@@ -135,6 +138,7 @@ _X86_64 = GuestArch(
     virtio_mem="virtio-mem-pci",
     port_machines=("q35",),
     pmem="dimm",
+    optimizes_hugetlb=True,
     forces_memmap=True,
     tells_touches=True,
     shares_cache=True,

@@ -18,6 +18,7 @@ grep -H '' \
     $memory/memory[0-9]*/state $memory/memory[0-9]*/online \
     $memory/memory[0-9]*/phys_index $memory/memory[0-9]*/phys_device \
     $memory/memory[0-9]*/removable $memory/memory[0-9]*/valid_zones \
+    $node/node[0-9]*/hugepages/hugepages-*kB/*_hugepages \
     $node/online $node/possible $node/has_memory $node/has_normal_memory $node/has_cpu \
     sys/module/memory_hotplug/parameters/* \
     $xen/target_kb $xen/info/* \

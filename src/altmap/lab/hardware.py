@@ -34,7 +34,11 @@ def hardware_of(machine: Machine, *, hidden_dimms: bool = False) -> Hardware:
     for key, value, allowed in (
         ("block_size", machine.block_size, (None,)),
         ("debug_vm", machine.debug_vm, (None, False)),
-        ("hugetlb_free_vmemmap", machine.hugetlb_free_vmemmap, (None, False)),
+        (
+            "hugetlb_free_vmemmap",
+            machine.hugetlb_free_vmemmap,
+            (None, False, True)[: 2 + guest.optimizes_hugetlb],
+        ),
         ("mmu", machine.mmu, (None, *guest.mmus)),
         ("unbacked_reads", machine.unbacked_reads, ("fault", "allowed")[: 1 + hidden_dimms]),
     ):
@@ -107,6 +111,7 @@ def cmdline_of(machine: Machine) -> str:
     }
     text = [f"{name}={parameter_word(value)}" for name, value in words.items() if value is not None]
     text += ["movable_node"] if machine.movable_node else []
+    text += ["hugetlb_free_vmemmap=on"] if machine.hugetlb_free_vmemmap else []
     text += ["disable_radix"] if machine.mmu == "hash" else []
     return " ".join(text)
 

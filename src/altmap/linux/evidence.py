@@ -79,11 +79,14 @@ class Evidence:
         In bytes.
     releases : tuple of Indication
         As ``uname -r``.
+    options : mapping of str to str or None
+        Options that the kernel's configuration sets, without ``CONFIG_``; ``None`` without one.
     """
 
     machines: tuple[Indication, ...] = ()
     page_sizes: tuple[Indication, ...] = ()
     releases: tuple[Indication, ...] = ()
+    options: Mapping[str, str] | None = None
 
     @property
     def machine(self) -> str | None:
@@ -131,7 +134,12 @@ def evidence_of(files: Mapping[str, bytes], given: Given = NOTHING_GIVEN) -> Evi
         machines = (Indication(given.machine, "--arch"),)
     if given.page_size_bytes is not None:
         sizes = (Indication(given.page_size_bytes, "what was given"),)
-    return Evidence(machines, sizes, releases)
+    return Evidence(machines, sizes, releases, _options(texts.config))
+
+
+def _options(config: str) -> dict[str, str] | None:
+    """Return the options that a configuration sets, ``None`` if there is none."""
+    return dict(re.findall(r"^CONFIG_(\w+)=(\S+)$", config, re.MULTILINE)) or None
 
 
 class _Texts:

@@ -23,6 +23,7 @@ __all__ = (
     "check_block_size",
     "with_mmu",
     "with_sections",
+    "with_struct_pages",
 )
 
 #: The architecture of a scenario that names none.
@@ -124,6 +125,8 @@ class Arch:
     firmware_nr_pages : int
         Page frames from 0 on that are the firmware's, although its map calls them RAM
         (``arch/x86/kernel/setup.c: trim_bios_range``).
+    optimizes_hugetlb : bool
+        The kernel can free most of the memmap of a huge page (ARCH_WANT_OPTIMIZE_HUGETLB_VMEMMAP).
     gigantic_page_bytes : int or None
         The size of gigantic pages that is lost where each block hosts its memmap: 1 GiB (a PUD
         leaf with 4 KiB pages, contiguous PMD leaves with 16 KiB: ``arch/arm64/mm/hugetlbpage.c:
@@ -169,6 +172,7 @@ class Arch:
     vmemmap_leaf_bytes: int | None = None
     probes_block_size: bool = False
     firmware_nr_pages: int = 0
+    optimizes_hugetlb: bool = False
     gigantic_page_bytes: int | None = None
     offlines_boot_memory: bool = True
     knows_node_of_address: bool = True
@@ -216,6 +220,7 @@ _X86_64 = Arch(
     direct_map="pud",
     probes_block_size=True,
     firmware_nr_pages=1,
+    optimizes_hugetlb=True,
     gigantic_page_bytes=_GIB,
 )
 _ARM64 = Arch(
@@ -402,6 +407,11 @@ def with_sections(arch: Arch, size_bytes: int | None) -> Arch:
     Source: ``arch/s390/include/asm/sparsemem.h: SECTION_SIZE_BITS``, 28 up to 6.12, 27 since 6.13.
     """
     return arch if size_bytes is None else replace(arch, section_size_bytes=size_bytes)
+
+
+def with_struct_pages(arch: Arch, size_bytes: int | None) -> Arch:
+    """Return the architecture with another size of a struct page, ``None`` for the usual one."""
+    return arch if size_bytes is None else replace(arch, struct_page_size_bytes=size_bytes)
 
 
 def check_block_size(arch: Arch, what: str, size_bytes: int) -> None:

@@ -19,7 +19,7 @@ from altmap.model.boot.layout import unused_bytes
 from altmap.model.boot.tunables import parameters_shown
 from altmap.model.coldplug import check_at_boot, plug_of_device, plugs_after_reboot
 from altmap.model.control_files import meaning_of_write
-from altmap.model.drivers.acpi import AcpiDimms
+from altmap.model.drivers.acpi import AcpiDimms, plug_dimm
 from altmap.model.drivers.dlpar import DlparDimms
 from altmap.model.drivers.driver import Devices, Driver, MemoryDevice
 from altmap.model.drivers.hyperv_host import HypervHost
@@ -37,6 +37,7 @@ from altmap.model.kernel.memmap import Placement
 from altmap.model.kernel.notifier import NamedVeto
 from altmap.model.kernel.offline import memory_block_offline
 from altmap.model.kernel.online import memory_block_online, online_blocks
+from altmap.model.kernel.options import unnoticed
 from altmap.model.kernel.poison import soft_offline_page
 from altmap.model.kernel.state import Kernel
 from altmap.model.kernel.touch import KernelFault
@@ -97,6 +98,8 @@ _OF_A_BOOT = (
     *("kernel", "backing", "_observer", "_base_parameters", "_drivers", "_balloon"),
     *("_devices", "_usage", "_plugs"),
 )
+#: Parameters that the step ``set`` and the kernel's command line name differently.
+_TUNABLE_OF = {"hugetlb_optimize_vmemmap": "hugetlb_free_vmemmap"}
 #: Failures that a step ``set`` injects, and their names in the kernel.
 _INJECTED = {"fail_block_devices": "block_devices", "fail_allocation": "allocation"}
 
@@ -297,7 +300,7 @@ class ModelMachine:
         """Return what a key of the step ``set`` is now."""
         if name in _INJECTED:
             return getattr(self.kernel.failures, _INJECTED[name])
-        return getattr(self.kernel.tunables, name)
+        return getattr(self.kernel.tunables, _TUNABLE_OF.get(name, name))
 
     @property
     def backed(self) -> PfnSet:
@@ -406,10 +409,8 @@ class ModelMachine:
                 return self._reboot()
             case Write():
                 return self._write(step)
-            case Unplug():
-                return self._driver_of(step.id).unplug(step.id)
-            case Resize():
-                return self._driver_of(step.id).resize(step.id, step.size)
+            case Unplug() | Resize():
+                return self._change(step)
             case Online():
                 return self._online(step)
             case Offline():
@@ -435,9 +436,43 @@ class ModelMachine:
     # --- devices ---------------------------------------------------------------------------
 
     def _plug(self, step: Plug) -> Outcome:
-        outcome = (self._balloon or self._driver(step.driver)).plug(step)
+        outcome = self._unnoticed(step)
+        if outcome is None:
+            outcome = (self._balloon or self._driver(step.driver)).plug(step)
         self._plugs[step.id] = step
         return outcome
+
+    def _unnoticed(self, plug: Plug) -> Outcome | None:
+        """Plug a device whose driver the kernel is built without: it lies there, and stays."""
+        refusal = self._lacking(plug.driver)
+        if refusal is None:
+            return None
+        if plug.driver == "dimm":
+            device, _ = plug_dimm(self._driver("dimm"), plug)
+        else:
+            self._devices.check_new(plug.id)
+            address = plug.address or 0
+            size = 0 if plug.address is None else plug.size
+            pfns = self._devices.pfns(address, size)
+            device = self._devices.add(plug.id, MemoryDevice(plug.driver, pfns))
+        device.kept = refusal.why
+        return refusal
+
+    def _lacking(self, driver: str) -> Outcome | None:
+        """Return the refusal of all that a driver does which the kernel is built without."""
+        if self._balloon is not None or driver not in DRIVERS or not self.kernel.tunables.unset:
+            return None
+        return unnoticed(self.kernel, _mechanism_of(driver, self.kernel.arch))
+
+    def _change(self, step: Unplug | Resize) -> Outcome:
+        """Let a device give up its memory, or have another size."""
+        driver = self._driver_of(step.id)
+        refusal = self._lacking(self._devices.get(step.id).driver)
+        if refusal is not None:
+            return refusal
+        if isinstance(step, Resize):
+            return driver.resize(step.id, step.size)
+        return driver.unplug(step.id)
 
     def _driver(self, name: str) -> Driver:
         if name not in self._drivers:
@@ -548,15 +583,26 @@ class ModelMachine:
             if name in _INJECTED and value is not None:
                 self.kernel.failures.inject(_INJECTED[name], value)
             elif name != "name" and value is not None:
-                self.kernel.tunables.write(name, value)
+                self.kernel.tunables.write(_TUNABLE_OF.get(name, name), value)
         return OK
 
 
 def _class_of(name: str, arch: Arch) -> type[Driver]:
     """Return the class of a driver on an architecture."""
-    for mechanism, driver in DRIVERS[name].items():
+    return DRIVERS[name][_mechanism_of(name, arch)]
+
+
+def _mechanism_of(name: str, arch: Arch) -> str:
+    """Return the way in which a driver adds memory on an architecture.
+
+    Raises
+    ------
+    InputError
+        If it has none there.
+    """
+    for mechanism in DRIVERS[name]:
         if mechanism in arch.mechanisms:
-            return driver
+            return mechanism
     families = {a.family: None for a in ARCHES.values() if set(DRIVERS[name]) & set(a.mechanisms)}
     raise InputError(f"driver {name!r}: on {', '.join(families)} only, not {arch.name}")
 

@@ -106,6 +106,10 @@ class Release:
         from its start.
     hvo_excludes_memmap_on_memory : bool
         With hugetlb_free_vmemmap=on no memmap is self-hosted.
+    hvo_kept_nr_pages : int
+        Memmap pages of a huge page that stay with hugetlb_free_vmemmap=on; 0 without that feature.
+    hvo_replaces_first : bool
+        Those that stay are new pages, and all old ones are freed.
     virtio_mem : tuple of str
         Architectures with the driver virtio-mem, by ``uname -m``.
     virtio_mem_sub_block : str
@@ -172,6 +176,8 @@ class Release:
     rejects_leaf_split: tuple[str, ...] = ()
     isolates_ends_first: bool = True
     hvo_excludes_memmap_on_memory: bool = False
+    hvo_kept_nr_pages: int = 1
+    hvo_replaces_first: bool = True
     hyperv_versions: tuple[str, ...] = ("2.0", "1.0", "0.3")
     balloon_lowers_managed: bool = True
     standby_added: str = "boot"
@@ -206,8 +212,11 @@ _6_1 = Release(
     debian_default_online={"x86_64": "offline"},
     virtio_mem=("x86_64", "aarch64"),
     dax_falls_back=("aarch64",),
+    hvo_replaces_first=False,
     sources={
         "memmap_scope": "mm/memory_hotplug.c: mhp_supports_memmap_on_memory (v6.1)",
+        "hvo_kept_nr_pages": "mm/hugetlb_vmemmap.c: HUGETLB_VMEMMAP_RESERVE_SIZE (v6.1)",
+        "hvo_replaces_first": "mm/hugetlb_vmemmap.c: vmemmap_remap_pte (v6.1)",
         "self_hosting": "arch/*/Kconfig (v6.1)",
         "refuses_unsupported_memmap": "mm/memory_hotplug.c: add_memory_resource (v6.1)",
         "memmap_force": "mm/memory_hotplug.c: memmap_on_memory is a bool (v6.1)",
@@ -290,7 +299,10 @@ _6_12 = replace(
     xen_extra_memory="unpopulated",
     xen_keeps_ibft=True,
     hyperv_leaves_reserved=False,
+    hvo_replaces_first=True,
     sources={
+        "hvo_kept_nr_pages": "mm/hugetlb_vmemmap.c: HUGETLB_VMEMMAP_RESERVE_SIZE (v6.12)",
+        "hvo_replaces_first": "mm/hugetlb_vmemmap.c: __hugetlb_vmemmap_optimize_folio (v6.12)",
         "hyperv_leaves_reserved": "mm/memory_hotplug.c: move_pfn_range_to_zone (v6.12)",
         "section_size_bytes": "arch/s390/include/asm/sparsemem.h: SECTION_SIZE_BITS (v6.12)",
         "memmap_scope": "mm/memory_hotplug.c: create_altmaps_and_memory_blocks (v6.12)",
@@ -368,8 +380,10 @@ _4_20 = replace(
     balloon_lowers_managed=False,
     shows_arch=False,
     virtio_mem=(),
+    hvo_kept_nr_pages=0,
     sources={
         **_6_1.sources,
+        "hvo_kept_nr_pages": "the feature came with v5.14",
         "memmap_scope": "the feature came with v5.13: a08a2ae34613",
         "hyperv_onlines_offline_tail": (
             '"hv_balloon: avoid touching uninitialized struct page during tail '
@@ -416,8 +430,10 @@ _5_13 = replace(
     virtio_mem=("x86_64",),
     virtio_mem_sub_block="max_order",
     virtio_mem_prefers_movable=False,
+    hvo_kept_nr_pages=0,
     sources={
         **_6_1.sources,
+        "hvo_kept_nr_pages": "the feature came with v5.14",
         "frees_altmap_of_failed_add": '"fix error handling in add_memory_resource()", after v6.6',
         "memmap_scope": "a08a2ae34613 (v5.13)",
         "isolation_splits_gigantic": "isolate_single_pageblock came with v5.19: b2c9e2fbba32",
@@ -439,8 +455,10 @@ _5_15 = replace(
     dax_falls_back=("aarch64",),
     hvo_excludes_memmap_on_memory=True,
     virtio_mem_prefers_movable=True,
+    hvo_kept_nr_pages=2,
     sources={
         **_5_13.sources,
+        "hvo_kept_nr_pages": '"free the 2nd vmemmap page associated with each HugeTLB page", v5.18',
         "dax_falls_back": "drivers/acpi/nfit/core.c: acpi_nfit_register_region (v5.15)",
         "hvo_excludes_memmap_on_memory": "v5.14, until 66361095129b (v6.0)",
     },
@@ -461,8 +479,10 @@ _6_6 = replace(
     debian_default_online={"x86_64": "online"},
     virtio_mem_bbm_safe_unplug=False,
     virtio_mem_retries_removal=True,
+    hvo_replaces_first=True,
     sources={
         **_6_1.sources,
+        "hvo_replaces_first": '"remap head page to newly allocated page": 11aad2631bf7 (v6.2)',
         "self_hosting": "603fd64dfa45 (v6.6)",
         "dlpar_asks": "603fd64dfa45 (v6.6)",
         "frees_altmap_of_failed_add": '"fix error handling in add_memory_resource()", after v6.6',

@@ -187,7 +187,7 @@ def _memory(trace: Trace, index: int) -> str:
         f"MemFree {free} kB ({freed:+d})"
     )
     missing = requested // 1024 - gained
-    return text + (f"; {missing} kB of it not in MemTotal" if requested and missing else "")
+    return text + (f"; {missing} kB of it not in MemTotal" if requested and missing > 0 else "")
 
 
 def zones_text(seen: Observation | None) -> str:

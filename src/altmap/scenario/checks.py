@@ -19,6 +19,7 @@ from altmap.scenario.defaults import (
     MOST_CPUS,
     MOST_NODES,
     MOST_RATIO,
+    STRUCT_PAGE_SIZES,
     XEN_HOST_BYTES,
     XEN_OWN_BYTES,
 )
@@ -78,6 +79,9 @@ def check_machine(machine: Machine) -> None:
     """Check bounds, what a Xen domain has, and that devices are apart from each other."""
     _check_bounds("cpus", machine.cpus, 1, MOST_CPUS)
     _check_bounds("auto_movable_ratio", machine.auto_movable_ratio, 0, MOST_RATIO)
+    if machine.struct_page_bytes not in (None, *STRUCT_PAGE_SIZES):
+        known = ", ".join(map(str, STRUCT_PAGE_SIZES))
+        raise FieldError(f"struct_page_bytes {machine.struct_page_bytes}: need one of {known}")
     if len(machine.nodes) > MOST_NODES:
         raise FieldError(f"nodes {len(machine.nodes)}: need {MOST_NODES} at most")
     if machine.platform == "xen":

@@ -8,6 +8,7 @@ __all__ = (
     "MOST_CPUS",
     "MOST_NODES",
     "MOST_RATIO",
+    "STRUCT_PAGE_SIZES",
     "XEN_HOST_BYTES",
     "XEN_OWN_BYTES",
 )
@@ -20,6 +21,9 @@ BOOT_MEMORY_BYTES = 1 << 30
 XEN_HOST_BYTES = 4 << 30
 XEN_OWN_BYTES = 256 << 20
 
+#: Sizes of a struct page: with all that configurations add, of distributions, without MEMCG, and
+#: those proposed.
+STRUCT_PAGE_SIZES = (80, 64, 56, 32, 8)
 MOST_BLOCKS = 1 << 20
 MOST_CPUS = 8192  # CONFIG_NR_CPUS of distributions
 MOST_NODES = 1024  # MAX_NUMNODES

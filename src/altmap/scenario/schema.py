@@ -38,6 +38,7 @@ __all__ = (
     "FillKind",
     "Free",
     "HugePages",
+    "KernelConfig",
     "Machine",
     "Node",
     "Offline",
@@ -169,6 +170,22 @@ class VirtioMemParameters(_Checked, frozen=True, kw_only=True):
     bbm_safe_unplug: bool = True
 
 
+class KernelConfig(_Checked, frozen=True, kw_only=True):
+    """Options of the kernel's configuration; ``None`` for what the files or a default tell."""
+
+    MEMORY_HOTPLUG: bool | None = None
+    MEMORY_HOTREMOVE: bool | None = None
+    MHP_MEMMAP_ON_MEMORY: bool | None = None
+    MHP_DEFAULT_ONLINE_TYPE: AutoOnline | None = None
+    ACPI_HOTPLUG_MEMORY: bool | None = None
+    ARCH_MEMORY_PROBE: bool | None = None
+    VIRTIO_MEM: bool | None = None
+    HYPERV_BALLOON: bool | None = None
+    DEV_DAX_KMEM: bool | None = None
+    HUGETLB_PAGE_OPTIMIZE_VMEMMAP: bool | None = None
+    DEBUG_VM: bool | None = None
+
+
 class Machine(_Checked, frozen=True, kw_only=True):
     """The machine; a field that is ``None`` has the sysroot's value, or else its default."""
 
@@ -182,6 +199,7 @@ class Machine(_Checked, frozen=True, kw_only=True):
     cpus: int | None = None
     nodes: Several[Node] = ()
     block_size: Size | None = None
+    struct_page_bytes: int | None = None
     policy: str | None = None
     memmap_on_memory: _MemmapMode | None = None
     online_policy: _OnlinePolicy | None = None
@@ -196,6 +214,7 @@ class Machine(_Checked, frozen=True, kw_only=True):
     balloon: Literal["hyperv"] | None = None
     devices: Several[Device] = ()
     virtio_mem: VirtioMemParameters = VirtioMemParameters()
+    config: KernelConfig = KernelConfig()
 
     def __post_init__(self) -> None:
         checks.check_machine(self)
@@ -361,6 +380,7 @@ class SetTunables(_Step, frozen=True, kw_only=True, tag="set"):
     fail_block_devices: bool | None = None
     fail_allocation: int | None = None
     acpi_memory_hotplug: bool | None = None
+    hugetlb_optimize_vmemmap: bool | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()

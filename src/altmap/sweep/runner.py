@@ -36,6 +36,7 @@ def run(
     chunk: int,
     advance: Callable[[int], None] = lambda _: None,
     work: Work = run_slice,
+    shard: tuple[int, int] | None = None,
 ) -> None:
     """Run all scenarios below *end* whose rows are not in the store.
 
@@ -51,13 +52,15 @@ def run(
         Called with the number of newly stored scenarios.
     work : callable
         The function that a worker runs on a slice.
+    shard : tuple of int, optional
+        As for :meth:`Store.missing`.
 
     Raises
     ------
     InputError
         If rows cannot be stored, or no worker is left.
     """
-    slices = (grid.slice(start, stop) for start, stop in list(store.missing(end, chunk)))
+    slices = (grid.slice(start, stop) for start, stop in list(store.missing(end, chunk, shard)))
     _SweepRun(store, pool, slices, advance, work).finish()
 
 

@@ -121,13 +121,21 @@ class Store:
         """Return the file of a range of scenarios."""
         return self.parts / f"{start:012d}-{stop:012d}.parquet"
 
-    def missing(self, end: int, most: int) -> Iterator[tuple[int, int]]:
-        """Yield the ranges below *end* that are not stored, cut into pieces."""
+    def missing(
+        self, end: int, most: int, shard: tuple[int, int] | None = None
+    ) -> Iterator[tuple[int, int]]:
+        """Yield the ranges below *end* that are not stored, cut at multiples of *most*.
+
+        Of *shard*, the number of a shard from 1 and how many there are, only every so-many-th
+        piece, so that no two shards have a scenario in common.
+        """
+        nr, nr_shards = shard or (1, 1)
         start = 0
         for first, last in [*self.done(), (end, end)]:
             while start < min(first, end):
-                stop = min(start + most, first, end)
-                yield start, stop
+                stop = min((start // most + 1) * most, first, end)
+                if start // most % nr_shards == nr - 1:
+                    yield start, stop
                 start = stop
             start = max(start, last)
 
@@ -175,8 +183,11 @@ def _schema() -> dict[str, pl.DataType]:
 
 
 @contextmanager
-def open_store(folder: Path, grid: Grid) -> Iterator[Store]:
+def open_store(folder: Path, grid: Grid, *, shared: bool = False) -> Iterator[Store]:
     """Yield the folder of a grid, new or unfinished, under an exclusive lock.
+
+    A *shared* one is open to other processes that have it shared, on this host or others: no lock
+    is taken, since not every mounted folder has locks, and no unfinished file of others is removed.
 
     Raises
     ------
@@ -185,9 +196,17 @@ def open_store(folder: Path, grid: Grid) -> Iterator[Store]:
     """
     try:
         if not (folder / "sweep.json").exists():
-            if folder.is_dir() and any(path.name != ".lock" for path in folder.iterdir()):
+            begun = ("parts",) if shared else ()  # by another shard, at this moment
+            names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+            if any(
+                not name.startswith((".lock", ".altmap-")) and name not in begun for name in names
+            ):
                 raise InputError(f"{folder}: is not empty, and not a sweep; need a new folder")
             (folder / "parts").mkdir(parents=True, exist_ok=True)
+        if shared:
+            _check_about(folder, grid)
+            yield Store(folder)
+            return
         with locked(folder / ".lock", f"{folder}: another sweep is writing to it"):
             _check_about(folder, grid)
             remove_drafts(folder / "parts")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from altmap.errors import InputError, one_of
 from altmap.sweep.grid import Grid
 from altmap.sweep.row import COLUMNS
+from altmap.units import size_bytes
 
 if TYPE_CHECKING:
     import polars as pl
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
 __all__ = ("Summary", "group_columns", "summarise")
 
 _GIB = 1 << 30
+#: A number, with the unit of a size if it has one; or what is between numbers.
+_TOKEN = re.compile(r"([0-9]{1,15})(?: ?([KMGTP]iB)\b)?|([^0-9]+)", re.ASCII)
 _MOST_FAILURES = 20
 #: Most groups of a table by default: faster dimensions are left out.
 _MOST_GROUPS = 64
@@ -53,11 +57,15 @@ def group_columns(grid: Grid, requested: Sequence[str] = ()) -> tuple[str, ...]:
     InputError
         If a column does not exist.
     """
-    for name in requested:
+    wanted = [_SHOWN_AS.get(name, name) for name in requested]
+    computed = {made.meta.output_name() for made in _aggregates()} if requested else set()
+    for name in wanted:
         if name not in COLUMNS:
-            raise InputError(f"--by {name!r}: {one_of(name, COLUMNS)}")
+            raise InputError(f"--by {name!r}: {one_of(name, [*COLUMNS, *_SHOWN_AS])}")
+        if name in computed:
+            raise InputError(f"--by {name}: is a result of each group; need what scenarios vary in")
     if requested:
-        return tuple(dict.fromkeys(requested))
+        return tuple(dict.fromkeys(wanted))
     names, nr_groups = ["driver"] if grid.fleet else [], 1
     for each in grid.dimensions:
         nr_groups *= len(each.values)
@@ -72,7 +80,8 @@ def summarise(rows: pl.LazyFrame, by: Sequence[str]) -> Summary:
     import polars as pl
 
     results = rows.group_by("result").agg(n=pl.len()).sort("result").collect(engine="streaming")
-    groups = rows.group_by(*by).agg(*_aggregates()).sort(*by).collect(engine="streaming").to_dicts()
+    groups = rows.group_by(*by).agg(*_aggregates()).collect(engine="streaming").to_dicts()
+    groups.sort(key=lambda group: [_order(group[name]) for name in by])
     failures = (
         rows.filter(pl.col("result") != "ok")
         .group_by("result", "errno", "function")
@@ -88,6 +97,22 @@ def summarise(rows: pl.LazyFrame, by: Sequence[str]) -> Summary:
     )
     counted = {row["result"]: row["n"] for row in results.to_dicts()}
     return Summary(tuple(by), counted, groups, failures)
+
+
+def _order(value: Any) -> tuple[Any, ...]:
+    """Return the sort key of a value: sizes by their bytes, releases by their numbers."""
+    if value is None:
+        return (0,)
+    if isinstance(value, int | float):
+        return (1, value)
+    key: list[tuple[Any, ...]] = []
+    for match in _TOKEN.finditer(value):
+        number, unit, text = match.groups()
+        if number is None:
+            key.append((1, 0, text))
+        else:
+            key.append((0, int(number) * (size_bytes(f"1{unit}") if unit else 1), ""))
+    return (2, *key)
 
 
 def _aggregates() -> list[pl.Expr]:
@@ -111,6 +136,7 @@ def _aggregates() -> list[pl.Expr]:
         .fill_nan(None)
         .alias("failed_percent"),
         (asked / _GIB).alias("asked_gib"),
+        (pl.col("mem_total_after_bytes").filter(runs).mean() / _GIB).alias("mem_total_gib"),
         (missing / _GIB).alias("not_seen_gib"),
         pl.when(asked > 0).then(100 * missing / asked).alias("not_seen_percent"),
         (100 * memmap.sum() / pl.col("added_bytes").sum()).fill_nan(None).alias("overhead_percent"),

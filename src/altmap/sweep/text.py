@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import textwrap
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
@@ -16,10 +18,18 @@ __all__ = ("summary_text",)
 
 _MOST_GROUPS = 60
 _WIDEST = 1000
+_LEGEND = (
+    "scenarios: of the group; failed: a step was refused, or the kernel crashed; "
+    "requested: in all; MemTotal: mean, after the last step; not in MemTotal: of what was "
+    "requested; memmap: of what was added; gigantic: pages of that size that kernel zones could "
+    "give, mean; lost: those that added memory has room for and does not give; movable: kernel: "
+    "one size divided by the other"
+)
 _COLUMNS = (
     ("scenarios", "scenarios", ",d"),
     ("failed\n%", "failed_percent", ".1f"),
     ("requested\nGiB", "asked_gib", ",.1f"),
+    ("MemTotal\nGiB", "mem_total_gib", ",.2f"),
     ("not in\nMemTotal\n%", "not_seen_percent", ".2f"),
     ("memmap\n%", "overhead_percent", ".2f"),
     ("gigantic", "gigantic_after_mean", ".1f"),
@@ -32,7 +42,8 @@ def summary_text(summary: Summary, width: int = 140) -> str:
     """Return the tables of a summary."""
     total = sum(summary.results.values())
     counted = ", ".join(f"{count:,} {name}" for name, count in summary.results.items())
-    parts = [f"{total:,} scenarios: {counted}\n", _wide(_groups(summary), width)]
+    parts = [f"{total:,} scenarios: {counted}\n", *_groups(summary, width)]
+    parts.append("\n".join(textwrap.wrap(_LEGEND, width)) + "\n")
     if len(summary.groups) > _MOST_GROUPS:
         parts.append(f"{len(summary.groups) - _MOST_GROUPS} more groups are in summary.json\n")
     if summary.failures:
@@ -40,25 +51,40 @@ def summary_text(summary: Summary, width: int = 140) -> str:
     return "\n".join(parts)
 
 
-def _wide(table: Table, width: int) -> str:
-    """Return a table in as many columns as it needs, so that no cell is truncated."""
-    needed = Console(width=_WIDEST).measure(table).maximum
-    return plain_table(table, max(width, needed))
+def _needed(table: Table) -> int:
+    """Return the width at which no cell of a table is truncated."""
+    return Console(width=_WIDEST).measure(table).maximum
 
 
 def _table(title: str) -> Table:
     return Table(title=title, title_justify="left", box=SIMPLE_HEAD, title_style="")
 
 
-def _groups(summary: Summary) -> Table:
+def _groups(summary: Summary, width: int) -> Iterator[str]:
+    """Yield the groups as one table, or as several with the same rows that fit the width."""
+    chosen: list[tuple[str, str, str]] = []
+    for column in _COLUMNS:
+        if chosen and _needed(_part(summary, [*chosen, column])) > width:
+            yield _shown(summary, chosen, width)
+            chosen = []
+        chosen.append(column)
+    yield _shown(summary, chosen, width)
+
+
+def _shown(summary: Summary, columns: Sequence[tuple[str, str, str]], width: int) -> str:
+    table = _part(summary, columns)
+    return plain_table(table, max(width, _needed(table)))
+
+
+def _part(summary: Summary, columns: Sequence[tuple[str, str, str]]) -> Table:
     by = varying(summary)
     table = _table(f"By {', '.join(by)}")
     for name in by:
         table.add_column(name.removesuffix("_bytes"), no_wrap=True)
-    for name, _, _ in _COLUMNS:
+    for name, _, _ in columns:
         table.add_column(name, justify="right", no_wrap=True)
     for group in summary.groups[:_MOST_GROUPS]:
-        cells = [_cell(group[column], spec) for _, column, spec in _COLUMNS]
+        cells = [_cell(group[column], spec) for _, column, spec in columns]
         table.add_row(*(value_text(name, group[name]) for name in by), *cells)
     return table
 

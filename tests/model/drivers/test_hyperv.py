@@ -55,6 +55,26 @@ class Guest:
         return sum(len(addition.pfns) for addition in self.kernel.additions)
 
 
+@pytest.mark.parametrize(
+    ("release", "kind", "function"),
+    [
+        ("6.1", "reserved", "has_unmovable_pages"),
+        ("6.12", "fake_offline", "scan_movable_pages"),
+        ("7.3", None, None),
+    ],
+)
+def test_a_block_of_no_region_stays_as_its_memmap_was_initialised(release, kind, function):
+    guest = Guest("online_movable", release=release)
+    guest.kernel.online_page_callback = guest.driver.online_pages
+    block = guest.kernel.block_pfns(3)
+    assert guest.model.perform(Offline(blocks=3)).outcome
+    assert guest.model.perform(Online(blocks=3, to="online_movable")).outcome
+    sets = {name: getattr(guest.kernel, name).count(block) for name in ("reserved", "fake_offline")}
+    assert sets == dict.fromkeys(sets, 0) | ({kind: len(block)} if kind else {})
+    again = guest.model.perform(Offline(blocks=3)).outcome
+    assert again.function == function
+
+
 def test_vector_1_half_a_block_and_then_the_rest():
     guest = Guest()
     assert guest.hot_add(0x100000, 0x4000) == (0x4000, 1)

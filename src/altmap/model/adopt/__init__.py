@@ -32,9 +32,10 @@ from altmap.model.adopt.zones import (
     take_watermarks,
     take_zones,
 )
-from altmap.model.arch import with_sections
+from altmap.model.arch import with_sections, with_struct_pages
 from altmap.model.kernel.accounting import Policy, chosen_policy
 from altmap.model.kernel.addition import Addition
+from altmap.model.kernel.hvo import adopt_optimized
 from altmap.model.kernel.initial_state import adopt_boot_ram, adopt_metadata
 from altmap.model.kernel.state import Kernel
 from altmap.model.platform.backing import Backing
@@ -123,6 +124,8 @@ def adopt(
     regions = [with_requested_size(kernel, region, notes) for region in regions]
     take_watermarks(kernel, seen)
     adopt_metadata(kernel)
+    for pool in kernel.pools():
+        adopt_optimized(kernel, pool)
     drivers: dict[str, str] = {device.id: device.driver for device in devices}
     return Adopted(kernel, backing, plugged, drivers, regions, notes)
 
@@ -138,6 +141,7 @@ def _without_memory(
     arch = adopted_arch(seen, machine, notes)
     release = record or adopted_release(seen, machine, notes)
     arch = with_sections(arch, release.section_size_bytes.get(arch.family))
+    arch = with_struct_pages(arch, machine.struct_page_bytes)
     if machine.memory is not None or machine.nodes:
         notes.append("machine.memory and machine.nodes are ignored: the sysroot has its own")
     if machine.cpus is not None or machine.platform is not None:

@@ -11,6 +11,7 @@ from altmap.errors import InputError
 from altmap.linux import iomem
 from altmap.linux.evidence import Given, passed_over
 from altmap.linux.observation import Observation, ZoneInfo, page_size_found
+from altmap.model.adopt.options import adopted_unset, configured_default_online
 from altmap.model.arch import (
     ARCHES,
     DEFAULT_ARCH,
@@ -21,7 +22,7 @@ from altmap.model.arch import (
     check_block_size,
     with_mmu,
 )
-from altmap.model.boot.tunables import default_tunables
+from altmap.model.boot.tunables import build_without, default_tunables
 from altmap.model.kernel.params import Tunables
 from altmap.model.releases import Release, release_for, release_notes, release_with_files
 from altmap.scenario import Machine
@@ -200,6 +201,10 @@ def adopted_tunables(
     A word that the kernel does not write in a file is noted, and the default is used.
     """
     tunables = default_tunables(machine, arch, release)
+    if machine.config.MHP_DEFAULT_ONLINE_TYPE is None:
+        tunables.auto_online_blocks = configured_default_online(seen) or tunables.auto_online_blocks
+    if machine.auto_online_blocks is not None:
+        tunables.auto_online_blocks = machine.auto_online_blocks
     shown = seen.parameters
     for name, values in _PARAMETERS.items():
         if getattr(machine, name) is None and name in shown:
@@ -228,6 +233,7 @@ def adopted_tunables(
         tunables.direct_map_1g = False
     if seen.balloon is not None and not meminfo.get("DirectMap2M"):
         tunables.direct_map_2m = False
+    build_without(tunables, adopted_unset(seen, machine, release, notes))
     return tunables
 
 

@@ -12,6 +12,7 @@ from altmap.model.arch import (
     check_block_size,
     with_mmu,
     with_sections,
+    with_struct_pages,
 )
 from altmap.model.boot.files import blank_files
 from altmap.model.boot.hashtables import hash_tables_nr_pages
@@ -55,6 +56,7 @@ def boot(machine: Machine, policy: Policy | None = None) -> tuple[Kernel, Backin
     arch = with_mmu(arch, machine.mmu)
     release = release_for(DEFAULT_RELEASE if machine.release is None else machine.release)
     arch = with_sections(arch, release.section_size_bytes.get(arch.family))
+    arch = with_struct_pages(arch, machine.struct_page_bytes)
     _check_keys(machine, arch)
     layout = layout_of(machine, arch, release)
     backing = Backing(layout.backed.copy(), machine.unbacked_reads, arch.write_fault)

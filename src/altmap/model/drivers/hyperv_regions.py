@@ -10,7 +10,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from altmap.model.kernel.add import add_memory_resource
-from altmap.model.kernel.page_offline import clear_fake_offline, mark_left_reserved
+from altmap.model.kernel.page_offline import (
+    clear_fake_offline,
+    leave_as_initialized,
+    mark_left_reserved,
+)
 from altmap.model.kernel.state import Kernel
 from altmap.pfn import PfnRange, PfnSet
 from altmap.trace import Outcome
@@ -145,7 +149,8 @@ class HotAdd:
             released |= backed
             left -= in_region
         if self.kernel.release.hyperv_foreign_pages == "generic":
-            released |= left
+            return released | left
+        leave_as_initialized(self.kernel, left)
         return released
 
     def _process_hot_add(self, pages: PfnRange, region: PfnRange, host_specified: bool) -> int:

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from altmap.model.arch import Arch
 from altmap.model.kernel.allocator import available, find_free
 from altmap.model.kernel.files import migrate_pages
+from altmap.model.kernel.hvo import optimize, restore
 from altmap.model.kernel.pool import HugePool, aligned_chunks, whole_chunks
 from altmap.model.kernel.state import Kernel
 from altmap.model.kernel.zone import MOVABLE, Zone
@@ -64,7 +65,7 @@ def set_max_huge_pages(kernel: Kernel, pool: HugePool, node: int, wanted: int) -
         kernel.node_pages(node),
         ascending=kernel.release.hugetlb_first_in_first_out,
     )
-    _free_huge_pages(kernel, pool, freed, "update_and_free_pages_bulk")
+    freed -= _free_huge_pages(kernel, pool, freed, "update_and_free_pages_bulk")
     # Pages in use are surplus until their file is removed.
     pool.surplus[node] += persistent - wanted - len(freed) // pool.nr_pages
 
@@ -81,6 +82,7 @@ def _grow(kernel: Kernel, pool: HugePool, node: int, wanted: int) -> None:
     batches = reversed(got) if kernel.release.hugetlb_first_in_first_out else got
     for batch in batches:
         pool.put(batch)
+    optimize(kernel, pool, taken)
     nr_got = len(taken) // pool.nr_pages
     kernel.log.note(
         "hugetlb",
@@ -182,9 +184,13 @@ def _alloc_contig_range(kernel: Kernel, node: int, chunk: PfnRange) -> bool:
     return True
 
 
-def _free_huge_pages(kernel: Kernel, pool: HugePool, pages: PfnSet, function: str) -> None:
+def _free_huge_pages(kernel: Kernel, pool: HugePool, pages: PfnSet, function: str) -> PfnSet:
+    """Free huge pages; return those that go back to the pool, as their memmap cannot be had."""
+    stuck = restore(kernel, pool, pages)
+    pool.put(stuck)
+    pages = pages - stuck
     if not pages:
-        return
+        return stuck
     kernel.used -= pages
     kernel.changed.pages |= pages
     kernel.log.note(
@@ -194,6 +200,7 @@ def _free_huge_pages(kernel: Kernel, pool: HugePool, pages: PfnSet, function: st
         pages,
         function,
     )
+    return stuck
 
 
 def hugetlbfs_fallocate(kernel: Kernel, pool: HugePool, name: str, nr_wanted: int) -> bool:
@@ -222,8 +229,8 @@ def remove_huge_file(kernel: Kernel, pool: HugePool, name: str) -> None:
         mine = pages & kernel.node_pages(node)
         surplus = mine.highest(pool.surplus.get(node, 0) * pool.nr_pages)
         if surplus:
-            pool.surplus[node] -= len(surplus) // pool.nr_pages
-            _free_huge_pages(kernel, pool, surplus, "free_huge_folio")
+            stuck = _free_huge_pages(kernel, pool, surplus, "free_huge_folio")
+            pool.surplus[node] -= len(surplus - stuck) // pool.nr_pages
         pool.put(mine - surplus)
 
 
@@ -276,10 +283,12 @@ def migrate_hugetlb(
                 targets -= to
                 kernel.huge_files[name] = (size, (pages - part) | to)
         pool.in_use = (pool.in_use - moving) | pooled | fresh
+        optimize(kernel, pool, fresh)
         # For a pooled target the old one goes to the pool; for a new one, to the buddy allocator.
         old = moving.lowest(len(pooled))
-        pool.put(old)
-        kernel.used -= moving - old
+        stuck_here = restore(kernel, pool, moving - old)
+        pool.put(old | stuck_here)
+        kernel.used -= moving - old - stuck_here
         kernel.log.note(
             "migrated",
             f"{wanted} huge pages in use migrated",
@@ -290,10 +299,17 @@ def migrate_hugetlb(
     return stuck
 
 
-def dissolve_free_hugetlb_folios(kernel: Kernel, pfns: PfnRange) -> None:
-    """Take free huge pages that touch a range out of their pool, and free them."""
+def dissolve_free_hugetlb_folios(kernel: Kernel, pfns: PfnRange) -> PfnSet:
+    """Take free huge pages that touch a range out of their pool, and free them.
+
+    Return those that stay, as their memmap cannot be had.
+    """
+    stays = PfnSet()
     for pool in kernel.pools():
         pages = whole_chunks(pool.free_pages & pfns, pool.nr_pages)
+        stuck = restore(kernel, pool, pages)
+        stays |= stuck
+        pages -= stuck
         if not pages:
             continue
         for node in pool.surplus:
@@ -308,3 +324,4 @@ def dissolve_free_hugetlb_folios(kernel: Kernel, pfns: PfnRange) -> None:
             pages,
             "dissolve_free_hugetlb_folios",
         )
+    return stays

@@ -46,7 +46,15 @@ def do_migrate_range(
     if stuck:
         why = f"{len(stuck)} pages find no free page elsewhere"
         return _with_doubt(kernel, retries_until_signal(why, stuck, kind), len(stuck))
-    dissolve_free_hugetlb_folios(kernel, pfns)
+    stuck = dissolve_free_hugetlb_folios(kernel, pfns)
+    if stuck:
+        return Outcome.refused(
+            "ENOMEM",
+            "dissolve_free_hugetlb_folios",
+            f"no memory for the memmap of the huge page at pfn {stuck.min():#x}",
+            pfns=stuck,
+            kind="hugetlb",
+        )
     return None
 
 

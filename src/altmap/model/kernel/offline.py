@@ -18,6 +18,7 @@ from altmap.model.kernel.isolation import (
 from altmap.model.kernel.migrate import do_migrate_range, huge_pages_may_rotate
 from altmap.model.kernel.notify import memory_notify, vetoed
 from altmap.model.kernel.online import present_part
+from altmap.model.kernel.options import cannot_offline
 from altmap.model.kernel.state import Kernel
 from altmap.model.kernel.structpages import read_struct_pages
 from altmap.model.kernel.watermarks import init_per_zone_wmark_min
@@ -83,6 +84,9 @@ def _cancelled(kernel: Kernel, zone: Zone, pfns: PfnRange, refusal: Outcome) -> 
 
 
 def _check(kernel: Kernel, pfns: PfnRange, zones: list[Zone]) -> Outcome | None:
+    refusal = cannot_offline(kernel)
+    if refusal is not None:
+        return refusal
     if len(zones) != 1:
         return Outcome.refused(errno.EINVAL, "memory_block_offline", f"{pfns} has no single zone")
     if kernel.boot_ram.count(pfns) not in (0, len(pfns)):

@@ -206,7 +206,7 @@ def _online_pages_range(kernel: Kernel, present: PfnSet | PfnRange, nr_hosted: i
         return len(present) - nr_hosted
     pages = PfnSet.of(present) - kernel.self_hosted
     freed = callback(pages)
-    kept = pages - freed
+    kept = pages - freed - kernel.reserved
     kernel.fake_offline |= kept
     if kept:
         kernel.log.note(

@@ -16,6 +16,7 @@ __all__ = (
     "clear_fake_offline",
     "drop_references",
     "free_balloon_pages",
+    "leave_as_initialized",
     "mark_left_reserved",
     "mark_never_onlined",
     "set_fake_offline",
@@ -54,6 +55,17 @@ def mark_left_reserved(kernel: Kernel, pages: PfnSet) -> None:
     """Mark pages that go online as PageOffline and stay PageReserved, on releases where they do."""
     if kernel.release.hyperv_leaves_reserved:
         kernel.left_reserved |= pages
+
+
+def leave_as_initialized(kernel: Kernel, pages: PfnSet) -> None:
+    """Leave pages that go online as their memmap was initialised, since no driver looks at them.
+
+    That is PageOffline or, on releases where such pages stay PageReserved, PageReserved alone.
+    Source: ``mm/memory_hotplug.c: move_pfn_range_to_zone``.
+    """
+    if kernel.release.hyperv_leaves_reserved:
+        kernel.reserved |= pages
+        kernel.changed.pages |= pages
 
 
 def drop_references(kernel: Kernel, pages: Pages) -> None:

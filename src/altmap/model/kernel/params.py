@@ -59,6 +59,9 @@ class Tunables:
     acpi_memory_hotplug : bool
         ``/sys/firmware/acpi/hotplug/memory/enabled``: DIMMs may be ejected.
     virtio_mem : VirtioMemTunables
+    unset : frozenset of str
+        Options that the kernel is built without, of those that decide something here, without
+        ``CONFIG_``.
     """
 
     memmap_on_memory: str = "off"
@@ -74,6 +77,7 @@ class Tunables:
     hugetlb_free_vmemmap: bool = False
     acpi_memory_hotplug: bool = True
     virtio_mem: VirtioMemTunables = VirtioMemTunables()
+    unset: frozenset[str] = frozenset()
 
     def write(self, name: str, value: object) -> None:
         """Set one parameter, as a write to its file does."""

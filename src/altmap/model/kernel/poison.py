@@ -56,8 +56,16 @@ def _free_page(kernel: Kernel, pfn: int, page: PfnSet) -> Outcome | None:
                 pfns=stuck,
                 kind="hugetlb",
             )
-        dissolve_free_hugetlb_folios(kernel, at)
-        return None
+        stuck = dissolve_free_hugetlb_folios(kernel, at)
+        if not stuck:
+            return None
+        return Outcome.refused(
+            errno.EBUSY,
+            "page_handle_poison",
+            f"no memory for the memmap of the huge page of pfn {pfn:#x}",
+            pfns=stuck,
+            kind="hugetlb",
+        )
     if pfn in kernel.pinned:
         return Outcome.refused(
             errno.EBUSY,

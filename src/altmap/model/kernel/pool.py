@@ -6,7 +6,29 @@ from dataclasses import dataclass, field
 
 from altmap.pfn import PfnRange, PfnSet
 
-__all__ = ("HugePool", "aligned_chunks", "whole_chunks")
+__all__ = ("HugePool", "HvoPages", "aligned_chunks", "whole_chunks")
+
+
+@dataclass(slots=True, eq=False)
+class HvoPages:
+    """What HVO has changed of the memmap of huge pages (:mod:`altmap.model.kernel.hvo`).
+
+    Attributes
+    ----------
+    replaced : PfnSet
+        Page frames of boot memory whose memmap is no longer in the pages that were reserved for it.
+    pages : PfnSet
+        Memmap pages that were allocated instead.
+    boot_nr_pages : int
+        What ``nr_memmap_boot_pages`` has gained: never more than 0.
+    saved_nr_pages : int
+        Memmap pages of added memory that are freed now.
+    """
+
+    replaced: PfnSet = field(default_factory=PfnSet)
+    pages: PfnSet = field(default_factory=PfnSet)
+    boot_nr_pages: int = 0
+    saved_nr_pages: int = 0
 
 
 @dataclass(slots=True, eq=False)
@@ -23,12 +45,15 @@ class HugePool:
         Huge pages that files hold.
     surplus : dict of int to int
         Node to huge pages that are freed to the buddy allocator when their file is removed.
+    optimized : PfnSet
+        Page frames of huge pages most of whose memmap is freed (HVO).
     """
 
     nr_pages: int
     free: list[PfnSet] = field(default_factory=list)
     in_use: PfnSet = field(default_factory=PfnSet)
     surplus: dict[int, int] = field(default_factory=dict)
+    optimized: PfnSet = field(default_factory=PfnSet)
 
     @property
     def free_pages(self) -> PfnSet:

@@ -17,7 +17,7 @@ from altmap.model.kernel.events import EventLog
 from altmap.model.kernel.failures import InjectedFailures
 from altmap.model.kernel.notifier import Chain
 from altmap.model.kernel.params import Tunables
-from altmap.model.kernel.pool import HugePool
+from altmap.model.kernel.pool import HugePool, HvoPages, whole_chunks
 from altmap.model.kernel.touch import AccessCheck, KernelFault, Touch
 from altmap.model.kernel.zone import MOVABLE, Zone
 from altmap.model.releases import Release
@@ -147,6 +147,7 @@ class Kernel:
     changed : ChangedMemory
     failures : InjectedFailures
     rfc2018 : Rfc2018State
+    hvo : HvoPages
     """
 
     arch: Arch
@@ -203,6 +204,7 @@ class Kernel:
     changed: ChangedMemory = field(default_factory=ChangedMemory)
     failures: InjectedFailures = field(default_factory=InjectedFailures)
     rfc2018: Rfc2018State = field(default_factory=Rfc2018State)
+    hvo: HvoPages = field(default_factory=HvoPages)
 
     # --- derived facts ---------------------------------------------------------------------
 
@@ -316,7 +318,7 @@ class Kernel:
         return sum(self.nr_free(zone) for zone in self.zones.values())
 
     def memmap_nr_pages(self) -> int:
-        """Return the part of ``nr_memmap_pages`` that describes added memory.
+        """Return the part of ``nr_memmap_pages`` that describes added memory, or replaces memmap.
 
         Source: ``mm/sparse-vmemmap.c: __populate_section_memmap``: rounded up per section.
         """
@@ -325,7 +327,17 @@ class Kernel:
         added = sum(len(add.pfns) // section for add in self.additions)
         # Of an add that ran out of memory, the sections before that stay.
         left = sum(len(add.host_pages) // per_section for add in self.failed_additions)
-        return (added + left) * per_section + self.memmap_drift_nr_pages
+        counted = (added + left) * per_section + self.memmap_drift_nr_pages
+        return counted + len(self.hvo.pages) - self.hvo.saved_nr_pages
+
+    def boot_memmap_nr_pages(self) -> int:
+        """Return ``nr_memmap_boot_pages``: memmap of boot memory in pages reserved for it.
+
+        Source: ``mm/sparse.c: sparse_init_nid``: rounded up per section.
+        """
+        section = self.arch.section_nr_pages
+        nr_sections = len(whole_chunks(self.boot_ram, section)) // section
+        return nr_sections * self.arch.memmap_nr_pages(section) + self.hvo.boot_nr_pages
 
     def has_defect(self, id_: str) -> bool:
         """Tell whether the policy has a defect of the patches of 2018 switched on."""

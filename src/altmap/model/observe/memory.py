@@ -8,6 +8,7 @@ from itertools import pairwise
 
 from altmap.linux.observation import Block, MemoryFolder, Observation
 from altmap.model.kernel.online import zone_for_pfn_range
+from altmap.model.kernel.options import lacks
 from altmap.model.kernel.state import Kernel
 from altmap.pfn import PfnRange
 
@@ -66,7 +67,7 @@ def block_shown(kernel: Kernel, id_: int, before: Block | None, *, has_nodes: bo
         return Block(
             state,
             phys_device=0,
-            removable=True,
+            removable=not lacks(kernel, "MEMORY_HOTREMOVE"),
             valid_zones=_valid_zones(kernel, pfns, online),
             nodes=() if node is None else (node,),
         )
@@ -76,8 +77,10 @@ def block_shown(kernel: Kernel, id_: int, before: Block | None, *, has_nodes: bo
     return replace(before, state=state, valid_zones=_valid_zones(kernel, pfns, online))
 
 
-def _valid_zones(kernel: Kernel, pfns: PfnRange, online: bool) -> tuple[str, ...]:
-    """Source: ``drivers/base/memory.c: valid_zones_show``."""
+def _valid_zones(kernel: Kernel, pfns: PfnRange, online: bool) -> tuple[str, ...] | None:
+    """Source: ``drivers/base/memory.c: valid_zones_show``, built with MEMORY_HOTREMOVE."""
+    if lacks(kernel, "MEMORY_HOTREMOVE"):
+        return None
     if online:
         zones = kernel.zones_of(pfns)
         return (zones[0].name,) if len(zones) == 1 else ("none",)

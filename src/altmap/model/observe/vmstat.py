@@ -30,5 +30,6 @@ def vmstat_numbers(
     return {
         "nr_free_pages": total(zones.values(), "free"),
         "nr_memmap_pages": kernel.memmap_nr_pages(),
+        "nr_memmap_boot_pages": kernel.boot_memmap_nr_pages(),
         "nr_balloon_pages": len(kernel.ballooned),
     }
