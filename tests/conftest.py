@@ -7,7 +7,9 @@ import importlib.util
 import os
 import shutil
 import signal
+import sys
 from functools import cache
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -114,3 +116,17 @@ def pytest_sessionfinish(session):
     if skipped:
         reporter.write_line(f"{len(skipped)} demanded tests were skipped, and ALTMAP_LAB=required")
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+@pytest.fixture(scope="session")
+def generate():
+    """The script that makes pages of the docs."""
+    docs = Path(__file__).parents[1] / "docs"
+    spec = importlib.util.spec_from_file_location("generate", docs / "generate.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.path.insert(0, str(docs))
+    try:
+        spec.loader.exec_module(module)
+    finally:
+        sys.path.pop(0)
+    return module

@@ -428,19 +428,6 @@ def test_commands_print_and_exit_as_shown(command, shown, code, folder, capsys):
 # --- releases --------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def generate():
-    """The script that makes the page."""
-    spec = importlib.util.spec_from_file_location("generate", ROOT / "docs/generate.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.path.insert(0, str(ROOT / "docs"))
-    try:
-        spec.loader.exec_module(module)
-    finally:
-        sys.path.pop(0)
-    return module
-
-
 def test_the_page_on_bugs_is_as_generated(generate):
     shown = (ROOT / "docs/bugs.md").read_text(encoding="utf-8")
     assert shown == generate.page_of_bugs(), "run python docs/generate.py"

@@ -1,24 +1,12 @@
 """The table of fields in the documentation is the one of the code."""
 
-import importlib.util
 import re
 from pathlib import Path
-
-import pytest
 
 from altmap.compare import FIELDS
 
 DOCS = Path(__file__).parents[2] / "docs"
 PAGE = (DOCS / "fidelity.md").read_text(encoding="utf-8")
-
-
-@pytest.fixture(scope="module")
-def generate():
-    """The script that makes the page."""
-    spec = importlib.util.spec_from_file_location("generate", DOCS / "generate.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def test_the_table_on_the_page_is_as_generated(generate):

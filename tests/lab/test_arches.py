@@ -24,9 +24,7 @@ def test_a_record_names_what_the_model_names(name):
 
 
 def test_an_architecture_without_a_guest_is_refused_with_those_that_have_one():
-    with pytest.raises(
-        InputError, match=r"'vax': no guest has it, only x86_64, .*s390x can be had"
-    ):
+    with pytest.raises(InputError, match=r"'vax': no guest has it, need one of x86_64, .*s390x"):
         guest_arch("vax")
 
 

@@ -1,6 +1,5 @@
 """The claims of 2018: verdicts and numbers, and that each verdict could have been another."""
 
-import importlib.util
 import json
 import re
 from pathlib import Path
@@ -340,9 +339,6 @@ def test_ids_are_checked_before_anything_runs():
         claims.claims_named(claims.CLAIMS, ["C1", "C0"])
 
 
-def test_the_page_is_as_generated():
-    spec = importlib.util.spec_from_file_location("generate", ROOT / "docs/generate.py")
-    generate = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(generate)
+def test_the_page_is_as_generated(generate):
     shown = (ROOT / "docs/claims.md").read_text(encoding="utf-8")
     assert shown == generate.page_of_claims(), "run python docs/generate.py"

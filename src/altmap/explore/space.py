@@ -85,7 +85,7 @@ class Effect:
 _IMPOSSIBLE = Effect(possible=False)
 
 
-class Known:
+class _Known:
     """The contents that the numbers of cells stand for.
 
     Cells that may share objects are kept together, by the numbers of all of them.
@@ -190,7 +190,7 @@ class Space:
     _rule_results: dict[str, Footprints[str]] = field(default_factory=dict)
     _read: WorkingCopy = field(init=False)
     _run: WorkingCopy = field(init=False)
-    _known: Known = field(init=False)
+    _known: _Known = field(init=False)
     _recent: OrderedDict[int, tuple[int, ...]] = field(default_factory=OrderedDict)
     _boot_used: PfnSet = field(init=False)
     _marks: dict[tuple[int, int], int] = field(default_factory=dict)
@@ -210,7 +210,7 @@ class Space:
             key ^= self._mark(item)
         self.start = MachineState(values, key)
         self._varying = Varying(values)
-        self._known = Known(self._cells, values)
+        self._known = _Known(self._cells, values)
         names = self._cells.names
         self._symmetries = [
             (symmetry, frozenset(i for i, name in enumerate(names) if name in symmetry.cells))
