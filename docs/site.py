@@ -24,7 +24,7 @@ _FIRST = (
     *("index.md", "start.md", "commands.md", "scenario.md", "cookbook.md", "output.md"),
     *("sysroots.md", "report.md", "json.md", "host.md", "vm.md", "vm-formats.md", "policies.md"),
     *("api.md", "explore.md", "sweep.md", "lab.md", "fidelity.md", "conformance.md"),
-    *("hunt.md", "check.md", "misconceptions.md", "drivers.md"),
+    *("hunt.md", "check.md", "findings.md", "misconceptions.md", "drivers.md"),
     *("releases.md", "struct-page.md", "claims.md", "matrix.md", "bugs.md", "architecture.md"),
 )
 _LAST = tuple(_TOP)[1:]

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from altmap.model.arch import ARCHES, Arch
-from altmap.model.kernel.arch_notifier import splits_leaf
 from altmap.model.kernel.memmap import memmap_on_memory_nr_pages
+from altmap.model.leaves import splits_leaf
 from altmap.model.releases import RELEASES
 from altmap.pfn import PfnRange
 from altmap.scenario.defaults import STRUCT_PAGE_SIZES

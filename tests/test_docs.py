@@ -285,7 +285,7 @@ def commands(console):
 
 def needs_lab(command):
     words = shlex.split(command)
-    return words[1] in ("compare", "conform", "lab", "record") or "lab" in words
+    return words[1] in ("check", "compare", "conform", "hunt", "lab", "record") or "lab" in words
 
 
 def console(page):

@@ -145,9 +145,11 @@ USES = {
     "explore four-blocks --depth 1": {"rich", "altmap.lab", "altmap.host", "altmap.report"},
     "sweep examples/sweeps/overhead.toml --show 1": {"rich", "altmap.lab", "altmap.host"},
     "vm examples/vm/small.sh --way dimm": {"altmap.lab", "altmap.studies", "altmap.verify"},
+    "new policy": {"msgspec", "numpy", "pyroaring", "rich", "altmap.model", "altmap.lab"},
     "lab list": {"rich", *MODEL},
 }
-RUN_ELSEWHERE = {"record", "conform", "mount", "shell", "ctl"}  # they need a guest, or FUSE
+#: They need a guest, or FUSE.
+RUN_ELSEWHERE = {"check", "conform", "ctl", "hunt", "mount", "record", "shell"}
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ from altmap.linux.iomem import crash_kernel, driver_memory, system_ram
 from altmap.linux.kpageflags import is_memmap
 from altmap.linux.observation import Block, Observation, Resource, page_size_bytes
 from altmap.model.arch import Arch, arch_of
-from altmap.model.kernel.arch_notifier import LEAF_SPLIT, splits_leaf
+from altmap.model.leaves import LEAF_SPLIT, splits_leaf
 from altmap.model.pageblocks import first_dumped_pfn
 from altmap.model.releases import Release, release_for
 from altmap.pfn import PfnRange, PfnSet

@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 
 from altmap.model.arch import ARCHES
-from altmap.model.kernel.arch_notifier import leaf_offset_bytes, splits_leaf
 from altmap.model.kernel.memmap import block_memmap_nr_pages
+from altmap.model.leaves import leaf_offset_bytes, splits_leaf
 from altmap.model.machine import ModelMachine
 from altmap.model.releases import RELEASES
 from altmap.pfn import PfnRange

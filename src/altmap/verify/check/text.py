@@ -31,10 +31,10 @@ def check_text(kernel: str, record: Release, found: Measurement) -> str:
 def _line(each: MeasuredBehaviour) -> str:
     text = f"  {each.behaviour}"
     if each.verdict == "equal":
-        return f"{text} = {value_text(each.value)}  ({each.probe})"
+        return f"{text} = {_value_text(each.value)}  ({each.probe})"
     if each.verdict == "different":
-        shown = value_text(each.value)
-        return f"{text} = {shown}, the record has {value_text(each.record)}  ({each.probe})"
+        shown = _value_text(each.value)
+        return f"{text} = {shown}, the record has {_value_text(each.record)}  ({each.probe})"
     return f"{text}  ({each.probe})" if each.probe else text
 
 
@@ -45,7 +45,7 @@ def against_text(names: tuple[str, str], first: Measurement, second: Measurement
     nr_both = sum(_known(one) and _known(two) for one, two in pairs)
     lines = [f"{names[0]} against {names[1]}: {len(changes)} of {nr_both} behaviours differ"]
     for one, two in changes:
-        values = f"{value_text(one.value)} in {names[0]}, {value_text(two.value)} in {names[1]}"
+        values = f"{_value_text(one.value)} in {names[0]}, {_value_text(two.value)} in {names[1]}"
         lines.append(f"  {one.behaviour}: {values}  ({one.probe})")
     return "\n".join(lines)
 
@@ -62,7 +62,7 @@ def _known(each: MeasuredBehaviour) -> bool:
     return each.verdict in ("equal", "different")
 
 
-def value_text(value: object) -> str:
+def _value_text(value: object) -> str:
     """Return a value of a record in one line, as Python writes it; flags as a number."""
     if isinstance(value, int) and not isinstance(value, bool):
         return hex(value)
