@@ -58,6 +58,7 @@ FAULTS = {"crash-dump.toml"}
 SECTIONS = {
     scenario.Scenario: ("## The file", "", {}),
     scenario.Machine: ("### `[machine]`", "[machine]", {}),
+    scenario.KernelConfig: ("### `machine.config`", "[machine.config]", {}),
     scenario.Node: ("### `machine.nodes`", "[[machine.nodes]]", {}),
     scenario.VirtioMemParameters: ("### `machine.virtio_mem`", "[machine.virtio_mem]", {}),
     scenario.Device: (

@@ -72,7 +72,7 @@ def test_a_saved_search_continues(capsys, tmp_path):
 
 BAD = [
     (["explore"], "name an exploration"),
-    (["explore", "nope"], "exploration 'nope': no such file, and none of across-blocks"),
+    (["explore", "nope"], "exploration 'nope': need one of across-blocks"),
     (["explore", "nope.toml"], "nope.toml: No such file or directory"),
     (["explore", "books", "--depth", "0"], "bounds.depth 0: need 1 to 1000"),
     (["explore", "books", "--rule", "nope"], "rule 'nope': need one of backed"),

@@ -35,7 +35,7 @@ COMMANDS = {
     "plan": lambda source, out: ["plan", "free", "32", "--from", source],
     "run": lambda source, out: ["run", out / "s.toml", "--from", source],
 }
-ENDS = dict.fromkeys(COMMANDS, 0) | {"plan": 2}
+ENDS = dict.fromkeys(COMMANDS, 0)
 #: Files of one memory block stand for those of all.
 PATHS = sorted(
     path

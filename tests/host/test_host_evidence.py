@@ -123,4 +123,4 @@ def test_memory_of_a_dax_device_before_5_8_is_kmems(capsys, tmp_path, dimm):
     _, out, _ = ran(capsys, "ls", "-r", "-n", "-s", tmp_path / "s.tar", "-o", "BLOCK,DRIVER,DEVICE")
     assert "32-35 kmem dax0.0" in out.splitlines()
     status, out, _ = ran(capsys, "plan", "remove", "dax0.0", "--from", tmp_path / "s.tar")
-    assert (status, "offline memory32" in out) == (2, True)
+    assert (status, "offline memory32" in out) == (0, True)

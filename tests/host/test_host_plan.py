@@ -463,7 +463,7 @@ def test_a_wrong_word_exits_with_1_too(capsys):
     with pytest.raises(SystemExit) as left:
         main(["plan", "add", "1GiB", "--to", "nowhere"])
     assert left.value.code == 1
-    assert "invalid choice" in capsys.readouterr().err
+    assert "'nowhere': need one of online" in capsys.readouterr().err
 
 
 def test_the_plan_is_written_once(tmp_path, capsys):

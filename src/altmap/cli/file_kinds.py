@@ -162,9 +162,15 @@ def instead(message: str, args: argparse.Namespace, called: str) -> str:
     return ""
 
 
+#: Arguments that name what a command writes.
+_WRITTEN = ("export", "keep", "output", "report")
+
+
 def _files(args: argparse.Namespace) -> Iterator[Path]:
-    """Yield the arguments that are files or folders; none is opened that could block."""
-    for value in vars(args).values():
+    """Yield the arguments that are read; none is opened that could block."""
+    for name, value in vars(args).items():
+        if name in _WRITTEN:
+            continue
         for each in value if isinstance(value, list) else [value]:
             if isinstance(each, str | Path) and _is_there(Path(each)):
                 yield Path(each)
