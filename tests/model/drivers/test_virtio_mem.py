@@ -807,3 +807,20 @@ def test_a_device_without_blocks_takes_over_none(block):
     mode.states = {}
     mode.take_over([], PfnSet())
     assert mode.states == {}
+
+
+def test_pages_that_hold_a_blocks_memmap_count_as_offline_while_the_rest_is_online():
+    """The driver takes the range that the notifier names, which is without them."""
+    machine = ModelMachine.start(
+        Machine(
+            memory="512MiB",
+            policy="per-block",
+            auto_online_blocks="online_movable",
+            virtio_mem={"force_bbm": True},
+        )
+    )
+    machine.perform(Plug(id="a", driver="virtio-mem", size="512MiB", requested="128MiB"))
+    guest = machine._drivers["virtio-mem"].guests["a"]
+    assert guest.offline_nr_pages == 512
+    assert machine.perform(Offline(id="a")).outcome
+    assert guest.offline_nr_pages == 32768
