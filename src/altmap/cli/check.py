@@ -10,9 +10,9 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from altmap.cli import options
 from altmap.cli.output import note
 from altmap.cli.parser import Example, Verb
-from altmap.errors import InputError
 
 if TYPE_CHECKING:
     from altmap.model.releases import Release
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 __all__ = ("VERB",)
 
 EQUAL, DIFFERENT, CANNOT = 0, 1, 125
-_MOST_GUESTS = 64
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -52,14 +51,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--keep", metavar="DIR", type=Path, help="keep recordings, and use those that are there"
     )
-    parser.add_argument(
-        "-j",
-        metavar="N",
-        type=int,
-        dest="nr_guests",
-        default=1,
-        help="guests at a time; default: 1",
-    )
+    options.add_guests(parser)
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     parser.add_argument(
         "--record", dest="as_record", action="store_true", help="print a release record"
@@ -76,8 +68,7 @@ def _check(args: argparse.Namespace) -> int:
         record_text,
     )
 
-    if not 1 <= args.nr_guests <= _MOST_GUESTS:
-        raise InputError(f"-j {args.nr_guests}: need 1 to {_MOST_GUESTS} guests")
+    options.check_guests(args)
     record = release_for(_record_name(args))
     found = _measured(args, args.kernel, record)
     if args.against is not None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from altmap.cli import options
 from altmap.cli.output import note
 from altmap.cli.parser import Example, Verb
 from altmap.errors import InputError
@@ -26,14 +27,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         default=Path("scenarios"),
         help="default: ./scenarios",
     )
-    parser.add_argument(
-        "-j",
-        metavar="N",
-        type=int,
-        dest="nr_guests",
-        default=1,
-        help="guests at a time; default: 1",
-    )
+    options.add_guests(parser)
     parser.add_argument(
         "--rows",
         metavar="FILE",

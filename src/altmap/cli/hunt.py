@@ -10,9 +10,10 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from altmap.cli import options
 from altmap.cli.output import note
 from altmap.cli.parser import Example, Verb
-from altmap.errors import InputError
+from altmap.errors import InputError, one_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,7 +25,6 @@ __all__ = ("VERB",)
 
 NOTHING, FOUND = 0, 1
 _UNITS = {"s": 1, "m": 60, "h": 3600}
-_MOST_GUESTS = 64
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -50,14 +50,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         help="pc, hyperv, xen, arm64, ppc64le or s390x; default: pc",
     )
     parser.add_argument("--release", metavar="R", help="kernel release; default: the kind's first")
-    parser.add_argument(
-        "-j",
-        metavar="N",
-        type=int,
-        dest="nr_guests",
-        default=1,
-        help="guests at a time; default: 1",
-    )
+    options.add_guests(parser)
     parser.add_argument(
         "--draw", action="store_true", help="print the first scenario that is drawn, run nothing"
     )
@@ -97,8 +90,8 @@ def _named(findings: Sequence[HuntFinding], key: str) -> HuntFinding:
 
 
 def _run(args: argparse.Namespace, store: HuntStore) -> int:
-    from altmap.scenario import scenario_tables, scenario_toml
-    from altmap.verify.both_sides import run_and_compare
+    from altmap.scenario import scenario_text
+    from altmap.verify.both_sides import compare_with_lab
     from altmap.verify.hunt.draw import draw_scenario
     from altmap.verify.hunt.hunter import Hunt, hunt
     from altmap.verify.hunt.space import family_of
@@ -107,19 +100,18 @@ def _run(args: argparse.Namespace, store: HuntStore) -> int:
     family = family_of(args.kind)
     release = args.release or family.releases[0]
     if release not in family.releases:
-        known = ", ".join(family.releases)
-        raise InputError(f"release {release!r}: of {family.name}, need one of {known}")
-    if not 1 <= args.nr_guests <= _MOST_GUESTS:
-        raise InputError(f"-j {args.nr_guests}: need 1 to {_MOST_GUESTS} guests")
+        rule = one_of(release, family.releases)
+        raise InputError(f"release {release!r}: of {family.name}, {rule}")
+    options.check_guests(args)
     if args.draw:
         scenario, _ = draw_scenario(family, release, args.seed, 0, store.coverage())
-        print(scenario_toml(scenario_tables(scenario)), end="")
+        print(scenario_text(scenario), end="")
         return NOTHING
     plan = Hunt(
         family, release, args.seed, _seconds(args.time or "10m"), args.count, args.nr_guests
     )
     result = hunt(
-        plan, store, lambda scenario: run_and_compare(scenario, None, lambda _: None), note
+        plan, store, lambda scenario: compare_with_lab(scenario, None, lambda _: None), note
     )
     print(summary_text(result.rows, result.seconds))
     new = [each for each in store.findings() if each.key in result.new]

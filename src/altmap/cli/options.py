@@ -9,12 +9,15 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from altmap.errors import InputError
+
 if TYPE_CHECKING:
     from altmap.linux.evidence import Given
     from altmap.scenario import Machine
 
 __all__ = (
     "SYSROOT_HELP",
+    "add_guests",
     "add_kernel",
     "add_machine",
     "add_policies",
@@ -24,10 +27,12 @@ __all__ = (
     "add_sysroot",
     "add_touched",
     "add_write",
+    "check_guests",
     "given_by",
     "machine_by",
 )
 
+_MOST_GUESTS = 64
 SYSROOT_HELP = "a folder or archive: sysroot, snapshot or sosreport; default: this host"
 
 
@@ -62,6 +67,30 @@ def add_kernel(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--modules", metavar="DIR", type=Path, help="its modules, as modules_install leaves them"
     )
+
+
+def add_guests(parser: argparse.ArgumentParser) -> None:
+    """Add ``-j``."""
+    parser.add_argument(
+        "-j",
+        metavar="N",
+        type=int,
+        dest="nr_guests",
+        default=1,
+        help="guests at a time; default: 1",
+    )
+
+
+def check_guests(args: argparse.Namespace) -> None:
+    """Check ``-j``.
+
+    Raises
+    ------
+    InputError
+        If it is no number of guests.
+    """
+    if not 1 <= args.nr_guests <= _MOST_GUESTS:
+        raise InputError(f"-j {args.nr_guests}: need 1 to {_MOST_GUESTS} guests")
 
 
 def add_sysroot(parser: argparse.ArgumentParser) -> None:

@@ -225,13 +225,13 @@ def _compare(args: argparse.Namespace, definition: Definition) -> int:
 
 
 def _scenario(guest: BootedGuest, answers: Sequence[WayAnswer]) -> int:
-    from altmap.scenario import scenario_tables, scenario_toml
+    from altmap.scenario import scenario_text
     from altmap.vm.growth import growth_scenario
 
     if len(answers) != 1:
         ways = ", ".join(each.way.driver for each in answers) or "none"
         raise InputError(f"--scenario: the definition grows by {ways}; --way says which")
-    print(scenario_toml(scenario_tables(growth_scenario(guest, answers[0]))), end="")
+    print(scenario_text(growth_scenario(guest, answers[0])), end="")
     return DONE
 
 

@@ -7,6 +7,7 @@ from enum import StrEnum
 from itertools import islice
 from typing import Any
 
+from altmap.linux.sysroot import Sysroot
 from altmap.pfn import PfnSet
 from altmap.trace import Trace
 
@@ -98,6 +99,8 @@ class Comparison:
         What is needed to repeat the comparison: scenario, kernel, programs.
     traces : tuple of Trace
         Prediction and observation.
+    sysroots : list of Sysroot
+        The files behind the observations of a guest that ran for this comparison.
     """
 
     predicted: str
@@ -105,6 +108,7 @@ class Comparison:
     files: list[FileVerdict] = field(default_factory=list)
     provenance: dict[str, str] = field(default_factory=dict)
     traces: tuple[Trace, ...] = ()
+    sysroots: list[Sysroot] = field(default_factory=list)
 
     def to_builtins(self, scenario: str) -> dict[str, Any]:
         """Return the comparison as JSON's types, without the traces."""

@@ -8,7 +8,7 @@ from altmap.explore.rules import Change
 from altmap.explore.search import Found
 from altmap.explore.space import Space
 from altmap.explore.spec import Exploration
-from altmap.scenario import plain_table, scenario_toml
+from altmap.scenario import Scenario, scenario_text
 from altmap.trace import OK, StepRecord
 
 __all__ = ("confirm", "counterexample_toml")
@@ -16,13 +16,14 @@ __all__ = ("confirm", "counterexample_toml")
 
 def counterexample_toml(exploration: Exploration, found: Found) -> str:
     """Return the scenario of a broken rule, as TOML."""
-    data = {
-        "name": f"{exploration.name}-{found.rule}",
-        "description": f"breaks the rule {found.rule}: {found.why}",
-        "machine": plain_table(exploration.machine),
-        "steps": [plain_table(step) for step in found.steps],
-    }
-    return scenario_toml(data)
+    return scenario_text(
+        Scenario(
+            name=f"{exploration.name}-{found.rule}",
+            description=f"breaks the rule {found.rule}: {found.why}",
+            machine=exploration.machine,
+            steps=found.steps,
+        )
+    )
 
 
 def confirm(space: Space, found: Found) -> None:

@@ -25,6 +25,7 @@ __all__ = (
     "Given",
     "Indication",
     "agreed",
+    "config_options",
     "evidence_of",
     "passed_over",
 )
@@ -134,12 +135,12 @@ def evidence_of(files: Mapping[str, bytes], given: Given = NOTHING_GIVEN) -> Evi
         machines = (Indication(given.machine, "--arch"),)
     if given.page_size_bytes is not None:
         sizes = (Indication(given.page_size_bytes, "what was given"),)
-    return Evidence(machines, sizes, releases, _options(texts.config))
+    return Evidence(machines, sizes, releases, config_options(texts.config) or None)
 
 
-def _options(config: str) -> dict[str, str] | None:
-    """Return the options that a configuration sets, ``None`` if there is none."""
-    return dict(re.findall(r"^CONFIG_(\w+)=(\S+)$", config, re.MULTILINE)) or None
+def config_options(config: str) -> dict[str, str]:
+    """Return the options that the text of a kernel's configuration sets, without ``CONFIG_``."""
+    return dict(re.findall(r"^CONFIG_(\w+)=(\S+)", config, re.MULTILINE))
 
 
 class _Texts:

@@ -23,7 +23,7 @@ import msgspec
 from altmap.errors import InputError
 from altmap.live.machine import LiveMachine, outcome_text
 from altmap.live.summary import summary
-from altmap.scenario import Offline, build_scenario, scenario_tables, scenario_toml
+from altmap.scenario import Offline, build_scenario, scenario_text
 from altmap.storage.json_files import decode_json
 
 __all__ = ("SOCKET_FILE", "answer", "controlled", "request")
@@ -56,7 +56,7 @@ def answer(machine: LiveMachine, asked: Answer) -> Answer:
         case {"do": "explain", "block": int(block)}:
             return {"text": _explained(machine, block)}
         case {"do": "save", "name": str(name)}:
-            return {"text": scenario_toml(scenario_tables(machine.saved(name)))}
+            return {"text": scenario_text(machine.saved(name))}
     raise InputError(f"request {asked.get('do')!r}: need perform, show, explain or save")
 
 

@@ -22,7 +22,7 @@ from altmap.errors import InputError
 from altmap.live.control import request
 from altmap.live.namespace import run_in_machine
 from altmap.live.server import check_tools
-from altmap.scenario import Scenario, Step, plain_table, scenario_tables, scenario_toml
+from altmap.scenario import Scenario, Step, plain_table, scenario_text
 
 if TYPE_CHECKING:
     from _typeshed import StrPath
@@ -107,7 +107,7 @@ def mounted(
             root.mkdir()
         if isinstance(source, Scenario):
             path = Path(draft, "scenario.toml")
-            path.write_text(scenario_toml(scenario_tables(source)), encoding="utf-8")
+            path.write_text(scenario_text(source), encoding="utf-8")
         else:
             path = Path(source)
         words = ["mount", str(path.resolve()), str(root)]

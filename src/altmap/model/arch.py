@@ -144,8 +144,6 @@ class Arch:
     write_fault : str
         The exception that a write to an unbacked frame raises, by the kernel's name
         (``arch/arm64/mm/fault.c: do_sea``; ``arch/*/kernel/traps.c`` elsewhere).
-    debian_dimms : bool
-        Debian's kernel notices DIMMs: CONFIG_ACPI_HOTPLUG_MEMORY, or DLPAR.
     flavour : str
         What Debian's kernels of it have at the end of their release.
     vmalloc_kib : int or None
@@ -178,7 +176,6 @@ class Arch:
     knows_node_of_address: bool = True
     vetoes_rfc_2018: bool = False
     write_fault: str = "general protection fault"
-    debian_dimms: bool = True
     flavour: str = "amd64"
     vmalloc_kib: int | None = None
 
@@ -238,7 +235,6 @@ _ARM64 = Arch(
     offlines_boot_memory=False,
     knows_node_of_address=False,
     write_fault="synchronous external abort",
-    debian_dimms=False,
     flavour="arm64",
 )
 _PPC64 = Arch(
@@ -311,7 +307,6 @@ ARCHES: dict[str, Arch] = {
             mechanisms=("acpi", "standby", *_ANYWHERE),
             vetoes_rfc_2018=True,
             write_fault="addressing exception",
-            debian_dimms=False,
             flavour="s390x",
         ),
     )

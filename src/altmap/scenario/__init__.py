@@ -43,6 +43,7 @@ from altmap.scenario.toml import (
     load_scenario,
     parse_scenario,
     read_toml,
+    scenario_text,
     scenario_toml,
     set_machine_keys,
 )
@@ -92,6 +93,7 @@ __all__ = (
     "plain_table",
     "read_toml",
     "scenario_tables",
+    "scenario_text",
     "scenario_toml",
     "selected_blocks",
     "set_machine_keys",

@@ -16,12 +16,14 @@ import msgspec
 from altmap.errors import InputError
 from altmap.scenario.decoding import decode
 from altmap.scenario.schema import Scenario
+from altmap.scenario.tables import scenario_tables
 
 __all__ = (
     "build_scenario",
     "load_scenario",
     "parse_scenario",
     "read_toml",
+    "scenario_text",
     "scenario_toml",
     "set_machine_keys",
 )
@@ -150,6 +152,11 @@ def scenario_toml(data: Mapping[str, Any]) -> str:
     for step in data.get("steps", ()):
         lines += ["", "[[steps]]", *_toml_keys(step)]
     return "\n".join(lines).lstrip("\n") + "\n"
+
+
+def scenario_text(scenario: Scenario) -> str:
+    """Return a scenario as TOML text, without what is a default."""
+    return scenario_toml(scenario_tables(scenario))
 
 
 def _toml_keys(table: Mapping[str, Any]) -> Iterator[str]:

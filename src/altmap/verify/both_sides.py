@@ -12,7 +12,6 @@ from altmap.compare import Comparison, compare, compare_layout
 from altmap.errors import InputError
 from altmap.lab.kernels import KernelFiles
 from altmap.lab.target import run_in_guest
-from altmap.linux.sysroot import Sysroot
 from altmap.model.kernel.accounting import Policy
 from altmap.model.machine import ModelMachine, predict
 from altmap.scenario import Scenario, load_scenario
@@ -23,7 +22,6 @@ __all__ = (
     "compare_with_lab",
     "compare_with_trace",
     "record_in_lab",
-    "run_and_compare",
     "run_on_both",
 )
 
@@ -53,30 +51,13 @@ def compare_with_lab(
     InputError, LabError
         If the scenario is wrong, or the guest fails.
     """
-    return run_and_compare(scenario, release, progress, own, touched=touched, policy=policy)[0]
-
-
-def run_and_compare(
-    scenario: Scenario,
-    release: str | None,
-    progress: Callable[[str], None],
-    own: KernelFiles | None = None,
-    *,
-    touched: bool = False,
-    policy: Policy | None = None,
-) -> tuple[Comparison, list[Sysroot]]:
-    """Compare as :func:`compare_with_lab` does; also return the files that the guest showed.
-
-    Raises
-    ------
-    InputError, LabError
-        If the scenario is wrong, or the guest fails.
-    """
     scenario = scenario.with_machine(release=release)
     observed, sysroots = run_in_guest(scenario, progress, own=own, touched=touched)
     if own is not None and release is None:
         scenario = scenario.with_machine(release=observed.release)
-    return compare_with_trace(scenario, observed, policy), sysroots
+    comparison = compare_with_trace(scenario, observed, policy)
+    comparison.sysroots = sysroots
+    return comparison
 
 
 def record_in_lab(

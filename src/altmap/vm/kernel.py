@@ -12,7 +12,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from altmap.errors import InputError
+from altmap.linux.evidence import config_options
+from altmap.model.adopt.options import debian_unset, default_online
 from altmap.model.arch import Arch, arch_with_pages
+from altmap.model.kernel.options import DRIVER_OPTIONS
 from altmap.model.releases import Release, release_for
 from altmap.scenario import DEFAULT_RELEASE
 from altmap.vm.definition import Definition, Unread
@@ -43,17 +46,9 @@ _PAGE_SIZES = {
     "PPC_4K_PAGES": 4 << 10,
     "PPC_64K_PAGES": 64 << 10,
 }
-#: ``MHP_DEFAULT_ONLINE_TYPE_*`` and its predecessor, with the word that new blocks get.
-_DEFAULT_ONLINE = {
-    "MHP_DEFAULT_ONLINE_TYPE_ONLINE_AUTO": "online",
-    "MHP_DEFAULT_ONLINE_TYPE_ONLINE_KERNEL": "online_kernel",
-    "MHP_DEFAULT_ONLINE_TYPE_ONLINE_MOVABLE": "online_movable",
-    "MEMORY_HOTPLUG_DEFAULT_ONLINE": "online",
-}
 #: A driver and the option without which a kernel does not have it.
 _OPTIONS = {
-    "virtio-mem": "VIRTIO_MEM",
-    "hyperv": "HYPERV_BALLOON",
+    **{driver: DRIVER_OPTIONS[driver][0] for driver in ("virtio-mem", "hyperv")},
     "balloon": "VIRTIO_BALLOON",
 }
 
@@ -210,7 +205,7 @@ def _options(config: str) -> dict[str, str]:
     InputError
         If the text is no configuration of a kernel.
     """
-    found = dict(re.findall(r"^CONFIG_(\w+)=(\S+)", config, re.MULTILINE))
+    found = config_options(config)
     if not found:
         raise InputError("--config: need lines such as CONFIG_MEMORY_HOTPLUG=y")
     return found
@@ -220,8 +215,7 @@ def _configured(options: Mapping[str, str]) -> Iterator[tuple[str, Any]]:
     pages = [size for name, size in _PAGE_SIZES.items() if name in options]
     if pages:
         yield "page_size", pages[0]
-    words = [word for name, word in _DEFAULT_ONLINE.items() if name in options]
-    yield "auto_online_blocks", words[0] if words else "offline"
+    yield "auto_online_blocks", default_online(options)
     if "MHP_MEMMAP_ON_MEMORY" not in options:
         yield "memmap_on_memory", "off"
 
@@ -235,7 +229,8 @@ def _missing(
         why = "the configuration leaves CONFIG_MEMORY_HOTPLUG unset"
         yield from ((driver, why) for driver in ("dimm", "virtio-mem", "hyperv"))
         return
-    if options is None and not arch.debian_dimms:
+    dimms = "dlpar" in arch.mechanisms or "ACPI_HOTPLUG_MEMORY" not in debian_unset(arch.flavour)
+    if options is None and not dimms:
         yield "dimm", f"Debian's {arch.family} kernels leave CONFIG_ACPI_HOTPLUG_MEMORY unset"
     if arch.family not in release.virtio_mem:
         yield "virtio-mem", f"Linux {release.name} has no virtio-mem on {arch.family}"

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 
 from altmap.linux.observation import Observation
 from altmap.model.releases import Release
 from altmap.scenario import KernelConfig, Machine
 
-__all__ = ("adopted_unset", "configured_default_online")
+__all__ = ("adopted_unset", "configured_default_online", "debian_unset", "default_online")
 
 #: Debian's flavours, and options that decide something here and that their kernels (6.1 to 7.3)
 #: leave unset. Read in ``boot/config-*`` of the packages.
@@ -17,6 +17,9 @@ _DEBIAN = (
     (r"arm64(?:-16k|-64k)?", ("ACPI_HOTPLUG_MEMORY", "HUGETLB_PAGE_OPTIMIZE_VMEMMAP")),
     (r"s390x", ("ACPI_HOTPLUG_MEMORY", "HUGETLB_PAGE_OPTIMIZE_VMEMMAP", "HYPERV_BALLOON")),
     (r"powerpc64le(?:-64k)?", ("ACPI_HOTPLUG_MEMORY", "VIRTIO_MEM", "HYPERV_BALLOON")),
+)
+_DEBIAN_NAME = re.compile(
+    r"(?:.*\+?deb\d+.*?|\d[\d.]*-\d+)-(?P<flavour>(?:arm64|powerpc64le)(?:-\d+k)?|s390x)"
 )
 #: A configuration names a choice by several options: each, and the word that new blocks get.
 _DEFAULT_ONLINE = {
@@ -69,10 +72,9 @@ def _unset(seen: Observation, release: Release) -> Iterator[tuple[str, str]]:
     blocks = () if seen.memory is None else seen.memory.blocks.values()
     if blocks and all(b.removable is False and b.valid_zones is None for b in blocks):
         yield "MEMORY_HOTREMOVE", "the files of its memory blocks"
-    for pattern, names in _DEBIAN:
-        if re.fullmatch(rf".*\+?deb\d+.*-{pattern}|\d[\d.]*-\d+-{pattern}", seen.release or ""):
-            for name in names:
-                yield name, f"the name of Debian's kernel, {seen.release}"
+    named = _DEBIAN_NAME.fullmatch(seen.release or "")
+    for name in debian_unset(named["flavour"]) if named else ():
+        yield name, f"the name of Debian's kernel, {seen.release}"
 
 
 def configured_default_online(seen: Observation) -> str | None:
@@ -80,4 +82,14 @@ def configured_default_online(seen: Observation) -> str | None:
     options = seen.evidence.options
     if options is None:
         return None
+    return default_online(options)
+
+
+def default_online(options: Container[str]) -> str:
+    """Return ``auto_online_blocks`` of a configuration that sets these options."""
     return next((word for name, word in _DEFAULT_ONLINE.items() if name in options), "offline")
+
+
+def debian_unset(flavour: str) -> tuple[str, ...]:
+    """Return what Debian's kernels of a flavour leave unset: ``arm64-16k``, ``s390x``, ..."""
+    return next((names for each, names in _DEBIAN if re.fullmatch(each, flavour)), ())

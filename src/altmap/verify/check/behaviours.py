@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import fields, replace
 from typing import Any
 
-from altmap.errors import InputError
+from altmap.errors import InputError, unknown
 from altmap.model.releases import RELEASES, Release
 
 __all__ = ("BEHAVIOURS", "check_behaviour", "others", "value_on")
@@ -52,6 +51,4 @@ def check_behaviour(name: str) -> str:
     """
     if name in BEHAVIOURS:
         return name
-    near = difflib.get_close_matches(name, BEHAVIOURS, 1)
-    hint = f"did you mean {near[0]!r}?" if near else f"need one of {', '.join(BEHAVIOURS)}"
-    raise InputError(f"behaviour {name!r}: {hint}")
+    raise InputError(f"behaviour {name!r}: {unknown(name, BEHAVIOURS)}")

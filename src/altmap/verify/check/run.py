@@ -11,7 +11,7 @@ from pathlib import Path
 
 from altmap.errors import AltmapError, InputError
 from altmap.linux.sysroot import Sysroot
-from altmap.scenario import Scenario, scenario_tables, scenario_toml
+from altmap.scenario import Scenario, scenario_text
 from altmap.storage.files import private_files
 from altmap.storage.recording import read_recording, write_recording
 from altmap.trace import Trace
@@ -69,7 +69,7 @@ def run_probes(
             progress(f"{probe.name}: {why}")
             return Probed(probe.name, scenario, None, why)
         if path is not None:
-            text = scenario_toml(scenario_tables(scenario))
+            text = scenario_text(scenario)
             with private_files():
                 write_recording(path, text, [], trace, sysroots)
         progress(f"{probe.name}: done")

@@ -68,7 +68,7 @@ def _lines(step: StepRecord) -> Iterator[str]:
 
 
 def finding_text(finding: HuntFinding, folder: str) -> str:
-    """Return a finding as a mail to the developers of the kernel: plain text, 72 columns."""
+    """Return a finding as a mail to the developers of the kernel, in plain text."""
     how = (
         f"in each of {finding.nr_runs} runs"
         if finding.certain

@@ -16,7 +16,7 @@ import msgspec
 from altmap.compare import Comparison
 from altmap.errors import InputError, LabError
 from altmap.linux.sysroot import Sysroot
-from altmap.scenario import Scenario, scenario_tables, scenario_toml
+from altmap.scenario import Scenario, scenario_text
 from altmap.storage.lines import LineFile
 from altmap.trace import Trace
 from altmap.verify.hunt.complaints import complaints_of
@@ -36,7 +36,7 @@ _NR_RUNS = 3
 _MOST_TRIES = 40
 
 #: Runs a scenario on the model and on a real kernel.
-RunBoth = Callable[[Scenario], tuple[Comparison, list[Sysroot]]]
+RunBoth = Callable[[Scenario], Comparison]
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,7 +215,7 @@ class _Hunter:
             nr_runs=_NR_RUNS,
             nr_shown=nr_shown,
             drawn=scenario.name,
-            scenario=scenario_toml(scenario_tables(smallest)),
+            scenario=scenario_text(smallest),
             kernel=run.provenance,
             predicted_log=log_of(run.predicted) if run.predicted else (),
             kernel_log=log_of(run.observed) if run.observed else (),
@@ -224,7 +224,7 @@ class _Hunter:
 
     def _run(self, scenario: Scenario) -> _Run:
         try:
-            comparison, sysroots = self._run_both(scenario)
+            comparison = self._run_both(scenario)
         except InputError as error:
             return _Run("cannot", why=str(error))
         except LabError as error:
@@ -233,4 +233,5 @@ class _Hunter:
             return _Run("failed", Judgement(complaints, complaints), why=why)
         predicted, observed = comparison.traces
         judgement = judge(comparison, observed)
-        return _Run("equal", judgement, predicted, observed, sysroots, comparison.provenance)
+        provenance = comparison.provenance
+        return _Run("equal", judgement, predicted, observed, comparison.sysroots, provenance)

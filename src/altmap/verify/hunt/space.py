@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from altmap.errors import InputError
+from altmap.errors import InputError, one_of
 
 __all__ = ("FAMILIES", "Family", "draw_machine", "family_of")
 
@@ -147,7 +147,7 @@ def family_of(name: str) -> Family:
     for family in FAMILIES:
         if family.name == name:
             return family
-    raise InputError(f"kind {name!r}: need one of {', '.join(each.name for each in FAMILIES)}")
+    raise InputError(f"kind {name!r}: {one_of(name, (each.name for each in FAMILIES))}")
 
 
 def draw_machine(family: Family, release: str, seed: int, chance: random.Random) -> dict[str, Any]:

@@ -22,7 +22,7 @@ import msgspec
 from altmap.errors import InputError
 from altmap.linux.sysroot import Sysroot
 from altmap.storage.files import new_folder, private_files, read_file
-from altmap.storage.json_files import decode_json
+from altmap.storage.json_files import decode_json, read_json
 from altmap.storage.lines import LineFile
 from altmap.storage.recording import write_recording
 from altmap.trace import Trace
@@ -146,7 +146,7 @@ class HuntStore:
             Naming a file that is none.
         """
         paths = sorted((self.folder / "findings").glob("*/finding.json"))
-        return [decode_json(read_file(path, _MOST_BYTES), HuntFinding, str(path)) for path in paths]
+        return [read_json(path, HuntFinding) for path in paths]
 
     def finding_folder(self, key: str) -> Path:
         """Return where a finding is."""

@@ -307,13 +307,6 @@ def _backing(domain: Element) -> HostBacking:
     )
 
 
-def _prealloc(huge: Element | None, allocation: str | None) -> bool | None:
-    """Huge pages of the host are allocated at the start (qemuBuildMemoryGetPagesize)."""
-    if huge is not None:
-        return True
-    return None if allocation is None else allocation == "immediate"
-
-
 def _page_size(page: Element) -> int:
     given, unit = page.attributes.get("size", "0"), page.attributes.get("unit")
     return at("<page>", page.line, lambda: libvirt_size(given, unit))
