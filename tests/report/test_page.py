@@ -296,6 +296,11 @@ def test_differences_precede_tolerated_fields_and_equal_files(comparison):
     assert "Linux version 6.12" in made
 
 
+def test_the_name_of_a_comparison_is_not_repeated_below_an_equal_title(comparison):
+    for title, heading in (("case", "model 6.12 against"), ("other", "case: model 6.12 against")):
+        assert f"<h2>{heading}" in page([], title, "1.0", [("case", comparison)])
+
+
 def test_a_comparison_without_differences_has_the_verdict_equal(dimm):
     made = page(dimm, "x", "1.0", [("dimm", compare(dimm[0], dimm[0]))])
     assert "everything is equal" in made

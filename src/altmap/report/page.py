@@ -112,7 +112,7 @@ def page(
     }
     parts = [
         f"<h1>{escape(title)}</h1>",
-        *(_comparison(name, comparison) for name, comparison in comparisons),
+        *(_comparison("" if name == title else name, item) for name, item in comparisons),
         *(part for index, group in enumerate(made) for part in _section(index, group, title)),
         _provenance(traces, version),
     ]
@@ -377,8 +377,8 @@ def _comparison(name: str, comparison: Comparison) -> str:
     kind, sign, head = ("refused", "✖", f"{len(bad)} fields differ") if bad else (
         "ok", "✔", "everything is equal, or within a stated tolerance")  # fmt: skip
     parts = [
-        f'<section class="comparison"><h2>{escape(name)}: {escape(comparison.predicted)} against '
-        f"{escape(comparison.observed)}</h2>",
+        f'<section class="comparison"><h2>{escape(f"{name}: " if name else "")}'
+        f"{escape(comparison.predicted)} against {escape(comparison.observed)}</h2>",
         f'<div class="verdict {kind}"><b>{sign} {head}</b><br>{_counts(files)}</div>',
     ]
     if bad:

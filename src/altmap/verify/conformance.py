@@ -305,8 +305,6 @@ def conformance_page(rows: Sequence[ConformanceRow], date: str) -> str:
             verdicts=verdicts,
             nr_cannot=counts[CANNOT],
         ),
-        *(f"- {text}" for text in [*sorted(emulators), *sorted(kernels)]),
-        "",
         "| scenario | architecture | release | driver | result | exact fields | tolerated | |",
         "|---|---|---|---|---|---|---|---|",
     ]
@@ -316,4 +314,6 @@ def conformance_page(rows: Sequence[ConformanceRow], date: str) -> str:
             *(row.nr_exact or "", row.nr_tolerated or "", row.why.replace("|", "\\|")),
         )
         lines.append("| " + " | ".join(map(str, cells)) + " |")
+    lines += ["", "## Kernels and emulators", ""]
+    lines += [f"- {text}" for text in [*sorted(emulators), *sorted(kernels)]]
     return "\n".join(lines) + "\n"
