@@ -92,7 +92,7 @@ _LONG_RANGE = 1 << 24
 #: Parts that are looked at to find a few runs.
 _MOST_PARTS = 1 << 9
 #: Runs of so many pages are added one by one; shorter ones together, if they are many.
-_LONG_RUN = 1 << 12
+_LONG_RUN = 4
 _FEW_RUNS = 64
 #: Of the portable format of Roaring bitmaps: values of a container, the most that one keeps as
 #: an array, and the cookie of groups without run containers.
