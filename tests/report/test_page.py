@@ -20,7 +20,7 @@ from altmap.report import step_report
 from altmap.report.page import groups, page
 from altmap.report.picture import svg
 from altmap.report.states import STATES, PageState
-from altmap.report.tiles import Facts
+from altmap.report.tiles import Facts, TileRow
 from altmap.scenario import load_scenario
 from altmap.trace import GUEST_TO_HOST, HOST_TO_GUEST, OK, Event, StepRecord, Trace
 
@@ -415,6 +415,18 @@ def test_stripes_show_zones_and_nodes_and_the_legend_names_them(many, dimm):
 def test_the_verdict_of_a_picture_has_kernel_and_movable_memory(dimm):
     shown = words(svg(groups(dimm)[0], "x", 1))
     assert "kernel : movable 1023.5 MiB : 1 GiB (1 : 1.0)" in shown
+
+
+def test_the_names_of_many_blocks_do_not_reach_the_stripe(dimm):
+    (group,) = groups(dimm)
+    group.tiles.rows[-1] = TileRow(352264, 1, 172032)
+    root = ET.fromstring(svg(group, "x", 1))
+    space = "{http://www.w3.org/2000/svg}"
+    (name,) = [e for e in root.iter(f"{space}text") if e.text == "memory352264–524295"]
+    slant = [e for e in root.iter(f"{space}rect") if e.get("fill") == "url(#slant)"]
+    # DejaVu Sans: 0.636 em a digit, and 4.3 em for "memory".
+    end = float(name.get("x")) + 12 * (4.3 + 0.636 * (len(name.text) - 6))
+    assert end <= float(slant[0].get("x"))
 
 
 def test_a_long_title_is_wrapped(dimm):

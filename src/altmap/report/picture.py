@@ -29,6 +29,7 @@ _WIDTH, _MARGIN, _STRIPE, _GAP = 1000, 20, 10, 16
 _TALL, _SMALL, _MOST_TALL = 62, 20, 8
 #: Small rows of a panel at most; those of more are lower.
 _MOST_SMALL, _LOWEST = 32, 11
+_DIGIT = 8  # pixels of a digit or letter at 12 pixels
 _CHARACTER = 7.2  # pixels of a letter at 13 pixels, on the wide side
 _LINE, _HEADING, _TITLE = 115, 82, 74  # letters of a line at 13.5, 19 and 21 pixels
 _TARGETS = {"lab": "real kernel"}
@@ -175,7 +176,7 @@ class _Panel:
         self.small = max(_LOWEST, min(_SMALL, _SMALL * _MOST_SMALL // max(nr_small, 1)))
         if self.tall == _SMALL:
             self.tall = self.small
-        names = [len(line.name) * _CHARACTER for line in lines]
+        names = [len(line.name) * _DIGIT for line in lines]
         zones = [len(word) * _CHARACTER for line in lines for word in self._place(line)]
         self.left = _MARGIN + max(90, *names) + 8 + _STRIPE
         self.right = _MARGIN + max(118, *zones) + _STRIPE
