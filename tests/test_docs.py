@@ -593,6 +593,7 @@ def test_the_page_of_reports_explains_every_state():
 
 
 @pytest.mark.skipif(importlib.util.find_spec("mkdocs") is None, reason="missing: mkdocs")
+@pytest.mark.slow
 def test_the_site_is_built_strictly_and_fetches_nothing(tmp_path):
     done = subprocess.run(
         [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path / "site")],

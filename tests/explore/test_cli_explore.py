@@ -58,6 +58,7 @@ def test_show_prints_the_file(capsys):
     assert capsys.readouterr().out == built_in("books").read_text()
 
 
+@pytest.mark.slow
 def test_a_saved_search_continues(capsys, tmp_path):
     whole = ["explore", "four-blocks", "--depth", "5"]
     assert main(whole) == 0

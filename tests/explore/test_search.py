@@ -40,6 +40,7 @@ def figures(result):
     return result.nr_states, result.nr_transitions, result.depth, result.whole
 
 
+@pytest.mark.slow
 def test_two_processes_find_what_one_finds(tmp_path):
     (tmp_path / "mine.py").write_text(MINE)
     more = load_rules(tmp_path / "mine.py")

@@ -162,6 +162,7 @@ def plain():
     return raw.getvalue().rstrip(b"\0") + b"\0" * 1024
 
 
+@pytest.mark.slow
 def test_a_plain_archive_cut_anywhere_is_refused(plain, tmp_path):
     path = tmp_path / "cut.tar"
     whole = -(-len(plain.rstrip(b"\0")) // 512) * 512

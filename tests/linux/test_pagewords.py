@@ -111,6 +111,7 @@ def test_runs_do_not_depend_on_where_the_file_is_cut(words, data):
     assert tuple(PageWords.from_raw(pieces)) == runs_by_loop(words)
 
 
+@pytest.mark.slow
 def test_64_gib_of_pages_take_seconds_of_the_processor_at_most():
     words = np.zeros(1 << 24, "<u8")
     words[:: 1 << 9] = BUDDY

@@ -123,6 +123,7 @@ def test_daxctl_lists_the_region(tmp_path):
     assert f'"size":{2 << 40}' in done.stdout
 
 
+@pytest.mark.slow
 def test_the_fixture_of_the_plugin_mounts_until_a_test_ends(tmp_path):
     (tmp_path / "test_agent.py").write_text(
         "from altmap import Machine, Plug, Scenario\n"

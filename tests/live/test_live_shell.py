@@ -37,11 +37,13 @@ def test_options_may_stand_before_the_command_and_in_it(pc):
     assert "Total offline memory:      0B" in done.stdout
 
 
+@pytest.mark.slow
 def test_a_command_that_is_missing_or_killed_ends_as_in_a_shell(pc):
     assert shell(pc, "--", "/no/such/command").returncode == 127
     assert shell(pc, "--", "sh", "-c", "kill -9 $$").returncode == 137
 
 
+@pytest.mark.slow
 def test_a_dash_stands_for_the_machine_of_the_shell(pc):
     done = shell(pc, "--", sys.executable, "-m", "altmap", "ctl", "-", "show")
     assert done.stdout.startswith("pc-1GiB: Linux 6.12 on x86_64\n"), done.stderr

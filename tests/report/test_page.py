@@ -212,6 +212,7 @@ print(hashlib.sha256(html + picture.encode() + png(picture)).hexdigest())
 """
 
 
+@pytest.mark.slow
 def test_the_same_traces_give_the_same_bytes_in_another_process(monkeypatch, capsys):
     """The other one has another seed of hashes and another time zone."""
     monkeypatch.chdir(ROOT)
@@ -272,6 +273,7 @@ def test_every_state_is_distinct_without_colour():
     assert len({info.colour for info in STATES.values()}) == len(STATES) - 1  # two are white
 
 
+@pytest.mark.slow
 def test_the_page_of_a_large_machine_is_small(tmp_path):
     """1 TiB in 8192 blocks, 300 of them offline at scattered places."""
     blocks = sorted({48 + (id_ * 7919) % 8192 for id_ in range(300)})

@@ -114,6 +114,7 @@ def test_tiles_of_any_sets_count_their_pages(free, used, missing, most):
     check(made, [[view]])
 
 
+@pytest.mark.slow
 def test_equal_blocks_of_16_tib_are_one_row():
     nr = (16 << 40) // (128 << 20)
     stride = PfnSet()

@@ -35,6 +35,7 @@ def rows(folder, out):
     return frame.drop("cpu_seconds").sort("scenario").to_dicts()
 
 
+@pytest.mark.slow
 def test_shards_together_have_the_rows_of_one_run(folder, capsys):
     assert swept(folder, "whole") == 0
     for nr in (2, 1):

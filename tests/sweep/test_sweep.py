@@ -228,6 +228,7 @@ def test_a_scenario_that_always_crashes_its_worker_is_one_lost_row(tmp_path, str
     assert sorted(others.rows()) == [row for row in straight if row[0] != 7]
 
 
+@pytest.mark.slow
 def test_a_killed_worker_loses_no_row(tmp_path, straight, monkeypatch):
     monkeypatch.setenv("ALTMAP_TEST_MARK", str(tmp_path / "mark"))
     frame = swept(tmp_path / "out", processes(2), crashes_once)
@@ -463,6 +464,7 @@ def test_the_row_of_a_failed_request_has_its_time(tmp_path):
 
 
 @pytest.mark.parametrize("path", sorted(SWEEPS.glob("*.toml")), ids=lambda path: path.stem)
+@pytest.mark.slow
 def test_each_example_runs(path, tmp_path, capsys):
     argv = ["sweep", str(path), "-o", str(tmp_path / "o"), "--limit", "40", "-j", "1"]
     assert main(argv) == 0
@@ -497,6 +499,7 @@ def test_the_summary_equals_a_loop_over_the_rows(tmp_path):
             assert group["not_seen_percent"] == pytest.approx(100 * missing / asked)
 
 
+@pytest.mark.slow
 def test_a_table_truncates_no_word_and_omits_columns_with_one_value(tmp_path, capsys):
     out = str(tmp_path / "o")
     assert main(["sweep", str(SWEEPS / "auto-movable.toml"), "-o", out, "-j", "1"]) == 0

@@ -74,6 +74,7 @@ def test_a_probe_tells_the_behaviours_that_it_lists(name):
     assert told == set(probe.measures)
 
 
+@pytest.mark.slow
 def test_a_kernel_with_another_behaviour_is_found_out():
     runs = [probed(name, OLD) for name in ("movable-watermark", "poison", "padded", "one-block")]
     found = measure(NEW, "x86_64", runs, BEHAVIOURS)
@@ -101,6 +102,7 @@ def test_what_could_not_run_measures_nothing():
     assert "poison: QEMU is missing" in check_text("6.12", NEW, found)
 
 
+@pytest.mark.slow
 def test_two_kernels_are_compared_by_what_is_known_of_both():
     names = ("poison", "padded")
     new, old = (

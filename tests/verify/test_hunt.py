@@ -186,6 +186,7 @@ def test_what_cannot_be_run_does_not_show_the_same():
 # --- the hunt --------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_defect_is_found_repeated_made_smaller_and_kept(tmp_path):
     result, told = hunted(tmp_path, 12, kernel(leak))
     (finding, *_) = HuntStore(tmp_path).findings()
@@ -200,6 +201,7 @@ def test_a_defect_is_found_repeated_made_smaller_and_kept(tmp_path):
     assert {row.verdict for row in result.rows} <= {"equal", "finding"}
 
 
+@pytest.mark.slow
 def test_a_difference_that_not_each_run_shows_is_chance(tmp_path):
     first = {}
 
@@ -215,6 +217,7 @@ def test_a_difference_that_not_each_run_shows_is_chance(tmp_path):
     assert not any(each.certain for each in HuntStore(tmp_path).findings())
 
 
+@pytest.mark.slow
 def test_a_hunt_goes_on_where_the_last_one_with_its_seed_ended(tmp_path):
     hunted(tmp_path, 2, kernel())
     result, _ = hunted(tmp_path, 2, kernel())
@@ -224,6 +227,7 @@ def test_a_hunt_goes_on_where_the_last_one_with_its_seed_ended(tmp_path):
     assert len(list(HuntStore(tmp_path).runs())) == 5
 
 
+@pytest.mark.slow
 def test_a_line_that_a_kill_cut_off_is_run_again(tmp_path):
     hunted(tmp_path, 2, kernel())
     file = tmp_path / "runs/pc-6.12-3.jsonl"
@@ -263,6 +267,7 @@ def test_no_scenario_starts_after_the_time_is_over(tmp_path):
 # --- the command -----------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_command_lists_shows_and_reports(tmp_path, capsys):
     hunted(tmp_path, 12, kernel(leak))
     (finding, *_) = HuntStore(tmp_path).findings()
