@@ -2,7 +2,7 @@
 
 It is unpacked into the cache and never installed: its libraries are those of the QEMU here.
 
-Effects: files.
+Effects: environment, files.
 """
 
 from __future__ import annotations
