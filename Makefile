@@ -52,7 +52,8 @@ test: lab-tools browser-tools live-tools check  ## everything, the lab included
 	$(BIN)/pytest -m "lab or browser" -rs --numprocesses $(GUESTS)
 
 docs: $(VENV)/dev  ## the documentation as a site, in build/site; nothing is fetched
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+	@echo "Next: $(PYTHON) -m http.server --bind 127.0.0.1 --directory build/site  # search needs a server"
 
 picture: $(VENV)/dev  ## docs/hyperv.svg, and the other pages that are made from the code
 	$(BIN)/python docs/generate.py

@@ -26,16 +26,17 @@ from altmap.compare import FIELDS, Field
 from altmap.linux.kpageflags import flag_names
 from altmap.model import drivers
 from altmap.model.drivers.facts import DriverRecord
-from altmap.model.machine import predict
 from altmap.model.neighbours import STAND_INS, StandIn
 from altmap.model.releases import RELEASES, Release, name_of
 from altmap.report.page import groups
 from altmap.report.picture import svg
 from altmap.scenario import load_scenario
+from altmap.storage.recording import read_recording
 from altmap.studies import bugs, claims
 from altmap.studies.bugs.text import bugs_page
 from altmap.studies.claims.matrix import matrix, matrix_page
 from altmap.studies.claims.text import claims_page
+from altmap.verify.both_sides import compare_with_trace
 
 PAGE = Path(__file__).with_name("releases.md")
 CLAIMS_PAGE = Path(__file__).with_name("claims.md")
@@ -48,7 +49,9 @@ DRIVERS_PAGE = Path(__file__).with_name("drivers.md")
 FIDELITY_PAGE = Path(__file__).with_name("fidelity.md")
 COMMANDS_PAGE = Path(__file__).with_name("commands.md")
 PICTURE = Path(__file__).with_name("hyperv.svg")
-PICTURE_SCENARIO = Path(__file__).parents[1] / "scenarios/hyperv-64MiB-second-half.toml"
+PICTURE_RECORDING = (
+    Path(__file__).parents[1] / "tests/recordings/traces/x86_64-6.12+rfc-2018-hyperv-fault.tar.xz"
+)
 
 #: Behaviours that decide what becomes of memmap_on_memory, in the order of a request's way.
 MEMMAP = (
@@ -400,11 +403,12 @@ def _argument(action: argparse.Action) -> list[str]:
 
 
 def picture() -> str:
-    """Return the picture of the case of 2018, as SVG."""
-    policies = ("rfc-2018", "opt-in")
-    scenarios = [load_scenario(PICTURE_SCENARIO, [f"policy={name}"]) for name in policies]
-    (group,) = groups([predict(scenario) for scenario in scenarios])
-    return svg(group, scenarios[0].description)
+    """Return the picture of the case of 2018 as SVG: the model, and a recorded real kernel."""
+    recording = read_recording(PICTURE_RECORDING)
+    comparison = compare_with_trace(recording.scenario, recording.trace)
+    assert comparison.traces is not None
+    (group,) = groups(comparison.traces)
+    return svg(group, recording.scenario.description)
 
 
 if __name__ == "__main__":

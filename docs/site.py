@@ -1,17 +1,19 @@
-"""What `make docs` does beyond MkDocs: the pages at the top of the repository, and the order.
+"""What `make docs` does beyond MkDocs: the pages at the top of the repository, and the menu.
 
 Pages are written to be read in the repository, where links lead to sources as well. In the site
-such a link becomes plain text, and README.md is the first page. A page that this file does not
-know comes after those that it does.
+such a link becomes plain text, a link that shows a file's name shows the page's title, and
+README.md is the first page.
 """
 
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from mkdocs.structure.files import File, Files
+from mkdocs.structure.nav import Section
 
 ROOT = Path(__file__).parents[1]
 #: Pages outside docs/, by the name that each has in the site.
@@ -20,14 +22,25 @@ _TOP = {
     "contributing.md": "CONTRIBUTING.md",
     "changelog.md": "CHANGELOG.md",
 }
-_FIRST = (
-    *("index.md", "start.md", "commands.md", "scenario.md", "cookbook.md", "output.md"),
-    *("sysroots.md", "report.md", "json.md", "host.md", "vm.md", "vm-formats.md", "policies.md"),
-    *("api.md", "explore.md", "sweep.md", "lab.md", "fidelity.md", "conformance.md"),
-    *("hunt.md", "check.md", "findings.md", "misconceptions.md", "drivers.md"),
-    *("releases.md", "struct-page.md", "claims.md", "matrix.md", "bugs.md", "architecture.md"),
-)
-_LAST = tuple(_TOP)[1:]
+#: The groups of the menu, and their pages in order; README.md is the first page of all.
+_GROUPS = {
+    "Start": ("index.md", "start.md", "misconceptions.md"),
+    "Scenarios": (
+        *("scenario.md", "cookbook.md", "output.md", "report.md", "sysroots.md", "json.md"),
+        *("commands.md", "api.md"),
+    ),
+    "Hosts and guests": ("host.md", "live.md", "vm.md", "vm-formats.md"),
+    "Studies": ("policies.md", "explore.md", "sweep.md", "claims.md", "matrix.md", "bugs.md"),
+    "Real kernels": (
+        *("lab.md", "conformance.md", "fidelity.md", "hunt.md", "check.md", "findings.md"),
+    ),
+    "Reference": ("drivers.md", "releases.md", "struct-page.md"),
+    "Development": (
+        *("architecture.md", "testing.md", "contributing.md", "releasing.md", "changelog.md"),
+    ),
+}
+_OTHERS = "Development"  # of a page that no group names
+_TITLE = re.compile(r"^# (.+)$", re.MULTILINE)
 _LINK = re.compile(r"(!?)\[([^\]]+)\]\(([^)#\s]*)(#[^)\s]+)?\)")
 _FENCE = re.compile(r"^(```.*?^```$)", re.MULTILINE | re.DOTALL)
 
@@ -41,16 +54,19 @@ def on_files(files: Files, config: Any) -> Files:
 
 
 def on_nav(nav: Any, config: Any, files: Files) -> Any:  # noqa: ARG001
-    """Order the pages: those that are known first, the rest as MkDocs found them."""
-
-    def place(item: Any) -> int:
-        name = item.file.src_uri if getattr(item, "file", None) else ""
-        if name in _FIRST:
-            return _FIRST.index(name)
-        return len(_FIRST) + (1 + _LAST.index(name) if name in _LAST else 0)
-
-    nav.items.sort(key=place)
-    for before, after in zip([None, *nav.pages], [*nav.pages, None], strict=True):
+    """Put the pages in groups."""
+    pages = {page.file.src_uri: page for page in nav.pages}
+    groups = {
+        name: [pages.pop(uri) for uri in uris if uri in pages] for name, uris in _GROUPS.items()
+    }
+    groups[_OTHERS] += pages.values()
+    nav.items = [Section(name, items) for name, items in groups.items() if items]
+    ordered = [page for items in groups.values() for page in items]
+    for section in nav.items:
+        for page in section.children:
+            page.parent = section
+    nav.pages[:] = ordered
+    for before, after in pairwise([None, *ordered, None]):
         if before is not None:
             before.next_page = after
         if after is not None:
@@ -80,4 +96,12 @@ def _link(match: re.Match[str], here: PurePosixPath) -> str:
         target = source.removeprefix("docs/")
     else:
         return text
+    if not image and text.endswith(".md"):
+        text = _title(ROOT / source)
     return f"{image}[{text}]({target}{anchor or ''})"
+
+
+def _title(page: Path) -> str:
+    """Return the heading of a page, which says more than the name of its file."""
+    match = _TITLE.search(page.read_text(encoding="utf-8"))
+    return match[1] if match else page.stem

@@ -1,8 +1,10 @@
 """The page in a real Chromium: nothing is fetched, nothing goes wrong, hand and keyboard work."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from contrast import low_contrast
 
 from altmap.compare import compare
 from altmap.model.machine import predict
@@ -41,23 +43,24 @@ def file(tmp_path_factory):
 @pytest.fixture
 def open_page(browser, file):
     """Return a function that opens the page; whatever goes wrong in it fails the test."""
-    opened, wrong, requests = [], [], []
+    opened, wrong, requests, pages = [], [], [], set()
 
-    def open_it(width=1200, height=900, **kwargs):
+    def open_it(width=1200, height=900, path=file, **kwargs):
         context = browser.new_context(viewport={"width": width, "height": height}, **kwargs)
         tab = context.new_page()
         tab.on("console", lambda message: wrong.append(message.text))
         tab.on("pageerror", lambda error: wrong.append(str(error)))
         tab.on("request", lambda request: requests.append(request.url))
-        tab.goto(file.as_uri())
+        tab.goto(path.as_uri())
         opened.append(context)
+        pages.add(path.as_uri())
         return tab
 
     yield open_it
     for context in opened:
         context.close()
     assert wrong == []
-    assert set(requests) == {file.as_uri()}
+    assert set(requests) == pages
 
 
 def tip(tab):
@@ -170,7 +173,7 @@ def test_arrows_move_over_the_map_and_enter_leads_to_the_event(open_page):
 def test_it_fits_the_width_of_a_phone(open_page, width):
     tab = open_page(width, 800, has_touch=True)
     assert tab.evaluate("document.documentElement.scrollWidth") == width
-    for box in tab.locator(".map svg, .chart:visible svg").all():
+    for box in tab.locator(".map svg, .chart:visible svg, .zones:visible svg").all():
         frame = box.bounding_box()
         assert frame["x"] >= 0
         assert frame["x"] + frame["width"] <= width
@@ -180,29 +183,144 @@ def test_it_fits_the_width_of_a_phone(open_page, width):
     assert frame["x"] + frame["width"] <= width
 
 
-def test_words_can_be_read_in_the_dark(open_page):
-    tab = open_page(color_scheme="dark")
-    back, text = tab.evaluate(
-        "[getComputedStyle(document.body).backgroundColor, getComputedStyle(document.body).color]"
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_all_text_has_the_contrast_of_wcag_aa(open_page, file, large, snapshot, scheme):
+    for each in (file, large, snapshot):
+        tab = open_page(color_scheme=scheme, path=each)
+        for details in tab.locator("summary").all():
+            details.click()
+        assert low_contrast(tab) == []
+
+
+def test_the_measure_of_contrast_finds_grey_on_white_and_what_lies_on_a_colour(open_page):
+    tab = open_page()
+    tab.evaluate(
+        """() => {
+          const style = new CSSStyleSheet();
+          style.replaceSync("h1 { color: #999; } .verdict b { color: #fff; background: #ccc; }");
+          document.adoptedStyleSheets = [style];
+        }"""
     )
-    assert contrast(back, text) >= 7
-    axis = tab.locator(".chart:visible svg text").first
-    fill = axis.evaluate("e => getComputedStyle(e).fill")
-    assert contrast(back, fill) >= 7
-    label = tab.locator(".map svg text").first.evaluate("e => getComputedStyle(e).fill")
-    assert contrast(back, label) >= 7
+    found = {text for _, text in low_contrast(tab)}
+    assert "Hyper-V adds 64 MiB" in found
+    assert any("the kernel crashes" in text for text in found)
 
 
-def contrast(one, other):
-    """Return the ratio of WCAG 2 of two colours ``rgb(r, g, b)``."""
+# --- a large machine, a snapshot -----------------------------------------------------------
 
-    def luminance(colour):
-        parts = [int(p) / 255 for p in colour.strip("rgba()").split(",")[:3]]
-        linear = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
-        return sum(w * p for w, p in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+LARGE = """
+[machine]
+memmap_on_memory = "on"
+auto_online_blocks = "online_movable"
+nodes = [{ memory = "32GiB" }, { memory = "32GiB" }]
+[[steps]]
+do = "set"
+auto_online_blocks = "online_movable"
+[[steps]]
+do = "plug"
+id = "a-device-with-a-long-name"
+size = "192GiB"
+node = 1
+"""
 
-    high, low = sorted((luminance(one), luminance(other)), reverse=True)
-    return (high + 0.05) / (low + 0.05)
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory):
+    """The page of 256 GiB on two nodes."""
+    folder = tmp_path_factory.mktemp("large")
+    (folder / "large.toml").write_text(LARGE)
+    trace = predict(load_scenario(folder / "large.toml"))
+    (folder / "page.html").write_text(page([trace], "256 GiB", "1.0"), encoding="utf-8")
+    return folder / "page.html"
+
+
+@pytest.fixture(scope="module")
+def snapshot(tmp_path_factory):
+    """The page of a machine at one moment."""
+    trace = predict(load_scenario(ROOT / "scenarios/dimm-1GiB.toml"))
+    trace = replace(trace, steps=trace.steps[:1], scenario="now", policy="", target="sysroot")
+    made = tmp_path_factory.mktemp("snapshot") / "page.html"
+    made.write_text(page([trace], "now", "1.0"), encoding="utf-8")
+    return made
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_no_label_of_a_map_is_cut_or_lies_on_its_tiles(open_page, file, large, width):
+    for each in (file, large):
+        tab = open_page(width, path=each)
+        for box in tab.locator(".map svg").all():
+            tiles = box.locator('rect[fill="none"][stroke="var(--line)"]').first.bounding_box()
+            frame = box.bounding_box()
+            for label in box.locator("text:not(.letter)").all():
+                place = label.bounding_box()
+                assert place["x"] >= frame["x"] - 0.5, label.inner_text()
+                assert place["x"] + place["width"] <= frame["x"] + frame["width"] + 0.5
+                if place["x"] < tiles["x"] - 20:
+                    assert place["x"] + place["width"] <= tiles["x"] + 20, label.inner_text()
+
+
+def test_256_gib_are_few_rows_with_stripes_of_zones_and_nodes(open_page, large):
+    tab = open_page(path=large)
+    assert tab.locator("output").inner_text() == "Step 2 of 2: plug-a-device-with-a-long-name"
+    rows = tab.locator('.map svg rect[fill="none"][stroke="var(--line)"]').count()
+    assert rows <= 10
+    assert tab.locator('.map rect[fill="url(#slant)"]').count() == 1  # the device, movable
+    legend = tab.locator(".legend li:visible").all_inner_texts()
+    for name in ("kernel zones", "ZONE_MOVABLE", "node 0", "node 1", "memmap"):
+        assert any(name in text for text in legend), name
+    tab.locator("input[type=range]").fill("0")
+    legend = tab.locator(".legend li:visible").all_inner_texts()
+    assert not any("ZONE_MOVABLE" in text or "memmap" in text for text in legend)
+
+
+def test_bars_of_zones_have_their_sizes_to_scale(open_page, large):
+    tab = open_page(path=large)
+    assert (
+        "kernel : movable 64 GiB : 192 GiB (1 : 3.0)" in tab.locator(".zones:visible").inner_text()
+    )
+    kernel, movable = (
+        bar.bounding_box()["width"] for bar in tab.locator(".zones:visible rect").all()
+    )
+    assert movable == pytest.approx(3 * kernel, rel=0.01)
+
+
+def test_bars_of_accounting_of_two_policies_share_a_scale(open_page):
+    tab = open_page()
+    crashed, running = tab.locator(".chart:visible").all()
+    assert crashed.locator("li").count() == 2
+    ours, theirs = (
+        chart.locator("li.level rect").first.bounding_box()["width"] for chart in (crashed, running)
+    )
+    assert ours == pytest.approx(theirs, rel=0.01)  # both requested 1,088 MiB
+    assert "not requested" in running.inner_text()
+
+
+def test_a_snapshot_has_no_slider_and_one_title(open_page, snapshot):
+    tab = open_page(path=snapshot)
+    assert tab.locator(".control:visible").count() == 0
+    assert tab.locator("h1, h2, h3").all_inner_texts() == ["now", "Memory accounting", "Provenance"]
+    assert tab.locator(".chart:visible").count() == 1
+    tab.keyboard.press("Tab")
+    assert tab.evaluate("document.activeElement.getAttribute('role')") == "application"
+
+
+def test_the_keyboard_alone_reaches_everything_and_shows_where_it_is(open_page, large):
+    """Slider, maps, steps of the event log and folded parts, in the order of the page."""
+    tab = open_page(path=large)
+    expected = tab.locator("button:visible, input:visible, .map svg, summary:visible").count()
+    places = []
+    for _ in range(expected):
+        tab.keyboard.press("Tab")
+        places.append(tab.evaluate("document.activeElement.getBoundingClientRect().top + scrollY"))
+        outline = tab.evaluate("getComputedStyle(document.activeElement).outlineStyle")
+        assert outline != "none"
+    first = places[3:]  # after the three of the control, which stays at the top
+    assert first == sorted(first)
+    tab.locator("input[type=range]").focus()
+    tab.keyboard.press("Home")
+    assert tab.locator("output").inner_text().startswith("Step 0 of 2")
+    tab.keyboard.press("End")
+    assert tab.locator("output").inner_text().startswith("Step 2 of 2")
 
 
 def test_a_page_of_a_comparison_opens_without_a_complaint(browser, tmp_path):

@@ -20,6 +20,7 @@ from altmap.report import step_report
 from altmap.report.page import groups, page
 from altmap.report.picture import svg
 from altmap.report.states import STATES, PageState
+from altmap.report.tiles import Facts
 from altmap.scenario import load_scenario
 from altmap.trace import GUEST_TO_HOST, HOST_TO_GUEST, OK, Event, StepRecord, Trace
 
@@ -161,6 +162,112 @@ def test_the_page_of_files_without_memory_blocks_has_no_map(dimm):
     parsed(made)
 
 
+def shown_at(html, kind, step):
+    """Return the texts of the parts of a kind that the page shows at a step."""
+    parts = re.findall(
+        rf'<(?:div class="{kind}"|{kind}) data-steps="([\d ]+)" hidden>(.*?)</(?:div|li)>', html
+    )
+    parts = [(steps, re.sub("<svg.*?</svg>", "", text)) for steps, text in parts]
+    return [re.sub("<[^>]*>", "", text) for steps, text in parts if str(step) in steps.split()]
+
+
+def test_the_legend_has_what_occurs_at_the_step(hyperv):
+    made = page(hyperv, "x", "1.0")
+    start, plugged = (
+        [re.split(" – ", text)[0] for text in shown_at(made, "li", step)] for step in (0, 1)
+    )
+    assert start == ["hole", "free", "unmovable", "kernel zones"]
+    assert {"unbacked", "fault", "fake-offline", "not backed"} <= set(plugged)
+    assert not {"poisoned", "offline", "ZONE_MOVABLE", "node 0"} & set(plugged)
+
+
+def test_the_bar_of_zones_has_their_ratio_and_what_is_offline(dimm):
+    made = page(dimm, "x", "1.0")
+    assert shown_at(made, "zones", 0) == ["kernel zones 1023.5 MiB, ZONE_MOVABLE is empty"]
+    assert shown_at(made, "zones", 1) == ["kernel : movable 1023.5 MiB : 1 GiB (1 : 1.0)"]
+
+
+def test_the_accounting_of_a_crashed_kernel_is_one_level_and_its_loss(hyperv):
+    made = page(hyperv, "x", "1.0")
+    crashed = re.findall(r'<div class="chart" data-steps="1 2" hidden>(.*?)</div>', made)
+    assert re.findall(r'<li class="(\w+)">', crashed[0]) == ["level", "lost"]
+    assert "the kernel crashed" in crashed[0]
+
+
+def test_what_blocks_have_beyond_the_request_is_explained(hyperv):
+    requested = step_report.accounting(hyperv[1], 1)[0]
+    assert (requested.name, requested.size_bytes) == ("requested", 1088 << 20)
+    (gain,) = requested.gains
+    assert gain.size_bytes == 64 << 20
+    assert "not requested" in gain.cause
+    assert f"+ 64.0 MiB {gain.cause}" in page(hyperv, "x", "1.0")
+
+
+def test_bars_of_all_policies_and_steps_have_one_scale(hyperv):
+    made = page(hyperv, "x", "1.0")
+    widths = {
+        float(text.replace(",", "")): int(width)
+        for text, width in re.findall(
+            r'<li class="level"><b>[\w ]+</b> ([\d,.]+) MiB.*?<rect x="0" width="(\d+)"', made
+        )
+    }
+    assert widths[1152.0] == 1000  # the most of any policy at any step
+    assert widths[1088.0] == round(1000 * 1088 / 1152)
+    assert all(abs(width - size * 1000 / 1152) < 1 for size, width in widths.items())
+
+
+def test_the_first_step_shown_is_that_of_most_change(dimm, hyperv):
+    assert step_report.default_step(dimm) == 1  # the plug; the unplug has as much
+    assert step_report.default_step(hyperv) == 1  # the fault
+    start, plug, unplug = dimm[0].steps
+    small = replace(unplug, observation=plug.observation)  # changes nothing
+    assert step_report.default_step([replace(dimm[0], steps=[start, start, plug, small])]) == 2
+    assert step_report.default_step([replace(dimm[0], steps=[plug, small])]) == 1
+
+
+def test_a_snapshot_has_no_slider_no_second_title_and_no_empty_section(dimm):
+    trace = replace(dimm[0], steps=dimm[0].steps[:1], policy="", target="sysroot", release="6.12")
+    made = page([trace], trace.scenario, "1.0")
+    assert '<div class="control" hidden>' in made
+    assert re.findall(r"<h\d>(.*?)</h\d>", made) == [
+        trace.scenario,
+        "Memory accounting",
+        "Provenance",
+    ]
+    assert "as its files show it" in made
+    assert "requested" not in made
+    assert 'sysroot</b> <span class="soft">6.12<' in made
+
+
+@pytest.mark.parametrize(
+    ("size", "scale", "text"),
+    [
+        (1 << 30, 1 << 30, "1,024.0 MiB"),
+        (64 << 30, (64 << 30) - 1, "65,536.0 MiB"),
+        (64 << 30, 64 << 30, "64.00 GiB"),
+        (1 << 19, 64 << 30, "0.5 MiB"),  # 0.00 GiB would say nothing
+        (-(1 << 30), 64 << 30, "-1.00 GiB"),
+    ],
+)
+def test_sizes_that_are_compared_have_one_unit(size, scale, text):
+    assert step_report.size_text(size, scale) == text
+
+
+@pytest.mark.parametrize(
+    ("zones", "kind"),
+    [
+        ("DMA + DMA32", "kernel"),
+        ("Normal, DMA32", "kernel"),
+        ("Movable", "movable"),
+        ("Normal + Movable", "both"),
+        ("Movable, Normal", "both"),
+        ("", ""),
+    ],
+)
+def test_zones_are_of_the_kernel_movable_or_both(zones, kind):
+    assert Facts("online", zones, "0", "").zone_kind == kind
+
+
 # --- comparisons -----------------------------------------------------------------------------
 
 
@@ -187,6 +294,11 @@ def test_differences_precede_tolerated_fields_and_equal_files(comparison):
     at = [made.index(word) for word in order]
     assert at == sorted(at)
     assert "Linux version 6.12" in made
+
+
+def test_the_name_of_a_comparison_is_not_repeated_below_an_equal_title(comparison):
+    for title, heading in (("case", "model 6.12 against"), ("other", "case: model 6.12 against")):
+        assert f"<h2>{heading}" in page([], title, "1.0", [("case", comparison)])
 
 
 def test_a_comparison_without_differences_has_the_verdict_equal(dimm):
@@ -249,8 +361,78 @@ def test_the_picture_labels_fault_memmap_and_backing(hyperv):
     assert "fake-offline: 64 MiB" in shown
 
 
-def test_text_stays_within_the_picture(hyperv, dimm):
-    for traces in (hyperv, dimm):
+MANY = """
+[machine]
+memmap_on_memory = "on"
+auto_online_blocks = "online_movable"
+nodes = [{ memory = "512MiB" }, { memory = "512MiB" }]
+[[steps]]
+do = "plug"
+id = "a-device-with-a-long-name"
+size = "10GiB"
+node = 1
+[[steps]]
+do = "offline"
+blocks = BLOCKS
+[[steps]]
+do = "online"
+to = "online_kernel"
+blocks = BLOCKS
+"""
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory):
+    """80 blocks, in turn in ZONE_MOVABLE and in a kernel zone."""
+    path = tmp_path_factory.mktemp("many") / "many.toml"
+    path.write_text(MANY.replace("BLOCKS", str(list(range(33, 112, 2)))))
+    return [predict(load_scenario(path))]
+
+
+def test_a_picture_of_many_rows_is_not_a_tower(many):
+    root = ET.fromstring(svg(groups(many)[0], "many " * 40, 3))
+    assert len(groups(many)[0].tiles.rows) > 60
+    assert float(root.get("height")) < 2 * float(root.get("width"))
+
+
+def test_rows_that_look_alike_after_a_step_are_one_row_of_its_picture(many):
+    (group,) = groups(many)
+    before, after = (words(svg(group, "x", step)) for step in (1, 3))
+    assert "memory32–111" in before
+    assert {"memory32", "memory33", "memory111"} <= set(after)
+
+
+def test_stripes_show_zones_and_nodes_and_the_legend_names_them(many, dimm):
+    made = svg(groups(many)[0], "x", 1)
+    shown = words(made)
+    assert {"kernel zones", "ZONE_MOVABLE", "node 0", "node 1"} <= set(shown)
+    assert 'fill="url(#slant)"' in made
+    one_node = words(svg(groups(dimm)[0], "x", 1))
+    assert "node 0" not in one_node
+    assert "poisoned" not in one_node
+
+
+def test_the_verdict_of_a_picture_has_kernel_and_movable_memory(dimm):
+    shown = words(svg(groups(dimm)[0], "x", 1))
+    assert "kernel : movable 1023.5 MiB : 1 GiB (1 : 1.0)" in shown
+
+
+def test_a_long_title_is_wrapped(dimm):
+    title = "word " * 40
+    shown = [text for text in words(svg(groups(dimm)[0], title)) if text.startswith("word")]
+    assert len(shown) > 1
+    assert " ".join(shown).split() == title.split()
+
+
+def test_panels_of_one_policy_name_what_they_were_run_on(hyperv):
+    pair = [hyperv[0], replace(hyperv[0], target="lab", release="6.12+rfc-2018")]
+    shown = words(svg(groups(pair)[0], "x"))
+    assert "✖ model, 6.12, rfc-2018: the kernel crashes" in shown
+    assert "✖ real kernel, 6.12+rfc-2018, rfc-2018: the kernel crashes" in shown
+
+
+def test_text_stays_within_the_picture(hyperv, dimm, many):
+    for traces in (hyperv, dimm, many):
         for step in range(3):
             root = ET.fromstring(svg(groups(traces)[0], "x", step))
             for element in root.iter("{http://www.w3.org/2000/svg}text"):

@@ -174,3 +174,24 @@ def test_the_map_of_added_memory_equals_that_of_the_real_kernel(path):
         compared += len(added)
         assert len(elsewhere) <= max(4096, len(added) // 8)
     assert compared
+
+
+RECORDED_FAULT = ROOT / "tests/recordings/traces/x86_64-6.12+rfc-2018-hyperv-fault.tar.xz"
+
+
+def test_of_a_real_kernel_no_page_is_shown_as_not_backed():
+    """Its files do not tell what the host backs, after a crash neither."""
+    view = page_views(read_recording(RECORDED_FAULT).trace)[1]
+    assert view.crashed
+    assert view.pages[PageState.FAULT]
+    for state in (PageState.UNBACKED, PageState.PLUGGED):
+        assert not view.pages[state]
+    assert not view.unbacked
+
+
+def test_frames_of_firmware_in_boot_blocks_are_not_shown_as_not_backed():
+    """A real kernel has struct pages of them: below 1 MiB, and above the last RAM of a block."""
+    recording = read_recording(RECORDED_FAULT)
+    start = recording.trace.steps[0].observation
+    view = page_views(predict(recording.scenario, start))[0]
+    assert not view.unbacked

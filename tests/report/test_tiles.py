@@ -25,28 +25,32 @@ def expand(made, number, step):
 
 
 def check(made, traces):
-    """Count the pages of every tile of every block, for all blocks of each row."""
+    """Count the pages of every tile: those at its offset in all blocks of the row."""
     assert made.rows
     for number, trace in enumerate(traces):
         for step, view in enumerate(trace):
             for row, shown, _ in expand(made, number, step):
                 assert len(shown) == COLUMNS
-                for alike in range(row.nr_alike):
-                    start = (row.first + alike * row.nr_blocks) * made.block_nr_pages
-                    for column, index in enumerate(shown):
-                        at = start + column * made.tile_nr_pages
-                        check_tile(made.tiles[index], view, PfnRange(at, at + made.tile_nr_pages))
+                starts = [
+                    (row.first + alike * row.nr_blocks) * made.block_nr_pages
+                    for alike in range(row.nr_alike)
+                ]
+                for column, index in enumerate(shown):
+                    offset, size = column * made.tile_nr_pages, made.tile_nr_pages
+                    pfns = [PfnRange(at + offset, at + offset + size) for at in starts]
+                    check_tile(made.tiles[index], view, pfns)
 
 
 def check_tile(tile, view, pfns):
     counts = {
-        state: view.pages[state].count(pfns)
+        state: sum(view.pages[state].count(each) for each in pfns)
         for state in PageState
-        if state is not PageState.HOLE and view.pages[state].count(pfns)
+        if state is not PageState.HOLE
     }
-    rest = len(pfns) - sum(counts.values())
+    counts = {state: nr for state, nr in counts.items() if nr}
+    rest = sum(map(len, pfns)) - sum(counts.values())
     assert dict(tile.pages) == counts | ({PageState.HOLE: rest} if rest else {})
-    assert tile.nr_unbacked == view.unbacked.count(pfns)
+    assert tile.nr_unbacked == sum(view.unbacked.count(each) for each in pfns)
 
 
 @pytest.fixture
@@ -124,7 +128,7 @@ def test_equal_blocks_of_16_tib_are_one_row():
     pages = {PageState.MEMMAP: stride, PageState.FREE: all_pages - stride}
     made = tile_map([[view_of(pages, PfnSet(), range(nr))]], BLOCK)
     assert made.rows == [TileRow(0, 1, nr)]
-    assert made.tiles[0].pages == ((PageState.MEMMAP, 512),)
+    assert made.tiles[0].pages == ((PageState.MEMMAP, 512 * nr),)
 
 
 def test_many_different_blocks_share_coarse_rows():
@@ -139,6 +143,47 @@ def test_many_different_blocks_share_coarse_rows():
         for t in shown
     )
     assert total == len(odd)
+
+
+def blocks_with(state, *counts):
+    """Return a view of adjacent free blocks whose first page frames are in a state."""
+    odd = PfnSet(PfnRange(id_ * BLOCK, id_ * BLOCK + nr) for id_, nr in enumerate(counts) if nr)
+    every = PfnSet([PfnRange(0, len(counts) * BLOCK)])
+    return view_of({PageState.FREE: every - odd, state: odd}, PfnSet(), range(len(counts)))
+
+
+@pytest.mark.parametrize("state", [PageState.MOVABLE, PageState.UNMOVABLE])
+def test_blocks_whose_pages_in_use_differ_by_less_than_an_eighth_of_a_tile_share_a_row(state):
+    view = blocks_with(state, 3, 0, 31, 33, 500)  # a tile has 512; a sixteenth of it has 32
+    made = tile_map([[view]], BLOCK)
+    assert [(row.first, row.nr_alike) for row in made.rows] == [(0, 3), (3, 1), (4, 1)]
+    check(made, [[view]])
+
+
+@pytest.mark.parametrize(
+    "state", [PageState.MEMMAP, PageState.FAKE_OFFLINE, PageState.POISONED, PageState.FAULT]
+)
+def test_a_single_page_that_matters_gives_its_block_a_row(state):
+    view = blocks_with(state, 0, 0, 1, 0)
+    made = tile_map([[view]], BLOCK)
+    assert [(row.first, row.nr_alike) for row in made.rows] == [(0, 2), (2, 1), (3, 1)]
+
+
+def test_unbacked_pages_in_use_give_their_block_a_row():
+    view = blocks_with(PageState.MOVABLE, 0, 0, 0)
+    view.unbacked = PfnSet([PfnRange(BLOCK, BLOCK + 1)])
+    assert [row.nr_alike for row in tile_map([[view]], BLOCK).rows] == [1, 1, 1]
+
+
+def test_coarse_rows_that_look_alike_are_one():
+    """4096 blocks; every second one of the first 512 is offline."""
+    view = view_of({}, PfnSet(), range(4096))
+    offline = PfnSet(PfnRange(id_ * BLOCK, (id_ + 1) * BLOCK) for id_ in range(0, 512, 2))
+    view.pages[PageState.OFFLINE] = offline
+    view.pages[PageState.FREE] = PfnSet([PfnRange(0, 4096 * BLOCK)]) - offline
+    made = tile_map([[view]], BLOCK)
+    assert made.rows == [TileRow(0, 2, 256), TileRow(512, 2, 1792)]
+    check(made, [[view]])
 
 
 def test_blocks_that_differ_only_in_facts_have_separate_rows():

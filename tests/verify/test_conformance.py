@@ -1,5 +1,6 @@
 """The table of what agrees with real kernels."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,13 @@ from altmap.cli import main as cli
 from altmap.errors import InputError, LabError
 from altmap.model.machine import predict
 from altmap.verify import conformance
-from altmap.verify.conformance import ConformanceCase, conform, conformance_page, read_cases
+from altmap.verify.conformance import (
+    ConformanceCase,
+    ConformanceRow,
+    conform,
+    conformance_page,
+    read_cases,
+)
 
 HERE = Path(__file__).parents[1]
 SCENARIOS = HERE.parent / "scenarios"
@@ -44,6 +51,16 @@ def test_a_kernel_that_cannot_run_is_a_row_and_the_next_case_runs(monkeypatch):
     page = conformance_page(rows, "2026-11-24")
     assert "| dimm-1GiB | x86_64 | 6.1 | dimm | cannot run |  |  | no kernel |" in page
     assert "1 runs on real kernels: 1 equal, 0 equal within tolerance, 0 different." in page
+
+
+def test_rows_that_differ_come_first_and_the_others_keep_their_order():
+    verdicts = ["equal", "different", "cannot run", "different", "equal within tolerance"]
+    rows = [
+        ConformanceRow(f"s{number}", "x86_64", "6.12", "dimm", verdict, 1, 0, "", {})
+        for number, verdict in enumerate(verdicts)
+    ]
+    page = conformance_page(rows, "2026-11-24")
+    assert re.findall(r"^\| (s\d)", page, re.MULTILINE) == ["s1", "s3", "s0", "s2", "s4"]
 
 
 def test_a_difference_is_named_in_the_table(monkeypatch):

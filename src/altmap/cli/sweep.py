@@ -140,7 +140,7 @@ def _shard(text: str | None) -> tuple[int, int] | None:
 
 def _run(args: argparse.Namespace, grid: Grid) -> int:
     from altmap.cli.progress import progress
-    from altmap.report.accounting_chart import require_charts
+    from altmap.report.files import require_charts
     from altmap.sweep.files import write_summary
     from altmap.sweep.pool import cluster, processes
     from altmap.sweep.runner import run

@@ -27,12 +27,12 @@ __all__ = (
     "ReportOptions",
     "check_output",
     "report_on",
+    "require_charts",
     "write_comparisons",
     "write_report",
 )
 
 FORMATS = (".html", ".svg", ".png", ".txt", ".json")
-_CHARTS = (".html", ".png")
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,10 +84,25 @@ def check_output(path: Path, formats: Sequence[str] = FORMATS) -> None:
         raise InputError(f"output {path}: there is no folder {path.parent}")
     if path.is_dir():
         raise InputError(f"output {path}: is a folder")
-    if path.suffix in _CHARTS:
-        from altmap.report.accounting_chart import require_charts
-
+    if path.suffix == ".png":
         require_charts()
+
+
+def require_charts() -> None:
+    """Check that charts and PNG can be drawn.
+
+    Raises
+    ------
+    InputError
+        Names the extra that installs the missing module.
+    """
+    try:
+        import vl_convert as _vl_convert  # noqa: F401
+    except ImportError as error:
+        raise InputError(
+            f"report: charts and PNG need the Python module {error.name!r}: "
+            "pip install 'altmap[report]' (not needed for pages, SVG, text and JSON)"
+        ) from error
 
 
 def write_report(found: Saved, options: ReportOptions, path: Path) -> None:

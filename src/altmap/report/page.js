@@ -1,7 +1,7 @@
 "use strict";
 (() => {
   const data = JSON.parse(document.getElementById("data").textContent);
-  const COLUMNS = 64, ROW = 26, GAP = 16, TOP = 4;
+  const COLUMNS = 64, ROW = 26, GAP = 16, TOP = 4, STRIPE = 7;
   const STATES = data.states;
   const hex = (n) => "0x" + n.toString(16);
   const esc = (s) => String(s).replace(/[&<>"]/g, (c) => "&#" + c.charCodeAt(0) + ";");
@@ -22,13 +22,19 @@
 
   function rowName(row) {
     const last = row[0] + row[1] * row[2] - 1;
-    const name = last === row[0] ? "memory" + row[0] : "memory" + row[0] + "–" + last;
-    return name.length > 15 ? name.replace("memory", "") : name;
+    return last === row[0] ? "memory" + row[0] : "memory" + row[0] + "–" + last;
   }
 
-  function short(zones) {
-    const name = zones.replace("Movable", "Mov").replace("Normal", "Norm").replaceAll(" + ", "+");
-    return name.length > 10 ? name.slice(0, 9) + "…" : name;
+  // Names that are too long for their place: the first and the last one.
+  function short(text, most) {
+    const names = text.split(/, | \+ /);
+    return text.length <= most || names.length < 2 ? text : names[0] + " … " + names[names.length - 1];
+  }
+
+  const pen = document.createElement("canvas").getContext("2d");
+  function width(texts, pixels) {
+    pen.font = `${pixels}px system-ui, "DejaVu Sans", sans-serif`;
+    return Math.max(...texts.map((text) => pen.measureText(text).width));
   }
 
   class TileMap {
@@ -64,29 +70,32 @@
     }
 
     draw() {
-      const width = this.box.clientWidth;
-      if (!width) return;
-      const wide = width > 480;
-      this.left = wide ? 112 : 78;
-      this.right = wide ? 104 : 62;
-      this.unit = (width - this.left - this.right) / COLUMNS;
+      const full = this.box.clientWidth;
+      if (!full) return;
+      const wide = full > 480;
+      const labels = this.rows.map(({ row, index }) => this.labels(row, index, wide));
+      const widest = (large, small) => Math.max(width(labels.map((label) => label[large]), 11), width(labels.map((label) => label[small]), 9.5));
+      this.left = 10 + STRIPE + Math.max(widest("name", "start"), width(["first byte"], 9.5));
+      this.right = 8 + STRIPE + Math.max(widest("zone", "place"), width(["zone, node"], 9.5));
+      this.unit = (full - this.left - this.right) / COLUMNS;
       const parts = [];
       for (const { row, index, y, gap } of this.rows) {
         if (gap) {
           const bytes = (gap[1] - gap[0]) * this.group.block_bytes;
           parts.push(`<text class="small" x="${this.left}" y="${y - 4}">⋮ ${size(bytes)} without memory blocks</text>`);
         }
-        const [pattern, fact] = this.trace.cells[this.step][index];
-        const facts = this.group.facts[fact];
-        const alike = row[2] > 1 ? " ×" + row[2] : "";
-        parts.push(`<text x="0" y="${y + 11}">${esc((wide ? rowName(row) : rowName(row).replace("memory", "")) + alike)}</text>`);
-        parts.push(`<text class="small" x="0" y="${y + 21}">${size(row[0] * this.group.block_bytes)}</text>`);
-        const edge = width - this.right + 5;
-        const zone = facts[1] || facts[0];
-        parts.push(`<text x="${edge}" y="${y + 11}">${esc(wide ? zone : short(zone))}</text>`);
-        const place = [facts[2] === "" ? "" : "node " + facts[2], wide ? facts[3] : ""].filter(Boolean).join(" · ");
-        parts.push(`<text class="small" x="${edge}" y="${y + 21}">${esc(place)}</text>`);
-        this.row(parts, pattern, y);
+        const label = labels[index];
+        const edge = full - this.right + 5;
+        parts.push(`<text x="0" y="${y + 11}">${esc(label.name)}</text>`);
+        parts.push(`<text class="small" x="0" y="${y + 21}">${esc(label.start)}</text>`);
+        parts.push(`<text x="${edge + STRIPE}" y="${y + 11}">${esc(label.zone)}</text>`);
+        parts.push(`<text class="small" x="${edge + STRIPE}" y="${y + 21}">${esc(label.place)}</text>`);
+        this.row(parts, this.trace.cells[this.step][index][0], y);
+        this.stripe(parts, data.zone_fills[label.facts[4]] || [], this.left - STRIPE - 2, y);
+        if (this.group.several_nodes) {
+          const colours = label.facts[2].split(" ").filter(Boolean).map((node) => data.node_colours[node % data.node_colours.length]);
+          this.stripe(parts, colours, edge - 3, y);
+        }
       }
       this.axis(parts, wide);
       if (this.cursor) {
@@ -95,9 +104,31 @@
         parts.push(`<rect x="${x - 1}" y="${this.rows[index].y - 1}" width="${this.unit + 2}" height="${ROW - 2}" fill="none" stroke="var(--text)" stroke-width="2"/>`);
       }
       const height = this.height + 34;
-      this.svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
+      this.svg.setAttribute("viewBox", `0 0 ${full} ${height}`);
       this.svg.setAttribute("height", height);
       this.svg.innerHTML = parts.join("");
+    }
+
+    labels(row, index, wide) {
+      const facts = this.group.facts[this.trace.cells[this.step][index][1]];
+      const most = wide ? 24 : 8;
+      const alike = row[2] * row[1] > 1 ? `, ${row[2] * row[1]} blocks` : "";
+      const start = size(row[0] * this.group.block_bytes);
+      const owners = wide && facts[3] ? short(facts[3], most) : "";
+      return {
+        facts,
+        name: wide ? rowName(row) : rowName(row).replace("memory", ""),
+        start: wide ? "at " + start + alike : start,
+        zone: short(facts[1] || facts[0], most),
+        place: [facts[2] === "" ? "" : "node " + short(facts[2].replaceAll(" ", ", "), 6), owners].filter(Boolean).join(" · "),
+      };
+    }
+
+    stripe(parts, fills, x, y) {
+      const tall = (ROW - 4) / fills.length;
+      for (const [n, fill] of fills.entries()) {
+        parts.push(`<rect x="${x}" y="${y + n * tall}" width="${STRIPE}" height="${tall}" fill="${fill}"/>`);
+      }
     }
 
     row(parts, pattern, y) {
@@ -123,7 +154,7 @@
           parts.push(`<line x1="${x}" x2="${x + w}" y1="${y + tall - 1.5}" y2="${y + tall - 1.5}" stroke="#d55e00" stroke-width="3" stroke-dasharray="4 2"/>`);
         }
         if (STATES[state].letter && w >= 9) {
-          parts.push(`<text class="letter ${STATES[state].ink}" x="${x + w / 2}" y="${y + 15}" text-anchor="middle">${STATES[state].letter}</text>`);
+          parts.push(`<text class="letter ${STATES[state].ink}" x="${x + w / 2}" y="${y + 15}" text-anchor="middle" stroke="${STATES[state].colour}">${STATES[state].letter}</text>`);
         }
         column += nr;
       }
@@ -140,7 +171,7 @@
       }
       parts.push(`<text class="small" x="${this.left + 32 * this.unit}" y="${y + 25}" text-anchor="middle">offset in the row, ${unit[0]}${wide ? "; one tile is " + size(this.group.tile_bytes) : ""}</text>`);
       parts.push(`<text class="small" x="0" y="${y + 12}">block,</text><text class="small" x="0" y="${y + 24}">first byte</text>`);
-      parts.push(`<text class="small" x="${this.box.clientWidth - this.right + 5}" y="${y + 24}">zone, node</text>`);
+      parts.push(`<text class="small" x="${this.box.clientWidth - this.right + 5 + STRIPE}" y="${y + 24}">zone, node</text>`);
     }
 
     point(event) {
@@ -176,7 +207,7 @@
       const tile = this.group.tiles[this.tiles(index)[column]];
       const [start, end] = this.range(index, column);
       const lines = [
-        `${rowName(row)} (${state || "no block"})` + (row[2] > 1 ? `, ${row[2]} equal blocks; in the first:` : ""),
+        `${rowName(row)} (${state || "no block"})` + (row[2] > 1 ? `, ${row[2]} alike: pages at this place in all of them; the first is` : ""),
         `pfn [${hex(start)}, ${hex(end)}), from ${hex(start * this.group.page_bytes)}`,
         ...tile[0].map(([each, pages]) => `${STATES[each].name}: ${pages} pages – ${STATES[each].meaning}`),
       ];

@@ -17,10 +17,12 @@ from typing import Any
 from altmap.compare import Comparison, Difference, FileVerdict, Verdict
 from altmap.linux.observation import page_size_bytes
 from altmap.report import assets, step_report
-from altmap.report.accounting_chart import waterfall_svg
-from altmap.report.draw import INKS, PATTERNS, swatch
+from altmap.report.accounting_chart import accounting_chart
+from altmap.report.draw import INKS, NODES, PATTERNS, ZONE_FILLS
+from altmap.report.legend import legend, several_nodes
 from altmap.report.states import STATES, PageState, PageView, page_views
 from altmap.report.tiles import TileMap, tile_map
+from altmap.report.zones_bar import zones_bar, zones_scale
 from altmap.trace import StepRecord, Trace
 from altmap.units import format_size
 
@@ -104,12 +106,14 @@ def page(
             }
             for state in PageState
         ],
+        "zone_fills": ZONE_FILLS,
+        "node_colours": NODES,
         "groups": [map_builtins(group, index) for index, group in enumerate(made)],
     }
     parts = [
         f"<h1>{escape(title)}</h1>",
-        *(_comparison(name, comparison) for name, comparison in comparisons),
-        *(part for index, group in enumerate(made) for part in _section(index, group)),
+        *(_comparison("" if name == title else name, item) for name, item in comparisons),
+        *(part for index, group in enumerate(made) for part in _section(index, group, title)),
         _provenance(traces, version),
     ]
     style, script = f"\n{assets.style()}", f"\n{assets.script()}"
@@ -171,9 +175,10 @@ def map_builtins(group: TraceGroup, index: int = 0) -> dict[str, Any]:
         "tile_pages": tiles.tile_nr_pages,
         "tile_bytes": tiles.tile_nr_pages * group.page_size_bytes,
         "rows": [[row.first, row.nr_blocks, row.nr_alike] for row in tiles.rows],
+        "several_nodes": several_nodes(tiles),
         "tiles": [[tile.pages, tile.nr_unbacked] for tile in tiles.tiles],
         "patterns": tiles.patterns,
-        "facts": [[f.state, f.zones, f.nodes, f.owners] for f in tiles.facts],
+        "facts": [[f.state, f.zones, f.nodes, f.owners, f.zone_kind] for f in tiles.facts],
         "traces": [
             {
                 "policy": trace.policy,
@@ -204,42 +209,52 @@ def _id(group: int, trace: int, step: int, line: int) -> str:
 # --- sections ------------------------------------------------------------------------------
 
 
-def _section(index: int, group: TraceGroup) -> Iterator[str]:
+def _section(index: int, group: TraceGroup, title: str) -> Iterator[str]:
     traces = group.traces
-    last = len(traces[0].steps) - 1
-    first_shown = step_report.default_step(traces)
+    name, scale = traces[0].scenario, zones_scale(traces)
     yield f'<section class="group" data-group="{index}">'
-    yield f"<h2>{escape(traces[0].scenario)}</h2>"
-    yield (
-        f'<div class="control"><output for="step{index}"></output>'
-        '<button class="back" aria-label="one step back">◀</button>'
-        f'<input type="range" id="step{index}" aria-label="step" min="0" max="{last}" '
-        f'value="{first_shown}"><button class="on" aria-label="one step forward">▶</button></div>'
-    )
+    yield f"<h2>{escape(name)}</h2>" if name != title else ""
+    yield _control(index, traces)
     yield '<div class="columns">'
     for number, trace in enumerate(traces):
-        yield f'<div class="column">{_heading(trace)}{_verdicts(trace)}'
+        yield f'<div class="column">{_heading(trace)}{_verdicts(trace)}{_zones(trace, scale)}'
         if group.tiles is not None:
             yield _map_box(number, trace)
         yield "</div>"
-    yield f"</div>{_legend() if group.tiles is not None else _NO_MAP}"
-    yield '<h3>Memory accounting</h3><div class="columns">'
-    for trace in traces:
-        yield f'<div class="column">{_heading(trace)}{_accounting_charts(trace)}</div>'
-    yield '</div><h3>Event log</h3><div class="columns">'
-    for number, trace in enumerate(traces):
-        yield f'<div class="column">{_heading(trace)}{_event_log(index, number, trace)}</div>'
-    yield "</div></section>"
+    yield f"</div>{legend(group.tiles) if group.tiles is not None else _NO_MAP}"
+    yield from _accounting(traces)
+    if any(step_report.event_log(step) for trace in traces for step in trace.steps):
+        yield '<h3>Event log</h3><div class="columns">'
+        for number, trace in enumerate(traces):
+            yield f'<div class="column">{_heading(trace)}{_event_log(index, number, trace)}</div>'
+        yield "</div>"
+    yield "</section>"
+
+
+def _control(index: int, traces: Sequence[Trace]) -> str:
+    """Return the slider; of a single step there is nothing to choose, and it is hidden."""
+    last = len(traces[0].steps) - 1
+    hidden = "" if last else " hidden"
+    return (
+        f'<div class="control"{hidden}><output for="step{index}"></output>'
+        '<button class="back" aria-label="one step back">◀</button>'
+        f'<input type="range" id="step{index}" aria-label="step" min="0" max="{last}" '
+        f'value="{step_report.default_step(traces)}">'
+        '<button class="on" aria-label="one step forward">▶</button></div>'
+    )
 
 
 _NO_MAP = '<p class="soft">No map: the files show no memory blocks, or no page size.</p>'
 
 
 def _heading(trace: Trace) -> str:
-    return (
-        f'<p><b>{escape(trace.policy or trace.target)}</b> <span class="soft">'
-        f"{escape(f'{trace.target}, {trace.release}'.strip(', '))}</span></p>"
-    )
+    name, *more = _about(trace)
+    return f'<p><b>{escape(name)}</b> <span class="soft">{escape(", ".join(more))}</span></p>'
+
+
+def _about(trace: Trace) -> list[str]:
+    """Return what a trace is of: policy, target, release, those that it has."""
+    return [word for word in (trace.policy, trace.target, trace.release) if word]
 
 
 def _shown_at(items: Sequence[str]) -> Iterator[tuple[str, str]]:
@@ -266,7 +281,7 @@ def _verdicts(trace: Trace) -> str:
 
 
 def _map_box(number: int, trace: Trace) -> str:
-    name = escape(f"physical memory, {trace.policy} {trace.target} {trace.release}")
+    name = escape(f"physical memory, {' '.join(_about(trace))}")
     return (
         f'<div class="map" data-trace="{number}">'
         f'<svg role="application" tabindex="0" aria-label="{name}. Arrow keys move from tile to '
@@ -275,30 +290,37 @@ def _map_box(number: int, trace: Trace) -> str:
     )
 
 
-def _legend() -> str:
-    items = "".join(
-        f"<li>{swatch(state)}{escape(STATES[state].name)}"
-        f'<span class="soft"> – {escape(STATES[state].meaning)}</span></li>'
-        for state in PageState
-    )
-    line = (
-        '<li><svg width="22" height="16" aria-hidden="true"><line x1="0" x2="22" y1="11" y2="11" '
-        'stroke="#d55e00" stroke-width="3" stroke-dasharray="4 2"/></svg>not backed'
-        '<span class="soft"> – in a memory block, but not backed by the host</span></li>'
-    )
-    return f'<ul class="legend" aria-label="legend">{items}{line}</ul>'
-
-
-def _accounting_charts(trace: Trace) -> str:
-    start = step_report.accounting(trace, 0)
-    texts = []
-    for index in range(len(trace.steps)):
-        levels = step_report.accounting(trace, index)
-        texts.append(waterfall_svg(levels, start) if levels else '<p class="soft">not shown</p>')
+def _zones(trace: Trace, scale: int) -> str:
+    texts = [zones_bar(trace, index, scale) if scale else "" for index in range(len(trace.steps))]
     return "".join(
-        f'<div class="chart" data-steps="{steps}" hidden>{text}</div>'
+        f'<div class="zones" data-steps="{steps}" hidden>{text}</div>'
         for text, steps in _shown_at(texts)
+        if text
     )
+
+
+def _accounting(traces: Sequence[Trace]) -> Iterator[str]:
+    """Yield the charts of all steps, to one scale."""
+    levels = [
+        [step_report.accounting(trace, index) for index in range(len(trace.steps))]
+        for trace in traces
+    ]
+    scale = max((level.size_bytes for each in levels for step in each for level in step), default=0)
+    if not scale:
+        return
+    yield '<h3>Memory accounting</h3><div class="columns">'
+    for trace, each in zip(traces, levels, strict=True):
+        charts = "".join(
+            f'<div class="chart" data-steps="{steps}" hidden>{text}</div>'
+            for text, steps in _shown_at(
+                [accounting_chart(step, each[0], scale) if step else _NOT_SHOWN for step in each]
+            )
+        )
+        yield f'<div class="column">{_heading(trace)}{charts}</div>'
+    yield "</div>"
+
+
+_NOT_SHOWN = '<p class="soft">not shown by the files</p>'
 
 
 def _event_log(group: int, number: int, trace: Trace) -> str:
@@ -355,8 +377,8 @@ def _comparison(name: str, comparison: Comparison) -> str:
     kind, sign, head = ("refused", "✖", f"{len(bad)} fields differ") if bad else (
         "ok", "✔", "everything is equal, or within a stated tolerance")  # fmt: skip
     parts = [
-        f'<section class="comparison"><h2>{escape(name)}: {escape(comparison.predicted)} against '
-        f"{escape(comparison.observed)}</h2>",
+        f'<section class="comparison"><h2>{escape(f"{name}: " if name else "")}'
+        f"{escape(comparison.predicted)} against {escape(comparison.observed)}</h2>",
         f'<div class="verdict {kind}"><b>{sign} {head}</b><br>{_counts(files)}</div>',
     ]
     if bad:
@@ -412,8 +434,7 @@ def _equal(files: Sequence[FileVerdict]) -> str:
 def _provenance(traces: Sequence[Trace], version: str) -> str:
     parts = ["<section><h2>Provenance</h2>", f"<dl>{_item('altmap', version)}</dl>"]
     facts_by_trace = {
-        f"{trace.scenario}: {trace.policy}, {trace.target} {trace.release}": _facts_of(trace)
-        for trace in traces
+        f"{trace.scenario}: {', '.join(_about(trace))}": _facts_of(trace) for trace in traces
     }
     for name, facts in facts_by_trace.items():
         items = "".join(_item(key, value) for key, value in facts.items())

@@ -169,7 +169,8 @@ def _page_view(past: _Past, step: StepRecord) -> PageView:
         past.memmaps = (past.memmaps & known) - reused
     _unknown_blocks(past, pages, known)
     _put(pages, PageState.MEMMAP, past.memmaps)
-    in_use = known - pages[PageState.HOLE] | past.memmaps
+    ram = _ram(seen)  # a block of boot memory also has frames of firmware, which are reserved
+    in_use = (known if ram is None else known & ram) - pages[PageState.HOLE] | past.memmaps
     unbacked = PfnSet() if past.backed is None else in_use - past.backed
     _put(pages, PageState.UNBACKED, pages[PageState.OFFLINE] & unbacked)
     _put(pages, PageState.FAULT, past.faults)
@@ -233,10 +234,11 @@ def _unknown_ids(past: _Past, known: PfnSet) -> list[int]:
 
 
 def _unknown_blocks(past: _Past, pages: dict[PageState, PfnSet], known: PfnSet) -> None:
+    if past.backed is None:
+        return
     unknown = _block_pages(past, _unknown_ids(past, known)) - known
-    backed = past.backed or PfnSet()
-    _put(pages, PageState.PLUGGED, unknown & backed)
-    _put(pages, PageState.UNBACKED, unknown - backed)
+    _put(pages, PageState.PLUGGED, unknown & past.backed)
+    _put(pages, PageState.UNBACKED, unknown - past.backed)
 
 
 def _put(pages: dict[PageState, PfnSet], state: PageState, pfns: PfnSet) -> None:

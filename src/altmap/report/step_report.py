@@ -4,10 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from altmap.errors import InputError
+from altmap.linux.observation import Observation
 from altmap.pfn import Pages, PfnRange, PfnSet, PfnStride
-from altmap.report.account import Level, account_step, requested_bytes
+from altmap.report.account import (
+    Level,
+    Loss,
+    account_step,
+    kernel_and_movable_bytes,
+    requested_bytes,
+)
 from altmap.trace import HOST_TO_GUEST, UNBACKED, Event, Fault, StepRecord, Trace
 from altmap.units import format_size
 
@@ -18,6 +26,8 @@ __all__ = (
     "by_scenario",
     "default_step",
     "event_log",
+    "kernel_movable_offline_bytes",
+    "size_text",
     "verdict",
 )
 
@@ -26,6 +36,7 @@ _MOST_EVENTS = 200
 #: Runs of page frames that lead from a tile to an event.
 _MOST_RUNS = 64
 _MOST_LISTED = 8
+_WHOLE_BLOCKS = "in the same memory blocks, not requested: blocks are added and removed whole"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,9 +90,31 @@ def by_scenario(traces: Sequence[Trace]) -> list[list[Trace]]:
 
 
 def default_step(traces: Sequence[Trace]) -> int:
-    """Return the step that is shown first: the first one with a fault, else the last one."""
+    """Return the step that is shown first: the first one with a fault, else that of most change.
+
+    Change is in memory blocks: those that a step adds, removes, or gives another state or zone. Of
+    steps with as much, the first is returned; if no block changes, the last step.
+    """
     faults = [i for trace in traces for i, step in enumerate(trace.steps) if step.faults]
-    return min(faults) if faults else len(traces[0].steps) - 1
+    if faults:
+        return min(faults)
+    changes = [
+        (_nr_changed_blocks(one.observation, other.observation), -index)
+        for trace in traces
+        for index, (one, other) in enumerate(pairwise(trace.steps), start=1)
+    ]
+    most, index = max(changes, default=(0, 0))
+    return -index if most else len(traces[0].steps) - 1
+
+
+def _nr_changed_blocks(before: Observation | None, after: Observation | None) -> int:
+    if before is None or after is None or before.memory is None or after.memory is None:
+        return 0
+    old, new = (
+        {id_: (each.state, each.valid_zones) for id_, each in seen.blocks.items()}
+        for seen in (before.memory, after.memory)
+    )
+    return len(dict(old.items() ^ new.items()))
 
 
 def verdict(trace: Trace, index: int) -> Conclusion:
@@ -99,7 +132,8 @@ def verdict(trace: Trace, index: int) -> Conclusion:
             "refused", f"step {index} does not end", f"{step.name}: {step.outcome.why}"
         )
     if not index:
-        return Conclusion("ok", "initial state", _initial_memory(trace))
+        headline = "initial state" if len(trace.steps) > 1 else "as its files show it"
+        return Conclusion("ok", headline, _initial_memory(trace))
     return Conclusion("ok", "the kernel keeps running", _gains(trace, index))
 
 
@@ -118,7 +152,8 @@ def _initial_memory(trace: Trace) -> str:
     seen = trace.steps[0].observation
     meminfo = seen.meminfo if seen and seen.meminfo else {}
     names = [name for name in ("MemTotal", "MemFree") if name in meminfo]
-    return ", ".join(f"{name} {meminfo[name] / 1024:,.1f} MiB" for name in names)
+    scale = meminfo.get("MemTotal", 0) * 1024
+    return ", ".join(f"{name} {size_text(meminfo[name] * 1024, scale)}" for name in names)
 
 
 def _gains(trace: Trace, index: int) -> str:
@@ -127,25 +162,62 @@ def _gains(trace: Trace, index: int) -> str:
     start, now = trace.steps[0].observation, trace.steps[index].observation
     if not (start and now and start.meminfo and now.meminfo):
         return requested
-    gained = [
-        f"{name} {(now.meminfo.get(name, 0) - start.meminfo.get(name, 0)) / 1024:+,.1f} MiB"
+    gains = {
+        name: 1024 * (now.meminfo.get(name, 0) - start.meminfo.get(name, 0))
         for name in ("MemTotal", "MemFree")
-    ]
-    return f"{requested}: {', '.join(gained)}"
+    }
+    scale = max(map(abs, gains.values()))
+    texts = [f"{name} {size_text(gain, scale, '+')}" for name, gain in gains.items()]
+    return f"{requested}: {', '.join(texts)}"
+
+
+def size_text(size_bytes: int, scale_bytes: int, sign: str = "") -> str:
+    """Return a size in the unit of sizes up to another: MiB, or GiB from 64 GiB on.
+
+    What is less than a hundredth of a GiB is in MiB.
+    """
+    if scale_bytes >= 64 << 30 and (abs(size_bytes) >= (1 << 30) // 100 or not size_bytes):
+        return f"{size_bytes / (1 << 30):{sign},.2f} GiB"
+    return f"{size_bytes / (1 << 20):{sign},.1f} MiB"
 
 
 def accounting(trace: Trace, index: int) -> list[Level]:
-    """Return the levels after a step, requested memory first; empty if files are missing."""
+    """Return the levels after a step; empty if files are missing.
+
+    Requested memory comes first, if the trace has steps that can request any.
+    """
     try:
         levels = account_step(trace, index)
     except InputError:
         return []
-    if levels[0].name != "requested":
-        start = trace.steps[0].observation
-        memory = start.memory if start else None
-        blocks = len(memory.blocks) * memory.block_size_bytes if memory else 0
-        levels.insert(0, Level("requested", blocks + requested_bytes(trace, index)))
+    if levels[0].name != "requested" and len(trace.steps) > 1:
+        levels.insert(0, _requested(trace, index, levels[0].size_bytes))
     return levels
+
+
+def _requested(trace: Trace, index: int, blocks_bytes: int) -> Level:
+    """Return the level of what is requested, with what memory blocks have beyond it."""
+    start = trace.steps[0].observation
+    memory = start.memory if start else None
+    at_start = len(memory.blocks) * memory.block_size_bytes if memory else 0
+    requested = at_start + requested_bytes(trace, index)
+    more = blocks_bytes - requested
+    gains = (Loss(more, _WHOLE_BLOCKS),) if more > 0 else ()
+    return Level("requested", requested, (), gains)
+
+
+def kernel_movable_offline_bytes(trace: Trace, index: int) -> tuple[int, int, int] | None:
+    """Return what is present in kernel zones and in ZONE_MOVABLE, and the bytes of offline blocks.
+
+    ``None`` after a crash, and if no file shows the zones.
+    """
+    seen = trace.steps[index].observation
+    found = kernel_and_movable_bytes(seen) if seen else None
+    if seen is None or found is None:
+        return None
+    blocks = seen.memory.blocks.values() if seen.memory else ()
+    size = seen.memory.block_size_bytes if seen.memory else 0
+    return *found, size * sum(block.state == "offline" for block in blocks)
 
 
 def event_log(step: StepRecord) -> list[LogLine]:
@@ -204,6 +276,8 @@ def _request_text(action: dict[str, object]) -> str:
             continue
         if key == "size" and isinstance(value, int):
             words.append(format_size(value))
+        elif key == "requested" and isinstance(value, int):
+            words.append(f"{key}={format_size(value).replace(' ', '')}")
         elif key == "address" and isinstance(value, int):
             words.append(f"at {value:#x}")
         else:

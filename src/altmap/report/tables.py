@@ -75,10 +75,10 @@ def _states(group: TraceGroup, tiles: TileMap, step: int) -> Table:
 
 def _counts(tiles: TileMap, number: int, step: int) -> dict[PageState, int]:
     made: dict[PageState, int] = {}
-    for row, (pattern, _) in zip(tiles.rows, tiles.cells[number][step], strict=True):
+    for pattern, _ in tiles.cells[number][step]:
         for nr, tile in tiles.patterns[pattern]:
             for state, pages in tiles.tiles[tile].pages:
-                made[state] = made.get(state, 0) + pages * nr * row.nr_alike
+                made[state] = made.get(state, 0) + pages * nr
     return made
 
 

@@ -1,8 +1,9 @@
 """Page views as rows of tiles: a row is a memory block, a tile 1/64 of it, if that fits.
 
-Adjacent blocks that are equal in every step of every trace share one row. If more rows are left
-than a page can hold, a row is 2, 4, 8, ... blocks and a tile as much wider; so the size of a map
-does not grow with the size of the memory.
+Adjacent blocks that look alike in every step of every trace share one row: their facts are equal,
+and so are their tiles, except that pages in ordinary use are compared in eighths of a tile. If more
+rows are left than a page can hold, blocks are taken in pairs, fours, eights, ... and a tile is as
+much wider; so the size of a map does not grow with the size of the memory.
 """
 
 from __future__ import annotations
@@ -24,8 +25,21 @@ __all__ = ("COLUMNS", "Facts", "Tile", "TileMap", "TileRow", "tile_map")
 COLUMNS = 64
 #: Most rows of a map.
 MOST_ROWS = 96
-#: Different tiles in all steps; a page with more exceeds five megabytes.
-_MOST_TILES = 60_000
+#: Tiles of all rows and steps; a page with more exceeds five megabytes.
+_MOST_TILES = 960_000
+#: Most rows whose tiles are counted to find those that look alike, and most of all steps together.
+_MOST_COUNTED, _MOST_COUNTED_IN_ALL = 2048, 65_536
+#: States of which a small part of a tile matters; of the others, eighths of a tile do.
+_EXACT = (
+    PageState.PLUGGED,
+    PageState.OFFLINE,
+    PageState.MEMMAP,
+    PageState.FAKE_OFFLINE,
+    PageState.UNBACKED,
+    PageState.POISONED,
+    PageState.FAULT,
+)
+_SHARES = 8
 
 T = TypeVar("T")
 Ints = npt.NDArray[np.int64]
@@ -40,9 +54,9 @@ class TileRow:
     first : int
         Id of the first block.
     nr_blocks : int
-        Adjacent blocks in the row; more than one if the map is coarse.
+        Adjacent blocks that the tiles divide; more than one if the map is coarse.
     nr_alike : int
-        How many equal rows follow each other, this one included.
+        How often so many blocks follow each other and look alike.
     """
 
     first: int
@@ -52,7 +66,10 @@ class TileRow:
 
 @dataclass(frozen=True, slots=True)
 class Tile:
-    """Pages of a tile by state, in the order of :class:`PageState`, and how many are not backed."""
+    """Pages of a tile by state, in the order of :class:`PageState`, and how many are not backed.
+
+    Of blocks that look alike, the pages at the same offset of all of them.
+    """
 
     pages: tuple[tuple[PageState, int], ...]
     nr_unbacked: int
@@ -74,6 +91,16 @@ class Facts:
     zones: str
     nodes: str
     owners: str
+
+    @property
+    def zone_kind(self) -> str:
+        """Whether the zones are of the kernel or ZONE_MOVABLE.
+
+        ``kernel``, ``movable``, ``both``, or empty if no block is online.
+        """
+        names = {name for part in self.zones.split(", ") for name in part.split(" + ") if name}
+        kinds = {"movable" if name == "Movable" else "kernel" for name in names}
+        return "both" if len(kinds) > 1 else "".join(kinds)
 
 
 @dataclass(slots=True)
@@ -120,20 +147,36 @@ def tile_map(
     if not ids:
         return TileMap(block_nr_pages, max(1, block_nr_pages // COLUMNS), [])
     view_runs = [_ViewRuns.of(view) for view in views]
-    nr_blocks = 1
-    rows = _equal_rows(ids, views, view_runs, block_nr_pages)
-    while len(rows) > MOST_ROWS or len(rows) * len(views) * COLUMNS > _MOST_TILES * 16:
-        nr_blocks *= 2
-        firsts = sorted({id_ - id_ % nr_blocks for id_ in ids})
-        rows = [TileRow(first, nr_blocks, 1) for first in firsts]
-        if len(rows) == 1:
-            break
+    shown = list(zip(views, view_runs, strict=True))
+    nr_blocks, parts = _rows(ids, shown, block_nr_pages)
+    rows = [TileRow(p[0].first, nr_blocks, sum(row.nr_alike for row in p)) for p in parts]
     made = TileMap(block_nr_pages, max(1, block_nr_pages * nr_blocks // COLUMNS), rows)
-    maker = _Maker(made)
-    shown = iter(zip(views, view_runs, strict=True))
+    maker = _Maker(made, parts)
+    cells = [maker.cells(*each) for each in shown]
     for trace in traces:
-        made.cells.append([maker.cells(*next(shown)) for _ in trace])
+        made.cells.append(cells[: len(trace)])
+        del cells[: len(trace)]
     return made
+
+
+def _rows(
+    ids: list[int], shown: Sequence[tuple[PageView, _ViewRuns]], block_nr_pages: int
+) -> tuple[int, list[list[TileRow]]]:
+    """Return the blocks whose tiles are one, and of each row its parts, which look alike.
+
+    As few blocks as the limits allow; within a part the blocks are equal.
+    """
+    most = max(MOST_ROWS, min(_MOST_COUNTED, _MOST_COUNTED_IN_ALL // len(shown)))
+    nr_blocks = 1
+    parts = _equal_rows(ids, shown, block_nr_pages)
+    while True:
+        if len(parts) <= most:
+            rows = _alike(parts, shown, block_nr_pages)
+            fits = len(rows) * len(shown) * COLUMNS <= _MOST_TILES
+            if len(parts) == 1 or (fits and len(rows) <= MOST_ROWS):
+                return nr_blocks, rows
+        nr_blocks *= 2
+        parts = [TileRow(first, nr_blocks, 1) for first in sorted({i - i % nr_blocks for i in ids})]
 
 
 # --- runs as arrays ------------------------------------------------------------------------
@@ -153,14 +196,14 @@ class _Runs:
         return cls(array[:, 0], array[:, 1])
 
     def counts(self, edges: Ints) -> Ints:
-        """Return how many of the page frames lie between adjacent edges."""
+        """Return how many of the page frames lie between adjacent edges of each row."""
         if not self.starts.size:
-            return np.zeros(len(edges) - 1, np.int64)
+            return np.zeros((len(edges), COLUMNS), np.int64)
         below = np.concatenate(([0], np.cumsum(self.ends - self.starts)))
         at = np.searchsorted(self.starts, edges, side="right")
         last = np.maximum(at - 1, 0)
         over = np.where(at > 0, np.maximum(self.ends[last] - edges, 0), 0)
-        return np.diff(below[at] - over)
+        return np.diff(below[at] - over, axis=1)
 
 
 @dataclass(slots=True)
@@ -184,12 +227,10 @@ class _ViewRuns:
 
 
 def _equal_rows(
-    ids: list[int], views: Sequence[PageView], view_runs: Sequence[_ViewRuns], block_nr_pages: int
+    ids: list[int], shown: Sequence[tuple[PageView, _ViewRuns]], block_nr_pages: int
 ) -> list[TileRow]:
     """Return a row for each stretch of adjacent blocks that are equal in every view."""
-    signatures = np.array(
-        [_signatures(ids, *pair, block_nr_pages) for pair in zip(views, view_runs, strict=True)]
-    ).reshape(len(views), len(ids))
+    signatures = np.array([_signatures(ids, *pair, block_nr_pages) for pair in shown])
     array = np.array(ids, np.int64)
     breaks = (np.diff(signatures, axis=1) != 0).any(axis=0) | (np.diff(array) != 1)
     starts = np.concatenate(([0], np.flatnonzero(breaks) + 1, [len(ids)]))
@@ -232,6 +273,42 @@ def _pieces(runs: _Runs, block_nr_pages: int) -> Iterator[tuple[int, int, int]]:
     yield from zip(blocks.tolist(), starts.tolist(), ends.tolist(), strict=True)
 
 
+def _alike(
+    parts: list[TileRow], shown: Sequence[tuple[PageView, _ViewRuns]], block_nr_pages: int
+) -> list[list[TileRow]]:
+    """Return the parts of each row: adjacent ones that look alike in every view."""
+    edges = _edges(parts, block_nr_pages)
+    tile_nr_pages = max(1, block_nr_pages * parts[0].nr_blocks // COLUMNS)
+    firsts = np.array([row.first for row in parts], np.int64)
+    ends = firsts + [row.nr_blocks * row.nr_alike for row in parts]
+    breaks = firsts[1:] != ends[:-1]
+    for view, view_runs in shown:
+        looks = _looks(edges, view_runs, tile_nr_pages)
+        breaks |= (looks[1:] != looks[:-1]).any(axis=1)
+        facts = [_facts(view, row) for row in parts]
+        breaks |= np.array([one != other for one, other in pairwise(facts)], bool)
+    starts = [0, *(np.flatnonzero(breaks) + 1).tolist(), len(parts)]
+    return [parts[start:end] for start, end in pairwise(starts)]
+
+
+def _looks(edges: Ints, view_runs: _ViewRuns, tile_nr_pages: int) -> npt.NDArray[np.int8]:
+    """Return what each row looks like: rows that are equal here look alike."""
+    looks = [view_runs.unbacked.counts(edges) > 0]
+    for state, runs in view_runs.states.items():
+        counts = runs.counts(edges)
+        shares = np.rint(counts * _SHARES / tile_nr_pages)
+        looks.append(counts > 0 if state in _EXACT else shares)
+    return np.concatenate([part.astype(np.int8) for part in looks], axis=1)
+
+
+def _edges(rows: Sequence[TileRow], block_nr_pages: int) -> Ints:
+    """Return the first page frame of each tile of each row, and the end of its last tile."""
+    firsts = np.array([row.first for row in rows], np.int64)
+    span = rows[0].nr_blocks * block_nr_pages
+    steps = np.arange(COLUMNS + 1, dtype=np.int64) * span // COLUMNS
+    return firsts[:, None] * block_nr_pages + steps[None, :]
+
+
 # --- tiles ---------------------------------------------------------------------------------
 
 
@@ -240,35 +317,40 @@ class _Maker:
     """Numbers tiles, rows and facts, so that each is stored once."""
 
     made: TileMap
+    parts: list[list[TileRow]]
     _tiles: dict[Tile, int] = field(default_factory=dict)
     _patterns: dict[tuple[tuple[int, int], ...], int] = field(default_factory=dict)
     _facts: dict[Facts, int] = field(default_factory=dict)
 
     def cells(self, view: PageView, view_runs: _ViewRuns) -> list[tuple[int, int]]:
         """Return the index of the pattern and of the facts of each row."""
-        edges = self._edges()
-        counts = {
-            state: runs.counts(edges.ravel()).tolist() for state, runs in view_runs.states.items()
-        }
-        unbacked = view_runs.unbacked.counts(edges.ravel()).tolist()
+        parts = [part for row in self.parts for part in row]
+        edges = _edges(parts, self.made.block_nr_pages)
+        weights = np.array([[part.nr_alike] for part in parts], np.int64)
+        starts = np.cumsum([0, *(len(row) for row in self.parts[:-1])])
+
+        def totals(runs: _Runs) -> list[list[int]]:
+            made: list[list[int]] = np.add.reduceat(
+                runs.counts(edges) * weights, starts, axis=0
+            ).tolist()
+            return made
+
+        counts = {state: totals(runs) for state, runs in view_runs.states.items()}
+        unbacked = totals(view_runs.unbacked)
         cells = []
         for index, row in enumerate(self.made.rows):
-            at = index * (COLUMNS + 1)
-            pattern = self._pattern(counts, unbacked, at)
+            of_row = {state: nr[index] for state, nr in counts.items()}
+            pattern = self._pattern(row, of_row, unbacked[index])
             cells.append((pattern, self._number(self._facts, self.made.facts, _facts(view, row))))
         return cells
 
-    def _edges(self) -> Ints:
-        firsts = np.array([row.first for row in self.made.rows], np.int64)
-        span = self.made.rows[0].nr_blocks * self.made.block_nr_pages if self.made.rows else 0
-        steps = np.arange(COLUMNS + 1, dtype=np.int64) * span // COLUMNS
-        return firsts[:, None] * self.made.block_nr_pages + steps[None, :]
-
-    def _pattern(self, counts: dict[PageState, list[int]], unbacked: list[int], at: int) -> int:
+    def _pattern(
+        self, row: TileRow, counts: dict[PageState, list[int]], unbacked: list[int]
+    ) -> int:
         runs: list[tuple[int, int]] = []
-        for column in range(at, at + COLUMNS):
+        for column in range(COLUMNS):
             pages = [(state, nr[column]) for state, nr in counts.items() if nr[column]]
-            rest = self.made.tile_nr_pages - sum(nr for _, nr in pages)
+            rest = self.made.tile_nr_pages * row.nr_alike - sum(nr for _, nr in pages)
             if rest:
                 pages.insert(0, (PageState.HOLE, rest))
             tile = Tile(tuple(pages), unbacked[column])

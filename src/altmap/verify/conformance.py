@@ -278,7 +278,8 @@ _HEAD = """\
 Each scenario on the model and on a real kernel, file by file: altmap {version}, {date}.
 `make conformance` generates this page; an interrupted run resumes.
 
-{nr_runs} runs on real kernels: {verdicts}. {nr_cannot} could not be run here.
+{nr_runs} runs on real kernels: {verdicts}. {nr_cannot} could not be run here. Rows that differ come
+first.
 
 *equal within tolerance*: every exact field is equal, and free memory is within a derived tolerance.
 [fidelity.md](fidelity.md) lists the fields that are compared.
@@ -304,15 +305,15 @@ def conformance_page(rows: Sequence[ConformanceRow], date: str) -> str:
             verdicts=verdicts,
             nr_cannot=counts[CANNOT],
         ),
-        *(f"- {text}" for text in [*sorted(emulators), *sorted(kernels)]),
-        "",
         "| scenario | architecture | release | driver | result | exact fields | tolerated | |",
         "|---|---|---|---|---|---|---|---|",
     ]
-    for row in rows:
+    for row in sorted(rows, key=lambda row: row.verdict != DIFFERENT):
         cells = (
             *(row.scenario, row.arch, row.release, row.drivers, row.verdict),
             *(row.nr_exact or "", row.nr_tolerated or "", row.why.replace("|", "\\|")),
         )
         lines.append("| " + " | ".join(map(str, cells)) + " |")
+    lines += ["", "## Kernels and emulators", ""]
+    lines += [f"- {text}" for text in [*sorted(emulators), *sorted(kernels)]]
     return "\n".join(lines) + "\n"

@@ -199,20 +199,25 @@ def _toml(partial: Partial, policy: Policy, arch: str, case: str, steps: Steps) 
 def matrix_text(cells: Sequence[Cell], folder: str = "DIR", options: str = "") -> str:
     """Return a table of verdicts, and each fault below it; *options* are those to run a cell."""
     policies = list(dict.fromkeys(cell.policy for cell in cells))
-    width = max(len(cell.verdict) for cell in cells)
+    width = max(len(_text_verdict(cell)) for cell in cells)
     width = max(width, *map(len, policies)) + 1
     rows = [_columns("", "", policies, width)]
     for driver, arch in dict.fromkeys((cell.driver, cell.arch) for cell in cells):
-        verdicts = [cell.verdict for cell in cells if (cell.driver, cell.arch) == (driver, arch)]
-        rows.append(_columns(driver, arch, verdicts, width))
+        row = [cell for cell in cells if (cell.driver, cell.arch) == (driver, arch)]
+        rows.append(_columns(driver, arch, [_text_verdict(cell) for cell in row], width))
     faults = [
         f"{cell.driver}, {cell.policy}, {cell.arch}: {cell.case}\n  {cell.fault}"
         for cell in cells
         if cell.fault
     ]
-    below = ["Simplest faults:", *faults] if faults else ["No cell ends in a fault."]
+    meaning = "! STEP: the kernel crashes in that step"
+    below = [meaning, "", "Simplest faults:", *faults] if faults else ["No cell ends in a fault."]
     shown = "\n".join([*rows, "", *below])
     return f"{shown}\n\naltmap run {folder}/DRIVER-POLICY-ARCH.toml{options} runs a cell.\n"
+
+
+def _text_verdict(cell: Cell) -> str:
+    return f"! {cell.verdict}" if cell.fault else cell.verdict
 
 
 def _columns(driver: str, arch: str, cells: Sequence[str], width: int) -> str:
@@ -241,8 +246,9 @@ _HEAD = """\
 # Drivers against policies
 
 Each driver brings memory that is backed only in part, as far as it can; each policy places the
-memmap. *safe* means that none of the driver's cases ends in a fault; *add* and *online* say at what
-the simplest that does ends; *refused* means that the memory does not arrive or does not go online.
+memmap. *safe* means that none of the driver's cases ends in a fault. **✖ add** and **✖ online**
+mean that the kernel crashes, and in which step of the simplest case; *refused* means that the
+memory does not arrive or does not go online.
 `altmap claims --matrix` runs every cell anew; this page is what it finds, written by `python
 docs/generate.py`. `--write DIR` gives the scenario behind every cell.
 
@@ -257,6 +263,12 @@ memmap_on_memory off, for `per-block` one on which a module sets the flag at eve
 """
 
 
+def _page_verdict(cell: Cell) -> str:
+    """Return a verdict; one that is a fault is marked, so that it cannot be read as safe."""
+    shown = f"**✖ {cell.verdict}**" if cell.fault else cell.verdict
+    return f"{shown} {_MARK}" if cell.is_seen else shown
+
+
 def matrix_page(cells: Sequence[Cell]) -> str:
     """Return the text of ``docs/matrix.md``."""
     policies = list(dict.fromkeys(cell.policy for cell in cells))
@@ -264,7 +276,7 @@ def matrix_page(cells: Sequence[Cell]) -> str:
     lines.append("|---" * (2 + len(policies)) + "|")
     for driver, arch in dict.fromkeys((cell.driver, cell.arch) for cell in cells):
         row = [cell for cell in cells if (cell.driver, cell.arch) == (driver, arch)]
-        verdicts = [f"{cell.verdict} {_MARK}" if cell.is_seen else cell.verdict for cell in row]
+        verdicts = [_page_verdict(cell) for cell in row]
         lines.append(f"| {driver} | {arch} | {' | '.join(verdicts)} |")
     lines += [
         "",
