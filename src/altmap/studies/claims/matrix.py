@@ -199,11 +199,10 @@ def _toml(partial: Partial, policy: Policy, arch: str, case: str, steps: Steps) 
 def matrix_text(cells: Sequence[Cell], folder: str = "DIR", options: str = "") -> str:
     """Return a table of verdicts, and each fault below it; *options* are those to run a cell."""
     policies = list(dict.fromkeys(cell.policy for cell in cells))
-    width = max(len(cell.verdict) for cell in cells)
-    width = max(width, *map(len, policies)) + 1
+    width = max(max(len(_shown(cell)) for cell in cells), *map(len, policies)) + 1
     rows = [_columns("", "", policies, width)]
     for driver, arch in dict.fromkeys((cell.driver, cell.arch) for cell in cells):
-        verdicts = [cell.verdict for cell in cells if (cell.driver, cell.arch) == (driver, arch)]
+        verdicts = [_shown(cell) for cell in cells if (cell.driver, cell.arch) == (driver, arch)]
         rows.append(_columns(driver, arch, verdicts, width))
     faults = [
         f"{cell.driver}, {cell.policy}, {cell.arch}: {cell.case}\n  {cell.fault}"
@@ -213,6 +212,11 @@ def matrix_text(cells: Sequence[Cell], folder: str = "DIR", options: str = "") -
     below = ["Simplest faults:", *faults] if faults else ["No cell ends in a fault."]
     shown = "\n".join([*rows, "", *below])
     return f"{shown}\n\naltmap run {folder}/DRIVER-POLICY-ARCH.toml{options} runs a cell.\n"
+
+
+def _shown(cell: Cell) -> str:
+    """Return the verdict: of a fault, that it is one, and at which step."""
+    return f"fault:{cell.verdict}" if cell.fault else cell.verdict
 
 
 def _columns(driver: str, arch: str, cells: Sequence[str], width: int) -> str:
