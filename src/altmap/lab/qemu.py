@@ -13,13 +13,18 @@ from altmap.errors import InputError
 from altmap.lab.arches import GuestArch, guest_arch
 
 __all__ = (
-    *("BootDimm", "CxlMemory", "Hardware", "Payload", "Pmem", "Ram"),
-    *("machine_arguments", "qemu_arguments"),
+    "BootDimm",
+    "CxlMemory",
+    "Hardware",
+    "Payload",
+    "Pmem",
+    "Ram",
+    "machine_arguments",
+    "qemu_arguments",
 )
 
 MIB = 1 << 20
 GIB = 1 << 30
-
 
 #: Machines whose firmware can be kept from offering hibernation (ACPI's S4), with which a balloon
 #: driver adds no memory (drivers/hv/hv_balloon.c: balloon_probe), and how.

@@ -209,7 +209,7 @@ def matrix_text(cells: Sequence[Cell], folder: str = "DIR", options: str = "") -
         for cell in cells
         if cell.fault
     ]
-    meaning = "! STEP: the kernel crashes in that step"
+    meaning = "fault:STEP  the kernel crashes in that step"
     below = [meaning, "", "Simplest faults:", *faults] if faults else ["No cell ends in a fault."]
     shown = "\n".join([*rows, "", *below])
     return f"{shown}\n\naltmap run {folder}/DRIVER-POLICY-ARCH.toml{options} runs a cell.\n"
