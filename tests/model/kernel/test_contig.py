@@ -156,7 +156,7 @@ def test_before_5_13_a_free_huge_page_keeps_its_range_from_being_taken():
 def test_a_huge_page_in_use_that_goes_to_the_pool_is_replaced_since_6_15(release, taken):
     kernel = with_pool(release, 2)
     pool = kernel.hugetlb[512]
-    (run,) = pool.free_pages.ranges()
+    (_run,) = pool.free_pages.ranges()
     assert hugetlbfs_fallocate(kernel, pool, "file", 1)
     range_ = pool.in_use.span()
     assert bool(fake_offline(kernel, range_)) is taken

@@ -304,8 +304,8 @@ def replace_free_huge_pages(kernel: Kernel, pfns: PfnRange, node: int) -> PfnSet
     """Put a new huge page of the node into the pool for each free one of a range, and free that.
 
     Return those that stay: without memory for a new one, and gigantic ones.
-    Source: ``mm/hugetlb.c: isolate_or_dissolve_huge_page`` (6.12), ``isolate_or_dissolve_huge_folio,
-    replace_free_hugepage_folios`` (7.3).
+    Source: ``mm/hugetlb.c: isolate_or_dissolve_huge_page`` (6.12),
+    ``isolate_or_dissolve_huge_folio, replace_free_hugepage_folios`` (7.3).
     """
     stays = PfnSet()
     zones = zones_of_nodes(kernel, [node], below_movable=False)
