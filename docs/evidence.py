@@ -27,6 +27,7 @@ SHOWN_BY: dict[str, tuple[str, ...]] = {
     "keeps_poison_offline": ("poisoned-page",),
     "hugetlb_first_in_first_out": ("hugepages-pool",),
     "hugetlb_dequeues_isolated": ("hugepages-2MiB",),
+    "contig_replaces_huge_pages": ("virtio-mem-huge-pages",),
     "isolation_splits_gigantic": ("hugepages-1GiB",),
     "rejects_leaf_split": ("kmem-self-hosted arch=aarch64",),
     "kmem_memmap_file": ("kmem-pmem-online", "kmem-self-hosted"),

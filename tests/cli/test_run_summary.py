@@ -98,7 +98,8 @@ def on_terminal(command, folder, columns=80, lines=25):
         pass
     os.close(leader)
     assert process.wait() == 0, shown
-    return shown.decode().replace("\r\n", "\n").splitlines()
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", shown.decode())  # colours have no width
+    return plain.replace("\r\n", "\n").splitlines()
 
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="missing: make")

@@ -9,11 +9,12 @@ import pytest
 from altmap.errors import InputError, LabError
 from altmap.lab import kmem
 from altmap.lab.blocks import GuestBlocks
+from altmap.lab.cxl import with_dax_memory
 from altmap.lab.device_tree import cells_of, with_node
 from altmap.lab.devices import GuestDevices
 from altmap.lab.kmem import PMEM_MODULES, DaxDevices
 from altmap.lab.pmem import pmem_cmdline, tells_by_tree, with_pmem
-from altmap.lab.qemu import Hardware, Payload, Pmem, qemu_arguments
+from altmap.lab.qemu import CxlMemory, Hardware, Payload, Pmem, qemu_arguments
 from altmap.lab.requirements import check_steps, modules_of
 from altmap.lab.shell import CommandResult
 from altmap.scenario import Address, Machine, Plug, Range, Scenario, Size, Unplug, Write
@@ -78,8 +79,6 @@ ARM = Hardware(memory_bytes=GIB, arch="aarch64")
 @pytest.mark.parametrize(
     ("hardware", "plugs", "rule"),
     [
-        (ONE, [plug(dax=None)], "dax 'cxl': need 'pmem'"),
-        (ONE, [plug(dax="hmem")], "dax 'hmem': need 'pmem'"),
         (ONE, [plug(address=None)], "address: persistent memory is there at boot"),
         (ONE, [plug(address=4 * GIB)], "need 0x100200000 at least"),
         (ARM, [plug(address=2 * GIB)], "need 0x80200000 at least"),
@@ -100,6 +99,34 @@ ARM = Hardware(memory_bytes=GIB, arch="aarch64")
 def test_what_a_guest_cannot_have_is_refused_before_the_boot(hardware, plugs, rule):
     with pytest.raises(InputError, match=rule):
         with_pmem(hardware, plugs)
+
+
+CXL = {"address": 0x110000000, "node": 1}
+Q35 = Hardware(memory_bytes=GIB, node_bytes=(GIB, 0), machine="q35")
+
+
+def test_cxl_memory_has_a_window_and_the_node_without_memory():
+    hardware = with_dax_memory(Q35, [plug(dax=None, **CXL)])
+    assert hardware.node_bytes == (GIB,)
+    assert hardware.cxl == (CxlMemory("dax0.0", 0x110000000, 512 * MIB),)
+    line = " ".join(arguments(hardware))
+    assert "-cpu max,-hypervisor" in line
+    assert f"cxl-fmw.0.size={512 * MIB}" in line
+
+
+@pytest.mark.parametrize(
+    ("hardware", "plugs", "rule"),
+    [
+        (Q35, [plug(dax="hmem")], "dax 'hmem': need 'pmem' or 'cxl'"),
+        (Q35, [plug(), plug(id_="b", dax="cxl")], "CXL memory or PMEM"),
+        (Q35, [plug(dax="cxl", address=0x110000000)], "node 0: need 1"),
+        (Q35, [plug(dax="cxl", size=128 * MIB, **CXL)], "need a multiple of 0x10000000"),
+        (Hardware(memory_bytes=GIB), [plug(dax="cxl", **CXL)], "platform 'q35'"),
+    ],
+)
+def test_cxl_memory_that_a_guest_cannot_have_is_refused(hardware, plugs, rule):
+    with pytest.raises(InputError, match=rule):
+        with_dax_memory(hardware, plugs)
 
 
 def test_dimms_and_persistent_memory_exclude_each_other_where_dimms_back_it():

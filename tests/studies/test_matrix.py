@@ -103,9 +103,8 @@ def test_the_command_prints_writes_and_its_scenarios_run(tmp_path, capsys):
     folder = tmp_path / "cells"
     assert cli.main(["claims", "--matrix", "--write", str(folder)]) == 0
     out = capsys.readouterr().out
-    assert re.search(
-        r"^hyperv +x86_64 +safe +! add +safe +! online +safe +safe$", out, re.MULTILINE
-    )
+    row = r"^hyperv +x86_64 +safe +fault:add +safe +fault:online +safe +safe$"
+    assert re.search(row, out, re.MULTILINE)
     safe = out.count("safe") + out.count("refused")
     assert len(list(folder.iterdir())) == safe + out.count("  write of pfn")
     assert cli.main(["run", str(folder / "hyperv-rfc-2018-x86_64.toml")]) == 0
@@ -118,7 +117,7 @@ def test_a_cell_that_ends_in_a_fault_is_marked_in_text_and_page(cells):
         row = next(x for x in alone["page"].splitlines() if x.startswith(f"| {driver} | {arch}"))
         marked = bool(cell.fault)
         assert (f"**✖ {cell.verdict}**" in row) is marked, (driver, policy, arch)
-        assert (f" ! {cell.verdict}" in alone["text"]) is marked
+        assert (f" fault:{cell.verdict}" in alone["text"]) is marked
         assert ("the kernel crashes in that step" in alone["text"]) is marked
         assert marked is (cell.verdict not in ("safe", "refused"))
 
@@ -181,7 +180,7 @@ def test_a_user_s_policy_has_a_column_and_its_scenarios_run(tmp_path, monkeypatc
     )
     out = capsys.readouterr().out
     row = next(line for line in out.splitlines() if line.startswith("hyperv"))
-    assert row.split() == ["hyperv", "x86_64", "!", "online", "safe"]
+    assert row.split() == ["hyperv", "x86_64", "fault:online", "safe"]
     assert f"{folder}/DRIVER-POLICY-ARCH.toml --policy MODULE:CLASS runs a cell" in out
     cell = str(folder / "hyperv-every-driver-x86_64.toml")
     assert cli.main(["run", cell, *chosen, "--check"]) == 1

@@ -34,12 +34,13 @@ def _bugs(args: argparse.Namespace) -> int:
     if args.write is not None:
         check_new_folder(args.write)
     found = bugs.find(chosen, scenario_loader(ours))
+    if args.write is not None:
+        write_folder(args.write, {path.name: path.read_bytes() for path in ours.iterdir()})
     if args.json:
         print_json(bugs_builtins(found))
     else:
         print(bugs_text(found, placeholder(args.write)), end="")
     if args.write is not None:
-        write_folder(args.write, {path.name: path.read_bytes() for path in ours.iterdir()})
         notice(args, f"scenarios written to {args.write}")
     return NOT_REPRODUCED if any(shown.reproduced is False for shown in found) else REPRODUCED
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from altmap.cli import options
 from altmap.cli.output import note
 from altmap.cli.parser import Example, Verb
+from altmap.cli.streams import show
 
 if TYPE_CHECKING:
     from altmap.model.releases import Release
@@ -73,14 +74,14 @@ def _check(args: argparse.Namespace) -> int:
     found = _measured(args, args.kernel, record)
     if args.against is not None:
         other = _measured(args, args.against, release_for(args.against))
-        print(against_text((args.kernel, args.against), found, other))
+        show(against_text((args.kernel, args.against), found, other))
         return _code(found, changed=bool(differences(found, other)))
     if args.json:
         print(json.dumps(check_json(args.kernel, record, found), indent=1, default=str))
     elif args.as_record:
         print(record_text(args.kernel, record, found))
     else:
-        print(check_text(args.kernel, record, found))
+        show(check_text(args.kernel, record, found))
     return _code(found, changed=any(each.verdict == "different" for each in found.behaviours))
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from altmap.cli import options
 from altmap.cli.output import note, notice, print_json
 from altmap.cli.parser import Example, Verb
+from altmap.cli.streams import show
 from altmap.errors import InputError
 
 if TYPE_CHECKING:
@@ -85,12 +86,13 @@ def _on_model(args: argparse.Namespace) -> int:
     if args.write is not None:
         check_new_folder(args.write)
     findings = claims.judge(chosen, scenario_loader(ours))
+    if args.write is not None:
+        write_folder(args.write, {path.name: path.read_bytes() for path in ours.iterdir()})
     if args.json:
         print_json(claims_builtins(findings))
     else:
-        print(claims_text(findings, placeholder(args.write)), end="")
+        show(claims_text(findings, placeholder(args.write)), end="")
     if args.write is not None:
-        write_folder(args.write, {path.name: path.read_bytes() for path in ours.iterdir()})
         notice(args, f"scenarios written to {args.write}")
     return AS_KNOWN if all(finding.as_expected for finding in findings) else NOT_AS_KNOWN
 
@@ -151,13 +153,14 @@ def _matrix(args: argparse.Namespace) -> int:
     policies = [load_policy(name) for name in args.policy]
     cells = matrix(policies=policies) if policies else matrix()
     users = [name for name in args.policy if not is_built_in(name)]
+    if args.write is not None:
+        write_folder(args.write, scenario_files(cells))
     if args.json:
         print_json(matrix_builtins(cells))
     else:
         behind = " --policy MODULE:CLASS" if users else ""
-        print(matrix_text(cells, placeholder(args.write), behind), end="")
+        show(matrix_text(cells, placeholder(args.write), behind), end="")
     if args.write is not None:
-        write_folder(args.write, scenario_files(cells))
         notice(args, f"scenarios written to {args.write}")
     return AS_KNOWN
 

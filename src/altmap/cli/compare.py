@@ -6,12 +6,14 @@ Effects: files, terminal.
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from altmap.cli import options
 from altmap.cli.output import note
 from altmap.cli.parser import Example, Verb
+from altmap.cli.streams import show
 from altmap.errors import InputError
 
 if TYPE_CHECKING:
@@ -64,13 +66,40 @@ def _compare(args: argparse.Namespace) -> int:
         raise InputError("--touched: a recording has what it has; need a SCENARIO")
     if args.kernel is not None and not args.scenario:
         raise InputError(f"--kernel {args.kernel}: a recording has its kernel; need a SCENARIO")
-    found = _comparisons(args)
+    output = _Output(args)
+    found = _comparisons(args, output)
     if args.report is not None:
         write_comparisons(found, args.report)
+    output.end()
     return EQUAL if all(comparison.equal for _, comparison in found) else DIFFERENT
 
 
-def _comparisons(args: argparse.Namespace) -> list[tuple[str, Comparison]]:
+class _Output:
+    """Results on standard output; with a report, a reader that has gone ends no comparison."""
+
+    def __init__(self, args: argparse.Namespace) -> None:
+        self.lasts = args.report is not None
+        self.error: BrokenPipeError | None = None
+
+    def show(self, text: str) -> None:
+        """Print a result as soon as it is there."""
+        if self.error is not None:
+            return
+        try:
+            show(text)
+            sys.stdout.flush()
+        except BrokenPipeError as error:
+            if not self.lasts:
+                raise
+            self.error = error
+
+    def end(self) -> None:
+        """Raise that the reader has gone, now that the report is written."""
+        if self.error is not None:
+            raise self.error
+
+
+def _comparisons(args: argparse.Namespace, output: _Output) -> list[tuple[str, Comparison]]:
     """Compare one after the other, and print each result when it is there."""
     from altmap.cli.lab import own_kernel
     from altmap.cli.progress import progress
@@ -98,7 +127,7 @@ def _comparisons(args: argparse.Namespace) -> list[tuple[str, Comparison]]:
         found.append((name, comparison))
         for line in release_notes(comparison.traces[1].release) if comparison.traces else ():
             note(f"note: {line}")
-        print(comparison_text(comparison, name), flush=True)
+        output.show(comparison_text(comparison, name))
 
     with progress(len(recordings) + len(jobs)) as (tell, advance):
         for recording in recordings:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from altmap.cli import options
 from altmap.cli.parser import Example, Verb
+from altmap.cli.streams import show
 from altmap.errors import InputError
 
 if TYPE_CHECKING:
@@ -108,7 +109,7 @@ def _explore(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(result_json(exploration, rules, result, files), indent=1))
     else:
-        print(exploration_text(exploration, rules, result, files, module))
+        show(exploration_text(exploration, rules, result, files, module))
     return BROKEN if result.found else HELD
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from altmap.cli import options
 from altmap.cli.output import note
 from altmap.cli.parser import Example, Verb
+from altmap.cli.streams import show
 from altmap.errors import InputError, one_of
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ def _hunt(args: argparse.Namespace) -> int:
         if args.list:
             print(findings_text(store.findings()))
         if args.report:
-            print(report_text(list(store.runs()), store.coverage()))
+            show(report_text(list(store.runs()), store.coverage()))
         if args.show is not None:
             found = _named(store.findings(), args.show)
             print(finding_text(found, str(store.finding_folder(found.key))), end="")
@@ -113,7 +114,7 @@ def _run(args: argparse.Namespace, store: HuntStore) -> int:
     result = hunt(
         plan, store, lambda scenario: compare_with_lab(scenario, None, lambda _: None), note
     )
-    print(summary_text(result.rows, result.seconds))
+    show(summary_text(result.rows, result.seconds))
     new = [each for each in store.findings() if each.key in result.new]
     if new:
         print(findings_text(new))

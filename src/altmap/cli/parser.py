@@ -77,6 +77,7 @@ class CommandParser(argparse.ArgumentParser):
         self, *, verb: Verb | None = None, commands: Sequence[str] = (), **keywords: Any
     ) -> None:
         super().__init__(**keywords)
+        self.color = False  # of Python 3.14: the stream would show its escape codes
         self.verb = verb
         self.commands = tuple(commands)
 

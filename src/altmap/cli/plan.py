@@ -13,6 +13,7 @@ from altmap.cli import options
 from altmap.cli.options import SYSROOT_HELP
 from altmap.cli.output import terminal_width
 from altmap.cli.parser import Example, Verb
+from altmap.cli.streams import show
 from altmap.errors import InputError
 
 if TYPE_CHECKING:
@@ -210,7 +211,10 @@ def _show(plan: Plan, args: argparse.Namespace) -> int:
 
     if args.output is not None:
         write_file(args.output, encode_plan(plan), new=True)
-    print(encode_plan(plan) if args.json else plan_text(plan, terminal_width()), end="")
+    if args.json:
+        print(encode_plan(plan), end="")
+    else:
+        show(plan_text(plan, terminal_width()), end="")
     return CHANGES if plan.steps and args.detailed_exitcode else PLANNED
 
 

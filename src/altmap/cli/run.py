@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from altmap.cli import options
 from altmap.cli.output import note, notice, terminal_width
 from altmap.cli.parser import Example, Verb
+from altmap.cli.streams import show
 from altmap.errors import InputError
 
 if TYPE_CHECKING:
@@ -84,9 +85,11 @@ def _run(args: argparse.Namespace) -> int:
         for scenario in scenarios
         for policy in policies or (None,)
     ]
-    _print(scenarios, traces, args)
     if args.export is not None:
         _export(traces, base, args)
+    _print(scenarios, traces, args)
+    if args.export is not None:
+        notice(args, f"sysroots written below {args.export}")
     return NOT_OK if args.check and not all(map(all_ok, traces)) else DONE
 
 
@@ -134,7 +137,7 @@ def _print(
     if args.summary:
         for line in dict.fromkeys(note for trace in traces for note in trace.notes):
             note(f"note: {line}")
-        print(verdict_lines(traces, terminal_width() if sys.stdout.isatty() else None), end="")
+        show(verdict_lines(traces, terminal_width() if sys.stdout.isatty() else None), end="")
         return
     for scenario in scenarios:
         title = scenario.description or scenario.name
@@ -143,7 +146,7 @@ def _print(
             for trace in of_one:
                 print(driver_log(trace, title, terminal_width(), show_bytes=args.hex))
         else:
-            print(side_by_side(of_one, title, terminal_width()))
+            show(side_by_side(of_one, title, terminal_width()))
 
 
 def _export(traces: Sequence[Trace], base: Sysroot | None, args: argparse.Namespace) -> None:
@@ -155,7 +158,6 @@ def _export(traces: Sequence[Trace], base: Sysroot | None, args: argparse.Namesp
     }
     with contextlib.nullcontext() if base is None else private_files():
         export(folders, args.export, base)
-    notice(args, f"sysroots written below {args.export}")
 
 
 VERB = Verb(

@@ -18,7 +18,9 @@ import sys
 from collections.abc import Iterator
 from typing import Any, TextIO, cast
 
-__all__ = ("discard", "standard_streams", "tell", "terminal_of")
+from altmap.cli.colour import coloured, has_colour
+
+__all__ = ("discard", "show", "standard_streams", "tell", "terminal_of")
 
 #: C0 but tab and newline, DEL, C1, line and paragraph separators, marks of direction.
 _ACTING = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
@@ -43,8 +45,15 @@ class _Shown(io.TextIOBase):
 
     def write(self, text: str, /) -> int:
         """Write text, escaped."""
+        return self._write(_escaped(text))
+
+    def write_coloured(self, text: str) -> None:
+        """Write text, escaped, with its verdicts in colour."""
+        self._write(coloured(_escaped(text)))
+
+    def _write(self, text: str) -> int:
         try:
-            return self.stream.write(_ACTING.sub(lambda match: f"\\u{ord(match[0]):04x}", text))
+            return self.stream.write(text)
         except OSError as error:
             self.error = error  # argparse drops it
             raise
@@ -67,6 +76,10 @@ class _Shown(io.TextIOBase):
     def encoding(self) -> str:  # type: ignore[override]
         """The encoding of the stream."""
         return self.stream.encoding
+
+
+def _escaped(text: str) -> str:
+    return _ACTING.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
 @contextlib.contextmanager
@@ -112,6 +125,15 @@ def _fill_descriptors() -> None:
 def terminal_of(stream: TextIO) -> TextIO:
     """Return the stream itself, for what moves the cursor and escapes its texts on its own."""
     return stream.stream if isinstance(stream, _Shown) else stream
+
+
+def show(text: str, end: str = "\n") -> None:
+    """Print a text to standard output, with its verdicts in colour if that is a terminal."""
+    stream = sys.stdout
+    if isinstance(stream, _Shown) and has_colour(stream.stream):
+        stream.write_coloured(text + end)
+    else:
+        print(text, end=end)
 
 
 def discard(stream: TextIO) -> None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from altmap.cli import options
 from altmap.cli.output import note, notice, terminal_width
 from altmap.cli.parser import Example, Verb
+from altmap.cli.streams import show
 from altmap.errors import InputError
 
 if TYPE_CHECKING:
@@ -176,7 +177,7 @@ def _run(args: argparse.Namespace, grid: Grid) -> int:
             text = (args.output / "summary.json").read_text(encoding="utf-8")
         elif sys.stdout.isatty():
             text = summary_text(summary, terminal_width())
-        print(text, end="")
+        show(text, end="")
     made = "rows and tables" if args.no_charts else "rows, tables and charts"
     notice(args, f"{made} are in {args.output}")
     return 0

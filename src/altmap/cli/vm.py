@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from altmap.cli import options
 from altmap.cli.output import notice, print_json, terminal_width
 from altmap.cli.parser import Example, Verb
+from altmap.cli.streams import show
 from altmap.errors import InputError
 
 if TYPE_CHECKING:
@@ -193,7 +194,7 @@ def _show(
     else:
         width = terminal_width()
         has_target = args.to is not None
-        print(answers_text(guest, answers, findings, width, with_commands=has_target), end="")
+        show(answers_text(guest, answers, findings, width, with_commands=has_target), end="")
 
 
 def _compare(args: argparse.Namespace, definition: Definition) -> int:

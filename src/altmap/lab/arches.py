@@ -62,6 +62,10 @@ class GuestArch:
         How a guest gets persistent memory: ``dimm``, by a DIMM of which Linux is not told and the
         kernel parameter ``memmap``; ``device-tree``, by a node for a part of its RAM that the
         parameter ``mem`` leaves out; empty if it cannot.
+    cxl_cpu : str
+        QEMU's CPU for a guest with CXL memory; empty if there can be none. A kernel that is told of
+        a hypervisor makes no region of it: it could not flush the CPUs' caches
+        (``drivers/cxl/core/region.c: cxl_region_invalidate_memregion``).
     no_device_node : str
         Why the kernel is not told the node of a virtio-mem device; empty if it is.
     mmus : tuple of str
@@ -101,6 +105,7 @@ class GuestArch:
     virtio_mem: str = ""
     port_machines: tuple[str, ...] = ()
     pmem: str = ""
+    cxl_cpu: str = ""
     no_device_node: str = ""
     mmus: tuple[str, ...] = ()
     optimizes_hugetlb: bool = False
@@ -138,6 +143,7 @@ _X86_64 = GuestArch(
     virtio_mem="virtio-mem-pci",
     port_machines=("q35",),
     pmem="dimm",
+    cxl_cpu="max,-hypervisor",
     optimizes_hugetlb=True,
     forces_memmap=True,
     tells_touches=True,

@@ -34,6 +34,7 @@ __all__ = (
     "HypervisorFiles",
     "KernelFiles",
     "cache_folder",
+    "cached",
     "disk_errors",
     "fetch",
     "fetch_headers",
@@ -148,7 +149,7 @@ def fetch(release: str, cache: Path | None = None, *, arch: str = "x86_64") -> K
     guest = guest_arch(arch)
     cache = cache_folder() if cache is None else cache
     folder = kernel_folder(release, arch, cache)
-    versions = _cached(folder, guest, cache, lambda a, new: _kernel(release, guest, a, new))
+    versions = cached(folder, guest, cache, lambda a, new: _kernel(release, guest, a, new))
     return KernelFiles(
         release, folder / "vmlinuz", folder / "busybox", folder / "modules.deb", versions, arch
     )
@@ -172,7 +173,7 @@ def fetch_headers(kernel: KernelFiles, cache: Path | None = None) -> tuple[Path,
         raise LabError("modules can be built for Debian's kernels only: this one has no package")
     folder = cache / "headers" / f"{image.removeprefix('linux-image-')}_{kernel.versions[image]}"
     guest = guest_arch(kernel.arch)
-    versions = _cached(
+    versions = cached(
         folder,
         guest,
         cache,
@@ -199,19 +200,45 @@ def fetch_xen(cache: Path | None = None) -> HypervisorFiles:
     """
     cache = cache_folder() if cache is None else cache
     folder = kernel_folder("xen", "x86_64", cache)
-    return HypervisorFiles(folder / "xen", _cached(folder, guest_arch("x86_64"), cache, _xen))
+    return HypervisorFiles(folder / "xen", cached(folder, guest_arch("x86_64"), cache, _xen))
 
 
 #: Downloads and unpacks into a folder, and returns the versions of what it took.
-_Fill = Callable[[Archive, Path], dict[str, str]]
+Fill = Callable[[Archive, Path], dict[str, str]]
 
 
-def _cached(folder: Path, guest: GuestArch, cache: Path, fill: _Fill) -> dict[str, str]:
+def cached(
+    folder: Path,
+    guest: GuestArch,
+    cache: Path,
+    fill: Fill,
+    *,
+    what: str = "a kernel (about 200 MB)",
+    releases: tuple[str, ...] = RELEASES,
+) -> dict[str, str]:
     """Return the versions of what a folder of the cache holds.
 
     It is filled first if it is not there, or is not as it was filled.
+
+    Parameters
+    ----------
+    folder : Path
+    guest : GuestArch
+        Of which architecture the packages are.
+    cache : Path
+    fill : callable
+        Downloads and unpacks into a folder, and returns the versions of what it took.
+    what : str
+        What it is and how large, for a disk that is full.
+    releases : tuple of str
+        Debian releases to take it from.
+
+    Raises
+    ------
+    LabError
+        If it cannot be had, or the disk refuses.
     """
-    with disk_errors(cache, "a kernel (about 200 MB)"):
+    with disk_errors(cache, what):
         if not folder.is_dir() or damage_of(folder):
             folder.parent.mkdir(parents=True, exist_ok=True)
             (cache / "kernels").mkdir(exist_ok=True)
@@ -220,7 +247,7 @@ def _cached(folder: Path, guest: GuestArch, cache: Path, fill: _Fill) -> dict[st
                 if damage:
                     _LOG.warning("altmap: %s: %s: it is fetched anew", folder, damage)
                 if damage or not folder.is_dir():
-                    archive = Archive(_apt_folder(guest, cache), guest.debian, RELEASES)
+                    archive = Archive(_apt_folder(guest, cache), guest.debian, releases)
                     _fill(folder, archive, _apt_folder(guest, cache), fill)
         return read_json(folder / "packages.json", dict[str, str])
 
@@ -290,7 +317,7 @@ def disk_errors(cache: Path, what: str) -> Iterator[None]:
         raise LabError(f"kernel cache {cache}: {error.strerror or error}") from error
 
 
-def _fill(folder: Path, archive: Archive, apt: Path, fill: _Fill) -> None:
+def _fill(folder: Path, archive: Archive, apt: Path, fill: Fill) -> None:
     """Download and unpack into a folder beside, which is renamed when it is complete."""
     new = folder.parent / "new"
     shutil.rmtree(new, ignore_errors=True)  # left by a run that was killed

@@ -13,7 +13,7 @@ from altmap.errors import LabError
 from altmap.lab.guest import Guest
 from altmap.lab.insmod import load_module
 from altmap.lab.pmem import METADATA_BYTES
-from altmap.lab.state import write_file
+from altmap.lab.state import must_read, must_write, write_file
 from altmap.scenario import Plug
 from altmap.trace import OK, Outcome
 
@@ -56,17 +56,17 @@ def make_dax_devices(guest: Guest) -> dict[str, str]:
     for each in ranges:
         space = _namespace_at(guest, each.address)
         region = space.removeprefix("namespace").partition(".")[0]
-        seed = _read(guest, f"{_ND}/devices/region{region}/dax_seed")
-        aligns = _read(guest, f"{_ND}/devices/{seed}/supported_alignments")
+        seed = must_read(guest, f"{_ND}/devices/region{region}/dax_seed")
+        aligns = must_read(guest, f"{_ND}/devices/{seed}/supported_alignments")
         for name, word in (
             ("uuid", _UUID),
             ("mode", "ram"),
             ("align", aligns.split()[0]),
             ("namespace", space),
         ):
-            _must_write(guest, f"{_ND}/devices/{seed}/{name}", word)
-        _must_write(guest, f"{_ND}/drivers/dax_pmem/bind", seed)
-        start = int(_read(guest, f"{_DAX}/devices/{seed}/resource"), 16)
+            must_write(guest, f"{_ND}/devices/{seed}/{name}", word)
+        must_write(guest, f"{_ND}/drivers/dax_pmem/bind", seed)
+        start = int(must_read(guest, f"{_DAX}/devices/{seed}/resource"), 16)
         if start != each.address + METADATA_BYTES:
             raise LabError(f"{seed}: begins at {start:#x}, not behind {METADATA_BYTES:#x} bytes")
         made[each.name] = seed
@@ -101,15 +101,17 @@ class DaxDevices:
         name = self._names[step.id]
         load_module(self._guest, "kmem")
         if self._is_bound(name):
-            _must_write(self._guest, f"{_KMEM}/unbind", name)
+            must_write(self._guest, f"{_KMEM}/unbind", name)
         if step.memmap_on_memory is not None:
             outcome = self._write(name, "memmap_on_memory", str(int(step.memmap_on_memory)))
             if not outcome:
                 return outcome
-        _must_write(self._guest, f"{_KMEM}/new_id", name)
-        if self._is_bound(name):
-            return OK
-        # That write succeeds in any case; the errno of the driver is that of a second attempt.
+        # CXL memory is for kmem; of other devices it is told, and takes those that it was told of.
+        if not self._guest.hardware.cxl:
+            must_write(self._guest, f"{_KMEM}/new_id", name)
+            if self._is_bound(name):
+                return OK
+        # The write to new_id succeeds in any case; the driver's errno is that of this one.
         return self._write_to(f"{_KMEM}/bind", name)
 
     def unplug(self, id_: str) -> Outcome:
@@ -154,15 +156,3 @@ def _namespace_at(guest: Guest, address: int) -> str:
     if len(found) != 1:
         raise LabError(f"persistent memory at {address:#x}: the kernel has no namespace there")
     return found[0].split("/")[-2]
-
-
-def _read(guest: Guest, path: str) -> str:
-    result = guest.run(f"cat {path}")
-    if result.status:
-        raise LabError(f"{path}: {result.text.strip()}", guest.console())
-    return result.text.strip()
-
-
-def _must_write(guest: Guest, path: str, word: str) -> None:
-    if number := write_file(guest, path, word, _LONG_SECONDS):
-        raise LabError(f"{word!r} to {path}: {errno.errorcode.get(number, number)}")

@@ -21,6 +21,7 @@ from altmap.lab.arches import GuestArch
 from altmap.lab.initramfs import build_initramfs
 from altmap.lab.kernels import HypervisorFiles, KernelFiles
 from altmap.lab.modules import module_files
+from altmap.lab.newer_qemu import newer_qemu
 from altmap.lab.pmem import tells_by_tree, tree_with_pmem
 from altmap.lab.qemu import Hardware, Payload, Ram, qemu_arguments
 from altmap.lab.touch_plugin import TouchFiles
@@ -31,6 +32,7 @@ __all__ = (
     "check_programs",
     "has_device",
     "missing_programs",
+    "qemu_command",
     "qemu_version",
     "sandbox_of",
 )
@@ -61,9 +63,32 @@ def check_programs(guest: GuestArch) -> None:
         raise LabError(f"{program} is missing: apt install {package}")
 
 
-def qemu_version(guest: GuestArch) -> str:
-    """Return QEMU's own word on its version."""
-    return _version(shutil.which(guest.program) or guest.program)
+def qemu_command(hardware: Hardware) -> tuple[str, ...]:
+    """Return the program for the hardware, and the arguments that it needs to find its firmware.
+
+    Raises
+    ------
+    LabError
+        If the QEMU here lacks a device, and a newer one cannot be had.
+    """
+    guest = hardware.guest
+    if not hardware.cxl or _has_volatile_cxl(shutil.which(guest.program) or guest.program):
+        return (guest.program,)
+    return newer_qemu(guest, qemu_version(guest))
+
+
+@functools.lru_cache
+def _has_volatile_cxl(program: str) -> bool:
+    """Tell whether QEMU's CXL devices can have volatile memory (8.1)."""
+    known = [program, "-device", "cxl-type3,help"]
+    result = subprocess.run(known, capture_output=True, text=True, check=False)
+    return "volatile-memdev" in result.stdout
+
+
+def qemu_version(guest: GuestArch, hardware: Hardware | None = None) -> str:
+    """Return QEMU's own word on its version: of the one here, or the one for some hardware."""
+    program = qemu_command(hardware)[0] if hardware else guest.program
+    return _version(shutil.which(program) or program)
 
 
 @functools.lru_cache
@@ -190,9 +215,10 @@ class QemuProcess:
             if self.touches:
                 arguments += self.touches.arguments()
                 handed_over += [self.touches.lines.fileno(), self.touches.control.fileno()]
-            program = hardware.guest.program
+            program, *places = qemu_command(hardware)
+            command = [program, *sandbox_of(program), *places, *arguments]
             self._process = subprocess.Popen(
-                ["setpriv", "--pdeathsig", "KILL", program, *sandbox_of(program), *arguments],
+                ["setpriv", "--pdeathsig", "KILL", *command],
                 stdin=subprocess.DEVNULL,
                 stdout=self._complaints,
                 stderr=self._complaints,

@@ -12,11 +12,19 @@ from pathlib import Path
 from altmap.errors import InputError
 from altmap.lab.arches import GuestArch, guest_arch
 
-__all__ = ("BootDimm", "Hardware", "Payload", "Pmem", "Ram", "machine_arguments", "qemu_arguments")
+__all__ = (
+    "BootDimm",
+    "CxlMemory",
+    "Hardware",
+    "Payload",
+    "Pmem",
+    "Ram",
+    "machine_arguments",
+    "qemu_arguments",
+)
 
 MIB = 1 << 20
 GIB = 1 << 30
-
 
 #: Machines whose firmware can be kept from offering hibernation (ACPI's S4), with which a balloon
 #: driver adds no memory (drivers/hv/hv_balloon.c: balloon_probe), and how.
@@ -59,6 +67,23 @@ class Pmem:
 
 
 @dataclass(frozen=True, slots=True)
+class CxlMemory:
+    """A CXL type 3 device with volatile memory, alone in a window and on a host bridge.
+
+    Attributes
+    ----------
+    name : str
+        The dax device that is to be made of it.
+    address, size_bytes : int
+        Of memory and window. QEMU chooses the address.
+    """
+
+    name: str
+    address: int
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class Hardware:
     """What a guest is made of.
 
@@ -86,6 +111,7 @@ class Hardware:
         DIMMs that are there at boot.
     pmem : tuple of Pmem
         Persistent memory; on a machine with a device tree it is a part of *memory_bytes*.
+    cxl : tuple of CxlMemory
     arch : str
         As in a scenario's ``machine.arch``.
     """
@@ -102,6 +128,7 @@ class Hardware:
     hidden_dimms: bool = False
     dimms: tuple[BootDimm, ...] = ()
     pmem: tuple[Pmem, ...] = ()
+    cxl: tuple[CxlMemory, ...] = ()
     arch: str = "x86_64"
 
     def __post_init__(self) -> None:
@@ -202,7 +229,8 @@ def qemu_arguments(
         *machine_arguments(hardware, ram),
         "-no-reboot",
         "-accel", accelerator,
-        "-cpu", _XEN_CPU if payload.hypervisor else guest.cpu,
+        "-cpu", _XEN_CPU if payload.hypervisor else guest.cxl_cpu if hardware.cxl else guest.cpu,
+        *_cxl(hardware.cxl),
         *(word for dimm in _dimms(hardware) for word in _dimm(dimm)),
         *_boot(hardware, payload),
         "-chardev", f"file,id=console,path=/dev/fd/{console_fd}",
@@ -233,6 +261,29 @@ def _dimm(dimm: BootDimm) -> tuple[str, ...]:
         *("-object", f"memory-backend-ram,id={dimm.name}-memory,{size}"),
         *("-device", f"pc-dimm,id={dimm.name},memdev={dimm.name}-memory,{where}"),
     )
+
+
+def _cxl(devices: tuple[CxlMemory, ...]) -> Iterator[str]:
+    """Yield each device, found by its serial number, with the bridge and the window that it has."""
+    machine = ["cxl=on"] if devices else []
+    for at, each in enumerate(devices):
+        bus = _FIRST_CXL_BUS + _CXL_BUSES * at
+        size = f"size={each.size_bytes},reserve=off"
+        yield from (
+            *("-object", f"memory-backend-ram,id=cxl{at}-memory,{size}"),
+            *("-device", f"pxb-cxl,bus_nr={bus},bus=pcie.0,id=cxl{at}-bridge"),
+            *("-device", f"cxl-rp,bus=cxl{at}-bridge,id=cxl{at}-port,port=0,chassis={at},slot=0"),
+            *("-device", f"cxl-type3,bus=cxl{at}-port,volatile-memdev=cxl{at}-memory,sn={at + 1}"),
+        )
+        machine.append(f"cxl-fmw.{at}.targets.0=cxl{at}-bridge,cxl-fmw.{at}.size={each.size_bytes}")
+    if machine:
+        # QEMU takes a list of windows from one option only.
+        yield from ("-machine", ",".join(machine))
+
+
+#: Numbers of PCI buses: each host bridge has its own and those of its port.
+_FIRST_CXL_BUS = 0x20
+_CXL_BUSES = 8
 
 
 def _port(number: int) -> tuple[str, str]:

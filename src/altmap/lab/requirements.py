@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from altmap.errors import InputError
+from altmap.lab.cxl_regions import CXL_MODULES
 from altmap.lab.kmem import PMEM_MODULES
 from altmap.lab.qemu import Hardware
 from altmap.lab.veto import VETO_MODULE, check_veto
@@ -37,7 +38,11 @@ def modules_of(scenario: Scenario) -> tuple[str, ...]:
     vetoes = any(isinstance(step, Veto) for step in scenario.steps)
     devices = (
         *(MODULES if plugs_of(scenario, "virtio-mem") else ()),
-        *(PMEM_MODULES if plugs_of(scenario, "kmem") else ()),
+        *dict.fromkeys(
+            module
+            for plug in plugs_of(scenario, "kmem")
+            for module in (PMEM_MODULES if plug.dax == "pmem" else CXL_MODULES)
+        ),
     )
     return (*devices, VETO_MODULE) if vetoes else devices
 
@@ -74,6 +79,8 @@ def check_steps(scenario: Scenario, hardware: Hardware) -> None:
         )
     if hardware.pmem and guest.pmem == "dimm" and (hardware.dimms or plugs_of(scenario, "dimm")):
         raise InputError("kmem beside dimm: Linux is not told of DIMMs, which back its memory")
+    if hardware.cxl and any(plugs_of(scenario, driver) for driver in ("dimm", "virtio-mem")):
+        raise InputError("kmem with CXL memory: beside it, the guest has no other memory devices")
     for step in scenario.steps:
         if isinstance(step, Veto):
             check_veto(step)

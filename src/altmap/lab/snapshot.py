@@ -78,7 +78,10 @@ def booted(
     cache = cache_folder() if cache is None else cache
     emulated = plugin is None or accelerator == TCG
     unfit = (
-        not emulated or not hardware.guest.snapshots or hardware.memory_bytes > _MOST_MEMORY_BYTES
+        not emulated
+        or not hardware.guest.snapshots
+        or hardware.memory_bytes > _MOST_MEMORY_BYTES
+        or hardware.cxl  # QEMU's device does not save its state
     )
     if accelerator is None or unfit or shutil.disk_usage(cache).free < _LEAST_DISK_BYTES:
         how = TCG if plugin else None

@@ -11,7 +11,7 @@ from altmap.errors import LabError
 from altmap.lab.guest import Guest
 from altmap.lab.shell import CommandResult
 
-__all__ = ("write_block_state", "write_block_states", "write_file")
+__all__ = ("must_read", "must_write", "write_block_state", "write_block_states", "write_file")
 
 _MEMORY = "/sys/devices/system/memory"
 EHWPOISON = 133  # Python's errno lacks it
@@ -37,6 +37,8 @@ _ERRNO = {
 _COMPLAINT = re.compile(r": ([^:]+)$")
 _TIMED_OUT = 124
 _KILLED = 128
+#: A device's blocks go online, or offline, within one write.
+_LONG_SECONDS = 180.0
 # What the guest may take longer than the limit until we give up on it.
 _GRACE_SECONDS = 20.0
 
@@ -86,6 +88,32 @@ def write_file(guest: Guest, path: str, word: str, limit_seconds: float = 30.0) 
     write = f"timeout -s INT {ceil(limit_seconds)} sh -c 'echo {word} >{path}'"
     result = guest.run(write, limit_seconds + _GRACE_SECONDS)
     return 0 if result.status == 0 else _errno_of(result, word, path)
+
+
+def must_read(guest: Guest, path: str) -> str:
+    """Return the text of a file that the guest has, without the end of its line.
+
+    Raises
+    ------
+    LabError
+        If it has none.
+    """
+    result = guest.run(f"cat {path}")
+    if result.status:
+        raise LabError(f"{path}: {result.text.strip()}", guest.console())
+    return result.text.strip()
+
+
+def must_write(guest: Guest, path: str, word: str) -> None:
+    """Write a word to a file that takes it.
+
+    Raises
+    ------
+    LabError
+        If the kernel refuses.
+    """
+    if number := write_file(guest, path, word, _LONG_SECONDS):
+        raise LabError(f"{word!r} to {path}: {errno.errorcode.get(number, number)}")
 
 
 def _errno_of(result: CommandResult, word: str, path: str) -> int:

@@ -15,6 +15,8 @@ from altmap.lab.added import with_adder
 from altmap.lab.blocks import GuestBlocks
 from altmap.lab.build import check_compiler
 from altmap.lab.capture import capture
+from altmap.lab.cxl import with_dax_memory
+from altmap.lab.cxl_regions import make_cxl_devices
 from altmap.lab.designs import design_of
 from altmap.lab.devices import GuestDevices
 from altmap.lab.faults import FaultWatch, StepTouches
@@ -26,7 +28,7 @@ from altmap.lab.insmod import load_module
 from altmap.lab.kernel_build import kernel_of
 from altmap.lab.kernels import KernelFiles, fetch_xen
 from altmap.lab.kmem import DaxDevices, make_dax_devices
-from altmap.lab.pmem import pmem_cmdline, with_pmem
+from altmap.lab.pmem import pmem_cmdline
 from altmap.lab.process import check_device, check_programs, qemu_version
 from altmap.lab.requirements import (
     check_steps,
@@ -104,7 +106,7 @@ def run_in_guest(
     hardware = hardware_of(machine, hidden_dimms=hyperv or probe)
     hardware = replace(hardware, ports=nr_ports(scenario, hardware))
     boot_bytes = hardware.memory_bytes
-    hardware = with_pmem(hardware, plugs_of(scenario, "kmem"))
+    hardware = with_dax_memory(hardware, plugs_of(scenario, "kmem"))
     cmdline = f"{cmdline_of(machine)} {pmem_cmdline(hardware, boot_bytes)}".strip()
     check_steps(scenario, hardware)
     check_programs(hardware.guest)
@@ -149,7 +151,7 @@ def run_in_guest(
                 guest,
                 policy=machine.policy,
                 reads_fault=reads_fault,
-                dax=make_dax_devices(guest),
+                dax=make_dax_devices(guest) | make_cxl_devices(guest),
             )
         )
         tunables = {name: getattr(machine, name) for name in _BOOT_TUNABLES}
@@ -237,7 +239,7 @@ class LabMachine:
             "machine": {
                 "arch": kernel.arch,
                 "packages": kernel.versions | (xen.versions if xen else {}),
-                "qemu": qemu_version(self._guest.hardware.guest),
+                "qemu": qemu_version(self._guest.hardware.guest, self._guest.hardware),
                 "hardware": asdict(self._guest.hardware),
                 "accelerator": self._guest.accelerator,
                 "block_size_bytes": self._blocks.size_bytes,

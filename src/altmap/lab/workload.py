@@ -96,7 +96,9 @@ class GuestUsage:
 
     def _write_file(self, step: Fill) -> Outcome:
         mounted = f"mkdir -p {_FILES} && (mountpoint -q {_FILES} || {_MOUNT})"
-        write = f"head -c {int(step.size)} /dev/urandom >{_FILES}/{step.id}"
+        # head copies byte by byte, which takes five times as long.
+        count = f"bs=64k count={int(step.size)} iflag=count_bytes"
+        write = f"dd if=/dev/urandom of={_FILES}/{step.id} {count}"
         if self._guest.run(f"{mounted} && {write}", _FILL_SECONDS).status:
             self._guest.run(f"rm -f {_FILES}/{step.id}")
             return Outcome.refused("ENOMEM", "", "the file could not be written")
@@ -110,7 +112,7 @@ class GuestUsage:
         return OK
 
     def _checksum(self, name: str) -> str:
-        return self._guest.run(f"sha256sum {_FILES}/{name}", _FILL_SECONDS).text
+        return self._guest.run(f"md5sum {_FILES}/{name}", _FILL_SECONDS).text
 
     def _resize_ring(self) -> Outcome:
         """Give the trace buffer of CPU 0 the size of all fills: unmovable pages of the kernel."""

@@ -95,6 +95,9 @@ class Release:
         else the last one first.
     hugetlb_dequeues_isolated : bool
         A huge page that leaves a block may be moved to a free one of the pool in the same block.
+    contig_replaces_huge_pages : int
+        How often free huge pages of a range that virtio-mem takes are replaced: never; once,
+        before those in use are migrated; or a second time after that.
     isolation_splits_gigantic : bool
         A gigantic page that reaches beyond the end of a memory block keeps it from going offline.
     rejects_leaf_split : tuple of str
@@ -172,6 +175,7 @@ class Release:
     keeps_poison_offline: bool = False
     hugetlb_first_in_first_out: bool = False
     hugetlb_dequeues_isolated: bool = True
+    contig_replaces_huge_pages: int = 1
     isolation_splits_gigantic: bool = True
     rejects_leaf_split: tuple[str, ...] = ()
     isolates_ends_first: bool = True
@@ -238,6 +242,7 @@ _6_1 = Release(
         "keeps_poison_offline": "drivers/base/memory.c: memory_block_online (v6.1)",
         "hugetlb_first_in_first_out": "mm/hugetlb.c: alloc_pool_huge_page (v6.1)",
         "hugetlb_dequeues_isolated": "mm/hugetlb.c: dequeue_huge_page_node_exact (v6.1)",
+        "contig_replaces_huge_pages": "mm/hugetlb.c: isolate_or_dissolve_huge_page (v6.1)",
         "isolation_splits_gigantic": "mm/page_isolation.c: isolate_single_pageblock (v6.1)",
         "rejects_leaf_split": "arch/arm64/mm/mmu.c: prevent_bootmem_remove_notifier (v6.1)",
         "isolates_ends_first": "mm/page_isolation.c: start_isolate_page_range (v6.1)",
@@ -328,6 +333,7 @@ _6_12 = replace(
         "keeps_poison_offline": "drivers/base/memory.c: memory_block_online (v6.12)",
         "hugetlb_first_in_first_out": "mm/hugetlb.c: prep_and_add_allocated_folios (v6.12)",
         "hugetlb_dequeues_isolated": "mm/hugetlb.c: dequeue_hugetlb_folio_node_exact (v6.12)",
+        "contig_replaces_huge_pages": "mm/hugetlb.c: isolate_or_dissolve_huge_page (v6.12)",
         "isolation_splits_gigantic": "mm/page_isolation.c: isolate_single_pageblock (v6.12)",
         "rejects_leaf_split": "arch/arm64/mm/mmu.c: prevent_bootmem_remove_notifier (v6.12.117)",
         "isolates_ends_first": "mm/page_isolation.c: start_isolate_page_range (v6.12)",
@@ -373,6 +379,7 @@ _4_20 = replace(
     memmap_page_flags=0,
     confirmed=False,
     has_auto_movable=False,
+    contig_replaces_huge_pages=0,
     hyperv_onlines_offline_tail=True,
     isolation_splits_gigantic=False,
     isolates_ends_first=False,
@@ -385,6 +392,7 @@ _4_20 = replace(
         **_6_1.sources,
         "hvo_kept_nr_pages": "the feature came with v5.14",
         "memmap_scope": "the feature came with v5.13: a08a2ae34613",
+        "contig_replaces_huge_pages": "isolate_or_dissolve_huge_page came with v5.13",
         "hyperv_onlines_offline_tail": (
             '"hv_balloon: avoid touching uninitialized struct page during tail '
             'onlining", after v4.20'
@@ -524,6 +532,7 @@ _6_18 = replace(
     section_size_bytes={"s390x": 128 << 20},
     nopage_flags=0,
     node_notifier=True,
+    contig_replaces_huge_pages=2,
     hugetlb_dequeues_isolated=False,
     hyperv_foreign_pages="generic",
     frees_altmap_of_failed_add=True,
@@ -533,6 +542,7 @@ _6_18 = replace(
         **_6_12.sources,
         "nopage_flags": "fs/proc/page.c: stable_page_flags of a snapshot (v6.17)",
         "section_size_bytes": "arch/s390/include/asm/sparsemem.h: SECTION_SIZE_BITS (v6.13)",
+        "contig_replaces_huge_pages": "replace_free_hugepage_folios came with v6.15: 04f13d241b8b",
         "node_notifier": '"mm,memory_hotplug: implement numa node notifier" (v6.17)',
         "hugetlb_dequeues_isolated": (
             "mm/hugetlb.c: dequeue_hugetlb_folio_node_exact asks is_migrate_isolate_page "
@@ -556,6 +566,7 @@ _7_2 = replace(
     hyperv_foreign_pages="generic",
     prepare_notifier=False,
     node_notifier=True,
+    contig_replaces_huge_pages=2,
     hugetlb_dequeues_isolated=False,
     rejects_leaf_split=("aarch64",),
     shape="7.3",
@@ -572,6 +583,7 @@ _7_2 = replace(
         ),
         "uncounts_failed_memmap": "mm/sparse-vmemmap.c: populate_section_memmap (v7.2.13)",
         "hyperv_chunk": "drivers/hv/hv_balloon.c: ha_pages_in_chunk (v7.2)",
+        "contig_replaces_huge_pages": "mm/hugetlb.c: replace_free_hugepage_folios (v7.2)",
         "node_notifier": "mm/memory_hotplug.c: online_pages (v7.2)",
         "rejects_leaf_split": (
             "arch/arm64/mm/mmu.c: prevent_memory_remove_notifier, 95a58852b0e5 (v7.1)"

@@ -4,9 +4,10 @@ import pytest
 
 from altmap.model.kernel.contig import fake_offline, fake_online
 from altmap.model.kernel.files import write_file
+from altmap.model.kernel.hugetlb import hugetlbfs_fallocate
 from altmap.model.machine import ModelMachine
 from altmap.pfn import PfnRange, PfnSet
-from altmap.scenario import Machine, Plug, Size
+from altmap.scenario import Fill, Machine, Plug, Size
 
 MIB, GIB = 1 << 20, 1 << 30
 BASE = 0x100000
@@ -111,3 +112,53 @@ def test_pages_that_are_freed_were_onlined(kernel):
     kernel.never_onlined |= RANGE
     fake_online(kernel, RANGE)
     assert not kernel.never_onlined
+
+
+# --- huge pages -----------------------------------------------------------------------------------
+
+
+def with_pool(release, nr_huge):
+    """Return a kernel with a pool of huge pages of 2 MiB, which lies in ZONE_MOVABLE."""
+    machine = Machine(memory=Size(GIB), release=release, auto_online_blocks="online_movable")
+    model = ModelMachine.start(machine)
+    assert model.perform(Plug(id="d", size=Size(128 * MIB))).outcome
+    size = Size(nr_huge * 2 * MIB)
+    assert model.perform(Fill(id="h", size=size, kind="hugetlb", page_size=Size(2 * MIB))).outcome
+    return model.kernel
+
+
+@pytest.mark.parametrize("release", ["6.1", "6.12", "7.3"])
+def test_free_huge_pages_of_a_range_are_replaced_by_others_of_the_pool(release):
+    kernel = with_pool(release, 4)
+    pool, zone = kernel.hugetlb[512], kernel.movable_zone(0)
+    (run,) = pool.free_pages.ranges()
+    taken = PfnRange(run.start, run.start + 1024)
+    before, used = kernel.nr_managed(zone), len(kernel.used)
+    assert fake_offline(kernel, taken)
+    assert len(pool.free_pages) == 4 * 512  # as many as before
+    assert not pool.free_pages & taken
+    assert pool.free_pages & PfnRange(run.start + 1024, run.end)  # the others stay
+    assert kernel.nr_managed(zone) == before - 1024
+    assert len(kernel.used) == used
+
+
+def test_before_5_13_a_free_huge_page_keeps_its_range_from_being_taken():
+    kernel = with_pool("5.10", 4)
+    pool = kernel.hugetlb[512]
+    (run,) = pool.free_pages.ranges()
+    before = pool.free_pages
+    outcome = fake_offline(kernel, PfnRange(run.start, run.start + 512))
+    assert outcome.errno == "EBUSY"
+    assert pool.free_pages == before
+
+
+@pytest.mark.parametrize(("release", "taken"), [("6.12", False), ("7.3", True)])
+def test_a_huge_page_in_use_that_goes_to_the_pool_is_replaced_since_6_15(release, taken):
+    kernel = with_pool(release, 2)
+    pool = kernel.hugetlb[512]
+    (_run,) = pool.free_pages.ranges()
+    assert hugetlbfs_fallocate(kernel, pool, "file", 1)
+    range_ = pool.in_use.span()
+    assert bool(fake_offline(kernel, range_)) is taken
+    assert not pool.in_use & range_  # it has moved to the free one in any case
+    assert len(pool.free_pages) == 512

@@ -34,7 +34,7 @@ RECORD = DriverRecord(
     gives_back="the whole device; since 7.3 the kernel offlines its blocks itself",
     group="static, of the device (since 5.15)",
     resource="`System RAM (kmem)` below the device's line; no image of kexec goes there",
-    lab="yes, PMEM of one range, on x86_64 and arm64; no CXL and no soft-reserved memory",
+    lab="yes: PMEM on x86_64 and arm64, a CXL region on x86_64; no soft-reserved memory",
     sources="drivers/dax/kmem.c, bus.c, cxl.c, pmem.c",
 )
 

@@ -7,10 +7,13 @@ virtio_mem_fake_offline, virtio_mem_fake_online``.
 from __future__ import annotations
 
 import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from altmap.model.kernel.allocator import find_free
 from altmap.model.kernel.expected import doubted_if_expected
 from altmap.model.kernel.files import migrate_pages
+from altmap.model.kernel.hugetlb import migrate_hugetlb, replace_free_huge_pages
 from altmap.model.kernel.page_offline import clear_fake_offline, set_fake_offline
 from altmap.model.kernel.state import Kernel
 from altmap.model.kernel.zone import MOVABLE, Zone
@@ -35,6 +38,8 @@ def fake_offline(kernel: Kernel, pfns: PfnRange) -> Outcome:
     Outcome
         A refusal with ``EBUSY`` if a page cannot move, ``ENOMEM`` if there is no page to move to.
     """
+    (zone,) = kernel.zones_of(pfns)
+    _empty_huge_pages(kernel, zone, pfns)
     moving = kernel.used & pfns
     stuck = _stuck(kernel, moving, pfns)
     if stuck:
@@ -46,7 +51,8 @@ def fake_offline(kernel: Kernel, pfns: PfnRange) -> Outcome:
         return doubted_if_expected(kernel, refusal, stuck)
     kernel.touch("read", moving, "migrate_pages", "pages in use")
     if moving:
-        targets = _targets(kernel, pfns, len(moving))
+        with _isolated(kernel, pfns):
+            targets = find_free(kernel, _target_zones(kernel, zone), len(moving))
         if targets is None:
             return Outcome.refused(
                 errno.ENOMEM,
@@ -89,13 +95,31 @@ def _stuck(kernel: Kernel, in_use: PfnSet, pfns: PfnRange) -> PfnSet:
     return stuck
 
 
-def _targets(kernel: Kernel, pfns: PfnRange, nr_pages: int) -> PfnSet | None:
-    """Return free pages outside of the range, which is isolated; ``None`` if there are too few."""
-    (zone,) = kernel.zones_of(pfns)
+def _empty_huge_pages(kernel: Kernel, zone: Zone, pfns: PfnRange) -> None:
+    """Replace the free huge pages of a range, and migrate those in use.
+
+    They have left the range then, even if it cannot be allocated in the end.
+    A target of the pool leaves the old page to the pool: it is free then, in the range.
+    Source: ``mm/compaction.c: isolate_migratepages_block`` of a contiguous allocation;
+    ``mm/page_alloc.c: alloc_contig_range`` (``replace_free_hugepage_folios``).
+    """
+    if not any(pool.pages.count(pfns) for pool in kernel.pools()):
+        return
+    with _isolated(kernel, pfns):
+        for _ in range(kernel.release.contig_replaces_huge_pages):
+            replace_free_huge_pages(kernel, pfns, zone.node)
+            migrate_hugetlb(kernel, pfns, _nodes(kernel, zone))
+
+
+@contextmanager
+def _isolated(kernel: Kernel, pfns: PfnRange) -> Iterator[None]:
+    """Keep a range from being allocated."""
+    before = kernel.fake_offline & pfns
     kernel.fake_offline |= pfns
-    targets = find_free(kernel, _target_zones(kernel, zone), nr_pages)
-    kernel.fake_offline -= pfns
-    return targets
+    try:
+        yield
+    finally:
+        kernel.fake_offline = (kernel.fake_offline - pfns) | before
 
 
 def _target_zones(kernel: Kernel, zone: Zone) -> list[Zone]:
@@ -103,6 +127,10 @@ def _target_zones(kernel: Kernel, zone: Zone) -> list[Zone]:
 
     Source: ``mm/migrate.c: alloc_migration_target``.
     """
+    return zones_of_nodes(kernel, _nodes(kernel, zone), below_movable=zone.name != MOVABLE)
+
+
+def _nodes(kernel: Kernel, zone: Zone) -> list[int]:
+    """Return the nodes that pages of a zone move to, their own first."""
     others = {each.node for each in kernel.zones.values()} - {zone.node}
-    nodes = [zone.node, *sorted(others)]
-    return zones_of_nodes(kernel, nodes, below_movable=zone.name != MOVABLE)
+    return [zone.node, *sorted(others)]

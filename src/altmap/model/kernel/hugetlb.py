@@ -26,6 +26,7 @@ __all__ = (
     "nr_huge",
     "pool_of",
     "remove_huge_file",
+    "replace_free_huge_pages",
     "set_max_huge_pages",
 )
 
@@ -297,6 +298,36 @@ def migrate_hugetlb(
             doubt=doubt,
         )
     return stuck
+
+
+def replace_free_huge_pages(kernel: Kernel, pfns: PfnRange, node: int) -> PfnSet:
+    """Put a new huge page of the node into the pool for each free one of a range, and free that.
+
+    Return those that stay: without memory for a new one, and gigantic ones.
+    Source: ``mm/hugetlb.c: isolate_or_dissolve_huge_page`` (6.12),
+    ``isolate_or_dissolve_huge_folio, replace_free_hugepage_folios`` (7.3).
+    """
+    stays = PfnSet()
+    zones = zones_of_nodes(kernel, [node], below_movable=False)
+    for pool in kernel.pools():
+        pages = whole_chunks(pool.free_pages & pfns, pool.nr_pages)
+        if not pages:
+            continue
+        if _is_gigantic(kernel, pool):
+            stays |= pages
+            continue
+        wanted = len(pages) // pool.nr_pages
+        fresh = PfnSet.of(*_alloc_buddy(kernel, pool, zones, wanted))
+        kernel.used |= fresh
+        kernel.changed.pages |= fresh
+        optimize(kernel, pool, fresh)
+        replaced = pages.lowest(len(fresh))
+        pool.drop(replaced)
+        pool.put(fresh)
+        stays |= (pages - replaced) | _free_huge_pages(
+            kernel, pool, replaced, "isolate_or_dissolve_huge_page"
+        )
+    return stays
 
 
 def dissolve_free_hugetlb_folios(kernel: Kernel, pfns: PfnRange) -> PfnSet:

@@ -199,25 +199,25 @@ def _toml(partial: Partial, policy: Policy, arch: str, case: str, steps: Steps) 
 def matrix_text(cells: Sequence[Cell], folder: str = "DIR", options: str = "") -> str:
     """Return a table of verdicts, and each fault below it; *options* are those to run a cell."""
     policies = list(dict.fromkeys(cell.policy for cell in cells))
-    width = max(len(_text_verdict(cell)) for cell in cells)
-    width = max(width, *map(len, policies)) + 1
+    width = max(max(len(_shown(cell)) for cell in cells), *map(len, policies)) + 1
     rows = [_columns("", "", policies, width)]
     for driver, arch in dict.fromkeys((cell.driver, cell.arch) for cell in cells):
-        row = [cell for cell in cells if (cell.driver, cell.arch) == (driver, arch)]
-        rows.append(_columns(driver, arch, [_text_verdict(cell) for cell in row], width))
+        verdicts = [_shown(cell) for cell in cells if (cell.driver, cell.arch) == (driver, arch)]
+        rows.append(_columns(driver, arch, verdicts, width))
     faults = [
         f"{cell.driver}, {cell.policy}, {cell.arch}: {cell.case}\n  {cell.fault}"
         for cell in cells
         if cell.fault
     ]
-    meaning = "! STEP: the kernel crashes in that step"
+    meaning = "fault:STEP  the kernel crashes in that step"
     below = [meaning, "", "Simplest faults:", *faults] if faults else ["No cell ends in a fault."]
     shown = "\n".join([*rows, "", *below])
     return f"{shown}\n\naltmap run {folder}/DRIVER-POLICY-ARCH.toml{options} runs a cell.\n"
 
 
-def _text_verdict(cell: Cell) -> str:
-    return f"! {cell.verdict}" if cell.fault else cell.verdict
+def _shown(cell: Cell) -> str:
+    """Return the verdict: of a fault, that it is one, and at which step."""
+    return f"fault:{cell.verdict}" if cell.fault else cell.verdict
 
 
 def _columns(driver: str, arch: str, cells: Sequence[str], width: int) -> str:

@@ -93,8 +93,8 @@ def _summary(findings: Sequence[Finding]) -> list[str]:
         counts[next(kind for kind in kinds if finding.verdict.startswith(kind))] += 1
     differing = [finding.claim.id for finding in findings if not finding.as_expected]
     return [
-        f"{len(findings)} claims: {counts['holds']} hold, {counts['holds only when']} hold only "
-        f"when ..., {counts['refuted']} refuted,",
+        f"{len(findings)} claim{'s' * (len(findings) > 1)}: {counts['holds']} hold, "
+        f"{counts['holds only when']} hold only when ..., {counts['refuted']} refuted,",
         f"{counts['not testable here']} not testable here. Verdicts that differ from those known: "
         f"{', '.join(differing) or 'none'}.",
         "= agrees with the claim, ! does not; --write DIR gives you the scenarios.",
