@@ -14,7 +14,6 @@ import pytest
 from contrast import low_contrast
 
 ROOT = Path(__file__).parents[2]
-CHROMIUM = "/usr/bin/chromium"
 pytestmark = [
     pytest.mark.browser,
     pytest.mark.timeout(180),
@@ -50,25 +49,21 @@ def site(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def open_site(site):
+def open_site(browser, site):
     """Return a function that opens a page of the site; nothing else is fetched."""
-    from playwright.sync_api import sync_playwright
+    requests, contexts = [], []
 
-    requests = []
-    with sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+    def open_it(name, width=1280, scheme="light"):
+        context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
+        contexts.append(context)
+        tab = context.new_page()
+        tab.on("request", lambda request: requests.append(request.url))
+        tab.goto(f"{site}/{name}.html")
+        return tab
 
-        def open_it(name, width=1280, scheme="light"):
-            context = browser.new_context(
-                viewport={"width": width, "height": 900}, color_scheme=scheme
-            )
-            tab = context.new_page()
-            tab.on("request", lambda request: requests.append(request.url))
-            tab.goto(f"{site}/{name}.html")
-            return tab
-
-        yield open_it
-        browser.close()
+    yield open_it
+    for context in contexts:
+        context.close()
     assert {url for url in requests if not url.startswith(("data:", "blob:", site))} == set()
 
 
