@@ -7,7 +7,18 @@ from html import escape
 
 from altmap.report.states import STATES, PageState
 
-__all__ = ("INKS", "KERNEL", "NODES", "PATTERNS", "ZONE_FILLS", "box", "stripe", "swatch", "text")
+__all__ = (
+    "INKS",
+    "KERNEL",
+    "NODES",
+    "PATTERNS",
+    "ZONE_FILLS",
+    "box",
+    "node_colour",
+    "stripe",
+    "swatch",
+    "text",
+)
 
 #: Colour of a letter on a state's colour where black has too little contrast.
 INKS = {PageState.UNMOVABLE: "#fff"}
@@ -67,6 +78,11 @@ def swatch(state: PageState) -> str:
         f'<svg width="22" height="16" aria-hidden="true">{box(0.5, 0.5, 21, 15, state, border)}'
         f"{letter}</svg>"
     )
+
+
+def node_colour(node: int) -> str:
+    """Return the colour of a node's stripe."""
+    return NODES[node % len(NODES)]
 
 
 def stripe(fills: Sequence[str], x: float, y: float, width: float, height: float) -> str:

@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from html import escape
 
-from altmap.report.draw import NODES, ZONE_FILLS, stripe, swatch
+from altmap.report.draw import ZONE_FILLS, node_colour, stripe, swatch
 from altmap.report.states import STATES, PageState
 from altmap.report.tiles import TileMap
 
-__all__ = ("ZONE_NAMES", "Entry", "entries", "legend", "several_nodes")
+__all__ = ("Entry", "entries", "legend", "several_nodes", "stripe_entries", "stripe_of")
 
 #: What is shown (``state``, ``unbacked``, ``zone``, ``node``), and which one; sorted as shown.
 Entry = tuple[int, str, int]
 _STATE, _UNBACKED, _ZONE, _NODE = range(4)
-ZONE_NAMES = {"kernel": "kernel zones", "movable": "ZONE_MOVABLE"}
-_KINDS = tuple(ZONE_NAMES)
+_ZONE_NAMES = {"kernel": "kernel zones", "movable": "ZONE_MOVABLE"}
+_KINDS = tuple(_ZONE_NAMES)
 
 
 def entries(tiles: TileMap, trace: int, step: int) -> set[Entry]:
@@ -23,15 +23,28 @@ def entries(tiles: TileMap, trace: int, step: int) -> set[Entry]:
     cells = tiles.cells[trace][step]
     numbers = {number for pattern, _ in cells for _, number in tiles.patterns[pattern]}
     shown = [tiles.tiles[number] for number in numbers]
-    facts = [tiles.facts[number] for number in {number for _, number in cells}]
     found = {(_STATE, "", int(state)) for tile in shown for state, _ in tile.pages}
     if any(tile.nr_unbacked for tile in shown):
         found.add((_UNBACKED, "", 0))
+    return found | stripe_entries(tiles, trace, step)
+
+
+def stripe_entries(tiles: TileMap, trace: int, step: int) -> set[Entry]:
+    """Return the zones and nodes of the map of a trace after a step, which stripes show."""
+    facts = [tiles.facts[number] for number in {number for _, number in tiles.cells[trace][step]}]
     kinds = {each.zone_kind for each in facts}
-    found |= {(_ZONE, kind, n) for n, kind in enumerate(_KINDS) if kinds & {kind, "both"}}
+    found = {(_ZONE, kind, n) for n, kind in enumerate(_KINDS) if kinds & {kind, "both"}}
     if several_nodes(tiles):
         found |= {(_NODE, "", int(node)) for each in facts for node in each.nodes.split()}
     return found
+
+
+def stripe_of(entry: Entry) -> tuple[tuple[str, ...], str]:
+    """Return how the stripe of a zone or node is filled, and its name."""
+    what, kind, number = entry
+    if what == _ZONE:
+        return ZONE_FILLS[kind], _ZONE_NAMES[kind]
+    return (node_colour(number),), f"node {number}"
 
 
 def several_nodes(tiles: TileMap) -> bool:
@@ -55,7 +68,7 @@ def legend(tiles: TileMap) -> str:
 
 
 def _parts(entry: Entry) -> Iterator[str]:
-    what, kind, number = entry
+    what, _, number = entry
     if what == _STATE:
         info = STATES[PageState(number)]
         yield f"{swatch(PageState(number))}{escape(info.name)}"
@@ -66,12 +79,10 @@ def _parts(entry: Entry) -> Iterator[str]:
             'stroke-dasharray="4 2"/>'
         )
         yield 'not backed<span class="soft"> – in a memory block, but not backed by the host</span>'
-    elif what == _ZONE:
-        yield _drawing(stripe(ZONE_FILLS[kind], 7, 0, 8, 16)) + ZONE_NAMES[kind]
-        yield '<span class="soft"> – left of the row</span>'
     else:
-        yield _drawing(stripe((NODES[number % len(NODES)],), 7, 0, 8, 16)) + f"node {number}"
-        yield '<span class="soft"> – right of the row</span>'
+        fills, name = stripe_of(entry)
+        yield _drawing(stripe(fills, 7, 0, 8, 16)) + name
+        yield f'<span class="soft"> – {"left" if what == _ZONE else "right"} of the row</span>'
 
 
 def _drawing(content: str) -> str:

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from html import escape
 
 from altmap.report import step_report
-from altmap.report.draw import INKS, NODES, PATTERNS, ZONE_FILLS, box, stripe, text
-from altmap.report.legend import ZONE_NAMES, several_nodes
+from altmap.report.draw import INKS, PATTERNS, ZONE_FILLS, box, node_colour, stripe, text
+from altmap.report.legend import several_nodes, stripe_entries, stripe_of
 from altmap.report.page import TraceGroup
 from altmap.report.states import STATES, PageState
 from altmap.report.text import zones_text
@@ -265,7 +265,7 @@ class _Panel:
             yield stripe(ZONE_FILLS[facts.zone_kind], x, self.y, _STRIPE, height)
         nodes = facts.nodes.split()
         if nodes and several_nodes(self.tiles):
-            fills = [NODES[int(node) % len(NODES)] for node in nodes]
+            fills = [node_colour(int(node)) for node in nodes]
             yield stripe(fills, _WIDTH - self.right + 2, self.y, _STRIPE, height)
 
     def _label_fits(self, stretch: _Stretch) -> bool:
@@ -395,18 +395,9 @@ def _legend(group: TraceGroup, step: int, y: float) -> tuple[list[str], float]:
     if any(tile.shown < PageState.UNBACKED for tile in hidden):
         line = '<path d="M0,9h22" stroke="#d55e00" stroke-width="4" stroke-dasharray="7 3"/>'
         swatches.append((line, "not backed"))
-    facts = {tiles.facts[cell[1]] for trace in tiles.cells for cell in trace[step]}
-    kinds = {each.zone_kind for each in facts}
-    swatches += [
-        (stripe(ZONE_FILLS[kind], 6, 0, _STRIPE, 15), name)
-        for kind, name in ZONE_NAMES.items()
-        if kinds & {kind, "both"}
-    ]
-    if several_nodes(tiles):
-        swatches += [
-            (stripe((NODES[node % len(NODES)],), 6, 0, _STRIPE, 15), f"node {node}")
-            for node in sorted({int(node) for each in facts for node in each.nodes.split()})
-        ]
+    found = set().union(*(stripe_entries(tiles, n, step) for n in range(len(tiles.cells))))
+    for fills, name in map(stripe_of, sorted(found)):
+        swatches.append((stripe(fills, 6, 0, _STRIPE, 15), name))
     parts = []
     x, top = float(_MARGIN), y + 10
     for drawing, name in swatches:
