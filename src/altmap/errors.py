@@ -21,6 +21,7 @@ __all__ = (
     "InputError",
     "LabError",
     "UserCodeError",
+    "missing_extra",
     "nearest",
     "one_of",
     "printable",
@@ -42,6 +43,19 @@ class UserCodeError(AltmapError):
 
     It is no InputError: what a search or a sweep tries may be impossible, code may not be wrong.
     """
+
+
+def missing_extra(need: str, error: ImportError, extra: str) -> InputError:
+    """Return the error that names a missing Python module, and the extra that installs it.
+
+    Parameters
+    ----------
+    need : str
+        What needs the module, with its verb, such as ``sweep: needs``.
+    error : ImportError
+    extra : str
+    """
+    return InputError(f"{need} the Python module {error.name!r}: pip install 'altmap[{extra}]'")
 
 
 class LabError(AltmapError):

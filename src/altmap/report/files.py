@@ -15,7 +15,7 @@ import msgspec
 
 from altmap import __version__
 from altmap.compare import Comparison
-from altmap.errors import InputError
+from altmap.errors import InputError, missing_extra
 from altmap.report.page import TraceGroup, groups, map_builtins, page
 from altmap.report.text import comparison_text
 from altmap.storage.files import write_file
@@ -99,10 +99,8 @@ def require_charts() -> None:
     try:
         import vl_convert as _vl_convert  # noqa: F401
     except ImportError as error:
-        raise InputError(
-            f"report: charts and PNG need the Python module {error.name!r}: "
-            "pip install 'altmap[report]' (not needed for pages, SVG, text and JSON)"
-        ) from error
+        missing = missing_extra("report: charts and PNG need", error, "report")
+        raise InputError(f"{missing} (not needed for pages, SVG, text and JSON)") from error
 
 
 def write_report(found: Saved, options: ReportOptions, path: Path) -> None:

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import wait
 from typing import Any
 
-from altmap.errors import InputError
+from altmap.errors import InputError, missing_extra
 from altmap.model.policies import load_policy
 from altmap.sweep.grid import Slice
 from altmap.sweep.store import parquet
@@ -102,9 +102,7 @@ def cluster(address: str) -> Pool:
         from distributed import Client
         from distributed.scheduler import KilledWorker
     except ImportError as error:
-        raise InputError(
-            f"--cluster: needs the Python module {error.name!r}: pip install 'altmap[cluster]'"
-        ) from error
+        raise missing_extra("--cluster: needs", error, "cluster") from error
     try:
         client: Any = Client(address, timeout=_CONNECT_SECONDS)  # type: ignore[no-untyped-call]
     except (OSError, ValueError) as error:

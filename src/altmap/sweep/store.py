@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from altmap import __version__
-from altmap.errors import InputError
+from altmap.errors import InputError, missing_extra
 from altmap.storage.files import read_file, remove_drafts, write_file
 from altmap.storage.json_files import read_json
 from altmap.storage.locks import locked
@@ -57,9 +57,7 @@ def require_polars() -> None:
     try:
         import polars as _polars  # noqa: F401
     except ImportError as error:
-        raise InputError(
-            f"sweep: needs the Python module {error.name!r}: pip install 'altmap[sweep]'"
-        ) from error
+        raise missing_extra("sweep: needs", error, "sweep") from error
 
 
 def parquet(rows: Sequence[SweepRow]) -> bytes:
