@@ -3,6 +3,7 @@
 import errno
 import re
 import struct
+from dataclasses import replace
 
 import pytest
 
@@ -122,6 +123,9 @@ def test_cxl_memory_has_a_window_and_the_node_without_memory():
         (Q35, [plug(dax="cxl", address=0x110000000)], "node 0: need 1"),
         (Q35, [plug(dax="cxl", size=128 * MIB, **CXL)], "need a multiple of 0x10000000"),
         (Hardware(memory_bytes=GIB), [plug(dax="cxl", **CXL)], "platform 'q35'"),
+        (Q35, [plug(dax="cxl", **CXL), plug(id_="b", dax="cxl", **CXL)], "has one CXL device"),
+        (Q35, [plug(dax="cxl", **CXL), plug(dax="cxl", address=GIB, node=1)], "first plug"),
+        (replace(Q35, node_bytes=(GIB, 0, 0)), [plug(dax="cxl", **CXL)], "the last, not 2"),
     ],
 )
 def test_cxl_memory_that_a_guest_cannot_have_is_refused(hardware, plugs, rule):

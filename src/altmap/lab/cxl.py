@@ -1,8 +1,8 @@
 """CXL memory of a guest: what a scenario asks for, and the devices that the guest gets.
 
-Each device has a window and a host bridge of its own, and the kernel makes a node of each window
-(``drivers/acpi/numa/srat.c: acpi_parse_cfmws``). Numbers of these nodes follow those that the
-firmware tells of memory, so in a scenario they are the last nodes, without memory at boot.
+A device has a window and a host bridge of its own, and the kernel makes a node of the window
+(``drivers/acpi/numa/srat.c: acpi_parse_cfmws``). Its number follows those that the firmware tells
+of memory, so in a scenario it is the last node, without memory at boot.
 """
 
 from __future__ import annotations
@@ -42,29 +42,25 @@ def with_dax_memory(hardware: Hardware, plugs: Sequence[Plug]) -> Hardware:
 
 
 def _with_cxl(hardware: Hardware, plugs: Sequence[Plug]) -> Hardware:
-    """Return the hardware with a CXL device for each id; the other nodes keep their memory."""
-    devices: dict[str, Plug] = {}
-    for plug in plugs:
-        known = devices.setdefault(plug.id, plug)
-        if (plug.address, plug.size) != (known.address, known.size):
+    """Return the hardware with a CXL device; the nodes with memory keep theirs."""
+    plug = plugs[0]
+    for other in plugs:
+        if other.id != plug.id:
+            raise InputError(f"plug {other.id!r}: a guest has one CXL device")
+        if (other.address, other.size) != (plug.address, plug.size):
             raise InputError(f"plug {plug.id!r}: address and size: need those of the first plug")
-    if len(devices) > 1:
-        raise InputError(f"plug {plugs[-1].id!r}: a guest has one CXL device")
-    first = len(hardware.node_bytes)
-    while first and not hardware.node_bytes[first - 1]:
-        first -= 1
-    for node, plug in enumerate(devices.values(), first):
-        _check_plug(plug, hardware, node)
-    nr_empty = len(hardware.node_bytes) - first
-    if nr_empty != len(devices):
+    node = len(hardware.node_bytes)
+    while node and not hardware.node_bytes[node - 1]:
+        node -= 1
+    _check_plug(plug, hardware, node)
+    nr_empty = len(hardware.node_bytes) - node
+    if nr_empty != 1:
         raise InputError(
-            f"machine.nodes: need a node without memory for each CXL device, the last "
-            f"{len(devices)}, not {nr_empty}"
+            f"machine.nodes: need one node without memory for the CXL device, the last, not "
+            f"{nr_empty}"
         )
-    cxl = tuple(
-        CxlMemory(plug.id, int(plug.address or 0), int(plug.size)) for plug in devices.values()
-    )
-    return replace(hardware, node_bytes=hardware.node_bytes[:first], slots=0, cxl=cxl)
+    device = CxlMemory(plug.id, int(plug.address or 0), int(plug.size))
+    return replace(hardware, node_bytes=hardware.node_bytes[:node], slots=0, cxl=(device,))
 
 
 def _check_plug(plug: Plug, hardware: Hardware, node: int) -> None:

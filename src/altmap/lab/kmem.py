@@ -13,7 +13,7 @@ from altmap.errors import LabError
 from altmap.lab.guest import Guest
 from altmap.lab.insmod import load_module
 from altmap.lab.pmem import METADATA_BYTES
-from altmap.lab.state import must_read, must_write, write_file
+from altmap.lab.state import LONG_SECONDS, must_read, must_write, write_file
 from altmap.scenario import Plug
 from altmap.trace import OK, Outcome
 
@@ -25,8 +25,6 @@ _ND, _DAX = "/sys/bus/nd", "/sys/bus/dax"
 _KMEM = f"{_DAX}/drivers/kmem"
 #: Any name will do for a namespace whose content is lost with the guest.
 _UUID = "11111111-2222-3333-4444-555555555555"
-#: A device's blocks go online, or offline, within one write.
-_LONG_SECONDS = 180.0
 
 
 def make_dax_devices(guest: Guest) -> dict[str, str]:
@@ -141,7 +139,7 @@ class DaxDevices:
         return self._write_to(path, word)
 
     def _write_to(self, path: str, word: str) -> Outcome:
-        number = write_file(self._guest, path, word, _LONG_SECONDS)
+        number = write_file(self._guest, path, word, LONG_SECONDS)
         return Outcome.refused(number, "", path) if number else OK
 
     def _is_bound(self, name: str) -> bool:

@@ -11,7 +11,14 @@ from altmap.errors import LabError
 from altmap.lab.guest import Guest
 from altmap.lab.shell import CommandResult
 
-__all__ = ("must_read", "must_write", "write_block_state", "write_block_states", "write_file")
+__all__ = (
+    "LONG_SECONDS",
+    "must_read",
+    "must_write",
+    "write_block_state",
+    "write_block_states",
+    "write_file",
+)
 
 _MEMORY = "/sys/devices/system/memory"
 EHWPOISON = 133  # Python's errno lacks it
@@ -38,7 +45,7 @@ _COMPLAINT = re.compile(r": ([^:]+)$")
 _TIMED_OUT = 124
 _KILLED = 128
 #: A device's blocks go online, or offline, within one write.
-_LONG_SECONDS = 180.0
+LONG_SECONDS = 180.0
 # What the guest may take longer than the limit until we give up on it.
 _GRACE_SECONDS = 20.0
 
@@ -112,7 +119,7 @@ def must_write(guest: Guest, path: str, word: str) -> None:
     LabError
         If the kernel refuses.
     """
-    if number := write_file(guest, path, word, _LONG_SECONDS):
+    if number := write_file(guest, path, word, LONG_SECONDS):
         raise LabError(f"{word!r} to {path}: {errno.errorcode.get(number, number)}")
 
 
