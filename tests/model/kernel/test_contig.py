@@ -162,3 +162,27 @@ def test_a_huge_page_in_use_that_goes_to_the_pool_is_replaced_since_6_15(release
     assert bool(fake_offline(kernel, range_)) is taken
     assert not pool.in_use & range_  # it has moved to the free one in any case
     assert len(pool.free_pages) == 512
+
+
+def test_an_unmovable_page_keeps_the_huge_pages_of_a_range_where_they_are():
+    kernel = with_pool("7.3", 4)
+    pool = kernel.hugetlb[512]
+    before = pool.free_pages
+    (run,) = before.ranges()
+    kernel.reserved |= PfnRange(run.end, run.end + 1)
+    assert fake_offline(kernel, PfnRange(run.start, run.end + 512)).errno == "EBUSY"
+    assert pool.free_pages == before
+
+
+def test_a_pinned_page_stops_the_range_after_its_huge_pages_have_left():
+    kernel = with_pool("7.3", 4)
+    pool = kernel.hugetlb[512]
+    (run,) = pool.free_pages.ranges()
+    write_file(kernel, "held", 1)
+    (held,) = kernel.files["held"].ranges()
+    kernel.pinned |= kernel.files["held"]
+    taken = PfnRange(
+        min(run.start, held.start // 512 * 512), max(run.end, held.start // 512 * 512 + 512)
+    )
+    assert fake_offline(kernel, taken).errno == "EBUSY"
+    assert not pool.free_pages & taken

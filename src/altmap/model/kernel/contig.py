@@ -41,7 +41,7 @@ def fake_offline(kernel: Kernel, pfns: PfnRange) -> Outcome:
     (zone,) = kernel.zones_of(pfns)
     _empty_huge_pages(kernel, zone, pfns)
     moving = kernel.used & pfns
-    stuck = _stuck(kernel, moving, pfns)
+    stuck = _unmovable(kernel, moving, pfns) | (kernel.pinned & pfns)
     if stuck:
         refusal = Outcome.refused(
             errno.EBUSY,
@@ -86,24 +86,25 @@ def fake_online(kernel: Kernel, pfns: PfnRange) -> None:
     )
 
 
-def _stuck(kernel: Kernel, in_use: PfnSet, pfns: PfnRange) -> PfnSet:
-    """Return the pages of a range that keep it from being allocated."""
+def _unmovable(kernel: Kernel, in_use: PfnSet, pfns: PfnRange) -> PfnSet:
+    """Return the pages of a range that keep it from being isolated, of those in use."""
     stuck = in_use - kernel.movable if in_use else PfnSet()
-    for kept in (kernel.reserved, kernel.self_hosted, kernel.pinned, kernel.fake_offline):
+    for kept in (kernel.reserved, kernel.self_hosted, kernel.fake_offline):
         if kept.count(pfns):
             stuck |= kept & pfns
     return stuck
 
 
 def _empty_huge_pages(kernel: Kernel, zone: Zone, pfns: PfnRange) -> None:
-    """Replace the free huge pages of a range, and migrate those in use.
+    """Replace the free huge pages of a range that can be isolated, and migrate those in use.
 
     They have left the range then, even if it cannot be allocated in the end.
     A target of the pool leaves the old page to the pool: it is free then, in the range.
     Source: ``mm/compaction.c: isolate_migratepages_block`` of a contiguous allocation;
     ``mm/page_alloc.c: alloc_contig_range`` (``replace_free_hugepage_folios``).
     """
-    if not any(pool.pages.count(pfns) for pool in kernel.pools()):
+    huge = PfnSet.of(*(pool.pages & pfns for pool in kernel.pools()))
+    if not huge or _unmovable(kernel, (kernel.used & pfns) - huge, pfns):
         return
     with _isolated(kernel, pfns):
         for _ in range(kernel.release.contig_replaces_huge_pages):

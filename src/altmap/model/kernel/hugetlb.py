@@ -300,21 +300,17 @@ def migrate_hugetlb(
     return stuck
 
 
-def replace_free_huge_pages(kernel: Kernel, pfns: PfnRange, node: int) -> PfnSet:
+def replace_free_huge_pages(kernel: Kernel, pfns: PfnRange, node: int) -> None:
     """Put a new huge page of the node into the pool for each free one of a range, and free that.
 
-    Return those that stay: without memory for a new one, and gigantic ones.
+    Those without memory for a new one stay, and gigantic ones.
     Source: ``mm/hugetlb.c: isolate_or_dissolve_huge_page`` (6.12),
     ``isolate_or_dissolve_huge_folio, replace_free_hugepage_folios`` (7.3).
     """
-    stays = PfnSet()
     zones = zones_of_nodes(kernel, [node], below_movable=False)
     for pool in kernel.pools():
         pages = whole_chunks(pool.free_pages & pfns, pool.nr_pages)
-        if not pages:
-            continue
-        if _is_gigantic(kernel, pool):
-            stays |= pages
+        if not pages or _is_gigantic(kernel, pool):
             continue
         wanted = len(pages) // pool.nr_pages
         fresh = PfnSet.of(*_alloc_buddy(kernel, pool, zones, wanted))
@@ -324,10 +320,7 @@ def replace_free_huge_pages(kernel: Kernel, pfns: PfnRange, node: int) -> PfnSet
         replaced = pages.lowest(len(fresh))
         pool.drop(replaced)
         pool.put(fresh)
-        stays |= (pages - replaced) | _free_huge_pages(
-            kernel, pool, replaced, "isolate_or_dissolve_huge_page"
-        )
-    return stays
+        _free_huge_pages(kernel, pool, replaced, "isolate_or_dissolve_huge_page")
 
 
 def dissolve_free_hugetlb_folios(kernel: Kernel, pfns: PfnRange) -> PfnSet:
