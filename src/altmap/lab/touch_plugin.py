@@ -33,8 +33,9 @@ _FLAGS = ("-O2", "-Wall", "-shared", "-fPIC")
 #: QEMU refuses plugins of interface versions that it does not know any more, or not yet.
 _NEW_INTERFACE = 9
 _VERSION = re.compile(r"version (\d+)\.")
-#: struct control of the plugin.
-_CONTROL = struct.Struct("<IIQQ")
+#: struct control of the plugin: the guest runs while it is written, so the epoch is one store.
+_EPOCH, _ADDRESSES = struct.Struct("<I"), struct.Struct("<IQQ")
+_CONTROL_BYTES = _EPOCH.size + _ADDRESSES.size
 
 
 def plugin_for(hardware: Hardware, version: str) -> Path:
@@ -148,13 +149,12 @@ class TouchFiles:
         first_ram, first_io : int
             The first addresses that count, of memory and of what is not backed, as QEMU tells them.
         """
+        self.end()
         self._epoch += 1
-        self._write(self._epoch, first_ram, first_io)
+        self._shared[_EPOCH.size : _CONTROL_BYTES] = _ADDRESSES.pack(0, first_ram, first_io)
+        self._shared[: _EPOCH.size] = _EPOCH.pack(self._epoch)
         return self._epoch
 
     def end(self) -> None:
         """End the epoch: nothing counts until the next one."""
-        self._write(0, 0, 0)
-
-    def _write(self, epoch: int, first_ram: int, first_io: int) -> None:
-        self._shared[: _CONTROL.size] = _CONTROL.pack(epoch, 0, first_ram, first_io)
+        self._shared[: _EPOCH.size] = _EPOCH.pack(0)

@@ -9,7 +9,8 @@
  *	w ADDRESS VIRTUAL-ADDRESS INSTRUCTION ram|io
  *
  * in hexadecimal; ADDRESS is as QEMU tells it. In another epoch, all counts as the first again, and
- * the line "epoch NUMBER" comes before. In epoch 0 nothing counts.
+ * the line "epoch NUMBER" comes before. In epoch 0 nothing counts. The lab changes the addresses in
+ * epoch 0 only, so those that are read after an epoch are of that or a later one.
  *
  * QEMU's header is in few packages, so what is used of it is declared here (versions 1 to 4 of the
  * interface are alike in this).
@@ -110,11 +111,12 @@ static void access_memory(unsigned int cpu, mem_info info, uint64_t address, voi
 {
 	struct qemu_plugin_hwaddr *place;
 	uint64_t physical, kind;
+	uint32_t number = control->epoch;
 	char line[96];
 	bool is_io;
 
 	(void)cpu;
-	if (address < KERNEL_HALF || !control->epoch)
+	if (address < KERNEL_HALF || !number)
 		return;
 	place = qemu_plugin_get_hwaddr(info, address);
 	if (!place)
@@ -126,9 +128,10 @@ static void access_memory(unsigned int cpu, mem_info info, uint64_t address, voi
 	kind = (physical >> PAGE_SHIFT) << 2 | (qemu_plugin_mem_is_store(info) ? 2 : 0) | is_io;
 	while (__atomic_test_and_set(&lock, __ATOMIC_ACQUIRE))
 		;
-	if (control->epoch != epoch)
-		begin(control->epoch);
-	if (is_first((uintptr_t)data, kind))
+	/* The lab may have ended the epoch meanwhile. Unused entries have epoch 0: none may begin it. */
+	if (number == control->epoch && number != epoch)
+		begin(number);
+	if (number == epoch && is_first((uintptr_t)data, kind))
 		say(line, snprintf(line, sizeof(line), "%c %llx %llx %llx %s\n",
 				   qemu_plugin_mem_is_store(info) ? 'w' : 'r',
 				   (unsigned long long)physical, (unsigned long long)address,
