@@ -2,16 +2,19 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from altmap.cli import main as cli
 from altmap.errors import InputError
+from altmap.model.machine import predict
 from altmap.scenario import load_scenario
 from altmap.studies import claims
 from altmap.studies.claims.claim import Claim, ClaimCase, Experiment, Finding, Measured
 from altmap.studies.claims.lab_cases import REAL
+from altmap.studies.claims.measure import used_kb
 from altmap.studies.claims.text import claims_builtins, claims_text
 
 ROOT = Path(__file__).parents[2]
@@ -342,3 +345,18 @@ def test_ids_are_checked_before_anything_runs():
 def test_the_page_is_as_generated(generate):
     shown = (ROOT / "docs/claims.md").read_text(encoding="utf-8")
     assert shown == generate.page_of_claims(), "run python docs/generate.py"
+
+
+def test_pages_on_per_cpu_lists_are_free():
+    trace = predict(load("dimm-1GiB", []))
+    before = used_kb([trace])
+    start = trace.steps[0].observation
+    zone = max(start.zoneinfo, key=lambda each: each.pages["managed"])
+    waiting = replace(zone, pagesets=({"cpu": 0, "count": zone.nr_on_cpu_lists + 2000},))
+    zones = tuple(waiting if each is zone else each for each in start.zoneinfo)
+    # They go to the buddy allocator when zones are set up anew.
+    meminfo = start.meminfo | {"MemFree": start.meminfo["MemFree"] - 2000 * 4}
+    trace.steps[0] = replace(
+        trace.steps[0], observation=replace(start, zoneinfo=zones, meminfo=meminfo)
+    )
+    assert used_kb([trace]) == before

@@ -189,4 +189,4 @@ def _line(table: dict[str, int], name: str, key: Key = ()) -> Iterator[tuple[Key
 
 
 def _on_cpu_lists(zones: Iterable[ZoneInfo]) -> int:
-    return sum(pageset.get("count", 0) for zone in zones for pageset in zone.pagesets)
+    return sum(zone.nr_on_cpu_lists for zone in zones)

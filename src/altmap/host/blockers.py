@@ -114,10 +114,7 @@ class Blocks:
         self._blank: dict[tuple[int, str], int | None] = {}
         self._self_hosting: dict[str, bool] = {}
         self.uses = Uses(seen)
-        self._waiting = {
-            zone.key: sum(pageset.get("count", 0) for pageset in zone.pagesets)
-            for zone in seen.zoneinfo or ()
-        }
+        self._waiting = {zone.key: zone.nr_on_cpu_lists for zone in seen.zoneinfo or ()}
         vmstat = seen.vmstat or {}
         self._zspages = vmstat.get("nr_zspages", 0)
         self._nr_balloon = (

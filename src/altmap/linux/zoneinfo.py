@@ -80,6 +80,11 @@ class ZoneInfo:
         return self.node, self.name
 
     @property
+    def nr_on_cpu_lists(self) -> int:
+        """Pages on per-CPU lists: free, and in no counter of free pages."""
+        return sum(pageset.get("count", 0) for pageset in self.pagesets)
+
+    @property
     def lru(self) -> LruCounts | None:
         """The lists of pages that reclaim scans, ``None`` if the file lacks one of them."""
         if not {*_FILE_LRU, *_ANON_LRU} <= self.stats.keys():

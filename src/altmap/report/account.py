@@ -226,9 +226,7 @@ def _not_managed(seen: Observation, page: int, missing: int) -> Iterator[tuple[i
 def _in_use(seen: Observation, page: int, used: int) -> Iterator[tuple[int, str]]:
     """Yield what is managed but not free, by lines of meminfo that should not overlap."""
     meminfo = {name: kib * 1024 for name, kib in (seen.meminfo or {}).items()}
-    on_pcp_lists = page * sum(
-        pageset.get("count", 0) for zone in seen.zoneinfo or () for pageset in zone.pagesets
-    )
+    on_pcp_lists = page * sum(zone.nr_on_cpu_lists for zone in seen.zoneinfo or ())
     known = [
         (sum(meminfo.get(n, 0) for n in ("AnonPages", "Buffers", "Cached")), "processes and files"),
         (meminfo.get("Slab", 0), "slab"),

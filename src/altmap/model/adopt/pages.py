@@ -83,7 +83,7 @@ def _take_percpu_lists(kernel: Kernel, seen: Observation, blank: PfnSet) -> None
         zone = kernel.zones.get(info.key)
         if zone is None or zone.name == MOVABLE:
             continue
-        waiting = sum(pageset.get("count", 0) for pageset in info.pagesets)
+        waiting = info.nr_on_cpu_lists
         mine = blank & kernel.used & zone.present
         if len(mine) <= waiting:
             adopt_pages(kernel, pcp=mine)
