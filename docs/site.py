@@ -36,7 +36,8 @@ _GROUPS = {
     ),
     "Reference": ("drivers.md", "releases.md", "struct-page.md"),
     "Development": (
-        *("architecture.md", "testing.md", "contributing.md", "releasing.md", "changelog.md"),
+        *("architecture.md", "pages.md", "testing.md", "contributing.md", "releasing.md"),
+        "changelog.md",
     ),
 }
 _OTHERS = "Development"  # of a page that no group names
