@@ -10,6 +10,7 @@ from altmap.model.drivers.hyperv_host import HypervHost
 from altmap.model.kernel.touch import KernelFault
 from altmap.model.kernel.watermarks import si_mem_available_nr_pages
 from altmap.model.machine import ModelMachine
+from altmap.pfn import PfnSet
 from altmap.protocol.hyperv_messages import (
     BalloonRequest,
     BalloonResponse,
@@ -28,7 +29,6 @@ from altmap.protocol.hyperv_messages import (
     decode,
     encode,
 )
-from altmap.pfn import PfnSet
 from altmap.scenario import (
     Address,
     Dump,
