@@ -161,7 +161,10 @@ class GuestDevices:
         return outcome
 
     def blocks_of(self, id_: str) -> list[int]:
-        """Return the memory blocks of a device, in order of addresses.
+        """Return the memory blocks of a device, in order of addresses: those that were added.
+
+        Where nothing was added they are the blocks that it would have, unless only parts of the
+        device's range become memory blocks.
 
         Raises
         ------
@@ -176,9 +179,9 @@ class GuestDevices:
         address, size = self.range_of(id_)
         block = self._memory_blocks.size_bytes
         ids = range(address // block, -(-(address + size) // block))
-        if id_ in self._virtio_mem:
-            return [number for number in ids if self._memory_blocks.exists(number)]
-        return list(ids)
+        existing = self._memory_blocks.ids()
+        there = [number for number in ids if number in existing]
+        return there if there or id_ in self._virtio_mem else list(ids)
 
     def _ask_back(self, dimm: str) -> Outcome:
         if self._dimms == "dlpar":

@@ -182,8 +182,12 @@ class _Hunter:
         run = self._run(scenario)
         verdict = run.verdict
         if run.judgement.reason:
-            finding, kept = self._examined(scenario, run.judgement)
-            verdict, key = "finding" if finding.certain else "chance", finding.key
+            key = run.judgement.key
+            certain = self._store.is_certain(key)  # of a scenario before: not examined again
+            if not certain:
+                finding, kept = self._examined(scenario, run.judgement)
+                certain = finding.certain
+            verdict = "finding" if certain else "chance"
         row = RunRow(
             name=scenario.name,
             verdict=verdict,
@@ -204,7 +208,7 @@ class _Hunter:
 
         nr_shown = 1 + sum(shows(scenario) for _ in range(_NR_RUNS - 1))
         smallest = scenario
-        if nr_shown == _NR_RUNS and not self._store.finding_folder(first.key).exists():
+        if nr_shown == _NR_RUNS:
             smallest, _ = shrink(scenario, shows, _MOST_TRIES)
         run = self._run(smallest)
         judgement = run.judgement if run.judgement.key == first.key else first
