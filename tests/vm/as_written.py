@@ -5,6 +5,7 @@ and consoles are left out, and what guests here cannot have: KVM, the host's CPU
 """
 
 import functools
+import itertools
 import json
 import os
 import re
@@ -44,7 +45,7 @@ def words_of(text, definition):
 
 def _kept(words):
     found = []
-    for name, value in zip(words, words[1:], strict=False):
+    for name, value in itertools.pairwise(words):
         beginnings = _KEPT.get(name)
         if beginnings is None or (beginnings and not value.replace(" ", "").startswith(beginnings)):
             continue
