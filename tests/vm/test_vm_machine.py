@@ -140,3 +140,27 @@ def test_what_is_not_in_mem_total_has_causes_that_add_up():
     state = boot_state(started(with_virtio_mem(qemu(), requested=GIB), release="6.12"))
     assert state.set_bytes == 5 * GIB
     assert state.mem_total_bytes + sum(size for size, _ in state.losses) == state.set_bytes
+
+
+@pytest.mark.parametrize(
+    ("keys", "most"),
+    [
+        ({}, GIB),
+        ({"max_memory_bytes": 8 * GIB}, 8 * GIB),
+        ({"max_memory_bytes": 8 * GIB, "hypervisor": "cloud-hypervisor"}, GIB),
+        ({"max_memory_bytes": 8 * GIB, "hypervisor": "firecracker"}, GIB),
+    ],
+)
+def test_room_for_devices_is_what_the_firmware_lists(keys, most):
+    """ACPI's SRAT: the kernel has bounce buffers if it lists addresses above 4 GiB."""
+    given = {"max_memory_bytes": None, **keys}
+    made = at_boot(replace(qemu(GIB), **given))
+    assert made.machine.max_memory == most
+
+
+def test_what_boot_keeps_is_said_by_cause():
+    state = boot_state(started(qemu(GIB, max_memory_bytes=8 * GIB, cmdline="crashkernel=64M")))
+    losses = {cause: size for size, cause in state.losses}
+    assert losses["crashkernel="] == 64 * MIB
+    assert losses["bounce buffers (swiotlb)"] == 64 * MIB + (768 << 10)
+    assert state.set_bytes - sum(losses.values()) == state.mem_total_bytes

@@ -60,6 +60,18 @@ class GuestDevices:
         self._devices = {
             dimm.name: (dimm.address, dimm.size_bytes) for dimm in guest.hardware.dimms
         }
+        if guest.hardware.written:
+            self._find_written()
+
+    def _find_written(self) -> None:
+        """Take over the devices that the guest was started with."""
+        for found in self._guest.qmp.execute("query-memory-devices"):
+            data = found["data"]
+            sized = found["type"] == "virtio-mem"
+            start, size = ("memaddr", "max-size") if sized else ("addr", "size")
+            self._devices[data["id"]] = (int(data[start]), int(data[size]))
+            if sized:
+                self._virtio_mem.add(data["id"])
 
     @property
     def has_virtio_mem(self) -> bool:

@@ -193,6 +193,7 @@ class Machine(_Checked, frozen=True, kw_only=True):
     page_size: Size | None = None
     release: str | None = None
     memory: Size | None = None
+    max_memory: Size | None = None
     platform: _Platform | None = None
     xen_host_memory: Size | None = None
     xen_max_memory: Size | None = None
@@ -209,6 +210,7 @@ class Machine(_Checked, frozen=True, kw_only=True):
     debug_vm: bool | None = None
     hugetlb_free_vmemmap: bool | None = None
     mmu: Literal["radix", "hash"] | None = None
+    cmdline: str | None = None
     auto_online_blocks: AutoOnline | None = None
     unbacked_reads: Literal["fault", "allowed"] = "fault"
     balloon: Literal["hyperv"] | None = None

@@ -24,6 +24,8 @@ __all__ = ("GuestMachine", "dimm_align_bytes", "guest_machine", "virtio_mem_bloc
 _MIB, _GIB = 1 << 20, 1 << 30
 #: Boot memory is modelled in such units (:mod:`altmap.model.boot.layout`).
 _UNIT_BYTES = 2 * _MIB
+#: Hypervisors whose firmware lists addresses for memory devices.
+_TELL_ROOM = ("qemu", "vmware", "hyper-v")
 #: Hypervisors whose memory maps are not QEMU's: memory below 4 GiB, and the hole's start.
 _OTHER_MAPS = {
     "cloud-hypervisor": "RAM below 4 GiB ends at 3 GiB",
@@ -99,6 +101,7 @@ def guest_machine(definition: Definition, kernel: GuestKernel) -> GuestMachine:
         "arch": arch.name,
         "release": kernel.release,
         "memory": Size(memory + firmware),
+        "max_memory": Size(_most_bytes(definition, memory) + firmware),
         "platform": _platform(definition, arch),
         "cpus": min(definition.cpus, 8192) if definition.cpus else None,
         "nodes": () if firmware else nodes,
@@ -123,6 +126,18 @@ def guest_machine(definition: Definition, kernel: GuestKernel) -> GuestMachine:
         tuple(taken),
         tuple(notes),
     )
+
+
+def _most_bytes(definition: Definition, memory_bytes: int) -> int:
+    """Return how far the firmware tells the kernel that memory may reach (ACPI's SRAT).
+
+    cloud-hypervisor and Firecracker have no SRAT without nodes, and Xen has none of room for
+    devices.
+    """
+    if definition.hypervisor not in _TELL_ROOM:
+        return memory_bytes
+    most = max(memory_bytes, definition.max_memory_bytes or 0)
+    return max(most, memory_bytes + _GIB) if definition.growth_bytes else most
 
 
 def virtio_mem_block_bytes(device: DefinedDevice | None) -> int:
