@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -45,7 +45,7 @@ def rows_table(
     heads : bool
         Print headings.
     """
-    table = [list(columns), *([_text(row, name, exact) for name in columns] for row in rows)]
+    table = [list(columns), *_texts(rows, columns, exact)]
     widths = [
         _width(name, max((len(line[at]) for line in table[1:]), default=0))
         for at, name in enumerate(columns)
@@ -71,15 +71,18 @@ def _width(name: str, widest: int) -> int:
 def rows_raw(rows: Sequence[BlockRow], columns: Sequence[str], *, exact: bool, heads: bool) -> str:
     """Return rows with one blank between cells; blanks inside are escaped."""
     table = [list(columns)] if heads else []
-    table += [[_escaped(_text(row, name, exact), " \\") for name in columns] for row in rows]
+    table += [[_escaped(cell, " \\") for cell in cells] for cells in _texts(rows, columns, exact)]
     return "".join(" ".join(line) + "\n" for line in table)
 
 
 def rows_pairs(rows: Sequence[BlockRow], columns: Sequence[str], *, exact: bool) -> str:
     """Return rows as ``NAME="value"``."""
     return "".join(
-        " ".join(f'{name}="{_escaped(_text(row, name, exact), _SHELL)}"' for name in columns) + "\n"
-        for row in rows
+        " ".join(
+            f'{name}="{_escaped(cell, _SHELL)}"' for name, cell in zip(columns, cells, strict=True)
+        )
+        + "\n"
+        for cells in _texts(rows, columns, exact)
     )
 
 
@@ -88,14 +91,17 @@ def rows_json(
 ) -> str:
     """Return rows as lsmem's object ``memory``, with schema and sums beside it."""
     block, online, offline = _sums(memory)
-    keys = {name.lower(): name for name in columns}
+    keys = [name.lower() for name in columns]
+    size = _exact_size if exact else _size
     made = {
         "schema": "altmap-ls",
         "version": 1,
         "block_size_bytes": block,
         "online_bytes": online,
         "offline_bytes": offline,
-        "memory": [{key: _json(row, name, exact) for key, name in keys.items()} for row in rows],
+        "memory": [
+            dict(zip(keys, cells, strict=True)) for cells in _cells(rows, columns, _value, size)
+        ],
     }
     return msgspec.json.format(msgspec.json.encode(made), indent=2).decode() + "\n"
 
@@ -117,31 +123,63 @@ def _sums(memory: MemoryFolder) -> tuple[int, int, int]:
     return block, online * block, offline * block
 
 
-def _text(row: BlockRow, name: str, exact: bool) -> str:
-    """Return a cell; ``removable`` counts only while the block is online, as in lsmem."""
-    value = _json(row, name, exact)
-    if name == "REMOVABLE":
-        online = row.values.get("STATE", "online") == "online"
-        return ("yes" if row.values[name] else "no") if online else ""
-    if value is None:
-        return ""
-    text = str(value)
-    return text if text.isprintable() else _escaped_all(text)
+def _texts(rows: Sequence[BlockRow], columns: Sequence[str], exact: bool) -> Iterator[list[str]]:
+    size = (lambda row: str(row.size_bytes)) if exact else _size
+    return _cells(rows, columns, _text, size)
 
 
-def _json(row: BlockRow, name: str, exact: bool) -> Any:
+def _cells(
+    rows: Sequence[BlockRow],
+    columns: Sequence[str],
+    cell: Callable[[dict[str, Any], str], Any],
+    size: Callable[[BlockRow], Any],
+) -> Iterator[list[Any]]:
+    """Yield the cells of each row; those that do not follow from its range once for all alike."""
+    of_range = {"RANGE": _range, "SIZE": size, "BLOCK": _block}
+    own = [(at, of_range[name]) for at, name in enumerate(columns) if name in of_range]
+    alike: dict[int, list[Any]] = {}  # by the identity of the values
+    for row in rows:
+        made = alike.get(id(row.values))
+        if made is None:
+            made = [None if name in of_range else cell(row.values, name) for name in columns]
+            alike[id(row.values)] = made
+        cells = made.copy()
+        for at, make in own:
+            cells[at] = make(row)
+        yield cells
+
+
+def _range(row: BlockRow) -> str:
     block = row.block_size_bytes
-    match name:
-        case "RANGE":
-            return f"{row.first * block:#018x}-{(row.last + 1) * block - 1:#018x}"
-        case "SIZE":
-            return row.size_bytes if exact else human_size(row.size_bytes)
-        case "BLOCK":
-            return str(row.first) if row.first == row.last else f"{row.first}-{row.last}"
-        case "REMOVABLE":
-            return bool(row.values[name]) and row.values.get("STATE", "online") == "online"
-        case _:
-            return row.values.get(name)
+    return f"{row.first * block:#018x}-{(row.last + 1) * block - 1:#018x}"
+
+
+def _block(row: BlockRow) -> str:
+    return str(row.first) if row.first == row.last else f"{row.first}-{row.last}"
+
+
+def _size(row: BlockRow) -> str:
+    return human_size(row.size_bytes)
+
+
+def _exact_size(row: BlockRow) -> int:
+    return row.size_bytes
+
+
+def _value(values: dict[str, Any], name: str) -> Any:
+    """Return a cell; ``removable`` counts only while the block is online, as in lsmem."""
+    if name == "REMOVABLE":
+        return bool(values[name]) and values.get("STATE", "online") == "online"
+    return values.get(name)
+
+
+def _text(values: dict[str, Any], name: str) -> str:
+    if name == "REMOVABLE":
+        online = values.get("STATE", "online") == "online"
+        return ("yes" if values[name] else "no") if online else ""
+    value = values.get(name)
+    text = "" if value is None else str(value)
+    return text if text.isprintable() else _escaped_all(text)
 
 
 def _escaped_all(text: str) -> str:
