@@ -76,12 +76,13 @@ def read_blocks(
         known = _nodes_by_block(folder) if nodes else {}
         has_devices = not os.fstatvfs(folder).f_flag & os.ST_NODEV
         for nr in _block_ids(root, folder):
-            path = f"memory{nr}/"
+            folder_name = f"memory{nr}"
+            path = f"{folder_name}/"
             held = tuple([_held(folder, path + name, has_devices) for name in names])
-            linked = known.get(nr, ())
-            if (held, linked) not in alike:
-                alike[held, linked] = _understood(*held, nodes=linked)
-            block = alike[held, linked]
+            linked = known.get(folder_name, ())
+            block = alike.get(key := (held, linked))
+            if block is None:
+                block = alike[key] = _understood(*held, nodes=linked)
             if block is None or (nodes and not linked):
                 try:
                     block = _read_block(root, folder, nr, known, found, nodes=nodes, zones=zones)
@@ -142,7 +143,7 @@ class _BlockFiles:
         self._source = source
         self._folder = folder
         self._problems = problems
-        self._known: dict[int, tuple[int, ...]] | None = None
+        self._known: dict[str, tuple[int, ...]] | None = None
 
     def read(self, nr: int, name: str) -> Any:
         """Return what the file behind one of a block's attributes says."""
@@ -150,7 +151,7 @@ class _BlockFiles:
         if name == "nodes":
             if self._known is None:
                 self._known = _nodes_by_block(folder)
-            return self._known.get(nr) or _nodes(folder, block)
+            return self._known.get(block) or _nodes(folder, block)
         if name == "firmware_node":
             try:
                 return os.readlink(f"{block}/{name}", dir_fd=folder)
@@ -348,7 +349,7 @@ def _read_block(
     root: Path,
     folder: int,
     nr: int,
-    known: Mapping[int, tuple[int, ...]],
+    known: Mapping[str, tuple[int, ...]],
     problems: Problems,
     *,
     nodes: bool,
@@ -365,7 +366,7 @@ def _read_block(
         _optional(root, folder, f"{name}/valid_zones", memory.parse_zones, problems)
         if zones
         else None,
-        (known.get(nr) or _nodes(folder, name)) if nodes else (),
+        (known.get(name) or _nodes(folder, name)) if nodes else (),
     )
 
 
@@ -382,17 +383,19 @@ def _read_state(root: Path | str, folder: int, name: str, problems: Problems) ->
     return _optional(root, folder, f"{name}/online", memory.parse_online, problems)
 
 
-def _nodes_by_block(folder: int) -> dict[int, tuple[int, ...]]:
-    """Return the nodes that link to a block, from the nodes' folders: a few lists, not one each."""
-    found: dict[int, tuple[int, ...]] = {}
+def _nodes_by_block(folder: int) -> dict[str, tuple[int, ...]]:
+    """Return the nodes that link to a block, by its folder's name: a few lists, not one each.
+
+    There are other names besides those of blocks.
+    """
+    found: dict[str, tuple[int, ...]] = {}
     with contextlib.suppress(OSError), _folder("../node", folder) as above:
         matches = map(_NODE.fullmatch, os.listdir(above))  # noqa: PTH208  # a descriptor
         for node in sorted(int(match[1]) for match in matches if match):
             with _folder(f"node{node}", above) as inner:
-                for name in os.listdir(inner):  # noqa: PTH208
-                    if match := _BLOCK.fullmatch(name):
-                        nr = int(match[1])
-                        found[nr] = (*found.get(nr, ()), node)
+                names = os.listdir(inner)  # noqa: PTH208
+            again = {name: (*found[name], node) for name in found.keys() & names}
+            found |= dict.fromkeys(names, (node,)) | again
     return found
 
 

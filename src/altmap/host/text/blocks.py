@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
+from operator import attrgetter
 from typing import Any
 
 import msgspec
@@ -91,19 +93,39 @@ def rows_json(
 ) -> str:
     """Return rows as lsmem's object ``memory``, with schema and sums beside it."""
     block, online, offline = _sums(memory)
-    keys = [name.lower() for name in columns]
-    size = _exact_size if exact else _size
     made = {
         "schema": "altmap-ls",
         "version": 1,
         "block_size_bytes": block,
         "online_bytes": online,
         "offline_bytes": offline,
-        "memory": [
-            dict(zip(keys, cells, strict=True)) for cells in _cells(rows, columns, _value, size)
-        ],
+        "memory": [],
     }
-    return msgspec.json.format(msgspec.json.encode(made), indent=2).decode() + "\n"
+    head = msgspec.json.format(msgspec.json.encode(made), indent=2).decode()
+    if not rows:
+        return f"{head}\n"
+    objects = ",\n".join(_json_rows(rows, columns, exact))
+    return head.removesuffix("[]\n}") + f"[\n{objects}\n  ]\n}}\n"
+
+
+def _json_rows(rows: Sequence[BlockRow], columns: Sequence[str], exact: bool) -> Iterator[str]:
+    """Yield each row as an object, filled into the text of all rows that are alike."""
+    makers = _of_range(exact)
+    own = [makers[name] for name in columns if name in makers]
+    bare = ("SIZE",) if exact else ()
+    alike: dict[int, str] = {}  # by the identity of the values
+    for row in rows:
+        template = alike.get(id(row.values))
+        if template is None:
+            cells = [
+                ("%s" if name in bare else '"%s"') if name in makers else _json(row.values, name)
+                for name in columns
+            ]
+            template = ",\n".join(
+                f'      "{name.lower()}": {cell}' for name, cell in zip(columns, cells, strict=True)
+            )
+            alike[id(row.values)] = template
+        yield "    {\n" + template % tuple([make(row) for make in own]) + "\n    }"
 
 
 def summary_text(memory: MemoryFolder, *, exact: bool) -> str:
@@ -118,35 +140,29 @@ def summary_text(memory: MemoryFolder, *, exact: bool) -> str:
 
 def _sums(memory: MemoryFolder) -> tuple[int, int, int]:
     block = memory.block_size_bytes
-    online = sum(each.state == "online" for each in memory.blocks.values())
-    offline = sum(each.state == "offline" for each in memory.blocks.values())
-    return block, online * block, offline * block
+    states = Counter(map(attrgetter("state"), memory.blocks.values()))
+    return block, states["online"] * block, states["offline"] * block
 
 
 def _texts(rows: Sequence[BlockRow], columns: Sequence[str], exact: bool) -> Iterator[list[str]]:
-    size = (lambda row: str(row.size_bytes)) if exact else _size
-    return _cells(rows, columns, _text, size)
-
-
-def _cells(
-    rows: Sequence[BlockRow],
-    columns: Sequence[str],
-    cell: Callable[[dict[str, Any], str], Any],
-    size: Callable[[BlockRow], Any],
-) -> Iterator[list[Any]]:
     """Yield the cells of each row; those that do not follow from its range once for all alike."""
-    of_range = {"RANGE": _range, "SIZE": size, "BLOCK": _block}
-    own = [(at, of_range[name]) for at, name in enumerate(columns) if name in of_range]
-    alike: dict[int, list[Any]] = {}  # by the identity of the values
+    makers = _of_range(exact)
+    own = [(at, makers[name]) for at, name in enumerate(columns) if name in makers]
+    alike: dict[int, list[str]] = {}  # by the identity of the values
     for row in rows:
         made = alike.get(id(row.values))
         if made is None:
-            made = [None if name in of_range else cell(row.values, name) for name in columns]
+            made = ["" if name in makers else _text(row.values, name) for name in columns]
             alike[id(row.values)] = made
         cells = made.copy()
         for at, make in own:
             cells[at] = make(row)
         yield cells
+
+
+def _of_range(exact: bool) -> dict[str, Callable[[BlockRow], str]]:
+    """Return what makes the cells that follow from a row's range."""
+    return {"RANGE": _range, "SIZE": _exact_size if exact else _size, "BLOCK": _block}
 
 
 def _range(row: BlockRow) -> str:
@@ -162,15 +178,16 @@ def _size(row: BlockRow) -> str:
     return human_size(row.size_bytes)
 
 
-def _exact_size(row: BlockRow) -> int:
-    return row.size_bytes
+def _exact_size(row: BlockRow) -> str:
+    return str(row.size_bytes)
 
 
-def _value(values: dict[str, Any], name: str) -> Any:
+def _json(values: dict[str, Any], name: str) -> str:
     """Return a cell; ``removable`` counts only while the block is online, as in lsmem."""
+    value = values.get(name)
     if name == "REMOVABLE":
-        return bool(values[name]) and values.get("STATE", "online") == "online"
-    return values.get(name)
+        value = bool(value) and values.get("STATE", "online") == "online"
+    return msgspec.json.encode(value).decode().replace("%", "%%")
 
 
 def _text(values: dict[str, Any], name: str) -> str:
