@@ -191,6 +191,11 @@ VERB = Verb(
             "altmap sweep examples/sweeps/overhead.toml -o swept",
             "rows in Parquet, tables and charts; continues if interrupted",
         ),
+        Example(
+            "altmap sweep examples/sweeps/overhead.toml -o swept --by added --by policy",
+            "another table, of the rows that are there",
+        ),
+        Example("altmap sweep examples/sweeps/overhead.toml --show 13", "one scenario as TOML"),
     ),
     ((0, "done"), (2, "could not be done")),
     _add_arguments,
