@@ -48,7 +48,10 @@ def _bugs(args: argparse.Namespace) -> int:
 VERB = Verb(
     "bugs",
     "reproduce known bugs, with kernels that have them and that do not",
-    (Example("altmap bugs B8", "one bug: measured with it and without it"),),
+    (
+        Example("altmap bugs B8", "one bug: measured with it and without it"),
+        Example("altmap bugs --write bugs", "all of them, their scenarios in a folder"),
+    ),
     (
         (0, "every bug is reproduced as it is known"),
         (1, "one is not"),

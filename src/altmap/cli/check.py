@@ -36,13 +36,13 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--from",
-        metavar="R",
+        metavar="RELEASE",
         dest="record",
         help="release whose record is the measure of an image; default: 6.12",
     )
     parser.add_argument(
         "--arch",
-        metavar="A",
+        metavar="ARCH",
         default="x86_64",
         help="x86_64, aarch64, ppc64le or s390x; default: x86_64",
     )

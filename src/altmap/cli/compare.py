@@ -37,7 +37,10 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         help="compare with a recording of a real kernel; needs no QEMU",
     )
     parser.add_argument(
-        "--release", metavar="R", action="append", help="kernel release; default: the scenario's"
+        "--release",
+        metavar="RELEASE",
+        action="append",
+        help="kernel release; default: the scenario's",
     )
     options.add_policies(
         parser,

@@ -64,6 +64,7 @@ VERB = Verb(
             "altmap conform tests/conformance.toml -j 2 --rows rows.jsonl -o table.md",
             "two guests at a time; continues if interrupted",
         ),
+        Example("altmap conform tests/conformance.toml --slow", "the slow cases too"),
     ),
     (
         (0, "no run differs, beyond a stated tolerance"),

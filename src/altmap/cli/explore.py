@@ -44,7 +44,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     options.add_settings(parser, "set a key of the file's [machine], such as release=6.12")
     parser.add_argument(
         "--policy",
-        metavar="P",
+        metavar="POLICY",
         help="memmap policy instead of the file's, or MODULE:CLASS for one in Python",
     )
     parser.add_argument(

@@ -50,7 +50,9 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         default="pc",
         help="pc, hyperv, xen, arm64, ppc64le or s390x; default: pc",
     )
-    parser.add_argument("--release", metavar="R", help="kernel release; default: the kind's first")
+    parser.add_argument(
+        "--release", metavar="RELEASE", help="kernel release; default: the kind's first"
+    )
     options.add_guests(parser)
     parser.add_argument(
         "--draw", action="store_true", help="print the first scenario that is drawn, run nothing"

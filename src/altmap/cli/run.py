@@ -34,7 +34,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--on", choices=("model", "lab"), default="model", help="default: model")
     options.add_release(parser, "kernel release, such as 6.12; default: the scenario's")
     parser.add_argument(
-        "--arch", metavar="A", help="architecture, such as aarch64-64k; default: the scenario's"
+        "--arch", metavar="ARCH", help="architecture, such as aarch64-64k; default: the scenario's"
     )
     options.add_policies(
         parser, "memmap policy, or MODULE:CLASS for one in Python; several are shown side by side"

@@ -40,7 +40,7 @@ def _add_definition(parser: argparse._ActionsContainer) -> None:
         "--config", metavar="CONFIG", type=Path, help="its configuration; default: Debian's"
     )
     parser.add_argument(
-        "--arch", metavar="A", help="the guest's architecture, where the file does not say it"
+        "--arch", metavar="ARCH", help="the guest's architecture, where the file does not say it"
     )
     parser.add_argument(
         "--memory", metavar="SIZE", help="its boot memory, where the file does not say it"

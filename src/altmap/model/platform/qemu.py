@@ -88,7 +88,7 @@ def place_dimm(
     """
     if size_bytes % space.align:
         raise InputError(
-            f"DIMM size {size_bytes:#x}: need a multiple of {format_size(space.align)}"
+            f"DIMM size {format_size(size_bytes)}: need a multiple of {format_size(space.align)}"
         )
     taken = sorted(plugged)
     if address is None:
