@@ -98,6 +98,9 @@ class Release:
     contig_replaces_huge_pages : int
         How often free huge pages of a range that virtio-mem takes are replaced: never; once,
         before those in use are migrated; or a second time after that.
+    hugetlb_migrates_once : bool
+        A huge page in use that was migrated to a new one of its node cannot be isolated again: its
+        block is refused with EBUSY.
     isolation_splits_gigantic : bool
         A gigantic page that reaches beyond the end of a memory block keeps it from going offline.
     rejects_leaf_split : tuple of str
@@ -113,6 +116,8 @@ class Release:
         Memmap pages of a huge page that stay with hugetlb_free_vmemmap=on; 0 without that feature.
     hvo_replaces_first : bool
         Those that stay are new pages, and all old ones are freed.
+    hvo_loses_restored : bool
+        A huge page whose memmap HVO restored is in no list when it is freed.
     virtio_mem : tuple of str
         Architectures with the driver virtio-mem, by ``uname -m``.
     virtio_mem_sub_block : str
@@ -176,12 +181,14 @@ class Release:
     hugetlb_first_in_first_out: bool = False
     hugetlb_dequeues_isolated: bool = True
     contig_replaces_huge_pages: int = 1
+    hugetlb_migrates_once: bool = False
     isolation_splits_gigantic: bool = True
     rejects_leaf_split: tuple[str, ...] = ()
     isolates_ends_first: bool = True
     hvo_excludes_memmap_on_memory: bool = False
     hvo_kept_nr_pages: int = 1
     hvo_replaces_first: bool = True
+    hvo_loses_restored: bool = False
     hyperv_versions: tuple[str, ...] = ("2.0", "1.0", "0.3")
     balloon_lowers_managed: bool = True
     standby_added: str = "boot"
@@ -221,6 +228,7 @@ _6_1 = Release(
         "memmap_scope": "mm/memory_hotplug.c: mhp_supports_memmap_on_memory (v6.1)",
         "hvo_kept_nr_pages": "mm/hugetlb_vmemmap.c: HUGETLB_VMEMMAP_RESERVE_SIZE (v6.1)",
         "hvo_replaces_first": "mm/hugetlb_vmemmap.c: vmemmap_remap_pte (v6.1)",
+        "hvo_loses_restored": "mm/hugetlb_vmemmap.c: vmemmap_restore_pte (v6.1)",
         "self_hosting": "arch/*/Kconfig (v6.1)",
         "refuses_unsupported_memmap": "mm/memory_hotplug.c: add_memory_resource (v6.1)",
         "memmap_force": "mm/memory_hotplug.c: memmap_on_memory is a bool (v6.1)",
@@ -243,6 +251,7 @@ _6_1 = Release(
         "hugetlb_first_in_first_out": "mm/hugetlb.c: alloc_pool_huge_page (v6.1)",
         "hugetlb_dequeues_isolated": "mm/hugetlb.c: dequeue_huge_page_node_exact (v6.1)",
         "contig_replaces_huge_pages": "mm/hugetlb.c: isolate_or_dissolve_huge_page (v6.1)",
+        "hugetlb_migrates_once": "mm/migrate.c: unmap_and_move_huge_page (v6.1)",
         "isolation_splits_gigantic": "mm/page_isolation.c: isolate_single_pageblock (v6.1)",
         "rejects_leaf_split": "arch/arm64/mm/mmu.c: prevent_bootmem_remove_notifier (v6.1)",
         "isolates_ends_first": "mm/page_isolation.c: start_isolate_page_range (v6.1)",
@@ -305,7 +314,9 @@ _6_12 = replace(
     xen_keeps_ibft=True,
     hyperv_leaves_reserved=False,
     hvo_replaces_first=True,
+    hvo_loses_restored=True,
     sources={
+        "hvo_loses_restored": "mm/hugetlb_vmemmap.c: vmemmap_restore_pte (v6.12.117)",
         "hvo_kept_nr_pages": "mm/hugetlb_vmemmap.c: HUGETLB_VMEMMAP_RESERVE_SIZE (v6.12)",
         "hvo_replaces_first": "mm/hugetlb_vmemmap.c: __hugetlb_vmemmap_optimize_folio (v6.12)",
         "hyperv_leaves_reserved": "mm/memory_hotplug.c: move_pfn_range_to_zone (v6.12)",
@@ -334,6 +345,7 @@ _6_12 = replace(
         "hugetlb_first_in_first_out": "mm/hugetlb.c: prep_and_add_allocated_folios (v6.12)",
         "hugetlb_dequeues_isolated": "mm/hugetlb.c: dequeue_hugetlb_folio_node_exact (v6.12)",
         "contig_replaces_huge_pages": "mm/hugetlb.c: isolate_or_dissolve_huge_page (v6.12)",
+        "hugetlb_migrates_once": "mm/migrate.c: unmap_and_move_huge_page (v6.12)",
         "isolation_splits_gigantic": "mm/page_isolation.c: isolate_single_pageblock (v6.12)",
         "rejects_leaf_split": "arch/arm64/mm/mmu.c: prevent_bootmem_remove_notifier (v6.12.117)",
         "isolates_ends_first": "mm/page_isolation.c: start_isolate_page_range (v6.12)",
@@ -534,6 +546,8 @@ _6_18 = replace(
     node_notifier=True,
     contig_replaces_huge_pages=2,
     hugetlb_dequeues_isolated=False,
+    hugetlb_migrates_once=True,
+    hvo_loses_restored=False,
     hyperv_foreign_pages="generic",
     frees_altmap_of_failed_add=True,
     uncounts_failed_memmap=True,
@@ -547,6 +561,11 @@ _6_18 = replace(
         "hugetlb_dequeues_isolated": (
             "mm/hugetlb.c: dequeue_hugetlb_folio_node_exact asks is_migrate_isolate_page "
             "(before v6.15)"
+        ),
+        "hvo_loses_restored": '"incorrect vmemmap restore in rollback", a fix of 2026',
+        "hugetlb_migrates_once": (
+            "mm/hugetlb.c: move_hugetlb_state returns early, since ba23f58de896 of 2025; "
+            '"fix missing migratable flag on same-node hugetlb migration" of July 2026'
         ),
         "hyperv_foreign_pages": "drivers/hv/hv_balloon.c: hv_online_page (v6.14)",
         "frees_altmap_of_failed_add": '"fix incorrect altmap passing in error path", of 2026',
@@ -575,6 +594,7 @@ _7_2 = replace(
     standby_added="configured",
     standby_asks=False,
     reserves_follow_managed=True,
+    hvo_loses_restored=False,
     virtio_mem=("x86_64", "aarch64", "riscv64", "s390x"),
     sources={
         **{name: text.replace("(v6.12)", "(v7.2)") for name, text in _6_12.sources.items()},
@@ -584,6 +604,8 @@ _7_2 = replace(
         "uncounts_failed_memmap": "mm/sparse-vmemmap.c: populate_section_memmap (v7.2.13)",
         "hyperv_chunk": "drivers/hv/hv_balloon.c: ha_pages_in_chunk (v7.2)",
         "contig_replaces_huge_pages": "mm/hugetlb.c: replace_free_hugepage_folios (v7.2)",
+        "hugetlb_migrates_once": "mm/hugetlb.c: move_hugetlb_state (v7.2.12)",
+        "hvo_loses_restored": "mm/hugetlb_vmemmap.c: vmemmap_restore_pte (v7.2.12)",
         "node_notifier": "mm/memory_hotplug.c: online_pages (v7.2)",
         "rejects_leaf_split": (
             "arch/arm64/mm/mmu.c: prevent_memory_remove_notifier, 95a58852b0e5 (v7.1)"
@@ -604,8 +626,12 @@ _7_0 = replace(
     confirmed=False,
     uncounts_failed_memmap=True,
     frees_altmap_of_failed_add=True,
+    hugetlb_migrates_once=True,
     sources={
         **_7_2.sources,
+        "hugetlb_migrates_once": (
+            '"fix missing migratable flag on same-node hugetlb migration" of July 2026, after v7.1'
+        ),
         "rejects_leaf_split": "95a58852b0e5 came with v7.1",
         "uncounts_failed_memmap": '"fix vmemmap accounting underflow", of 2026, after v7.0',
         "frees_altmap_of_failed_add": '"fix incorrect altmap passing in error path", of 2026',
