@@ -30,6 +30,7 @@ SHOWN_BY: dict[str, tuple[str, ...]] = {
     "hugetlb_migrates_once": ("hugepages-2MiB",),
     "contig_replaces_huge_pages": ("virtio-mem-huge-pages",),
     "hvo_loses_restored": ("hvo",),
+    "has_movable_gigantic": ("hugepages-1GiB-movable",),
     "isolation_splits_gigantic": ("hugepages-1GiB",),
     "rejects_leaf_split": ("kmem-self-hosted arch=aarch64",),
     "kmem_memmap_file": ("kmem-pmem-online", "kmem-self-hosted"),

@@ -140,6 +140,11 @@ class Release:
         ``/proc/sys/kernel/arch`` names the architecture.
     has_auto_movable : bool
         ``memory_hotplug.online_policy=auto-movable`` and memory groups.
+    cxl_advises_block_size : bool
+        Memory blocks of an x86 machine of 64 GiB or more are no larger than what its CXL windows
+        are aligned to.
+    has_movable_gigantic : bool
+        ``vm.movable_gigantic_pages``: gigantic pages may be allocated from ZONE_MOVABLE.
     shape : str
         The release whose files' shape stands for this one's in a synthetic boot state.
     confirmed : bool
@@ -205,6 +210,8 @@ class Release:
     xen_keeps_ibft: bool = False
     shows_arch: bool = True
     has_auto_movable: bool = True
+    cxl_advises_block_size: bool = False
+    has_movable_gigantic: bool = False
     boot_reserved_bytes: int = 118394880
     boot_used_bytes: int = 38240 << 10
     section_size_bytes: dict[str, int] = field(default_factory=dict)
@@ -259,6 +266,8 @@ _6_1 = Release(
             "mm/memory_hotplug.c: mhp_supports_memmap_on_memory (v6.1)"
         ),
         "has_auto_movable": "mm/memory_hotplug.c: auto_movable_zone_for_pfn (v6.1)",
+        "cxl_advises_block_size": "arch/x86/mm/init_64.c: probe_memory_block_size (v6.1)",
+        "has_movable_gigantic": "include/linux/hugetlb.h: hugepage_movable_supported (v6.1)",
         "debian_default_online": "CONFIG_MEMORY_HOTPLUG_DEFAULT_ONLINE in Debian's kernel package",
         "section_size_bytes": "arch/s390/include/asm/sparsemem.h: SECTION_SIZE_BITS (v6.1)",
         "hyperv_versions": "drivers/hv/hv_balloon.c: balloon_connect_vsp, version_resp (v6.1)",
@@ -353,6 +362,8 @@ _6_12 = replace(
             "mm/memory_hotplug.c: mhp_supports_memmap_on_memory (v6.12)"
         ),
         "has_auto_movable": "mm/memory_hotplug.c: auto_movable_zone_for_pfn (v6.12)",
+        "cxl_advises_block_size": "arch/x86/mm/init_64.c: probe_memory_block_size (v6.12)",
+        "has_movable_gigantic": "include/linux/hugetlb.h: hugepage_movable_supported (v6.12)",
         "debian_default_online": (
             "CONFIG_MEMORY_HOTPLUG_DEFAULT_ONLINE or, once backported, "
             "CONFIG_MHP_DEFAULT_ONLINE_TYPE_ONLINE_AUTO in Debian's kernel package"
@@ -548,6 +559,7 @@ _6_18 = replace(
     hugetlb_dequeues_isolated=False,
     hugetlb_migrates_once=True,
     hvo_loses_restored=False,
+    cxl_advises_block_size=True,
     hyperv_foreign_pages="generic",
     frees_altmap_of_failed_add=True,
     uncounts_failed_memmap=True,
@@ -555,6 +567,11 @@ _6_18 = replace(
     sources={
         **_6_12.sources,
         "nopage_flags": "fs/proc/page.c: stable_page_flags of a snapshot (v6.17)",
+        "cxl_advises_block_size": (
+            '"acpi,srat: give memory block size advice based on CFMWS alignment" of 2025, '
+            "after v6.12"
+        ),
+        "has_movable_gigantic": "9e80e66ddaf7, of December 2025, is younger",
         "section_size_bytes": "arch/s390/include/asm/sparsemem.h: SECTION_SIZE_BITS (v6.13)",
         "contig_replaces_huge_pages": "replace_free_hugepage_folios came with v6.15: 04f13d241b8b",
         "node_notifier": '"mm,memory_hotplug: implement numa node notifier" (v6.17)',
@@ -595,6 +612,8 @@ _7_2 = replace(
     standby_asks=False,
     reserves_follow_managed=True,
     hvo_loses_restored=False,
+    cxl_advises_block_size=True,
+    has_movable_gigantic=True,
     virtio_mem=("x86_64", "aarch64", "riscv64", "s390x"),
     sources={
         **{name: text.replace("(v6.12)", "(v7.2)") for name, text in _6_12.sources.items()},
@@ -636,6 +655,7 @@ _7_0 = replace(
         "uncounts_failed_memmap": '"fix vmemmap accounting underflow", of 2026, after v7.0',
         "frees_altmap_of_failed_add": '"fix incorrect altmap passing in error path", of 2026',
         "reserves_follow_managed": "mm/page_alloc.c: adjust_managed_page_count (v7.2)",
+        "has_movable_gigantic": "9e80e66ddaf7, of December 2025, after v6.19-rc1",
     },
 )
 

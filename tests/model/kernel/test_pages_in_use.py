@@ -23,6 +23,7 @@ from altmap.scenario import (
     Online,
     Plug,
     Poison,
+    SetTunables,
     Size,
     Unplug,
 )
@@ -646,3 +647,27 @@ def test_a_huge_page_that_moved_within_its_node_cannot_be_poisoned():
     pfn = pool(model).not_migratable.min()
     outcome = model.perform(Poison(address=Address(pfn << 12))).outcome
     assert (outcome.errno, outcome.function) == ("EBUSY", "soft_offline_in_use_page")
+
+
+@pytest.mark.parametrize("allowed", [False, True])
+def test_gigantic_pages_lie_in_the_movable_zone_where_the_parameter_says_so(allowed):
+    model = guest(2048, release="7.3", memmap_on_memory="off")
+    if allowed:
+        do(model, SetTunables(movable_gigantic_pages=True))
+    do(model, HugePages(nr_hugepages=1, page_size=Size(GIB)))
+    pages = pool(model, GIB >> 12).pages
+    assert pages == (PfnSet([PfnRange(0x100000, 0x140000)]) if allowed else PfnSet())
+
+
+def test_a_gigantic_page_of_the_movable_zone_moves_only_to_a_free_one_of_the_pool():
+    model = guest(3072, release="7.3", memmap_on_memory="off")
+    do(model, SetTunables(movable_gigantic_pages=True))
+    fill(model, "f", 1024, "hugetlb-file", page_size=Size(GIB))
+    assert model.perform(Offline(blocks=32)).outcome.errno == "EINTR"
+    do(model, HugePages(nr_hugepages=2, page_size=Size(GIB)))
+    do(model, Offline(blocks=32))
+
+
+def test_releases_before_7_0_have_no_gigantic_pages_in_the_movable_zone():
+    with pytest.raises(InputError, match=r"6\.18 has no such parameter, 7\.0 brought it"):
+        guest(release="6.18").perform(SetTunables(movable_gigantic_pages=True))

@@ -152,11 +152,12 @@ def _alloc_gigantic(kernel: Kernel, pool: HugePool, zones: Iterable[Zone], wante
     Nothing in the range may be unmovable: pages that hold their own block's memmap are, so with a
     memmap in each block no range of 1 GiB qualifies.
     Source: ``mm/page_alloc.c: alloc_contig_pages, pfn_range_valid_contig``; such pages are not
-    allocated from ZONE_MOVABLE (``hugepage_movable_supported``).
+    allocated from ZONE_MOVABLE unless ``movable_gigantic_pages`` says so
+    (``hugepage_movable_supported``).
     """
     taken = PfnSet()
     for zone in zones:
-        if zone.name == MOVABLE:
+        if zone.name == MOVABLE and not kernel.tunables.movable_gigantic_pages:
             continue
         fixed = (kernel.used - kernel.movable) | kernel.pinned
         suitable = aligned_chunks(kernel.managed(zone) - fixed, pool.nr_pages)

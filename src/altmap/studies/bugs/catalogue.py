@@ -348,7 +348,8 @@ BUGS: tuple[Bug, ...] = (
             '6.12.118, measured: "corrupted mapping in tail page" for each huge page, and MemFree '
             "does not come back",
             '6.12.118: vmemmap_restore_pte copies the shared page, by the backport of "fix '
-            'incorrect vmemmap restore in rollback"; there it describes the head, on 7.2 tail pages only',
+            'incorrect vmemmap restore in rollback"; there it '
+            "describes the head, on 7.2 tail pages only",
             "6.1.192 and 7.3.4, measured: nothing is lost",
         ),
     ),
