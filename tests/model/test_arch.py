@@ -8,6 +8,7 @@ from altmap.errors import InputError
 from altmap.model.arch import (
     ARCHES,
     Board,
+    advised_block_size_bytes,
     arch_named,
     arch_of,
     boot_block_size_bytes,
@@ -16,7 +17,7 @@ from altmap.model.arch import (
 )
 from altmap.model.boot import boot
 from altmap.model.machine import DRIVERS, ModelMachine
-from altmap.scenario import Machine, Plug, Size
+from altmap.scenario import Address, Machine, Plug, Range, Size
 
 MIB, GIB = 1 << 20, 1 << 30
 
@@ -39,6 +40,44 @@ MIB, GIB = 1 << 20, 1 << 30
 def test_x86_guests_take_the_largest_block_that_divides_the_end_of_boot_memory(end, block):
     assert boot_block_size_bytes(ARCHES["x86_64"], end) == block
     assert boot_block_size_bytes(ARCHES["x86_64-la57"], end) == block
+
+
+@pytest.mark.parametrize(
+    ("windows", "advised"),
+    [
+        ((), None),
+        ([(0x1010000000, 512 * MIB)], 256 * MIB),
+        ([(68 * GIB, 4 * GIB)], 4 * GIB),
+        ([(64 * GIB, 4 * GIB), (66 * GIB, GIB)], GIB),
+        ([(64 * GIB, 128 * MIB)], None),
+        ([(64 * GIB, 128 * MIB), (68 * GIB, 512 * MIB)], 512 * MIB),
+    ],
+)
+def test_cxl_windows_advise_what_their_bounds_are_aligned_to(windows, advised):
+    assert advised_block_size_bytes(windows) == advised
+
+
+@pytest.mark.parametrize(
+    ("end", "advised", "block"),
+    [
+        (64 * GIB, 256 * MIB, 256 * MIB),
+        (64 * GIB, 4 * GIB, 2 * GIB),
+        (64 * GIB + 512 * MIB, GIB, 512 * MIB),
+        (64 * GIB + 128 * MIB, 256 * MIB, 128 * MIB),
+        (63 * GIB, GIB, 128 * MIB),
+    ],
+)
+def test_a_block_is_no_larger_than_the_advice(end, advised, block):
+    assert boot_block_size_bytes(ARCHES["x86_64"], end, advised) == block
+    assert boot_block_size_bytes(ARCHES["aarch64"], end, advised) == 128 * MIB
+
+
+@pytest.mark.parametrize(("release", "mib"), [("6.12", 2048), ("6.18", 256), ("7.3", 256)])
+def test_releases_before_6_15_ask_for_no_advice(release, mib):
+    window = Range(address=Address(0x1010000000), size=Size(512 * MIB))
+    machine = Machine(platform="q35", memory=Size(62 * GIB), release=release, cxl_windows=[window])
+    memory = ModelMachine.start(machine).observe().memory
+    assert memory.block_size_bytes == mib * MIB
 
 
 @pytest.mark.parametrize(

@@ -145,6 +145,15 @@ REASONS = (
         "lower nr_hugepages, or end who reserved them",
     ),
     Reason(
+        "migrated-huge-page",
+        "EBUSY",
+        "offline",
+        "dissolve_free_hugetlb_folios",
+        "a hugetlb page in use was migrated within its node before, and some kernels of 2025 and "
+        "2026 (6.18) cannot isolate it again",
+        "end who uses the huge page, and try again; or a kernel with the fix of July 2026",
+    ),
+    Reason(
         "beyond-addresses",
         "E2BIG",
         "add",

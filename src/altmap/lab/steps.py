@@ -44,7 +44,8 @@ __all__ = ("PARAMETERS", "GuestSteps", "requests")
 _MEMORY = "/sys/devices/system/memory"
 PARAMETERS = "/sys/module/memory_hotplug/parameters"
 _ACPI_HOTPLUG = "/sys/firmware/acpi/hotplug/memory/enabled"
-_HVO = "/proc/sys/vm/hugetlb_optimize_vmemmap"
+#: Parameters of ``/proc/sys/vm`` that hold 0 or 1.
+_SYSCTLS = ("hugetlb_optimize_vmemmap", "movable_gigantic_pages")
 _SOFT_OFFLINE = f"{_MEMORY}/soft_offline_page"
 #: drivers/virtio/virtio_mem.c: virtio_mem_send_plug_request, ..._unplug_request; dynamic debug.
 _REQUEST = re.compile(r"virtio_mem virtio\d+: (un)?plugging memory: (0x[0-9a-f]+ - 0x[0-9a-f]+)$")
@@ -150,8 +151,8 @@ class GuestSteps:
                 path = f"{_MEMORY}/{name}"
             elif name == "acpi_memory_hotplug":
                 path, word = _ACPI_HOTPLUG, str(int(value))
-            elif name == "hugetlb_optimize_vmemmap":
-                path, word = _HVO, str(int(value))
+            elif name in _SYSCTLS:
+                path, word = f"/proc/sys/vm/{name}", str(int(value))
             number = write_file(self._guest, path, word)
             if number:
                 raise LabError(f"{path}: {errno.errorcode.get(number, number)}")

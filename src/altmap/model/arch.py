@@ -5,6 +5,7 @@ No other module of the model compares the name of an architecture: it asks the r
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from altmap.errors import InputError, one_of
@@ -15,6 +16,7 @@ __all__ = (
     "DEFAULT_ARCH",
     "Arch",
     "Board",
+    "advised_block_size_bytes",
     "arch_named",
     "arch_of",
     "arch_with_pages",
@@ -425,18 +427,36 @@ def check_block_size(arch: Arch, what: str, size_bytes: int) -> None:
         )
 
 
-def boot_block_size_bytes(arch: Arch, boot_end_address: int) -> int:
+def advised_block_size_bytes(windows: Iterable[tuple[int, int]]) -> int | None:
+    """Return the largest memory block that CXL windows are aligned to, ``None`` without advice.
+
+    Parameters
+    ----------
+    windows : iterable of (int, int)
+        Address and size of each window of the firmware's table (CFMWS). One that is aligned to less
+        than 256 MiB gives none.
+
+    Source: ``drivers/acpi/numa/srat.c: acpi_parse_cfmws``; ``drivers/base/memory.c:
+    memory_block_advise_max_size`` (7.2, 7.3).
+    """
+    bounds = (start | (start + size) for start, size in windows)
+    aligned = (bound & -bound for bound in bounds)
+    return min((size for size in aligned if size >= 256 * _MIB), default=None)
+
+
+def boot_block_size_bytes(arch: Arch, boot_end_address: int, advised: int | None = None) -> int:
     """Return the memory block size that the kernel of a guest chooses at boot.
 
     The firmware's logical memory block, if it has one; else one section, or more on a machine of
     64 GiB or more where the architecture probes for it (``arch/x86/mm/init_64.c:
-    probe_memory_block_size``; 6.1, 6.12). *boot_end_address* is the end of the highest boot RAM,
-    holes included.
+    probe_memory_block_size``; 6.1, 6.12, 7.3). *boot_end_address* is the end of the highest boot
+    RAM, holes included; *advised* the most that CXL windows allow, which other architectures do
+    not ask for.
     """
     if arch.board.lmb_size_bytes is not None:
         return arch.board.lmb_size_bytes
     if arch.probes_block_size and boot_end_address >= 64 * _GIB:
         for size_bytes in (2 * _GIB, _GIB, 512 * _MIB, 256 * _MIB):
-            if boot_end_address % size_bytes == 0:
+            if size_bytes <= (advised or size_bytes) and boot_end_address % size_bytes == 0:
                 return size_bytes
     return arch.section_size_bytes

@@ -583,8 +583,17 @@ class ModelMachine:
             if name in _INJECTED and value is not None:
                 self.kernel.failures.inject(_INJECTED[name], value)
             elif name != "name" and value is not None:
+                self._check_has(name)
                 self.kernel.tunables.write(_TUNABLE_OF.get(name, name), value)
         return OK
+
+    def _check_has(self, name: str) -> None:
+        """Refuse a parameter that the release does not have."""
+        release = self.kernel.release
+        if name == "movable_gigantic_pages" and not release.has_movable_gigantic:
+            raise InputError(
+                f"set {name}: Linux {release.name} has no such parameter, 7.0 brought it"
+            )
 
 
 def _class_of(name: str, arch: Arch) -> type[Driver]:

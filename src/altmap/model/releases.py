@@ -98,6 +98,9 @@ class Release:
     contig_replaces_huge_pages : int
         How often free huge pages of a range that virtio-mem takes are replaced: never; once,
         before those in use are migrated; or a second time after that.
+    hugetlb_migrates_once : bool
+        A huge page in use that was migrated to a new one of its node cannot be isolated again: its
+        block is refused with EBUSY.
     isolation_splits_gigantic : bool
         A gigantic page that reaches beyond the end of a memory block keeps it from going offline.
     rejects_leaf_split : tuple of str
@@ -113,6 +116,8 @@ class Release:
         Memmap pages of a huge page that stay with hugetlb_free_vmemmap=on; 0 without that feature.
     hvo_replaces_first : bool
         Those that stay are new pages, and all old ones are freed.
+    hvo_loses_restored : bool
+        A huge page whose memmap HVO restored is in no list when it is freed.
     virtio_mem : tuple of str
         Architectures with the driver virtio-mem, by ``uname -m``.
     virtio_mem_sub_block : str
@@ -135,6 +140,11 @@ class Release:
         ``/proc/sys/kernel/arch`` names the architecture.
     has_auto_movable : bool
         ``memory_hotplug.online_policy=auto-movable`` and memory groups.
+    cxl_advises_block_size : bool
+        Memory blocks of an x86 machine of 64 GiB or more are no larger than what its CXL windows
+        are aligned to.
+    has_movable_gigantic : bool
+        ``vm.movable_gigantic_pages``: gigantic pages may be allocated from ZONE_MOVABLE.
     shape : str
         The release whose files' shape stands for this one's in a synthetic boot state.
     confirmed : bool
@@ -178,12 +188,14 @@ class Release:
     hugetlb_first_in_first_out: bool = False
     hugetlb_dequeues_isolated: bool = True
     contig_replaces_huge_pages: int = 1
+    hugetlb_migrates_once: bool = False
     isolation_splits_gigantic: bool = True
     rejects_leaf_split: tuple[str, ...] = ()
     isolates_ends_first: bool = True
     hvo_excludes_memmap_on_memory: bool = False
     hvo_kept_nr_pages: int = 1
     hvo_replaces_first: bool = True
+    hvo_loses_restored: bool = False
     hyperv_versions: tuple[str, ...] = ("2.0", "1.0", "0.3")
     balloon_lowers_managed: bool = True
     standby_added: str = "boot"
@@ -201,6 +213,8 @@ class Release:
     shows_arch: bool = True
     has_auto_movable: bool = True
     bounces_kmalloc: bool = False
+    cxl_advises_block_size: bool = False
+    has_movable_gigantic: bool = False
     boot_used_bytes: int = 38240 << 10
     section_size_bytes: dict[str, int] = field(default_factory=dict)
     debian_default_online: dict[str, str] = field(default_factory=dict)
@@ -223,6 +237,7 @@ _6_1 = Release(
         "memmap_scope": "mm/memory_hotplug.c: mhp_supports_memmap_on_memory (v6.1)",
         "hvo_kept_nr_pages": "mm/hugetlb_vmemmap.c: HUGETLB_VMEMMAP_RESERVE_SIZE (v6.1)",
         "hvo_replaces_first": "mm/hugetlb_vmemmap.c: vmemmap_remap_pte (v6.1)",
+        "hvo_loses_restored": "mm/hugetlb_vmemmap.c: vmemmap_restore_pte (v6.1)",
         "self_hosting": "arch/*/Kconfig (v6.1)",
         "refuses_unsupported_memmap": "mm/memory_hotplug.c: add_memory_resource (v6.1)",
         "memmap_force": "mm/memory_hotplug.c: memmap_on_memory is a bool (v6.1)",
@@ -245,6 +260,7 @@ _6_1 = Release(
         "hugetlb_first_in_first_out": "mm/hugetlb.c: alloc_pool_huge_page (v6.1)",
         "hugetlb_dequeues_isolated": "mm/hugetlb.c: dequeue_huge_page_node_exact (v6.1)",
         "contig_replaces_huge_pages": "mm/hugetlb.c: isolate_or_dissolve_huge_page (v6.1)",
+        "hugetlb_migrates_once": "mm/migrate.c: unmap_and_move_huge_page (v6.1)",
         "isolation_splits_gigantic": "mm/page_isolation.c: isolate_single_pageblock (v6.1)",
         "rejects_leaf_split": "arch/arm64/mm/mmu.c: prevent_bootmem_remove_notifier (v6.1)",
         "isolates_ends_first": "mm/page_isolation.c: start_isolate_page_range (v6.1)",
@@ -252,6 +268,8 @@ _6_1 = Release(
             "mm/memory_hotplug.c: mhp_supports_memmap_on_memory (v6.1)"
         ),
         "has_auto_movable": "mm/memory_hotplug.c: auto_movable_zone_for_pfn (v6.1)",
+        "cxl_advises_block_size": "arch/x86/mm/init_64.c: probe_memory_block_size (v6.1)",
+        "has_movable_gigantic": "include/linux/hugetlb.h: hugepage_movable_supported (v6.1)",
         "debian_default_online": "CONFIG_MEMORY_HOTPLUG_DEFAULT_ONLINE in Debian's kernel package",
         "section_size_bytes": "arch/s390/include/asm/sparsemem.h: SECTION_SIZE_BITS (v6.1)",
         "hyperv_versions": "drivers/hv/hv_balloon.c: balloon_connect_vsp, version_resp (v6.1)",
@@ -308,7 +326,9 @@ _6_12 = replace(
     xen_keeps_ibft=True,
     hyperv_leaves_reserved=False,
     hvo_replaces_first=True,
+    hvo_loses_restored=True,
     sources={
+        "hvo_loses_restored": "mm/hugetlb_vmemmap.c: vmemmap_restore_pte (v6.12.117)",
         "hvo_kept_nr_pages": "mm/hugetlb_vmemmap.c: HUGETLB_VMEMMAP_RESERVE_SIZE (v6.12)",
         "bounces_kmalloc": "arch/arm64/mm/init.c: mem_init (v6.12)",
         "hvo_replaces_first": "mm/hugetlb_vmemmap.c: __hugetlb_vmemmap_optimize_folio (v6.12)",
@@ -338,6 +358,7 @@ _6_12 = replace(
         "hugetlb_first_in_first_out": "mm/hugetlb.c: prep_and_add_allocated_folios (v6.12)",
         "hugetlb_dequeues_isolated": "mm/hugetlb.c: dequeue_hugetlb_folio_node_exact (v6.12)",
         "contig_replaces_huge_pages": "mm/hugetlb.c: isolate_or_dissolve_huge_page (v6.12)",
+        "hugetlb_migrates_once": "mm/migrate.c: unmap_and_move_huge_page (v6.12)",
         "isolation_splits_gigantic": "mm/page_isolation.c: isolate_single_pageblock (v6.12)",
         "rejects_leaf_split": "arch/arm64/mm/mmu.c: prevent_bootmem_remove_notifier (v6.12.117)",
         "isolates_ends_first": "mm/page_isolation.c: start_isolate_page_range (v6.12)",
@@ -345,6 +366,8 @@ _6_12 = replace(
             "mm/memory_hotplug.c: mhp_supports_memmap_on_memory (v6.12)"
         ),
         "has_auto_movable": "mm/memory_hotplug.c: auto_movable_zone_for_pfn (v6.12)",
+        "cxl_advises_block_size": "arch/x86/mm/init_64.c: probe_memory_block_size (v6.12)",
+        "has_movable_gigantic": "include/linux/hugetlb.h: hugepage_movable_supported (v6.12)",
         "debian_default_online": (
             "CONFIG_MEMORY_HOTPLUG_DEFAULT_ONLINE or, once backported, "
             "CONFIG_MHP_DEFAULT_ONLINE_TYPE_ONLINE_AUTO in Debian's kernel package"
@@ -540,6 +563,9 @@ _6_18 = replace(
     node_notifier=True,
     contig_replaces_huge_pages=2,
     hugetlb_dequeues_isolated=False,
+    hugetlb_migrates_once=True,
+    hvo_loses_restored=False,
+    cxl_advises_block_size=True,
     hyperv_foreign_pages="generic",
     frees_altmap_of_failed_add=True,
     uncounts_failed_memmap=True,
@@ -547,12 +573,22 @@ _6_18 = replace(
     sources={
         **_6_12.sources,
         "nopage_flags": "fs/proc/page.c: stable_page_flags of a snapshot (v6.17)",
+        "cxl_advises_block_size": (
+            '"acpi,srat: give memory block size advice based on CFMWS alignment" of 2025, '
+            "after v6.12"
+        ),
+        "has_movable_gigantic": "9e80e66ddaf7, of December 2025, is younger",
         "section_size_bytes": "arch/s390/include/asm/sparsemem.h: SECTION_SIZE_BITS (v6.13)",
         "contig_replaces_huge_pages": "replace_free_hugepage_folios came with v6.15: 04f13d241b8b",
         "node_notifier": '"mm,memory_hotplug: implement numa node notifier" (v6.17)',
         "hugetlb_dequeues_isolated": (
             "mm/hugetlb.c: dequeue_hugetlb_folio_node_exact asks is_migrate_isolate_page "
             "(before v6.15)"
+        ),
+        "hvo_loses_restored": '"incorrect vmemmap restore in rollback", a fix of 2026',
+        "hugetlb_migrates_once": (
+            "mm/hugetlb.c: move_hugetlb_state returns early, since ba23f58de896 of 2025; "
+            '"fix missing migratable flag on same-node hugetlb migration" of July 2026'
         ),
         "hyperv_foreign_pages": "drivers/hv/hv_balloon.c: hv_online_page (v6.14)",
         "frees_altmap_of_failed_add": '"fix incorrect altmap passing in error path", of 2026',
@@ -580,6 +616,9 @@ _7_2 = replace(
     standby_added="configured",
     standby_asks=False,
     reserves_follow_managed=True,
+    hvo_loses_restored=False,
+    cxl_advises_block_size=True,
+    has_movable_gigantic=True,
     virtio_mem=("x86_64", "aarch64", "riscv64", "s390x"),
     sources={
         **{name: text.replace("(v6.12)", "(v7.2)") for name, text in _6_12.sources.items()},
@@ -589,6 +628,8 @@ _7_2 = replace(
         "uncounts_failed_memmap": "mm/sparse-vmemmap.c: populate_section_memmap (v7.2.13)",
         "hyperv_chunk": "drivers/hv/hv_balloon.c: ha_pages_in_chunk (v7.2)",
         "contig_replaces_huge_pages": "mm/hugetlb.c: replace_free_hugepage_folios (v7.2)",
+        "hugetlb_migrates_once": "mm/hugetlb.c: move_hugetlb_state (v7.2.12)",
+        "hvo_loses_restored": "mm/hugetlb_vmemmap.c: vmemmap_restore_pte (v7.2.12)",
         "node_notifier": "mm/memory_hotplug.c: online_pages (v7.2)",
         "rejects_leaf_split": (
             "arch/arm64/mm/mmu.c: prevent_memory_remove_notifier, 95a58852b0e5 (v7.1)"
@@ -609,12 +650,17 @@ _7_0 = replace(
     confirmed=False,
     uncounts_failed_memmap=True,
     frees_altmap_of_failed_add=True,
+    hugetlb_migrates_once=True,
     sources={
         **_7_2.sources,
+        "hugetlb_migrates_once": (
+            '"fix missing migratable flag on same-node hugetlb migration" of July 2026, after v7.1'
+        ),
         "rejects_leaf_split": "95a58852b0e5 came with v7.1",
         "uncounts_failed_memmap": '"fix vmemmap accounting underflow", of 2026, after v7.0',
         "frees_altmap_of_failed_add": '"fix incorrect altmap passing in error path", of 2026',
         "reserves_follow_managed": "mm/page_alloc.c: adjust_managed_page_count (v7.2)",
+        "has_movable_gigantic": "9e80e66ddaf7, of December 2025, after v6.19-rc1",
     },
 )
 

@@ -200,6 +200,7 @@ class Machine(_Checked, frozen=True, kw_only=True):
     cpus: int | None = None
     nodes: Several[Node] = ()
     block_size: Size | None = None
+    cxl_windows: Several[Range] = ()
     struct_page_bytes: int | None = None
     policy: str | None = None
     memmap_on_memory: _MemmapMode | None = None
@@ -383,6 +384,7 @@ class SetTunables(_Step, frozen=True, kw_only=True, tag="set"):
     fail_allocation: int | None = None
     acpi_memory_hotplug: bool | None = None
     hugetlb_optimize_vmemmap: bool | None = None
+    movable_gigantic_pages: bool | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()

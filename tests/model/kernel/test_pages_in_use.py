@@ -23,6 +23,7 @@ from altmap.scenario import (
     Online,
     Plug,
     Poison,
+    SetTunables,
     Size,
     Unplug,
 )
@@ -608,3 +609,65 @@ def test_a_kernel_zone_and_a_node_without_cpus_have_no_page_that_processes_use()
     model = guest(0, memory=None, nodes=nodes)
     do(model, Plug(id="d", size=Size(128 * MIB), node=1))
     assert not model.kernel.expected_movable
+
+
+@pytest.mark.parametrize(
+    ("release", "second"), [("6.18", "EBUSY"), ("6.12", None), ("7.0", "EBUSY"), ("7.2", None)]
+)
+def test_a_huge_page_that_moved_within_its_node_stays_on_some_kernels(release, second):
+    # On 6.18.15, 14 huge pages that had come from block 33 stayed, the first at pfn 0x110400; one
+    # that was allocated in block 34 moved.
+    model = guest(release=release)
+    do(model, Offline(blocks=32))
+    fill(model, "f", 32, "hugetlb-file")
+    do(model, Offline(blocks=33))
+    outcome = model.perform(Offline(blocks=34)).outcome
+    assert outcome.errno == second
+    if second is not None:
+        assert outcome.function == "dissolve_free_hugetlb_folios"
+        assert outcome.pfns.min() == 0x110400
+        do(model, Free(id="f"))
+        do(model, Offline(blocks=34))
+
+
+def test_a_huge_page_that_came_from_another_node_can_move_again():
+    nodes = [Node(memory=Size(GIB)), Node(memory=Size(GIB))]
+    model = guest(0, nodes=nodes, memory=Size(2 * GIB), release="6.18")
+    do(model, Plug(id="d", size=Size(128 * MIB), node=1))
+    fill(model, "f", 16, "hugetlb-file", node=1)
+    do(model, Offline(id="d"))
+    assert not pool(model).not_migratable
+
+
+def test_a_huge_page_that_moved_within_its_node_cannot_be_poisoned():
+    model = guest(release="6.18")
+    do(model, Offline(blocks=32))
+    fill(model, "f", 32, "hugetlb-file")
+    do(model, Offline(blocks=33))
+    pfn = pool(model).not_migratable.min()
+    outcome = model.perform(Poison(address=Address(pfn << 12))).outcome
+    assert (outcome.errno, outcome.function) == ("EBUSY", "soft_offline_in_use_page")
+
+
+@pytest.mark.parametrize("allowed", [False, True])
+def test_gigantic_pages_lie_in_the_movable_zone_where_the_parameter_says_so(allowed):
+    model = guest(2048, release="7.3", memmap_on_memory="off")
+    if allowed:
+        do(model, SetTunables(movable_gigantic_pages=True))
+    do(model, HugePages(nr_hugepages=1, page_size=Size(GIB)))
+    pages = pool(model, GIB >> 12).pages
+    assert pages == (PfnSet([PfnRange(0x100000, 0x140000)]) if allowed else PfnSet())
+
+
+def test_a_gigantic_page_of_the_movable_zone_moves_only_to_a_free_one_of_the_pool():
+    model = guest(3072, release="7.3", memmap_on_memory="off")
+    do(model, SetTunables(movable_gigantic_pages=True))
+    fill(model, "f", 1024, "hugetlb-file", page_size=Size(GIB))
+    assert model.perform(Offline(blocks=32)).outcome.errno == "EINTR"
+    do(model, HugePages(nr_hugepages=2, page_size=Size(GIB)))
+    do(model, Offline(blocks=32))
+
+
+def test_releases_before_7_0_have_no_gigantic_pages_in_the_movable_zone():
+    with pytest.raises(InputError, match=r"6\.18 has no such parameter, 7\.0 brought it"):
+        guest(release="6.18").perform(SetTunables(movable_gigantic_pages=True))

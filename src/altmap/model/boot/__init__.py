@@ -7,6 +7,7 @@ from altmap.linux.observation import Observation
 from altmap.model.arch import (
     DEFAULT_ARCH,
     Arch,
+    advised_block_size_bytes,
     arch_with_pages,
     boot_block_size_bytes,
     check_block_size,
@@ -86,8 +87,10 @@ def _check_keys(machine: Machine, arch: Arch) -> None:
             raise InputError(f"machine.{name}: need the platform 'xen'")
 
 
-def _block_size_bytes(machine: Machine, arch: Arch, end_address: int) -> int:
-    size_bytes = boot_block_size_bytes(arch, end_address)
+def _block_size_bytes(machine: Machine, arch: Arch, release: Release, end_address: int) -> int:
+    windows = ((each.address, each.size) for each in machine.cxl_windows)
+    advised = advised_block_size_bytes(windows) if release.cxl_advises_block_size else None
+    size_bytes = boot_block_size_bytes(arch, end_address, advised)
     if machine.block_size is not None:
         size_bytes = machine.block_size
     check_block_size(arch, "machine.block_size", size_bytes)
@@ -105,7 +108,7 @@ def _kernel(
 ) -> Kernel:
     """Return a kernel whose boot memory is online, with what it reserves and uses."""
     page, max_pfn = arch.page_size_bytes, layout.ram.max() + 1
-    block_nr_pages = _block_size_bytes(machine, arch, max_pfn * page) // page
+    block_nr_pages = _block_size_bytes(machine, arch, release, max_pfn * page) // page
     blocks = whole_chunks(layout.ram, block_nr_pages)
     ids = PfnSet(
         PfnRange(run.start // block_nr_pages, run.end // block_nr_pages) for run in blocks.ranges()

@@ -109,7 +109,7 @@ def _empty_huge_pages(kernel: Kernel, zone: Zone, pfns: PfnRange) -> None:
     with _isolated(kernel, pfns):
         for _ in range(kernel.release.contig_replaces_huge_pages):
             replace_free_huge_pages(kernel, pfns, zone.node)
-            migrate_hugetlb(kernel, pfns, _nodes(kernel, zone))
+            migrate_hugetlb(kernel, pfns, zone.node, _nodes(kernel, zone))
 
 
 @contextmanager

@@ -152,11 +152,12 @@ def _alloc_gigantic(kernel: Kernel, pool: HugePool, zones: Iterable[Zone], wante
     Nothing in the range may be unmovable: pages that hold their own block's memmap are, so with a
     memmap in each block no range of 1 GiB qualifies.
     Source: ``mm/page_alloc.c: alloc_contig_pages, pfn_range_valid_contig``; such pages are not
-    allocated from ZONE_MOVABLE (``hugepage_movable_supported``).
+    allocated from ZONE_MOVABLE unless ``movable_gigantic_pages`` says so
+    (``hugepage_movable_supported``).
     """
     taken = PfnSet()
     for zone in zones:
-        if zone.name == MOVABLE:
+        if zone.name == MOVABLE and not kernel.tunables.movable_gigantic_pages:
             continue
         fixed = (kernel.used - kernel.movable) | kernel.pinned
         suitable = aligned_chunks(kernel.managed(zone) - fixed, pool.nr_pages)
@@ -192,7 +193,7 @@ def _free_huge_pages(kernel: Kernel, pool: HugePool, pages: PfnSet, function: st
     pages = pages - stuck
     if not pages:
         return stuck
-    kernel.used -= pages
+    kernel.used -= pages - kernel.hvo.lost
     kernel.changed.pages |= pages
     kernel.log.note(
         "hugetlb",
@@ -226,6 +227,7 @@ def remove_huge_file(kernel: Kernel, pool: HugePool, name: str) -> None:
     """
     pages = kernel.huge_files.pop(name)[1]
     pool.in_use -= pages
+    pool.not_migratable -= pages
     for node in sorted({zone.node for zone in kernel.zones.values()}):
         mine = pages & kernel.node_pages(node)
         surplus = mine.highest(pool.surplus.get(node, 0) * pool.nr_pages)
@@ -247,13 +249,14 @@ def gigantic_across(kernel: Kernel, pfns: PfnRange) -> PfnRange | None:
 
 
 def migrate_hugetlb(
-    kernel: Kernel, pfns: PfnRange, nodes: Iterable[int], *, doubt: str = ""
+    kernel: Kernel, pfns: PfnRange, node: int, nodes: Iterable[int], *, doubt: str = ""
 ) -> PfnSet:
-    """Move huge pages in use out of a range; return those without a target.
+    """Move huge pages in use out of a range of a node to some nodes; return those without a target.
 
     Each moves to a free huge page of the pool on the nodes, else to a new one; a gigantic one only
-    to one of the pool. Source: ``mm/migrate.c: alloc_migration_target``; ``mm/hugetlb.c:
-    alloc_hugetlb_folio_nodemask``.
+    to one of the pool. One that is not migratable stays, and is not returned.
+    Source: ``mm/migrate.c: alloc_migration_target``; ``mm/hugetlb.c: alloc_hugetlb_folio_nodemask,
+    folio_isolate_hugetlb, move_hugetlb_state``.
     """
     stuck = PfnSet()
     if not kernel.hugetlb:
@@ -262,7 +265,7 @@ def migrate_hugetlb(
     allowed = PfnSet.of(*(kernel.node_pages(node) for node in nodes)) - pfns
     zones = zones_of_nodes(kernel, nodes, below_movable=False)
     for pool in kernel.pools():
-        moving = whole_chunks(pool.in_use & pfns, pool.nr_pages)
+        moving = whole_chunks((pool.in_use & pfns) - pool.not_migratable, pool.nr_pages)
         wanted = len(moving) // pool.nr_pages
         if not wanted:
             continue
@@ -284,12 +287,14 @@ def migrate_hugetlb(
                 targets -= to
                 kernel.huge_files[name] = (size, (pages - part) | to)
         pool.in_use = (pool.in_use - moving) | pooled | fresh
+        if kernel.release.hugetlb_migrates_once:
+            pool.not_migratable |= fresh & kernel.node_pages(node)
         optimize(kernel, pool, fresh)
         # For a pooled target the old one goes to the pool; for a new one, to the buddy allocator.
         old = moving.lowest(len(pooled))
         stuck_here = restore(kernel, pool, moving - old)
         pool.put(old | stuck_here)
-        kernel.used -= moving - old - stuck_here
+        kernel.used -= moving - old - stuck_here - kernel.hvo.lost
         kernel.log.note(
             "migrated",
             f"{wanted} huge pages in use migrated",
@@ -323,12 +328,24 @@ def replace_free_huge_pages(kernel: Kernel, pfns: PfnRange, node: int) -> None:
         _free_huge_pages(kernel, pool, replaced, "isolate_or_dissolve_huge_page")
 
 
-def dissolve_free_hugetlb_folios(kernel: Kernel, pfns: PfnRange) -> PfnSet:
+def dissolve_free_hugetlb_folios(kernel: Kernel, pfns: PfnRange) -> tuple[PfnSet, PfnSet]:
     """Take free huge pages that touch a range out of their pool, and free them.
 
-    Return those that stay, as their memmap cannot be had.
+    The first huge page in use ends it: those behind it stay in the pool.
+
+    Returns
+    -------
+    (PfnSet, PfnSet)
+        Huge pages that stay as their memmap cannot be had; the first one in use.
     """
-    stays = PfnSet()
+    stays, in_use = PfnSet(), PfnSet()
+    for pool in kernel.pools():
+        if left := whole_chunks(pool.in_use & pfns, pool.nr_pages):
+            first = left.lowest(pool.nr_pages)
+            if not in_use or first.min() < in_use.min():
+                in_use = first
+    if in_use:
+        pfns = PfnRange(pfns.start, max(pfns.start, in_use.min()))
     for pool in kernel.pools():
         pages = whole_chunks(pool.free_pages & pfns, pool.nr_pages)
         stuck = restore(kernel, pool, pages)
@@ -340,7 +357,7 @@ def dissolve_free_hugetlb_folios(kernel: Kernel, pfns: PfnRange) -> PfnSet:
             mine = nr_huge(kernel, pool, pages, node)
             pool.surplus[node] = max(0, pool.surplus[node] - mine)
         pool.drop(pages)
-        kernel.used -= pages
+        kernel.used -= pages - kernel.hvo.lost
         kernel.changed.pages |= pages
         kernel.log.note(
             "hugetlb",
@@ -348,4 +365,4 @@ def dissolve_free_hugetlb_folios(kernel: Kernel, pfns: PfnRange) -> PfnSet:
             pages,
             "dissolve_free_hugetlb_folios",
         )
-    return stays
+    return stays, in_use

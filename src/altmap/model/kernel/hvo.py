@@ -20,7 +20,7 @@ from altmap.model.kernel.allocator import allocate, available_nr_pages, free_pag
 from altmap.model.kernel.pool import HugePool, whole_chunks
 from altmap.model.kernel.state import Kernel
 from altmap.model.kernel.watermarks import adjust_managed_page_count
-from altmap.pfn import PfnSet
+from altmap.pfn import PfnSet, PfnStride
 
 __all__ = ("adopt_optimized", "optimize", "restore", "saved_nr_pages")
 
@@ -58,7 +58,11 @@ def optimize(kernel: Kernel, pool: HugePool, pages: PfnSet) -> None:
 
 
 def restore(kernel: Kernel, pool: HugePool, pages: PfnSet) -> PfnSet:
-    """Allocate the memmap of huge pages again; return those for which there is no memory."""
+    """Allocate the memmap of huge pages again; return those for which there is no memory.
+
+    On some kernels their tail pages are copies of the head then: the page allocator takes none of
+    them back (``mm/page_alloc.c: free_tail_page_prepare``), and they have no reference.
+    """
     saved, stuck = saved_nr_pages(kernel, pool), PfnSet()
     wanted = pages & pool.optimized
     possible = available_nr_pages(kernel, saved * _nr(pool, wanted)) // saved if wanted else 0
@@ -72,10 +76,21 @@ def restore(kernel: Kernel, pool: HugePool, pages: PfnSet) -> PfnSet:
         addition.host_pages = addition.host_pages | fresh
         kernel.hvo.saved_nr_pages -= saved * _nr(pool, part)
     pool.optimized -= wanted
+    if kernel.release.hvo_loses_restored:
+        _lose(kernel, pool, wanted)
     if wanted:
         text = f"{_nr(pool, wanted)} huge pages: {saved} memmap pages of each are allocated again"
         kernel.log.note("hugetlb", text, wanted, "hugetlb_vmemmap_restore_folios")
     return stuck
+
+
+def _lose(kernel: Kernel, pool: HugePool, pages: PfnSet) -> None:
+    """Note huge pages each restored memmap page of which is a copy of their first one."""
+    kernel.hvo.lost |= pages
+    described = pool.nr_pages // kernel.arch.memmap_nr_pages(pool.nr_pages)
+    for run in pages.ranges():
+        kernel.hvo.copied_heads |= PfnStride(run.start, run.end, described, 1)
+        kernel.hvo.copied_heads -= PfnStride(run.start, run.end, pool.nr_pages, 1)
 
 
 def adopt_optimized(kernel: Kernel, pool: HugePool) -> None:

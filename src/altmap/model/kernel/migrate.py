@@ -39,14 +39,23 @@ def do_migrate_range(
         kernel.log.note("migrated", text, moved, "do_migrate_range")
     stuck, kind = moving - moved, "movable"
     if not stuck:
-        stuck, kind = migrate_hugetlb(kernel, pfns, nodes, doubt=doubt), "hugetlb"
+        stuck, kind = migrate_hugetlb(kernel, pfns, zone.node, nodes, doubt=doubt), "hugetlb"
     if pinned:
         why = f"{len(pinned)} pages are pinned, the first is pfn {pinned.min():#x}"
         return retries_until_signal(why, pinned, "pinned")
     if stuck:
         why = f"{len(stuck)} pages find no free page elsewhere"
         return _with_doubt(kernel, retries_until_signal(why, stuck, kind), len(stuck))
-    stuck = dissolve_free_hugetlb_folios(kernel, pfns)
+    stuck, in_use = dissolve_free_hugetlb_folios(kernel, pfns)
+    if in_use:
+        return Outcome.refused(
+            "EBUSY",
+            "dissolve_free_hugetlb_folios",
+            f"the huge page in use at pfn {in_use.min():#x} cannot be isolated: it was migrated "
+            "before",
+            pfns=in_use,
+            kind="hugetlb",
+        )
     if stuck:
         return Outcome.refused(
             "ENOMEM",
@@ -55,6 +64,10 @@ def do_migrate_range(
             pfns=stuck,
             kind="hugetlb",
         )
+    lost = kernel.hvo.lost & pfns
+    if lost:
+        why = f"{len(lost)} pages of freed huge pages are in no list, since HVO restored them"
+        return retries_until_signal(why, lost, "lost")
     return None
 
 

@@ -56,6 +56,8 @@ class Tunables:
         Transparent huge pages are enabled, so khugepaged raises ``min_free_kbytes``.
     hugetlb_free_vmemmap : bool
         ``hugetlb_free_vmemmap=on``: most of a huge page's struct pages are freed (HVO).
+    movable_gigantic_pages : bool
+        ``/proc/sys/vm/movable_gigantic_pages``: huge pages of 1 GiB may lie in ZONE_MOVABLE.
     acpi_memory_hotplug : bool
         ``/sys/firmware/acpi/hotplug/memory/enabled``: DIMMs may be ejected.
     virtio_mem : VirtioMemTunables
@@ -75,6 +77,7 @@ class Tunables:
     debug_vm: bool = False
     khugepaged: bool = True
     hugetlb_free_vmemmap: bool = False
+    movable_gigantic_pages: bool = False
     acpi_memory_hotplug: bool = True
     virtio_mem: VirtioMemTunables = VirtioMemTunables()
     unset: frozenset[str] = frozenset()

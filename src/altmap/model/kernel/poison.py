@@ -47,7 +47,8 @@ def _free_page(kernel: Kernel, pfn: int, page: PfnSet) -> Outcome | None:
     at = PfnRange(pfn, pfn + 1)
     nodes = sorted(kernel.nodes_with_memory())
     if pfn in kernel.hugetlb_pages():
-        stuck = migrate_hugetlb(kernel, at, nodes)
+        fixed = PfnSet.of(*(each.not_migratable for each in kernel.pools())) & at
+        stuck = fixed or migrate_hugetlb(kernel, at, kernel.zones_of(at)[0].node, nodes)
         if stuck:
             return Outcome.refused(
                 errno.EBUSY,
@@ -56,7 +57,7 @@ def _free_page(kernel: Kernel, pfn: int, page: PfnSet) -> Outcome | None:
                 pfns=stuck,
                 kind="hugetlb",
             )
-        stuck = dissolve_free_hugetlb_folios(kernel, at)
+        stuck, _ = dissolve_free_hugetlb_folios(kernel, at)
         if not stuck:
             return None
         return Outcome.refused(

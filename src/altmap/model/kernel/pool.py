@@ -23,12 +23,18 @@ class HvoPages:
         What ``nr_memmap_boot_pages`` has gained: never more than 0.
     saved_nr_pages : int
         Memmap pages of added memory that are freed now.
+    lost : PfnSet
+        Page frames of huge pages that were freed and are in no list, on releases that lose them.
+    copied_heads : PfnSet
+        Those of them whose struct page is a copy of their huge page's first.
     """
 
     replaced: PfnSet = field(default_factory=PfnSet)
     pages: PfnSet = field(default_factory=PfnSet)
     boot_nr_pages: int = 0
     saved_nr_pages: int = 0
+    lost: PfnSet = field(default_factory=PfnSet)
+    copied_heads: PfnSet = field(default_factory=PfnSet)
 
 
 @dataclass(slots=True, eq=False)
@@ -47,6 +53,8 @@ class HugePool:
         Node to huge pages that are freed to the buddy allocator when their file is removed.
     optimized : PfnSet
         Page frames of huge pages most of whose memmap is freed (HVO).
+    not_migratable : PfnSet
+        Huge pages in use that cannot be isolated any more (HPG_migratable is clear).
     """
 
     nr_pages: int
@@ -54,6 +62,7 @@ class HugePool:
     in_use: PfnSet = field(default_factory=PfnSet)
     surplus: dict[int, int] = field(default_factory=dict)
     optimized: PfnSet = field(default_factory=PfnSet)
+    not_migratable: PfnSet = field(default_factory=PfnSet)
 
     @property
     def free_pages(self) -> PfnSet:

@@ -243,12 +243,13 @@ class Kernel:
         """Return the used pages, of a range or all, that cannot be migrated.
 
         They are neither movable, nor huge, nor HWPoison. Those that are free on per-CPU lists
-        have no reference, and the lists are emptied first.
+        have no reference, and the lists are emptied first; nor have those that HVO lost.
         Source: ``mm/memory_hotplug.c: offline_pages`` (``zone_pcp_disable``),
         ``mm/page_isolation.c: has_unmovable_pages``.
         """
         used = self.used if pfns is None else self.used & pfns
-        return used - self.movable - self.hugetlb_pages() - self.poisoned - self.pcp
+        free = self.pcp | self.hvo.lost if self.hvo.lost else self.pcp
+        return used - self.movable - self.hugetlb_pages() - self.poisoned - free
 
     def kind_of(self, pfn: int) -> str:
         """Return the name of what a page frame is used for."""
@@ -260,6 +261,7 @@ class Kernel:
             ("hugetlb", self.hugetlb_pages()),
             ("pinned", self.pinned),
             ("movable", self.movable),
+            ("lost", self.hvo.lost),
             ("page tables", self.page_tables),
             ("memmap", PfnSet.of(*(add.host_pages for add in self.additions))),
             ("unmovable", self.used),

@@ -36,6 +36,7 @@ def _layers(kernel: Kernel, changed: PfnSet) -> list[tuple[PfnSet, int]]:
         (kernel.poisoned, PageFlag.HWPOISON),
         (_heads(kernel), PageFlag.COMPOUND_HEAD | PageFlag.HUGE),
         (kernel.hugetlb_pages(), PageFlag.COMPOUND_TAIL | PageFlag.HUGE),
+        (kernel.hvo.copied_heads, PageFlag.COMPOUND_HEAD | PageFlag.HUGE),
         (kernel.movable, PageFlag.LRU),
         (kernel.used, 0),
         (left, PageFlag.BUDDY),

@@ -18,7 +18,7 @@ class Bug:
     Attributes
     ----------
     id : str
-        ``B1`` to ``B21`` in Linux, ``D1`` to ``D8`` and ``F1`` in the patches of 2018 and 2017.
+        ``B1`` to ``B27`` in Linux, ``D1`` to ``D8`` and ``F1`` in the patches of 2018 and 2017.
     subject : str
         What is wrong.
     since, fixed : str

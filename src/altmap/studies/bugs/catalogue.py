@@ -170,7 +170,10 @@ BUGS: tuple[Bug, ...] = (
         "6.8",
         "2026: 93866f55f7e2",
         "add, online, offline, remove with memmap_on_memory",
-        sources=("6.12.117 and 7.3.4: remove_memory_blocks_and_altmaps drops its reference",),
+        sources=(
+            "6.12.117 and 7.3.4: remove_memory_blocks_and_altmaps drops its reference",
+            "the count of HWPoison pages of a block leaked another one until 6.12.94",
+        ),
         reason="what leaks is an object in slab, which no page set holds and no file shows",
     ),
     Bug(
@@ -225,7 +228,8 @@ BUGS: tuple[Bug, ...] = (
         "6.0: 66361095129b, decided for each huge page",
         "huge pages in a self-hosted block",
         sources=("6.1.192, 6.12.117 and 7.3.4: PageVmemmapSelfHosted is tested",),
-        reason="the optimisation is not modelled",
+        reason="no release has it: until the fix no memmap was self-hosted where the optimisation "
+        "is on",
     ),
     Bug(
         "B16",
@@ -245,8 +249,11 @@ BUGS: tuple[Bug, ...] = (
         "always",
         "6.2: 5033091de814, a count for each block",
         "a page is poisoned, its block goes offline and online",
-        sources=("6.1.192 has no such count, 6.12.117 and 7.3.4 have nr_hwpoison",),
-        reason="memory failure is not modelled",
+        _by_release("poison-comes-back", outcome_of("again"), "", "ok", ("5.15", "6.1")),
+        _by_release(
+            "poison-comes-back", outcome_of("again"), "", "refused EHWPOISON", ("6.12", "7.3")
+        ),
+        ("6.1.192 has no such count, 6.12.117 and 7.3.4 have nr_hwpoison",),
     ),
     Bug(
         "B18",
@@ -311,6 +318,73 @@ BUGS: tuple[Bug, ...] = (
             "with pages of 16 and 64 KiB the vmemmap has no leaves but pages, and blocks of their "
             "usual size do not host their memmap",
         ),
+    ),
+    Bug(
+        "B22",
+        "A huge page in use that was migrated within its node cannot be isolated again",
+        "2025: ba23f58de896",
+        '2026: "fix missing migratable flag on same-node hugetlb migration"',
+        "huge pages of a file move from one block to another of the node, which is offlined too",
+        _by_release(
+            "huge-page-moves-twice", outcome_of("again"), "", "refused EBUSY", ("6.18", "7.0")
+        ),
+        _by_release("huge-page-moves-twice", outcome_of("again"), "", "ok", ("6.1", "6.12", "7.2")),
+        (
+            "6.18.15, measured: HPG_migratable is clear when move_hugetlb_state returns, and the "
+            'second offline fails with "failure to dissolve huge pages"',
+            "7.2.12 and 7.3.4: move_hugetlb_state sets it whichever node the new page is of",
+        ),
+    ),
+    Bug(
+        "B23",
+        "With hugetlb_free_vmemmap=on, huge pages that are freed are lost",
+        "Debian's 6.12.115",
+        "not in 6.12.118",
+        "huge pages go back to the page allocator, which takes none of them: their block does not "
+        "go offline",
+        _by_release("hvo-restored", outcome_of("leave"), "", "refused EINTR", ("6.12",)),
+        _by_release("hvo-restored", outcome_of("leave"), "", "ok", ("6.1", "6.18", "7.3")),
+        (
+            '6.12.118, measured: "corrupted mapping in tail page" for each huge page, and MemFree '
+            "does not come back",
+            '6.12.118: vmemmap_restore_pte copies the shared page, by the backport of "fix '
+            'incorrect vmemmap restore in rollback"; there it '
+            "describes the head, on 7.2 tail pages only",
+            "6.1.192 and 7.3.4, measured: nothing is lost",
+        ),
+    ),
+    Bug(
+        "B24",
+        "A memory block that cannot be registered is released while its altmap is set",
+        "6.8",
+        '7.1.2, 6.12.95: "set mem->altmap after successful device registration"',
+        "the device of a self-hosted block cannot be registered",
+        reason="the kernel warns and goes on; the add fails as that of B8",
+    ),
+    Bug(
+        "B25",
+        "A dax device of which one range was not added keeps its driver's data when it is unbound",
+        "5.10",
+        '2026: "account for partial discontiguous resource upon removal" (6.12.100)',
+        "kmem cannot add one of the ranges, and the device is unbound",
+        sources=("6.12.118 and 7.3.4: a range that was never added counts as removed",),
+        reason="what stays is the driver's own data; memory and files are those of the ranges",
+    ),
+    Bug(
+        "B26",
+        "The memmap of devdax memory is counted as if all of it were there",
+        "6.11",
+        '2026: "fix DAX vmemmap accounting with optimization" (6.12.101)',
+        "a devdax namespace with the optimisation for compound pages is created",
+        reason=_NAMESPACES,
+    ),
+    Bug(
+        "B27",
+        "A large folio with a poisoned page is unmapped, which works for small ones only",
+        "5.18",
+        '2026: "fix hwpoisoned large folio handling" (6.12.86)',
+        "a page of a transparent huge page is poisoned, and its block goes offline",
+        reason="transparent huge pages are not modelled",
     ),
     _of_2018("D1", _D1, "memory is added on s390x"),
     _not_held("D2"),
