@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -93,6 +92,8 @@ def _folder(given: Path | None) -> Iterator[Path]:
     if given is not None:
         yield given
         return
+    import tempfile
+
     made = Path(tempfile.mkdtemp(prefix="altmap-"))
     try:
         yield made

@@ -115,7 +115,7 @@ class Hardware:
     arch : str
         As in a scenario's ``machine.arch``.
     written : tuple of str
-        QEMU's words for the machine, its CPUs, memory, nodes and memory devices, as somebody else
+        QEMU's words for the machine, its CPUs, memory, nodes and memory devices, as another tool
         wrote them, in place of those that are made of the other fields.
     """
 
