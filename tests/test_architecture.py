@@ -105,8 +105,8 @@ def actual(name):
 
 #: The parts of ``model``, each importing only from those before it.
 MODEL = (
-    *("arch", "neighbours", "releases", "leaves", "pageblocks", "kernel", "policies", "platform"),
-    *("boot", "adopt"),
+    *("memory_maps", "arch", "neighbours", "releases", "leaves", "pageblocks", "kernel"),
+    *("policies", "platform", "boot", "adopt"),
     *("observe", "drivers", "coldplug", "words", "control_files", "workload", "machine"),
 )
 

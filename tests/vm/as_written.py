@@ -15,8 +15,6 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from altmap.lab.arches import guest_arch
-
 #: Options that are kept, each with the beginnings of values that count; none: any value.
 _KEPT = {
     "-m": (),
@@ -52,15 +50,17 @@ def _kept(words):
         if name in ("-M", "-machine"):
             value = ",".join(w for w in value.split(",") if not w.startswith(("accel=", "usb=")))
         if name == "-device" and value.startswith("{"):
-            value = json.dumps({k: v for k, v in json.loads(value).items() if k not in _PLACES})
+            value = json.dumps(_without_place(json.loads(value)))
         elif name == "-device":
             value = ",".join(w for w in value.split(",") if not w.startswith(("bus=", "addr=0x")))
         found += [name, value]
     return found
 
 
-#: Where libvirt puts devices on PCI buses, which the lab's guest does not have.
-_PLACES = ("bus",)
+def _without_place(device):
+    """Return a device without its place on PCI buses, which the lab's guest does not have."""
+    places = () if device["driver"] == "pc-dimm" else ("bus", "addr")
+    return {key: value for key, value in device.items() if key not in places}
 
 
 def without_reserve(words):
@@ -72,7 +72,8 @@ def without_reserve(words):
         elif name == "-object" and "reserve=" not in value:
             value += ",reserve=off"
         found += [name, value]
-    if not any("memdev" in value for value in found if value.startswith("node")):
+    named = any("memory-backend=" in value for value in found)
+    if not named and not any("memdev" in value for value in found if value.startswith("node")):
         size = _boot_size(found)
         found += ["-object", f"memory-backend-ram,id=lab-ram,size={size},reserve=off"]
         at = next((i for i, w in enumerate(found) if w in ("-M", "-machine")), None)
@@ -157,8 +158,3 @@ def native_argv(xml):
 def _end_daemon(home):
     for pid_file in home.rglob("libvirtd.pid"):
         os.kill(int(pid_file.read_text(encoding="ascii")), 15)
-
-
-def hardware_arch(definition):
-    """Return the lab's architecture for a definition."""
-    return guest_arch(definition.arch).name

@@ -114,9 +114,52 @@ def test_a_page_size_of_the_configuration_chooses_the_architecture():
     assert made.arch.name == "aarch64-64k"
 
 
-def test_the_map_of_another_hypervisor_is_said_to_be_assumed():
-    definition = qemu(hypervisor="vmware", manager="vmware", machine=None)
-    assert any("not that of vmware" in note for note in at_boot(definition).notes)
+def of_another(hypervisor, memory=8 * GIB, **keys):
+    return replace(qemu(memory, machine=None, **keys), hypervisor=hypervisor, manager=hypervisor)
+
+
+@pytest.mark.parametrize(
+    ("hypervisor", "normal"),
+    [
+        ("cloud-hypervisor", 5 * GIB),
+        ("firecracker", 5 * GIB),
+        ("vmware", 5 * GIB),
+        ("hyper-v", 8 * GIB - 3968 * MIB),
+        ("xen", 8 * GIB - 3840 * MIB),
+    ],
+)
+def test_the_map_of_another_hypervisor_decides_zones(hypervisor, normal):
+    made = started(of_another(hypervisor))
+    assert not made.machine.notes
+    zones = {zone.name: zone.present_bytes for zone in boot_state(made).zones}
+    assert zones["Normal"] == normal
+
+
+@pytest.mark.parametrize(
+    ("hypervisor", "ram"),
+    [
+        ("cloud-hypervisor", [(GIB, 0xFC000000), (4 * GIB, 9 * GIB + 64 * MIB)]),
+        ("firecracker", [(2 * GIB + 2 * MIB, 10 * GIB)]),
+    ],
+)
+def test_on_arm64_ram_starts_where_the_hypervisor_puts_it(hypervisor, ram):
+    made = started(of_another(hypervisor, arch="aarch64"))
+    lines = [(each.start, each.end) for each in made.booted.observe().iomem]
+    assert lines == ram
+
+
+@pytest.mark.parametrize(
+    ("hypervisor", "address"), [("cloud-hypervisor", 4 * GIB), ("firecracker", 512 * GIB)]
+)
+def test_devices_lie_where_the_hypervisor_adds_memory(hypervisor, address):
+    device = DefinedDevice("virtio-mem", GIB, "vm0", requested_bytes=0)
+    made = at_boot(of_another(hypervisor, 2 * GIB, devices=(device,)))
+    assert int(made.machine.devices[0].address) == address
+
+
+def test_a_map_that_is_not_known_is_said_to_be_assumed():
+    (note,) = at_boot(of_another("vmware", arch="aarch64")).notes
+    assert "that of vmware on aarch64 is not known" in note
     assert not at_boot(qemu()).notes
 
 

@@ -108,6 +108,10 @@ _PPC64 = BootCosts(
     memmap_leaf_bytes=2 * _MIB,
     process_table_bytes={"radix": 16 * _MIB},
 )
+#: Of an architecture that was not measured.
+_NOT_MEASURED = BootCosts(
+    image_bytes={"6.12": 36 * _MIB}, cpu_bytes=256 * _KIB, other_bytes=_MIB, most_physmem_bits=46
+)
 _COSTS = {
     "x86_64": _X86_64,
     "x86_64-la57": _X86_64,
@@ -146,8 +150,10 @@ _COSTS = {
 
 
 def costs_of(arch: Arch) -> BootCosts:
-    """Return what kernels of an architecture keep at boot."""
-    return _COSTS[arch.name]
+    """Return what kernels of an architecture keep at boot; an estimate if none was measured."""
+    if arch.name in _COSTS:
+        return _COSTS[arch.name]
+    return replace(_NOT_MEASURED, most_physmem_bits=arch.max_physmem_bits)
 
 
 def image_bytes(arch: Arch, release: Release) -> int:
