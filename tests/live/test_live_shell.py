@@ -15,7 +15,7 @@ import altmap
 from altmap.errors import InputError
 from altmap.live.mounting import mounted
 from altmap.live.namespace import run_in_machine
-from altmap.scenario import scenario_tables, scenario_toml
+from altmap.scenario import Plug, scenario_tables, scenario_toml
 
 pytestmark = pytest.mark.mount
 
@@ -77,6 +77,8 @@ def python_for_everybody():
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to become another user")
 @pytest.mark.skipif(shutil.which("setpriv") is None, reason="needs setpriv of util-linux")
 def test_without_root_a_user_namespace_shows_the_machine():
+    dax = Plug(id="c", driver="kmem", size="256MiB", address="0x200000000")
+    with_dax = PC.replace(steps=(*PC.steps, dax))
     program = "import os, sys; from altmap.cli.main import main; assert os.geteuid() == 65534; "
     program += "sys.exit(main(['shell', 'PC.toml', '--', 'sh', '-c', sys.argv[1]]))"
     path = os.pathsep.join([str(Path(altmap.__file__).parents[1]), sysconfig.get_path("purelib")])
@@ -84,11 +86,12 @@ def test_without_root_a_user_namespace_shows_the_machine():
         "cat /sys/devices/system/memory/memory32/state; id -u; lsmem --summary=only;"
         "echo online > /sys/devices/system/memory/memory32/state;"
         "cat /sys/devices/system/memory/memory32/state;"
+        "stat -c %Hr:%Lr /dev/dax0.0; echo > /dev/null;"
         "echo 1 > /proc/sys/vm/compact_memory || echo refused; umount /sys || echo stays"
     )
     with tempfile.TemporaryDirectory(prefix="altmap-nobody-") as folder:
         os.chown(folder, 65534, 65534)
-        Path(folder, "PC.toml").write_text(scenario_toml(scenario_tables(PC)))
+        Path(folder, "PC.toml").write_text(scenario_toml(scenario_tables(with_dax)))
         # /dev/fuse is everybody's on most hosts; elsewhere one that is, in a namespace of the test.
         device = 'mknod -m 666 fuse c 10 229 && mount --bind fuse /dev/fuse && exec "$@"'
         done = subprocess.run(
@@ -104,7 +107,7 @@ def test_without_root_a_user_namespace_shows_the_machine():
         )
     lines = done.stdout.splitlines()
     assert lines[:2] == ["offline", "0"], done.stderr
-    assert lines[-3:] == ["online", "refused", "stays"], done.stdout
+    assert lines[-4:] == ["online", "251:0", "refused", "stays"], done.stdout
 
 
 def incomplete(tmp_path, what):
