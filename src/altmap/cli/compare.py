@@ -132,7 +132,7 @@ def _comparisons(args: argparse.Namespace, output: _Output) -> list[tuple[str, C
             note(f"note: {line}")
         output.show(comparison_text(comparison, name))
 
-    with progress(len(recordings) + len(jobs)) as (tell, advance):
+    with progress(len(recordings) + len(jobs), what="comparisons") as (tell, advance):
         for recording in recordings:
             comparison = compare_with_trace(recording.scenario, recording.trace)
             add(recording.scenario.name, comparison)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = ("VERB",)
 
 _CHUNK = 2000
+_AGAIN = "the same command continues"
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -163,7 +164,7 @@ def _run(args: argparse.Namespace, grid: Grid) -> int:
         if left:
             jobs = min(args.jobs or os.cpu_count() or 1, -(-left // args.chunk))
             pool = cluster(args.cluster) if args.cluster else processes(jobs)
-            with progress(end, lines=False) as (tell, advance):
+            with progress(end, lines=False, what="scenarios", again=_AGAIN) as (tell, advance):
                 tell(f"{grid.name}: scenarios")
                 advance(end - left)
                 run(grid, store, pool, end=end, chunk=args.chunk, advance=advance, shard=shard)
