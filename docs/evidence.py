@@ -29,7 +29,10 @@ SHOWN_BY: dict[str, tuple[str, ...]] = {
     "hugetlb_dequeues_isolated": ("hugepages-2MiB",),
     "hugetlb_migrates_once": ("hugepages-2MiB",),
     "contig_replaces_huge_pages": ("virtio-mem-huge-pages",),
-    "hvo_loses_restored": ("hvo",),
+    "hvo_kept_nr_pages": ("hvo-reserved", "hvo-off"),
+    "hvo_replaces_first": ("hvo-reserved", "hvo-off"),
+    "hvo_loses_restored": ("hvo-lost", "hvo-off"),
+    "cxl_advises_block_size": ("cxl-block-size",),
     "has_movable_gigantic": ("hugepages-1GiB-movable",),
     "isolation_splits_gigantic": ("hugepages-1GiB",),
     "rejects_leaf_split": ("kmem-self-hosted arch=aarch64",),
@@ -97,7 +100,7 @@ SEEN_CELLS: dict[str, dict[str, str]] = {
 _ROW = re.compile(
     r"^\| (\S[^|]*) \| ([\w-]+) \| (\d+\.\d+) \| [^|]* \| equal[^|]* \|", re.MULTILINE
 )
-_RECORDING = re.compile(r"\w+-(\d+\.\d+)-(.*)\.tar\.xz")
+_RECORDING = re.compile(r"(\w+(?:-\d+k)?)-(\d+\.\d+)-(.*)\.tar\.xz")
 _FILE = re.compile(r"[\w.*-]+/\S+(?:: .*)? \(v(\d+\.\d+)[.\d]*\)")
 
 
@@ -106,10 +109,12 @@ def compared(docs: Path) -> dict[str, set[str]]:
     found: dict[str, set[str]] = {}
     for name, _, release in _ROW.findall((docs / "conformance.md").read_text(encoding="utf-8")):
         found.setdefault(release, set()).add(name)
-    for path in (docs.parent / "tests/recordings/kmem").glob("*.tar.xz"):
-        match = _RECORDING.fullmatch(path.name)
-        if match is not None:
-            found.setdefault(match[1], set()).add(match[2])
+    for folder in ("kmem", "traces"):
+        for path in (docs.parent / "tests/recordings" / folder).glob("*.tar.xz"):
+            if match := _RECORDING.fullmatch(path.name):
+                arch, release, name = match.groups()
+                where = "" if arch == "x86_64" else f" arch={arch}"
+                found.setdefault(release, set()).add(name + where)
     return found
 
 

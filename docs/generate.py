@@ -93,9 +93,9 @@ _EVIDENCE = """\
 ## What each value rests on
 
 *measured*: a comparison with a real kernel of that release would differ if the value were another
-([conformance.md](conformance.md), recordings of dax/kmem). *read*: in the source of that release.
-*inferred*: from the commit that changed it, the source of another release, or the neighbour that
-the record was made from.
+([conformance.md](conformance.md), recordings that tests replay). *read*: in the source of that
+release. *inferred*: from the commit that changed it, the source of another release, or the
+neighbour that the record was made from.
 """
 
 _SOURCES = """\

@@ -110,7 +110,7 @@ def test_a_vector(name, release):
     assert comparison.equal
 
 
-@pytest.mark.parametrize("release", ["6.1", "7.3"])
+@pytest.mark.parametrize("release", ["6.1", "6.12", "7.3"])
 def test_all_vectors_in_one_guest(release):
     """Messages, backed and fake-offline pages, and all else that is compared, at each request."""
     every = []

@@ -115,6 +115,21 @@ def test_cxl_memory_has_a_window_and_the_node_without_memory():
     assert f"cxl-fmw.0.size={512 * MIB}" in line
 
 
+def test_cxl_devices_are_ordered_by_address_as_their_nodes_are():
+    two = replace(Q35, node_bytes=(GIB, 0, 0))
+    plugs = [
+        plug(id_="b", dax="cxl", address=0x130000000, node=2),
+        plug(id_="a", dax="cxl", **CXL),
+        plug(id_="b", dax="cxl", address=0x130000000, node=2),
+    ]
+    hardware = with_dax_memory(two, plugs)
+    assert [(each.name, each.address) for each in hardware.cxl] == [
+        ("a", 0x110000000),
+        ("b", 0x130000000),
+    ]
+    assert "cxl-fmw.1.size=" in " ".join(arguments(hardware))
+
+
 @pytest.mark.parametrize(
     ("hardware", "plugs", "rule"),
     [
@@ -123,9 +138,9 @@ def test_cxl_memory_has_a_window_and_the_node_without_memory():
         (Q35, [plug(dax="cxl", address=0x110000000)], "node 0: need 1"),
         (Q35, [plug(dax="cxl", size=128 * MIB, **CXL)], "need a multiple of 0x10000000"),
         (Hardware(memory_bytes=GIB), [plug(dax="cxl", **CXL)], "platform 'q35'"),
-        (Q35, [plug(dax="cxl", **CXL), plug(id_="b", dax="cxl", **CXL)], "has one CXL device"),
+        (Q35, [plug(dax="cxl", **CXL), plug(id_="b", dax="cxl", **CXL)], "node 1: need 2"),
         (Q35, [plug(dax="cxl", **CXL), plug(dax="cxl", address=GIB, node=1)], "first plug"),
-        (replace(Q35, node_bytes=(GIB, 0, 0)), [plug(dax="cxl", **CXL)], "the last, not 2"),
+        (replace(Q35, node_bytes=(GIB, 0, 0)), [plug(dax="cxl", **CXL)], "the last 1, not 2"),
     ],
 )
 def test_cxl_memory_that_a_guest_cannot_have_is_refused(hardware, plugs, rule):

@@ -1,8 +1,9 @@
 """CXL memory of a guest: what a scenario asks for, and the devices that the guest gets.
 
-A device has a window and a host bridge of its own, and the kernel makes a node of the window
-(``drivers/acpi/numa/srat.c: acpi_parse_cfmws``). Its number follows those that the firmware tells
-of memory, so in a scenario it is the last node, without memory at boot.
+Each device has a window and a host bridge of its own, and the kernel makes a node of each window
+(``drivers/acpi/numa/srat.c: acpi_parse_cfmws``). Their numbers follow those that the firmware tells
+of memory, in the order of their addresses, so in a scenario they are the last nodes, without memory
+at boot.
 """
 
 from __future__ import annotations
@@ -42,25 +43,26 @@ def with_dax_memory(hardware: Hardware, plugs: Sequence[Plug]) -> Hardware:
 
 
 def _with_cxl(hardware: Hardware, plugs: Sequence[Plug]) -> Hardware:
-    """Return the hardware with a CXL device; the nodes with memory keep theirs."""
-    plug = plugs[0]
-    for other in plugs:
-        if other.id != plug.id:
-            raise InputError(f"plug {other.id!r}: a guest has one CXL device")
-        if (other.address, other.size) != (plug.address, plug.size):
+    """Return the hardware with a CXL device for each id; the nodes with memory keep theirs."""
+    devices: dict[str, Plug] = {}
+    for plug in plugs:
+        known = devices.setdefault(plug.id, plug)
+        if (plug.address, plug.size) != (known.address, known.size):
             raise InputError(f"plug {plug.id!r}: address and size: need those of the first plug")
     node = len(hardware.node_bytes)
     while node and not hardware.node_bytes[node - 1]:
         node -= 1
-    _check_plug(plug, hardware, node)
+    ordered = sorted(devices.values(), key=lambda plug: plug.address or 0)
+    for number, plug in enumerate(ordered, node):
+        _check_plug(plug, hardware, number)
     nr_empty = len(hardware.node_bytes) - node
-    if nr_empty != 1:
+    if nr_empty != len(ordered):
         raise InputError(
-            f"machine.nodes: need one node without memory for the CXL device, the last, not "
-            f"{nr_empty}"
+            f"machine.nodes: need a node without memory for each CXL device, the last "
+            f"{len(ordered)}, not {nr_empty}"
         )
-    device = CxlMemory(plug.id, int(plug.address or 0), int(plug.size))
-    return replace(hardware, node_bytes=hardware.node_bytes[:node], slots=0, cxl=(device,))
+    cxl = tuple(CxlMemory(plug.id, int(plug.address or 0), int(plug.size)) for plug in ordered)
+    return replace(hardware, node_bytes=hardware.node_bytes[:node], slots=0, cxl=cxl)
 
 
 def _check_plug(plug: Plug, hardware: Hardware, node: int) -> None:
@@ -78,6 +80,6 @@ def _check_plug(plug: Plug, hardware: Hardware, node: int) -> None:
     if plug.node != node:
         given = 0 if plug.node is None else plug.node
         raise InputError(
-            f"{where}: node {given}: need {node}: the kernel makes a node of the window, behind "
-            "the nodes with memory"
+            f"{where}: node {given}: need {node}: the kernel makes a node of each window, behind "
+            "the nodes with memory, in the order of addresses"
         )

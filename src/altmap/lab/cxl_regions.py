@@ -10,7 +10,7 @@ from altmap.errors import InputError, LabError
 from altmap.lab.guest import Guest
 from altmap.lab.insmod import load_module
 from altmap.lab.qemu import CxlMemory
-from altmap.lab.state import must_read, must_write
+from altmap.lab.state import LONG_SECONDS, must_read, must_write
 
 __all__ = ("CXL_MODULES", "make_cxl_devices")
 
@@ -20,7 +20,7 @@ _CXL, _DAX = "/sys/bus/cxl", "/sys/bus/dax"
 #: Any will do: a region of one device has no interleaving.
 _GRANULARITY = "256"
 #: Looks for a device that is probed while the module's load has ended, each a fifth of a second.
-_LOOKS = 50
+_LOOKS = 200
 
 
 def make_cxl_devices(guest: Guest) -> dict[str, str]:
@@ -94,7 +94,7 @@ def _endpoint_decoder(guest: Guest, serial: int) -> str:
 def _found(guest: Guest, command: str, what: str) -> str:
     """Return the line that a command prints, once it prints one."""
     again = f"n=0; until {command} || [ $n -ge {_LOOKS} ]; do n=$((n+1)); sleep 0.2; done"
-    lines = guest.run(f"({again}) 2>/dev/null").text.split()
+    lines = guest.run(f"({again}) 2>/dev/null", LONG_SECONDS).text.split()
     if len(lines) != 1:
         raise LabError(f"CXL: {what}: the kernel has no device of it", guest.console())
     return lines[0]

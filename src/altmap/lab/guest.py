@@ -27,6 +27,8 @@ __all__ = ("Guest",)
 # Placement must not be random; the log must not be throttled, and has to say why an offline failed.
 CMDLINE = 'quiet panic=-1 oops=panic nokaslr printk.devkmsg=on dyndbg="file mm/memory_hotplug.c +p"'
 _KVM_BOOT_SECONDS = 15.0
+#: An emulated guest initialises a memmap of 16 MiB for each GiB of its memory.
+_SECONDS_PER_GIB = 2.0
 
 
 def _cmdline(guest: GuestArch, console: str, more: str) -> str:
@@ -103,7 +105,8 @@ class Guest:
         # Xen keeps the first serial port, and hands on what its first domain says.
         console = "hvc0" if hypervisor else self.hardware.guest.console
         self._cmdline = _cmdline(self.hardware.guest, console, cmdline)
-        self._boot_seconds = boot_seconds * self.hardware.guest.boot_factor
+        memory_seconds = _SECONDS_PER_GIB * (self.hardware.memory_bytes >> 30)
+        self._boot_seconds = boot_seconds * self.hardware.guest.boot_factor + memory_seconds
         self._command_seconds = command_seconds
         self._process: QemuProcess
         self._shell: Shell
