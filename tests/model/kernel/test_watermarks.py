@@ -1,12 +1,13 @@
 """Watermarks and reserves agree with those of real guests, computed from their managed pages."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from altmap.linux.observation import Observation
 from altmap.linux.sysroot import Sysroot
-from altmap.model.kernel.watermarks import init_per_zone_wmark_min
+from altmap.model.kernel.watermarks import adopt_watermarks, init_per_zone_wmark_min
 from altmap.model.machine import ModelMachine
 from altmap.pfn import PfnRange, PfnSet
 from altmap.scenario import Machine, Plug, Size
@@ -98,3 +99,16 @@ def test_a_zone_whose_pages_a_driver_withholds_counts_for_khugepaged():
     # Eleven pageblocks for each kernel zone, less what rounding takes from each.
     assert 2 * 11 * 512 - 2 <= min_free(withheld=False) <= 2 * 11 * 512
     assert 3 * 11 * 512 - 3 <= min_free(withheld=True) <= 3 * 11 * 512
+
+
+def test_a_zone_whose_marks_no_file_shows_has_none():
+    """A zone that memory is added to later: zoneinfo lists it, with zeros, or does not."""
+    kernel = ModelMachine.start(Machine(memory=Size(1 << 30))).kernel
+    marks = kernel.zones[0, "Normal"].watermarks
+    assert (marks.min, marks.low, marks.high, marks.promo, sum(marks.protection)) == (0,) * 5
+    for zone in kernel.zones.values():
+        zone.watermarks = replace(zone.watermarks, min=7)
+    adopt_watermarks(kernel, {})
+    for zone in kernel.zones.values():
+        marks = zone.watermarks
+        assert (marks.min, marks.low, marks.high, marks.promo, marks.protection) == (0, 0, 0, 0, ())
