@@ -258,3 +258,9 @@ def test_a_release_that_is_inferred_is_said_with_its_ground_unless_the_scenario_
         made = adopted(files(evidence=evidence), release=release)
         told = f"the release is 6.12 by {ground}"
         assert (told in made.notes) == (inferred and release is None)
+
+
+def test_an_architecture_that_is_inferred_is_said_with_the_strongest_ground():
+    found = (Indication("x86_64", "proc/cpuinfo", inferred=True), Indication("x86_64", "another"))
+    made = adopted(files(evidence=Evidence(machines=found)))
+    assert "the architecture is x86_64 by proc/cpuinfo" in made.notes

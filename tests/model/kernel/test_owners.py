@@ -37,3 +37,12 @@ def test_the_order_of_allocations_does_not_show_after_it():
     reassign_boot_frames(other, at_boot)
     assert one.used == other.used
     assert one.kernel_allocations["b"] == other.kernel_allocations["b"]
+
+
+def test_frames_stay_where_an_owner_is_not_known():
+    kernel, at_boot = guest(kernel_pages("a"), kernel_pages("b"), Free(id="a"))
+    (zone,) = (each for each in kernel.zones.values() if each.present.count(kernel.used - at_boot))
+    kernel.used |= (kernel.managed(zone) - kernel.used).lowest(1)
+    before = kernel.used.copy()
+    assert not reassign_boot_frames(kernel, at_boot)
+    assert kernel.used == before
