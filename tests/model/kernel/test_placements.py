@@ -248,3 +248,14 @@ def test_an_add_that_fails_late_leaves_the_machine_as_before(policy, release):
     assert set(after.memory.blocks) == set(before.memory.blocks)
     assert made.perform(Plug(id="d2", size=Size(GIB))).outcome  # it fails once
     assert made.perform(Online(id="d2")).outcome.errno == "EINVAL"  # online already
+
+
+def test_what_a_host_section_holds_is_named_and_kept_by_the_addition():
+    made = machine("shared-host")
+    assert made.perform(Plug(id="host", size=Size(GIB))).outcome
+    record = made.perform(Plug(id="served", size=Size(GIB)))
+    assert record.outcome
+    (placed,) = (e for e in record.events if e.kind == "memmap-placed")
+    addition = made.kernel.additions[-1]
+    assert addition.memmap.host is not None
+    assert addition.host_pages == placed.pfns == PfnSet([addition.memmap.host])

@@ -5,6 +5,7 @@ The order is that of ``mm/page_alloc.c: get_page_from_freelist`` with ALLOC_NOFR
 
 import pytest
 
+from altmap.model.kernel.expected import expect_movable_allocation
 from altmap.model.kernel.unmovable import find_unmovable_pages, unmovable_pageblocks
 from altmap.model.kernel.zone import Watermarks
 from altmap.model.machine import ModelMachine
@@ -109,3 +110,25 @@ def test_beside_a_second_node_dma32_must_have_pages(kernel):
     kernel.zones[0, "DMA32"].present = PfnSet()
     (only,) = taken_in_order(kernel, 32768 - 1)
     assert only.count(PfnRange(FIRST, FIRST + PAGEBLOCK)) == PAGEBLOCK - 1
+
+
+@pytest.mark.parametrize(
+    ("free", "expected"),
+    [
+        ([(0, 3 * CHUNK)], 0),  # chunks of the maximum order: the first
+        ([(0, CHUNK + PAGEBLOCK)], CHUNK),  # a smaller one behind it
+        ([(PAGEBLOCK, 3 * CHUNK)], PAGEBLOCK),  # behind a memmap
+        ([(0, PAGEBLOCK - 1)], None),
+    ],
+)
+def test_processes_use_the_smallest_free_chunk_of_a_new_movable_zone_first(free, expected):
+    machine = Machine(memory=Size(1 << 30), release="6.12", auto_online_blocks="offline")
+    model = ModelMachine.start(machine)
+    assert model.perform(Plug(id="m", size=Size(128 << 20))).outcome
+    assert model.perform(Online(id="m", to="online_movable")).outcome
+    kernel, block = model.kernel, PfnRange(FIRST, FIRST + 32768)
+    kernel.expected_movable = PfnSet()
+    kernel.used |= PfnSet.of(block) - PfnSet(PfnRange(FIRST + s, FIRST + e) for s, e in free)
+    expect_movable_allocation(kernel, kernel.zones[0, "Movable"], block)
+    at = None if expected is None else FIRST + expected
+    assert kernel.expected_movable == (PfnSet() if at is None else PfnSet([PfnRange(at, at + 1)]))

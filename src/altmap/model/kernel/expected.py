@@ -89,11 +89,11 @@ def expect_movable_allocation(kernel: Kernel, zone: Zone, first: Pages) -> None:
         The zone's first memory block.
     """
     free = kernel.free(zone) & first
-    size = kernel.arch.pageblock_nr_pages
+    size, largest = kernel.arch.pageblock_nr_pages, 1 << kernel.arch.max_page_order
     while free and (chunks := aligned_chunks(free, size)):
-        smaller = chunks - aligned_chunks(chunks, 2 * size)
-        if smaller or size >= 1 << kernel.arch.max_page_order:
-            pfn = (smaller or chunks).min()
+        of_size = chunks if size >= largest else chunks - aligned_chunks(chunks, 2 * size)
+        if of_size:
+            pfn = of_size.min()
             kernel.expected_movable |= PfnRange(pfn, pfn + 1)
             return
         size *= 2

@@ -242,7 +242,7 @@ def gigantic_across(kernel: Kernel, pfns: PfnRange) -> PfnRange | None:
     for pool in kernel.pools():
         pages = pool.pages
         last = pfns.end - 1
-        if last in pages and pfns.end % pool.nr_pages and pool.nr_pages > 1:
+        if last in pages and pfns.end % pool.nr_pages:
             start = last // pool.nr_pages * pool.nr_pages
             return PfnRange(start, start + pool.nr_pages)
     return None
