@@ -90,7 +90,7 @@ def judged(table, progress=lambda _: None):
     for step, record in zip(scenario.steps, observed.steps[1:], strict=True):
         outcome = model.perform(step).outcome
         if bool(outcome) != bool(record.outcome):
-            made.wrong.append(f"{record.name}: {outcome.text()}, observed {record.outcome.text()}")
+            made.wrong.append(f"{record.name}: {_said(outcome)}, observed {_said(record.outcome)}")
         # Once booted, nothing is an estimate.
         _check_state(made, record.name, model.observe(), record.observation, 0)
     # From files, a virtio-mem device that was there at boot has no name.
@@ -131,6 +131,10 @@ def _same_zones(predicted, seen):
     return predicted.keys() == seen.keys() and all(
         abs(pages - seen[zone]) <= FIRMWARE_NR_PAGES for zone, pages in predicted.items()
     )
+
+
+def _said(outcome):
+    return " ".join(each for each in (outcome.status, outcome.errno, outcome.why) if each)
 
 
 def _zones(seen):
