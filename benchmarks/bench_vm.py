@@ -27,10 +27,11 @@ def main(names: list[str]) -> int:
         try:
             made = judged(table)
             verdict = "; ".join(made.wrong) or "equal"
+            verdict += ", not given back" * made.kept
             off, how = f"{made.boot_off_kib:+d} kB", made.how
         except AltmapError as error:
             verdict, off, how = str(error).splitlines()[0], "-", "-"
-        nr_wrong += verdict != "equal"
+        nr_wrong += not verdict.startswith("equal")
         seconds = time.monotonic() - start
         print(f"{table['name']:30} {how:23} {off:>9} {seconds:5.0f} s  {verdict}", flush=True)
     print(f"{nr_wrong} differ")

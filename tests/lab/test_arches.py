@@ -17,7 +17,8 @@ from altmap.model.arch import ARCHES
 def test_a_record_names_what_the_model_names(name):
     guest, arch = guest_arch(name), ARCHES[name]
     assert guest.family == arch.family
-    assert tuple(p for p, _ in guest.platforms) == arch.board.platforms
+    own = tuple(p for p, _ in guest.platforms)
+    assert (*own, *arch.board.maps) == arch.board.platforms  # the maps are other hypervisors'
     assert guest.mmus == arch.mmus
     assert bool(guest.dimm) != bool(guest.no_dimm)
     assert guest.shell != guest.console
@@ -26,6 +27,14 @@ def test_a_record_names_what_the_model_names(name):
 def test_an_architecture_without_a_guest_is_refused_with_those_that_have_one():
     with pytest.raises(InputError, match=r"'vax': no guest has it, need one of x86_64, .*s390x"):
         guest_arch("vax")
+
+
+def test_somebody_elses_words_stand_for_machine_and_memory():
+    words = ("-M", "pc-q35-7.2", "-m", "1G,slots=4,maxmem=8G", "-smp", "2")
+    made = arguments(Hardware(written=words))
+    assert made[made.index("-M") : made.index("-M") + 6] == list(words)
+    assert "-machine" not in made
+    assert made.count("-m") == made.count("-smp") == 1
 
 
 def arguments(hardware):

@@ -134,3 +134,12 @@ def test_a_sweep_takes_a_definition_as_its_base(capsys, tmp_path):
     assert main(["sweep", str(grid), "--vm", str(EXAMPLES / "small.sh"), "--show", "1"]) == 0
     made = tomllib.loads(capsys.readouterr().out)["machine"]
     assert (made["memory"], made["platform"], made["release"]) == ("256MiB", "q35", "6.12")
+
+
+def test_what_is_less_than_a_mib_is_not_listed(capsys, tmp_path):
+    path = tmp_path / "ch.json"
+    path.write_text('{"memory": {"size": 2147483648}, "payload": {"kernel": "vmlinux"}}')
+    code, out, _ = run(capsys, path)
+    assert code == 0
+    assert "the memmap" in out
+    assert "- 0 MiB" not in out

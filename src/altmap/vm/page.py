@@ -11,7 +11,7 @@ from altmap.report import assets
 from altmap.units import format_size
 from altmap.vm.answers import BootedGuest, WayAnswer, boot_state
 from altmap.vm.lint import LintFinding
-from altmap.vm.text import cells_of, commands_of, mib
+from altmap.vm.text import cells_of, commands_of, mib, shown_losses
 
 __all__ = ("vm_page",)
 
@@ -91,7 +91,7 @@ def _boot(guest: BootedGuest) -> Iterator[str]:
         f"{state.nr_blocks} memory blocks of {format_size(state.block_bytes)}, "
         f"{state.nr_online} online.</p>"
     )
-    yield _table(("not in MemTotal", "cause"), [(mib(size), why) for size, why in state.losses])
+    yield _table(("not in MemTotal", "cause"), shown_losses(state))
     zones = [(str(z.node), z.name, mib(z.present_bytes), mib(z.managed_bytes)) for z in state.zones]
     yield _table(("node", "zone", "present", "managed"), zones)
     yield "</section>"

@@ -24,6 +24,7 @@ __all__ = (
     "comparison_table",
     "mib",
     "rules_text",
+    "shown_losses",
     "ways_table",
 )
 
@@ -31,6 +32,11 @@ _MIB = 1 << 20
 
 #: What is less is left out of the list: it would read 0 MiB.
 _LEAST_SHOWN_BYTES = 1 << 19
+
+
+def shown_losses(state: BootState) -> list[tuple[str, str]]:
+    """Return what is not in MemTotal, each with its cause."""
+    return [(mib(size), why) for size, why in state.losses if size >= _LEAST_SHOWN_BYTES]
 
 
 def mib(size_bytes: int) -> str:
@@ -90,10 +96,8 @@ def _boot(state: BootState, width: int) -> str:
         f"At boot: {format_size(state.set_bytes)} are set, MemTotal is about "
         f"{mib(state.mem_total_bytes)}, MemFree {mib(state.mem_free_bytes)}",
     ]
-    for size, why in state.losses:
-        if size < _LEAST_SHOWN_BYTES:
-            continue
-        lines += _wrap(f"- {mib(size)}: {why}", width, "  ")
+    for size, why in shown_losses(state):
+        lines += _wrap(f"- {size}: {why}", width, "  ")
     lines.append(
         f"  {state.nr_blocks} memory blocks of {format_size(state.block_bytes)}, "
         f"{state.nr_online} online; nodes: {', '.join(map(str, state.nodes))}"
