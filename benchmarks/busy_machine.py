@@ -21,7 +21,7 @@ from altmap.linux.observation import Observation
 from altmap.linux.sysroot import Sysroot
 from altmap.model.machine import ModelMachine
 from altmap.pfn import PfnRange
-from altmap.scenario import Machine, Plug, Size
+from altmap.scenario import Address, Machine, Plug, Size
 
 PAGE_BYTES, GIB = 4096, 1 << 30
 #: Pages of the random block.
@@ -56,7 +56,8 @@ def booted(size_bytes: int, block: int) -> tuple[Observation, PfnRange]:
     )
     model = ModelMachine.start(machine)
     before = model.kernel.added_blocks.copy()
-    record = model.perform(Plug(size=Size(4 * block), id="dimm0"))
+    address = Address(-(-(size_bytes + 4 * GIB) // block) * block)
+    record = model.perform(Plug(size=Size(4 * block), id="dimm0", address=address))
     if not record.outcome:
         raise SystemExit(f"no DIMM: {record.outcome}")
     new = list(model.kernel.added_blocks - before)

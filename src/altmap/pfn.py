@@ -477,7 +477,7 @@ def _serialized(first: int, mask: NDArray[np.bool_]) -> bytes:
     bits = np.packbits(rows, axis=1, bitorder="little")
     keys = np.arange(first, first + len(rows))
     groups = []
-    for high in np.unique(keys[sizes > 0] >> 16).tolist():
+    for high in sorted(set((keys[sizes > 0] >> 16).tolist())):  # np.unique imports numpy.ma
         chosen = np.flatnonzero((keys >> 16 == high) & (sizes > 0))
         head = np.stack((keys[chosen] & 0xFFFF, sizes[chosen] - 1), axis=1).astype("<u2")
         contents = [

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from altmap.errors import InputError
 from altmap.linux.iomem import driver_memory
+from altmap.linux.memory import Block
 from altmap.linux.observation import Observation, Resource
 
 __all__ = ("BlockDevice", "devices_of")
@@ -50,12 +52,22 @@ def devices_of(seen: Observation) -> list[BlockDevice]:
 def _acpi(seen: Observation) -> Iterator[BlockDevice]:
     assert seen.memory is not None
     by_name: dict[str, list[int]] = {}
-    for nr, block in seen.memory.blocks.items():
-        if block.firmware_node:
+    blocks = seen.memory.blocks
+    for nr in blocks:
+        block = blocks[nr]
+        if block.firmware_node and _has_state(block):
             by_name.setdefault(block.firmware_node.rsplit("/", 1)[-1], []).append(nr)
     for name, ids in by_name.items():
         size = len(ids) * seen.memory.block_size_bytes
         yield BlockDevice(name, "acpi", tuple(ids), size, size)
+
+
+def _has_state(block: Block) -> bool:
+    """Tell whether a block's state is understood; its file is read for this."""
+    try:
+        return bool(block.state)
+    except InputError:
+        return False
 
 
 def _driver_managed(seen: Observation) -> Iterator[BlockDevice]:

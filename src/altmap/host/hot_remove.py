@@ -17,10 +17,11 @@ def lacks_hot_remove(seen: Observation) -> bool:
     file ``valid_zones``, so that one of these shows the opposite. Before 5.8 ``removable`` was
     about the block.
     """
-    blocks = () if seen.memory is None else seen.memory.blocks.values()
+    blocks = {} if seen.memory is None else seen.memory.blocks
     release = re.search(r"\bversion (\d{1,3})\.(\d{1,3})", seen.version or "")
     if release is None or (int(release[1]), int(release[2])) < (5, 8):
         return False
     return bool(blocks) and all(
-        block.removable is False and block.valid_zones is None for block in blocks
+        blocks[nr].removable is False and blocks[nr].valid_zones is None
+        for nr in blocks  # mostly the first one decides; no other file is read then
     )

@@ -16,7 +16,7 @@ import weakref
 from collections.abc import Callable, ItemsView, Iterator, Mapping, ValuesView
 from contextlib import contextmanager
 from dataclasses import fields
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -195,19 +195,22 @@ class _UnreadBlock(Block):
 class _UnreadBlocks(dict[int, Block]):
     """Blocks by id; going through them leaves out those whose state is not understood."""
 
+    @cached_property
     def _understood(self) -> dict[int, Block]:
-        made = {}
-        for nr, block in super().items():
-            with contextlib.suppress(_UnknownStateError):
-                if block.state:
-                    made[nr] = block
-        return made
+        return {nr: block for nr, block in super().items() if _has_state(block)}
 
     def items(self) -> ItemsView[int, Block]:  # type: ignore[override]  # a view of those left
-        return self._understood().items()
+        return self._understood.items()
 
     def values(self) -> ValuesView[Block]:  # type: ignore[override]  # a view of those left
-        return self._understood().values()
+        return self._understood.values()
+
+
+def _has_state(block: Block) -> bool:
+    try:
+        return bool(block.state)
+    except _UnknownStateError:
+        return False
 
 
 _FIELDS = tuple(field.name for field in fields(Block))

@@ -400,8 +400,8 @@ def _overlaid(
     starts, _, words = piece.runs()
     tops = [(hidden.edge_array(span), fill)]
     tops += [(pages.edge_array(span), word) for pages, word in layers if pages.count(span)]
-    cuts = np.unique(np.concatenate((starts, *(edges for edges, _ in tops))))
-    cuts = cuts[cuts < piece.end]
+    cuts = np.sort(np.concatenate((starts, *(edges for edges, _ in tops))))
+    cuts = cuts[np.concatenate(([True], cuts[1:] != cuts[:-1])) & (cuts < piece.end)]
     made = words[np.searchsorted(starts, cuts, "right") - 1]
     for edges, word in tops:
         made[np.searchsorted(edges, cuts, "right") % 2 == 1] = word

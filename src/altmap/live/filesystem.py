@@ -34,6 +34,8 @@ _MOST_OPEN = 4096
 #: Names and targets do not change what they mean; whether a path exists is asked each time.
 ENTRY_TIMEOUT_SECONDS = 3600.0
 _EHWPOISON = 133  # Python lacks the name
+#: ``FUSE_CAP_READDIRPLUS`` and ``..._AUTO``: a list of names looks at no file.
+_READDIRPLUS = 3 << 13
 
 
 class Recorder(Protocol):
@@ -100,7 +102,7 @@ class LiveFiles:
 
     def init_with_config(self, conn_info: Any, config_3: Any) -> None:
         """Tell libfuse what the kernel may keep."""
-        del conn_info
+        conn_info.want &= ~_READDIRPLUS
         if config_3 is not None:
             config_3.direct_io = 1
             config_3.entry_timeout = ENTRY_TIMEOUT_SECONDS
