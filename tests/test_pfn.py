@@ -272,14 +272,20 @@ def test_an_address_that_is_none_is_refused(value):
         (1, "1 B"),
         (1023, "1023 B"),
         (1024, "1 KiB"),
-        (1536, "1536 B"),
+        (1536, "1.5 KiB"),
+        (1537, "1537 B"),
+        (10**9, "1000000000 B"),
+        (1152 << 20, "1152 MiB"),
+        (26112 << 20, "25.5 GiB"),
+        (12096 << 20, "12096 MiB"),
+        (243072 << 20, "237.375 GiB"),
         (64 << 20, "64 MiB"),
         (1 << 30, "1 GiB"),
-        (3 << 29, "1536 MiB"),
+        (3 << 29, "1.5 GiB"),
         (64 << 40, "64 TiB"),
     ],
 )
-def test_a_size_is_shown_in_the_largest_unit_that_is_exact(size_bytes, text):
+def test_a_size_is_exact_in_the_unit_that_people_read_it_in(size_bytes, text):
     assert format_size(size_bytes) == text
 
 

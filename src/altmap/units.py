@@ -20,6 +20,9 @@ _UNITS = (
     | {f"{p}B": 1000**n for n, p in enumerate("KMGTP", start=1)}
     | {"kB": 1000}
 )
+_PREFIXES = {shift: prefix for prefix, shift in _BINARY.items()}
+#: Whole numbers from here on are read less easily than decimals.
+_LONG = 10_000
 _SIZE = re.compile(r"\s*([0-9]{1,18}(?:\.[0-9]{1,18})?)\s*([A-Za-z]*)\s*")
 #: The widest physical address of the architectures: 52 bits.
 _MOST_BYTES = 1 << 52
@@ -90,11 +93,20 @@ def _addressable(kind: str, given: object, value_bytes: int) -> int:
 
 
 def format_size(nr_bytes: int) -> str:
-    """Return the size in the largest binary unit that shows it exactly: ``"64 MiB"``."""
-    for prefix, shift in reversed(_BINARY.items()):
-        if prefix and nr_bytes and nr_bytes % (1 << shift) == 0:
-            return f"{nr_bytes >> shift} {prefix}iB"
-    return f"{nr_bytes} B"
+    """Return the exact size in the binary unit that people read it in: ``"64 MiB"``.
+
+    That is the largest unit that shows it with one decimal, as ``"25.5 GiB"``; with three if the
+    number would have more than four digits otherwise: ``"237.375 GiB"`` for 243072 MiB.
+    """
+    whole = [shift for shift in _BINARY.values() if nr_bytes and nr_bytes % (1 << shift) == 0]
+    shift = max(whole, default=0)
+    decimals = 3 if nr_bytes >> shift >= _LONG else 1
+    above = shift + 10
+    is_short = above in _PREFIXES and 0 < nr_bytes >> above < _LONG
+    if is_short and (nr_bytes >> shift) * 10**decimals % 1024 == 0:
+        shown = f"{nr_bytes / (1 << above):.{decimals}f}".rstrip("0")
+        return f"{shown} {_PREFIXES[above]}iB"
+    return f"{nr_bytes >> shift} {_PREFIXES[shift]}{'iB' if shift else 'B'}"
 
 
 def rounded_size(nr_bytes: int, like: int | None = None) -> str:

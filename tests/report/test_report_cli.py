@@ -198,7 +198,10 @@ def test_progress_in_a_pipe_is_a_line_for_each_item(capsys):
 
 
 CODE = """
+import sys
+from altmap.cli import progress as bars
 from altmap.cli.progress import progress
+bars.SHOWN_AFTER_SECONDS = float(sys.argv[1])
 with progress(2) as (show, advance):
     show("booting [x]"); advance(); show("more"); advance()
 print("result")
@@ -214,14 +217,22 @@ def read_all(file):
     return raw
 
 
-def test_progress_on_a_terminal_is_a_bar_that_is_erased():
+def on_a_terminal(after_seconds):
+    """Return what a terminal shows of work whose bar is shown after that time."""
     leader, follower = pty.openpty()
     env = os.environ | {"TERM": "xterm", "COLUMNS": "80"}
-    done = subprocess.run(
-        [sys.executable, "-c", CODE], env=env, stdout=subprocess.PIPE, stderr=follower
-    )
+    command = [sys.executable, "-c", CODE, str(after_seconds)]
+    done = subprocess.run(command, env=env, stdout=subprocess.PIPE, stderr=follower)
     os.close(follower)
-    shown = read_all(leader).decode()
     assert done.stdout == b"result\n"
+    return read_all(leader).decode()
+
+
+def test_short_work_shows_no_bar():
+    assert on_a_terminal(1000) == ""
+
+
+def test_progress_on_a_terminal_is_a_bar_that_is_erased():
+    shown = on_a_terminal(0)
     assert "2/2" in shown
     assert "\x1b[2K" in shown

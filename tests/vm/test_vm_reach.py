@@ -62,7 +62,7 @@ def test_movable_memory_does_not_hold_the_memmap_of_more():
     assert "ENOMEM by vmemmap_populate" in found.stops
     assert found.stops_bytes == 256 * MIB + found.largest_add_bytes
     grown = answer(SMALL)
-    assert (grown.stops_bytes, grown.stops) == (12544 * MIB, "the maximum, 12544 MiB")
+    assert (grown.stops_bytes, grown.stops) == (12544 * MIB, "the maximum, 12.25 GiB")
 
 
 def test_a_self_hosted_memmap_needs_no_free_memory_but_page_tables():

@@ -17,10 +17,10 @@ from altmap.cli.output import note
 from altmap.cli.streams import terminal_of
 from altmap.errors import printable
 
-__all__ = ("counted", "progress", "working")
+__all__ = ("SHOWN_AFTER_SECONDS", "counted", "progress", "working")
 
 #: Shorter work shows no bar.
-_SHOWN_AFTER_SECONDS = 1.0
+SHOWN_AFTER_SECONDS = 1.0
 
 
 @contextlib.contextmanager
@@ -122,9 +122,12 @@ def _shown(
     )
     bar = Progress(*columns, console=Console(file=terminal_of(sys.stderr)), transient=True)
     task = bar.add_task("", total=total)
-    timer = threading.Timer(_SHOWN_AFTER_SECONDS, bar.start)
+    timer = threading.Timer(SHOWN_AFTER_SECONDS, bar.start)
     timer.daemon = True
-    timer.start()
+    if SHOWN_AFTER_SECONDS:
+        timer.start()
+    else:
+        bar.start()
     try:
         yield (
             lambda text: bar.update(task, description=printable(text)),
@@ -132,5 +135,6 @@ def _shown(
         )
     finally:
         timer.cancel()
-        timer.join()
+        if timer.ident is not None:
+            timer.join()
         bar.stop()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rich.box import SIMPLE_HEAD
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 
@@ -17,6 +18,8 @@ from altmap.report.tiles import TileMap
 from altmap.units import format_size
 
 __all__ = ("plain_table", "report_text")
+
+_WIDEST = 1000
 
 _MIB = 1 << 20
 
@@ -42,9 +45,23 @@ def report_text(groups: Sequence[TraceGroup], width: int = 80) -> str:
 
 
 def plain_table(table: Table, width: int) -> str:
-    """Return a table as lines of that many columns at most, without escape codes."""
+    """Return a table as lines of that many columns, without escape codes.
+
+    Lines are longer where a cell would be cut otherwise.
+    """
+    for column in table.columns:
+        if column.no_wrap:
+            lines = [
+                line for cell in (column.header, *column.cells) for line in str(cell).splitlines()
+            ]
+            column.min_width = max(map(cell_len, lines), default=0)
+    least = Console(width=_WIDEST, _environ={}).measure(table).minimum
     console = Console(
-        width=width, color_system=None, force_terminal=False, legacy_windows=False, _environ={}
+        width=max(width, least),
+        color_system=None,
+        force_terminal=False,
+        legacy_windows=False,
+        _environ={},
     )
     with console.capture() as capture:
         console.print(table)

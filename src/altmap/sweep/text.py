@@ -92,8 +92,7 @@ def _named(column: SweepCell, value: str) -> str:
 
 
 def _shown(summary: Summary, columns: Sequence[SweepCell], width: int) -> str:
-    table = _part(summary, columns)
-    return plain_table(table, max(width, _needed(table)))
+    return plain_table(_part(summary, columns), width)
 
 
 def _part(summary: Summary, columns: Sequence[SweepCell]) -> Table:

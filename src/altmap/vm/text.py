@@ -254,8 +254,8 @@ def _findings(findings: Sequence[LintFinding], width: int) -> Iterator[str]:
 def comparison_table(titles: Sequence[str], answers: Sequence[WayAnswer], width: int) -> str:
     """Return ways or kernels side by side: the same sizes, and what each makes of them."""
     table = Table(title="Side by side", title_justify="left", box=SIMPLE_HEAD, title_style="")
-    table.add_column("size")
-    table.add_column("")
+    table.add_column("size", no_wrap=True)
+    table.add_column("", no_wrap=True)
     for title in titles:
         table.add_column(printable(title))
     rows = [{row.size_bytes: row for row in answer.rows} for answer in answers]

@@ -1,0 +1,90 @@
+"""Narrow terminals, encodings, no HOME and folders that take no file: output stays whole."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from altmap.cli.main import main
+
+ROOT = Path(__file__).parents[2]
+DIMM = str(ROOT / "tests/recordings/files/linux-6.12-dimm.tar.xz")
+TRACE = str(ROOT / "tests/recordings/traces/x86_64-6.12-dimm-1GiB.tar.xz")
+SCENARIO = str(ROOT / "scenarios/dimm-1GiB.toml")
+WEB = str(ROOT / "examples/vm/web.xml")
+LINES = (
+    ("account", DIMM),
+    ("report", SCENARIO),
+    ("vm", WEB, "--to", "16GiB"),
+    ("vm", WEB, "--compare", "dimm", "virtio-mem"),
+    ("compare", "--recording", TRACE),
+    ("ls", "-s", DIMM, "-o", "+ZONES,MEMMAP,DEVICE,BLOCKERS"),
+    ("explain", "memory33", DIMM),
+    ("plan", "grow", "8GiB", "--from", DIMM),
+    ("explore", "four-blocks", "--depth", "1"),
+    ("claims", "--matrix"),
+)
+
+
+def words(text):
+    return set(re.findall(r"[A-Za-z_]{2,}|\d+", text))
+
+
+@pytest.mark.parametrize("line", LINES, ids=" ".join)
+def test_a_narrow_terminal_cuts_no_word(line, capsys, monkeypatch):
+    shown = {}
+    for columns in ("60", "200"):
+        monkeypatch.setenv("COLUMNS", columns)
+        assert main(list(line)) == 0
+        shown[columns] = capsys.readouterr().out
+    joined = re.sub(r"\s+", "", shown["60"])  # a word may be broken at the end of a line
+    lost = {word for word in words(shown["200"]) if word not in joined}
+    assert lost == set()
+    assert shown["60"].count("…") == shown["200"].count("…")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+@pytest.mark.parametrize("line", LINES, ids=" ".join)
+def test_no_character_is_lost_in_an_encoding_without_a_home(line, encoding):
+    environment = {k: v for k, v in os.environ.items() if k not in ("HOME", "XDG_CACHE_HOME")}
+    environment |= {"LANG": "C", "LC_ALL": "C", "PYTHONUTF8": "0", "COLUMNS": "100"}
+    printed = [
+        subprocess.run(
+            [sys.executable, "-m", "altmap", *line],
+            env=environment | {"PYTHONIOENCODING": name},
+            capture_output=True,
+            check=True,
+        ).stdout.decode(name)
+        for name in (encoding, "utf-8")
+    ]
+    assert printed[0].count("?") == printed[1].count("?")
+    assert words(printed[1]) <= words(printed[0])
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        ("run", SCENARIO, "--export", "/proc/out"),
+        ("report", SCENARIO, "-o", "/proc/page.html"),
+        ("vm", WEB, "-o", "/proc/page.html"),
+        ("snapshot", DIMM, "-o", "/proc/host.tar.gz"),
+        ("plan", "free", "32", "--from", DIMM, "-o", "/proc/plan.json"),
+        ("new", "-o", "/proc/new.toml"),
+        ("explore", "failed-add", "--depth", "3", "-o", "/proc/found"),
+        ("sweep", str(ROOT / "examples/sweeps/overhead.toml"), "-o", "/proc/out"),
+        ("claims", "C13", "--write", "/proc/claims"),
+        ("bugs", "B8", "--write", "/proc/bugs"),
+        ("hunt", "/proc/hunt", "--time", "1s"),
+    ],
+    ids=lambda line: line[0],
+)
+def test_a_folder_that_takes_no_file_is_one_line(line, capsys):
+    assert main(list(line)) == (1 if line[0] == "plan" else 2)
+    error = capsys.readouterr().err
+    assert "/proc" in error
+    assert error.startswith("altmap: ")
+    assert "internal" not in error
