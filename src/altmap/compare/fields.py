@@ -151,6 +151,13 @@ _OF_STEPS = (
         steps.requests,
     ),
     Field(MESSAGES, "message <number>", "drivers/hv/hv_balloon.c", messages.hyperv_messages),
+    Field(
+        MESSAGES,
+        "pages given down to the floor",
+        "drivers/hv/hv_balloon.c: balloon_up; mm/show_mem.c: si_mem_available",
+        messages.given_at_the_floor,
+        FREE_PAGES,
+    ),
     Field(TOUCHED, "first frame not backed: <access>", _ASKED, steps.first_unbacked_frame),
     Field(
         TOUCHED, "frames that end the kernel: <access>", _ASKED, steps.frames_of_fault, nested=True
@@ -165,10 +172,21 @@ _OF_STEPS = (
 )
 _OF_COUNTERS = (
     *(
-        Field(MEMINFO, name, source, counters.meminfo(name))
+        Field(MEMINFO, name, source, counters.unless_at_floor(counters.meminfo(name)))
         for name, source in (
             ("MemTotal", _TOTAL),
             ("CommitLimit", "mm/util.c: vm_commit_limit"),
+        )
+    ),
+    Field(
+        MEMINFO,
+        "MemTotal and pages of a balloon at the floor",
+        _TOTAL,
+        counters.with_balloon(counters.meminfo("MemTotal"), lambda side: side.page_kib),
+    ),
+    *(
+        Field(MEMINFO, name, source, counters.meminfo(name))
+        for name, source in (
             ("DirectMap1G", "arch/x86/mm/init_64.c: phys_pud_init"),
             *((name, _HUGETLB) for name in (*_POOL, "Hugetlb")),
             ("HardwareCorrupted", _POISON),
@@ -219,7 +237,18 @@ _OF_COUNTERS = (
         counters.if_shared(_ZONE_MANAGED),
         SHARE_PAGES,
     ),
-    Field(ZONEINFO, "managed of all zones beside a balloon", _MANAGED, counters.shared_managed),
+    Field(
+        ZONEINFO,
+        "managed of all zones beside a balloon",
+        _MANAGED,
+        counters.unless_at_floor(counters.shared_managed),
+    ),
+    Field(
+        ZONEINFO,
+        "managed of all zones and pages of a balloon at the floor",
+        _MANAGED,
+        counters.with_balloon(counters.shared_managed, lambda _: 1),
+    ),
     *(
         Field(
             ZONEINFO,
@@ -265,7 +294,18 @@ _OF_COUNTERS = (
         SHARED_FREE_PAGES,
     ),
     Field(NODES, "<list>", "mm/memory_hotplug.c: node_states_set_node", counters.node_lists),
-    Field(NODES, "node<node> MemTotal", _TOTAL, counters.node_meminfo("MemTotal")),
+    Field(
+        NODES,
+        "node<node> MemTotal",
+        _TOTAL,
+        counters.unless_at_floor(counters.node_meminfo("MemTotal")),
+    ),
+    Field(
+        NODES,
+        "MemTotal of all nodes and pages of a balloon at the floor",
+        _TOTAL,
+        counters.with_balloon(counters.node_meminfo("MemTotal"), lambda side: side.page_kib),
+    ),
     *(Field(NODES, f"node<node> {name}", _HUGETLB, counters.node_meminfo(name)) for name in _POOL),
     Field(NODES, "node<node>/hugepages/<file>", _HUGETLB, counters.node_huge_pages),
     Field(NODES, "node<node> MemFree and per-CPU lists", _FREE, counters.node_free, FREE_KIB),
@@ -285,7 +325,13 @@ _OF_PAGES = (
         KPAGEFLAGS,
         "number of PageOffline pages",
         "drivers/xen/balloon.c: decrease_reservation; drivers/hv/hv_balloon.c: alloc_balloon_pages",
-        pages.nr_offline_pages,
+        counters.unless_at_floor(pages.nr_offline_pages),
+    ),
+    Field(
+        KPAGEFLAGS,
+        "number of PageOffline pages without those of a balloon at the floor",
+        "drivers/hv/hv_balloon.c: alloc_balloon_pages",
+        counters.with_balloon(pages.nr_offline_pages, lambda _: -1),
     ),
     Field(
         KPAGEFLAGS,
