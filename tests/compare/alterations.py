@@ -486,6 +486,11 @@ MEMINFO = ("DirectMap1G", "Hugetlb", "HardwareCorrupted")
 POOL = ("HugePages_Total", "HugePages_Free", "HugePages_Surp")
 ALL_MANAGED = beside("managed of all zones")
 FLOOR = "pages of a balloon at the floor"
+FREE_AT_FLOOR = (("", not_at_floor), (f", and {FLOOR}", at_floor))
+FREE_SUMS = (
+    *(("proc/meminfo", f"{n} and per-CPU lists, and {FLOOR}") for n in ("MemFree", "MemAvailable")),
+    ("proc/vmstat", f"nr_free_pages and per-CPU lists, and {FLOOR}"),
+)
 FLOOR_SUMS = {
     "proc/meminfo": f"MemTotal and {FLOOR}",
     "proc/zoneinfo": f"managed of all zones and {FLOOR}",
@@ -517,21 +522,25 @@ ALTERATIONS = {
         Alteration(FLOOR_SUMS["proc/kpageflags"], becomes(OFFLINE), also=(PREDICTABLE,)),
     ),
     ("messages of the driver", "pages given down to the floor"): Alteration(
-        "pages given down to the floor", fewer_pages, also=tuple(FLOOR_SUMS.items())
+        "pages given down to the floor", fewer_pages, also=(*FLOOR_SUMS.items(), *FREE_SUMS)
     ),
     **{("proc/meminfo", name): line("meminfo", name) for name in (*MEMINFO, *POOL)},
     **{("proc/meminfo", name): line("meminfo", name) for name in ("Shmem", "Cached")},
     **{
-        ("proc/meminfo", f"{name} and per-CPU lists"): line(
-            "meminfo", name, f"{name} and per-CPU lists"
+        ("proc/meminfo", f"{name} and per-CPU lists{more}"): line(
+            "meminfo", name, f"{name} and per-CPU lists{more}", only=where
         )
         for name in ("MemFree", "MemAvailable")
+        for more, where in FREE_AT_FLOOR
     },
     ("proc/vmstat", "nr_memmap_pages"): line("vmstat", "nr_memmap_pages"),
     ("proc/vmstat", "nr_memmap_boot_pages"): line("vmstat", "nr_memmap_boot_pages"),
-    ("proc/vmstat", "nr_free_pages and per-CPU lists"): line(
-        "vmstat", "nr_free_pages", "nr_free_pages and per-CPU lists"
-    ),
+    **{
+        ("proc/vmstat", f"nr_free_pages and per-CPU lists{more}"): line(
+            "vmstat", "nr_free_pages", f"nr_free_pages and per-CPU lists{more}", only=where
+        )
+        for more, where in FREE_AT_FLOOR
+    },
     **{
         (f"proc/zoneinfo{where}", f"node <node> <zone> {name}"): zone_pages(name)
         for where, names in (
@@ -591,8 +600,8 @@ ALTERATIONS = {
     ("sys/devices/system/node", "node<node>/hugepages/<file>"): Alteration(
         f"node0/hugepages/{HUGE_FILE}", other_huge_pages, no_huge_pages
     ),
-    ("sys/devices/system/node", "node<node> MemFree and per-CPU lists"): node_line(
-        "MemFree", "MemFree and per-CPU lists"
+    ("sys/devices/system/node", "node<node> MemFree and per-CPU lists"): only(
+        not_at_floor, node_line("MemFree", "MemFree and per-CPU lists")
     ),
     **{("proc/kpageflags", name): alteration for name, alteration in PAGES.items()},
     ("proc/iomem", "<range>"): RAM,

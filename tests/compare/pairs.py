@@ -78,7 +78,7 @@ def short_of_pages():
     start, step = ballooned()
     at = next(n for n, event in enumerate(step.events) if event.message and event.message[0] == 6)
     request = decode(step.events[at].message)
-    more = encode(replace(request, num_pages=request.num_pages + 4096))
+    more = encode(replace(request, num_pages=request.num_pages + (1 << 16)))
     events = [*step.events, Event(AT_FLOOR, "")]
     events[at] = replace(events[at], message=more)
     return start, replace(step, events=events)

@@ -6,14 +6,16 @@ No other field is compared. ``docs/fidelity.md`` shows the table.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from altmap.compare import counters, folders, messages, pages, steps
-from altmap.compare.side import Key, Values
+from altmap.compare.side import Key, Side, Values
 from altmap.compare.tolerance import (
     FILES_KIB,
     FIRMWARE_PAGES,
+    FLOOR_PAGES,
     FREE_KIB,
     FREE_PAGES,
     SHARE_PAGES,
@@ -133,6 +135,28 @@ _ZONE_MANAGED = counters.zone_pages("managed")
 _POOL = ("HugePages_Total", "HugePages_Free", "HugePages_Surp")
 _ZONE = "node <node> <zone>"
 
+
+def _unless_floor(
+    file: ComparedFile,
+    name: str,
+    source: str,
+    values: Values,
+    tolerance: Tolerance,
+    unit: Callable[[Side], int],
+) -> tuple[Field, Field]:
+    """Return the fields of free memory, and of it with a balloon at the guest's floor."""
+    return (
+        Field(file, name, source, counters.unless_at_floor(values), tolerance),
+        Field(
+            file,
+            f"{name}, and pages of a balloon at the floor",
+            _SHARED,
+            counters.with_balloon(values, unit),
+            tolerance,
+        ),
+    )
+
+
 _OF_BOOT = tuple(
     Field(LAYOUT, f"{_ZONE} {name}", _BOOT, counters.of_spanning_zones(values), tolerance)
     for name, values, tolerance in (
@@ -156,7 +180,7 @@ _OF_STEPS = (
         "pages given down to the floor",
         "drivers/hv/hv_balloon.c: balloon_up; mm/show_mem.c: si_mem_available",
         messages.given_at_the_floor,
-        FREE_PAGES,
+        FLOOR_PAGES,
     ),
     Field(TOUCHED, "first frame not backed: <access>", _ASKED, steps.first_unbacked_frame),
     Field(
@@ -203,10 +227,18 @@ _OF_COUNTERS = (
         for name in ("Shmem", "Cached")
     ),
     *(
-        Field(MEMINFO, f"{name} and per-CPU lists", source, counters.meminfo_free(name), FREE_KIB)
+        field
         for name, source in (
             ("MemFree", _FREE),
             ("MemAvailable", "mm/show_mem.c: si_mem_available; calculate_totalreserve_pages"),
+        )
+        for field in _unless_floor(
+            MEMINFO,
+            f"{name} and per-CPU lists",
+            source,
+            counters.meminfo_free(name),
+            FREE_KIB,
+            lambda side: side.page_kib,
         )
     ),
     Field(
@@ -221,7 +253,14 @@ _OF_COUNTERS = (
         "mm/hugetlb_vmemmap.c: free_vmemmap_page",
         counters.vmstat("nr_memmap_boot_pages"),
     ),
-    Field(VMSTAT, "nr_free_pages and per-CPU lists", _FREE, counters.vmstat_free, FREE_PAGES),
+    *_unless_floor(
+        VMSTAT,
+        "nr_free_pages and per-CPU lists",
+        _FREE,
+        counters.vmstat_free,
+        FREE_PAGES,
+        lambda _: 1,
+    ),
     *(
         Field(ZONEINFO, f"{_ZONE} {name}", source, counters.zone_pages(name))
         for name, source in (
@@ -308,7 +347,13 @@ _OF_COUNTERS = (
     ),
     *(Field(NODES, f"node<node> {name}", _HUGETLB, counters.node_meminfo(name)) for name in _POOL),
     Field(NODES, "node<node>/hugepages/<file>", _HUGETLB, counters.node_huge_pages),
-    Field(NODES, "node<node> MemFree and per-CPU lists", _FREE, counters.node_free, FREE_KIB),
+    Field(
+        NODES,
+        "node<node> MemFree and per-CPU lists",
+        _FREE,
+        counters.unless_at_floor(counters.node_free),
+        FREE_KIB,
+    ),
 )
 _OF_PAGES = (
     Field(

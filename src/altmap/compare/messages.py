@@ -71,11 +71,12 @@ def hyperv_messages(side: Side) -> Iterator[tuple[Key, Any]]:
     range counts; of those that go back, where adjacent pages are one range, their sum.
 
     Messages of virtio-mem are left out: a real kernel logs its requests, which are compared as
-    such, and shows no bytes. So are responses of a guest that has too few pages for a request: of
-    them :func:`given_at_the_floor` tells the sum.
+    such, and shows no bytes. So are responses of a guest that has too few pages for a request, and
+    requests for what it lacks still: :func:`given_at_the_floor` tells the sum of what it gave.
     """
     number = nr_pages = 0
     asked, given, _ = _balloon_pages(side.step)
+    falls_short, requested = given < asked, False
     for event in side.step.events:
         if event.message is None or (event.function or "").startswith(_VIRTIO_MEM):
             continue
@@ -87,8 +88,12 @@ def hyperv_messages(side: Side) -> Iterator[tuple[Key, Any]]:
             continue
         if isinstance(message, StatusReport):
             continue
-        if isinstance(message, BalloonResponse) and given < asked:
+        if falls_short and isinstance(message, BalloonResponse):
             continue
+        if falls_short and isinstance(message, BalloonRequest):
+            if requested:
+                continue
+            requested = True
         if isinstance(message, UnballoonRequest):
             nr_pages += sum(pages.page_cnt for pages in message.ranges)
             if message.more_pages:
