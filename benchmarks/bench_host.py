@@ -22,52 +22,22 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import shutil
 import subprocess
 import sys
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
 
-from yardstick import loop_seconds
+from yardstick import RUNS, Cost, cost, loop_seconds
 
 from altmap.units import format_size, parse_size
 
 GIB, TIB = 1 << 30, 1 << 40
 DEFAULT_SIZES = ("24GiB", "1TiB")
 PAGE_FILES = ("kpageflags", "kpagecount", "kpagecgroup")
-RUNS = 3
 #: Most loops of Python that a command takes beside Python's start; most MB.
 ACCOUNT_LOOPS, EXPLAIN_LOOPS, SMALL_PLAN_LOOPS, PLAN_LOOPS = 4, 3.2, 32, 320
 PLAN_MB, LS_RATIO, SNAPSHOT_RATIO = 500, 1.0, 3.0
-
-
-@dataclass(frozen=True, slots=True)
-class Cost:
-    """Processor seconds and peak memory of a process; it ended with *code*."""
-
-    seconds: float
-    peak_mb: float
-    code: int
-
-
-def cost(command: list[str], runs: int = RUNS) -> Cost:
-    """Return the least cost of a command in several runs.
-
-    This process stays small, since a child's peak includes that of the process it came from.
-    """
-    best: Cost | None = None
-    for _ in range(runs):
-        with tempfile.TemporaryFile() as out:
-            actions = [(os.POSIX_SPAWN_DUP2, out.fileno(), 1)]
-            pid = os.posix_spawnp(command[0], command, os.environ, file_actions=actions)
-            _, status, usage = os.wait4(pid, 0)
-        code = os.waitstatus_to_exitcode(status)
-        made = Cost(usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1000, code)
-        best = made if best is None or made.seconds < best.seconds else best
-    assert best is not None
-    return best
 
 
 def commands(root: Path, size_bytes: int, block_bytes: int) -> dict[str, list[str]]:

@@ -27,12 +27,12 @@ def main(names: list[str]) -> int:
         try:
             made = judged(table)
             verdict = "; ".join(made.wrong) or "equal"
-            off = f"{made.boot_off_kib:+d} kB"
+            off, how = f"{made.boot_off_kib:+d} kB", made.how
         except AltmapError as error:
-            verdict, off = str(error).splitlines()[0], "-"
+            verdict, off, how = str(error).splitlines()[0], "-", "-"
         nr_wrong += verdict != "equal"
         seconds = time.monotonic() - start
-        print(f"{table['name']:30} {off:>10}  {seconds:5.0f} s  {verdict}", flush=True)
+        print(f"{table['name']:30} {how:23} {off:>9} {seconds:5.0f} s  {verdict}", flush=True)
     print(f"{nr_wrong} differ")
     return 1 if nr_wrong else 0
 

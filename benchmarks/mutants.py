@@ -5,8 +5,8 @@
 Mutants are cosmic-ray's (bounds, signs, comparisons, constants, negations), and each statement of
 a function dropped. Without modules they lie in the lines that differ from main, with --all in the
 whole of the packages below. One mutant is drawn for each place, so that a place with many
-operators weighs no more than another. Each is tested in a copy of the tree: first by the tests of
-its own folder, then by those of all others that rest on it, up to the first failure.
+operators weighs no more than another. Each is tested in a copy of the tree by the tests that run
+the altered statement, up to the first failure: the quickest of them first, then the others.
 
 Results are kept in build/mutants; an interrupted run goes on while source and tests are the same.
 Equivalent mutants are listed in tests/equivalent_mutants.toml with the reason. Exit code: 0 if no
@@ -25,15 +25,15 @@ import os
 import queue
 import random
 import re
-import resource
 import shutil
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from xml.etree import ElementTree
 
 import parso
 from cosmic_ray.ast import ast_nodes, get_ast
@@ -42,23 +42,26 @@ from cosmic_ray.operators.operator import Operator
 from cosmic_ray.plugins import get_operator, operator_names
 from cosmic_ray.testing import run_tests
 from cosmic_ray.work_item import TestOutcome
+from coverage import CoverageData
 
 ROOT = Path(__file__).parents[1]
 BUILD = ROOT / "build/mutants"
 EQUIVALENT = ROOT / "tests/equivalent_mutants.toml"
 
-#: Packages whose rules are proved by mutants, and the folders with the tests of each.
-PACKAGES = {
-    "src/altmap/model/kernel": ("tests/model/kernel", "tests/model/properties"),
-    "src/altmap/model/drivers": ("tests/model/drivers",),
-    "src/altmap/model/adopt": ("tests/model/adopt", "tests/verify"),
-    "src/altmap/compare": ("tests/compare",),
-}
-#: Whatever else rests on them.
-REST = (
+#: Packages whose rules are proved by mutants.
+PACKAGES = (
+    "src/altmap/model/kernel",
+    "src/altmap/model/drivers",
+    "src/altmap/model/adopt",
+    "src/altmap/compare",
+)
+#: Folders with the tests of them and of whatever rests on them.
+TESTS = (
     *("tests/model", "tests/compare", "tests/verify", "tests/storage", "tests/studies"),
     *("tests/explore", "tests/host", "tests/cli", "tests/report"),
 )
+#: Tests of the first stage: most mutants fail there, before all tests are collected.
+NR_QUICKEST = 40
 PYTEST = "-m pytest -x -n 0 -p no:cacheprovider --hypothesis-seed=0"
 SELECTED = "not lab and not browser and not slow"
 
@@ -203,14 +206,71 @@ def changed_lines() -> dict[Path, set[int]]:
     return found
 
 
-def stages(mutant: Mutant) -> tuple[str, ...]:
-    """Return the arguments of pytest, nearest tests first."""
-    module = Path(mutant.module)
-    (folders,) = (near for package, near in PACKAGES.items() if mutant.module.startswith(package))
-    near = [folder for folder in folders if (ROOT / folder).is_dir()]
-    own = [f"{folder}/test_{module.stem}.py" for folder in near]
-    first = " ".join([*(name for name in own if (ROOT / name).is_file()), *near])
-    return (first, " ".join(REST))
+class Reach:
+    """Which tests run a statement, and the seconds that each takes, from one run under coverage.
+
+    Kept as long as source and tests do not change. A test that starts another process reaches
+    nothing by this count, and one that fails under coverage (of what is imported) is left out, so
+    neither kills a mutant.
+    """
+
+    def __init__(self, folder: Path, tree: Path) -> None:
+        data, durations = folder / "coverage", folder / "durations.xml"
+        if not data.exists():
+            self._measure(tree, data, durations)
+        self._data = CoverageData(str(data))
+        self._data.read()
+        self._modules = {
+            path[path.index("src/altmap/") :]: path for path in self._data.measured_files()
+        }
+        cases = ElementTree.parse(durations).iter("testcase")
+        self.seconds = {
+            node_id(case): float(case.get("time", 0)) for case in cases if not list(case)
+        }
+
+    @staticmethod
+    def _measure(tree: Path, data: Path, durations: Path) -> None:
+        data.parent.mkdir(parents=True, exist_ok=True)
+        written = tree / "build/coverage/data"
+        command = (
+            f"env -C {tree} PYTHONPATH={tree}/src {sys.executable} -m pytest "
+            f"-p no:cacheprovider --hypothesis-seed=0 -m '{SELECTED}' --cov --cov-context=test "
+            f"--cov-report= -o junit_family=xunit1 --junitxml={durations} {' '.join(TESTS)}"
+        )
+        _, output = run_tests(command, 3600)
+        print(output[output.rfind("\n", 0, -1) + 1 :], end="", file=sys.stderr)
+        shutil.copy2(written, data)
+
+    def tests(self, mutant: Mutant) -> list[str]:
+        """Return the tests that run a mutant's statement, the quickest first."""
+        path = self._modules.get(mutant.module)
+        if path is None:
+            return []
+        by_line = self._data.contexts_by_lineno(path)
+        lines = statement_lines((ROOT / mutant.module).read_text(encoding="utf-8"), mutant.line)
+        contexts = {context for line in lines for context in by_line.get(line, ())}
+        if contexts <= {""}:  # it runs when the module is imported: whatever runs the module does
+            contexts = {context for each in by_line.values() for context in each}
+        names = {context.partition("|")[0] for context in contexts}
+        return sorted(names & self.seconds.keys(), key=lambda name: (self.seconds[name], name))
+
+
+def node_id(case: ElementTree.Element) -> str:
+    """Return the name by which pytest selects a test of its JUnit report."""
+    file, classes = case.attrib["file"], case.attrib["classname"]
+    inner = classes[len(file.removesuffix(".py")) + 1 :]
+    return "::".join([file, *filter(None, inner.split(".")), case.attrib["name"]])
+
+
+def statement_lines(source: str, line: int) -> range:
+    """Return the lines of the innermost statement at a line; of a compound one, its head."""
+    found = range(line, line + 1)
+    for node in ast.walk(ast.parse(source)):  # outer statements come first
+        if isinstance(node, ast.stmt) and node.lineno <= line <= (node.end_lineno or line):
+            body = getattr(node, "body", None)
+            end = body[0].lineno if body else (node.end_lineno or line) + 1
+            found = range(node.lineno, max(end, node.lineno + 1))
+    return found
 
 
 class Trees:
@@ -218,7 +278,6 @@ class Trees:
 
     def __init__(self, nr_trees: int) -> None:
         self._free: queue.Queue[Path] = queue.Queue()
-        self._limits: dict[str, float] = {}
         names = subprocess.run(
             ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
             cwd=ROOT, capture_output=True, text=True, check=True,
@@ -242,48 +301,36 @@ class Trees:
         finally:
             self._free.put(tree)
 
-    def run(self, tree: Path, tests: str, limit: float) -> tuple[TestOutcome, str]:
+    def run(self, tree: Path, tests: Sequence[str], limit: float) -> tuple[TestOutcome, str]:
         """Run tests in a copy; they end at the first failure or after *limit* processor seconds.
 
         Processor time, so that a busy machine kills no mutant; what sleeps ends by the clock.
         """
+        selection = tree / "build/selected"
+        selection.parent.mkdir(exist_ok=True)
+        selection.write_text("".join(f"{test}\n" for test in tests), encoding="utf-8")
         command = (
             f"env -C {tree} PYTHONPATH={tree}/src prlimit --cpu={limit:.0f} "
-            f"{sys.executable} {PYTEST} -m '{SELECTED}' {tests}"
+            f"{sys.executable} {PYTEST} -m '{SELECTED}' @{selection}"
         )
         return run_tests(command, 10 * limit)
 
-    def measure(self, tests: Iterable[str]) -> None:
-        """Take the time limit of each stage from a run without a mutant, which must pass."""
-        with self.taken() as tree:
-            for each in tests:
-                began = child_seconds()
-                outcome, output = self.run(tree, each, 3600)
-                if outcome is not TestOutcome.SURVIVED:
-                    sys.exit(f"{output[-3000:]}\ntests fail without any mutant: {each}")
-                self._limits[each] = 30 + 3 * (child_seconds() - began)
-
-    def killed_by(self, mutant: Mutant) -> str:
+    def killed_by(self, mutant: Mutant, tests: Sequence[str], reach: Reach) -> str:
         """Return what kills a mutant: a test, the time limit; empty if it survives."""
         with self.taken() as tree:
             path = tree / mutant.module
             original = path.read_bytes()
             try:
                 path.write_text(mutant.source, encoding="utf-8")
-                for tests in stages(mutant):
-                    outcome, output = self.run(tree, tests, self._limits[tests])
+                for stage in filter(None, (tests[:NR_QUICKEST], tests[NR_QUICKEST:])):
+                    limit = 30 + 3 * sum(reach.seconds[test] for test in stage)
+                    outcome, output = self.run(tree, stage, limit)
                     if outcome is not TestOutcome.SURVIVED:
                         failed = re.findall(r"^(?:FAILED|ERROR) (\S+)", output, re.M)
                         return (failed or [output.strip()[-60:] or "the time limit"])[0]
             finally:
                 path.write_bytes(original)
         return ""
-
-
-def child_seconds() -> float:
-    """Return the processor time of all child processes that ended."""
-    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return usage.ru_utime + usage.ru_stime
 
 
 class Results:
@@ -294,7 +341,8 @@ class Results:
         for folder in ("src", "tests"):
             for path in sorted((ROOT / folder).rglob("*.py")):
                 digest.update(path.read_bytes())
-        self._path = BUILD / f"results-{digest.hexdigest()[:12]}.jsonl"
+        self.state = digest.hexdigest()[:12]
+        self._path = BUILD / f"results-{self.state}.jsonl"
         self._path.parent.mkdir(parents=True, exist_ok=True)
         self._path.touch()
         read = map(json.loads, self._path.read_text(encoding="utf-8").splitlines())
@@ -350,9 +398,12 @@ def main() -> int:
     left = [each for each in chosen if results.key(each) not in results.by_mutant]
     if left:
         trees = Trees(arguments.j)
-        trees.measure(sorted({tests for each in left for tests in stages(each)}))
+        with trees.taken() as tree:
+            reach = Reach(BUILD / f"reach-{results.state}", tree)
         with ThreadPoolExecutor(arguments.j) as pool:
-            jobs = {pool.submit(trees.killed_by, each): each for each in left}
+            jobs = {
+                pool.submit(trees.killed_by, each, reach.tests(each), reach): each for each in left
+            }
             for nr, job in enumerate(as_completed(jobs), 1):
                 killed_by = job.result()
                 results.add(jobs[job], killed_by)

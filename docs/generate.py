@@ -22,6 +22,7 @@ from struct_pages import struct_pages_page
 
 from altmap.cli.main import GROUPS, INTERNAL_ERROR, INTERRUPTED, command_line
 from altmap.cli.parser import CommandParser
+from altmap.cli.values import VALUES
 from altmap.compare import FIELDS, Field
 from altmap.linux.kpageflags import flag_names
 from altmap.model import drivers
@@ -336,7 +337,14 @@ Every command with its arguments and exit codes, made from the program's own hel
 
 Besides its own exit codes, every command ends with {internal} on an internal error, which
 `altmap --debug COMMAND ...` shows as a traceback, and with {interrupted} if Ctrl-C interrupts it.
-A command that could not be done says in one line on standard error which value is wrong and why.
+A command that could not be done says in one line on standard error which value is wrong and why
+([mistakes.md](mistakes.md)).
+
+## Values
+
+Of arguments that several commands have:
+
+{values}
 
 ## At a glance
 """
@@ -344,7 +352,8 @@ A command that could not be done says in one line on standard error which value 
 
 def commands_page() -> str:
     """Return the text of ``docs/commands.md``, from the table of commands and their parsers."""
-    head = _COMMANDS_HEAD.format(internal=INTERNAL_ERROR, interrupted=INTERRUPTED)
+    values = _table(["argument", "values"], [[f"`{name}`", text] for name, text in VALUES.items()])
+    head = _COMMANDS_HEAD.format(internal=INTERNAL_ERROR, interrupted=INTERRUPTED, values=values)
     parsers = dict(command_parsers(command_line(), "altmap"))
     parts = [head, _glance(parsers)]
     for group in GROUPS:
@@ -394,7 +403,8 @@ def _command(name: str, parser: CommandParser) -> Iterator[str]:
 
 
 def _argument(action: argparse.Action) -> list[str]:
-    value = action.metavar or ("|".join(action.choices) if action.choices else "")
+    name = " ".join(action.metavar) if isinstance(action.metavar, tuple) else action.metavar
+    value = name or ("|".join(action.choices) if action.choices else "")
     shown = str(value) if action.nargs != 0 else ""
     words = ", ".join(action.option_strings)
     text = " ".join(filter(None, [words, shown])).replace("|", "\\|")

@@ -27,7 +27,7 @@ _GROUPS = {
     "Start": ("index.md", "start.md", "misconceptions.md"),
     "Scenarios": (
         *("scenario.md", "cookbook.md", "output.md", "report.md", "sysroots.md", "json.md"),
-        *("commands.md", "api.md"),
+        *("commands.md", "mistakes.md", "api.md"),
     ),
     "Hosts and guests": ("host.md", "live.md", "vm.md", "vm-formats.md"),
     "Studies": ("policies.md", "explore.md", "sweep.md", "claims.md", "matrix.md", "bugs.md"),
@@ -36,7 +36,8 @@ _GROUPS = {
     ),
     "Reference": ("drivers.md", "releases.md", "struct-page.md"),
     "Development": (
-        *("architecture.md", "testing.md", "contributing.md", "releasing.md", "changelog.md"),
+        *("architecture.md", "pages.md", "testing.md", "contributing.md", "releasing.md"),
+        "changelog.md",
     ),
 }
 _OTHERS = "Development"  # of a page that no group names

@@ -105,8 +105,8 @@ def actual(name):
 
 #: The parts of ``model``, each importing only from those before it.
 MODEL = (
-    *("arch", "neighbours", "releases", "leaves", "pageblocks", "kernel", "policies", "platform"),
-    *("boot", "adopt"),
+    *("memory_maps", "arch", "neighbours", "releases", "leaves", "pageblocks", "kernel"),
+    *("policies", "platform", "boot", "adopt"),
     *("observe", "drivers", "coldplug", "words", "control_files", "workload", "machine"),
 )
 
@@ -397,8 +397,9 @@ def test_reading_a_kernels_state_is_none(line):
 
 # --- architectures are data ------------------------------------------------------------------
 
-#: Where architectures are compared by name: their records, those of guests, and of releases.
-BY_NAME = {"model/arch.py", "lab/arches.py", "model/releases.py"}
+#: Where architectures are compared by name: their records, what they keep at boot, the records of
+#: guests, and of releases.
+BY_NAME = {"model/arch.py", "model/boot/costs.py", "lab/arches.py", "model/releases.py"}
 NAMES = {*ARCHES, *GUESTS, *(arch.family for arch in ARCHES.values())}
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from altmap.cli.main import GROUPS, command_line, main, verb_named
+from altmap.cli.values import VALUES
 from altmap.errors import nearest
 
 ROOT = Path(__file__).parents[2]
@@ -97,7 +98,9 @@ def test_each_help_has_a_sentence_an_example_and_exit_codes(name):
     (sentence,) = [line for line in text.splitlines() if line.lower() == f"{verb.about}.".lower()]
     assert sentence[0].isupper()
     assert sentence.count(". ") == 0
-    assert 1 <= len(verb.examples) <= 4
+    # What takes no option, or one word, has one way to be called.
+    fewest = 1 if name in ("altmap lab list", "altmap lab build", "altmap help") else 2
+    assert fewest <= len(verb.examples) <= 3
     for line, meaning in verb.examples:
         assert f"  # {meaning}\n  {line}\n" in text
         assert line.startswith(f"{name} ") or line == name
@@ -144,6 +147,30 @@ def test_the_default_release_that_is_shown_is_the_one():
     from altmap.scenario import DEFAULT_RELEASE
 
     assert f"default: {DEFAULT_RELEASE}" in PARSERS["altmap lab boot"].format_help()
+
+
+def test_the_values_at_the_end_of_help_are_those_of_the_records():
+    from altmap.lab.arches import GUESTS
+    from altmap.model.arch import ARCHES
+    from altmap.model.kernel.accounting import ACCOUNTINGS, POLICIES
+    from altmap.model.releases import RELEASES
+
+    words = {name: re.findall(r"[^\s,;]+", text) for name, text in VALUES.items()}
+    assert words["ARCH"] == list(ARCHES)
+    assert words["GUEST"] == list(GUESTS)
+    assert words["RELEASE"][: len(RELEASES)] == list(RELEASES)
+    assert words["POLICY"][: len(POLICIES)] == list(POLICIES)
+    assert {word for word in words["POLICY"] if word[0] == "+"} == {f"+{a}" for a in ACCOUNTINGS}
+
+
+@pytest.mark.parametrize("name", VERBS)
+def test_help_lists_the_values_of_each_argument_that_has_a_list(name):
+    text = PARSERS[name].format_help()
+    named = {action.metavar for action in PARSERS[name]._actions} & set(VALUES)
+    shown = section(text, "values:") if named else ""
+    assert ("\nvalues:\n" in text) == bool(named)
+    assert set(re.findall(r"^  (\S+)", shown, re.MULTILINE)) == named
+    assert not {"R", "A", "P"} & {a.metavar for a in PARSERS[name]._actions if a.dest != "address"}
 
 
 # --- wrong words -----------------------------------------------------------------------------

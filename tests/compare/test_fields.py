@@ -481,6 +481,19 @@ def test_frames_that_a_step_is_said_to_touch_are_among_the_touched(pairs):
     assert {label for _, label in differing(compared(start, last, less))} == {"frames: write"}
 
 
+def test_frames_that_a_step_is_said_to_read_are_read_or_written(pairs):
+    start, last = pairs["touched"]
+    frames = PfnSet([PfnRange(0x107000, 0x107010)])
+    offline = replace(last, action={"do": "offline"})  # which reads more than is said of it
+    read, written = (
+        replace(offline, events=[*offline.events, Event(access, "", frames, "scan")])
+        for access in ("read", "write")
+    )
+    assert {label for _, label in differing(compared(start, read, offline))} == {"frames: read"}
+    assert not differing(compared(start, read, read))
+    assert not differing(compared(start, read, written))
+
+
 def test_what_is_in_no_online_block_is_touched_exactly_as_said(pairs):
     start, last = pairs["touched"]
     for at, access in ((3, "write"), (4, "read")):

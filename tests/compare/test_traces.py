@@ -1,15 +1,17 @@
 """Two traces: which steps, files and sides are compared, and how a verdict follows."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 from alterations import OFFLINE, is_xen, reflag, see
 from pairs import compared, differing, layout, start_and_last
 
 from altmap.compare import Comparison, Difference, FileVerdict, Verdict, compare
+from altmap.compare.counters import shared_managed
 from altmap.compare.tolerance import FREE_PAGES, page_kib
 from altmap.compare.verdict import value_text
-from altmap.linux.observation import Observation
+from altmap.linux.observation import Observation, ZoneInfo
 from altmap.pfn import PfnRange, PfnSet
 from altmap.trace import OK, Event, Outcome, StepRecord, Trace
 
@@ -188,3 +190,11 @@ def test_a_step_that_is_equal_needs_no_observation():
     assert verdicts(compare(trace(step, step), trace(step, step)).files) == {
         "result": Verdict.EQUAL
     }
+
+
+def test_a_zone_without_a_line_of_managed_pages_counts_none():
+    def side(*zones):
+        seen = Observation(zoneinfo=[ZoneInfo(0, name, pages=pages) for name, pages in zones])
+        return SimpleNamespace(shares_zones=True, seen=seen)
+
+    assert list(shared_managed(side(("DMA", {}), ("Normal", {"managed": 7})))) == [((), 7)]

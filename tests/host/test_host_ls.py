@@ -6,10 +6,12 @@ import shutil
 import subprocess
 import tarfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from altmap.cli.main import main
+from altmap.errors import InputError
 from altmap.host.text.blocks import human_size
 from altmap.linux import memory
 from altmap.linux.blockfolder import read_blocks
@@ -198,8 +200,13 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("columns", [SEVEN, "BLOCK,BLOCKERS"])
+@pytest.mark.parametrize("mount", ["with devices", "without devices"])
 @pytest.mark.parametrize("damage", HOSTILE.values(), ids=HOSTILE)
-def test_a_hostile_folder_is_refused_in_one_line(tmp_path, capsys, damage, columns):
+def test_a_hostile_folder_is_refused_in_one_line(
+    tmp_path, capsys, monkeypatch, damage, mount, columns
+):
+    if mount == "without devices":  # as /sys is mounted
+        monkeypatch.setattr(os, "fstatvfs", lambda _: SimpleNamespace(f_flag=os.ST_NODEV))
     folder = tmp_path / "root"
     Sysroot.read(RECORDINGS / "linux-6.12-dimm.tar.xz").write(folder)
     damage(folder / "sys/devices/system/memory")
@@ -207,6 +214,33 @@ def test_a_hostile_folder_is_refused_in_one_line(tmp_path, capsys, damage, colum
     assert (status, out) == (2, "")
     assert err.startswith("altmap: ")
     assert err.count("\n") == 1
+
+
+def test_a_device_is_not_opened_where_the_mount_has_devices(tmp_path, monkeypatch):
+    folder = tmp_path / "root"
+    Sysroot.read(RECORDINGS / "linux-6.12-dimm.tar.xz").write(folder)
+    (folder / "sys/devices/system/memory/memory0/state").unlink()
+    os.mkfifo(folder / "sys/devices/system/memory/memory0/state")  # stands for any special file
+    opened, real_open = [], os.open
+    monkeypatch.setattr(os, "fstatvfs", lambda _: SimpleNamespace(f_flag=0))
+    monkeypatch.setattr(
+        os, "open", lambda path, *a, **k: opened.append(str(path)) or real_open(path, *a, **k)
+    )
+    with pytest.raises(InputError, match="need a regular file"):
+        read_blocks(folder)
+    assert "memory0/state" not in opened
+
+
+def test_a_block_of_two_nodes_is_linked_to_both(tmp_path):
+    folder = tmp_path / "root"
+    Sysroot.read(RECORDINGS / "linux-6.12-dimm.tar.xz").write(folder)
+    nodes = folder / "sys/devices/system/node"
+    for node in (2, 10):
+        (nodes / f"node{node}").mkdir()
+        (nodes / f"node{node}/memory1").symlink_to("../../memory/memory1")
+    blocks = read_blocks(folder).blocks
+    assert blocks[1].nodes == (0, 2, 10)
+    assert blocks[2].nodes == (0,)
 
 
 DAMAGED = {

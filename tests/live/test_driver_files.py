@@ -120,6 +120,31 @@ def test_memory_that_is_online_stays_when_its_device_is_unbound(live):
     assert files.write(f"{DAX}/bind", "dax0.0") == "EBUSY"
 
 
+def test_a_dax_device_has_one_driver(live):
+    files = with_dax(live, "6.12")
+    other = "/sys/bus/dax/drivers/device_dax"
+    link = "/sys/devices/platform/hmem.0/dax0.0/driver"
+    assert files.write(f"{other}/bind", "dax0.0") == "EBUSY"
+    assert files.write(f"{other}/unbind", "dax0.0") == "ENODEV"
+    assert files.write(f"{DAX}/unbind", "dax0.0") == 0
+    assert files.write(f"{other}/new_id", "dax0.0") == 0
+    assert files.files.readlink(link) == "../../../../bus/dax/drivers/device_dax"
+    assert "memory32" not in files.names(MEMORY)
+    assert files.write(f"{DAX}/bind", "dax0.0") == "EBUSY"
+    assert files.write(f"{DAX}/new_id", "dax0.0") == 0  # what the probe returns is dropped
+    assert "memory32" not in files.names(MEMORY)
+    assert files.write(f"{other}/unbind", "dax0.0") == 0
+    assert files.write(f"{DAX}/new_id", "dax0.0") == 0
+    assert "memory32" in files.names(MEMORY)
+
+
+def test_memory_that_stayed_keeps_device_dax_away(live):
+    files = with_dax(live, "6.12")
+    assert files.write(f"{MEMORY}/memory32/state", "online_movable") == 0
+    assert files.write(f"{DAX}/unbind", "dax0.0") == 0
+    assert files.write("/sys/bus/dax/drivers/device_dax/bind", "dax0.0") == "EBUSY"
+
+
 @pytest.mark.parametrize("name", ["dax9.0", "dax0.0x", "", "mem0"])
 def test_a_name_of_no_device_is_refused(live, name):
     files = with_dax(live, "6.12")

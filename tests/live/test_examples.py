@@ -1,5 +1,6 @@
 """The worked example of docs/live.md, and further programs: a udev rule, an agent, monitoring."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -11,7 +12,7 @@ import pytest
 from live_machines import CXL, MACHINES, NUMA, PC, POWER, S390X
 
 import altmap
-from altmap import Offline, SetTunables
+from altmap import Machine, Offline, Plug, Scenario, SetTunables
 from altmap.live.mounting import mounted
 
 pytestmark = pytest.mark.mount
@@ -117,10 +118,45 @@ for _ in range(100):
 
 
 @pytest.mark.skipif(shutil.which("daxctl") is None, reason="missing: daxctl (Debian: daxctl)")
-def test_daxctl_lists_the_region(tmp_path):
+def test_daxctl_lists_the_device_and_the_region():
     with mounted(CXL) as machine:
-        done = machine.run("daxctl", "list", "--regions")
-    assert f'"size":{2 << 40}' in done.stdout
+        done = machine.run("daxctl", "list", "--regions", "--devices")
+    (region,) = json.loads(done.stdout)
+    (device,) = region["devices"]
+    assert (region["id"], region["size"]) == (0, 2 << 40)
+    assert (device["chardev"], device["size"], device["mode"]) == ("dax0.0", 2 << 40, "system-ram")
+    assert (device["online_memblocks"], device["total_memblocks"]) == (0, 1024)
+
+
+@pytest.mark.skipif(shutil.which("daxctl") is None, reason="missing: daxctl (Debian: daxctl)")
+def test_daxctl_onlines_offlines_and_reconfigures_without_loading_modules():
+    cxl = Plug(id="c", driver="kmem", dax="cxl", size="1GiB", address="0x2000000000")
+    machine = Machine(release="6.12", memory="2GiB", auto_online_blocks="offline")
+    with mounted(Scenario(name="dax", machine=machine, steps=[cxl])) as here:
+
+        def daxctl(*words):
+            done = here.run("daxctl", *words, "dax0.0")
+            assert done.returncode == 0, done.stderr
+            (device,) = json.loads(here.run("daxctl", "list").stdout)
+            return device["mode"], device.get("online_memblocks")
+
+        assert daxctl("online-memory") == ("system-ram", 8)
+        assert (here.root / f"{MEMORY}/memory1024/valid_zones").read_text() == "Movable\n"
+        assert daxctl("offline-memory") == ("system-ram", 0)
+        assert daxctl("reconfigure-device", "--mode=devdax") == ("devdax", None)
+        assert not (here.root / f"{MEMORY}/memory1024").exists()
+        assert daxctl("reconfigure-device", "--mode=system-ram", "--no-online") == ("system-ram", 0)
+
+
+def test_a_node_of_a_dax_device_cannot_be_opened_and_the_hosts_others_can():
+    with mounted(CXL) as machine:
+        kind = machine.run("stat", "-c", "%F %Hr:%Lr", "/dev/dax0.0").stdout
+        assert kind == "character special file 251:0\n"
+        assert machine.run("sh", "-c", "cat < /dev/dax0.0").returncode != 0
+        assert machine.run("sh", "-c", "echo > /dev/null").returncode == 0
+        assert machine.run("sh", "-c", "touch /dev/new && ls /dev/shm").returncode == 0
+    assert not Path("/dev/new").exists()
+    assert not Path("/dev/dax0.0").exists()
 
 
 @pytest.mark.slow

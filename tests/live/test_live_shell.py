@@ -1,16 +1,21 @@
 """A command in a namespace of the machine: started only where every bind is what it should be."""
 
+import os
+import shutil
 import subprocess
 import sys
+import sysconfig
+import tempfile
 from pathlib import Path
 
 import pytest
 from live_machines import PC
 
+import altmap
 from altmap.errors import InputError
 from altmap.live.mounting import mounted
 from altmap.live.namespace import run_in_machine
-from altmap.scenario import scenario_tables, scenario_toml
+from altmap.scenario import Plug, scenario_tables, scenario_toml
 
 pytestmark = pytest.mark.mount
 
@@ -57,6 +62,52 @@ def test_the_hosts_own_files_stay_as_they_are():
         assert [Path(place).stat().st_dev for place in places] == [s.st_dev for s in before]
     assert [Path(place).stat().st_ino for place in places] == [s.st_ino for s in before]
     assert not Path("/sys/altmap").exists()
+
+
+def python_for_everybody():
+    """Return an interpreter of this version that every user can start."""
+    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    for path in (sys.executable, f"/usr/bin/{version}", f"/usr/local/bin/{version}"):
+        real = Path(path).resolve()
+        if real.exists() and all(each.stat().st_mode & 0o001 for each in (real, *real.parents)):
+            return path
+    pytest.skip("no Python of this version that every user can start")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to become another user")
+@pytest.mark.skipif(shutil.which("setpriv") is None, reason="needs setpriv of util-linux")
+def test_without_root_a_user_namespace_shows_the_machine():
+    dax = Plug(id="c", driver="kmem", size="256MiB", address="0x200000000")
+    with_dax = PC.replace(steps=(*PC.steps, dax))
+    program = "import os, sys; from altmap.cli.main import main; assert os.geteuid() == 65534; "
+    program += "sys.exit(main(['shell', 'PC.toml', '--', 'sh', '-c', sys.argv[1]]))"
+    path = os.pathsep.join([str(Path(altmap.__file__).parents[1]), sysconfig.get_path("purelib")])
+    script = (
+        "cat /sys/devices/system/memory/memory32/state; id -u; lsmem --summary=only;"
+        "echo online > /sys/devices/system/memory/memory32/state;"
+        "cat /sys/devices/system/memory/memory32/state;"
+        "stat -c %Hr:%Lr /dev/dax0.0; echo > /dev/null;"
+        "echo 1 > /proc/sys/vm/compact_memory || echo refused; umount /sys || echo stays"
+    )
+    with tempfile.TemporaryDirectory(prefix="altmap-nobody-") as folder:
+        os.chown(folder, 65534, 65534)
+        Path(folder, "PC.toml").write_text(scenario_toml(scenario_tables(with_dax)))
+        # /dev/fuse is everybody's on most hosts; elsewhere one that is, in a namespace of the test.
+        device = 'mknod -m 666 fuse c 10 229 && mount --bind fuse /dev/fuse && exec "$@"'
+        done = subprocess.run(
+            [
+                *("unshare", "--mount", "--", "sh", "-c", device, "sh"),
+                *("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"),
+                *(python_for_everybody(), "-c", program, script),
+            ],
+            capture_output=True,
+            text=True,
+            cwd=folder,
+            env={"PATH": os.environ["PATH"], "TMPDIR": folder, "PYTHONPATH": path},
+        )
+    lines = done.stdout.splitlines()
+    assert lines[:2] == ["offline", "0"], done.stderr
+    assert lines[-4:] == ["online", "251:0", "refused", "stays"], done.stdout
 
 
 def incomplete(tmp_path, what):

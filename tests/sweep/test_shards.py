@@ -82,11 +82,11 @@ def test_a_column_that_cannot_group_says_why(folder, capsys):
 
 @pytest.mark.parametrize("width", [60, 80, 140])
 def test_tables_and_legend_are_within_the_width(folder, width):
-    swept(folder, "out", "--by", "memory")
+    swept(folder, "out", "--by", "added", "--by", "release")
     made = json.loads((folder / "out/summary.json").read_text())
     summary = Summary(tuple(made["by"]), made["results"], made["groups"], made["failures"])
     text = summary_text(summary, width)
     assert max(map(len, text.splitlines())) <= width
     for name in ("failed", "MemTotal", "gigantic", "movable"):
-        assert name in text.partition("scenarios: of the group")[0]
-    assert text.count("512 MiB") == (1 if width == 140 else 2)
+        assert name in text.partition("a–b: least")[0]
+    assert text.count("\nBy requests, release\n") == (2 if width == 60 else 1)

@@ -202,6 +202,25 @@ def test_a_defect_is_found_repeated_made_smaller_and_kept(tmp_path):
 
 
 @pytest.mark.slow
+def test_a_difference_that_is_certain_is_not_examined_again(tmp_path):
+    ran = []
+    both = kernel(leak)
+
+    def counted(scenario):
+        ran.append(scenario.name)
+        return both(scenario)
+
+    first, _ = hunted(tmp_path, 12, counted)
+    (found, *_) = [row for row in first.rows if row.key]
+    assert ran.count(found.name) > 2
+    ran.clear()
+    result, _ = hunted(tmp_path, 12, counted)
+    again = [row for row in result.rows if row.key == found.key]
+    assert again
+    assert all(row.verdict == "finding" and ran.count(row.name) == 1 for row in again)
+
+
+@pytest.mark.slow
 def test_a_difference_that_not_each_run_shows_is_chance(tmp_path):
     first = {}
 
@@ -293,7 +312,10 @@ def test_the_command_draws_without_running(capsys, tmp_path):
 @pytest.mark.parametrize(
     ("options", "error"),
     [
-        (["--kind", "vax"], "kind 'vax': need one of pc, hyperv, xen, arm64, ppc64le, s390x"),
+        (
+            ["--kind", "vax"],
+            "kind 'vax': need one of pc, hyperv, xen, arm64, arm64-16k, ppc64le, s390x",
+        ),
         (["--release", "2.6"], "release '2.6': of pc, need one of 6.12, 7.3, 6.1"),
         (["--time", "soon"], "--time 'soon': need a number with s, m or h, such as 20m"),
         (["-j", "0"], "-j 0: need 1 to 64 guests"),

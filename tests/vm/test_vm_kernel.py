@@ -51,10 +51,19 @@ def test_the_definitions_command_line_counts_unless_another_is_given():
     assert guest_kernel(definition, cmdline="quiet").settings == {}
 
 
-@pytest.mark.parametrize("word", ["crashkernel=256M", "mem=2G", "hugepages=64", "numa=off"])
+@pytest.mark.parametrize(
+    "word", ["mem=2G", "memmap=64M$1G", "kernelcore=1G", "cma=64M", "numa=off"]
+)
 def test_what_is_not_modelled_is_named(word):
     (unread,) = guest_kernel(qemu(), cmdline=f"quiet {word}").unread
     assert unread.value == word
+
+
+@pytest.mark.parametrize("word", ["crashkernel=256M", "hugepages=64", "swiotlb=noforce"])
+def test_words_that_keep_boot_memory_are_the_machines(word):
+    kernel = guest_kernel(qemu(), cmdline=f"quiet {word}")
+    assert kernel.settings == {"cmdline": word}
+    assert not kernel.unread
 
 
 def test_a_configuration_names_the_release_and_the_state_of_new_blocks():

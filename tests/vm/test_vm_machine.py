@@ -114,9 +114,52 @@ def test_a_page_size_of_the_configuration_chooses_the_architecture():
     assert made.arch.name == "aarch64-64k"
 
 
-def test_the_map_of_another_hypervisor_is_said_to_be_assumed():
-    definition = qemu(hypervisor="vmware", manager="vmware", machine=None)
-    assert any("not that of vmware" in note for note in at_boot(definition).notes)
+def of_another(hypervisor, memory=8 * GIB, **keys):
+    return replace(qemu(memory, machine=None, **keys), hypervisor=hypervisor, manager=hypervisor)
+
+
+@pytest.mark.parametrize(
+    ("hypervisor", "normal"),
+    [
+        ("cloud-hypervisor", 5 * GIB),
+        ("firecracker", 5 * GIB),
+        ("vmware", 5 * GIB),
+        ("hyper-v", 8 * GIB - 3968 * MIB),
+        ("xen", 8 * GIB - 3840 * MIB),
+    ],
+)
+def test_the_map_of_another_hypervisor_decides_zones(hypervisor, normal):
+    made = started(of_another(hypervisor))
+    assert not made.machine.notes
+    zones = {zone.name: zone.present_bytes for zone in boot_state(made).zones}
+    assert zones["Normal"] == normal
+
+
+@pytest.mark.parametrize(
+    ("hypervisor", "ram"),
+    [
+        ("cloud-hypervisor", [(GIB, 0xFC000000), (4 * GIB, 9 * GIB + 64 * MIB)]),
+        ("firecracker", [(2 * GIB + 2 * MIB, 10 * GIB)]),
+    ],
+)
+def test_on_arm64_ram_starts_where_the_hypervisor_puts_it(hypervisor, ram):
+    made = started(of_another(hypervisor, arch="aarch64"))
+    lines = [(each.start, each.end) for each in made.booted.observe().iomem]
+    assert lines == ram
+
+
+@pytest.mark.parametrize(
+    ("hypervisor", "address"), [("cloud-hypervisor", 4 * GIB), ("firecracker", 512 * GIB)]
+)
+def test_devices_lie_where_the_hypervisor_adds_memory(hypervisor, address):
+    device = DefinedDevice("virtio-mem", GIB, "vm0", requested_bytes=0)
+    made = at_boot(of_another(hypervisor, 2 * GIB, devices=(device,)))
+    assert int(made.machine.devices[0].address) == address
+
+
+def test_a_map_that_is_not_known_is_said_to_be_assumed():
+    (note,) = at_boot(of_another("vmware", arch="aarch64")).notes
+    assert "that of vmware on aarch64 is not known" in note
     assert not at_boot(qemu()).notes
 
 
@@ -140,3 +183,27 @@ def test_what_is_not_in_mem_total_has_causes_that_add_up():
     state = boot_state(started(with_virtio_mem(qemu(), requested=GIB), release="6.12"))
     assert state.set_bytes == 5 * GIB
     assert state.mem_total_bytes + sum(size for size, _ in state.losses) == state.set_bytes
+
+
+@pytest.mark.parametrize(
+    ("keys", "most"),
+    [
+        ({}, GIB),
+        ({"max_memory_bytes": 8 * GIB}, 8 * GIB),
+        ({"max_memory_bytes": 8 * GIB, "hypervisor": "cloud-hypervisor"}, GIB),
+        ({"max_memory_bytes": 8 * GIB, "hypervisor": "firecracker"}, GIB),
+    ],
+)
+def test_room_for_devices_is_what_the_firmware_lists(keys, most):
+    """ACPI's SRAT: the kernel has bounce buffers if it lists addresses above 4 GiB."""
+    given = {"max_memory_bytes": None, **keys}
+    made = at_boot(replace(qemu(GIB), **given))
+    assert made.machine.max_memory == most
+
+
+def test_what_boot_keeps_is_said_by_cause():
+    state = boot_state(started(qemu(GIB, max_memory_bytes=8 * GIB, cmdline="crashkernel=64M")))
+    losses = {cause: size for size, cause in state.losses}
+    assert losses["crashkernel="] == 64 * MIB
+    assert losses["bounce buffers (swiotlb)"] == 64 * MIB + (768 << 10)
+    assert state.set_bytes - sum(losses.values()) == state.mem_total_bytes

@@ -297,6 +297,13 @@ def test_vmware_configurations_are_read(lines, nr_mib, growth, minimum):
     assert made.backing.locked == (True if "pin" in lines else None)
 
 
+@pytest.mark.parametrize(("memory", "most"), [(2048, 3072), (3072, 3072), (4096, 65536)])
+def test_vmware_adds_up_to_16_times_the_memory_and_to_3_gib_below_it(memory, most):
+    head = f'displayName = "a"\nguestOS = "rhel9-64"\nmemSize = "{memory}"\n'
+    assert read(head + 'mem.hotadd = "TRUE"\n').max_memory_bytes == most * MIB
+    assert read(head).max_memory_bytes is None
+
+
 def test_vmware_names_what_it_leaves_to_the_host():
     made = read('memSize = "8192"\nnumvcpus = "16"\nnuma.vcpu.maxPerVirtualNode = "8"\n')
     assert [each.line for each in made.unread] == [3]

@@ -11,6 +11,7 @@ from pathlib import Path
 from altmap.cli import options
 from altmap.cli.output import notice, print_json
 from altmap.cli.parser import Example, Verb
+from altmap.cli.progress import working
 
 __all__ = ("VERB",)
 
@@ -33,7 +34,8 @@ def _bugs(args: argparse.Namespace) -> int:
     chosen = bugs.bugs_named(bugs.BUGS, args.id)
     if args.write is not None:
         check_new_folder(args.write)
-    found = bugs.find(chosen, scenario_loader(ours))
+    with working(f"experiments of {len(chosen)} bugs"):
+        found = bugs.find(chosen, scenario_loader(ours))
     if args.write is not None:
         write_folder(args.write, {path.name: path.read_bytes() for path in ours.iterdir()})
     if args.json:
@@ -48,7 +50,10 @@ def _bugs(args: argparse.Namespace) -> int:
 VERB = Verb(
     "bugs",
     "reproduce known bugs, with kernels that have them and that do not",
-    (Example("altmap bugs B8", "one bug: measured with it and without it"),),
+    (
+        Example("altmap bugs B8", "one bug: measured with it and without it"),
+        Example("altmap bugs --write bugs", "all of them, their scenarios in a folder"),
+    ),
     (
         (0, "every bug is reproduced as it is known"),
         (1, "one is not"),

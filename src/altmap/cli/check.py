@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from altmap.cli import options
 from altmap.cli.output import note
 from altmap.cli.parser import Example, Verb
+from altmap.cli.progress import counted
 from altmap.cli.streams import show
 
 if TYPE_CHECKING:
@@ -36,13 +37,13 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--from",
-        metavar="R",
+        metavar="RELEASE",
         dest="record",
         help="release whose record is the measure of an image; default: 6.12",
     )
     parser.add_argument(
         "--arch",
-        metavar="A",
+        metavar="ARCH",
         default="x86_64",
         help="x86_64, aarch64, ppc64le or s390x; default: x86_64",
     )
@@ -115,14 +116,16 @@ def _measured(args: argparse.Namespace, kernel: str, record: Release) -> Measure
         for line in lacks:
             note(f"note: {line}")
     probes = [each for each in read_probes(args.arch) if set(each.measures) & set(wanted)]
-    runs = run_probes(
-        probes,
-        record.name if own else kernel,
-        lambda scenario: run_in_guest(scenario, lambda _: None, own=own),
-        keep=None if args.keep is None else args.keep / f"{Path(kernel).name}-{args.arch}",
-        nr_guests=args.nr_guests,
-        progress=lambda text: note(f"{kernel}: {text}"),
-    )
+    again = f"the same command continues with {args.keep}" if args.keep else "--keep keeps them"
+    with counted("probes", again) as tell:
+        runs = run_probes(
+            probes,
+            record.name if own else kernel,
+            lambda scenario: run_in_guest(scenario, lambda _: None, own=own),
+            keep=None if args.keep is None else args.keep / f"{Path(kernel).name}-{args.arch}",
+            nr_guests=args.nr_guests,
+            progress=lambda text: tell(f"{kernel}: {text}"),
+        )
     return measure(record, args.arch, runs, wanted)
 
 

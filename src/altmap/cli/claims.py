@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from altmap.cli import options
 from altmap.cli.output import note, notice, print_json
 from altmap.cli.parser import Example, Verb
+from altmap.cli.progress import working
 from altmap.cli.streams import show
 from altmap.errors import InputError
 
@@ -85,7 +86,8 @@ def _on_model(args: argparse.Namespace) -> int:
     chosen = claims.claims_named(claims.CLAIMS, args.id)
     if args.write is not None:
         check_new_folder(args.write)
-    findings = claims.judge(chosen, scenario_loader(ours))
+    with working(f"experiments of {len(chosen)} claims"):
+        findings = claims.judge(chosen, scenario_loader(ours))
     if args.write is not None:
         write_folder(args.write, {path.name: path.read_bytes() for path in ours.iterdir()})
     if args.json:
@@ -151,7 +153,8 @@ def _matrix(args: argparse.Namespace) -> int:
     if args.write is not None:
         check_new_folder(args.write)
     policies = [load_policy(name) for name in args.policy]
-    cells = matrix(policies=policies) if policies else matrix()
+    with working("drivers with policies"):
+        cells = matrix(policies=policies) if policies else matrix()
     users = [name for name in args.policy if not is_built_in(name)]
     if args.write is not None:
         write_folder(args.write, scenario_files(cells))

@@ -37,7 +37,10 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         help="compare with a recording of a real kernel; needs no QEMU",
     )
     parser.add_argument(
-        "--release", metavar="R", action="append", help="kernel release; default: the scenario's"
+        "--release",
+        metavar="RELEASE",
+        action="append",
+        help="kernel release; default: the scenario's",
     )
     options.add_policies(
         parser,
@@ -129,7 +132,7 @@ def _comparisons(args: argparse.Namespace, output: _Output) -> list[tuple[str, C
             note(f"note: {line}")
         output.show(comparison_text(comparison, name))
 
-    with progress(len(recordings) + len(jobs)) as (tell, advance):
+    with progress(len(recordings) + len(jobs), what="comparisons") as (tell, advance):
         for recording in recordings:
             comparison = compare_with_trace(recording.scenario, recording.trace)
             add(recording.scenario.name, comparison)

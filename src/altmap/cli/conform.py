@@ -9,8 +9,8 @@ import argparse
 from pathlib import Path
 
 from altmap.cli import options
-from altmap.cli.output import note
 from altmap.cli.parser import Example, Verb
+from altmap.cli.progress import counted
 from altmap.errors import InputError
 
 __all__ = ("VERB",)
@@ -47,7 +47,9 @@ def _conform(args: argparse.Namespace) -> int:
     if args.nr_guests < 1:
         raise InputError(f"-j {args.nr_guests}: need at least one guest")
     cases = [case for case in read_cases(args.cases) if args.slow or not case.slow]
-    rows = conform(cases, args.scenarios, args.nr_guests, note, args.rows)
+    again = f"the same command continues with {args.rows}" if args.rows else "--rows keeps them"
+    with counted("runs", again) as tell:
+        rows = conform(cases, args.scenarios, args.nr_guests, tell, args.rows)
     page = conformance_page(rows, datetime.now(UTC).date().isoformat())
     if args.output is None:
         print(page, end="")
@@ -64,6 +66,7 @@ VERB = Verb(
             "altmap conform tests/conformance.toml -j 2 --rows rows.jsonl -o table.md",
             "two guests at a time; continues if interrupted",
         ),
+        Example("altmap conform tests/conformance.toml --slow", "the slow cases too"),
     ),
     (
         (0, "no run differs, beyond a stated tolerance"),

@@ -27,6 +27,7 @@ __all__ = ("VERB",)
 
 HELD, BROKEN = 0, 1
 _MOST_BYTES = 1 << 20
+_AGAIN = "nothing is kept; --time with --keep continues later"
 _MOST_JOBS = 256
 
 
@@ -44,7 +45,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     options.add_settings(parser, "set a key of the file's [machine], such as release=6.12")
     parser.add_argument(
         "--policy",
-        metavar="P",
+        metavar="POLICY",
         help="memmap policy instead of the file's, or MODULE:CLASS for one in Python",
     )
     parser.add_argument(
@@ -218,7 +219,7 @@ def _processes(args: argparse.Namespace, space: Space, rules: list[str]) -> Iter
 def _progress(space: Space) -> Iterator[Callable[[SearchResult, int], None]]:
     from altmap.cli.progress import progress
 
-    with progress(space.exploration.bounds.depth, lines=False) as (say, done):
+    with progress(space.exploration.bounds.depth, lines=False, again=_AGAIN) as (say, done):
 
         def on_level(result: SearchResult, nr_waiting: int) -> None:
             done()

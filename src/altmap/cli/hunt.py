@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from altmap.cli import options
-from altmap.cli.output import note
 from altmap.cli.parser import Example, Verb
+from altmap.cli.progress import counted
 from altmap.cli.streams import show
 from altmap.errors import InputError, one_of
 
@@ -50,7 +50,9 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         default="pc",
         help="pc, hyperv, xen, arm64, ppc64le or s390x; default: pc",
     )
-    parser.add_argument("--release", metavar="R", help="kernel release; default: the kind's first")
+    parser.add_argument(
+        "--release", metavar="RELEASE", help="kernel release; default: the kind's first"
+    )
     options.add_guests(parser)
     parser.add_argument(
         "--draw", action="store_true", help="print the first scenario that is drawn, run nothing"
@@ -111,9 +113,11 @@ def _run(args: argparse.Namespace, store: HuntStore) -> int:
     plan = Hunt(
         family, release, args.seed, _seconds(args.time or "10m"), args.count, args.nr_guests
     )
-    result = hunt(
-        plan, store, lambda scenario: compare_with_lab(scenario, None, lambda _: None), note
-    )
+    again = f"they are in {args.folder}; the same command continues"
+    with counted("scenarios", again) as tell:
+        result = hunt(
+            plan, store, lambda scenario: compare_with_lab(scenario, None, lambda _: None), tell
+        )
     show(summary_text(result.rows, result.seconds))
     new = [each for each in store.findings() if each.key in result.new]
     if new:

@@ -44,7 +44,7 @@ def own_kernel(args: argparse.Namespace, arch: str | None) -> KernelFiles | None
 def _add_fetch(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("release", metavar="RELEASE", help="such as 6.12")
     parser.add_argument(
-        "--arch", metavar="A", default="x86_64", help="such as ppc64le-64k; default: x86_64"
+        "--arch", metavar="GUEST", default="x86_64", help="such as ppc64le-64k; default: x86_64"
     )
     parser.add_argument(
         "--without-qemu", action="store_true", help="fetch although no guest can be booted here"
@@ -106,7 +106,7 @@ def _list(args: argparse.Namespace) -> int:
 
 
 def _add_guest(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--arch", metavar="A", default="x86_64", help="default: x86_64")
+    parser.add_argument("--arch", metavar="GUEST", default="x86_64", help="default: x86_64")
     options.add_release(parser, "default: 6.12")
     parser.add_argument("--memory", metavar="SIZE", default="1GiB", help="default: 1GiB")
     parser.add_argument("--cpus", metavar="N", type=int, default=1, help="default: 1")
@@ -190,7 +190,7 @@ VERB = Verb(
         Verb(
             "fetch",
             "fetch Debian's kernel of a release, and busybox",
-            (_FETCH,),
+            (_FETCH, Example("altmap lab fetch 6.1 --arch s390x", "of another architecture")),
             _CODES,
             _add_fetch,
             _fetch,
@@ -213,7 +213,10 @@ VERB = Verb(
         Verb(
             "boot",
             "boot a guest, describe it, and end it",
-            (Example("altmap lab boot --release 6.1", "its kernel, memory and accelerator"),),
+            (
+                Example("altmap lab boot --release 6.1", "its kernel, memory and accelerator"),
+                Example("altmap lab boot --arch ppc64le --memory 2GiB", "of another architecture"),
+            ),
             _CODES,
             _add_guest,
             _boot,
@@ -221,7 +224,10 @@ VERB = Verb(
         Verb(
             "shell",
             "open a shell in a guest; from a pipe, run a script",
-            (_SHELL,),
+            (
+                _SHELL,
+                Example("altmap lab shell --memory 4GiB --cpus 2", "a larger one"),
+            ),
             _CODES_OF_GUEST,
             _add_guest,
             _shell,
@@ -229,7 +235,10 @@ VERB = Verb(
         Verb(
             "exec",
             "run one command in a guest",
-            (Example("altmap lab exec -- uname -a", "its output and exit code are the guest's"),),
+            (
+                Example("altmap lab exec -- uname -a", "its output and exit code are the guest's"),
+                Example("altmap lab exec --memory 2GiB -- cat /proc/zoneinfo", "of a larger guest"),
+            ),
             _CODES_OF_GUEST,
             _add_exec,
             _exec,

@@ -125,6 +125,8 @@ VERB = Verb(
             "altmap ls -o +ZONES,MEMMAP,DEVICE,BLOCKERS",
             "memory blocks of this host, and what keeps each from going offline",
         ),
+        Example("altmap ls -s captured.tar", "of another machine, from its files"),
+        Example("altmap ls -J -b", "as JSON, sizes in bytes"),
     ),
     ((0, "done"), (2, "could not be done")),
     _add_arguments,

@@ -146,8 +146,8 @@ def _status(args: argparse.Namespace) -> int:
         text = str(error)
         tell(f"altmap: {printable(text + instead(text, args, args.called))}")
         return verb.failed
-    except KeyboardInterrupt:
-        tell("altmap: interrupted")
+    except KeyboardInterrupt as interrupt:
+        tell(f"altmap: interrupted{'; ' if str(interrupt) else ''}{printable(str(interrupt))}")
         return INTERRUPTED
     except Exception as error:
         if isinstance(error, OSError) and error.errno in _OUTPUT_FAILS:

@@ -6,6 +6,9 @@ Effects: files, terminal.
 from __future__ import annotations
 
 import argparse
+import contextlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -51,9 +54,20 @@ def live_machine(args: argparse.Namespace) -> LiveMachine:
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
     add_machine(parser)
-    parser.add_argument("folder", metavar="DIR", type=Path, help="an empty folder to mount on")
+    parser.add_argument(
+        "folder",
+        metavar="DIR",
+        nargs="?",
+        type=Path,
+        help="an empty folder to mount on; default: a new one, which is removed in the end",
+    )
     parser.add_argument(
         "--record", metavar="FILE", type=Path, help="append each read and write, as a JSON line"
+    )
+    parser.add_argument(
+        "--until-eof",
+        action="store_true",
+        help="also unmount when standard input ends, as a pipe does when its program is killed",
     )
 
 
@@ -63,11 +77,29 @@ def _mount(args: argparse.Namespace) -> int:
     check_tools()
     machine = live_machine(args)
 
-    def ready() -> None:
-        print(f"{args.folder}: {machine.scenario.name} is mounted; Ctrl-C unmounts it", flush=True)
+    with _folder(args.folder) as folder:
 
-    serve(machine, args.folder, ready, args.record)
+        def ready() -> None:
+            print(f"{folder}: {machine.scenario.name} is mounted; Ctrl-C unmounts it", flush=True)
+
+        serve(machine, folder, ready, args.record, until_eof=args.until_eof)
     return DONE
+
+
+@contextmanager
+def _folder(given: Path | None) -> Iterator[Path]:
+    """Yield where to mount: a new folder is removed in the end, never what is mounted on it."""
+    if given is not None:
+        yield given
+        return
+    import tempfile
+
+    made = Path(tempfile.mkdtemp(prefix="altmap-"))
+    try:
+        yield made
+    finally:
+        with contextlib.suppress(OSError):
+            made.rmdir()
 
 
 VERB = Verb(

@@ -51,12 +51,12 @@ def add_settings(parser: argparse._ActionsContainer, text: str) -> None:
 
 def add_policies(parser: argparse.ArgumentParser, text: str) -> None:
     """Add ``--policy``, which may be repeated."""
-    parser.add_argument("--policy", metavar="P", action="append", default=[], help=text)
+    parser.add_argument("--policy", metavar="POLICY", action="append", default=[], help=text)
 
 
 def add_release(parser: argparse._ActionsContainer, text: str) -> None:
     """Add one ``--release``."""
-    parser.add_argument("--release", metavar="R", help=text)
+    parser.add_argument("--release", metavar="RELEASE", help=text)
 
 
 def add_kernel(parser: argparse.ArgumentParser) -> None:
@@ -108,7 +108,7 @@ def add_touched(parser: argparse.ArgumentParser, text: str) -> None:
 def add_machine(parser: argparse.ArgumentParser) -> None:
     """Add what may be said of the machine whose files are read."""
     group = parser.add_argument_group("what the files do not tell, or tell wrongly")
-    group.add_argument("--arch", metavar="A", help="architecture, such as aarch64-64k")
+    group.add_argument("--arch", metavar="ARCH", help="architecture, such as aarch64-64k")
     add_release(group, "kernel release, such as 6.12")
     add_settings(group, "set a key of a scenario's [machine], such as page_size=64KiB")
 

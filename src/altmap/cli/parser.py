@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import takewhile
 from typing import Any, NamedTuple, NoReturn
 
+from altmap.cli.values import values_text
 from altmap.errors import nearest, one_of, unknown
 
 __all__ = ("CommandParser", "Example", "Verb", "add_verbs")
@@ -149,15 +150,15 @@ def add_verbs(
             verb.name,
             help=verb.about,
             description=f"{verb.about[0].upper()}{verb.about[1:]}.",
-            epilog="\n".join(_epilog(verb)),
             formatter_class=_Help,
             verb=verb,
             commands=[each.name for each in verb.verbs],
         )
+        verb.add_arguments(made)
+        made.epilog = "\n".join(_epilog(verb, made._actions))
         if verb.verbs:
             add_verbs(made, verb.verbs, "COMMAND", required=True)
             continue
-        verb.add_arguments(made)
         # After the command too, though not in each command's help. Without a default, it keeps
         # what was given before the command.
         made.add_argument(
@@ -166,9 +167,10 @@ def add_verbs(
         made.set_defaults(verb=verb, called=made.prog.partition(" ")[2])
 
 
-def _epilog(verb: Verb) -> Iterator[str]:
+def _epilog(verb: Verb, arguments: Iterable[argparse.Action]) -> Iterator[str]:
     if verb.more:
         yield verb.more
+    yield from values_text(arguments)
     yield "examples:" if len(verb.examples) > 1 else "example:"
     for example in verb.examples:
         yield f"  # {example.meaning}"

@@ -225,21 +225,24 @@ _EXIT_CODES: tuple[tuple[int | str, str], ...] = (
 )
 
 
+_GROW = Example("altmap plan grow 64GiB -o plan.json", "steps up to a total, for altmap apply")
+
+
 def _goal(
     name: str,
     about: str,
-    example: Example,
+    examples: tuple[Example, ...],
     add_arguments: Callable[[argparse.ArgumentParser], None],
     run: Callable[[argparse.Namespace], int],
 ) -> Verb:
-    return Verb(name, about, (example,), _EXIT_CODES, add_arguments, run, failed=NO_PLAN)
+    return Verb(name, about, examples, _EXIT_CODES, add_arguments, run, failed=NO_PLAN)
 
 
 VERB = Verb(
     "plan",
     "plan steps towards a goal, each with prediction and risks",
     (
-        Example("altmap plan grow 64GiB -o plan.json", "steps up to a total, for altmap apply"),
+        _GROW,
         Example("altmap plan free 33-35", "take three memory blocks offline"),
     ),
     _EXIT_CODES,
@@ -247,35 +250,50 @@ VERB = Verb(
         _goal(
             "add",
             "add memory",
-            Example("altmap plan add 1GiB --to online_movable", "a DIMM, its blocks movable"),
+            (
+                Example("altmap plan add 1GiB --to online_movable", "a DIMM, its blocks movable"),
+                Example("altmap plan add 16GiB --vm examples/vm/web.xml", "by its hypervisor"),
+            ),
             _add_add,
             _add,
         ),
         _goal(
             "grow",
             "online what is offline, then add memory, up to a total",
-            Example("altmap plan grow 64GiB -o plan.json", "steps up to a total, for altmap apply"),
+            (
+                _GROW,
+                Example("altmap plan grow 24GiB --driver virtio-mem", "one device, resized"),
+            ),
             _add_grow,
             _grow,
         ),
         _goal(
             "free",
             "take memory blocks offline",
-            Example("altmap plan free --any 3", "three memory blocks, whichever can go"),
+            (
+                Example("altmap plan free --any 3", "three memory blocks, whichever can go"),
+                Example("altmap plan free 33-35", "these three"),
+            ),
             _add_free,
             _free,
         ),
         _goal(
             "remove",
             "take a device's blocks offline, then remove the device",
-            Example("altmap plan remove PNP0C80:00", "a DIMM, by the name of its firmware node"),
+            (
+                Example("altmap plan remove PNP0C80:00", "a DIMM, by its firmware node"),
+                Example("altmap plan remove --any 256MiB", "so much, from whichever can give it"),
+            ),
             _add_remove,
             _remove,
         ),
         _goal(
             "resize",
             "resize a virtio-mem device or a balloon",
-            Example("altmap plan resize virtio0 512MiB", "a virtio-mem device"),
+            (
+                Example("altmap plan resize virtio0 512MiB", "a virtio-mem device"),
+                Example("altmap plan resize virtio0 0MiB --json", "unplug all of it; as JSON"),
+            ),
             _add_resize,
             _resize,
         ),

@@ -1,26 +1,31 @@
 """Progress of long work: a bar if standard error is a terminal, else a line for each part.
 
-It never reaches standard output, so that results can be piped.
+It never reaches standard output, so that results can be piped. An interrupt says how far the work
+has come.
 
-Effects: terminal.
+Effects: processes, terminal.
 """
 
 from __future__ import annotations
 
 import contextlib
 import sys
+import threading
 from collections.abc import Callable, Iterator
 
 from altmap.cli.output import note
 from altmap.cli.streams import terminal_of
 from altmap.errors import printable
 
-__all__ = ("progress",)
+__all__ = ("counted", "progress", "working")
+
+#: Shorter work shows no bar.
+_SHOWN_AFTER_SECONDS = 1.0
 
 
 @contextlib.contextmanager
 def progress(
-    total: int, *, lines: bool = True
+    total: int, *, lines: bool = True, what: str = "", again: str = ""
 ) -> Iterator[tuple[Callable[[str], None], Callable[..., None]]]:
     """Yield two functions: one takes the text of the present part, the other counts parts done.
 
@@ -30,9 +35,74 @@ def progress(
         Parts of the work.
     lines : bool
         Print a line for each part if there is no terminal.
+    what : str
+        The parts, such as ``scenarios``; without it the text of the present part says how far the
+        work is.
+    again : str
+        What an interrupt says besides how far the work is, such as how to continue.
+
+    Raises
+    ------
+    KeyboardInterrupt
+        With that text, if there is an interrupt.
     """
+    done, present = 0, ""
+
+    def tell(text: str) -> None:
+        nonlocal present
+        present = text
+        show(text)
+
+    def advance(nr: int = 1) -> None:
+        nonlocal done
+        done += nr
+        move(nr)
+
+    with _shown(total, lines=lines) as (show, move):
+        try:
+            yield tell, advance
+        except KeyboardInterrupt:
+            far = f"{done:,} of {total:,} {what} are done" if what else present
+            raise KeyboardInterrupt("; ".join(filter(None, (far, again)))) from None
+
+
+@contextlib.contextmanager
+def counted(what: str, again: str = "") -> Iterator[Callable[[str], None]]:
+    """Yield what prints a line for each part that is done; an interrupt says how many were.
+
+    Raises
+    ------
+    KeyboardInterrupt
+        With that text, if there is an interrupt.
+    """
+    done = 0
+
+    def tell(text: str) -> None:
+        nonlocal done
+        done += 1
+        note(text)
+
+    try:
+        yield tell
+    except KeyboardInterrupt:
+        far = f"{done:,} {what} are done"
+        raise KeyboardInterrupt("; ".join(filter(None, (far, again)))) from None
+
+
+@contextlib.contextmanager
+def working(text: str) -> Iterator[None]:
+    """Show on a terminal that work goes on which has no parts to count."""
+    with progress(1, lines=False) as (tell, _):
+        tell(text)
+        yield
+
+
+@contextlib.contextmanager
+def _shown(
+    total: int, *, lines: bool
+) -> Iterator[tuple[Callable[[str], None], Callable[[int], None]]]:
     if not sys.stderr.isatty():
-        yield (note if lines else lambda _: None), (lambda _=1: None)
+        yield (note if lines else lambda _: None), (lambda _: None)
         return
     from rich.console import Console
     from rich.progress import (
@@ -44,19 +114,23 @@ def progress(
         TimeElapsedColumn,
     )
 
-    def shown(text: str) -> None:
-        bar.update(task, description=printable(text))
-
     columns = (
         SpinnerColumn(),
-        BarColumn(bar_width=20),
-        MofNCompleteColumn(),
+        *([BarColumn(bar_width=20), MofNCompleteColumn()] if total > 1 else []),
         TimeElapsedColumn(),
         TextColumn("{task.description}", markup=False),
     )
-    with Progress(*columns, console=Console(file=terminal_of(sys.stderr)), transient=True) as bar:
-        task = bar.add_task("", total=total)
+    bar = Progress(*columns, console=Console(file=terminal_of(sys.stderr)), transient=True)
+    task = bar.add_task("", total=total)
+    timer = threading.Timer(_SHOWN_AFTER_SECONDS, bar.start)
+    timer.daemon = True
+    timer.start()
+    try:
         yield (
-            shown,
-            lambda nr=1: bar.advance(task, nr),
+            lambda text: bar.update(task, description=printable(text)),
+            lambda nr: bar.advance(task, nr),
         )
+    finally:
+        timer.cancel()
+        timer.join()
+        bar.stop()

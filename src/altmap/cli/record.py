@@ -53,6 +53,10 @@ VERB = Verb(
             "altmap record mine.toml --release 6.12 -o mine.tar.xz",
             "one small file to compare with again",
         ),
+        Example(
+            "altmap record scenarios/dimm-1GiB.toml -o dimm.tar.xz --touched",
+            "also which frames each step reads and writes",
+        ),
     ),
     ((0, "done"), (2, "could not be done")),
     _add_arguments,

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from altmap.cli import options
 from altmap.cli.parser import Example, Verb
+from altmap.cli.progress import working
 
 __all__ = ("VERB",)
 
@@ -51,12 +52,14 @@ def _report(args: argparse.Namespace) -> int:
     from altmap.cli.sources import gather
     from altmap.storage.files import private_files
 
-    found = gather(args.source, args.policy, args)
+    with working("machines and steps"):
+        found = gather(args.source, args.policy, args)
     if args.output is None:
         print(report_on(found, asked), end="")
         return DONE
     only_scenarios = all(source.suffix == ".toml" for source in args.source)
-    with contextlib.nullcontext() if only_scenarios else private_files():
+    private = contextlib.nullcontext() if only_scenarios else private_files()
+    with private, working(f"writing {args.output}"):
         write_report(found, asked, args.output)
     return DONE
 

@@ -34,7 +34,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--on", choices=("model", "lab"), default="model", help="default: model")
     options.add_release(parser, "kernel release, such as 6.12; default: the scenario's")
     parser.add_argument(
-        "--arch", metavar="A", help="architecture, such as aarch64-64k; default: the scenario's"
+        "--arch", metavar="ARCH", help="architecture, such as aarch64-64k; default: the scenario's"
     )
     options.add_policies(
         parser, "memmap policy, or MODULE:CLASS for one in Python; several are shown side by side"
@@ -80,11 +80,7 @@ def _run(args: argparse.Namespace) -> int:
     if args.export is not None:
         check_new_folder(args.export)
     base = _read_sysroot(args)
-    traces = [
-        _trace(scenario, policy, base, args)
-        for scenario in scenarios
-        for policy in policies or (None,)
-    ]
+    traces = _traces([(s, p) for s in scenarios for p in policies or (None,)], base, args)
     if args.export is not None:
         _export(traces, base, args)
     _print(scenarios, traces, args)
@@ -107,6 +103,20 @@ def _read_sysroot(args: argparse.Namespace) -> Sysroot | None:
     from altmap.linux.sysroot import Sysroot
 
     return Sysroot.read(args.sysroot)
+
+
+def _traces(
+    runs: Sequence[tuple[Scenario, Policy | None]], base: Sysroot | None, args: argparse.Namespace
+) -> list[Trace]:
+    from altmap.cli.progress import progress
+
+    traces: list[Trace] = []
+    with progress(len(runs), lines=False, what="runs") as (tell, advance):
+        for scenario, policy in runs:
+            tell(scenario.name)
+            traces.append(_trace(scenario, policy, base, args))
+            advance()
+    return traces
 
 
 def _trace(

@@ -78,6 +78,7 @@ VERB = Verb(
             "altmap snapshot --anonymous -o host.tar.gz",
             "this host's files, to predict from or to send to others",
         ),
+        Example("altmap snapshot captured.tar -o copy.tar.xz", "of a folder or archive, smaller"),
     ),
     ((0, "done"), (2, "could not be done")),
     _add_arguments,

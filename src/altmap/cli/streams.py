@@ -24,6 +24,7 @@ __all__ = ("discard", "show", "standard_streams", "tell", "terminal_of")
 
 #: C0 but tab and newline, DEL, C1, line and paragraph separators, marks of direction.
 _ACTING = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+_ACTING_BYTES = bytes(code for code in range(128) if _ACTING.match(chr(code)))
 #: What stands for the characters that altmap prints, where the encoding lacks them.
 _IN_ASCII = {
     "→": "->", "…": "...", "×": "x", "·": "|", "±": "+-", "−": "-", "–": "-", "─": "-", "━": "-",
@@ -79,6 +80,8 @@ class _Shown(io.TextIOBase):
 
 
 def _escaped(text: str) -> str:
+    if text.isascii() and len((raw := text.encode()).translate(None, _ACTING_BYTES)) == len(raw):
+        return text  # most texts, and the long ones
     return _ACTING.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = ("VERB",)
 
 _CHUNK = 2000
+_AGAIN = "the same command continues"
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -68,7 +69,8 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="COLUMN",
         action="append",
         default=[],
-        help="group the tables by this column; default: those that vary",
+        help="group the tables by this column, or key of the grid; repeatable; default: those of "
+        "the grid that make a difference",
     )
     parser.add_argument(
         "--vm",
@@ -162,7 +164,7 @@ def _run(args: argparse.Namespace, grid: Grid) -> int:
         if left:
             jobs = min(args.jobs or os.cpu_count() or 1, -(-left // args.chunk))
             pool = cluster(args.cluster) if args.cluster else processes(jobs)
-            with progress(end, lines=False) as (tell, advance):
+            with progress(end, lines=False, what="scenarios", again=_AGAIN) as (tell, advance):
                 tell(f"{grid.name}: scenarios")
                 advance(end - left)
                 run(grid, store, pool, end=end, chunk=args.chunk, advance=advance, shard=shard)
@@ -170,12 +172,12 @@ def _run(args: argparse.Namespace, grid: Grid) -> int:
         if shard is not None and undone:
             notice(args, f"shard {args.shard} is done; {undone} scenarios of others are not yet")
             return 0
-        summary = summarise(store.rows(), by)
+        summary = summarise(store.rows(), by, chosen=bool(args.by))
         title = grid.description or grid.name
         text = write_summary(summary, title, args.output, charts=not args.no_charts)
         if args.json:
             text = (args.output / "summary.json").read_text(encoding="utf-8")
-        elif sys.stdout.isatty():
+        elif sys.stdout.isatty() or "COLUMNS" in os.environ:
             text = summary_text(summary, terminal_width())
         show(text, end="")
     made = "rows and tables" if args.no_charts else "rows, tables and charts"
@@ -191,6 +193,11 @@ VERB = Verb(
             "altmap sweep examples/sweeps/overhead.toml -o swept",
             "rows in Parquet, tables and charts; continues if interrupted",
         ),
+        Example(
+            "altmap sweep examples/sweeps/overhead.toml -o swept --by added --by policy",
+            "another table, of the rows that are there",
+        ),
+        Example("altmap sweep examples/sweeps/overhead.toml --show 13", "one scenario as TOML"),
     ),
     ((0, "done"), (2, "could not be done")),
     _add_arguments,

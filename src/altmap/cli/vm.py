@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from altmap.cli import options
 from altmap.cli.output import notice, print_json, terminal_width
 from altmap.cli.parser import Example, Verb
+from altmap.cli.progress import progress
 from altmap.cli.streams import show
 from altmap.errors import InputError
 
@@ -40,7 +41,7 @@ def _add_definition(parser: argparse._ActionsContainer) -> None:
         "--config", metavar="CONFIG", type=Path, help="its configuration; default: Debian's"
     )
     parser.add_argument(
-        "--arch", metavar="A", help="the guest's architecture, where the file does not say it"
+        "--arch", metavar="ARCH", help="the guest's architecture, where the file does not say it"
     )
     parser.add_argument(
         "--memory", metavar="SIZE", help="its boot memory, where the file does not say it"
@@ -152,7 +153,14 @@ def _answers(args: argparse.Namespace, guest: BootedGuest, names: Sequence[str])
     from altmap.vm.answers import way_answer
 
     target = _target(args)
-    return [way_answer(guest, way, _sizes(way, target)) for way in guest.ways(names, target)]
+    found: list[WayAnswer] = []
+    ways = guest.ways(names, target)
+    with progress(len(ways), lines=False, what="ways") as (tell, advance):
+        for way in ways:
+            tell(f"growing by {way.driver}")
+            found.append(way_answer(guest, way, _sizes(way, target)))
+            advance()
+    return found
 
 
 def _target(args: argparse.Namespace) -> int | None:

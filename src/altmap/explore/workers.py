@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import multiprocessing
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from altmap.explore.space import Space
 from altmap.explore.spec import Exploration
 from altmap.model.policies import load_policy
 from altmap.scenario import Step
+from altmap.storage.signals import without_interrupts
 
 __all__ = ("Worker", "workers")
 
@@ -51,6 +52,10 @@ class Worker:
     def resume(self, saved: SavedShare) -> None:
         """Continue with the share's part of an earlier run."""
         self._send("resume", saved)
+
+    def kill(self) -> None:
+        """End the process at once."""
+        self._process.kill()
 
     def stop(self) -> None:
         """Wait for the process to end, then kill it."""
@@ -111,10 +116,15 @@ def workers(
                 args=(child_end, exploration, rules, files, policy, index, nr_processes),
                 daemon=True,
             )
-            process.start()
+            with without_interrupts():
+                process.start()
             child_end.close()
             started.append(Worker(process, parent_end))
         yield started
+    except KeyboardInterrupt:
+        for worker in started:
+            worker.kill()
+        raise
     finally:
         for worker in started:
             worker.stop()
@@ -147,7 +157,6 @@ def _serve(
                 pipe.send(local.save())
             else:
                 local.resume(*arguments)
-    except KeyboardInterrupt:
-        return
     except Exception as error:
-        pipe.send(error)
+        with suppress(OSError):  # of a search that was interrupted
+            pipe.send(error)

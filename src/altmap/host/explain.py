@@ -6,12 +6,11 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from altmap.errors import InputError
 from altmap.host.blockers import NO_HOT_REMOVE, Blocker, Blocks
 from altmap.host.blocking_pages import KINDS
 from altmap.host.page_owners import Owner
 from altmap.host.room import Room, room_for
-from altmap.linux.node import render_list
+from altmap.linux.node import no_such_block, render_list
 from altmap.linux.observation import Observation
 
 __all__ = ("BlockExplanation", "block_named", "explain_block", "refused_now", "worst")
@@ -100,8 +99,9 @@ def explain_block(seen: Observation, nr: int) -> BlockExplanation:
         If there is no such block.
     """
     seen.require("explain", "memory")
-    if seen.memory is None or nr not in seen.memory.blocks:
-        raise InputError(f"memory{nr}: there is no such memory block")
+    assert seen.memory is not None
+    if nr not in seen.memory.blocks:
+        raise no_such_block("", nr, seen.memory.blocks)
     blocks, block = Blocks(seen), seen.memory.blocks[nr]
     size, device = seen.memory.block_size_bytes, blocks.device(nr)
     found = blocks.blockers(nr)

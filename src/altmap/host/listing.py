@@ -79,24 +79,27 @@ def listing(
     alike = not any(name in _OF_NUMBER for name in wanted)
     by_zones = "ZONES" in keys
 
-    def unknown(values: dict[str, Any]) -> bool:
-        return by_zones and _UNKNOWN in (values["ZONES"] or "")
+    def joined(before: dict[str, Any], values: dict[str, Any]) -> bool:
+        if by_zones and _UNKNOWN in (values["ZONES"] or ""):
+            return False
+        return before is values or all(before[name] == values[name] for name in keys)
 
-    made: dict[Block, dict[str, Any]] = {}  # of blocks that are alike, if nothing else counts
-    rows: list[list[Any]] = []
-    reached, key = -1, None
+    made: dict[int, dict[str, Any]] = {}  # by the block's identity: blocks that are alike are one
+    rows: list[BlockRow] = []
+    first, last, before = 0, -1, None
     for nr, block in memory.blocks.items():
-        values = made.get(block) if alike else None
+        values = made.get(id(block)) if alike else None
         if values is None:
             values = {name: make(nr, block) for name, make in makers}
-            made[block] = values
-        mine = [values[name] for name in keys]
-        if not each and rows and nr == reached + 1 and mine == key and not unknown(values):
-            rows[-1][1] = nr
-        else:
-            rows.append([nr, nr, values])
-        reached, key = nr, mine
-    return [BlockRow(first, last, memory.block_size_bytes, values) for first, last, values in rows]
+            made[id(block)] = values
+        if before is None or each or nr != last + 1 or not joined(before, values):
+            if before is not None:
+                rows.append(BlockRow(first, last, memory.block_size_bytes, before))
+            first, before = nr, values
+        last = nr
+    if before is not None:
+        rows.append(BlockRow(first, last, memory.block_size_bytes, before))
+    return rows
 
 
 def _maker(name: str, blocks: Blocks | None) -> Callable[[int, Block], Any]:

@@ -32,6 +32,7 @@ from altmap.host.risks import (
     ratio_risks,
     removal_risks,
 )
+from altmap.linux.node import no_such_block
 from altmap.linux.observation import Observation
 from altmap.linux.sysroot import Sysroot
 from altmap.model.adopt.rules import given_of
@@ -407,7 +408,7 @@ def plan_free(sysroot: Sysroot, ids: Sequence[int], given: Machine = AS_SHOWN) -
     assert planner.seen.memory is not None
     for nr in ids:
         if nr not in planner.seen.memory.blocks:
-            raise InputError(f"plan free: memory{nr}: there is no such memory block")
+            raise no_such_block("plan free: ", nr, planner.seen.memory.blocks)
     _offline(planner, ids)
     return planner.result()
 

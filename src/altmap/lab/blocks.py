@@ -34,15 +34,20 @@ class GuestBlocks:
     def __init__(self, guest: Guest) -> None:
         self._guest = guest
         self.size_bytes = _hexadecimal(guest, f"{_MEMORY}/block_size_bytes")
-        self._at_first = self._ids()
+        self._at_first = self.ids()
 
     def exists(self, block: int) -> bool:
         """Tell whether the kernel has a block of that number."""
         return self._guest.run(f"test -d {_MEMORY}/memory{block}").status == 0
 
+    def ids(self) -> set[int]:
+        """Return the numbers of the blocks that the kernel has."""
+        names = self._guest.run(f"ls {_MEMORY}").text.split()
+        return {int(name[6:]) for name in names if re.fullmatch(r"memory[0-9]+", name)}
+
     def added(self) -> set[int]:
         """Return the blocks that the guest has now and did not have at first."""
-        return self._ids() - self._at_first
+        return self.ids() - self._at_first
 
     def write_states(self, blocks: Sequence[int], word: str, vetoes: Vetoes) -> Outcome:
         """Write a word to the state of each block, up to the first write that is refused.
@@ -66,10 +71,6 @@ class GuestBlocks:
             if not outcome:
                 return outcome
         return OK
-
-    def _ids(self) -> set[int]:
-        names = self._guest.run(f"ls {_MEMORY}").text.split()
-        return {int(name[6:]) for name in names if re.fullmatch(r"memory[0-9]+", name)}
 
 
 def _written(number: int, block: int) -> Outcome:

@@ -60,6 +60,18 @@ class GuestDevices:
         self._devices = {
             dimm.name: (dimm.address, dimm.size_bytes) for dimm in guest.hardware.dimms
         }
+        if guest.hardware.written:
+            self._find_written()
+
+    def _find_written(self) -> None:
+        """Take over the devices that the guest was started with."""
+        for found in self._guest.qmp.execute("query-memory-devices"):
+            data = found["data"]
+            sized = found["type"] == "virtio-mem"
+            start, size = ("memaddr", "max-size") if sized else ("addr", "size")
+            self._devices[data["id"]] = (int(data[start]), int(data[size]))
+            if sized:
+                self._virtio_mem.add(data["id"])
 
     @property
     def has_virtio_mem(self) -> bool:
@@ -161,7 +173,10 @@ class GuestDevices:
         return outcome
 
     def blocks_of(self, id_: str) -> list[int]:
-        """Return the memory blocks of a device, in order of addresses.
+        """Return the memory blocks of a device, in order of addresses: those that were added.
+
+        Where nothing was added they are the blocks that it would have, unless only parts of the
+        device's range become memory blocks.
 
         Raises
         ------
@@ -176,9 +191,9 @@ class GuestDevices:
         address, size = self.range_of(id_)
         block = self._memory_blocks.size_bytes
         ids = range(address // block, -(-(address + size) // block))
-        if id_ in self._virtio_mem:
-            return [number for number in ids if self._memory_blocks.exists(number)]
-        return list(ids)
+        existing = self._memory_blocks.ids()
+        there = [number for number in ids if number in existing]
+        return there if there or id_ in self._virtio_mem else list(ids)
 
     def _ask_back(self, dimm: str) -> Outcome:
         if self._dimms == "dlpar":

@@ -12,6 +12,8 @@ from altmap.scenario import DEFAULT_RELEASE, XEN_HOST_BYTES, Device, Machine
 __all__ = ("cmdline_of", "hardware_of", "parameter_word")
 
 _DEFAULT_MEMORY = 1 << 30
+#: Slots for DIMMs where there is room for them.
+_SLOTS = 32
 
 
 def hardware_of(machine: Machine, *, hidden_dimms: bool = False) -> Hardware:
@@ -61,10 +63,12 @@ def hardware_of(machine: Machine, *, hidden_dimms: bool = False) -> Hardware:
             dom0_bytes=memory,
             dom0_max_bytes=int(machine.xen_max_memory or 0),
         )
+    most = 2 * memory + (64 << 30) if machine.max_memory is None else int(machine.max_memory)
     return Hardware(
         memory_bytes=memory,
         dimms=tuple(_boot_dimm(device, guest) for device in machine.devices),
-        maxmem_bytes=max(64 << 30, 2 * memory + (64 << 30)),
+        slots=_SLOTS if most > memory else 0,
+        maxmem_bytes=most,
         smp=machine.cpus or 1,
         machine=machines[machine.platform] if machine.platform else "",
         node_bytes=nodes,
@@ -113,6 +117,7 @@ def cmdline_of(machine: Machine) -> str:
     text += ["movable_node"] if machine.movable_node else []
     text += ["hugetlb_free_vmemmap=on"] if machine.hugetlb_free_vmemmap else []
     text += ["disable_radix"] if machine.mmu == "hash" else []
+    text += [machine.cmdline] if machine.cmdline else []
     return " ".join(text)
 
 

@@ -24,6 +24,7 @@ from altmap.lab.modules import module_files
 from altmap.lab.newer_qemu import newer_qemu
 from altmap.lab.pmem import tells_by_tree, tree_with_pmem
 from altmap.lab.qemu import Hardware, Payload, Ram, qemu_arguments
+from altmap.lab.side_by_side import check_interrupted, guest_started
 from altmap.lab.touch_plugin import TouchFiles
 
 __all__ = (
@@ -227,6 +228,7 @@ class QemuProcess:
                 start_new_session=True,
             )
             stack.callback(self._kill)
+            guest_started(self._process)
             # With our copies closed, the death of QEMU ends the connections.
             guest_shell.close()
             guest_qmp.close()
@@ -263,6 +265,7 @@ class QemuProcess:
         hung_up : bool
             Whether a connection has ended, so that QEMU is about to.
         """
+        check_interrupted()
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(_EXIT_SECONDS if hung_up else 0)
         self._check_panic()

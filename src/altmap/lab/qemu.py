@@ -114,6 +114,9 @@ class Hardware:
     cxl : tuple of CxlMemory
     arch : str
         As in a scenario's ``machine.arch``.
+    written : tuple of str
+        QEMU's words for the machine, its CPUs, memory, nodes and memory devices, as another tool
+        wrote them, in place of those that are made of the other fields.
     """
 
     memory_bytes: int = GIB
@@ -130,6 +133,7 @@ class Hardware:
     pmem: tuple[Pmem, ...] = ()
     cxl: tuple[CxlMemory, ...] = ()
     arch: str = "x86_64"
+    written: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         machines = guest_arch(self.arch).machines
@@ -202,8 +206,7 @@ def machine_arguments(hardware: Hardware, ram: Ram | None = None) -> list[str]:
     """Return the arguments for QEMU's machine: CPUs and memory, which its device tree tells."""
     return [
         "-nodefaults", "-no-user-config", "-display", "none",
-        "-smp", str(hardware.smp),
-        *_memory(hardware, ram),
+        *(hardware.written or ("-smp", str(hardware.smp), *_memory(hardware, ram))),
     ]  # fmt: skip
 
 

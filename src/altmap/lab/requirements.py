@@ -14,6 +14,7 @@ __all__ = (
     "check_steps",
     "module_parameters",
     "modules_of",
+    "needs_virtio_mem",
     "nr_ports",
     "plugs_of",
     "uses_hyperv",
@@ -28,6 +29,12 @@ def plugs_of(scenario: Scenario, driver: str) -> list[Plug]:
     return [s for s in scenario.steps if isinstance(s, Plug) and s.driver == driver]
 
 
+def needs_virtio_mem(scenario: Scenario) -> bool:
+    """Tell whether a scenario has virtio-mem devices, at boot or plugged."""
+    at_boot = any(device.driver == "virtio-mem" for device in scenario.machine.devices)
+    return at_boot or bool(plugs_of(scenario, "virtio-mem"))
+
+
 def uses_hyperv(scenario: Scenario) -> bool:
     """Tell whether a scenario's memory comes from a Hyper-V host."""
     return bool(plugs_of(scenario, "hyperv")) or scenario.machine.balloon == "hyperv"
@@ -37,7 +44,7 @@ def modules_of(scenario: Scenario) -> tuple[str, ...]:
     """Return the modules that the scenario's devices and vetoes need."""
     vetoes = any(isinstance(step, Veto) for step in scenario.steps)
     devices = (
-        *(MODULES if plugs_of(scenario, "virtio-mem") else ()),
+        *(MODULES if needs_virtio_mem(scenario) else ()),
         *dict.fromkeys(
             module
             for plug in plugs_of(scenario, "kmem")

@@ -82,6 +82,7 @@ def booted(
         or not hardware.guest.snapshots
         or hardware.memory_bytes > _MOST_MEMORY_BYTES
         or hardware.cxl  # QEMU's device does not save its state
+        or hardware.written  # its memory is not in files
     )
     if accelerator is None or unfit or shutil.disk_usage(cache).free < _LEAST_DISK_BYTES:
         how = TCG if plugin else None

@@ -34,6 +34,7 @@ from altmap.lab.requirements import (
     check_steps,
     module_parameters,
     modules_of,
+    needs_virtio_mem,
     nr_ports,
     plugs_of,
     uses_hyperv,
@@ -43,7 +44,7 @@ from altmap.lab.state import write_file
 from altmap.lab.steps import PARAMETERS, GuestSteps, requests
 from altmap.lab.touch_plugin import plugin_for
 from altmap.lab.unbacked import device_region, fault_outcome
-from altmap.lab.virtio_mem import MODULES, check_driver
+from altmap.lab.virtio_mem import MODULES, check_driver, wait_until_idle
 from altmap.linux.observation import Observation
 from altmap.linux.sysroot import Sysroot
 from altmap.scenario import (
@@ -74,6 +75,7 @@ def run_in_guest(
     *,
     touched: bool = False,
     own: KernelFiles | None = None,
+    written: tuple[str, ...] = (),
 ) -> tuple[Trace, list[Sysroot]]:
     """Boot a guest for a scenario and run the scenario in it.
 
@@ -92,6 +94,9 @@ def run_in_guest(
         frames can be not backed, it is done in any case.
     own : KernelFiles, optional
         A user's own kernel, instead of Debian's.
+    written : tuple of str, optional
+        QEMU's words for the machine and its memory, which the scenario's machine says as well: the
+        guest boots with these words, and with the devices that they name.
 
     Raises
     ------
@@ -103,7 +108,9 @@ def run_in_guest(
     machine = scenario.machine
     release = DEFAULT_RELEASE if machine.release is None else machine.release
     hyperv, probe = uses_hyperv(scenario), bool(plugs_of(scenario, "probe"))
-    hardware = hardware_of(machine, hidden_dimms=hyperv or probe)
+    described = machine.replace(devices=()) if written else machine
+    hardware = hardware_of(described, hidden_dimms=hyperv or probe)
+    hardware = replace(hardware, written=written)
     hardware = replace(hardware, ports=nr_ports(scenario, hardware))
     boot_bytes = hardware.memory_bytes
     hardware = with_dax_memory(hardware, plugs_of(scenario, "kmem"))
@@ -117,7 +124,8 @@ def run_in_guest(
     if hardware.hidden_dimms:
         cmdline = f"{cmdline} {_HIDDEN_DIMMS}".strip()
         check_compiler()
-    if plugs_of(scenario, "virtio-mem"):
+    has_virtio_mem = needs_virtio_mem(scenario)
+    if has_virtio_mem:
         check_device(hardware.guest, hardware.guest.virtio_mem)
     plugin = None
     if touched or hardware.hidden_dimms:
@@ -139,10 +147,11 @@ def run_in_guest(
         guest = stack.enter_context(started)
         if own is not None:
             guest.kernel = replace(guest.kernel, release=_running_release(guest))
-        if plugs_of(scenario, "virtio-mem"):
+        if has_virtio_mem:
             for module in MODULES:
                 load_module(guest, module, module_parameters(module, machine))
             check_driver(guest)
+            wait_until_idle(guest)
         if forced:
             load_module(guest, FORCE_MODULE)
         _follow(guest, machine.policy)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from altmap.errors import InputError, LabError
 from altmap.lab.guest import Guest
+from altmap.lab.state import write_file
 from altmap.scenario import Fill, HugePages
 from altmap.trace import OK, Outcome
 
@@ -120,8 +121,10 @@ class GuestUsage:
         nr_pages = sum(u.size_bytes // 4096 for u in self._used.values() if u.kind == "kernel")
         kib = max(nr_pages * _RING_PAGE_BYTES // 1024, _SMALLEST_RING_KIB)
         size = f"{_TRACING}/per_cpu/cpu0/buffer_size_kb"
-        if self._guest.run(f"({mounted}) && echo {kib} >{size}", _FILL_SECONDS).status:
-            return Outcome.refused("ENOMEM", "", "the trace buffer could not be resized")
+        self._guest.run(mounted)
+        number = write_file(self._guest, size, str(kib), _FILL_SECONDS)
+        if number:
+            return Outcome.refused(number, "", f"the trace buffer cannot have {kib} KiB")
         return OK
 
     def _fill_hugetlb(self, step: Fill) -> Outcome:

@@ -68,17 +68,28 @@ def read_blocks(
         special file stands in place of a file.
     """
     found = Problems() if problems is None else problems
+    names = ("state", "removable", "valid_zones") if zones else ("state", "removable")
     with _opened(root) as folder:
         blocks: dict[int, Block] = {}
-        same: dict[Block, Block] = {}  # most blocks are alike, and one object is enough for them
+        #: What blocks hold, and what that means; most are alike.
+        alike: dict[tuple[tuple[bytes | None, ...], tuple[int, ...]], Block | None] = {}
         known = _nodes_by_block(folder) if nodes else {}
+        has_devices = not os.fstatvfs(folder).f_flag & os.ST_NODEV
         for nr in _block_ids(root, folder):
-            try:
-                block = _read_block(root, folder, nr, known, found, nodes=nodes, zones=zones)
-            except FileNotFoundError:
-                continue  # blocks come and go
+            folder_name = f"memory{nr}"
+            path = f"{folder_name}/"
+            held = tuple([_held(folder, path + name, has_devices) for name in names])
+            linked = known.get(folder_name, ())
+            block = alike.get(key := (held, linked))
+            if block is None:
+                block = alike[key] = _understood(*held, nodes=linked)
+            if block is None or (nodes and not linked):
+                try:
+                    block = _read_block(root, folder, nr, known, found, nodes=nodes, zones=zones)
+                except FileNotFoundError:
+                    continue  # blocks come and go
             if block is not None:
-                blocks[nr] = same.setdefault(block, block)
+                blocks[nr] = block
         try:
             size = _value(root, folder, "block_size_bytes", memory.parse_block_size, found)
         except _NotUnderstoodError as error:
@@ -132,7 +143,7 @@ class _BlockFiles:
         self._source = source
         self._folder = folder
         self._problems = problems
-        self._known: dict[int, tuple[int, ...]] | None = None
+        self._known: dict[str, tuple[int, ...]] | None = None
 
     def read(self, nr: int, name: str) -> Any:
         """Return what the file behind one of a block's attributes says."""
@@ -140,7 +151,7 @@ class _BlockFiles:
         if name == "nodes":
             if self._known is None:
                 self._known = _nodes_by_block(folder)
-            return self._known.get(nr) or _nodes(folder, block)
+            return self._known.get(block) or _nodes(folder, block)
         if name == "firmware_node":
             try:
                 return os.readlink(f"{block}/{name}", dir_fd=folder)
@@ -289,11 +300,56 @@ def _block_ids(root: Path | str, folder: int) -> list[int]:
     return sorted(ids)
 
 
+def _held(folder: int, path: str, has_devices: bool) -> bytes | None:
+    """Return what a file holds, ``None`` if there is none; nothing if it needs a closer look.
+
+    A device is not even opened: that alone may act. Where the mount has none, none can be.
+    """
+    try:
+        if has_devices and not _is_regular(folder, path):
+            return b""
+        file = os.open(path, _FILE, dir_fd=folder)
+        try:
+            return os.read(file, _MOST_BYTES)
+        finally:
+            os.close(file)
+    except FileNotFoundError:
+        return None
+    except OSError:
+        return b""
+
+
+def _understood(
+    state: bytes | None,
+    removable: bytes | None,
+    zones: bytes | None = None,
+    *,
+    nodes: tuple[int, ...],
+) -> Block | None:
+    """Return the block whose files hold this, ``None`` if it needs a closer look."""
+    if (
+        not state
+        or b"" in (removable, zones)
+        or any(b"\0" in (raw or b"") for raw in (state, zones))
+    ):
+        return None
+    try:
+        return Block(
+            memory.parse_state(text_of(state)),
+            None,
+            None if removable is None else memory.parse_removable(text_of(removable)),
+            None if zones is None else memory.parse_zones(text_of(zones)),
+            nodes,
+        )
+    except InputError:
+        return None
+
+
 def _read_block(
     root: Path,
     folder: int,
     nr: int,
-    known: Mapping[int, tuple[int, ...]],
+    known: Mapping[str, tuple[int, ...]],
     problems: Problems,
     *,
     nodes: bool,
@@ -310,7 +366,7 @@ def _read_block(
         _optional(root, folder, f"{name}/valid_zones", memory.parse_zones, problems)
         if zones
         else None,
-        (known.get(nr) or _nodes(folder, name)) if nodes else (),
+        (known.get(name) or _nodes(folder, name)) if nodes else (),
     )
 
 
@@ -327,17 +383,19 @@ def _read_state(root: Path | str, folder: int, name: str, problems: Problems) ->
     return _optional(root, folder, f"{name}/online", memory.parse_online, problems)
 
 
-def _nodes_by_block(folder: int) -> dict[int, tuple[int, ...]]:
-    """Return the nodes that link to a block, from the nodes' folders: a few lists, not one each."""
-    found: dict[int, tuple[int, ...]] = {}
+def _nodes_by_block(folder: int) -> dict[str, tuple[int, ...]]:
+    """Return the nodes that link to a block, by its folder's name: a few lists, not one each.
+
+    There are other names besides those of blocks.
+    """
+    found: dict[str, tuple[int, ...]] = {}
     with contextlib.suppress(OSError), _folder("../node", folder) as above:
         matches = map(_NODE.fullmatch, os.listdir(above))  # noqa: PTH208  # a descriptor
         for node in sorted(int(match[1]) for match in matches if match):
             with _folder(f"node{node}", above) as inner:
-                for name in os.listdir(inner):  # noqa: PTH208
-                    if match := _BLOCK.fullmatch(name):
-                        nr = int(match[1])
-                        found[nr] = (*found.get(nr, ()), node)
+                names = os.listdir(inner)  # noqa: PTH208
+            again = {name: (*found[name], node) for name in found.keys() & names}
+            found |= dict.fromkeys(names, (node,)) | again
     return found
 
 
@@ -372,7 +430,7 @@ def _value(
     root: Path | str, folder: int, path: str, parse: Callable[[str], T], problems: Problems
 ) -> T:
     # A device is not even opened: that alone may act.
-    if not stat.S_ISREG(os.stat(path, dir_fd=folder, follow_symlinks=False).st_mode):
+    if not _is_regular(folder, path):
         raise InputError(f"{root}: {memory.ROOT}/{path}: need a regular file")
     file = os.open(path, _FILE, dir_fd=folder)
     try:
@@ -386,6 +444,10 @@ def _value(
         return cast("T", _parsed(parse, raw))
     except InputError as error:
         raise _NotUnderstoodError(f"{memory.ROOT}/{path}", str(error)) from error
+
+
+def _is_regular(folder: int, path: str) -> bool:
+    return stat.S_ISREG(os.stat(path, dir_fd=folder, follow_symlinks=False).st_mode)
 
 
 @lru_cache(maxsize=256)

@@ -17,6 +17,7 @@ __all__ = (
     "ROOT",
     "NodeFolder",
     "block_names",
+    "no_such_block",
     "owns",
     "parse",
     "parse_list",
@@ -152,6 +153,12 @@ def block_names(blocks: Iterable[int]) -> str:
     if len(parts) > _SHOWN_BLOCKS:
         parts = [*parts[: _SHOWN_BLOCKS - 1], f"…,{parts[-1]} ({len(ids)} blocks)"]
     return f"memory{','.join(parts)}"
+
+
+def no_such_block(where: str, nr: int, blocks: Iterable[int]) -> InputError:
+    """Return the error that names a memory block that does not exist, and those that do."""
+    rule = f"need one of {block_names(blocks)}"
+    return InputError(f"{where}memory{nr}: there is no such memory block: {rule}")
 
 
 def parse_meminfo(node: int, text: str) -> dict[str, int]:

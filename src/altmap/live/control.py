@@ -21,6 +21,7 @@ from typing import Any
 import msgspec
 
 from altmap.errors import InputError
+from altmap.linux.node import no_such_block
 from altmap.live.machine import LiveMachine, outcome_text
 from altmap.live.summary import summary
 from altmap.scenario import Offline, build_scenario, scenario_text
@@ -63,7 +64,7 @@ def answer(machine: LiveMachine, asked: Answer) -> Answer:
 def _explained(machine: LiveMachine, block: int) -> str:
     """Return what an attempt to offline a block would be answered, made on a copy."""
     if block not in machine.model.kernel.added_blocks:
-        raise InputError(f"explain memory{block}: there is no such memory block")
+        raise no_such_block("explain ", block, machine.model.kernel.added_blocks)
     if block not in machine.model.kernel.online_blocks:
         return f"memory{block} is offline"
     tried = machine.model.copy().perform(Offline(blocks=block))

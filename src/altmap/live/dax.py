@@ -1,9 +1,11 @@
 """dax devices as their bus shows them: bound to kmem, unbound, and with what kmem is asked for.
 
 A device stays when it is unbound; its memory is gone if all of its blocks were offline. Binding it
-again plugs the same range.
+again plugs the same range. Bound to device_dax, it is no memory of the kernel, and cannot be
+opened here.
 Source: ``drivers/dax/bus.c: memmap_on_memory_store, do_id_store``; ``drivers/dax/kmem.c:
-state_store`` (since 7.3); ``drivers/base/bus.c: bind_store, unbind_store``.
+state_store`` (since 7.3); ``drivers/dax/device.c: dev_dax_probe``; ``drivers/base/bus.c:
+bind_store, unbind_store``.
 """
 
 from __future__ import annotations
@@ -21,9 +23,12 @@ from altmap.model.words import boolean, one_of
 from altmap.scenario import Plug, Unplug, Write
 from altmap.trace import OK, Outcome
 
-__all__ = ("DaxDevice", "dax_files", "dax_links")
+__all__ = ("DaxDevice", "dax_files", "dax_links", "dax_nodes")
 
 _BUS = "sys/bus/dax"
+_KMEM, _DEVICE_DAX = "kmem", "device_dax"
+#: The kernel gives dax the first free major number; this is a common one.
+_MAJOR = 251
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,14 +42,19 @@ class DaxDevice:
     number : int
     plug : Plug
         The step that made it, with the newest value of its file ``memmap_on_memory``.
-    is_bound : bool
-        Whether kmem has it.
+    driver : str or None
+        Which driver has it: kmem or device_dax.
     """
 
     name: str
     number: int
     plug: Plug
-    is_bound: bool
+    driver: str | None
+
+    @property
+    def is_bound(self) -> bool:
+        """Whether kmem has it."""
+        return self.driver == _KMEM
 
     @property
     def folder(self) -> str:
@@ -62,8 +72,9 @@ def _devices(machine: LiveMachine) -> Iterator[DaxDevice]:
         device = machine.model.devices.by_id.get(id_)
         flag = machine.dax_flags.get(id_, plug.memmap_on_memory)
         plug = plug.replace(memmap_on_memory=flag)
-        is_bound = device is not None and not device.unbound
-        yield DaxDevice(f"dax{number}.0", number, plug, is_bound)
+        is_memory = device is not None and not device.unbound
+        driver = _KMEM if is_memory else machine.dax_drivers.get(id_)
+        yield DaxDevice(f"dax{number}.0", number, plug, driver)
 
 
 def dax_files(machine: LiveMachine) -> Mapping[str, Attribute]:
@@ -72,12 +83,19 @@ def dax_files(machine: LiveMachine) -> Mapping[str, Attribute]:
     devices = {device.name: device for device in _devices(machine)}
     if not devices:
         return made
-    drivers = f"{_BUS}/drivers"
-    made[f"{drivers}/kmem/bind"] = Attribute(None, partial(_bind, machine))
-    made[f"{drivers}/kmem/unbind"] = Attribute(None, partial(_unbind, machine))
-    made[f"{drivers}/kmem/new_id"] = Attribute(None, partial(_new_id, machine))
-    made[f"{drivers}/kmem/remove_id"] = Attribute(None, partial(_id_only, machine))
-    made[f"{drivers}/device_dax/remove_id"] = Attribute(None, partial(_id_only, machine))
+    stores = {
+        _KMEM: {"bind": _bind, "unbind": _unbind, "new_id": _new_id, "remove_id": _id_only},
+        _DEVICE_DAX: {
+            "bind": _bind_device_dax,
+            "unbind": _unbind_device_dax,
+            "new_id": _new_id_device_dax,
+            "remove_id": _id_only,
+        },
+    }
+    for driver, files in stores.items():
+        made[f"sys/module/{driver}/initstate"] = Attribute(lambda: b"live\n")
+        for name, store in files.items():
+            made[f"{_BUS}/drivers/{driver}/{name}"] = Attribute(None, partial(store, machine))
     for device in devices.values():
         made |= _device_files(machine, device)
     return made
@@ -89,11 +107,19 @@ def dax_links(machine: LiveMachine) -> Mapping[str, str]:
     for device in _devices(machine):
         made[f"{_BUS}/devices/{device.name}"] = f"../../../{device.folder.removeprefix('sys/')}"
         made[f"{device.folder}/subsystem"] = "../../../../bus/dax"
-        if device.is_bound:
-            made[f"{device.folder}/driver"] = "../../../../bus/dax/drivers/kmem"
+        made[f"sys/dev/char/{_MAJOR}:{device.number}"] = (
+            f"../../{device.folder.removeprefix('sys/')}"
+        )
+        if device.driver is not None:
+            made[f"{device.folder}/driver"] = f"../../../../bus/dax/drivers/{device.driver}"
             there = f"../../../../{device.folder.removeprefix('sys/')}"
-            made[f"{_BUS}/drivers/kmem/{device.name}"] = there
+            made[f"{_BUS}/drivers/{device.driver}/{device.name}"] = there
     return made
+
+
+def dax_nodes(machine: LiveMachine) -> Mapping[str, tuple[int, int]]:
+    """Return major and minor number of each device's node, by its path; none can be opened."""
+    return {f"dev/{device.name}": (_MAJOR, device.number) for device in _devices(machine)}
 
 
 def _device_files(machine: LiveMachine, device: DaxDevice) -> dict[str, Attribute]:
@@ -106,9 +132,11 @@ def _device_files(machine: LiveMachine, device: DaxDevice) -> dict[str, Attribut
         f"{device.folder}/{name}": Attribute(partial(_decimal, value))
         for name, value in numbers.items()
     }
+    if (start := _start(machine, device)) is not None:
+        made[f"{device.folder}/resource"] = Attribute(partial(_hex, start))
     made[f"{device.folder}/modalias"] = Attribute(lambda: b"dax:t0\n")
     made[f"{device.folder}/uevent"] = Attribute(lambda: _uevent(device))
-    made[f"{device.folder}/dev"] = Attribute(lambda: b"251:%d\n" % device.number)
+    made[f"{device.folder}/dev"] = Attribute(lambda: b"%d:%d\n" % (_MAJOR, device.number))
     region = f"{device.folder.rpartition('/')[0]}/dax_region"
     made |= {
         f"{region}/{name}": Attribute(partial(_decimal, value))
@@ -129,9 +157,22 @@ def _decimal(value: int) -> bytes:
     return b"%d\n" % value
 
 
+def _start(machine: LiveMachine, device: DaxDevice) -> int | None:
+    """Return the address of a device; one that was chosen for it is known while it is bound."""
+    if device.plug.address is not None:
+        return device.plug.address
+    held = machine.model.devices.by_id.get(device.plug.id)
+    return None if held is None else held.pfns.start * machine.model.kernel.arch.page_size_bytes
+
+
+def _hex(value: int) -> bytes:
+    return b"0x%x\n" % value
+
+
 def _uevent(device: DaxDevice) -> bytes:
-    driver = "DRIVER=kmem\n" if device.is_bound else ""
-    return f"{driver}MODALIAS=dax:t0\n".encode()
+    driver = f"DRIVER={device.driver}\n" if device.driver else ""
+    node = f"MAJOR={_MAJOR}\nMINOR={device.number}\nDEVNAME={device.name}\n"
+    return f"{node}{driver}MODALIAS=dax:t0\n".encode()
 
 
 def _flag(device: DaxDevice) -> bool:
@@ -167,7 +208,7 @@ def _bind(machine: LiveMachine, text: str) -> Outcome:
     device = _named(machine, text)
     if device is None:
         return Outcome.refused("ENODEV", "bind_store", f"{text[:80]!r}: no dax device")
-    if device.is_bound:
+    if device.driver is not None:
         return Outcome.refused("EBUSY", "bind_store", f"{device.name} is bound already")
     if device.plug.id in machine.model.devices.by_id:
         return Outcome.refused(
@@ -181,7 +222,7 @@ def _new_id(machine: LiveMachine, text: str) -> Outcome:
     device = _named(machine, text)
     if device is None:
         return invalid("do_id_store", text, "the name of a dax device, such as dax0.0")
-    if not device.is_bound and device.plug.id not in machine.model.devices.by_id:
+    if device.driver is None and device.plug.id not in machine.model.devices.by_id:
         machine.perform(device.plug)  # driver_attach drops what a probe returns
     return OK
 
@@ -190,6 +231,35 @@ def _id_only(machine: LiveMachine, text: str) -> Outcome:
     if _named(machine, text) is None:
         return invalid("do_id_store", text, "the name of a dax device, such as dax0.0")
     return OK
+
+
+def _bind_device_dax(machine: LiveMachine, text: str) -> Outcome:
+    device = _named(machine, text)
+    if device is None:
+        return Outcome.refused("ENODEV", "bind_store", f"{text[:80]!r}: no dax device")
+    if device.driver is not None:
+        return Outcome.refused("EBUSY", "bind_store", f"{device.name} is bound already")
+    if device.plug.id in machine.model.devices.by_id:
+        return Outcome.refused(
+            "EBUSY", "dev_dax_probe", f"memory of {device.name} stayed when kmem was unbound"
+        )
+    machine.bind_dax(device.plug.id, _DEVICE_DAX)
+    return OK
+
+
+def _unbind_device_dax(machine: LiveMachine, text: str) -> Outcome:
+    device = _named(machine, text)
+    if device is None or device.driver != _DEVICE_DAX:
+        return Outcome.refused("ENODEV", "unbind_store", f"{text[:80]!r}: not a device of it")
+    machine.bind_dax(device.plug.id, None)
+    return OK
+
+
+def _new_id_device_dax(machine: LiveMachine, text: str) -> Outcome:
+    """Match a device by its name, and attach it if it is free."""
+    if answer := _id_only(machine, text):
+        _bind_device_dax(machine, text)  # driver_attach drops what a probe returns
+    return answer
 
 
 # --- the device's own files ------------------------------------------------------------------

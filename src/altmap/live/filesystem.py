@@ -21,7 +21,7 @@ from altmap.errors import InputError
 from altmap.live.attribute import Attribute
 from altmap.live.machine import LiveMachine, outcome_text
 from altmap.live.pages import WORD_BYTES
-from altmap.live.tree import Folder, Link, Node, PagesFile, Tree
+from altmap.live.tree import DeviceNode, Folder, Link, Node, PagesFile, Tree
 from altmap.model.words import c_string
 from altmap.trace import Outcome
 
@@ -121,6 +121,9 @@ class LiveFiles:
                     return {"st_mode": stat.S_IFDIR | 0o755, "st_nlink": 2, **self._owner}
                 case Link(target):
                     mode, size = stat.S_IFLNK | 0o777, len(target)
+                case DeviceNode(major, minor):
+                    device = {"st_rdev": os.makedev(major, minor), "st_size": 0}
+                    return {"st_mode": stat.S_IFCHR | 0o600, "st_nlink": 1, **device, **self._owner}
                 case PagesFile():
                     mode, size = stat.S_IFREG | 0o400, 0
                 case Attribute():

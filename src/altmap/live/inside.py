@@ -10,15 +10,17 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NoReturn
 
 __all__ = ("BindError", "enter", "main")
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
-_MS_RDONLY, _MS_REMOUNT, _MS_BIND, _MS_REC = 0x1, 0x20, 0x1000, 0x4000
+_MS_RDONLY, _MS_NOSUID, _MS_NOEXEC, _MS_REMOUNT = 0x1, 0x2, 0x8, 0x20
+_MS_BIND, _MS_REC = 0x1000, 0x4000
 _PR_CAPBSET_DROP = 24
 #: ``include/uapi/linux/capability.h``: what would undo the binds, or reach memory past them.
 _DROPPED_CAPABILITIES = {
@@ -35,6 +37,7 @@ _HOST_FILES = (
     *("buddyinfo", "cmdline", "iomem", "kpagecgroup", "kpagecount", "kpageflags", "meminfo"),
     *("pagetypeinfo", "slabinfo", "version", "vmallocinfo", "vmstat", "zoneinfo"),
 )
+_DAX_NODE = re.compile(r"dax[0-9.]+")
 #: What takes writes beside ``/proc/sys``, as container runtimes have it.
 _READ_ONLY = ("sys", "sysrq-trigger", "irq", "fs", "bus", "acpi", "mtrr")
 
@@ -53,6 +56,12 @@ def enter(root: Path) -> None:
     """
     made: dict[str, Path] = {}
     _show_debugfs()
+    nodes = list((root / "dev").iterdir()) if (root / "dev").exists() else []
+    if nodes:
+        _show_nodes(root / "altmap/dev", [node.name for node in nodes])
+    for node in nodes:
+        made[f"/dev/{node.name}"] = node
+        _bind(node, f"/dev/{node.name}")
     for folder in ("/sys", *_other_mounts("sysfs")):
         made[folder] = root / "sys"
         _bind(root / "sys", folder)
@@ -80,8 +89,29 @@ def enter(root: Path) -> None:
         raise BindError("/sys is not the machine's")
 
 
-def _bind(source: Path, target: str) -> None:
-    if _LIBC.mount(os.fsencode(source), os.fsencode(target), None, _MS_BIND, None):
+def _show_nodes(place: Path, names: Sequence[str]) -> None:
+    """Cover /dev by a file system that has the host's entries but dax devices, and new names."""
+    if _LIBC.mount(b"altmap", os.fsencode(place), b"tmpfs", _MS_NOSUID | _MS_NOEXEC, b"mode=755"):
+        raise BindError(f"{place}: tmpfs: {os.strerror(ctypes.get_errno())}")
+    for entry in Path("/dev").iterdir():
+        copy = place / entry.name
+        if _DAX_NODE.fullmatch(entry.name):
+            continue
+        if entry.is_symlink():
+            copy.symlink_to(entry.readlink())
+            continue
+        if entry.is_dir():
+            copy.mkdir()
+        else:
+            copy.touch()
+        _bind(entry, str(copy), _MS_REC)
+    for name in names:
+        (place / name).touch()
+    _bind(place, "/dev", _MS_REC)
+
+
+def _bind(source: Path, target: str, flags: int = 0) -> None:
+    if _LIBC.mount(os.fsencode(source), os.fsencode(target), None, _MS_BIND | flags, None):
         raise BindError(f"{target}: bind: {os.strerror(ctypes.get_errno())}")
 
 

@@ -46,6 +46,8 @@ class LiveMachine:
     dax_flags : dict
         What was written to ``memmap_on_memory`` of dax devices, by their ids; steps take it when a
         device is bound.
+    dax_drivers : dict
+        Drivers other than kmem that dax devices are bound to, by the devices' ids.
     """
 
     scenario: Scenario
@@ -56,6 +58,7 @@ class LiveMachine:
     log: list[str] = field(default_factory=list)
     uevents: list[str] = field(default_factory=list)
     dax_flags: dict[str, bool] = field(default_factory=dict)
+    dax_drivers: dict[str, str] = field(default_factory=dict)
 
     @classmethod
     def start(cls, scenario: Scenario, sysroot: Sysroot | None = None) -> LiveMachine:
@@ -115,6 +118,13 @@ class LiveMachine:
         del self.uevents[:-_MOST_LINES]
         self._note_step(record)
         return record.outcome
+
+    def bind_dax(self, id_: str, driver: str | None) -> None:
+        """Bind a dax device to a driver that is not kmem, or unbind it: no step of a scenario."""
+        self.dax_drivers.pop(id_, None)
+        if driver is not None:
+            self.dax_drivers[id_] = driver
+        self.generation += 1
 
     def carry_out(self, meaning: Step | Outcome) -> Outcome:
         """Perform the step that a write is, or return the outcome that it has without one."""

@@ -102,45 +102,56 @@ def mounted(
     """Mount a machine while a block runs; :func:`altmap.mount` says what it takes and raises."""
     check_tools()
     with tempfile.TemporaryDirectory(prefix="altmap-") as draft:
-        root = Path(draft, "root") if folder is None else Path(folder)
-        if folder is None:
-            root.mkdir()
+        path = Path(draft, "scenario.toml") if isinstance(source, Scenario) else Path(source)
         if isinstance(source, Scenario):
-            path = Path(draft, "scenario.toml")
             path.write_text(scenario_text(source), encoding="utf-8")
-        else:
-            path = Path(source)
-        words = ["mount", str(path.resolve()), str(root)]
+        words = ["mount", "--until-eof", str(path.resolve())]
+        words += [] if folder is None else [str(folder)]
         words += [] if release is None else ["--release", release]
         words += [word for setting in settings for word in ("--set", setting)]
         words += [] if record is None else ["--record", str(record)]
-        with _served(words):
-            yield MountedMachine(root)
+        process, root = _served(words)
+    root = root if folder is None else Path(folder)
+    try:
+        yield MountedMachine(root)
+    finally:
+        _end(process)
+        if folder is None:
+            with contextlib.suppress(OSError):  # the server removes it, unless it was killed
+                root.rmdir()
 
 
-@contextmanager
-def _served(words: Sequence[str]) -> Iterator[None]:
-    """Run ``altmap mount`` from its first line until the block ends."""
+def _served(words: Sequence[str]) -> tuple[subprocess.Popen[str], Path]:
+    """Run ``altmap mount`` up to its first line; return it and the folder that the line names.
+
+    It ends with this process, however that ends: its standard input is a pipe from here.
+    """
     process = subprocess.Popen(
         (sys.executable, "-m", "altmap", *words),
-        stdin=subprocess.DEVNULL,
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,  # Ctrl-C of a terminal is for the program that reads the files
     )
+    assert process.stdout is not None
     try:
-        assert process.stdout is not None
-        assert process.stderr is not None
-        if not process.stdout.readline():
-            complaint = process.stderr.read().strip().splitlines()
-            raise InputError((complaint or ["altmap mount ended"])[-1].removeprefix("altmap: "))
-        yield
-    finally:
-        process.terminate()
-        try:
+        told = process.stdout.readline()
+    except BaseException:
+        _end(process)
+        raise
+    if not told:
+        _, complaints = process.communicate()
+        complaint = complaints.strip().splitlines() or ["altmap mount ended"]
+        raise InputError(complaint[-1].removeprefix("altmap: "))
+    return process, Path(told.partition(": ")[0])
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    process.terminate()
+    try:
+        process.communicate(timeout=_END_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        with contextlib.suppress(subprocess.TimeoutExpired):
             process.communicate(timeout=_END_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.communicate(timeout=_END_SECONDS)

@@ -11,6 +11,7 @@ import json
 import os
 import secrets
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -57,7 +58,12 @@ def check_tools() -> None:
 
 
 def serve(
-    machine: LiveMachine, folder: Path, ready: Callable[[], None], record: Path | None = None
+    machine: LiveMachine,
+    folder: Path,
+    ready: Callable[[], None],
+    record: Path | None = None,
+    *,
+    until_eof: bool = False,
 ) -> None:
     """Mount a machine at a folder, until SIGTERM, SIGINT or an unmount.
 
@@ -70,6 +76,8 @@ def serve(
         Called once when the files can be read.
     record : Path, optional
         Gets one line of JSON for each read and write.
+    until_eof : bool
+        End when standard input does, too.
 
     Raises
     ------
@@ -84,6 +92,8 @@ def serve(
     with _socket_path() as path, _recorder(record) as recorder, controlled(machine, path, lock):
         tree = Tree(machine, _extra_files(machine, path))
         files = LiveFiles(machine, tree, lock, recorder, ready)
+        if until_eof:
+            threading.Thread(target=_end_with_input, daemon=True).start()
         try:
             mfusepy.FUSE(
                 files,
@@ -97,6 +107,14 @@ def serve(
         except RuntimeError as error:
             if not files.is_ready:  # libfuse has said why; later it only tells which signal came
                 raise InputError(f"{folder}: cannot be mounted on") from error
+
+
+def _end_with_input() -> None:
+    """Send SIGTERM to this process when standard input ends."""
+    with contextlib.suppress(OSError):
+        while os.read(0, 4096):
+            pass
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _extra_files(machine: LiveMachine, path: Path) -> dict[str, Attribute]:

@@ -17,7 +17,7 @@ from altmap.linux.sysroot import Sysroot
 from altmap.live.attribute import Attribute, Family
 from altmap.live.blocks import BUS_FOLDER, BlockFiles
 from altmap.live.core import acpi_files, core_files, parameter_files
-from altmap.live.dax import dax_files, dax_links
+from altmap.live.dax import dax_files, dax_links, dax_nodes
 from altmap.live.drivers import balloon_files, standby_files
 from altmap.live.hugepages import hugepage_files
 from altmap.live.machine import LiveMachine
@@ -25,7 +25,7 @@ from altmap.live.notifier import notifier_files
 from altmap.live.pages import kpageflags_bytes
 from altmap.live.processors import processor_files
 
-__all__ = ("Folder", "Link", "PagesFile", "Tree")
+__all__ = ("DeviceNode", "Folder", "Link", "PagesFile", "Tree")
 
 #: Every file that is no plain content, by the part of the kernel that it belongs to.
 FAMILIES: tuple[Family, ...] = (
@@ -40,7 +40,7 @@ FAMILIES: tuple[Family, ...] = (
     processor_files,
 )
 #: Folders that are there without a file in them.
-_EMPTY = (memory.ROOT, BUS_FOLDER, "sys/bus/memory/drivers")
+_EMPTY = (memory.ROOT, BUS_FOLDER, "sys/bus/memory/drivers", "altmap/dev")
 _BUDDYINFO = "proc/buddyinfo"
 #: Not shown: they would no longer be true after the first step.
 _DROPPED = frozenset(
@@ -69,7 +69,15 @@ class PagesFile:
     read: Callable[[int, int], bytes]
 
 
-Node = Attribute | Folder | Link | PagesFile
+@dataclass(frozen=True, slots=True)
+class DeviceNode:
+    """A character device's node, which cannot be opened."""
+
+    major: int
+    minor: int
+
+
+Node = Attribute | DeviceNode | Folder | Link | PagesFile
 
 
 class Tree:
@@ -120,6 +128,7 @@ class Tree:
             found = family(self._machine)
             made |= {p: each for p, each in found.items() if each.store or p not in made}
         made |= {path: Link(target) for path, target in dax_links(self._machine).items()}
+        made |= {path: DeviceNode(*numbers) for path, numbers in dax_nodes(self._machine).items()}
         return made | self._extra
 
     def _find_folders(self) -> dict[str, dict[str, None]]:

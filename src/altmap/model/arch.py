@@ -5,10 +5,11 @@ No other module of the model compares the name of an architecture: it asks the r
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 
 from altmap.errors import InputError, one_of
+from altmap.model.memory_maps import ARM_MAPS, PC_MAPS, MemoryMap
 from altmap.units import format_size
 
 __all__ = (
@@ -39,7 +40,7 @@ _ANYWHERE = ("hyperv", "kmem", "virtio-mem")
 
 @dataclass(frozen=True, slots=True)
 class Board:
-    """Where QEMU's machines of an architecture place memory.
+    """Where the machines of an architecture, QEMU's but for *maps*, place memory.
 
     Attributes
     ----------
@@ -54,6 +55,8 @@ class Board:
     lmb_size_bytes : int or None
         The firmware's logical memory block, which memory is added by and which is the memory block
         size (``include/hw/ppc/spapr.h: SPAPR_MEMORY_BLOCK_SIZE``); ``None`` without such firmware.
+    maps : mapping of str to MemoryMap
+        Of other hypervisors, by platform.
     virtio_mem_extent_bytes : int
         How far a virtio-mem device's usable region exceeds the request: two of the largest
         sections (``hw/virtio/virtio-mem.c: VIRTIO_MEM_USABLE_EXTENT``).
@@ -63,6 +66,7 @@ class Board:
     ram_base_address: int = 0
     dimm_floor_address: int = 0
     lmb_size_bytes: int | None = None
+    maps: Mapping[str, MemoryMap] = field(default_factory=dict, hash=False)
     virtio_mem_extent_bytes: int = 256 * _MIB
 
     @property
@@ -207,7 +211,7 @@ class Arch:
 
 _X86_64 = Arch(
     name="x86_64",
-    board=Board(("pc", "q35", "xen"), dimm_floor_address=4 * _GIB),
+    board=Board(("pc", "q35", "xen", *PC_MAPS), dimm_floor_address=4 * _GIB, maps=PC_MAPS),
     page_size_bytes=4 * _KIB,
     section_size_bytes=128 * _MIB,
     pmd_size_bytes=2 * _MIB,
@@ -224,7 +228,9 @@ _X86_64 = Arch(
 )
 _ARM64 = Arch(
     name="aarch64",
-    board=Board(("virt",), ram_base_address=_GIB, virtio_mem_extent_bytes=_GIB),
+    board=Board(
+        ("virt", *ARM_MAPS), ram_base_address=_GIB, maps=ARM_MAPS, virtio_mem_extent_bytes=_GIB
+    ),
     page_size_bytes=4 * _KIB,
     section_size_bytes=128 * _MIB,
     pmd_size_bytes=2 * _MIB,

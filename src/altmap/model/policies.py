@@ -142,6 +142,14 @@ def _made(name: str, module_name: str, class_name: str) -> Placement:
     try:
         with _current_folder_searched():
             module = importlib.import_module(module_name)
+    except Exception as error:
+        raise InputError(f"policy {name!r}: {raised_by(error)}") from error
+    if not hasattr(module, class_name):
+        here = [each for each in vars(module).values() if isinstance(each, type)]
+        classes = [each.__name__ for each in here if each.__module__ == module.__name__]
+        rule = one_of(class_name, classes)
+        raise InputError(f"policy {name!r}: {module_name} has no {class_name!r}, {rule}")
+    try:
         made: Placement = getattr(module, class_name)()
     except Exception as error:
         raise InputError(f"policy {name!r}: {raised_by(error)}") from error

@@ -150,9 +150,11 @@ class Release:
     confirmed : bool
         Predictions were compared with a real kernel of this release. Else the record rests on the
         kernel's history alone.
-    boot_reserved_bytes, boot_used_bytes : int
-        What Debian's kernel keeps for itself at boot beside the memmap, and what is in use when it
-        has come up with nothing but a shell. Measured on a 1 GiB guest; estimates elsewhere.
+    bounces_kmalloc : bool
+        arm64 has bounce buffers for small allocations that are not aligned for DMA.
+    boot_used_bytes : int
+        What is in use when Debian's kernel has come up with nothing but a shell. Measured on a
+        1 GiB guest; an estimate elsewhere.
     section_size_bytes : dict of str to int
         Size of a section by architecture family, where it is not the usual one.
     debian_default_online : dict of str to str
@@ -210,9 +212,9 @@ class Release:
     xen_keeps_ibft: bool = False
     shows_arch: bool = True
     has_auto_movable: bool = True
+    bounces_kmalloc: bool = False
     cxl_advises_block_size: bool = False
     has_movable_gigantic: bool = False
-    boot_reserved_bytes: int = 118394880
     boot_used_bytes: int = 38240 << 10
     section_size_bytes: dict[str, int] = field(default_factory=dict)
     debian_default_online: dict[str, str] = field(default_factory=dict)
@@ -290,6 +292,7 @@ _6_1 = Release(
         "xen_extra_memory": "drivers/xen/balloon.c: balloon_add_regions (v6.1)",
         "xen_keeps_ibft": "arch/x86/xen/setup.c: xen_memory_setup (v6.1)",
         "shows_arch": "kernel/utsname_sysctl.c: uts_kern_table (v6.1)",
+        "bounces_kmalloc": "arch/arm64/mm/init.c: mem_init (v6.1)",
     },
 )
 
@@ -311,7 +314,7 @@ _6_12 = replace(
     dax_falls_back=(),
     hugetlb_first_in_first_out=True,
     isolation_splits_gigantic=False,
-    boot_reserved_bytes=111181824,
+    bounces_kmalloc=True,
     boot_used_bytes=33600 << 10,
     debian_default_online={"x86_64": "online", "aarch64": "online"},
     standby_asks=True,
@@ -327,6 +330,7 @@ _6_12 = replace(
     sources={
         "hvo_loses_restored": "mm/hugetlb_vmemmap.c: vmemmap_restore_pte (v6.12.117)",
         "hvo_kept_nr_pages": "mm/hugetlb_vmemmap.c: HUGETLB_VMEMMAP_RESERVE_SIZE (v6.12)",
+        "bounces_kmalloc": "arch/arm64/mm/init.c: mem_init (v6.12)",
         "hvo_replaces_first": "mm/hugetlb_vmemmap.c: __hugetlb_vmemmap_optimize_folio (v6.12)",
         "hyperv_leaves_reserved": "mm/memory_hotplug.c: move_pfn_range_to_zone (v6.12)",
         "section_size_bytes": "arch/s390/include/asm/sparsemem.h: SECTION_SIZE_BITS (v6.12)",
@@ -507,6 +511,7 @@ _6_6 = replace(
     keeps_poison_offline=True,
     confirmed=False,
     frees_altmap_of_failed_add=True,
+    bounces_kmalloc=True,
     debian_default_online={"x86_64": "online"},
     virtio_mem_bbm_safe_unplug=False,
     virtio_mem_retries_removal=True,
@@ -515,6 +520,7 @@ _6_6 = replace(
         **_6_1.sources,
         "hvo_replaces_first": '"remap head page to newly allocated page": 11aad2631bf7 (v6.2)',
         "self_hosting": "603fd64dfa45 (v6.6)",
+        "bounces_kmalloc": '"arm64: enable ARCH_WANT_KMALLOC_DMA_BOUNCE" (v6.5)',
         "dlpar_asks": "603fd64dfa45 (v6.6)",
         "frees_altmap_of_failed_add": '"fix error handling in add_memory_resource()", after v6.6',
         "refuses_unsupported_memmap": "e3c2bfdd33a3 (v6.6)",
@@ -606,7 +612,6 @@ _7_2 = replace(
     hugetlb_dequeues_isolated=False,
     rejects_leaf_split=("aarch64",),
     shape="7.3",
-    boot_reserved_bytes=117882880,
     boot_used_bytes=37740 << 10,
     standby_added="configured",
     standby_asks=False,

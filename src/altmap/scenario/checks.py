@@ -84,6 +84,8 @@ def check_machine(machine: Machine) -> None:
         raise FieldError(f"struct_page_bytes {machine.struct_page_bytes}: need one of {known}")
     if len(machine.nodes) > MOST_NODES:
         raise FieldError(f"nodes {len(machine.nodes)}: need {MOST_NODES} at most")
+    if machine.max_memory is not None:
+        _check_most(machine)
     if machine.platform == "xen":
         _check_domain(machine)
     elif machine.platform is not None:
@@ -97,6 +99,16 @@ def check_machine(machine: Machine) -> None:
 def _check_bounds(name: str, value: int | None, least: int, most: int) -> None:
     if value is not None and not least <= value <= most:
         raise FieldError(f"{name} {value}: need {least} to {most}")
+
+
+def _check_most(machine: Machine) -> None:
+    memory = machine.memory or sum(node.memory for node in machine.nodes) or BOOT_MEMORY_BYTES
+    if machine.platform == "xen":
+        raise FieldError("max_memory: a Xen domain has xen_max_memory")
+    if machine.max_memory is not None and machine.max_memory < memory:
+        raise FieldError(
+            f"max_memory {machine.max_memory:#x}: need machine.memory {memory:#x} at least"
+        )
 
 
 def _check_domain(machine: Machine) -> None:

@@ -68,7 +68,8 @@ FillKind = Literal["file", "held", "pinned", "kernel", "hugetlb", "hugetlb-file"
 VetoOn = Literal["prepare_online", "going_online", "going_offline"]
 _MemmapMode = Literal["off", "on", "force"]
 _OnlinePolicy = Literal["contig-zones", "auto-movable"]
-_Platform = Literal["pc", "q35", "xen", "virt", "pseries", "s390-ccw"]
+_QemuPlatform = Literal["pc", "q35", "xen", "virt", "pseries", "s390-ccw"]
+_OtherPlatform = Literal["cloud-hypervisor", "firecracker", "vmware", "hyper-v", "xen-hvm"]
 VetoErrno = Literal["EPERM", "EBUSY", "ENOMEM", "EINVAL", "EAGAIN", "none"]
 _Blocks = int | str | Several[int | str] | None
 _MISSING = re.compile(r"Missing required argument '(.*)'")
@@ -193,7 +194,8 @@ class Machine(_Checked, frozen=True, kw_only=True):
     page_size: Size | None = None
     release: str | None = None
     memory: Size | None = None
-    platform: _Platform | None = None
+    max_memory: Size | None = None
+    platform: _QemuPlatform | _OtherPlatform | None = None
     xen_host_memory: Size | None = None
     xen_max_memory: Size | None = None
     cpus: int | None = None
@@ -210,6 +212,7 @@ class Machine(_Checked, frozen=True, kw_only=True):
     debug_vm: bool | None = None
     hugetlb_free_vmemmap: bool | None = None
     mmu: Literal["radix", "hash"] | None = None
+    cmdline: str | None = None
     auto_online_blocks: AutoOnline | None = None
     unbacked_reads: Literal["fault", "allowed"] = "fault"
     balloon: Literal["hyperv"] | None = None

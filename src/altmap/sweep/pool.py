@@ -11,7 +11,6 @@ from __future__ import annotations
 import gc
 import multiprocessing
 import os
-import signal
 import threading
 from collections.abc import Callable
 from concurrent.futures import CancelledError, Executor, ProcessPoolExecutor
@@ -49,6 +48,8 @@ class Pool:
         No worker is left.
     close : callable
         Releases the resources of the executors.
+    kill : callable
+        Ends the workers of an executor at once, with what they are doing.
     """
 
     make: Callable[[], Executor]
@@ -57,6 +58,7 @@ class Pool:
     breaks: bool
     unreachable: tuple[type[BaseException], ...] = ()
     close: Callable[[], None] = lambda: None
+    kill: Callable[[Executor], None] = lambda _: None
 
 
 def run_slice(part: Slice) -> bytes:
@@ -72,14 +74,21 @@ def processes(nr_workers: int) -> Pool:
         context = multiprocessing.get_context("spawn")
         return ProcessPoolExecutor(nr_workers, context, initializer=_begin)
 
-    return Pool(make, nr_workers, (BrokenProcessPool,), breaks=True)
+    def kill(executor: Executor) -> None:
+        assert isinstance(executor, ProcessPoolExecutor)
+        for process in list((executor._processes or {}).values()):
+            process.kill()
+            process.join()
+        # Without a reader, the thread that sends work to them does not wait until they take it.
+        executor._call_queue._reader.close()  # type: ignore[attr-defined]
+
+    return Pool(make, nr_workers, (BrokenProcessPool,), breaks=True, kill=kill)
 
 
 def _begin() -> None:
-    """Ignore interrupts, which the parent handles, and exit when the parent exits."""
+    """Exit when the parent exits."""
     gc.freeze()  # imported modules stay; no collection needs to scan them
     gc.set_threshold(100_000, 50, 50)  # machines are trees without cycles
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
     assert parent is not None  # a worker has one
 

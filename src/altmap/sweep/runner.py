@@ -12,6 +12,7 @@ from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from dataclasses import dataclass, field
 
 from altmap.errors import InputError
+from altmap.storage.signals import without_interrupts
 from altmap.sweep.grid import Grid, Slice
 from altmap.sweep.pool import Pool, run_slice
 from altmap.sweep.row import lost_row
@@ -21,6 +22,8 @@ __all__ = ("run",)
 
 #: Chunks in the pool for each worker, so that none is idle.
 _AHEAD = 2
+#: An interrupt that another thread gets is seen by the main one when it wakes up.
+_WAKE_SECONDS = 0.5
 #: Worker crashes after which a scenario that runs alone is lost.
 _MAX_CRASHES = 2
 
@@ -80,7 +83,7 @@ class _SweepRun:
         executor = self.pool.make()
         try:
             while self._submit(executor):
-                ready, _ = wait(self.running, return_when=FIRST_COMPLETED)
+                ready, _ = wait(self.running, _WAKE_SECONDS, return_when=FIRST_COMPLETED)
                 failed = [part for future in ready if (part := self._take(future))]
                 if not failed:
                     continue
@@ -88,6 +91,7 @@ class _SweepRun:
                     failed += [
                         part for future in list(self.running) if (part := self._take(future))
                     ]
+                    self.pool.kill(executor)
                     executor.shutdown()
                     executor = self.pool.make()
                 self._retry(failed)
@@ -96,6 +100,9 @@ class _SweepRun:
                 f"the cluster is unreachable ({type(error).__name__}); the rows so far are stored, "
                 "and the same command continues"
             ) from error
+        except KeyboardInterrupt:
+            self.pool.kill(executor)
+            raise
         finally:
             for future in self.running:
                 future.cancel()
@@ -117,7 +124,8 @@ class _SweepRun:
 
     def _start(self, executor: Executor, part: Slice) -> None:
         try:
-            future = executor.submit(self.work, part)
+            with without_interrupts():  # starts a worker
+                future = executor.submit(self.work, part)
         except self.pool.crashed as error:
             future = Future()
             future.set_exception(error)

@@ -9,7 +9,6 @@ import contextlib
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ import msgspec
 from altmap import __version__
 from altmap.compare import Comparison, Verdict
 from altmap.errors import AltmapError, InputError, LabError
+from altmap.lab.side_by_side import check_interrupted, side_by_side
 from altmap.lab.target import run_in_guest
 from altmap.model.arch import DEFAULT_ARCH
 from altmap.scenario import DEFAULT_RELEASE, Plug, Scenario, load_scenario, read_toml
@@ -151,6 +151,7 @@ def conform(
             row = rows.find(job[0], job[1])
             if row is None:
                 row = _row(*job)
+                check_interrupted()
                 rows.add(row)
             differs = job[2].differs
             if differs and row.verdict in (EQUAL, TOLERATED) and not row.why:
@@ -158,7 +159,7 @@ def conform(
             progress(f"{row.scenario} {row.arch} {row.release}: {row.verdict} {row.why}".rstrip())
             return row
 
-        with ThreadPoolExecutor(nr_guests) as pool:
+        with side_by_side(nr_guests) as pool:
             return list(pool.map(run, jobs))
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from altmap.errors import InputError
 from altmap.linux.observation import Observation
+from altmap.model.boot.reserved import boot_parts
 from altmap.model.kernel.allocator import available_nr_pages
 from altmap.model.kernel.state import Kernel
 from altmap.model.machine import ModelMachine
@@ -221,15 +222,23 @@ def _losses(guest: BootedGuest, kernel: Kernel, total_bytes: int) -> list[tuple[
             "kept by the firmware",
         ),
         (memmap, f"the memmap: {kernel.arch.struct_page_size_bytes} bytes for each page"),
-        (
-            present - memmap - total_bytes,
-            "reserved by the kernel: its image, hash tables, memory for DMA",
-        ),
+        *_kept(guest, present - memmap - total_bytes),
     ]
     inflated = balloon is not None and guest.definition.balloon.present is not False
     if inflated and balloon is not None and balloon < guest.machine.start_bytes:
         found.append((guest.machine.start_bytes - balloon, "in the balloon, once it is inflated"))
     return [(size, why) for size, why in found if size > 0]
+
+
+def _kept(guest: BootedGuest, kept_bytes: int) -> list[tuple[int, str]]:
+    """Return what the kernel keeps by cause; causes of less than 1 MiB are one."""
+    if guest.from_files:
+        return [(kept_bytes, "reserved by the kernel: its image, hash tables, memory for DMA")]
+    kernel = guest.booted.kernel
+    parts = boot_parts(guest.machine.machine, kernel.arch, kernel.release)
+    found = [(part.size_bytes, part.cause) for part in parts if part.size_bytes >= 1 << 20]
+    found.sort(reverse=True)
+    return [*found, (kept_bytes - sum(size for size, _ in found), "others of the kernel")]
 
 
 def way_answer(guest: BootedGuest, way: GrowthWay, sizes: Sequence[int] = ()) -> WayAnswer:

@@ -14,11 +14,13 @@ from altmap.vm.ways import GrowthWay
 __all__ = ("growth_scenario",)
 
 
-def growth_scenario(guest: BootedGuest, answer: WayAnswer, *, give_back: bool = True) -> Scenario:
+def growth_scenario(
+    guest: BootedGuest, answer: WayAnswer, *, give_back: bool = True, as_written: bool = False
+) -> Scenario:
     """Return the steps that reach the last size of an answer, and those that give it back.
 
-    virtio-mem devices that are there at boot are plugged as the first steps: a scenario's guests
-    in the lab boot without.
+    virtio-mem devices that are there at boot are plugged as the first steps, since a scenario's
+    guests in the lab boot without; unless the guest boots *as written*.
 
     Raises
     ------
@@ -29,7 +31,7 @@ def growth_scenario(guest: BootedGuest, answer: WayAnswer, *, give_back: bool = 
     if way.driver == "balloon":
         raise InputError("way 'balloon': a scenario has no virtio balloon")
     machine = guest.machine.machine
-    dimms = tuple(each for each in machine.devices if each.driver != "virtio-mem")
+    at_boot = tuple(each for each in machine.devices if as_written or each.driver != "virtio-mem")
     steps: list[Step] = [
         Plug(
             id=device.id,
@@ -41,7 +43,7 @@ def growth_scenario(guest: BootedGuest, answer: WayAnswer, *, give_back: bool = 
             node=device.node or None,
         )
         for device in machine.devices
-        if device.driver == "virtio-mem"
+        if device not in at_boot
     ]
     rows = [row for row in answer.rows if row.result != "refused"]
     if rows:
@@ -50,7 +52,9 @@ def growth_scenario(guest: BootedGuest, answer: WayAnswer, *, give_back: bool = 
     return Scenario(
         name=re.sub(r"[^A-Za-z0-9._+-]", "-", f"vm-{guest.definition.name}-{way.driver}"),
         description=f"{guest.definition.name} grows to {size} by {way.driver}",
-        machine=machine.replace(devices=dimms),
+        machine=machine.replace(
+            devices=at_boot, max_memory=machine.max_memory if way.defined else None
+        ),
         steps=tuple(steps),
     )
 

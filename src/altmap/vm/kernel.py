@@ -15,6 +15,7 @@ from altmap.errors import InputError
 from altmap.linux.evidence import config_options
 from altmap.model.adopt.options import debian_unset, default_online
 from altmap.model.arch import Arch, arch_with_pages
+from altmap.model.boot.parameters import BOOT_WORDS
 from altmap.model.kernel.options import DRIVER_OPTIONS
 from altmap.model.releases import Release, release_for
 from altmap.scenario import DEFAULT_RELEASE
@@ -28,15 +29,12 @@ _TRUE, _FALSE = ("1", "y", "yes", "on", "t", "true"), ("0", "n", "no", "off", "f
 _NOT_MODELLED = {
     "mem": "limits boot memory, and the addresses at which memory can be added",
     "memmap": "changes the firmware's memory map",
-    "crashkernel": "reserves memory at boot: MemTotal is lower by as much",
     "kernelcore": "makes boot memory beyond it movable",
     "movablecore": "makes as much boot memory movable",
-    "hugepages": "allocates huge pages at boot: MemFree is lower by as much",
-    "hugetlb_cma": "reserves memory for gigantic pages at boot",
-    "cma": "reserves memory at boot for contiguous allocations",
+    "hugetlb_cma": "keeps memory for gigantic pages: only movable pages use it until then",
+    "cma": "keeps memory for contiguous allocations: only movable pages use it until then",
     "memtest": "may take bad memory out of use at boot",
     "numa": "changes the nodes that the kernel sees",
-    "swiotlb": "changes what the kernel reserves at boot",
 }
 #: Page sizes by the option of a configuration that chooses them.
 _PAGE_SIZES = {
@@ -124,6 +122,9 @@ def guest_kernel(
     settings = dict(_configured(options)) if options is not None else {}
     arch = arch_with_pages(definition.arch, settings.get("page_size"))
     settings |= dict(_of_words(cmdline_words(words)))
+    kept = " ".join(word for word in words.split() if word.partition("=")[0] in BOOT_WORDS)
+    if kept:
+        settings["cmdline"] = kept
     missing = dict(_missing(arch, release_for(named), options, words))
     if definition.acpi is False and "acpi" in arch.mechanisms:
         missing["dimm"] = "the definition leaves ACPI out, which announces DIMMs"

@@ -24,14 +24,10 @@ __all__ = ("GuestMachine", "dimm_align_bytes", "guest_machine", "virtio_mem_bloc
 _MIB, _GIB = 1 << 20, 1 << 30
 #: Boot memory is modelled in such units (:mod:`altmap.model.boot.layout`).
 _UNIT_BYTES = 2 * _MIB
-#: Hypervisors whose memory maps are not QEMU's: memory below 4 GiB, and the hole's start.
-_OTHER_MAPS = {
-    "cloud-hypervisor": "RAM below 4 GiB ends at 3 GiB",
-    "firecracker": "RAM below 4 GiB ends where the MMIO gap starts",
-    "vmware": "RAM below 4 GiB ends at 3 GiB",
-    "hyper-v": "generation 2 has 128 MiB of MMIO below 4 GiB",
-    "xen": "an HVM domain's RAM below 4 GiB ends at 3.75 GiB",
-}
+#: Hypervisors whose firmware lists addresses for memory devices.
+_TELL_ROOM = ("qemu", "vmware", "hyper-v")
+#: Platforms of hypervisors whose guests are not QEMU's machines.
+_PLATFORMS = {"xen": "xen-hvm"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +95,7 @@ def guest_machine(definition: Definition, kernel: GuestKernel) -> GuestMachine:
         "arch": arch.name,
         "release": kernel.release,
         "memory": Size(memory + firmware),
+        "max_memory": Size(_most_bytes(definition, memory) + firmware),
         "platform": _platform(definition, arch),
         "cpus": min(definition.cpus, 8192) if definition.cpus else None,
         "nodes": () if firmware else nodes,
@@ -108,7 +105,7 @@ def guest_machine(definition: Definition, kernel: GuestKernel) -> GuestMachine:
         keys["balloon"] = "hyperv"
     bare = Machine(**keys)
     started = ModelMachine.start(bare, pages=False).kernel
-    space = dimm_space(arch.board, started.boot_end_address)
+    space = _device_space(arch, bare.platform, started.boot_end_address)
     devices, taken, of_devices = _placed(definition, kernel, arch, space, len(nodes))
     notes += of_devices
     size = sum(int(d.requested or 0) if d.driver == "virtio-mem" else int(d.size) for d in devices)
@@ -123,6 +120,28 @@ def guest_machine(definition: Definition, kernel: GuestKernel) -> GuestMachine:
         tuple(taken),
         tuple(notes),
     )
+
+
+def _device_space(arch: Arch, platform: str | None, boot_end_address: int) -> DimmSpace:
+    """Return where the devices that are there at boot lie."""
+    other = arch.board.maps.get(platform or "")
+    if other is None:
+        return dimm_space(arch.board, boot_end_address)
+    base = max(other.device_floor_address, boot_end_address)
+    align = other.device_align_bytes
+    return DimmSpace(-(-base // align) * align, arch.board.dimm_align_bytes)
+
+
+def _most_bytes(definition: Definition, memory_bytes: int) -> int:
+    """Return how far the firmware tells the kernel that memory may reach (ACPI's SRAT).
+
+    cloud-hypervisor and Firecracker have no SRAT without nodes, and Xen has none of room for
+    devices.
+    """
+    if definition.hypervisor not in _TELL_ROOM:
+        return memory_bytes
+    most = max(memory_bytes, definition.max_memory_bytes or 0)
+    return max(most, memory_bytes + _GIB) if definition.growth_bytes else most
 
 
 def virtio_mem_block_bytes(device: DefinedDevice | None) -> int:
@@ -142,10 +161,14 @@ def dimm_align_bytes(space: DimmSpace, device: DefinedDevice) -> int:
 
 
 def _platform(definition: Definition, arch: Arch) -> str | None:
-    """Return the machine as a scenario names it, by the machine type; the last match counts.
+    """Return the machine as a scenario names it: the hypervisor's, else by the machine type.
 
-    Xen is left out: it stands for the first domain, which no definition is of.
+    Of several matches the last counts. Xen is left out: it stands for the first domain, which no
+    definition is of.
     """
+    other = _PLATFORMS.get(definition.hypervisor, definition.hypervisor)
+    if other in arch.board.maps:
+        return other
     named = [
         platform
         for platform in arch.board.platforms
@@ -155,10 +178,11 @@ def _platform(definition: Definition, arch: Arch) -> str | None:
 
 
 def _map_notes(definition: Definition, arch: Arch) -> Iterator[str]:
-    if definition.hypervisor in _OTHER_MAPS:
+    other = _PLATFORMS.get(definition.hypervisor, definition.hypervisor)
+    if other != "qemu" and other not in arch.board.maps:
         yield (
-            f"the memory map is QEMU's ({arch.board.platforms[0]}), not that of "
-            f"{definition.hypervisor}: {_OTHER_MAPS[definition.hypervisor]}"
+            f"the memory map is QEMU's ({arch.board.platforms[0]}): that of {other} on "
+            f"{arch.family} is not known"
         )
     if definition.pci_hole_bytes is not None:
         yield (

@@ -29,6 +29,9 @@ __all__ = (
 
 _MIB = 1 << 20
 
+#: What is less is left out of the list: it would read 0 MiB.
+_LEAST_SHOWN_BYTES = 1 << 19
+
 
 def mib(size_bytes: int) -> str:
     """Return a size in whole MiB, with thousands separated: ``12,433 MiB``."""
@@ -88,6 +91,8 @@ def _boot(state: BootState, width: int) -> str:
         f"{mib(state.mem_total_bytes)}, MemFree {mib(state.mem_free_bytes)}",
     ]
     for size, why in state.losses:
+        if size < _LEAST_SHOWN_BYTES:
+            continue
         lines += _wrap(f"- {mib(size)}: {why}", width, "  ")
     lines.append(
         f"  {state.nr_blocks} memory blocks of {format_size(state.block_bytes)}, "

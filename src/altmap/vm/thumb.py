@@ -19,6 +19,7 @@ from altmap.vm.ways import GrowthWay, growth_way
 __all__ = ("THUMB_RULES", "RuleVerdict", "ThumbRule", "Trial", "judge")
 
 _MIB, _GIB = 1 << 20, 1 << 30
+_ROOM_BYTES = 8 << 40
 #: Boot memory of the guests that are tried.
 _BOOTS = tuple(128 * _MIB << doubling for doubling in range(8))
 #: Memory blocks that a trial adds one by one at most.
@@ -166,7 +167,8 @@ def judge(
             memory_bytes=boot_bytes,
             nodes=(),
             devices=(),
-            max_memory_bytes=None,
+            # A guest that grows boots with room for devices, and has bounce buffers for it.
+            max_memory_bytes=_ROOM_BYTES,
             growth=("hyperv",) if driver == "hyperv" else (),
             growth_bytes=None,
         )

@@ -7,6 +7,7 @@ import pytest
 from small_machine import DIMM, NODES, ZONES, files
 
 from altmap.errors import InputError
+from altmap.linux.evidence import Evidence, Indication
 from altmap.linux.observation import BalloonFolder, MemoryFolder
 from altmap.linux.pagewords import PageWords
 from altmap.model.adopt import adopt
@@ -248,3 +249,12 @@ def test_nodes_are_those_of_sysfs_else_of_zoneinfo():
     kernel = adopted(files(nodes=None)).kernel
     assert (kernel.boot_nodes, kernel.cpu_nodes) == ({0}, {0})
     assert {name for _, name in kernel.zones} == {"DMA", "DMA32", "Normal", "Movable"}
+
+
+def test_a_release_that_is_inferred_is_said_with_its_ground_unless_the_scenario_names_one():
+    ground = "the name of the archive"
+    for inferred, release in ((True, None), (True, "6.12"), (False, None)):
+        evidence = Evidence(releases=(Indication("6.12", ground, inferred=inferred),))
+        made = adopted(files(evidence=evidence), release=release)
+        told = f"the release is 6.12 by {ground}"
+        assert (told in made.notes) == (inferred and release is None)

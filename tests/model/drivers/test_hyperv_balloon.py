@@ -10,6 +10,7 @@ from altmap.model.drivers.hyperv_host import HypervHost
 from altmap.model.kernel.touch import KernelFault
 from altmap.model.kernel.watermarks import si_mem_available_nr_pages
 from altmap.model.machine import ModelMachine
+from altmap.pfn import PfnSet
 from altmap.protocol.hyperv_messages import (
     BalloonRequest,
     BalloonResponse,
@@ -256,6 +257,19 @@ def test_what_was_taken_comes_back_first_and_the_rest_is_added():
     assert request.pages == request.region
     assert request.pages.page_cnt == 1024 * M
     assert any("64 MiB less" in event.text for event in record.events)
+
+
+def test_which_pages_the_balloon_takes_and_gives_back_is_logged_unless_there_are_none():
+    model = start()
+    taken = [e for e in resize(model, 3 * GIB).events if e.kind == "ballooned"]
+    (back,) = (e for e in resize(model, 4 * GIB).events if e.kind == "deflated")
+    assert PfnSet.of(*(event.pfns for event in taken)) == back.pfns
+    assert len(back.pfns) == 1024 * M
+    balloon = HypervBalloon(model.kernel)
+    balloon.probe()
+    model.kernel.log.take()
+    list(balloon.receive(encode(UnballoonRequest(trans_id=1, more_pages=False, ranges=()))))
+    assert "deflated" not in {event.kind for event in model.kernel.log.take()}
 
 
 def test_the_same_size_again_changes_nothing():

@@ -160,6 +160,21 @@ def test_zonelists_are_built_anew_when_a_zone_gets_its_first_or_loses_its_last_p
     assert node_order(kernel, 0) == [0]
 
 
+def test_zonelists_of_boot_stay_while_a_zone_of_boot_only_grows():
+    """online_pages: they are built anew only if the zone had no pages."""
+    sizes = (Size(4 << 30), Size(1 << 29), Size(1 << 29))
+    machine = Machine(nodes=[Node(memory=size) for size in sizes], auto_online_blocks="offline")
+    model = ModelMachine.start(machine)
+    kernel = model.kernel
+    assert kernel.zones[0, "Normal"].present
+    at_boot = [node_order(kernel, node) for node in range(3)]
+    assert model.perform(Plug(id="d", size=Size(1 << 28), node=0)).outcome
+    assert model.perform(Online(id="d", part="first", to="online_kernel")).outcome
+    assert [node_order(kernel, node) for node in range(3)] == at_boot
+    assert model.perform(Online(id="d", part="last", to="online_movable")).outcome
+    assert [node_order(kernel, node) for node in range(3)] != at_boot
+
+
 def test_a_boot_block_with_a_hole_of_one_page_cannot_go_offline():
     kernel = kernel_with()
     pfns = kernel.block_pfns(4)

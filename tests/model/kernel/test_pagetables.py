@@ -135,3 +135,11 @@ def test_tables_are_counted_slot_by_slot_in_any_order(sizes, first, leaves_1g, l
             expected += len(slots(ranges, size) - slots(boot, size))
     chance.shuffle(made)
     assert page_table_nr_pages(kernel, made) == expected
+
+
+def test_page_tables_of_other_architectures_are_not_counted():
+    changes = {"arch": "aarch64", "platform": "virt", "memory": Size(2 * GIB)}
+    model = ModelMachine.start(Machine(**changes, auto_online_blocks="offline"))
+    pfns = PfnRange(64 * GIB // 4096, 66 * GIB // 4096)
+    made = [Addition(pfns, 0, Memmap(model.kernel.arch, pfns, len(pfns), 0))]
+    assert page_table_nr_pages(model.kernel, made) == 0

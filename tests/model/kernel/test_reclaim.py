@@ -1,5 +1,6 @@
 """Room for pages that must move: free pages, page cache that can be dropped, and swap."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -205,3 +206,21 @@ def test_without_counters_of_the_lru_lists_nothing_is_known_of_reclaim():
     sysroot.files = {n: raw for n, raw in sysroot.files.items() if "kpageflags" not in n}
     model = ModelMachine.start(Machine(), Observation.read(sysroot))
     assert model.kernel.maybe_reclaimable_nr_pages is None
+
+
+def test_pages_under_write_of_all_zones_and_slab_are_in_doubt():
+    sysroot, _ = adopted()
+    sysroot.files = {n: raw for n, raw in sysroot.files.items() if "kpageflags" not in n}
+    seen = Observation.read(sysroot)
+    stats = ("nr_zone_active_file", "nr_zone_inactive_file", "nr_zone_active_anon")
+    counts = dict.fromkeys((*stats, "nr_zone_inactive_anon"), 0)
+    zones = [
+        replace(zone, stats=counts | {"nr_zone_write_pending": 3 + number})
+        for number, zone in enumerate(seen.zoneinfo)
+    ]
+    meminfo = seen.meminfo | {"SReclaimable": 40, "KReclaimable": 40}
+    model = ModelMachine.start(Machine(), replace(seen, zoneinfo=tuple(zones), meminfo=meminfo))
+    with_pages = [number for number, zone in enumerate(zones) if zone.pages["managed"]]
+    assert len(with_pages) > 1
+    expected = sum(3 + number for number in with_pages) + 10
+    assert model.kernel.maybe_reclaimable_nr_pages == expected

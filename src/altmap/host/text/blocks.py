@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
+from operator import attrgetter
 from typing import Any
 
 import msgspec
@@ -45,7 +47,7 @@ def rows_table(
     heads : bool
         Print headings.
     """
-    table = [list(columns), *([_text(row, name, exact) for name in columns] for row in rows)]
+    table = [list(columns), *_texts(rows, columns, exact)]
     widths = [
         _width(name, max((len(line[at]) for line in table[1:]), default=0))
         for at, name in enumerate(columns)
@@ -71,15 +73,18 @@ def _width(name: str, widest: int) -> int:
 def rows_raw(rows: Sequence[BlockRow], columns: Sequence[str], *, exact: bool, heads: bool) -> str:
     """Return rows with one blank between cells; blanks inside are escaped."""
     table = [list(columns)] if heads else []
-    table += [[_escaped(_text(row, name, exact), " \\") for name in columns] for row in rows]
+    table += [[_escaped(cell, " \\") for cell in cells] for cells in _texts(rows, columns, exact)]
     return "".join(" ".join(line) + "\n" for line in table)
 
 
 def rows_pairs(rows: Sequence[BlockRow], columns: Sequence[str], *, exact: bool) -> str:
     """Return rows as ``NAME="value"``."""
     return "".join(
-        " ".join(f'{name}="{_escaped(_text(row, name, exact), _SHELL)}"' for name in columns) + "\n"
-        for row in rows
+        " ".join(
+            f'{name}="{_escaped(cell, _SHELL)}"' for name, cell in zip(columns, cells, strict=True)
+        )
+        + "\n"
+        for cells in _texts(rows, columns, exact)
     )
 
 
@@ -88,16 +93,39 @@ def rows_json(
 ) -> str:
     """Return rows as lsmem's object ``memory``, with schema and sums beside it."""
     block, online, offline = _sums(memory)
-    keys = {name.lower(): name for name in columns}
     made = {
         "schema": "altmap-ls",
         "version": 1,
         "block_size_bytes": block,
         "online_bytes": online,
         "offline_bytes": offline,
-        "memory": [{key: _json(row, name, exact) for key, name in keys.items()} for row in rows],
+        "memory": [],
     }
-    return msgspec.json.format(msgspec.json.encode(made), indent=2).decode() + "\n"
+    head = msgspec.json.format(msgspec.json.encode(made), indent=2).decode()
+    if not rows:
+        return f"{head}\n"
+    objects = ",\n".join(_json_rows(rows, columns, exact))
+    return head.removesuffix("[]\n}") + f"[\n{objects}\n  ]\n}}\n"
+
+
+def _json_rows(rows: Sequence[BlockRow], columns: Sequence[str], exact: bool) -> Iterator[str]:
+    """Yield each row as an object, filled into the text of all rows that are alike."""
+    makers = _of_range(exact)
+    own = [makers[name] for name in columns if name in makers]
+    bare = ("SIZE",) if exact else ()
+    alike: dict[int, str] = {}  # by the identity of the values
+    for row in rows:
+        template = alike.get(id(row.values))
+        if template is None:
+            cells = [
+                ("%s" if name in bare else '"%s"') if name in makers else _json(row.values, name)
+                for name in columns
+            ]
+            template = ",\n".join(
+                f'      "{name.lower()}": {cell}' for name, cell in zip(columns, cells, strict=True)
+            )
+            alike[id(row.values)] = template
+        yield "    {\n" + template % tuple([make(row) for make in own]) + "\n    }"
 
 
 def summary_text(memory: MemoryFolder, *, exact: bool) -> str:
@@ -112,36 +140,63 @@ def summary_text(memory: MemoryFolder, *, exact: bool) -> str:
 
 def _sums(memory: MemoryFolder) -> tuple[int, int, int]:
     block = memory.block_size_bytes
-    online = sum(each.state == "online" for each in memory.blocks.values())
-    offline = sum(each.state == "offline" for each in memory.blocks.values())
-    return block, online * block, offline * block
+    states = Counter(map(attrgetter("state"), memory.blocks.values()))
+    return block, states["online"] * block, states["offline"] * block
 
 
-def _text(row: BlockRow, name: str, exact: bool) -> str:
-    """Return a cell; ``removable`` counts only while the block is online, as in lsmem."""
-    value = _json(row, name, exact)
-    if name == "REMOVABLE":
-        online = row.values.get("STATE", "online") == "online"
-        return ("yes" if row.values[name] else "no") if online else ""
-    if value is None:
-        return ""
-    text = str(value)
-    return text if text.isprintable() else _escaped_all(text)
+def _texts(rows: Sequence[BlockRow], columns: Sequence[str], exact: bool) -> Iterator[list[str]]:
+    """Yield the cells of each row; those that do not follow from its range once for all alike."""
+    makers = _of_range(exact)
+    own = [(at, makers[name]) for at, name in enumerate(columns) if name in makers]
+    alike: dict[int, list[str]] = {}  # by the identity of the values
+    for row in rows:
+        made = alike.get(id(row.values))
+        if made is None:
+            made = ["" if name in makers else _text(row.values, name) for name in columns]
+            alike[id(row.values)] = made
+        cells = made.copy()
+        for at, make in own:
+            cells[at] = make(row)
+        yield cells
 
 
-def _json(row: BlockRow, name: str, exact: bool) -> Any:
+def _of_range(exact: bool) -> dict[str, Callable[[BlockRow], str]]:
+    """Return what makes the cells that follow from a row's range."""
+    return {"RANGE": _range, "SIZE": _exact_size if exact else _size, "BLOCK": _block}
+
+
+def _range(row: BlockRow) -> str:
     block = row.block_size_bytes
-    match name:
-        case "RANGE":
-            return f"{row.first * block:#018x}-{(row.last + 1) * block - 1:#018x}"
-        case "SIZE":
-            return row.size_bytes if exact else human_size(row.size_bytes)
-        case "BLOCK":
-            return str(row.first) if row.first == row.last else f"{row.first}-{row.last}"
-        case "REMOVABLE":
-            return bool(row.values[name]) and row.values.get("STATE", "online") == "online"
-        case _:
-            return row.values.get(name)
+    return f"{row.first * block:#018x}-{(row.last + 1) * block - 1:#018x}"
+
+
+def _block(row: BlockRow) -> str:
+    return str(row.first) if row.first == row.last else f"{row.first}-{row.last}"
+
+
+def _size(row: BlockRow) -> str:
+    return human_size(row.size_bytes)
+
+
+def _exact_size(row: BlockRow) -> str:
+    return str(row.size_bytes)
+
+
+def _json(values: dict[str, Any], name: str) -> str:
+    """Return a cell; ``removable`` counts only while the block is online, as in lsmem."""
+    value = values.get(name)
+    if name == "REMOVABLE":
+        value = bool(value) and values.get("STATE", "online") == "online"
+    return msgspec.json.encode(value).decode().replace("%", "%%")
+
+
+def _text(values: dict[str, Any], name: str) -> str:
+    if name == "REMOVABLE":
+        online = values.get("STATE", "online") == "online"
+        return ("yes" if values[name] else "no") if online else ""
+    value = values.get(name)
+    text = "" if value is None else str(value)
+    return text if text.isprintable() else _escaped_all(text)
 
 
 def _escaped_all(text: str) -> str:

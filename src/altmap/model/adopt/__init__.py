@@ -146,6 +146,8 @@ def _without_memory(
         notes.append("machine.memory and machine.nodes are ignored: the sysroot has its own")
     if machine.cpus is not None or machine.platform is not None:
         notes.append("machine.cpus and machine.platform are ignored: the sysroot has its own")
+    if machine.max_memory is not None or machine.cmdline is not None:
+        notes.append("machine.max_memory and machine.cmdline count at a synthetic boot only")
     block_bytes = adopted_block_size_bytes(seen, machine, arch)
     tunables = adopted_tunables(seen, machine, arch, release, notes)
     ram = system_ram(seen, arch)

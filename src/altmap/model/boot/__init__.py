@@ -16,11 +16,13 @@ from altmap.model.arch import (
     with_struct_pages,
 )
 from altmap.model.boot.files import blank_files
-from altmap.model.boot.hashtables import hash_tables_nr_pages
 from altmap.model.boot.layout import Layout, boot_zones, layout_of
+from altmap.model.boot.parameters import boot_words, huge_pages_at_boot
+from altmap.model.boot.reserved import BootPart, boot_parts
 from altmap.model.boot.tunables import default_tunables
 from altmap.model.kernel.accounting import Policy, chosen_policy
 from altmap.model.kernel.changes import ChangedMemory
+from altmap.model.kernel.hugetlb import hugepage_sizes_bytes, pool_of, set_max_huge_pages
 from altmap.model.kernel.params import Tunables
 from altmap.model.kernel.pool import whole_chunks
 from altmap.model.kernel.state import Kernel
@@ -39,8 +41,8 @@ def boot(machine: Machine, policy: Policy | None = None) -> tuple[Kernel, Backin
     """Return the kernel, the platform and the blank files of a freshly booted machine.
 
     Zones, blocks and RAM follow the firmware's map exactly. What the kernel reserves and what it
-    has in use are estimates (``Release.boot_reserved_bytes``, ``boot_used_bytes``), as they depend
-    on the kernel's configuration; start from a captured sysroot for exact numbers.
+    has in use (:mod:`altmap.model.boot.reserved`, ``Release.boot_used_bytes``) depends on the
+    kernel's build as well; start from a captured sysroot for exact numbers.
 
     Parameters
     ----------
@@ -68,6 +70,7 @@ def boot(machine: Machine, policy: Policy | None = None) -> tuple[Kernel, Backin
         backing.write_fault = "page fault"
     kernel = _kernel(machine, policy, arch, release, tunables, layout, backing)
     init_per_zone_wmark_min(kernel)
+    _fill_pools(kernel, machine)
     return kernel, backing, blank_files(kernel, machine)
 
 
@@ -111,7 +114,11 @@ def _kernel(
         PfnRange(run.start // block_nr_pages, run.end // block_nr_pages) for run in blocks.ranges()
     )
     reserved, used = _reserved_and_used(
-        arch, release, layout.backed, arch.memmap_nr_pages(len(blocks))
+        arch,
+        release,
+        layout.backed,
+        arch.memmap_nr_pages(len(blocks)),
+        boot_parts(machine, arch, release),
     )
     unbacked, fake_offline = layout.ram - layout.backed, PfnSet()
     if release.xen_extra_memory == "ballooned":
@@ -140,19 +147,38 @@ def _kernel(
 
 
 def _reserved_and_used(
-    arch: Arch, release: Release, backed: PfnSet, memmap_nr_pages: int
+    arch: Arch,
+    release: Release,
+    backed: PfnSet,
+    memmap_nr_pages: int,
+    parts: tuple[BootPart, ...],
 ) -> tuple[PfnSet, PfnSet]:
     """Return the pages that are reserved at boot, and those in use once the kernel runs."""
     page = arch.page_size_bytes
-    nr_reserved = memmap_nr_pages + release.boot_reserved_bytes // page
-    # What was measured has the tables of 1 GiB in it; it is the estimate for smaller machines too.
-    measured = hash_tables_nr_pages(arch, _GIB // page)
-    nr_reserved += max(0, hash_tables_nr_pages(arch, len(backed)) - measured)
+    nr_reserved = memmap_nr_pages + sum(part.size_bytes for part in parts) // page
     nr_reserved = min(nr_reserved, len(backed) * 3 // 4)
+    nr_low = sum(part.size_bytes for part in parts if part.low) // page
     dma = backed & PfnRange(0, (16 * _MIB) // page)
     reserved = dma & PfnRange(0, 256)
     above = backed - dma
-    reserved |= above.highest(nr_reserved - len(reserved))
+    low = above & PfnRange(0, (4 * _GIB) // page)
+    reserved |= low.highest(min(nr_low, nr_reserved - len(reserved), len(low)))
     left = above - reserved
+    reserved |= left.highest(nr_reserved - len(reserved))
+    left -= reserved
     nr_used = min(release.boot_used_bytes // page, len(left) * 3 // 4)
     return reserved, left.highest(nr_used)
+
+
+def _fill_pools(kernel: Kernel, machine: Machine) -> None:
+    """Allocate the huge pages of the command line, evenly on the nodes (``mm/hugetlb.c``)."""
+    nodes = sorted(kernel.boot_nodes)
+    for asked in huge_pages_at_boot(boot_words(machine.cmdline or "")):
+        sizes = hugepage_sizes_bytes(kernel.arch)
+        size = sizes[0] if asked.size_bytes is None else asked.size_bytes
+        if size not in sizes:
+            continue  # the kernel knows no such size
+        pool = pool_of(kernel, size)
+        for at, node in enumerate(nodes):
+            share = asked.nr_pages // len(nodes) + (at < asked.nr_pages % len(nodes))
+            set_max_huge_pages(kernel, pool, node, share)

@@ -1,4 +1,4 @@
-"""QEMU's machines: where boot memory and DIMMs lie in guest-physical space."""
+"""Where boot memory and DIMMs lie in guest-physical space, by QEMU's rules or another map."""
 
 from __future__ import annotations
 
@@ -43,7 +43,10 @@ def boot_ram(board: Board, platform: str, memory_bytes: int) -> list[tuple[int, 
 
     On PCs they are SeaBIOS's (the EBDA below 640 KiB, the hole up to 1 MiB, its tables at the end
     of low memory) with memory split below 4 GiB as ``hw/i386/pc.c`` does; elsewhere one range.
+    Other hypervisors have maps of their own (:mod:`altmap.model.memory_maps`).
     """
+    if platform in board.maps:
+        return board.maps[platform].usable(memory_bytes)
     if platform not in _SPLIT:
         return [(board.ram_base_address, board.ram_base_address + memory_bytes)]
     low = low_memory_bytes(platform, memory_bytes)
@@ -88,7 +91,7 @@ def place_dimm(
     """
     if size_bytes % space.align:
         raise InputError(
-            f"DIMM size {size_bytes:#x}: need a multiple of {format_size(space.align)}"
+            f"DIMM size {format_size(size_bytes)}: need a multiple of {format_size(space.align)}"
         )
     taken = sorted(plugged)
     if address is None:

@@ -12,7 +12,7 @@ __all__ = ("BEHAVIOURS", "check_behaviour", "others", "value_on")
 
 #: Fields of a record that are no behaviour: its name, where it comes from, and how a synthetic
 #: boot state looks, which a real kernel shows by itself.
-_OTHERS = ("name", "shape", "confirmed", "boot_reserved_bytes", "boot_used_bytes", "sources")
+_OTHERS = ("name", "shape", "confirmed", "bounces_kmalloc", "boot_used_bytes", "sources")
 
 BEHAVIOURS = tuple(each.name for each in fields(Release) if each.name not in _OTHERS)
 

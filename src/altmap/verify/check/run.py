@@ -6,10 +6,10 @@ Effects: files.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from altmap.errors import AltmapError, InputError
+from altmap.lab.side_by_side import check_interrupted, side_by_side
 from altmap.linux.sysroot import Sysroot
 from altmap.scenario import Scenario, scenario_text
 from altmap.storage.files import private_files
@@ -65,6 +65,7 @@ def run_probes(
         try:
             trace, sysroots = observe(scenario)
         except AltmapError as error:
+            check_interrupted()
             why = str(error).splitlines()[0]
             progress(f"{probe.name}: {why}")
             return Probed(probe.name, scenario, None, why)
@@ -80,5 +81,5 @@ def run_probes(
             keep.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise InputError(f"{keep}: {error.strerror}") from error
-    with ThreadPoolExecutor(nr_guests) as pool:
+    with side_by_side(nr_guests) as pool:
         return list(pool.map(run, probes))

@@ -64,7 +64,8 @@ class _Drawing:
     ) -> None:
         self.chance, self.family, self.machine, self.name = chance, family, machine, name
         self.steps: list[_Step] = []
-        self.devices: dict[str, str] = {}
+        self.model: ModelMachine | None = None
+        self.devices: dict[str, tuple[str, int]] = {}  # the driver, and the size in MiB
         self.fills: list[str] = []
         self.added_mib = 0
 
@@ -75,10 +76,12 @@ class _Drawing:
         for _ in range(10 * nr_steps):
             if len(self.steps) >= nr_steps:
                 return
-            make: Callable[[], _Step | None] = self.chance.choices(makers, weights)[0]
-            step = make()
-            if step is not None and self._fits(step):
-                self._keep(step)
+            make: Callable[[], _Step | tuple[_Step, ...] | None]
+            make = self.chance.choices(makers, weights)[0]
+            made = make()
+            for step in made if isinstance(made, tuple) else (made,):
+                if step is not None and self._fits(step):
+                    self._keep(step)
 
     def scenario(self, more: tuple[_Step, ...] = ()) -> Scenario:
         """Return what was drawn so far, and *more* steps."""
@@ -96,13 +99,16 @@ class _Drawing:
                 record = model.perform(each)
         except InputError:
             return False
-        return record.outcome.ends and not record.faults
+        if not record.outcome.ends or record.faults:
+            return False
+        self.model = model
+        return True
 
     def _keep(self, step: _Step) -> None:
         self.steps.append(step)
         match step["do"]:
             case "plug":
-                self.devices[step["id"]] = step.get("driver", "dimm")
+                self.devices[step["id"]] = step.get("driver", "dimm"), _mib(step["size"])
                 self.added_mib += _mib(step["size"])
             case "fill":
                 self.fills.append(step["id"])
@@ -122,11 +128,11 @@ class _Drawing:
         return step
 
     def _plug_virtio_mem(self) -> _Step:
-        size = self.chance.choice((256, 512, 1024, 1280))
+        size = self.chance.choice((256, 512, 1024, 1280, 2048))
         step = self._new("plug", "v") | {"driver": "virtio-mem", "size": f"{size}MiB"}
         step["requested"] = f"{self._part_of(size)}MiB"
-        if self.chance.random() < 0.3:
-            step["block"] = f"{self.chance.choice((4, 16, 128, 256))}MiB"
+        if self.chance.random() < 0.4:
+            step["block"] = f"{self.chance.choice((4, 16, 128, 256, 256, 512))}MiB"
         return step | self._node(1.0)
 
     def _plug_hyperv(self) -> _Step:
@@ -140,10 +146,13 @@ class _Drawing:
         return self._of_device("unplug")
 
     def _resize(self) -> _Step | None:
-        ids = [name for name, driver in self.devices.items() if driver == "virtio-mem"]
-        if not ids:
+        sizes = {
+            name: size for name, (driver, size) in self.devices.items() if driver == "virtio-mem"
+        }
+        if not sizes:
             return None
-        return {"do": "resize", "id": self.chance.choice(ids), "size": f"{self._part_of(512)}MiB"}
+        name = self.chance.choice(list(sizes))
+        return {"do": "resize", "id": name, "size": f"{self._part_of(sizes[name])}MiB"}
 
     def _balloon(self) -> _Step:
         base = _mib(self.machine["memory"])
@@ -210,16 +219,75 @@ class _Drawing:
     def _free(self) -> _Step | None:
         return {"do": "free", "id": self.chance.choice(self.fills)} if self.fills else None
 
-    def _poison(self) -> _Step:
-        return {
-            "do": "poison",
-            "address": f"{0x1_0000_0000 + (self.chance.randrange(512) << 20):#x}",
+    # --- situations: steps that reach a state which single steps seldom reach ----------------
+
+    def _round_trip(self) -> tuple[_Step, ...] | None:
+        """Take blocks offline and online again."""
+        step = self._of_device("offline")
+        if step is None:
+            return None
+        step |= self._part()
+        return step, step | {"do": "online", "to": self.chance.choice(ONLINE_TYPES)}
+
+    def _poison(self) -> tuple[_Step, ...] | None:
+        """Poison a page of a device, whose blocks then go offline and online again."""
+        if self.model is None or not self.model.devices.by_id:
+            return None
+        name, device = self.chance.choice(list(self.model.devices.by_id.items()))
+        pfn = self.chance.randrange(device.pfns.start, device.pfns.end)
+        address = pfn * self.model.kernel.arch.page_size_bytes
+        offline = {"do": "offline", "id": name}
+        online = {"do": "online", "id": name, "to": self.chance.choice(ONLINE_TYPES)}
+        return {"do": "poison", "address": f"{address:#x}"}, offline, online
+
+    def _ratio_bound(self) -> tuple[_Step, ...]:
+        """Plug as much as the ratio of auto-movable allows, or a memory block more or less."""
+        chance, unit = self.chance, self.family.unit_mib
+        nodes = self.machine.get("nodes") or [{"memory": self.machine["memory"]}]
+        node = chance.randrange(len(nodes))
+        ratio = chance.choice((25, 50, 100, 301))
+        most = _mib(nodes[node]["memory"]) * ratio // 100 // unit * unit
+        size = max(unit, min(most, 12 * unit) + chance.choice((0, 0, -unit, unit)))
+        tunables = {
+            "do": "set",
+            "auto_online_blocks": "online",
+            "online_policy": "auto-movable",
+            "auto_movable_ratio": ratio,
         }
+        plug = self._new("plug", "d", 1) | {"size": f"{size}MiB"}
+        return tunables, plug | ({"node": node} if len(nodes) > 1 else {})
+
+    def _stays_offline(self) -> tuple[_Step, ...]:
+        """Plug so much by virtio-mem that its limit of memory that is not online matters."""
+        size = self.chance.choice((1280, 1536, 2048))
+        plug = self._new("plug", "v", 1) | {"driver": "virtio-mem", "size": f"{size}MiB"}
+        offline = {"do": "set", "auto_online_blocks": "offline"}
+        return offline, plug | {"requested": f"{size}MiB"} | self._node(1.0)
+
+    def _half_taken_back(self) -> tuple[_Step, ...]:
+        """Shrink a device whose block is two memory blocks of several kinds, with pages in use."""
+        chance = self.chance
+        plug = self._new("plug", "v", 1) | {"driver": "virtio-mem", "size": "512MiB"}
+        plug |= {"requested": "256MiB", "block": "256MiB"}
+        online = {"do": "online", "id": plug["id"]}
+        fill = self._new("fill", "f", 4)
+        return (
+            {"do": "set", "auto_online_blocks": "offline"},
+            plug | self._node(1.0),
+            online | {"part": "first", "to": chance.choice(ONLINE_TYPES)},
+            online | {"part": "last", "to": chance.choice(ONLINE_TYPES)},
+            fill
+            | chance.choice(
+                ({"kind": "held", "size": "4MiB"}, {"kind": "kernel", "size": "16MiB"})
+            ),
+            {"do": "resize", "id": plug["id"], "size": "0MiB"},
+        )
 
     # --- parts of steps --------------------------------------------------------------------
 
-    def _new(self, do: str, letter: str) -> _Step:
-        return {"do": do, "id": f"{letter}{len(self.steps)}"}
+    def _new(self, do: str, letter: str, further: int = 0) -> _Step:
+        """Begin a step that makes something; *further* steps of the same situation come first."""
+        return {"do": do, "id": f"{letter}{len(self.steps) + further}"}
 
     def _of_device(self, do: str) -> _Step | None:
         return {"do": do, "id": self.chance.choice(list(self.devices))} if self.devices else None

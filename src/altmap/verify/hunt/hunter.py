@@ -8,13 +8,13 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import msgspec
 
 from altmap.compare import Comparison
 from altmap.errors import InputError, LabError
+from altmap.lab.side_by_side import check_interrupted, side_by_side
 from altmap.linux.sysroot import Sysroot
 from altmap.scenario import Scenario, scenario_text
 from altmap.storage.lines import LineFile
@@ -107,7 +107,7 @@ def hunt(
     name = f"{plan.family.name}-{plan.release}-{plan.seed}"
     with store.open_runs(name) as file:
         hunter = _Hunter(plan, store, file, run_both, progress)
-        with ThreadPoolExecutor(plan.nr_guests) as pool:
+        with side_by_side(plan.nr_guests) as pool:
             for job in [pool.submit(hunter.work) for _ in range(plan.nr_guests)]:
                 job.result()
         return hunter.result()
@@ -169,6 +169,7 @@ class _Hunter:
                     plan.family, plan.release, plan.seed, number, self._coverage
                 )
             row, kept = self._hunted(scenario, predicted)
+            check_interrupted()
             with self._lock:
                 self._coverage.add(row.model, row.kernel)
                 self._file.add(msgspec.json.encode(row))
@@ -182,8 +183,12 @@ class _Hunter:
         run = self._run(scenario)
         verdict = run.verdict
         if run.judgement.reason:
-            finding, kept = self._examined(scenario, run.judgement)
-            verdict, key = "finding" if finding.certain else "chance", finding.key
+            key = run.judgement.key
+            certain = self._store.is_certain(key)  # of a scenario before: not examined again
+            if not certain:
+                finding, kept = self._examined(scenario, run.judgement)
+                certain = finding.certain
+            verdict = "finding" if certain else "chance"
         row = RunRow(
             name=scenario.name,
             verdict=verdict,
@@ -204,7 +209,7 @@ class _Hunter:
 
         nr_shown = 1 + sum(shows(scenario) for _ in range(_NR_RUNS - 1))
         smallest = scenario
-        if nr_shown == _NR_RUNS and not self._store.finding_folder(first.key).exists():
+        if nr_shown == _NR_RUNS:
             smallest, _ = shrink(scenario, shows, _MOST_TRIES)
         run = self._run(smallest)
         judgement = run.judgement if run.judgement.key == first.key else first
@@ -228,6 +233,7 @@ class _Hunter:
         except InputError as error:
             return _Run("cannot", why=str(error))
         except LabError as error:
+            check_interrupted()
             complaints = complaints_of(error.console.splitlines())  # the guest died of its kernel
             why = str(error).splitlines()[0]
             return _Run("failed", Judgement(complaints, complaints), why=why)

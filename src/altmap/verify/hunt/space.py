@@ -57,16 +57,18 @@ class Family:
 
 
 _BLOCK_STEPS = {"online": 5, "offline": 7, "write": 2, "set_tunables": 3, "veto": 2}
-_USE_STEPS = {"fill": 4, "held": 1, "kernel_pages": 1, "huge_pages": 2, "free": 2}
-_COMMON = {**_BLOCK_STEPS, **_USE_STEPS, "plug": 6, "unplug": 4}
+_USE_STEPS = {"fill": 4, "held": 2, "kernel_pages": 1, "huge_pages": 2, "free": 2}
+_COMMON = {**_BLOCK_STEPS, **_USE_STEPS, "round_trip": 2, "plug": 6, "unplug": 4}
+_VIRTIO_MEM = {"plug_virtio_mem": 5, "resize": 8, "stays_offline": 1, "half_taken_back": 1}
 _ONLINE_KEYS = {
-    "auto_online_blocks": ("offline", "offline", *ONLINE_TYPES),
-    "online_policy": (None, None, "auto-movable"),
-    "auto_movable_ratio": (None, None, 50, 301, 1000),
+    "auto_online_blocks": ("offline", "online", *ONLINE_TYPES),
+    "online_policy": (None, "auto-movable"),
+    "auto_movable_ratio": (None, 50, 100, 301),
     "movable_node": (None, None, None, True),
 }
 _MEMMAP_KEYS = {"memmap_on_memory": ("off", "on", "on", "force")}
 _ALL_KEYS = _ONLINE_KEYS | _MEMMAP_KEYS | {"cpus": (None, None, 2)}
+_BIG_BLOCK_KEYS = {"virtio_mem": (None, None, {"bbm_safe_unplug": False})}
 
 FAMILIES = (
     Family(
@@ -74,10 +76,10 @@ FAMILIES = (
         "x86_64",
         ("6.12", "7.3", "6.1"),
         ("pc", "q35"),
-        (512, 768, 1000, 1024, 1536, 2048, 3072, 4096),
+        (512, 768, 1000, 1024, 1536, 2048, 3072, 3074, 4096),
         128,
-        _COMMON | {"plug_virtio_mem": 4, "resize": 7, "poison": 1},
-        keys=_ALL_KEYS,
+        _COMMON | _VIRTIO_MEM | {"poison": 2, "ratio_bound": 2},
+        keys={**_ALL_KEYS, **_BIG_BLOCK_KEYS},
     ),
     Family(
         "hyperv",
@@ -86,7 +88,7 @@ FAMILIES = (
         ("pc",),
         (1024, 2048),
         128,
-        _BLOCK_STEPS | {"plug_hyperv": 8, "fill": 3, "free": 2},
+        _BLOCK_STEPS | {"plug_hyperv": 8, "fill": 3, "held": 2, "free": 2, "round_trip": 2},
         nodes=False,
         keys={"auto_online_blocks": ("online", "online_movable")},
     ),
@@ -108,7 +110,18 @@ FAMILIES = (
         ("virt",),
         (512, 1024, 2048),
         128,
-        _BLOCK_STEPS | _USE_STEPS | {"plug_virtio_mem": 6, "resize": 8, "unplug": 2},
+        _BLOCK_STEPS | _USE_STEPS | _VIRTIO_MEM | {"unplug": 2},
+        nodes=False,
+        keys=_ALL_KEYS,
+    ),
+    Family(
+        "arm64-16k",
+        "aarch64-16k",
+        ("6.12", "7.3"),
+        ("virt",),
+        (1024, 2048),
+        128,
+        _BLOCK_STEPS | _USE_STEPS | _VIRTIO_MEM | {"unplug": 2},
         nodes=False,
         keys=_ALL_KEYS,
     ),
@@ -157,7 +170,7 @@ def draw_machine(family: Family, release: str, seed: int, chance: random.Random)
     machine["platform"] = own.choice(family.platforms)
     if family.nodes and own.random() < 0.3:
         # A node without memory in the middle is not in the firmware's tables, so none is drawn.
-        sizes = own.choice(((1024, 512), (512, 1024), (1024, 0), (768, 1280)))
+        sizes = own.choice(((1024, 512), (512, 1024), (1024, 0), (768, 1280), (3072, 1024)))
         machine["nodes"] = [{"memory": f"{size}MiB"} for size in sizes]
     else:
         machine["memory"] = f"{own.choice(family.memory_mib)}MiB"

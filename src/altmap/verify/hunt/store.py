@@ -137,6 +137,11 @@ class HuntStore:
                 write_recording(target, finding.scenario, [], observed, sysroots)
         return True
 
+    def is_certain(self, key: str) -> bool:
+        """Tell whether a finding of that key is kept that every run showed."""
+        path = self.finding_folder(key) / "finding.json"
+        return path.exists() and read_json(path, HuntFinding).certain
+
     def findings(self) -> list[HuntFinding]:
         """Return all findings, by key.
 
