@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 from altmap.linux.pagewords import PageRun, PageWords
 from altmap.pfn import PfnRange, PfnSet
+from altmap.protocol.hyperv_messages import PageRange, decode, encode
 from altmap.trace import Event, Fault
 
 # include/uapi/linux/kernel-page-flags.h, include/linux/kernel-page-flags.h
@@ -30,7 +31,7 @@ class Alteration:
     remove : callable or None
         None where a side that shows the file always has a value.
     also : tuple of str
-        Labels that the alteration cannot help to alter as well.
+        Labels that the alteration cannot help to alter as well, those of other files with the file.
     """
 
     label: Callable | str
@@ -90,6 +91,18 @@ def shares_zones(step):
     """Tell whether a Hyper-V balloon has pages, of zones that are not predicted."""
     ballooned = any(event.kind == "ballooned" and event.pfns for event in step.events)
     return ballooned and not is_xen(step)
+
+
+#: The kind of an event that marks a step whose host asked for more pages than the guest gave.
+AT_FLOOR = "at-floor"
+
+
+def at_floor(step):
+    return any(event.kind == AT_FLOOR for event in step.events)
+
+
+def not_at_floor(step):
+    return not at_floor(step)
 
 
 def one_zone(step):
@@ -271,7 +284,7 @@ PAGES = {
     WITHHELD: Alteration(WITHHELD, becomes(OFFLINE, has_no_balloon)),
     NR_OFFLINE: Alteration(
         NR_OFFLINE,
-        becomes(OFFLINE, lambda step: not has_no_balloon(step)),
+        becomes(OFFLINE, lambda step: not has_no_balloon(step) and not_at_floor(step)),
         no_balloon,
         (PREDICTABLE,),
     ),
@@ -385,7 +398,7 @@ def last_message(step):
     Reports of memory pressure are no part of a step (drivers/hv/hv_balloon.c: type 5).
     """
     found = [at for at, event in enumerate(step.events) if event.message and event.message[0] != 5]
-    return found[-1] if found else None
+    return found[-1] if found and not at_floor(step) else None
 
 
 def other_message(step, by):
@@ -401,6 +414,18 @@ def other_message(step, by):
 def no_message(step):
     at = last_message(step)
     return at is not None and replace(step, events=step.events[:at] + step.events[at + 1 :])
+
+
+def fewer_pages(step, by):
+    """Let a guest at its floor give more pages in its last response."""
+    if not at_floor(step):
+        return None
+    at = max(n for n, e in enumerate(step.events) if e.message and e.message[0] == 7)
+    message = decode(step.events[at].message)
+    *ranges, last = message.ranges
+    more = PageRange(last.start_page, last.page_cnt + by)
+    event = replace(step.events[at], message=encode(replace(message, ranges=(*ranges, more))))
+    return replace(step, events=[*step.events[:at], event, *step.events[at + 1 :]])
 
 
 def message_label(step):
@@ -457,24 +482,65 @@ def no_frames(step):
     return step.faults and replace(step, faults=step.faults[1:])
 
 
-MEMINFO = ("MemTotal", "CommitLimit", "DirectMap1G", "Hugetlb", "HardwareCorrupted")
+MEMINFO = ("DirectMap1G", "Hugetlb", "HardwareCorrupted")
 POOL = ("HugePages_Total", "HugePages_Free", "HugePages_Surp")
 ALL_MANAGED = beside("managed of all zones")
+FLOOR = "pages of a balloon at the floor"
+FREE_AT_FLOOR = (("", not_at_floor), (f", and {FLOOR}", at_floor))
+FREE_SUMS = (
+    *(("proc/meminfo", f"{n} and per-CPU lists, and {FLOOR}") for n in ("MemFree", "MemAvailable")),
+    ("proc/vmstat", f"nr_free_pages and per-CPU lists, and {FLOOR}"),
+)
+FLOOR_SUMS = {
+    "proc/meminfo": f"MemTotal and {FLOOR}",
+    "proc/zoneinfo": f"managed of all zones and {FLOOR}",
+    "sys/devices/system/node": f"MemTotal of all nodes and {FLOOR}",
+    "proc/kpageflags": f"{NR_OFFLINE} without those of a balloon at the floor",
+}
 #: By the file and the name of the field.
 ALTERATIONS = {
+    **{
+        ("proc/meminfo", name): line("meminfo", name, only=not_at_floor)
+        for name in ("MemTotal", "CommitLimit")
+    },
+    ("proc/meminfo", FLOOR_SUMS["proc/meminfo"]): line(
+        "meminfo", "MemTotal", FLOOR_SUMS["proc/meminfo"], at_floor
+    ),
+    ("proc/zoneinfo", FLOOR_SUMS["proc/zoneinfo"]): only(
+        at_floor,
+        Alteration(
+            FLOOR_SUMS["proc/zoneinfo"],
+            zone_pages("managed").change,
+            also=(beside("node 0 DMA32 managed"),),
+        ),
+    ),
+    ("sys/devices/system/node", FLOOR_SUMS["sys/devices/system/node"]): only(
+        at_floor, replace(node_line("MemTotal"), label=FLOOR_SUMS["sys/devices/system/node"])
+    ),
+    ("proc/kpageflags", FLOOR_SUMS["proc/kpageflags"]): only(
+        at_floor,
+        Alteration(FLOOR_SUMS["proc/kpageflags"], becomes(OFFLINE), also=(PREDICTABLE,)),
+    ),
+    ("messages of the driver", "pages given down to the floor"): Alteration(
+        "pages given down to the floor", fewer_pages, also=(*FLOOR_SUMS.items(), *FREE_SUMS)
+    ),
     **{("proc/meminfo", name): line("meminfo", name) for name in (*MEMINFO, *POOL)},
     **{("proc/meminfo", name): line("meminfo", name) for name in ("Shmem", "Cached")},
     **{
-        ("proc/meminfo", f"{name} and per-CPU lists"): line(
-            "meminfo", name, f"{name} and per-CPU lists"
+        ("proc/meminfo", f"{name} and per-CPU lists{more}"): line(
+            "meminfo", name, f"{name} and per-CPU lists{more}", only=where
         )
         for name in ("MemFree", "MemAvailable")
+        for more, where in FREE_AT_FLOOR
     },
     ("proc/vmstat", "nr_memmap_pages"): line("vmstat", "nr_memmap_pages"),
     ("proc/vmstat", "nr_memmap_boot_pages"): line("vmstat", "nr_memmap_boot_pages"),
-    ("proc/vmstat", "nr_free_pages and per-CPU lists"): line(
-        "vmstat", "nr_free_pages", "nr_free_pages and per-CPU lists"
-    ),
+    **{
+        ("proc/vmstat", f"nr_free_pages and per-CPU lists{more}"): line(
+            "vmstat", "nr_free_pages", f"nr_free_pages and per-CPU lists{more}", only=where
+        )
+        for more, where in FREE_AT_FLOOR
+    },
     **{
         (f"proc/zoneinfo{where}", f"node <node> <zone> {name}"): zone_pages(name)
         for where, names in (
@@ -504,7 +570,7 @@ ALTERATIONS = {
         ),
     ),
     ("proc/zoneinfo", ALL_MANAGED): only(
-        shares_zones,
+        lambda step: shares_zones(step) and not_at_floor(step),
         Alteration(
             ALL_MANAGED, zone_pages("managed").change, also=(beside("node 0 DMA32 managed"),)
         ),
@@ -529,15 +595,13 @@ ALTERATIONS = {
         ),
     ),
     ("sys/devices/system/node", "<list>"): Alteration("online", other_list, no_list),
-    **{
-        ("sys/devices/system/node", f"node<node> {name}"): node_line(name)
-        for name in ("MemTotal", *POOL)
-    },
+    ("sys/devices/system/node", "node<node> MemTotal"): only(not_at_floor, node_line("MemTotal")),
+    **{("sys/devices/system/node", f"node<node> {name}"): node_line(name) for name in POOL},
     ("sys/devices/system/node", "node<node>/hugepages/<file>"): Alteration(
         f"node0/hugepages/{HUGE_FILE}", other_huge_pages, no_huge_pages
     ),
-    ("sys/devices/system/node", "node<node> MemFree and per-CPU lists"): node_line(
-        "MemFree", "MemFree and per-CPU lists"
+    ("sys/devices/system/node", "node<node> MemFree and per-CPU lists"): only(
+        not_at_floor, node_line("MemFree", "MemFree and per-CPU lists")
     ),
     **{("proc/kpageflags", name): alteration for name, alteration in PAGES.items()},
     ("proc/iomem", "<range>"): RAM,

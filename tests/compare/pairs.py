@@ -4,10 +4,11 @@ import copy
 from dataclasses import replace
 from pathlib import Path
 
-from alterations import touch
+from alterations import AT_FLOOR, touch
 
 from altmap.compare import compare, compare_layout
 from altmap.pfn import PfnRange, PfnSet
+from altmap.protocol.hyperv_messages import decode, encode
 from altmap.storage.recording import read_recording
 from altmap.trace import Event, Trace
 
@@ -41,6 +42,7 @@ def all_pairs():
     return made | {
         "faults": (start, replace(last, faults=faults)),
         "balloon": ballooned(),
+        "floor": short_of_pages(),
         "touched": touched(),
     }
 
@@ -69,6 +71,17 @@ def ballooned():
     start, step, *_ = read_recording(RECORDINGS / f"{BALLOON}.tar.xz").trace.steps
     taken = Event("ballooned", "", PfnSet([PfnRange(0x100000, 0x100400)]))
     return start, replace(step, events=[*step.events, taken])
+
+
+def short_of_pages():
+    """Return the same with a host that asks for more than the guest gives."""
+    start, step = ballooned()
+    at = next(n for n, event in enumerate(step.events) if event.message and event.message[0] == 6)
+    request = decode(step.events[at].message)
+    more = encode(replace(request, num_pages=request.num_pages + (1 << 16)))
+    events = [*step.events, Event(AT_FLOOR, "")]
+    events[at] = replace(events[at], message=more)
+    return start, replace(step, events=events)
 
 
 def compared(start, mine, other):

@@ -133,7 +133,7 @@ def test_nothing_added_is_a_refusal_whose_reason_only_the_log_knows():
 
 
 def test_a_driver_that_does_not_answer_is_one_line_with_the_console():
-    with pytest.raises(LabError, match="hv_balloon does not answer within 120 s") as caught:
+    with pytest.raises(LabError, match="hv_balloon does not answer within 300 s") as caught:
         LabHyperv(Guest(VERSION, CAPABILITIES), REGION).plug(plug())
     assert caught.value.console == "its console"
 

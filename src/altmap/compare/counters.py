@@ -6,7 +6,7 @@ chance, and zoneinfo shows it: every value of free memory here includes them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from altmap.compare.side import Key, Side, Values
@@ -23,9 +23,11 @@ __all__ = (
     "node_meminfo",
     "of_spanning_zones",
     "shared_managed",
+    "unless_at_floor",
     "unless_shared",
     "vmstat",
     "vmstat_free",
+    "with_balloon",
     "zone_free",
     "zone_pages",
     "zone_protection",
@@ -102,6 +104,25 @@ def unless_shared(values: Values) -> Values:
 def if_shared(values: Values) -> Values:
     """Return an extractor of what depends on which zones gave a balloon its pages."""
     return lambda side: values(side) if side.shares_zones else ()
+
+
+def unless_at_floor(values: Values) -> Values:
+    """Return an extractor of what is certain unless a guest had too few pages for its balloon."""
+    return lambda side: () if side.ballooned is not None else values(side)
+
+
+def with_balloon(values: Values, unit: Callable[[Side], int]) -> Values:
+    """Return an extractor of the sum of values and the pages of a balloon at the guest's floor.
+
+    How many pages the balloon has is chance, this sum is not. *unit* is what a page counts.
+    """
+
+    def total(side: Side) -> _Pairs:
+        found = dict(values(side))
+        if side.ballooned is not None and found and None not in found.values():
+            yield (), sum(found.values()) + unit(side) * side.ballooned
+
+    return total
 
 
 def shared_managed(side: Side) -> _Pairs:

@@ -6,14 +6,16 @@ No other field is compared. ``docs/fidelity.md`` shows the table.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from altmap.compare import counters, folders, messages, pages, steps
-from altmap.compare.side import Key, Values
+from altmap.compare.side import Key, Side, Values
 from altmap.compare.tolerance import (
     FILES_KIB,
     FIRMWARE_PAGES,
+    FLOOR_PAGES,
     FREE_KIB,
     FREE_PAGES,
     SHARE_PAGES,
@@ -133,6 +135,28 @@ _ZONE_MANAGED = counters.zone_pages("managed")
 _POOL = ("HugePages_Total", "HugePages_Free", "HugePages_Surp")
 _ZONE = "node <node> <zone>"
 
+
+def _unless_floor(
+    file: ComparedFile,
+    name: str,
+    source: str,
+    values: Values,
+    tolerance: Tolerance,
+    unit: Callable[[Side], int],
+) -> tuple[Field, Field]:
+    """Return the fields of free memory, and of it with a balloon at the guest's floor."""
+    return (
+        Field(file, name, source, counters.unless_at_floor(values), tolerance),
+        Field(
+            file,
+            f"{name}, and pages of a balloon at the floor",
+            _SHARED,
+            counters.with_balloon(values, unit),
+            tolerance,
+        ),
+    )
+
+
 _OF_BOOT = tuple(
     Field(LAYOUT, f"{_ZONE} {name}", _BOOT, counters.of_spanning_zones(values), tolerance)
     for name, values, tolerance in (
@@ -151,6 +175,13 @@ _OF_STEPS = (
         steps.requests,
     ),
     Field(MESSAGES, "message <number>", "drivers/hv/hv_balloon.c", messages.hyperv_messages),
+    Field(
+        MESSAGES,
+        "pages given down to the floor",
+        "drivers/hv/hv_balloon.c: balloon_up; mm/show_mem.c: si_mem_available",
+        messages.given_at_the_floor,
+        FLOOR_PAGES,
+    ),
     Field(TOUCHED, "first frame not backed: <access>", _ASKED, steps.first_unbacked_frame),
     Field(
         TOUCHED, "frames that end the kernel: <access>", _ASKED, steps.frames_of_fault, nested=True
@@ -165,10 +196,21 @@ _OF_STEPS = (
 )
 _OF_COUNTERS = (
     *(
-        Field(MEMINFO, name, source, counters.meminfo(name))
+        Field(MEMINFO, name, source, counters.unless_at_floor(counters.meminfo(name)))
         for name, source in (
             ("MemTotal", _TOTAL),
             ("CommitLimit", "mm/util.c: vm_commit_limit"),
+        )
+    ),
+    Field(
+        MEMINFO,
+        "MemTotal and pages of a balloon at the floor",
+        _TOTAL,
+        counters.with_balloon(counters.meminfo("MemTotal"), lambda side: side.page_kib),
+    ),
+    *(
+        Field(MEMINFO, name, source, counters.meminfo(name))
+        for name, source in (
             ("DirectMap1G", "arch/x86/mm/init_64.c: phys_pud_init"),
             *((name, _HUGETLB) for name in (*_POOL, "Hugetlb")),
             ("HardwareCorrupted", _POISON),
@@ -185,10 +227,18 @@ _OF_COUNTERS = (
         for name in ("Shmem", "Cached")
     ),
     *(
-        Field(MEMINFO, f"{name} and per-CPU lists", source, counters.meminfo_free(name), FREE_KIB)
+        field
         for name, source in (
             ("MemFree", _FREE),
             ("MemAvailable", "mm/show_mem.c: si_mem_available; calculate_totalreserve_pages"),
+        )
+        for field in _unless_floor(
+            MEMINFO,
+            f"{name} and per-CPU lists",
+            source,
+            counters.meminfo_free(name),
+            FREE_KIB,
+            lambda side: side.page_kib,
         )
     ),
     Field(
@@ -203,7 +253,14 @@ _OF_COUNTERS = (
         "mm/hugetlb_vmemmap.c: free_vmemmap_page",
         counters.vmstat("nr_memmap_boot_pages"),
     ),
-    Field(VMSTAT, "nr_free_pages and per-CPU lists", _FREE, counters.vmstat_free, FREE_PAGES),
+    *_unless_floor(
+        VMSTAT,
+        "nr_free_pages and per-CPU lists",
+        _FREE,
+        counters.vmstat_free,
+        FREE_PAGES,
+        lambda _: 1,
+    ),
     *(
         Field(ZONEINFO, f"{_ZONE} {name}", source, counters.zone_pages(name))
         for name, source in (
@@ -219,7 +276,18 @@ _OF_COUNTERS = (
         counters.if_shared(_ZONE_MANAGED),
         SHARE_PAGES,
     ),
-    Field(ZONEINFO, "managed of all zones beside a balloon", _MANAGED, counters.shared_managed),
+    Field(
+        ZONEINFO,
+        "managed of all zones beside a balloon",
+        _MANAGED,
+        counters.unless_at_floor(counters.shared_managed),
+    ),
+    Field(
+        ZONEINFO,
+        "managed of all zones and pages of a balloon at the floor",
+        _MANAGED,
+        counters.with_balloon(counters.shared_managed, lambda _: 1),
+    ),
     *(
         Field(
             ZONEINFO,
@@ -265,10 +333,27 @@ _OF_COUNTERS = (
         SHARED_FREE_PAGES,
     ),
     Field(NODES, "<list>", "mm/memory_hotplug.c: node_states_set_node", counters.node_lists),
-    Field(NODES, "node<node> MemTotal", _TOTAL, counters.node_meminfo("MemTotal")),
+    Field(
+        NODES,
+        "node<node> MemTotal",
+        _TOTAL,
+        counters.unless_at_floor(counters.node_meminfo("MemTotal")),
+    ),
+    Field(
+        NODES,
+        "MemTotal of all nodes and pages of a balloon at the floor",
+        _TOTAL,
+        counters.with_balloon(counters.node_meminfo("MemTotal"), lambda side: side.page_kib),
+    ),
     *(Field(NODES, f"node<node> {name}", _HUGETLB, counters.node_meminfo(name)) for name in _POOL),
     Field(NODES, "node<node>/hugepages/<file>", _HUGETLB, counters.node_huge_pages),
-    Field(NODES, "node<node> MemFree and per-CPU lists", _FREE, counters.node_free, FREE_KIB),
+    Field(
+        NODES,
+        "node<node> MemFree and per-CPU lists",
+        _FREE,
+        counters.unless_at_floor(counters.node_free),
+        FREE_KIB,
+    ),
 )
 _OF_PAGES = (
     Field(
@@ -285,7 +370,13 @@ _OF_PAGES = (
         KPAGEFLAGS,
         "number of PageOffline pages",
         "drivers/xen/balloon.c: decrease_reservation; drivers/hv/hv_balloon.c: alloc_balloon_pages",
-        pages.nr_offline_pages,
+        counters.unless_at_floor(pages.nr_offline_pages),
+    ),
+    Field(
+        KPAGEFLAGS,
+        "number of PageOffline pages without those of a balloon at the floor",
+        "drivers/hv/hv_balloon.c: alloc_balloon_pages",
+        counters.with_balloon(pages.nr_offline_pages, lambda _: -1),
     ),
     Field(
         KPAGEFLAGS,

@@ -32,12 +32,16 @@ class Side:
     boot_memory : PfnSet
         The page frames of the memory blocks that the observed machine had at its start; of a step
         that adds or onlines memory, of all that were online before it too.
+    ballooned : int, optional
+        Pages of a Hyper-V balloon that was asked for more than the guest could give, by the
+        messages of this side: it follows MemAvailable how many they are.
     """
 
     step: StepRecord
     page_kib: int
     chosen: PfnSet = field(default_factory=PfnSet)
     boot_memory: PfnSet = field(default_factory=PfnSet)
+    ballooned: int | None = None
 
     @property
     def online_memory(self) -> PfnSet:

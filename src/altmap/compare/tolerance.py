@@ -14,6 +14,7 @@ from altmap.linux.observation import Observation, page_size_bytes
 __all__ = (
     "FILES_KIB",
     "FIRMWARE_PAGES",
+    "FLOOR_PAGES",
     "FREE_KIB",
     "FREE_PAGES",
     "SHARED_FREE_PAGES",
@@ -83,6 +84,18 @@ def _shared_free_pages(start: Observation, now: Observation) -> tuple[int, str]:
     return share + pages, f"pages: {share} of managed pages, {why}"
 
 
+def _floor_pages(start: Observation, now: Observation) -> tuple[int, str]:
+    """Return by how much a balloon's pages may differ that a guest gave down to its floor.
+
+    It gives what is available above the floor, which of 128 MiB or more falls by a quarter at most
+    of what MemTotal falls, so that a difference grows by a third.
+    """
+    pages, why = _unpredicted(start, now)
+    listed = max(sum(z.nr_on_cpu_lists for z in seen.zoneinfo or ()) for seen in (start, now))
+    most = -(-(pages + listed) * 4 // 3)
+    return most, f"pages: 4/3 of {listed} on per-CPU lists, {why}"
+
+
 def _unpredicted(start: Observation, now: Observation) -> tuple[int, str]:
     """Return the pages that slab and processes may have taken or freed since the start."""
     # A block that has gone may leave slab behind, so that the larger number counts.
@@ -116,6 +129,11 @@ SHARED_FREE_PAGES = Tolerance(
     f"that of the zone's managed pages, and once more {_FREE_RULE}", _shared_free_pages
 )
 FREE_KIB = Tolerance(f"{_FREE_RULE}; in kB", _free_kib)
+FLOOR_PAGES = Tolerance(
+    f"4/3 of the pages on per-CPU lists, which MemAvailable lacks, and {_FREE_RULE}: the floor "
+    "falls by up to a quarter of what MemTotal falls",
+    _floor_pages,
+)
 FILES_KIB = Tolerance(
     f"{_FILES_KIB} kB of the guest's own programs and files",
     lambda _start, _now: (_FILES_KIB, "kB: the guest's own programs and files"),

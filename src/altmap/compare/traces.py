@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 from altmap.compare.fields import BLOCKS, FIELDS, LAYOUT, ComparedFile, Field
+from altmap.compare.messages import ballooned_after
 from altmap.compare.side import UNKNOWN, Key, Side, block_frames
 from altmap.compare.tolerance import page_kib
 from altmap.compare.verdict import Comparison, Difference, FileVerdict, value_text
@@ -37,6 +39,7 @@ def compare(predicted: Trace, observed: Trace) -> Comparison:
     )
     start = observed.steps[0].observation
     chosen, boot = PfnSet(), _boot_memory(start)
+    balloons = [(0, False), (0, False)]
     steps = zip(observed.folder_names(), predicted.steps, observed.steps, strict=True)
     for index, (name, mine, other) in enumerate(steps):
         chosen = _chosen_by_buddy(chosen, mine)
@@ -44,7 +47,11 @@ def compare(predicted: Trace, observed: Trace) -> Comparison:
         before = observed.steps[index - 1].observation if index else None
         adds = mine.action.get("do") in ("plug", "online") and before is not None
         beside = boot | block_frames(before, page_kib(before), _ONLINE) if adds and before else boot
-        sides = _sides(mine, other, chosen, beside)
+        balloons = [
+            ballooned_after(step, *before)
+            for step, before in zip((mine, other), balloons, strict=True)
+        ]
+        sides = _with_balloons(_sides(mine, other, chosen, beside), balloons)
         if index:
             result.files.extend(_verdicts(_OF_STEP, name, sides, start or Observation()))
         if not any(seen is None for seen in (start, mine.observation, other.observation)):
@@ -74,6 +81,14 @@ def _sides(
 ) -> _Sides:
     shared = page_kib(observed.observation or Observation()), chosen or PfnSet(), boot or PfnSet()
     return Side(predicted, *shared), Side(observed, *shared)
+
+
+def _with_balloons(sides: _Sides, balloons: Iterable[tuple[int, bool]]) -> _Sides:
+    mine, other = (
+        replace(side, ballooned=nr_pages if at_floor else None)
+        for side, (nr_pages, at_floor) in zip(sides, balloons, strict=True)
+    )
+    return mine, other
 
 
 def _chosen_by_buddy(before: PfnSet, step: StepRecord) -> PfnSet:

@@ -84,10 +84,10 @@ def _endpoint_decoder(guest: Guest, serial: int) -> str:
     where = f"{_CXL}/devices"
     file = _found(guest, f"grep -lx {serial:#x} {where}/mem*/serial", f"device {serial}")
     memory = file.split("/")[-2]
-    links = f"readlink -f {where}/endpoint*/uport"
-    _found(guest, f"{links} | grep -x .*/{memory}", memory)
-    ports = f"for e in {where}/endpoint*; do echo $e $(readlink $e/uport); done"
-    port = _found(guest, f"{ports} | sed -n 's:^\\([^ ]*\\) .*/{memory}$:\\1:p'", memory)
+    # busybox' readlink takes one file.
+    ports = f"for e in {where}/endpoint*; do echo $e,$(readlink $e/uport); done"
+    line = _found(guest, f"{ports} | grep ,.*/{memory}$", memory)
+    port, _, _ = line.partition(",")
     return f"decoder{port.rpartition('endpoint')[2]}.0"
 
 

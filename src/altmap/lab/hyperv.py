@@ -64,7 +64,7 @@ _HURRY = (
 _SEND = "echo {hex} | xxd -r -p | dd of={device} bs=4096 iflag=fullblock 2>&1"
 _RECEIVE = "timeout {seconds:d} dd if={device} bs=4096 count=1 2>/dev/null | xxd -p -c 4096"
 #: An add waits five seconds for each block that stays offline.
-_ANSWER_SECONDS = 120
+_ANSWER_SECONDS = 300
 _PACKET = re.compile(r"([0-9a-f]{2})+")
 _PROBE_SECONDS = 60.0
 _POLL_SECONDS = 0.1
