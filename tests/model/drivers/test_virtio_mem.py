@@ -453,6 +453,31 @@ def test_big_blocks_come_and_go_as_a_whole():
     assert guest.blocks == [0, 1]
 
 
+def test_less_than_a_big_block_is_nothing_to_do():
+    """virtio_mem_bbm_plug_request, virtio_mem_bbm_unplug_request."""
+    guest = Guest(requested=512 * MIB, block=256 * MIB)
+    mode = guest.guest.mode
+    for ask in (mode.plug, mode.unplug):
+        assert ask(255 * M) == OK
+        assert any("less than a big block" in event.text for event in guest.kernel.log.take())
+    assert guest.blocks == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize(("undone", "state"), [(True, "UNUSED"), (False, "PLUGGED")])
+def test_a_big_block_that_is_not_added_is_unplugged_again_if_the_device_lets_it(
+    undone, state, monkeypatch
+):
+    """virtio_mem_bbm_plug_and_add_bb."""
+    guest = Guest(requested=256 * MIB, block=256 * MIB)
+    device = type(guest.guest)
+    refused = Outcome.refused("ENOMEM", "add_memory_driver_managed", "no memory")
+    busy = Outcome.refused("EBUSY", "virtio_mem_send_unplug_request", "busy")
+    monkeypatch.setattr(device, "add_memory", lambda *_: refused)
+    monkeypatch.setattr(device, "send_unplug", lambda *_: OK if undone else busy)
+    assert guest.guest.mode.plug(256 * M) == refused
+    assert guest.guest.mode.states[17] is BigBlockState[state]
+
+
 def test_a_big_block_that_cannot_go_is_given_back_whole():
     guest = Guest(requested=512 * MIB, block=256 * MIB)
     guest.kernel.used |= PfnRange(BASE + 300 * M, BASE + 300 * M + 1)
