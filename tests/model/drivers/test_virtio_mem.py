@@ -472,6 +472,7 @@ def test_a_big_block_that_is_not_added_is_unplugged_again_if_the_device_lets_it(
     device = type(guest.guest)
     refused = Outcome.refused("ENOMEM", "add_memory_driver_managed", "no memory")
     busy = Outcome.refused("EBUSY", "virtio_mem_send_unplug_request", "busy")
+    monkeypatch.setattr(device, "send_plug", lambda *_: OK)
     monkeypatch.setattr(device, "add_memory", lambda *_: refused)
     monkeypatch.setattr(device, "send_unplug", lambda *_: OK if undone else busy)
     assert guest.guest.mode.plug(256 * M) == refused
