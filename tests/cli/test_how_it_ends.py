@@ -143,4 +143,4 @@ def test_ctrl_c_ends_a_running_command_with_130(tmp_path):
         time.sleep(0.1)
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=30)
-    assert (process.returncode, err) == (130, "altmap: interrupted\n")
+    assert (process.returncode, err) == (130, "altmap: interrupted; 0 of 1 runs are done\n")
