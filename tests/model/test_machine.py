@@ -40,7 +40,7 @@ def hyperv(id_="h", mib=128, address=4 * GIB):
     [
         (dimm("new", address=4 * GIB + 64 * MIB), ["0x104000000", "overlaps"]),
         (dimm("new", address=4 * GIB + MIB), ["0x100100000", "2 MiB"]),
-        (dimm("new", mib=129), ["0x8100000", "2 MiB"]),
+        (dimm("new", mib=129), ["129 MiB", "2 MiB"]),
         (dimm("new", address=3 * GIB), ["0xc0000000", "0x100000000"]),
         (dimm("d"), ["'d'", "plugged already"]),
         (dimm("new", node=7), ["'new'", "node 7"]),

@@ -239,7 +239,13 @@ WRONG = [
     (Machine, "cpus", 1.0, "need an integer"),
     (Machine, "debug_vm", 1, "need true or false"),
     (Machine, "release", 6.12, "need text"),
-    (Machine, "platform", "vmware", "need one of pc, q35, xen, virt, pseries, s390-ccw"),
+    (
+        Machine,
+        "platform",
+        "bochs",
+        "need one of pc, q35, xen, virt, pseries, s390-ccw, cloud-hypervisor, firecracker, vmware, "
+        "hyper-v, xen-hvm",
+    ),
     (Machine, "memmap_on_memory", False, "need one of off, on, force"),
     (Machine, "nodes", 2, "need a list"),
     (Machine, "nodes", "two", "need a list"),

@@ -374,7 +374,7 @@ ALLOWED = {
     "lab/kernel_build.py": "a kernel's tree, moved into the cache when it is complete",
     "lab/touch_plugin.py": "what the compiler writes, moved into the cache when it is complete",
     "verify/hunt/store.py": "files inside a folder that new_folder makes whole",
-    "live/mounting.py": "a folder for the parts of a namespace, which ends with the command",
+    "live/mounting.py": "folders for a mount and for the parts of a namespace, which end with it",
     "live/server.py": "the name of the folder for temporary files, for its socket",
     "lab/apt.py": "inside such a folder: apt's own configuration",
     "lab/tools.py": "inside such a folder: a file of a package",

@@ -6,9 +6,6 @@ Effects: files, terminal.
 from __future__ import annotations
 
 import argparse
-import contextlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -72,34 +69,19 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _mount(args: argparse.Namespace) -> int:
+    from altmap.live.mounting import mount_folder
     from altmap.live.server import check_tools, serve
 
     check_tools()
     machine = live_machine(args)
 
-    with _folder(args.folder) as folder:
+    with mount_folder(args.folder) as folder:
 
         def ready() -> None:
             print(f"{folder}: {machine.scenario.name} is mounted; Ctrl-C unmounts it", flush=True)
 
         serve(machine, folder, ready, args.record, until_eof=args.until_eof)
     return DONE
-
-
-@contextmanager
-def _folder(given: Path | None) -> Iterator[Path]:
-    """Yield where to mount: a new folder is removed in the end, never what is mounted on it."""
-    if given is not None:
-        yield given
-        return
-    import tempfile
-
-    made = Path(tempfile.mkdtemp(prefix="altmap-"))
-    try:
-        yield made
-    finally:
-        with contextlib.suppress(OSError):
-            made.rmdir()
 
 
 VERB = Verb(

@@ -27,7 +27,7 @@ from altmap.scenario import Scenario, Step, plain_table, scenario_text
 if TYPE_CHECKING:
     from _typeshed import StrPath
 
-__all__ = ("MountedMachine", "mounted")
+__all__ = ("MountedMachine", "mount_folder", "mounted")
 
 _END_SECONDS = 10.0
 
@@ -155,3 +155,17 @@ def _end(process: subprocess.Popen[str]) -> None:
         process.kill()
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.communicate(timeout=_END_SECONDS)
+
+
+@contextmanager
+def mount_folder(given: Path | None) -> Iterator[Path]:
+    """Yield where to mount: a new folder is removed in the end, never what is mounted on it."""
+    if given is not None:
+        yield given
+        return
+    made = Path(tempfile.mkdtemp(prefix="altmap-"))
+    try:
+        yield made
+    finally:
+        with contextlib.suppress(OSError):
+            made.rmdir()

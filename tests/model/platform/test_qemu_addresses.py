@@ -100,7 +100,7 @@ def test_the_first_hole_that_is_large_enough_is_taken():
 @pytest.mark.parametrize(
     ("size", "address", "words"),
     [
-        (129 * MIB, None, ["0x8100000", "2 MiB"]),
+        (129 * MIB, None, ["129 MiB", "2 MiB"]),
         (128 * MIB, 4 * GIB + 4096, ["0x100001000", "2 MiB"]),
         (128 * MIB, 4 * GIB - 128 * MIB, ["0xf8000000", "starts at 0x100000000"]),
         (128 * MIB, 4 * GIB + 64 * MIB, ["0x104000000", "overlaps"]),
