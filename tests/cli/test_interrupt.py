@@ -50,6 +50,7 @@ def interrupted(words, shown, folder):
     return out.decode(errors="replace"), code
 
 
+SCENARIOS = sorted((ROOT / "scenarios").glob("*.toml"))
 LINES = {
     "sweep": (
         ["sweep", FLEET, "-o", "out", "-j", "2"],
@@ -67,8 +68,8 @@ LINES = {
         r"\d+ steps: [\d,]+ states, .*; nothing is kept; --time with --keep continues later",
     ),
     "run": (
-        ["run", *sorted((ROOT / "scenarios").glob("*.toml")), "--summary"],
-        r" [1-9]\d*/\d+",
+        ["run", *SCENARIOS, "--policy", "opt-in", "--policy", "existing", "--summary"],
+        r"[1-9]\d*/\d{3}",
         r"\d+ of \d+ runs are done",
     ),
 }

@@ -24,6 +24,18 @@ ZONE = """Node 0, zone      DMA
 """
 
 
+def test_a_zone_has_as_many_cpus_as_a_kernel_can_have():
+    """NR_CPUS is 8192 at most; a file of nothing but CPUs is refused early."""
+    cpus = "".join(f"    cpu: {number}\n" for number in range(8193))
+    most, one_more = (
+        f"{ZONE}  pagesets\n{cpus.rpartition('    cpu')[0]}",
+        f"{ZONE}  pagesets\n{cpus}",
+    )
+    assert len(zoneinfo.parse(most)[0].pagesets) == 8192
+    with pytest.raises(InputError, match="a zone has at most 8192 CPUs"):
+        zoneinfo.parse(one_more)
+
+
 def test_a_machine_without_files_has_all_of_them_missing():
     assert Observation.read(Sysroot()) == Observation()
     assert Observation().missing == (

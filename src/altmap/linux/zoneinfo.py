@@ -22,6 +22,8 @@ _REQUIRED = ("free", "min", "low", "high", "spanned", "present", "managed")
 _THRESHOLD = "vm stats threshold"
 _FILE_LRU = ("nr_zone_inactive_file", "nr_zone_active_file")
 _ANON_LRU = ("nr_zone_inactive_anon", "nr_zone_active_anon")
+#: NR_CPUS of any architecture (``arch/x86/Kconfig, arch/powerpc/platforms/Kconfig.cputype``).
+_MOST_CPUS = 8192
 
 
 class LruCounts(NamedTuple):
@@ -166,6 +168,8 @@ def _parse_zone(header: Line, body: list[Line]) -> ZoneInfo:
             if name == "pages free":
                 name, table = "free", tables["pages"]
             elif name == "cpu":
+                if len(pagesets) == _MOST_CPUS:
+                    raise line.error(f"a zone has at most {_MOST_CPUS} CPUs")
                 table = {}
                 pagesets.append(table)
             elif name == "node_unreclaimable":

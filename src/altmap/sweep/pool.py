@@ -79,8 +79,6 @@ def processes(nr_workers: int) -> Pool:
         for process in list((executor._processes or {}).values()):
             process.kill()
             process.join()
-        # Without a reader, the thread that sends work to them does not wait until they take it.
-        executor._call_queue._reader.close()  # type: ignore[attr-defined]
 
     return Pool(make, nr_workers, (BrokenProcessPool,), breaks=True, kill=kill)
 

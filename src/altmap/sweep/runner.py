@@ -91,7 +91,6 @@ class _SweepRun:
                     failed += [
                         part for future in list(self.running) if (part := self._take(future))
                     ]
-                    self.pool.kill(executor)
                     executor.shutdown()
                     executor = self.pool.make()
                 self._retry(failed)
