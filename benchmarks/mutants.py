@@ -78,8 +78,8 @@ _CHOSEN = re.compile(
 class DropStatement(Operator):
     """Replace a statement by pass, unless that leaves a name without a value.
 
-    Left are docstrings, imports, the fields of a class and what gives a plain name its value: a
-    test that fails there has only seen that the name is missing.
+    Left are docstrings, bodies of protocols, imports, assertions, the fields of a class and what
+    gives a plain name its value: a test that fails there has only seen that the name is missing.
     """
 
     def mutation_positions(self, node):
@@ -89,10 +89,10 @@ class DropStatement(Operator):
 
     @staticmethod
     def _is_droppable(node):
-        if node.type in ("string", "strings", "import_name", "import_from"):
+        if node.type in ("string", "strings", "import_name", "import_from", "assert_stmt"):
             return False
         if node.type != "expr_stmt":
-            return node.get_code().strip() != "pass"
+            return node.get_code().strip() not in ("pass", "...")
         target, second = node.children[:2]
         is_augmented = second.type == "operator" and second.value not in ("=", ":")
         return is_augmented or (second.type == "operator" and target.type == "atom_expr")

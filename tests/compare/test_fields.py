@@ -449,6 +449,17 @@ def test_touched_frames_are_compared_where_both_sides_can_tell_them(pairs):
         assert file not in {each.file for each in compared(start, mine, other)}
 
 
+def test_of_several_faults_the_first_frame_counts(pairs):
+    start, last = pairs["faults"]
+    write, read = last.faults
+    later = replace(write, pfn=write.pfn + 64)
+    more = replace(last, faults=[write, later, read], backed=None)
+    assert not differing(compared(start, last, more))
+    other = replace(last, faults=[later, write, read], backed=None)
+    labels = {label for _, label in differing(compared(start, last, other))}
+    assert "first frame not backed: write" in labels
+
+
 def test_a_side_with_a_fault_has_no_others(pairs):
     start, last = pairs["faults"]
     write = replace(last, faults=last.faults[:1], backed=None)

@@ -7,10 +7,11 @@ import pytest
 from small_machine import DIMM, NODES, ZONES, files
 
 from altmap.errors import InputError
-from altmap.linux.evidence import Evidence, Indication
+from altmap.linux.evidence import Evidence, Given, Indication
 from altmap.linux.observation import BalloonFolder, MemoryFolder
 from altmap.linux.pagewords import PageWords
 from altmap.model.adopt import adopt
+from altmap.model.adopt.rules import given_of
 from altmap.scenario import Machine, Node, Size
 
 MIB = 1 << 20
@@ -264,3 +265,9 @@ def test_an_architecture_that_is_inferred_is_said_with_the_strongest_ground():
     found = (Indication("x86_64", "proc/cpuinfo", inferred=True), Indication("x86_64", "another"))
     made = adopted(files(evidence=Evidence(machines=found)))
     assert "the architecture is x86_64 by proc/cpuinfo" in made.notes
+
+
+def test_what_the_scenario_says_of_the_machine_is_given():
+    given = given_of(Machine(arch="aarch64", page_size=Size(16384), release="6.12"))
+    assert given == Given("aarch64", 16384, "6.12")
+    assert given_of(Machine(page_size=Size(4096))) == Given(None, 4096, None)

@@ -1,10 +1,13 @@
 """Offline: the order of reasons, what stays afterwards, and which files change."""
 
+import contextlib
+
 import pytest
 
 from altmap.model.kernel.offline import memory_block_offline
 from altmap.model.kernel.online import memory_block_online, online_blocks
 from altmap.model.kernel.remove import offline_and_remove_memory
+from altmap.model.kernel.touch import KernelFault
 from altmap.model.kernel.zonelists import node_order
 from altmap.model.machine import ModelMachine
 from altmap.pfn import PfnRange, PfnSet
@@ -47,6 +50,22 @@ def test_a_poisoned_page_keeps_its_own_block_offline_and_no_other():
     outcome, at = online_blocks(kernel, range(32, 36), "online_movable")
     assert (outcome.errno, outcome.function, at) == ("EHWPOISON", "memory_block_online", 34)
     assert [id_ for id_ in kernel.online_blocks if id_ >= 32] == [32, 33]
+
+
+def test_blocks_that_go_online_together_write_their_memmaps_in_one_touch_unless_one_faults():
+    """The kernel goes block by block, so that a fault is that of the first block that has one."""
+
+    def written(gone):
+        kernel = kernel_with(4, memmap_on_memory="on")
+        kernel.log.take()
+        kernel.check_access.__self__.backed -= gone
+        with contextlib.suppress(KernelFault):
+            online_blocks(kernel, range(32, 36), "online_movable")
+        writes = [event.pfns for event in kernel.log.take() if event.kind == "write"]
+        return [len(PfnSet.of(pfns)) for pfns in writes]
+
+    assert written(PfnRange(0, 1)) == [4 * 8, 4 * 504]
+    assert written(PfnRange(BASE + 2 * B, BASE + 2 * B + 1)) == [8, 504, 8, 504, 8]
 
 
 def test_a_zone_that_begins_where_the_blocks_end_decides_for_none_of_them():
