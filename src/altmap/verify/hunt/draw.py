@@ -283,6 +283,17 @@ class _Drawing:
             {"do": "resize", "id": plug["id"], "size": "0MiB"},
         )
 
+    def _half_backed(self) -> tuple[_Step, ...]:
+        """Offline a block of which the host backs one half, with pages in flight."""
+        start = 0x1_0000_0000 + (len(self.devices) << 29)
+        plug = self._new("plug", "h", 1) | {"driver": "hyperv", "size": "64MiB"}
+        return (
+            {"do": "set", "auto_online_blocks": "online_movable"},
+            plug | {"address": f"{start + (self.chance.choice((0, 64)) << 20):#x}"},
+            self._new("fill", "f", 2) | {"kind": "held", "size": "4MiB"},
+            {"do": "offline", "id": plug["id"]},
+        )
+
     # --- parts of steps --------------------------------------------------------------------
 
     def _new(self, do: str, letter: str, further: int = 0) -> _Step:

@@ -88,7 +88,8 @@ FAMILIES = (
         ("pc",),
         (1024, 2048),
         128,
-        _BLOCK_STEPS | {"plug_hyperv": 8, "fill": 3, "held": 2, "free": 2, "round_trip": 2},
+        _BLOCK_STEPS
+        | {"plug_hyperv": 8, "half_backed": 2, "fill": 3, "held": 2, "free": 2, "round_trip": 2},
         nodes=False,
         keys={"auto_online_blocks": ("online", "online_movable")},
     ),
