@@ -191,6 +191,8 @@ class GuestDevices:
         address, size = self.range_of(id_)
         block = self._memory_blocks.size_bytes
         ids = range(address // block, -(-(address + size) // block))
+        if self._hyperv is None and id_ not in self._virtio_mem:
+            return list(ids)  # a DIMM is added whole, or not at all
         existing = self._memory_blocks.ids()
         there = [number for number in ids if number in existing]
         return there if there or id_ in self._virtio_mem else list(ids)
