@@ -98,8 +98,10 @@ def pytest_collection_modifyitems(items):
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item):
+def pytest_runtest_makereport(item, call):
     report = yield
+    if call.excinfo is not None and not getattr(call.excinfo.value, "demanded", True):
+        return report
     # A folder of tests has the marker's name, so keywords do not tell; properties pass to xdist.
     if any(item.get_closest_marker(marker) for marker in ("lab", "browser", "mount")):
         report.user_properties.append(("demanded", True))

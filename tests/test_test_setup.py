@@ -84,6 +84,26 @@ def test_a_lab_test_that_is_skipped_fails_the_run_only_if_demanded(tmp_path, dem
     assert ("1 demanded tests were skipped" in done.stdout) == bool(status)
 
 
+def test_a_kernel_that_is_not_built_is_not_demanded(tmp_path):
+    """Building one fetches 150 MB: its results are replayed from recordings instead."""
+    (tmp_path / "qemu-system-x86_64").symlink_to("/bin/true")
+    for name in ("setpriv", "apt-get", "dpkg-deb"):
+        (tmp_path / name).symlink_to("/bin/true")
+    test = "tests/verify/test_lab_design.py"
+    env = os.environ | {"ALTMAP_LAB": "required", "PATH": str(tmp_path)}
+    env["XDG_CACHE_HOME"] = str(tmp_path)
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", test, "-n", "0", "-p", "no:cacheprovider"],
+        cwd=ROOT,
+        env=env,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout
+    assert "demanded" not in done.stdout
+    assert " skipped" in done.stdout
+
+
 def test_parameters_have_one_order_in_every_process():
     """A set has another order in each process, and processes have to collect the same tests."""
     for path in (ROOT / "tests").rglob("test_*.py"):
