@@ -205,16 +205,21 @@ def _unbind(machine: LiveMachine, text: str) -> Outcome:
 
 
 def _bind(machine: LiveMachine, text: str) -> Outcome:
+    device = _free(machine, text, "dev_dax_kmem_probe", "it was unbound")
+    return device if isinstance(device, Outcome) else machine.perform(device.plug)
+
+
+def _free(machine: LiveMachine, text: str, probe: str, since: str) -> DaxDevice | Outcome:
+    """Return the device that a driver is to bind, or why it refuses (``bind_store``)."""
     device = _named(machine, text)
     if device is None:
         return Outcome.refused("ENODEV", "bind_store", f"{text[:80]!r}: no dax device")
     if device.driver is not None:
         return Outcome.refused("EBUSY", "bind_store", f"{device.name} is bound already")
     if device.plug.id in machine.model.devices.by_id:
-        return Outcome.refused(
-            "EBUSY", "dev_dax_kmem_probe", f"memory of {device.name} stayed when it was unbound"
-        )
-    return machine.perform(device.plug)
+        why = f"memory of {device.name} stayed when {since}"
+        return Outcome.refused("EBUSY", probe, why)
+    return device
 
 
 def _new_id(machine: LiveMachine, text: str) -> Outcome:
@@ -234,15 +239,9 @@ def _id_only(machine: LiveMachine, text: str) -> Outcome:
 
 
 def _bind_device_dax(machine: LiveMachine, text: str) -> Outcome:
-    device = _named(machine, text)
-    if device is None:
-        return Outcome.refused("ENODEV", "bind_store", f"{text[:80]!r}: no dax device")
-    if device.driver is not None:
-        return Outcome.refused("EBUSY", "bind_store", f"{device.name} is bound already")
-    if device.plug.id in machine.model.devices.by_id:
-        return Outcome.refused(
-            "EBUSY", "dev_dax_probe", f"memory of {device.name} stayed when kmem was unbound"
-        )
+    device = _free(machine, text, "dev_dax_probe", "kmem was unbound")
+    if isinstance(device, Outcome):
+        return device
     machine.bind_dax(device.plug.id, _DEVICE_DAX)
     return OK
 

@@ -137,10 +137,8 @@ class _Drawing:
 
     def _plug_hyperv(self) -> _Step:
         size = self.chance.choice((2, 32, 64, 66, 128, 130, 192, 256, 320))
-        start = 0x1_0000_0000 + (len(self.devices) << 29)
         step = self._new("plug", "h") | {"driver": "hyperv", "size": f"{size}MiB"}
-        step["address"] = f"{start + (self.chance.choice((0, 0, 2, 64)) << 20):#x}"
-        return step
+        return step | self._hyperv_address((0, 0, 2, 64))
 
     def _unplug(self) -> _Step | None:
         return self._of_device("unplug")
@@ -285,11 +283,10 @@ class _Drawing:
 
     def _half_backed(self) -> tuple[_Step, ...]:
         """Offline a block of which the host backs one half, with pages in flight."""
-        start = 0x1_0000_0000 + (len(self.devices) << 29)
         plug = self._new("plug", "h", 1) | {"driver": "hyperv", "size": "64MiB"}
         return (
             {"do": "set", "auto_online_blocks": "online_movable"},
-            plug | {"address": f"{start + (self.chance.choice((0, 64)) << 20):#x}"},
+            plug | self._hyperv_address((0, 64)),
             self._new("fill", "f", 2) | {"kind": "held", "size": "4MiB"},
             {"do": "offline", "id": plug["id"]},
         )
@@ -299,6 +296,10 @@ class _Drawing:
     def _new(self, do: str, letter: str, further: int = 0) -> _Step:
         """Begin a step that makes something; *further* steps of the same situation come first."""
         return {"do": do, "id": f"{letter}{len(self.steps) + further}"}
+
+    def _hyperv_address(self, offsets_mib: tuple[int, ...]) -> _Step:
+        start = 0x1_0000_0000 + (len(self.devices) << 29)
+        return {"address": f"{start + (self.chance.choice(offsets_mib) << 20):#x}"}
 
     def _of_device(self, do: str) -> _Step | None:
         return {"do": do, "id": self.chance.choice(list(self.devices))} if self.devices else None

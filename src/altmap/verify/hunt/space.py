@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from altmap.errors import InputError, one_of
@@ -70,6 +70,17 @@ _MEMMAP_KEYS = {"memmap_on_memory": ("off", "on", "on", "force")}
 _ALL_KEYS = _ONLINE_KEYS | _MEMMAP_KEYS | {"cpus": (None, None, 2)}
 _BIG_BLOCK_KEYS = {"virtio_mem": (None, None, {"bbm_safe_unplug": False})}
 
+_ARM64 = Family(
+    "arm64",
+    "aarch64",
+    ("6.12", "7.3"),
+    ("virt",),
+    (512, 1024, 2048),
+    128,
+    _BLOCK_STEPS | _USE_STEPS | _VIRTIO_MEM | {"unplug": 2},
+    nodes=False,
+    keys=_ALL_KEYS,
+)
 FAMILIES = (
     Family(
         "pc",
@@ -104,28 +115,8 @@ FAMILIES = (
         nodes=False,
         keys={"auto_online_blocks": ("offline", "online", "online_movable")},
     ),
-    Family(
-        "arm64",
-        "aarch64",
-        ("6.12", "7.3"),
-        ("virt",),
-        (512, 1024, 2048),
-        128,
-        _BLOCK_STEPS | _USE_STEPS | _VIRTIO_MEM | {"unplug": 2},
-        nodes=False,
-        keys=_ALL_KEYS,
-    ),
-    Family(
-        "arm64-16k",
-        "aarch64-16k",
-        ("6.12", "7.3"),
-        ("virt",),
-        (1024, 2048),
-        128,
-        _BLOCK_STEPS | _USE_STEPS | _VIRTIO_MEM | {"unplug": 2},
-        nodes=False,
-        keys=_ALL_KEYS,
-    ),
+    _ARM64,
+    replace(_ARM64, name="arm64-16k", arch="aarch64-16k", memory_mib=(1024, 2048)),
     Family(
         "ppc64le",
         "ppc64le",
