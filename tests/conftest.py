@@ -89,7 +89,7 @@ def needs(item):
 @pytest.hookimpl(trylast=True)  # of the selected tests only
 def pytest_collection_modifyitems(items):
     for item in items:
-        if item.get_closest_marker("lab"):
+        if item.get_closest_marker("lab") and not item.get_closest_marker("flaky"):
             # A running kernel allocates as it likes: what differs has to differ twice.
             item.add_marker(pytest.mark.flaky(reruns=1))
         reason = needs(item)

@@ -233,19 +233,31 @@ def snapshot(tmp_path_factory):
     return made
 
 
+#: Of each map: its frame, its first row of tiles and its labels, all of one layout of the page.
+BOXES = """() => Array.from(document.querySelectorAll(".map svg"), (map) => {
+  const box = (part) => {
+    const { left, right } = part.getBoundingClientRect();
+    return { left, right, text: part.textContent };
+  };
+  const tiles = map.querySelector('rect[fill="none"][stroke="var(--line)"]');
+  const labels = Array.from(map.querySelectorAll("text:not(.letter)"), box);
+  return { frame: box(map), tiles: box(tiles), labels };
+})"""
+
+
 @pytest.mark.parametrize("width", [390, 1280])
 def test_no_label_of_a_map_is_cut_or_lies_on_its_tiles(open_page, file, large, width):
     for each in (file, large):
-        tab = open_page(width, path=each)
-        for box in tab.locator(".map svg").all():
-            tiles = box.locator('rect[fill="none"][stroke="var(--line)"]').first.bounding_box()
-            frame = box.bounding_box()
-            for label in box.locator("text:not(.letter)").all():
-                place = label.bounding_box()
-                assert place["x"] >= frame["x"] - 0.5, label.inner_text()
-                assert place["x"] + place["width"] <= frame["x"] + frame["width"] + 0.5
-                if place["x"] < tiles["x"] - 20:
-                    assert place["x"] + place["width"] <= tiles["x"] + 20, label.inner_text()
+        maps = open_page(width, path=each).evaluate(BOXES)
+        assert maps
+        assert all(found["labels"] for found in maps)
+        for found in maps:
+            frame, tiles = found["frame"], found["tiles"]
+            for label in found["labels"]:
+                assert label["left"] >= frame["left"] - 0.5, label["text"]
+                assert label["right"] <= frame["right"] + 0.5, label["text"]
+                if label["left"] < tiles["left"] - 20:
+                    assert label["right"] <= tiles["left"] + 20, label["text"]
 
 
 def test_256_gib_are_few_rows_with_stripes_of_zones_and_nodes(open_page, large):
