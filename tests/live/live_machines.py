@@ -41,7 +41,7 @@ POWER = scenario(
     arch="ppc64le",
     release="6.12",
     memory="4GiB",
-    auto_online_blocks="offline",
+    auto_online_blocks="online_movable",
 )
 S390X = scenario(
     "s390x",

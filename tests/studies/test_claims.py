@@ -149,7 +149,8 @@ NUMBERS = {
     },
     # Of 32 adds, those with 2 MiB or 64 MiB from the start are safe: 2 of 8 in each setting.
     "C21": {"opt-in: Hyper-V adds of 4 KiB to 64 MiB that fault": 0, "rfc-2018: the same adds": 24},
-    "C22": {"rfc-2018: callers concerned": 3, "opt-in, parameter off (default)": 0},
+    # The one is DLPAR: the memmap of an LMB lies in the one that is online before it is added.
+    "C22": {"rfc-2018: callers concerned": 3, "opt-in, parameter off (default)": 1},
     "C23": {
         "rfc-2018, DIMMs of 512 MiB to 60 GiB that fault": 0,
         "rfc-2018, Hyper-V and half a section that fault": 1,

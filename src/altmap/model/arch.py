@@ -100,6 +100,8 @@ class Arch:
         no links to them.
     struct_page_size_bytes : int
         ``include/linux/mm_types.h``; 64 with the configurations of distributions.
+    mem_section_bytes : int
+        ``struct mem_section``; it has more members with CONFIG_PAGE_EXTENSION.
     max_physmem_bits : int
         Addresses at or above ``1 << max_physmem_bits`` cannot be added.
     kernel_zones : tuple of (str, int or None)
@@ -170,6 +172,7 @@ class Arch:
     memmap_rule: str = "pmd"
     has_nodes: bool = True
     struct_page_size_bytes: int = 64
+    mem_section_bytes: int = 16
     mechanisms: tuple[str, ...] = ("acpi", *_ANYWHERE)
     mmus: tuple[str, ...] = ()
     direct_map: str = "hidden"
@@ -257,6 +260,7 @@ _PPC64 = Arch(
     kernel_zones=(("Normal", None),),
     mechanisms=("dlpar", *_ANYWHERE),
     mmus=("radix", "hash"),
+    mem_section_bytes=32,
     direct_map="lmb",
     write_fault="machine check",
     flavour="powerpc64le",
@@ -397,7 +401,10 @@ def with_mmu(arch: Arch, mmu: str | None) -> Arch:
         raise InputError(
             f"machine.mmu {mmu!r}: only {_families(mmu)} has a choice, not {arch.name}"
         )
-    return replace(arch, memmap_rule="never", direct_map="hidden") if mmu == "hash" else arch
+    if mmu != "hash":
+        return arch
+    block = 1 << arch.max_page_order
+    return replace(arch, memmap_rule="never", direct_map="hidden", pageblock_nr_pages=block)
 
 
 def _families(mmu: str) -> str:

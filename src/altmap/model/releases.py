@@ -106,6 +106,9 @@ class Release:
     rejects_leaf_split : tuple of str
         Architectures, by ``uname -m``, whose notifier vetoes to offline pages if their first or
         last struct page lies inside a leaf of the vmemmap.
+    onlined_first : bool
+        Where a chunk of the maximum order has more than two pageblocks, the kernel's next
+        allocations come from the memory that went online last; else from boot memory.
     isolates_ends_first : bool
         The first and the last pageblock of a range are isolated before those between, so that the
         log names an unmovable page of theirs first; a chunk that reaches into the first is searched
@@ -191,6 +194,7 @@ class Release:
     hugetlb_migrates_once: bool = False
     isolation_splits_gigantic: bool = True
     rejects_leaf_split: tuple[str, ...] = ()
+    onlined_first: bool = False
     isolates_ends_first: bool = True
     hvo_excludes_memmap_on_memory: bool = False
     hvo_kept_nr_pages: int = 1
@@ -263,6 +267,7 @@ _6_1 = Release(
         "hugetlb_migrates_once": "mm/migrate.c: unmap_and_move_huge_page (v6.1)",
         "isolation_splits_gigantic": "mm/page_isolation.c: isolate_single_pageblock (v6.1)",
         "rejects_leaf_split": "arch/arm64/mm/mmu.c: prevent_bootmem_remove_notifier (v6.1)",
+        "onlined_first": "mm/page_isolation.c: unset_migratetype_isolate (v6.1)",
         "isolates_ends_first": "mm/page_isolation.c: start_isolate_page_range (v6.1)",
         "hvo_excludes_memmap_on_memory": (
             "mm/memory_hotplug.c: mhp_supports_memmap_on_memory (v6.1)"
@@ -314,6 +319,7 @@ _6_12 = replace(
     dax_falls_back=(),
     hugetlb_first_in_first_out=True,
     isolation_splits_gigantic=False,
+    onlined_first=True,
     bounces_kmalloc=True,
     boot_used_bytes=33600 << 10,
     debian_default_online={"x86_64": "online", "aarch64": "online"},
@@ -361,6 +367,7 @@ _6_12 = replace(
         "hugetlb_migrates_once": "mm/migrate.c: unmap_and_move_huge_page (v6.12)",
         "isolation_splits_gigantic": "mm/page_isolation.c: isolate_single_pageblock (v6.12)",
         "rejects_leaf_split": "arch/arm64/mm/mmu.c: prevent_bootmem_remove_notifier (v6.12.117)",
+        "onlined_first": "mm/page_alloc.c: move_freepages_block_isolate (v6.12.117)",
         "isolates_ends_first": "mm/page_isolation.c: start_isolate_page_range (v6.12)",
         "hvo_excludes_memmap_on_memory": (
             "mm/memory_hotplug.c: mhp_supports_memmap_on_memory (v6.12)"

@@ -78,7 +78,7 @@ def half_refused():
         Plug(id="d", size=Size(512 << 20), node=1),
         Offline(blocks=5),
         Online(blocks=5, to="online_kernel"),
-        Plug(id="other", size=Size(GIB), node=1),
+        Plug(id="other", size=Size(GIB // 2), node=1),
     ):
         assert model.perform(step).outcome
     return model

@@ -13,7 +13,7 @@ from altmap.model.kernel.remove import try_remove_memory
 from altmap.model.kernel.zone import Watermarks
 from altmap.model.machine import ModelMachine
 from altmap.pfn import PfnRange, PfnSet
-from altmap.scenario import Machine, Node, Size
+from altmap.scenario import Machine, Node, Plug, Size
 
 B = 0x8000  # pages of a block
 BASE = 32 * B  # 4 GiB
@@ -285,3 +285,40 @@ def test_pages_of_a_self_hosted_memmap_are_present_and_not_freed():
     assert memory_block_online(kernel, block(0), "online_movable")
     (event,) = [event for event in kernel.log.take() if event.kind == "onlined"]
     assert f"{B} pages present, {B - MEMMAP} freed" in event.text
+
+
+@pytest.mark.parametrize(
+    ("node", "sizes_mib", "nr_pages"),
+    [
+        (1, (256, 512), 0),  # it ends below 2 GiB: 128 sections of 16 MiB fill one page
+        (1, (256, 1024), 1),
+        (1, (256, 17408), 9),
+        (0, (256, 1024), 0),  # a node with CPUs has a slab with room
+    ],
+)
+def test_a_node_without_cpus_keeps_the_arrays_of_new_sections(node, sizes_mib, nr_pages):
+    """sparse_index_alloc asks the added memory's node, where a kernel zone has pages for it."""
+    nodes = (Node(memory=Size(1 << 30)), Node(memory=Size(0)))
+    model = ModelMachine.start(
+        Machine(
+            arch="ppc64le",
+            nodes=nodes,
+            release="6.12",
+            memmap_on_memory="force",
+            auto_online_blocks="online_kernel",
+        )
+    )
+    first, second = (
+        Plug(id=name, size=Size(mib << 20), node=node)
+        for name, mib in zip("ab", sizes_mib, strict=True)
+    )
+    assert model.perform(first).outcome
+    kernel = model.kernel
+    kernel.used -= kernel.expected_unmovable
+    added = kernel.additions[0].pfns
+    assert not kernel.used.count(added)
+    kernel.tunables.auto_online_blocks = "offline"
+    assert model.perform(second).outcome
+    assert (kernel.used - kernel.expected_unmovable).count(PfnRange(added.start, 1 << 40)) == (
+        nr_pages
+    )

@@ -109,3 +109,51 @@ def test_freed_pages_are_not_movable_and_not_pinned(kernel):
         pages |= page
     free_pages(kernel, page)
     assert not (kernel.used | kernel.movable | kernel.pinned) & page
+
+
+def onlined(release, **machine):
+    """A kernel of 1 GiB whose added memory went online in a kernel zone."""
+    start = Machine(
+        memory=Size(1 << 30), release=release, auto_online_blocks="online_kernel", **machine
+    )
+    model = ModelMachine.start(start)
+    assert model.perform(Plug(id="k", size=Size(256 << 20))).outcome
+    model.kernel.used -= model.kernel.expected_unmovable
+    return model.kernel
+
+
+@pytest.mark.parametrize(
+    ("release", "machine", "first"),
+    [
+        ("6.12", {"arch": "ppc64le"}, True),
+        ("6.12", {"arch": "ppc64le-64k"}, True),
+        ("6.8", {"arch": "ppc64le"}, False),
+        ("6.12", {"arch": "ppc64le", "mmu": "hash"}, False),  # a chunk is one pageblock
+        ("6.12", {"platform": "q35"}, False),  # it is two pageblocks
+    ],
+)
+def test_what_went_online_last_is_used_first_where_a_chunk_has_more_than_two_pageblocks(
+    release, machine, first
+):
+    kernel = onlined(release, **machine)
+    zones = [one for one in kernel.zones.values() if one.name != "Movable" and one.present]
+    added = PfnSet.of(*(addition.pfns for addition in kernel.additions))
+    chunk = 1 << kernel.arch.max_page_order
+    if not first:  # boot memory has room for all
+        zones = [one for one in zones if (one.present & kernel.boot_ram)]
+    pages = find_free(kernel, zones, 2 * chunk)
+    assert bool(pages & added) is first
+    # Less than a pageblock needs no chunk of its own.
+    assert not find_free(kernel, zones, kernel.arch.pageblock_nr_pages - 1) & added
+
+
+def test_what_is_left_of_a_claimed_chunk_is_used_before_what_went_online_last():
+    kernel = onlined("6.12", arch="ppc64le")
+    chunk, block = 1 << kernel.arch.max_page_order, kernel.arch.pageblock_nr_pages
+    (zone,) = (one for one in kernel.zones.values() if one.name == "Normal")
+    top = (kernel.free(zone) & kernel.boot_ram).max() // chunk * chunk
+    kernel.used = (kernel.used - PfnRange(top, top + chunk)) | PfnRange(top + block, top + chunk)
+    taken = find_free(kernel, [zone], 3 * block)
+    assert taken & kernel.boot_ram == PfnSet([PfnRange(top, top + block)])
+    last = kernel.additions[-1].pfns.end
+    assert taken - kernel.boot_ram == PfnSet([PfnRange(last - 2 * block, last)])

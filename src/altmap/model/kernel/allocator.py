@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from altmap.model.kernel.pool import aligned_chunks
+from altmap.model.kernel.pool import aligned_chunks, whole_chunks
 from altmap.model.kernel.state import Kernel
 from altmap.model.kernel.zone import MOVABLE, Zone
 from altmap.model.kernel.zonelists import kernel_zonelist
@@ -24,6 +24,7 @@ __all__ = (
     "free_named",
     "free_pages",
     "headroom",
+    "in_list_order",
 )
 
 
@@ -62,9 +63,6 @@ def find_free(kernel: Kernel, zones: Sequence[Zone], nr_pages: int) -> PfnSet | 
     """Return free pages of the zones, the first zone first; ``None`` if there are too few.
 
     Each zone gives pages down to its low watermark; only when all have, down to the minimum.
-    The buddy's lists are served from their heads, where older memory is: boot memory, then
-    added memory in the order of its blocks. Which frames of boot memory a real kernel takes is
-    not predicted; the highest free ones stand for them.
     Source: ``mm/page_alloc.c: get_page_from_freelist, __alloc_pages_slowpath``.
     """
     taken = find_most_free(kernel, zones, nr_pages)
@@ -83,11 +81,42 @@ def find_most_free(kernel: Kernel, zones: Sequence[Zone], nr_pages: int) -> PfnS
                 continue
             free = kernel.free(zone)
             free -= taken
-            early = (free & kernel.boot_ram).highest(wanted)
-            taken |= early
-            if len(early) < wanted:
-                taken |= (free - early).lowest(wanted - len(early))
+            for part in in_list_order(kernel, free, wanted):
+                taken |= part
     return taken
+
+
+def in_list_order(kernel: Kernel, free: PfnSet, wanted: int) -> list[PfnSet]:
+    """Return free pages, at most *wanted*, by their place in the buddy allocator's lists.
+
+    The lists are served from their heads, where older memory is: boot memory, then added memory in
+    the order of its blocks. Which frames of boot memory a real kernel takes is not predicted; the
+    highest free ones stand for them.
+
+    With ``release.onlined_first`` and more than two pageblocks in a chunk of the maximum order,
+    what went online last is at the head: the last pageblock that is no longer isolated frees its
+    whole chunk anew. What is left of a chunk that was claimed before is used up first, and less
+    than a pageblock finds a place in boot memory.
+    Source: ``mm/page_isolation.c: unset_migratetype_isolate``; ``mm/page_alloc.c:
+    move_freepages_block_isolate, split_large_buddy, __free_one_page``.
+    """
+    early, late = free & kernel.boot_ram, free - kernel.boot_ram
+    block, chunk = kernel.arch.pageblock_nr_pages, 1 << kernel.arch.max_page_order
+    if not kernel.release.onlined_first or chunk <= 2 * block:
+        first = early.highest(wanted)
+        return _filled(first, late.lowest(wanted - len(first)))
+    claimed = early & whole_chunks(PfnSet.of(early.highest(1)), chunk)
+    first = claimed.highest(wanted) if len(claimed) < chunk else PfnSet()
+    left = wanted - len(first)
+    if left < block:
+        more = (early - first).highest(left)
+        return _filled(first | more, late.highest(left - len(more)))
+    more = late.highest(left)
+    return _filled(first, more, (early - first).highest(left - len(more)))
+
+
+def _filled(*parts: PfnSet) -> list[PfnSet]:
+    return [part for part in parts if part]
 
 
 def find_aligned_units(kernel: Kernel, unit_nr_pages: int, nr_units: int) -> PfnSet:
@@ -102,13 +131,9 @@ def find_aligned_units(kernel: Kernel, unit_nr_pages: int, nr_units: int) -> Pfn
         spare = available(kernel, zone, zones, "min") // unit_nr_pages
         wanted = min(spare, nr_units - len(taken) // unit_nr_pages)
         if wanted > 0:
-            free = kernel.free(zone)
-            early = aligned_chunks(free & kernel.boot_ram, unit_nr_pages)
-            taken |= early.highest(wanted * unit_nr_pages)
-            left = wanted - len(early) // unit_nr_pages
-            if left > 0:
-                late = aligned_chunks(free - kernel.boot_ram, unit_nr_pages)
-                taken |= late.lowest(left * unit_nr_pages)
+            free = aligned_chunks(kernel.free(zone), unit_nr_pages)
+            for part in in_list_order(kernel, free, wanted * unit_nr_pages):
+                taken |= part
     return taken
 
 

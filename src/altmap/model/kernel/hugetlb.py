@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from altmap.model.arch import Arch
-from altmap.model.kernel.allocator import available, find_free
+from altmap.model.kernel.allocator import available, find_free, in_list_order
 from altmap.model.kernel.files import migrate_pages
 from altmap.model.kernel.hvo import optimize, restore
 from altmap.model.kernel.pool import HugePool, aligned_chunks, whole_chunks
@@ -122,10 +122,9 @@ def _alloc_buddy(
             for batch in _smallest_first(kernel, pool.nr_pages, kernel.free(zone), got):
                 if left <= 0:
                     break
-                early = (batch & kernel.boot_ram).highest(left * pool.nr_pages)
-                late = (batch - kernel.boot_ram).lowest(left * pool.nr_pages - len(early))
-                got.extend(part for part in (early, late) if part)
-                left -= (len(early) + len(late)) // pool.nr_pages
+                parts = in_list_order(kernel, batch, left * pool.nr_pages)
+                got += parts
+                left -= sum(map(len, parts)) // pool.nr_pages
     return got
 
 

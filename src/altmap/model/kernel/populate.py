@@ -10,7 +10,12 @@ import errno
 from dataclasses import replace
 
 from altmap.model.kernel.addition import Addition
-from altmap.model.kernel.allocator import allocate, available_nr_pages, free_pages
+from altmap.model.kernel.allocator import (
+    allocate,
+    available_nr_pages,
+    find_most_free,
+    free_pages,
+)
 from altmap.model.kernel.pagetables import page_table_nr_pages
 from altmap.model.kernel.state import Kernel
 from altmap.pfn import Pages, PfnRange, PfnSet
@@ -41,6 +46,8 @@ def arch_add_memory(kernel: Kernel, addition: Addition) -> Outcome | None:
         kernel.self_hosted |= hosted
         first = addition.pfns.start + memmap.offset_nr_pages
         _note_placed(kernel, addition, hosted, f"of the range itself, from pfn {first:#x}")
+    if refusal is None:
+        _allocate_section_roots(kernel, addition)
     return refusal
 
 
@@ -100,6 +107,23 @@ def _allocate_page_tables(kernel: Kernel, addition: Addition) -> Outcome | None:
         )
     kernel.page_tables |= tables
     return None
+
+
+def _allocate_section_roots(kernel: Kernel, addition: Addition) -> None:
+    """Allocate the arrays of a node without CPUs for sections above all that were there before.
+
+    Each has the size of a page, and is never freed; the other objects of its slab are free. A node
+    with CPUs has slabs with room. Where no kernel zone of the node has memory, another node serves.
+    Source: ``mm/sparse.c: sparse_index_alloc`` (``kzalloc_node``).
+    """
+    if addition.node in kernel.cpu_nodes:
+        return
+    arch = kernel.arch
+    root = arch.page_size_bytes // arch.mem_section_bytes * arch.section_nr_pages
+    nr_roots = (addition.pfns.end - 1) // root - (kernel.max_pfn - 1) // root
+    if nr_roots > 0:
+        zones = list(reversed(kernel.kernel_zones(addition.node)))
+        kernel.used |= find_most_free(kernel, zones, nr_roots)
 
 
 def _allocate(kernel: Kernel, node: int, nr_pages: int) -> PfnSet | None:

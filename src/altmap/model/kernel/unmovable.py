@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from altmap.model.kernel.allocator import available
+from altmap.model.kernel.allocator import available, in_list_order
 from altmap.model.kernel.pool import aligned_chunks, whole_chunks
 from altmap.model.kernel.state import Kernel
 from altmap.model.kernel.zone import Zone
@@ -36,8 +36,7 @@ def find_unmovable_pages(kernel: Kernel, node: int, nr_pages: int) -> list[PfnSe
         spare = available(kernel, zone, zones, mark) - done.count(zone.present)
         wanted = min(nr_pages - len(done), spare)
         if wanted > 0:
-            part = _first(kernel, pages - done, wanted)
-            taken += [part] if part else []
+            taken += in_list_order(kernel, pages - done, wanted)
     return taken
 
 
@@ -79,8 +78,3 @@ def unmovable_pageblocks(kernel: Kernel, zone: Zone) -> PfnSet:
         kernel.expected_unmovable & zone.present, max(block, 1 << kernel.arch.max_page_order)
     )
     return (whole_chunks(fixed, block) | claimed) & zone.present
-
-
-def _first(kernel: Kernel, pages: PfnSet, wanted: int) -> PfnSet:
-    early = (pages & kernel.boot_ram).highest(wanted)
-    return early | (pages - kernel.boot_ram).lowest(wanted - len(early))

@@ -386,6 +386,24 @@ BUGS: tuple[Bug, ...] = (
         "a page of a transparent huge page is poisoned, and its block goes offline",
         reason="transparent huge pages are not modelled",
     ),
+    Bug(
+        "B28",
+        "Memory that just went online is allocated first, where a chunk of the maximum order has "
+        "more than two pageblocks (ppc64le with radix, s390x)",
+        "6.10",
+        "not in 7.3",
+        "the kernel allocates after a block went online, and the block goes offline again",
+        _by_release("onlined-first", outcome_of("offline-d1"), "", "refused EBUSY", ("6.12",)),
+        _by_release("onlined-first", outcome_of("offline-d1"), "", "ok", ("6.1", "6.8")),
+        (
+            "6.12.117: unset_migratetype_isolate means to put onlined pages at the tail; for the "
+            "last pageblock of a chunk, move_freepages_block_isolate frees all of the chunk at "
+            "its head (FPI_NONE)",
+            "6.12.95, ppc64le with pages of 4 KiB and 64 KiB, measured: EBUSY, of 64 MiB that the "
+            "kernel allocates beside a gigabyte of free boot memory",
+            "6.12.95 with hash, and 6.1, measured: the block goes offline",
+        ),
+    ),
     _of_2018("D1", _D1, "memory is added on s390x"),
     _not_held("D2"),
     _of_2018("D3", _D3, "a range with an odd number of sections is onlined"),

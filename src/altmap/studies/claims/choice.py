@@ -181,6 +181,8 @@ CLAIMS = (
         ),
         expected=HOLDS,
         settled="5.13: nothing changes for a call without the flag, which travels in mhp_t",
-        note="Xen, virtio-mem, dax/kmem and the probe file are no part of the experiment.",
+        note="Xen, virtio-mem, dax/kmem and the probe file are no part of the experiment. The one "
+        "with the parameter off is DLPAR, which onlines each LMB before it adds the next: since "
+        "6.10 memory that went online last is used first, and so for the next LMB's memmap.",
     ),
 )
