@@ -104,6 +104,11 @@ def test_a_mistake_inside_a_file_of_the_right_kind_is_only_that(tmp_path, capsys
     assert "it is" not in refusal(capsys, "run", tmp_path / "missing.toml")
 
 
+def test_only_the_file_that_a_message_names_is_called_by_its_kind(capsys):
+    assert refusal(capsys, "apply", "/no/such.json").count("it is") == 0  # --root is /
+    assert refusal(capsys, "ls", "-s", "/no/such.tar").count("it is") == 0
+
+
 def test_the_lines_to_type_are_commands():
     for kind in FILE_KINDS:
         if kind.line.startswith("altmap ") and kind.readers:

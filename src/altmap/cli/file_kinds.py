@@ -154,7 +154,7 @@ def instead(message: str, args: argparse.Namespace, called: str) -> str:
         The command: nothing is said if it reads such files.
     """
     for path in _files(args):
-        if str(path) not in message:
+        if not re.search(rf"(?<![\w/.]){re.escape(str(path))}(?![\w/])", message):
             continue
         kind = _FOLDER if path.is_dir() else kind_of(file_head(path))
         if kind is not None and called.split()[0] not in kind.readers:

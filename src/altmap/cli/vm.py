@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from altmap.cli import options
 from altmap.cli.output import notice, print_json, terminal_width
 from altmap.cli.parser import Example, Verb
-from altmap.cli.progress import progress
+from altmap.cli.progress import progress, working
 from altmap.cli.streams import show
 from altmap.errors import InputError
 
@@ -229,7 +229,7 @@ def _compare(args: argparse.Namespace, definition: Definition) -> int:
 
         print_json(answers_builtins(guests, answers, [], []))
     else:
-        print(comparison_table(titles, answers, terminal_width()), end="")
+        show(comparison_table(titles, answers, terminal_width()), end="")
     return DONE
 
 
@@ -264,11 +264,12 @@ def _rules(args: argparse.Namespace) -> int:
     config = args.config.read_text(encoding="utf-8") if args.config is not None else None
     given = {"release": args.release, "cmdline": args.cmdline, "config": config}
     kernel = started(definition, **given).kernel
-    verdicts = judge(definition, driver, **given)
+    with working("trying each rule on guests of many sizes"):
+        verdicts = judge(definition, driver, **given)
     if args.json:
         print_json(rules_builtins(driver, kernel.release, definition.arch, verdicts))
     else:
-        print(
+        show(
             rules_text(driver, kernel.release, definition.arch, verdicts, terminal_width()), end=""
         )
     return DONE

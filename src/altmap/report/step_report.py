@@ -17,7 +17,7 @@ from altmap.report.account import (
     requested_bytes,
 )
 from altmap.trace import HOST_TO_GUEST, UNBACKED, Event, Fault, StepRecord, Trace
-from altmap.units import format_size
+from altmap.units import column_unit, format_size
 
 __all__ = (
     "Conclusion",
@@ -172,13 +172,9 @@ def _gains(trace: Trace, index: int) -> str:
 
 
 def size_text(size_bytes: int, scale_bytes: int, sign: str = "") -> str:
-    """Return a size in the unit of sizes up to another: MiB, or GiB from 64 GiB on.
-
-    What is less than a hundredth of a GiB is in MiB.
-    """
-    if scale_bytes >= 64 << 30 and (abs(size_bytes) >= (1 << 30) // 100 or not size_bytes):
-        return f"{size_bytes / (1 << 30):{sign},.2f} GiB"
-    return f"{size_bytes / (1 << 20):{sign},.1f} MiB"
+    """Return a size in the unit of sizes up to another; what is less than a MiB is in MiB."""
+    of = scale_bytes if abs(size_bytes) >= 1 << 20 or not size_bytes else size_bytes
+    return column_unit([of], decimals=1).text(size_bytes, sign)
 
 
 def accounting(trace: Trace, index: int) -> list[Level]:
