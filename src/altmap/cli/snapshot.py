@@ -11,6 +11,8 @@ from pathlib import Path
 from altmap.cli import options
 from altmap.cli.output import notes, print_json
 from altmap.cli.parser import Example, Verb
+from altmap.cli.progress import working
+from altmap.cli.streams import show
 
 __all__ = ("VERB",)
 
@@ -42,12 +44,13 @@ def _snapshot(args: argparse.Namespace) -> int:
     from altmap.linux.observation import Observation
     from altmap.linux.sysroot import Sysroot
 
-    sysroot = Sysroot.read(args.sysroot, uses=True, leave="pages")
-    seen = Observation.read(sysroot)
-    missing = list(gaps(sysroot, seen))
-    if args.anonymous:
-        sysroot = anonymous(sysroot)
-    sysroot.pack(args.output)
+    with working("reading and packing files"):
+        sysroot = Sysroot.read(args.sysroot, uses=True, leave="pages")
+        seen = Observation.read(sysroot)
+        missing = list(gaps(sysroot, seen))
+        if args.anonymous:
+            sysroot = anonymous(sysroot)
+        sysroot.pack(args.output)
     size_bytes = args.output.stat().st_size
     if args.json:
         made = {
@@ -65,7 +68,7 @@ def _snapshot(args: argparse.Namespace) -> int:
     else:
         print(f"{args.output}: {len(sysroot.files)} files, {size_bytes} bytes")
         for line in missing:
-            print(f"missing: {line}")
+            show(f"missing: {line}")
         notes(seen.problems.values())
     return DONE
 
