@@ -1,11 +1,13 @@
 """The page in a real Chromium: nothing is fetched, nothing goes wrong, hand and keyboard work."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from contrast import low_contrast
 
+from altmap.cli.main import main
 from altmap.compare import compare
 from altmap.model.machine import predict
 from altmap.report.page import page
@@ -322,6 +324,50 @@ def test_the_keyboard_alone_reaches_everything_and_shows_where_it_is(open_page, 
     assert tab.locator("output").inner_text().startswith("Step 0 of 2")
     tab.keyboard.press("End")
     assert tab.locator("output").inner_text().startswith("Step 2 of 2")
+
+
+@pytest.fixture(scope="module")
+def machine(tmp_path_factory):
+    """The page of a virtual machine's definition."""
+    made = tmp_path_factory.mktemp("vm") / "page.html"
+    assert main(["vm", str(ROOT / "examples/vm/web.xml"), "-o", str(made)]) == 0
+    return made
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [390, 1280])
+def test_a_page_of_a_definition_breaks_no_word_and_scrolls_its_tables(
+    open_page, machine, width, scheme
+):
+    tab = open_page(width, path=machine, color_scheme=scheme)
+    for details in tab.locator("summary").all():
+        details.click()
+    assert tab.evaluate("document.documentElement.scrollWidth") == width
+    assert low_contrast(tab) == []
+    heights = "Array.from(document.querySelectorAll('.wide td, h3'), (e) => e.offsetHeight)"
+    assert max(tab.evaluate(heights)) < 45  # a line each
+    table = tab.locator(".wide").first
+    first = table.locator("td").first
+    before = first.bounding_box()
+    table.evaluate("(part) => part.scrollBy(500, 0)")
+    assert (table.evaluate("(part) => part.scrollLeft") > 0) == (width == 390)
+    assert first.bounding_box() == before
+    table.focus()
+    assert tab.evaluate("document.activeElement.className") == "scroll wide"
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_a_number_in_a_table_of_differences_is_on_one_line(browser, tmp_path, width):
+    path = ROOT / "scenarios/dimm-1GiB.toml"
+    one, two = (predict(load_scenario(path, [f"policy={p}"])) for p in ("opt-in", "existing"))
+    made = tmp_path / "c.html"
+    made.write_text(page([one, two], "dimm", "1.0", [("dimm", compare(one, two))]))
+    context = browser.new_context(viewport={"width": width, "height": 800})
+    tab = context.new_page()
+    tab.goto(made.as_uri())
+    shown = tab.locator(".differs code").filter(has_text=re.compile("^1954444$")).first
+    assert shown.bounding_box()["height"] < 30
+    context.close()
 
 
 def test_a_page_of_a_comparison_opens_without_a_complaint(browser, tmp_path):

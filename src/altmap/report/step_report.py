@@ -17,7 +17,7 @@ from altmap.report.account import (
     requested_bytes,
 )
 from altmap.trace import HOST_TO_GUEST, UNBACKED, Event, Fault, StepRecord, Trace
-from altmap.units import column_unit, format_size
+from altmap.units import column_unit, format_size, rounded_size
 
 __all__ = (
     "Conclusion",
@@ -152,8 +152,7 @@ def _initial_memory(trace: Trace) -> str:
     seen = trace.steps[0].observation
     meminfo = seen.meminfo if seen and seen.meminfo else {}
     names = [name for name in ("MemTotal", "MemFree") if name in meminfo]
-    scale = meminfo.get("MemTotal", 0) * 1024
-    return ", ".join(f"{name} {size_text(meminfo[name] * 1024, scale)}" for name in names)
+    return ", ".join(f"{name} {rounded_size(meminfo[name] << 10)}" for name in names)
 
 
 def _gains(trace: Trace, index: int) -> str:
@@ -162,12 +161,10 @@ def _gains(trace: Trace, index: int) -> str:
     start, now = trace.steps[0].observation, trace.steps[index].observation
     if not (start and now and start.meminfo and now.meminfo):
         return requested
-    gains = {
-        name: 1024 * (now.meminfo.get(name, 0) - start.meminfo.get(name, 0))
-        for name in ("MemTotal", "MemFree")
-    }
-    scale = max(map(abs, gains.values()))
-    texts = [f"{name} {size_text(gain, scale, '+')}" for name, gain in gains.items()]
+    texts = []
+    for name in ("MemTotal", "MemFree"):
+        gained = (now.meminfo.get(name, 0) - start.meminfo.get(name, 0)) << 10
+        texts.append(f"{name} {'+' * (gained >= 0)}{rounded_size(gained)}")
     return f"{requested}: {', '.join(texts)}"
 
 

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from altmap.report.tables import plain_table
 from altmap.sweep.cells import CELLS, LEGEND, SweepCell, cells
-from altmap.sweep.charts import value_text, varying
+from altmap.sweep.charts import equal_charts, value_text, varying
 from altmap.sweep.row import COLUMNS
 from altmap.sweep.summary import Summary
 
@@ -42,6 +42,9 @@ def _notes(summary: Summary) -> Iterator[str]:
         yield f"Without difference: {', '.join(summary.no_difference)}"
     if summary.within:
         yield f"Each group has every value of: {', '.join(summary.within)} (--by shows them)"
+    if without := equal_charts(summary):
+        shown = ", ".join(f"{name} ({value})" for name, value in without.items())
+        yield f"No chart, as all groups are equal: {shown}"
     yield LEGEND
 
 

@@ -108,13 +108,14 @@ def _way(guest: BootedGuest, answer: WayAnswer) -> Iterator[str]:
         *(f"memmap, {memmap}: boot+added+own", "movable:kernel", "comes online"),
         *("to be given back", "gigantic pages"),
     )
-    yield _table(columns, [cells_of(row, units) for row in answer.rows])
+    yield _table(columns, [cells_of(row, units) for row in answer.rows], "scroll wide")
     if answer.largest_add_bytes is not None:
         yield f"<p>Largest single step from boot: {format_size(answer.largest_add_bytes)}.</p>"
     yield f"<p>Stops at {format_size(answer.stops_bytes)}: {escape(answer.stops)}.</p>"
     commands = "\n".join(commands_of(guest, answer))
     if commands:
-        yield f"<details><summary>Commands</summary><pre>{escape(commands)}</pre></details>"
+        shown = f'<pre tabindex="0">{escape(commands)}</pre>'
+        yield f"<details><summary>Commands</summary>{shown}</details>"
     yield "</section>"
 
 
@@ -122,20 +123,19 @@ def _findings(findings: Sequence[LintFinding]) -> Iterator[str]:
     if not findings:
         return
     yield "<section><h2>Findings</h2>"
-    rows = [
-        (each.rule, str(each.line or "-"), each.what, each.consequence, each.change)
-        for each in findings
-    ]
-    yield _table(("rule", "line", "what", "consequence", "change"), rows)
+    for each in findings:
+        at = f"line {each.line}: " if each.line is not None else ""
+        yield f"<h3>{escape(each.rule)}</h3>"
+        yield f"<p>{escape(at + each.what)}</p>"
+        yield f"<p>{escape(each.consequence)}</p>"
+        yield f"<p><b>change</b>: {escape(each.change)}</p>"
     yield "</section>"
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]], class_: str = "scroll") -> str:
     columns = "".join(f"<th>{escape(each)}</th>" for each in head)
     body = "".join(
         f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in rows
     )
-    return (
-        f'<div class="scroll"><table><thead><tr>{columns}</tr></thead><tbody>{body}</tbody>'
-        "</table></div>"
-    )
+    table = f"<table><thead><tr>{columns}</tr></thead><tbody>{body}</tbody></table>"
+    return f'<div class="{class_}" tabindex="0">{table}</div>'
