@@ -109,6 +109,15 @@ def test_only_the_file_that_a_message_names_is_called_by_its_kind(capsys):
     assert refusal(capsys, "ls", "-s", "/no/such.tar").count("it is") == 0
 
 
+def test_a_file_that_is_not_there_is_answered_with_the_nearest(tmp_path, capsys):
+    (tmp_path / "dimm-1GiB.toml").write_text(SCENARIO)
+    for wrong in ("dimm-1GB.toml", "dimm-1gib.toml"):
+        err = refusal(capsys, "run", tmp_path / wrong)
+        assert err.rstrip().endswith(f"; did you mean '{tmp_path}/dimm-1GiB.toml'?")
+    assert "did you mean" not in refusal(capsys, "run", tmp_path / "another")
+    assert "did you mean" not in refusal(capsys, "run", tmp_path / "no/dimm-1GiB.toml")
+
+
 def test_the_lines_to_type_are_commands():
     for kind in FILE_KINDS:
         if kind.line.startswith("altmap ") and kind.readers:

@@ -99,6 +99,8 @@ def _explain_errno(args: argparse.Namespace) -> int:
     from altmap.linux.observation import Observation
     from altmap.linux.sysroot import Sysroot
 
+    if not args.what.isalpha() and not args.what.upper().startswith("E"):
+        raise InputError(f"{args.what!r}: need a block, such as memory33, or an errno, as EBUSY")
     reasons = reasons_of(args.what)
     blocks: dict[str, str] = {}
     if args.sysroot is not None:

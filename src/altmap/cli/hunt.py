@@ -48,7 +48,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         "--kind",
         metavar="K",
         default="pc",
-        help="pc, hyperv, xen, arm64, ppc64le or s390x; default: pc",
+        help="pc, hyperv, xen, arm64, arm64-16k, ppc64le or s390x; default: pc",
     )
     parser.add_argument(
         "--release", metavar="RELEASE", help="kernel release; default: the kind's first"

@@ -75,6 +75,9 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         "--scenario", action="store_true", help="print the growth as a scenario, for altmap run"
     )
     parser.add_argument("--way", metavar="WAY", choices=WAYS, help=f"only {', '.join(WAYS)}")
+    parser.add_argument(
+        "--policy", metavar="POLICY", help="memmap policy, or MODULE:CLASS for one in Python"
+    )
     parser.add_argument("--to", metavar="SIZE", help="one size to reach, with the commands")
     parser.add_argument(
         "--check", action="store_true", help="exit with 1 if there is a finding, or --to fails"
@@ -121,10 +124,19 @@ def _guest_by(
         from altmap.linux.sysroot import Sysroot
 
         given["seen"] = Observation.read(Sysroot.read(args.guest, leave="files"))
+    if args.policy is not None:
+        from altmap.model.policies import load_policy
+
+        given["policy"] = load_policy(args.policy)
     return started(definition, **given)
 
 
 def _vm(args: argparse.Namespace) -> int:
+    if args.policy is not None and (args.rules or args.scenario):
+        raise InputError(
+            f"--policy {args.policy}: goes with none of --rules and --scenario; altmap run "
+            "SCENARIO --policy tries a scenario"
+        )
     if args.rules:
         return _rules(args)
     if args.definition is None:

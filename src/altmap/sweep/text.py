@@ -25,7 +25,7 @@ def summary_text(summary: Summary, width: int = 140) -> str:
     """Return the tables of a summary."""
     total = sum(summary.results.values())
     counted = ", ".join(f"{count:,} {name}" for name, count in summary.results.items())
-    parts = [f"{total:,} scenarios: {counted}\n", *_groups(summary, width)]
+    parts = [f"{total:,} scenario{'s' * (total != 1)}: {counted}\n", *_groups(summary, width)]
     parts += (textwrap.fill(line, width) for line in _notes(summary))
     parts[-1] += "\n"
     if len(summary.groups) > _MOST_GROUPS:

@@ -67,6 +67,7 @@ def _head(guest: BootedGuest, version: str) -> Iterator[str]:
         "architecture": guest.machine.arch.name,
         "kernel": f"Linux {kernel.release} ({kernel.stated})",
         "command line": kernel.cmdline or "-",
+        "memmap policy": guest.booted.kernel.policy.name,
         "altmap": version,
     }
     notes = [*guest.machine.notes, *guest.booted.notes]

@@ -9,6 +9,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from altmap.errors import printable
+from altmap.model.kernel.accounting import DEFAULT_POLICY
 from altmap.report.tables import plain_table
 from altmap.units import SizeUnit, column_unit, format_size
 from altmap.vm.answers import BootedGuest, BootState, WayAnswer, boot_state
@@ -96,6 +97,9 @@ def _head(guest: BootedGuest, width: int) -> Iterator[str]:
     yield f"{printable(definition.name)}: {definition.format}, {guest.machine.arch.name}"
     words = f", command line {kernel.cmdline!r}" if kernel.cmdline else ""
     yield from _wrap(f"kernel: Linux {kernel.release} ({kernel.stated}){words}", width)
+    policy = guest.booted.kernel.policy.name
+    if policy != DEFAULT_POLICY:
+        yield f"memmap policy: {printable(policy)}"
     notes = [*guest.machine.notes, *guest.booted.notes]
     for unread in (*definition.unread, *kernel.unread):
         at = f"line {unread.line}: " if unread.line is not None else ""
