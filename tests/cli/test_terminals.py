@@ -128,3 +128,26 @@ def test_a_folder_that_takes_no_file_is_one_line(line, capsys):
     assert "/proc" in error
     assert error.startswith("altmap: ")
     assert "internal" not in error
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        ("conform", "none.toml", "-o"),
+        ("conform", "none.toml", "--rows"),
+        ("export", "--prometheus", "none.tar", "--textfile"),
+        ("snapshot", "none.tar", "-o"),
+        ("plan", "grow", "64GiB", "--from", "none.tar", "-o"),
+    ],
+    ids=lambda line: f"{line[0]} {line[-1]}",
+)
+def test_a_name_that_cannot_be_written_is_refused_before_anything_is_read(line, tmp_path, capsys):
+    assert main([*line, "no/such.tar"]) == (1 if line[0] == "plan" else 2)
+    error = capsys.readouterr().err
+    assert error == "altmap: no/such.tar: cannot be written: there is no folder no\n"
+    assert main([*line, str(tmp_path)]) == (1 if line[0] == "plan" else 2)
+    assert f"altmap: {tmp_path}: " in capsys.readouterr().err
+    if line[0] in ("plan", "snapshot"):
+        (tmp_path / "old.tar").touch()
+        assert main([*line, str(tmp_path / "old.tar")]) == (1 if line[0] == "plan" else 2)
+        assert "old.tar: cannot be written: File exists" in capsys.readouterr().err

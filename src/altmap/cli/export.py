@@ -50,12 +50,14 @@ def _export(args: argparse.Namespace) -> int:
     from altmap.host.metrics import samples
     from altmap.linux.observation import Observation
     from altmap.linux.sysroot import Sysroot
-    from altmap.storage.files import write_file
+    from altmap.storage.files import check_file, write_file
 
     def read() -> list[Sample]:
         return list(samples(Observation.read(Sysroot.read(args.sysroot), given)))
 
     given = options.given_by(args)
+    if args.textfile is not None:
+        check_file(args.textfile)
     with working("reading memory blocks and pages"):
         seen = Observation.read(Sysroot.read(args.sysroot), given)
         list(samples(seen))  # an error ends the command now, not at the first scrape

@@ -172,7 +172,7 @@ def instead(message: str, args: argparse.Namespace, called: str) -> str:
 
 
 #: Arguments that name what a command writes.
-_WRITTEN = ("export", "keep", "output", "report")
+_WRITTEN = ("export", "keep", "output", "report", "rows", "textfile", "write")
 
 
 def _paths(args: argparse.Namespace) -> Iterator[Path]:

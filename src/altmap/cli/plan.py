@@ -118,6 +118,10 @@ def _planned(make: Callable[[argparse.Namespace], Plan]) -> Callable[[argparse.N
     """Return what makes a plan, showing on a terminal that it is at work, and prints it."""
 
     def run(args: argparse.Namespace) -> int:
+        from altmap.storage.files import check_file
+
+        if args.output is not None:
+            check_file(args.output, new=True)
         with working("predicting what each step does"):
             plan = make(args)
         return _show(plan, args)

@@ -43,7 +43,10 @@ def _snapshot(args: argparse.Namespace) -> int:
     from altmap.host.missing import gaps
     from altmap.linux.observation import Observation
     from altmap.linux.sysroot import Sysroot
+    from altmap.storage.files import check_file
+    from altmap.units import rounded_size
 
+    check_file(args.output, new=True)
     with working("reading and packing files"):
         sysroot = Sysroot.read(args.sysroot, uses=True, leave="pages")
         seen = Observation.read(sysroot)
@@ -66,7 +69,7 @@ def _snapshot(args: argparse.Namespace) -> int:
         }
         print_json(made)
     else:
-        print(f"{args.output}: {len(sysroot.files)} files, {size_bytes} bytes")
+        print(f"{args.output}: {len(sysroot.files)} files, {rounded_size(size_bytes)}")
         for line in missing:
             show(f"missing: {line}")
         notes(seen.problems.values())

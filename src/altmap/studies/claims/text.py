@@ -7,11 +7,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from altmap.studies.claims.claim import Claim, Experiment, Finding, Measured
+from altmap.units import rounded_size
 
 __all__ = ("claims_builtins", "claims_page", "claims_text", "command", "paragraph")
 
 _WIDTH = 80
 _INDENT = 6
+#: kB from here on are shown in a larger unit too.
+_LONG_KIB = 10_000
 
 
 def command(experiment: Experiment, folder: str = "DIR") -> str:
@@ -72,11 +75,18 @@ def _field(label: str, text: str) -> tuple[str, str]:
 def _measured(item: Measured) -> tuple[str, str]:
     mark = {True: "=", False: "!", None: " "}[item.agrees]
     label = f"{'':{_INDENT}}{mark} {_value(item):>15}  "
-    return label, f"{item.case.label}{_claim(item)}"
+    return label, f"{item.case.label}{_size(item)}{_claim(item)}"
 
 
 def _value(item: Measured) -> str:
     return f"{item.value} {item.case.unit}".strip()
+
+
+def _size(item: Measured) -> str:
+    """Return what a number of kB is for people, empty if it reads well as it is."""
+    if item.case.unit != "kB" or not isinstance(item.value, int) or item.value < _LONG_KIB:
+        return ""
+    return f", {rounded_size(item.value << 10)}"
 
 
 def _claim(item: Measured) -> str:
