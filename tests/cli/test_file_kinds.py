@@ -72,7 +72,9 @@ def test_what_is_no_log_is_not_called_a_log_without_messages(tmp_path, capsys, n
     text, called, _ = OTHERS[name]
     path = tmp_path / "file"
     path.write_text(text)
-    assert f"need a kernel's log, and it is {called}" in refusal(capsys, "explain", "--log", path)
+    err = refusal(capsys, "explain", "--log", path)
+    assert f"need a kernel's log; it is {called}: " in err
+    assert err.count("it is") == 1
 
 
 def test_a_log_of_another_matter_has_no_message(tmp_path, capsys):

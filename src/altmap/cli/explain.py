@@ -63,7 +63,7 @@ def _explain_log(args: argparse.Namespace) -> int:
     if not found.findings and args.log != "-":
         kind = kind_of(file_head(Path(args.log)))
         if kind is not None and kind.line != LOG_LINE:
-            raise InputError(f"log {args.log}: need a kernel's log, and it is {kind.name}")
+            raise InputError(f"log {args.log}: need a kernel's log")
     if text.cut:
         found.notes.append(text.cut)
     if args.json:
