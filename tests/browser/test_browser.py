@@ -175,8 +175,8 @@ def test_it_fits_the_width_of_a_phone(open_page, width):
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_all_text_has_the_contrast_of_wcag_aa(open_page, file, large, snapshot, scheme):
-    for each in (file, large, snapshot):
+def test_all_text_has_the_contrast_of_wcag_aa(open_page, file, large, huge, snapshot, scheme):
+    for each in (file, large, huge, snapshot):
         tab = open_page(color_scheme=scheme, path=each)
         for details in tab.locator("summary").all():
             details.click()
@@ -213,16 +213,29 @@ id = "a-device-with-a-long-name"
 size = "192GiB"
 node = 1
 """
+#: Five levels of page tables, for more than 64 TiB of addresses.
+HUGE = '[machine]\narch = "x86_64-la57"'
+
+
+def page_of(folder, title, scenario):
+    """Return the file of a scenario's page."""
+    (folder / "scenario.toml").write_text(scenario)
+    trace = predict(load_scenario(folder / "scenario.toml"))
+    (folder / "page.html").write_text(page([trace], title, "1.0"), encoding="utf-8")
+    return folder / "page.html"
 
 
 @pytest.fixture(scope="module")
 def large(tmp_path_factory):
     """The page of 256 GiB on two nodes."""
-    folder = tmp_path_factory.mktemp("large")
-    (folder / "large.toml").write_text(LARGE)
-    trace = predict(load_scenario(folder / "large.toml"))
-    (folder / "page.html").write_text(page([trace], "256 GiB", "1.0"), encoding="utf-8")
-    return folder / "page.html"
+    return page_of(tmp_path_factory.mktemp("large"), "256 GiB", LARGE)
+
+
+@pytest.fixture(scope="module")
+def huge(tmp_path_factory):
+    """The page of 64 TiB."""
+    scenario = LARGE.replace('size = "192GiB"', 'size = "64TiB"').replace("[machine]", HUGE)
+    return page_of(tmp_path_factory.mktemp("huge"), "64 TiB", scenario)
 
 
 @pytest.fixture(scope="module")
@@ -248,8 +261,8 @@ BOXES = """() => Array.from(document.querySelectorAll(".map svg"), (map) => {
 
 
 @pytest.mark.parametrize("width", [390, 1280])
-def test_no_label_of_a_map_is_cut_or_lies_on_its_tiles(open_page, file, large, width):
-    for each in (file, large):
+def test_no_label_of_a_map_is_cut_or_lies_on_its_tiles(open_page, file, large, huge, width):
+    for each in (file, large, huge):
         maps = open_page(width, path=each).evaluate(BOXES)
         assert maps
         assert all(found["labels"] for found in maps)
