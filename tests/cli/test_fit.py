@@ -18,6 +18,8 @@ from altmap.cli.streams import show, standard_streams
         ("# one two three", ["# one two", "# three"]),
         ("one two three  four", ["one two", "  three", "  four"]),  # a gap in the second half
         ("a bcdefghijklm", ["a", "bcdefghijklm"]),  # no room for the indentation
+        ("ab  one twothree", ["ab  one", "  twothree"]),  # nor for the last column
+        ("altmap a b c", ["altmap a b", "  c"]),  # a sentence
         ("0123456789-123", ["0123456789-123"]),
     ],
 )

@@ -38,6 +38,7 @@ LINES = (
     ("report", SCENARIO),
     ("vm", WEB, "--to", "16GiB"),
     ("vm", WEB, "--compare", "dimm", "virtio-mem"),
+    ("vm", WEB, "--compare", "6.1", "6.12"),
     ("compare", "--recording", TRACE),
     ("compare", "--recording", GREW),
     ("ls", "-s", DIMM),
@@ -55,7 +56,7 @@ LINES = (
 )
 TWO_POLICIES = ("run", SCENARIO, "--policy", "opt-in", "--policy", "rfc-2018")
 #: Not within the width: commands to copy, and the bytes of messages.
-KEPT = re.compile(r"^ *(?:Run: +|example: +)?(?:altmap|virsh) |^ *[0-9a-f]{4}  [0-9a-f]{2} ")
+KEPT = re.compile(r"^  +(?:Run: +|example: +)?(?:altmap|virsh) |^ +[0-9a-f]{4}  [0-9a-f]{2} ")
 
 
 def words(text):

@@ -20,7 +20,7 @@ __all__ = ("columns", "fitted", "width_of")
 #: Programs whose command lines are printed for the reader to run.
 _PROGRAMS = ("altmap", "virsh", "qm", "kubectl", "ch-remote", "curl", "govc", "xl", "Set-VMMemory")
 _KEPT = re.compile(
-    rf"(?:^|\s\s)(?:(?:{'|'.join(_PROGRAMS)}) |\{{\"execute\"|[0-9a-f]{{4}}  [0-9a-f]{{2}} )"
+    rf"\s\s(?:(?:{'|'.join(_PROGRAMS)}) |\{{\"execute\"|[0-9a-f]{{4}}  [0-9a-f]{{2}} )"
 )
 _START = re.compile(r" *(# |- )?")
 _GAP = re.compile(r"(?<=\S)  +")
@@ -52,7 +52,7 @@ def _parts(line: str, width: int) -> Iterator[str]:
     start = _START.match(line)
     assert start is not None
     hang = max((m.end() for m in _GAP.finditer(line) if m.end() <= width // 2), default=0)
-    if hang:
+    if hang and max(map(len, line[hang:].split())) <= width - hang:
         first, rest = line[:hang], " " * hang
     elif start[1] == "# ":
         first = rest = start[0]

@@ -279,10 +279,13 @@ def _findings(findings: Sequence[LintFinding], width: int) -> Iterator[str]:
 
 def comparison_table(titles: Sequence[str], answers: Sequence[WayAnswer], width: int) -> str:
     """Return ways or kernels side by side: the same sizes, and what each makes of them."""
-    table = _side_by_side(titles, answers)
-    stops = [f"{format_size(each.stops_bytes)}: {each.stops}" for each in answers]
-    table.add_row("stops at", "", *stops)
-    return f"Side by side\n{plain_table(table, width)}"
+    table = plain_table(_side_by_side(titles, answers), width)
+    stops = (
+        f"{title} stops at {format_size(each.stops_bytes)}: {each.stops}"
+        for title, each in zip(titles, answers, strict=True)
+    )
+    lines = [line for text in stops for line in _wrap(text, width)]
+    return "Side by side\n" + table + "".join(f"{line}\n" for line in lines)
 
 
 def _side_by_side(titles: Sequence[str], answers: Sequence[WayAnswer]) -> Table:
