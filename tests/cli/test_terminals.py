@@ -152,3 +152,12 @@ def test_a_name_that_cannot_be_written_is_refused_before_anything_is_read(line, 
         (tmp_path / "old.tar").touch()
         assert main([*line, str(tmp_path / "old.tar")]) == (1 if line[0] == "plan" else 2)
         assert "old.tar: cannot be written: File exists" in capsys.readouterr().err
+
+
+def test_a_message_is_one_line_on_a_narrow_terminal(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "60")
+    with pytest.raises(SystemExit):
+        main(["vm", WEB, "--way", "dimmm"])
+    assert capsys.readouterr().err.splitlines()[-1].endswith("; did you mean 'dimm'?")
+    assert main(["run", SCENARIO, "--policy", "opt-im"]) == 2
+    assert capsys.readouterr().err.count("\n") == 1

@@ -102,9 +102,9 @@ class CommandParser(argparse.ArgumentParser):
         return known, []
 
     def _print_message(self, message: str, file: Any = None) -> None:
-        """Print help or an error; the lines that argparse keeps as they are fit the terminal."""
+        """Print help within the width of the terminal, or an error, which is one line."""
         stream = sys.stderr if file is None else file
-        width = width_of(stream)
+        width = None if stream is sys.stderr else width_of(stream)
         super()._print_message(message if width is None else fitted(message, width), stream)
 
     def error(self, message: str) -> NoReturn:
