@@ -10,7 +10,13 @@ from hypothesis import strategies as st
 from altmap import pfn
 from altmap.errors import InputError
 from altmap.pfn import PfnRange, PfnSet, PfnStride
-from altmap.units import format_size, parse_address, parse_size
+from altmap.units import (
+    column_unit,
+    counted_size,
+    format_size,
+    parse_address,
+    parse_size,
+)
 
 #: Small pfns beside large ones: the bitmap changes its container at 2**16 and its map at 2**32.
 BASES = (0, 65500, (1 << 32) - 40)
@@ -292,6 +298,34 @@ def test_a_size_is_exact_in_the_unit_that_people_read_it_in(size_bytes, text):
 @given(st.integers(0, 1 << 52))
 def test_a_size_that_is_shown_can_be_read_again(size_bytes):
     assert parse_size(format_size(size_bytes)) == size_bytes
+
+
+@pytest.mark.parametrize(
+    ("sizes", "shown"),
+    [
+        ([], []),
+        ([0, (10 << 30) - (1 << 20)], ["0.0 MiB", "10,239.0 MiB"]),
+        ([1 << 20, 10 << 30], ["0.001 GiB", "10.000 GiB"]),
+        ([-(10 << 30), 5 << 20], ["-10.000 GiB", "0.005 GiB"]),
+    ],
+)
+def test_a_column_has_one_unit_by_its_largest_size(sizes, shown):
+    unit = column_unit(sizes, decimals=1)
+    assert [unit.text(size) for size in sizes] == shown
+    assert [unit.number(size) for size in sizes] == [text.split()[0] for text in shown]
+
+
+@pytest.mark.parametrize(
+    ("kib", "gained", "text"),
+    [
+        (1954444, None, "1.9 GiB (1954444 kB)"),
+        (1954444, 1032192, "1.9 GiB, +1008 MiB (1954444 kB, +1032192)"),
+        (1954444, -1032192, "1.9 GiB, -1008 MiB (1954444 kB, -1032192)"),
+        (922252, 0, "900.6 MiB (922252 kB, +0)"),
+    ],
+)
+def test_what_linux_counts_is_shown_rounded_and_as_counted(kib, gained, text):
+    assert counted_size(kib, gained) == text
 
 
 RUNS_OF_LONG_SETS = st.lists(

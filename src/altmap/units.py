@@ -6,11 +6,22 @@ A *size* and an *address* count bytes.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
+from dataclasses import dataclass
 from fractions import Fraction
 
 from altmap.errors import InputError, one_of
 
-__all__ = ("format_size", "parse_address", "parse_size", "rounded_size", "size_bytes")
+__all__ = (
+    "SizeUnit",
+    "column_unit",
+    "counted_size",
+    "format_size",
+    "parse_address",
+    "parse_size",
+    "rounded_size",
+    "size_bytes",
+)
 
 _BINARY = {"": 0, "K": 10, "M": 20, "G": 30, "T": 40, "P": 50}
 _UNITS = (
@@ -107,6 +118,58 @@ def format_size(nr_bytes: int) -> str:
         shown = f"{nr_bytes / (1 << above):.{decimals}f}".rstrip("0")
         return f"{shown} {_PREFIXES[above]}iB"
     return f"{nr_bytes >> shift} {_PREFIXES[shift]}{'iB' if shift else 'B'}"
+
+
+@dataclass(frozen=True, slots=True)
+class SizeUnit:
+    """The one unit of a column of sizes.
+
+    Attributes
+    ----------
+    name : str
+    nr_bytes : int
+    decimals : int
+        How many each number has.
+    """
+
+    name: str
+    nr_bytes: int
+    decimals: int
+
+    def number(self, size_bytes: int, sign: str = "") -> str:
+        """Return a size in the unit, without its name: ``"1,152.844"``."""
+        return f"{size_bytes / self.nr_bytes:{sign},.{self.decimals}f}"
+
+    def text(self, size_bytes: int, sign: str = "") -> str:
+        """Return a size with the unit's name; *sign* is as in a format specification."""
+        return f"{self.number(size_bytes, sign)} {self.name}"
+
+
+def column_unit(sizes_bytes: Iterable[int], decimals: int = 0) -> SizeUnit:
+    """Return the unit of a column: MiB, or GiB with three decimals if a size has 10 GiB or more.
+
+    Parameters
+    ----------
+    sizes_bytes : iterable of int
+        The sizes of the column.
+    decimals : int
+        How many decimals MiB have.
+    """
+    if max(map(abs, sizes_bytes), default=0) >= 10 << 30:
+        return SizeUnit("GiB", 1 << 30, 3)
+    return SizeUnit("MiB", 1 << 20, decimals)
+
+
+def counted_size(nr_kib: int, gained_kib: int | None = None) -> str:
+    """Return a size that Linux counts in kB, rounded and as counted: ``"1.9 GiB (1954444 kB)"``.
+
+    A gain follows in both: ``"1.9 GiB, +1008 MiB (1954444 kB, +1032192)"``.
+    """
+    shown = rounded_size(nr_kib << 10)
+    if gained_kib is None:
+        return f"{shown} ({nr_kib} kB)"
+    gained = f", {'+' * (gained_kib > 0)}{rounded_size(gained_kib << 10)}" if gained_kib else ""
+    return f"{shown}{gained} ({nr_kib} kB, {gained_kib:+d})"
 
 
 def rounded_size(nr_bytes: int, like: int | None = None) -> str:

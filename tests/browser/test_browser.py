@@ -1,11 +1,13 @@
 """The page in a real Chromium: nothing is fetched, nothing goes wrong, hand and keyboard work."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from contrast import low_contrast
 
+from altmap.cli.main import main
 from altmap.compare import compare
 from altmap.model.machine import predict
 from altmap.report.page import page
@@ -173,8 +175,8 @@ def test_it_fits_the_width_of_a_phone(open_page, width):
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_all_text_has_the_contrast_of_wcag_aa(open_page, file, large, snapshot, scheme):
-    for each in (file, large, snapshot):
+def test_all_text_has_the_contrast_of_wcag_aa(open_page, file, large, huge, snapshot, scheme):
+    for each in (file, large, huge, snapshot):
         tab = open_page(color_scheme=scheme, path=each)
         for details in tab.locator("summary").all():
             details.click()
@@ -211,16 +213,29 @@ id = "a-device-with-a-long-name"
 size = "192GiB"
 node = 1
 """
+#: Five levels of page tables, for more than 64 TiB of addresses.
+HUGE = '[machine]\narch = "x86_64-la57"'
+
+
+def page_of(folder, title, scenario):
+    """Return the file of a scenario's page."""
+    (folder / "scenario.toml").write_text(scenario)
+    trace = predict(load_scenario(folder / "scenario.toml"))
+    (folder / "page.html").write_text(page([trace], title, "1.0"), encoding="utf-8")
+    return folder / "page.html"
 
 
 @pytest.fixture(scope="module")
 def large(tmp_path_factory):
     """The page of 256 GiB on two nodes."""
-    folder = tmp_path_factory.mktemp("large")
-    (folder / "large.toml").write_text(LARGE)
-    trace = predict(load_scenario(folder / "large.toml"))
-    (folder / "page.html").write_text(page([trace], "256 GiB", "1.0"), encoding="utf-8")
-    return folder / "page.html"
+    return page_of(tmp_path_factory.mktemp("large"), "256 GiB", LARGE)
+
+
+@pytest.fixture(scope="module")
+def huge(tmp_path_factory):
+    """The page of 64 TiB."""
+    scenario = LARGE.replace('size = "192GiB"', 'size = "64TiB"').replace("[machine]", HUGE)
+    return page_of(tmp_path_factory.mktemp("huge"), "64 TiB", scenario)
 
 
 @pytest.fixture(scope="module")
@@ -246,8 +261,8 @@ BOXES = """() => Array.from(document.querySelectorAll(".map svg"), (map) => {
 
 
 @pytest.mark.parametrize("width", [390, 1280])
-def test_no_label_of_a_map_is_cut_or_lies_on_its_tiles(open_page, file, large, width):
-    for each in (file, large):
+def test_no_label_of_a_map_is_cut_or_lies_on_its_tiles(open_page, file, large, huge, width):
+    for each in (file, large, huge):
         maps = open_page(width, path=each).evaluate(BOXES)
         assert maps
         assert all(found["labels"] for found in maps)
@@ -322,6 +337,50 @@ def test_the_keyboard_alone_reaches_everything_and_shows_where_it_is(open_page, 
     assert tab.locator("output").inner_text().startswith("Step 0 of 2")
     tab.keyboard.press("End")
     assert tab.locator("output").inner_text().startswith("Step 2 of 2")
+
+
+@pytest.fixture(scope="module")
+def machine(tmp_path_factory):
+    """The page of a virtual machine's definition."""
+    made = tmp_path_factory.mktemp("vm") / "page.html"
+    assert main(["vm", str(ROOT / "examples/vm/web.xml"), "-o", str(made)]) == 0
+    return made
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [390, 1280])
+def test_a_page_of_a_definition_breaks_no_word_and_scrolls_its_tables(
+    open_page, machine, width, scheme
+):
+    tab = open_page(width, path=machine, color_scheme=scheme)
+    for details in tab.locator("summary").all():
+        details.click()
+    assert tab.evaluate("document.documentElement.scrollWidth") == width
+    assert low_contrast(tab) == []
+    heights = "Array.from(document.querySelectorAll('.wide td, h3'), (e) => e.offsetHeight)"
+    assert max(tab.evaluate(heights)) < 45  # a line each
+    table = tab.locator(".wide").first
+    first = table.locator("td").first
+    before = first.bounding_box()
+    table.evaluate("(part) => part.scrollBy(500, 0)")
+    assert (table.evaluate("(part) => part.scrollLeft") > 0) == (width == 390)
+    assert first.bounding_box() == before
+    table.focus()
+    assert tab.evaluate("document.activeElement.className") == "scroll wide"
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_a_number_in_a_table_of_differences_is_on_one_line(browser, tmp_path, width):
+    path = ROOT / "scenarios/dimm-1GiB.toml"
+    one, two = (predict(load_scenario(path, [f"policy={p}"])) for p in ("opt-in", "existing"))
+    made = tmp_path / "c.html"
+    made.write_text(page([one, two], "dimm", "1.0", [("dimm", compare(one, two))]))
+    context = browser.new_context(viewport={"width": width, "height": 800})
+    tab = context.new_page()
+    tab.goto(made.as_uri())
+    shown = tab.locator(".differs code").filter(has_text=re.compile("^1954444$")).first
+    assert shown.bounding_box()["height"] < 30
+    context.close()
 
 
 def test_a_page_of_a_comparison_opens_without_a_complaint(browser, tmp_path):

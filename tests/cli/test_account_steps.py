@@ -51,7 +51,7 @@ def test_kernel_and_movable_memory_are_told_where_memory_is_movable(capsys):
     assert movable == 512 * MIB
     assert 1023 * MIB < kernel < 1024 * MIB
     shown = told(capsys, str(SCENARIO), "--step", "1")
-    assert shown.splitlines()[-1] == "kernel : movable 1023.5 MiB : 512 MiB (1 : 0.5)"
+    assert shown.splitlines()[-1] == "kernel : movable 1023.5 MiB : 512 MiB (2.0 : 1)"
     assert "kernel : movable" not in told(capsys, str(SCENARIO), "--step", "0")
     assert main(["run", str(SCENARIO)]) == 0
-    assert "  zones     kernel : movable 1023.5 MiB : 512 MiB (1 : 0.5)" in capsys.readouterr().out
+    assert "  zones     kernel : movable 1023.5 MiB : 512 MiB (2.0 : 1)" in capsys.readouterr().out

@@ -167,8 +167,8 @@ def test_text_shows_each_step_its_result_and_requested_memory(altmap):
     ]
     assert out.count("result    ok") == 2
     # 512 MiB less 64 bytes for each page of 4096.
-    assert f"(+{(512 << 10) - (8 << 10)})" in out
-    assert "8192 kB of it not in MemTotal" in " ".join(out.split())
+    assert f", +{(512 << 10) - (8 << 10)})" in out
+    assert "8 MiB of it not in MemTotal" in " ".join(out.split())
 
 
 def test_a_refusal_is_a_result_not_a_failure(altmap):

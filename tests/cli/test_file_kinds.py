@@ -72,7 +72,9 @@ def test_what_is_no_log_is_not_called_a_log_without_messages(tmp_path, capsys, n
     text, called, _ = OTHERS[name]
     path = tmp_path / "file"
     path.write_text(text)
-    assert f"need a kernel's log, and it is {called}" in refusal(capsys, "explain", "--log", path)
+    err = refusal(capsys, "explain", "--log", path)
+    assert f"need a kernel's log; it is {called}: " in err
+    assert err.count("it is") == 1
 
 
 def test_a_log_of_another_matter_has_no_message(tmp_path, capsys):
@@ -102,6 +104,20 @@ def test_a_mistake_inside_a_file_of_the_right_kind_is_only_that(tmp_path, capsys
     path.write_text('[machine]\nmemroy = "1GiB"\n')
     assert "it is" not in refusal(capsys, "run", path)
     assert "it is" not in refusal(capsys, "run", tmp_path / "missing.toml")
+
+
+def test_only_the_file_that_a_message_names_is_called_by_its_kind(capsys):
+    assert refusal(capsys, "apply", "/no/such.json").count("it is") == 0  # --root is /
+    assert refusal(capsys, "ls", "-s", "/no/such.tar").count("it is") == 0
+
+
+def test_a_file_that_is_not_there_is_answered_with_the_nearest(tmp_path, capsys):
+    (tmp_path / "dimm-1GiB.toml").write_text(SCENARIO)
+    for wrong in ("dimm-1GB.toml", "dimm-1gib.toml"):
+        err = refusal(capsys, "run", tmp_path / wrong)
+        assert err.rstrip().endswith(f"; did you mean '{tmp_path}/dimm-1GiB.toml'?")
+    assert "did you mean" not in refusal(capsys, "run", tmp_path / "another")
+    assert "did you mean" not in refusal(capsys, "run", tmp_path / "no/dimm-1GiB.toml")
 
 
 def test_the_lines_to_type_are_commands():

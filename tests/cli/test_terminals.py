@@ -1,5 +1,6 @@
 """Narrow terminals, encodings, no HOME and folders that take no file: output stays whole."""
 
+import contextlib
 import os
 import re
 import subprocess
@@ -14,19 +15,48 @@ ROOT = Path(__file__).parents[2]
 DIMM = str(ROOT / "tests/recordings/files/linux-6.12-dimm.tar.xz")
 TRACE = str(ROOT / "tests/recordings/traces/x86_64-6.12-dimm-1GiB.tar.xz")
 SCENARIO = str(ROOT / "scenarios/dimm-1GiB.toml")
+GREW = str(ROOT / "tests/recordings/traces/x86_64-6.12-auto-movable.tar.xz")
+HYPERV = str(ROOT / "scenarios/hyperv-64MiB-second-half.toml")
+COMMANDS = (
+    "run",
+    "vm",
+    "ls",
+    "plan grow",
+    "apply",
+    "explore",
+    "sweep",
+    "compare",
+    "hunt",
+    "lab boot",
+)
 WEB = str(ROOT / "examples/vm/web.xml")
 LINES = (
     ("account", DIMM),
+    ("account", SCENARIO, "--set", "memory=64GiB", "--step", "all"),
+    ("run", SCENARIO, HYPERV, "--policy", "rfc-2018", "--summary"),
+    ("run", HYPERV, "--driver-log"),
     ("report", SCENARIO),
     ("vm", WEB, "--to", "16GiB"),
     ("vm", WEB, "--compare", "dimm", "virtio-mem"),
+    ("vm", WEB, "--compare", "6.1", "6.12"),
     ("compare", "--recording", TRACE),
+    ("compare", "--recording", GREW),
+    ("ls", "-s", DIMM),
     ("ls", "-s", DIMM, "-o", "+ZONES,MEMMAP,DEVICE,BLOCKERS"),
+    ("explain", "EBUSY"),
     ("explain", "memory33", DIMM),
     ("plan", "grow", "8GiB", "--from", DIMM),
     ("explore", "four-blocks", "--depth", "1"),
+    ("explore", "--list"),
     ("claims", "--matrix"),
+    ("claims", "C13"),
+    ("bugs", "B8"),
+    ("help",),
+    *((*command.split(), "--help") for command in COMMANDS),
 )
+TWO_POLICIES = ("run", SCENARIO, "--policy", "opt-in", "--policy", "rfc-2018")
+#: Not within the width: commands to copy, and the bytes of messages.
+KEPT = re.compile(r"^  +(?:Run: +|example: +)?(?:altmap|virsh) |^ +[0-9a-f]{4}  [0-9a-f]{2} ")
 
 
 def words(text):
@@ -38,12 +68,23 @@ def test_a_narrow_terminal_cuts_no_word(line, capsys, monkeypatch):
     shown = {}
     for columns in ("60", "200"):
         monkeypatch.setenv("COLUMNS", columns)
-        assert main(list(line)) == 0
+        with contextlib.suppress(SystemExit):  # of help
+            assert main(list(line)) == 0
         shown[columns] = capsys.readouterr().out
     joined = re.sub(r"\s+", "", shown["60"])  # a word may be broken at the end of a line
     lost = {word for word in words(shown["200"]) if word not in joined}
     assert lost == set()
     assert shown["60"].count("…") == shown["200"].count("…")
+
+
+@pytest.mark.parametrize("line", [*LINES, TWO_POLICIES], ids=" ".join)
+def test_lines_are_within_a_narrow_terminal(line, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "60")
+    with contextlib.suppress(SystemExit):  # of help
+        main(list(line))
+    shown = capsys.readouterr().out.splitlines()
+    assert shown
+    assert [each for each in shown if len(each) > 60 and not KEPT.search(each)] == []
 
 
 @pytest.mark.slow
@@ -88,3 +129,35 @@ def test_a_folder_that_takes_no_file_is_one_line(line, capsys):
     assert "/proc" in error
     assert error.startswith("altmap: ")
     assert "internal" not in error
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        ("conform", "none.toml", "-o"),
+        ("conform", "none.toml", "--rows"),
+        ("export", "--prometheus", "none.tar", "--textfile"),
+        ("snapshot", "none.tar", "-o"),
+        ("plan", "grow", "64GiB", "--from", "none.tar", "-o"),
+    ],
+    ids=lambda line: f"{line[0]} {line[-1]}",
+)
+def test_a_name_that_cannot_be_written_is_refused_before_anything_is_read(line, tmp_path, capsys):
+    assert main([*line, "no/such.tar"]) == (1 if line[0] == "plan" else 2)
+    error = capsys.readouterr().err
+    assert error == "altmap: no/such.tar: cannot be written: there is no folder no\n"
+    assert main([*line, str(tmp_path)]) == (1 if line[0] == "plan" else 2)
+    assert f"altmap: {tmp_path}: " in capsys.readouterr().err
+    if line[0] in ("plan", "snapshot"):
+        (tmp_path / "old.tar").touch()
+        assert main([*line, str(tmp_path / "old.tar")]) == (1 if line[0] == "plan" else 2)
+        assert "old.tar: cannot be written: File exists" in capsys.readouterr().err
+
+
+def test_a_message_is_one_line_on_a_narrow_terminal(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "60")
+    with pytest.raises(SystemExit):
+        main(["vm", WEB, "--way", "dimmm"])
+    assert capsys.readouterr().err.splitlines()[-1].endswith("; did you mean 'dimm'?")
+    assert main(["run", SCENARIO, "--policy", "opt-im"]) == 2
+    assert capsys.readouterr().err.count("\n") == 1

@@ -84,7 +84,7 @@ def test_an_event_and_its_change_are_told_together_and_silence_is_not():
     assert lines == [
         "uevent online memory34 (number 7)",
         "memory34 offline -> online Movable",
-        "MemTotal 1000 -> 1128 kB (+128)",
+        "MemTotal 1.1 MiB, +128 KiB (1128 kB, +128)",
         "some uevents were lost: too many came at once",
         "memory35 gone: was offline",
     ]

@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import pty
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -226,6 +227,42 @@ def on_a_terminal(after_seconds):
     os.close(follower)
     assert done.stdout == b"result\n"
     return read_all(leader).decode()
+
+
+LONG = """
+import sys
+from altmap.cli import progress as bars
+from altmap.cli.main import main
+bars.SHOWN_AFTER_SECONDS = 0.0
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        ("account", SYSROOT),
+        ("ls", "-s", SYSROOT),
+        ("explain", "memory33", SYSROOT),
+        ("export", "--prometheus", SYSROOT),
+        ("plan", "grow", "1.5GiB", "--from", SYSROOT),
+        ("snapshot", SYSROOT, "-o", "copy.tar.gz"),
+        ("vm", str(ROOT / "examples/vm/web.xml"), "--to", "8GiB"),
+    ],
+    ids=lambda line: line[0],
+)
+def test_what_may_take_long_says_on_a_terminal_that_it_is_at_work(line, tmp_path):
+    leader, follower = pty.openpty()
+    env = os.environ | {"TERM": "xterm", "PYTHONPATH": str(ROOT / "src")}
+    command = [sys.executable, "-c", LONG, *line]
+    done = subprocess.run(
+        command, env=env, stdout=subprocess.PIPE, stderr=follower, cwd=tmp_path, check=True
+    )
+    os.close(follower)
+    assert b"\x1b" not in done.stdout
+    shown = read_all(leader).decode()
+    assert re.search(r"0:00:\d\d.* [a-z]{3,}", shown)
+    assert shown.endswith("\x1b[2K")  # erased
 
 
 def test_short_work_shows_no_bar():

@@ -126,9 +126,9 @@ def test_every_scenario_is_used_and_described():
     assert all(load_scenario(path).description for path in FOLDER.iterdir())
 
 
-def test_the_text_fits_80_columns_and_names_every_bug(found):
+def test_the_text_but_commands_fits_80_columns_and_names_every_bug(found):
     text = bugs_text(list(found.values()))
-    assert max(map(len, text.splitlines())) <= 80
+    assert max(len(line) for line in text.splitlines() if "Run: " not in line) <= 80
     assert re.findall(r"^([BDF]\d+) ", text, re.MULTILINE) == IDS
     assert f"{len(IDS)} bugs: {len(SHOWN)} shown" in text
 

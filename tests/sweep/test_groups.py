@@ -8,6 +8,7 @@ import pytest
 from altmap.cli.main import main
 from altmap.errors import InputError
 from altmap.sweep.cells import CELLS, RANGES, cells, without_difference
+from altmap.sweep.charts import _CHARTS
 from altmap.sweep.grid import load_grid
 from altmap.sweep.summary import Summary, _order, group_columns
 from altmap.sweep.text import summary_text
@@ -76,6 +77,8 @@ def test_a_column_that_all_groups_share_is_a_line_and_not_a_column(swept):
 def test_a_column_that_is_only_unknown_elsewhere_is_a_line_too():
     unknown = {f"{c.name}_{end}": None for c in RANGES for end in ("least", "most")}
     groups = [group(policy="a"), group(policy="b", failed_percent=100.0, **unknown)]
+    for each in groups:
+        each |= {"run": 1} | {name: 1.0 for *_, names in _CHARTS for name in names}
     text = summary_text(Summary(("policy",), {"ok": 2}, groups, []), 200)
     table, _, rest = text.partition("Equal in all groups, as far as known: ")
     assert "failed" in table

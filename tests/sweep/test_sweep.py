@@ -23,7 +23,7 @@ from altmap.errors import InputError
 from altmap.model.kernel.hugetlb import pool_of, set_max_huge_pages
 from altmap.model.machine import ModelMachine, predict
 from altmap.scenario import build_scenario, parse_scenario, scenario_toml
-from altmap.sweep.charts import _CHARTS, chart_svgs
+from altmap.sweep.charts import _CHARTS, chart_svgs, equal_charts
 from altmap.sweep.fleet import csv_text, members, read_trace
 from altmap.sweep.grid import load_grid
 from altmap.sweep.pool import cluster, processes, run_slice
@@ -470,9 +470,11 @@ def test_each_example_runs(path, tmp_path, capsys):
     assert main(argv) == 0
     assert "40 scenarios" in capsys.readouterr().out
     charts = {each.name for each in tmp_path.glob("o/charts/*.png")}
-    assert charts == {
-        f"{n}.png" for n in ("not-seen", "overhead", "failures", "gigantic", "movable")
-    }
+    names = {"not-seen", "overhead", "failures", "gigantic", "movable"}
+    shown = (tmp_path / "o/summary.txt").read_text()
+    without = re.search(r"^No chart, as all groups are equal: (.*)", shown, re.MULTILINE)
+    equal = set(re.findall(r"([a-z-]+) \(", without[1])) if without else set()
+    assert charts == {f"{name}.png" for name in names - equal}
     bad = pl.read_parquet(tmp_path / "o/parts").filter(pl.col("result").is_in(["crashed", "lost"]))
     assert not len(bad)
     text = path.read_text(encoding="utf-8")
@@ -515,11 +517,27 @@ def test_a_chart_of_zeros_starts_at_its_axis():
     groups = [{"driver": d, "scenarios": 1, "run": 1, **columns} for d in ("dimm", "kmem")]
     groups[1] |= {"gigantic_after_mean": None, "gigantic_lost_mean": None}
     svgs = chart_svgs(Summary(("driver",), {"ok": 2}, groups, []), "t")
-    for svg in svgs.values():
+    assert list(svgs) == ["gigantic"]
+    one = chart_svgs(Summary(("driver",), {"ok": 1}, groups[:1], []), "t")
+    for svg in (*svgs.values(), *one.values()):
         axis = sorted(float(x) for x in re.findall(r">([0-9.]+)</text>", svg))
         assert (axis[0], axis[-1]) == (0, 1)
     assert ">no value<" in svgs["gigantic"]
-    assert ">no value<" not in svgs["failures"]
+    assert ">no value<" not in one["gigantic"]
+
+
+def test_a_chart_whose_bars_are_all_equal_is_named_and_not_drawn(tmp_path):
+    columns = {name: 1.5 for *_, names in _CHARTS for name in names}
+    groups = [{"driver": d, "scenarios": 1, "run": 1, **columns} for d in ("dimm", "kmem")]
+    groups[1] |= {"overhead_percent": 1.6}
+    made = Summary(("driver",), {"ok": 2}, groups, [])
+    assert list(chart_svgs(made, "t")) == ["overhead"]
+    assert equal_charts(made) == {
+        "not-seen": "1.50",
+        "failures": "150.00 + 150.00",
+        "gigantic": "1.50 + 1.50",
+        "movable": "1.50",
+    }
 
 
 def test_show_prints_a_scenario_for_run(tmp_path, capsys):

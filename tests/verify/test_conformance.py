@@ -209,3 +209,13 @@ def test_cases_nested_beyond_all_limits_are_one_line(tmp_path):
     path.write_text("a = " + "[" * 100_000)
     with pytest.raises(InputError, match=r"^cases .*deep\.toml: not TOML: "):
         read_cases(path)
+
+
+@pytest.mark.parametrize(
+    ("nr_files", "shown"),
+    [(1, "f0"), (4, "f0; f1; f2; f3"), (5, "f0; f1; f2; and 2 files more")],
+)
+def test_a_row_of_the_page_names_few_of_many_files(nr_files, shown):
+    why = "; ".join(f"f{number}" for number in range(nr_files))
+    row = ConformanceRow("s", "x86_64", "6.12", "dimm", "different", 1, 1, why)
+    assert f"| {shown} |" in conformance_page([row], "2026-11-29")

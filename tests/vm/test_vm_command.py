@@ -41,6 +41,34 @@ def test_json_has_the_numbers_of_the_table(capsys):
     ]
 
 
+def test_a_policy_in_python_counts_and_its_mistake_is_one_line(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    assert main(["new", "policy", "-o", "hosts_its_memmap.py"]) == 0
+    text = Path("hosts_its_memmap.py").read_text()
+    Path("wrong_policy.py").write_text(text.replace("block = request.", "block = request.no"))
+    words = (
+        EXAMPLES / "small.sh",
+        "--way",
+        "dimm",
+        "--cmdline",
+        "memory_hotplug.memmap_on_memory=1",
+    )
+    code, out, _ = run(capsys, *words, "--policy", "hosts_its_memmap:Policy")
+    assert code == 0
+    assert "memmap policy: mine" in out
+    assert "memmap policy" not in run(capsys, *words)[1]
+    own = document(capsys, *words, "--policy", "hosts_its_memmap:Policy")["ways"][0]["rows"][1]
+    existing = document(capsys, *words, "--policy", "existing")["ways"][0]["rows"][1]
+    assert (own["memmap_self_bytes"] > 0, existing["memmap_self_bytes"]) == (True, 0)
+    code, _, err = run(capsys, *words, "--policy", "wrong_policy:Policy")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "wrong_policy.py:" in err
+    for other in ("--rules", "--scenario"):
+        code, _, err = run(capsys, *words, "--policy", "existing", other)
+        assert (code, "goes with none of" in err) == (2, True)
+
+
 def test_the_kernels_options_count(capsys, tmp_path):
     config = tmp_path / "config"
     config.write_text("# Linux/x86 6.6.1 Kernel Configuration\nCONFIG_MEMORY_HOTPLUG=y\n")

@@ -1,6 +1,6 @@
 """``altmap account``: from requested to free memory, each loss with its cause.
 
-Effects: files, terminal.
+Effects: files.
 """
 
 from __future__ import annotations
@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from altmap.cli import options
-from altmap.cli.output import notes, print_json
+from altmap.cli.output import notes, print_json, terminal_width
 from altmap.cli.parser import Example, Verb
+from altmap.cli.progress import working
+from altmap.cli.streams import show
 from altmap.errors import InputError
 
 if TYPE_CHECKING:
@@ -45,7 +47,8 @@ def _account(args: argparse.Namespace) -> int:
 
     said: list[str] = []
     read = _of_scenario if args.source.suffix == ".toml" else _of_files
-    parts = list(read(args, said))
+    with working("accounting for memory"):
+        parts = list(read(args, said))
     if args.json:
         made: dict[str, object] = {"schema": "altmap-account", "version": 2}
         if args.step == "all":
@@ -55,8 +58,9 @@ def _account(args: argparse.Namespace) -> int:
         print_json(made | {"notes": said})
     else:
         notes(said)
-        texts = [account_text(levels, title, zones) for title, levels, zones in parts]
-        print("\n".join(texts), end="")
+        width = terminal_width()
+        texts = [account_text(levels, title, zones, width) for title, levels, zones in parts]
+        show("\n".join(texts), end="")
     return DONE
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from altmap.cli.parser import Example, Verb
-from altmap.cli.streams import tell
+from altmap.cli.streams import show, tell
 from altmap.errors import InputError, printable
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ def _begun(args: argparse.Namespace, plan: Plan, files: LocalFiles) -> int:
     if args.dry_run or (hypervisor is None and not args.on_bare_metal):
         return _dry_run(plan, asked=args.dry_run)
     if not writes and not again:
-        print("nothing to write: the plan has no steps, or the platform takes them")
+        show("nothing to write: the plan has no steps, or the platform takes them")
         return DONE
     _check_root(args.root, plan)
     if not args.yes and not _confirmed(plan, hypervisor):
@@ -215,8 +215,8 @@ def _dry_run(plan: Plan, *, asked: bool) -> int:
     from altmap.host.text.plan import plan_line, step_groups
 
     if not asked:
-        print("no file shows that this is a guest: a dry run (--on-bare-metal acts)")
-    print(printable(plan_line(plan)))
+        show("no file shows that this is a guest: a dry run (--on-bare-metal acts)")
+    show(printable(plan_line(plan)))
     for group in step_groups(plan.steps):
         paths = [f"/{step.path}" for step in group.steps if step.path is not None]
         if not paths:
@@ -225,7 +225,7 @@ def _dry_run(plan: Plan, *, asked: bool) -> int:
             what = f"would write {group.steps[0].value} to {paths[0]}"
         else:
             what = f"would {group.title}: {len(paths)} writes, {paths[0]} to {paths[-1]}"
-        print(printable(f"[{group.numbers}] {what}"))
+        show(printable(f"[{group.numbers}] {what}"))
     return DONE
 
 

@@ -1,6 +1,6 @@
 """``altmap bugs``: known bugs, reproduced.
 
-Effects: files, terminal.
+Effects: files.
 """
 
 from __future__ import annotations
@@ -9,9 +9,10 @@ import argparse
 from pathlib import Path
 
 from altmap.cli import options
-from altmap.cli.output import notice, print_json
+from altmap.cli.output import notice, print_json, terminal_width
 from altmap.cli.parser import Example, Verb
 from altmap.cli.progress import working
+from altmap.cli.streams import show
 
 __all__ = ("VERB",)
 
@@ -41,7 +42,7 @@ def _bugs(args: argparse.Namespace) -> int:
     if args.json:
         print_json(bugs_builtins(found))
     else:
-        print(bugs_text(found, placeholder(args.write)), end="")
+        show(bugs_text(found, placeholder(args.write), terminal_width()), end="")
     if args.write is not None:
         notice(args, f"scenarios written to {args.write}")
     return NOT_REPRODUCED if any(shown.reproduced is False for shown in found) else REPRODUCED

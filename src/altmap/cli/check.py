@@ -80,7 +80,7 @@ def _check(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(check_json(args.kernel, record, found), indent=1, default=str))
     elif args.as_record:
-        print(record_text(args.kernel, record, found))
+        show(record_text(args.kernel, record, found))
     else:
         show(check_text(args.kernel, record, found))
     return _code(found, changed=any(each.verdict == "different" for each in found.behaviours))

@@ -1,6 +1,6 @@
 """``altmap claims``: the claims of the discussion of 2018, tested.
 
-Effects: files, terminal.
+Effects: files.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from altmap.cli import options
-from altmap.cli.output import note, notice, print_json
+from altmap.cli.output import note, notice, print_json, terminal_width
 from altmap.cli.parser import Example, Verb
 from altmap.cli.progress import working
 from altmap.cli.streams import show
@@ -93,7 +93,7 @@ def _on_model(args: argparse.Namespace) -> int:
     if args.json:
         print_json(claims_builtins(findings))
     else:
-        show(claims_text(findings, placeholder(args.write)), end="")
+        show(claims_text(findings, placeholder(args.write), terminal_width()), end="")
     if args.write is not None:
         notice(args, f"scenarios written to {args.write}")
     return AS_KNOWN if all(finding.as_expected for finding in findings) else NOT_AS_KNOWN
@@ -120,7 +120,7 @@ def _on_lab(args: argparse.Namespace) -> int:
     if args.json:
         print_json(agreements_builtins(found, args.release or DEFAULT_RELEASE))
     else:
-        print(agreements_text(found), end="")
+        show(agreements_text(found), end="")
     return AS_KNOWN if all(item.agrees for item in found) else NOT_AS_KNOWN
 
 
@@ -162,7 +162,7 @@ def _matrix(args: argparse.Namespace) -> int:
         print_json(matrix_builtins(cells))
     else:
         behind = " --policy MODULE:CLASS" if users else ""
-        show(matrix_text(cells, placeholder(args.write), behind), end="")
+        show(matrix_text(cells, placeholder(args.write), behind, terminal_width()), end="")
     if args.write is not None:
         notice(args, f"scenarios written to {args.write}")
     return AS_KNOWN

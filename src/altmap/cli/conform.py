@@ -41,11 +41,13 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 def _conform(args: argparse.Namespace) -> int:
     from datetime import UTC, datetime
 
-    from altmap.storage.files import write_file
+    from altmap.storage.files import check_file, write_file
     from altmap.verify.conformance import conform, conformance_page, read_cases
 
     if args.nr_guests < 1:
         raise InputError(f"-j {args.nr_guests}: need at least one guest")
+    for path in filter(None, (args.output, args.rows)):
+        check_file(path)
     cases = [case for case in read_cases(args.cases) if args.slow or not case.slow]
     again = f"the same command continues with {args.rows}" if args.rows else "--rows keeps them"
     with counted("runs", again) as tell:

@@ -1,6 +1,6 @@
 """``altmap ctl``: the platform's side of a mounted machine, and what was done to it so far.
 
-Effects: environment, files, terminal.
+Effects: environment, files.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from altmap.cli.parser import CommandParser, Example, Verb
+from altmap.cli.streams import show
 from altmap.errors import InputError
 
 __all__ = ("VERB",)
@@ -74,7 +75,7 @@ def _ask(args: argparse.Namespace, asked: dict[str, Any]) -> dict[str, Any]:
 def _perform(args: argparse.Namespace, steps: list[dict[str, Any]]) -> int:
     outcomes: list[str] = _ask(args, {"do": "perform", "steps": steps})["outcomes"]
     for step, outcome in zip(steps, outcomes, strict=True):
-        print(f"{' '.join(str(step[key]) for key in ('do', 'id') if key in step)}: {outcome}")
+        show(f"{' '.join(str(step[key]) for key in ('do', 'id') if key in step)}: {outcome}")
     return DONE if all(outcome == "ok" for outcome in outcomes) else REFUSED
 
 
@@ -100,7 +101,7 @@ def _step(args: argparse.Namespace) -> int:
 
 
 def _show(args: argparse.Namespace) -> int:
-    print(_ask(args, {"do": "show"})["text"], end="")
+    show(_ask(args, {"do": "show"})["text"], end="")
     return DONE
 
 
@@ -108,7 +109,7 @@ def _explain(args: argparse.Namespace) -> int:
     from altmap.scenario import Offline, selected_blocks
 
     (block, *_) = selected_blocks(Offline(blocks=args.block)) or [0]
-    print(_ask(args, {"do": "explain", "block": block})["text"])
+    show(_ask(args, {"do": "explain", "block": block})["text"])
     return DONE
 
 

@@ -1,6 +1,6 @@
 """``altmap explain``: why a memory block stays online, what an errno or the kernel's log means.
 
-Effects: files, terminal.
+Effects: files.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from altmap.cli import options
 from altmap.cli.options import SYSROOT_HELP
 from altmap.cli.output import print_json, terminal_width
 from altmap.cli.parser import Example, Verb
+from altmap.cli.progress import working
+from altmap.cli.streams import show
 from altmap.errors import InputError
 
 __all__ = ("VERB",)
@@ -56,17 +58,18 @@ def _explain_log(args: argparse.Namespace) -> int:
     if args.what is not None:
         seen = Observation.read(Sysroot.read(Path(args.what), leave="files"))
     text = LogText(args.log)
-    found = explain_log(text.lines(), seen)
+    with working("reading the log"):
+        found = explain_log(text.lines(), seen)
     if not found.findings and args.log != "-":
         kind = kind_of(file_head(Path(args.log)))
         if kind is not None and kind.line != LOG_LINE:
-            raise InputError(f"log {args.log}: need a kernel's log, and it is {kind.name}")
+            raise InputError(f"log {args.log}: need a kernel's log")
     if text.cut:
         found.notes.append(text.cut)
     if args.json:
         print_json({"schema": "altmap-explain", "version": 1, "log": found})
     else:
-        print(log_text(found, terminal_width()), end="")
+        show(log_text(found, terminal_width()), end="")
     return DONE
 
 
@@ -79,12 +82,13 @@ def _explain_block(args: argparse.Namespace) -> int:
     nr = block_named(args.what)
     if nr is None:
         return _explain_errno(args)
-    sysroot = Sysroot.read(args.sysroot or Path("/"), uses=True, leave="files")
-    found = explain_block(Observation.read(sysroot, options.given_by(args)), nr)
+    with working("reading memory blocks and pages"):
+        sysroot = Sysroot.read(args.sysroot or Path("/"), uses=True, leave="files")
+        found = explain_block(Observation.read(sysroot, options.given_by(args)), nr)
     if args.json:
         print_json({"schema": "altmap-explain", "version": 1, "block": found})
     else:
-        print(block_text(found, terminal_width()), end="")
+        show(block_text(found, terminal_width()), end="")
     return DONE
 
 
@@ -95,17 +99,19 @@ def _explain_errno(args: argparse.Namespace) -> int:
     from altmap.linux.observation import Observation
     from altmap.linux.sysroot import Sysroot
 
+    if not args.what.isalpha() and not args.what.upper().startswith("E"):
+        raise InputError(f"{args.what!r}: need a block, such as memory33, or an errno, as EBUSY")
     reasons = reasons_of(args.what)
     blocks: dict[str, str] = {}
     if args.sysroot is not None:
-        blocks = refused_now(
-            Observation.read(Sysroot.read(args.sysroot), options.given_by(args)), reasons[0].errno
-        )
+        with working("reading memory blocks and pages"):
+            seen = Observation.read(Sysroot.read(args.sysroot), options.given_by(args))
+            blocks = refused_now(seen, reasons[0].errno)
     if args.json:
         made = {"schema": "altmap-explain", "version": 1, "reasons": reasons, "refused_now": blocks}
         print_json(made)
     else:
-        print(errno_text(reasons, blocks, terminal_width()), end="")
+        show(errno_text(reasons, blocks, terminal_width()), end="")
     return DONE
 
 

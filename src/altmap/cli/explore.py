@@ -146,12 +146,12 @@ def _list() -> None:
 
     names = built_in_names()
     width = max(map(len, (*names, *(rule.name for rule in RULES))))
-    print("explorations:")
+    show("explorations:")
     for name in names:
-        print(f"  {name:<{width}}  {load_exploration(built_in(name)).description}")
-    print("rules:")
+        show(f"  {name:<{width}}  {load_exploration(built_in(name)).description}")
+    show("rules:")
     for rule in RULES:
-        print(f"  {rule.name:<{width}}  {rule.text}")
+        show(f"  {rule.name:<{width}}  {rule.text}")
 
 
 def _bounded(args: argparse.Namespace, path: Path) -> Exploration:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from altmap.cli import options
 from altmap.cli.output import note, notes
 from altmap.cli.parser import Example, Verb
+from altmap.cli.progress import working
 from altmap.cli.streams import tell
 from altmap.errors import InputError
 
@@ -49,14 +50,17 @@ def _export(args: argparse.Namespace) -> int:
     from altmap.host.metrics import samples
     from altmap.linux.observation import Observation
     from altmap.linux.sysroot import Sysroot
-    from altmap.storage.files import write_file
+    from altmap.storage.files import check_file, write_file
 
     def read() -> list[Sample]:
         return list(samples(Observation.read(Sysroot.read(args.sysroot), given)))
 
     given = options.given_by(args)
-    seen = Observation.read(Sysroot.read(args.sysroot), given)
-    list(samples(seen))  # an error ends the command now, not at the first scrape
+    if args.textfile is not None:
+        check_file(args.textfile)
+    with working("reading memory blocks and pages"):
+        seen = Observation.read(Sysroot.read(args.sysroot), given)
+        list(samples(seen))  # an error ends the command now, not at the first scrape
     notes(seen.problems.values())
     if args.listen is not None:
         from altmap.host.scrapes import listen

@@ -9,12 +9,17 @@ import argparse
 import re
 import stat
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
+
+from altmap.errors import nearest
 
 __all__ = ("FILE_KINDS", "LOG_LINE", "FileKind", "file_head", "instead", "kind_of")
 
 _HEAD_BYTES = 1 << 14
+#: Files of a folder among which the nearest name is looked for.
+_MOST_NEIGHBOURS = 10_000
 _M = re.MULTILINE
 LOG_LINE = "altmap explain --log FILE"
 
@@ -153,8 +158,12 @@ def instead(message: str, args: argparse.Namespace, called: str) -> str:
     called : str
         The command: nothing is said if it reads such files.
     """
-    for path in _files(args):
-        if str(path) not in message:
+    for path in _paths(args):
+        if f"{path}: " in message and message.endswith("No such file or directory"):
+            near = _neighbour(path)
+            return "" if near is None else f"; did you mean {str(near)!r}?"
+    for path in filter(_is_there, _paths(args)):
+        if not re.search(rf"(?<![\w/.]){re.escape(str(path))}(?![\w/])", message):
             continue
         kind = _FOLDER if path.is_dir() else kind_of(file_head(path))
         if kind is not None and called.split()[0] not in kind.readers:
@@ -163,20 +172,31 @@ def instead(message: str, args: argparse.Namespace, called: str) -> str:
 
 
 #: Arguments that name what a command writes.
-_WRITTEN = ("export", "keep", "output", "report")
+_WRITTEN = ("export", "keep", "output", "report", "rows", "textfile", "write")
 
 
-def _files(args: argparse.Namespace) -> Iterator[Path]:
-    """Yield the arguments that are read; none is opened that could block."""
+def _paths(args: argparse.Namespace) -> Iterator[Path]:
+    """Yield the arguments that may name what is read."""
     for name, value in vars(args).items():
         if name in _WRITTEN:
             continue
         for each in value if isinstance(value, list) else [value]:
-            if isinstance(each, str | Path) and _is_there(Path(each)):
+            if isinstance(each, str | Path):
                 yield Path(each)
 
 
+def _neighbour(path: Path) -> Path | None:
+    """Return the file of the same folder whose name is nearest, if one is like it."""
+    try:
+        names = [each.name for each in islice(path.parent.iterdir(), _MOST_NEIGHBOURS)]
+    except (OSError, ValueError):
+        return None
+    near = nearest(path.name, names)
+    return None if near is None else path.parent / near
+
+
 def _is_there(path: Path) -> bool:
+    """Tell whether it can be opened without waiting: a file or a folder."""
     try:
         mode = path.stat().st_mode
     except (OSError, ValueError):

@@ -48,7 +48,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         "--kind",
         metavar="K",
         default="pc",
-        help="pc, hyperv, xen, arm64, ppc64le or s390x; default: pc",
+        help="pc, hyperv, xen, arm64, arm64-16k, ppc64le or s390x; default: pc",
     )
     parser.add_argument(
         "--release", metavar="RELEASE", help="kernel release; default: the kind's first"
@@ -74,7 +74,7 @@ def _hunt(args: argparse.Namespace) -> int:
         if not args.folder.is_dir():
             raise InputError(f"{args.folder}: no folder of a hunt")
         if args.list:
-            print(findings_text(store.findings()))
+            show(findings_text(store.findings()))
         if args.report:
             show(report_text(list(store.runs()), store.coverage()))
         if args.show is not None:
@@ -121,7 +121,7 @@ def _run(args: argparse.Namespace, store: HuntStore) -> int:
     show(summary_text(result.rows, result.seconds))
     new = [each for each in store.findings() if each.key in result.new]
     if new:
-        print(findings_text(new))
+        show(findings_text(new))
         print(f"altmap hunt {args.folder} --show {new[0].key} prints the first of them as a mail")
     return FOUND if any(row.verdict == "finding" for row in result.rows) else NOTHING
 

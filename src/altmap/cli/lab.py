@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from altmap.cli import options
 from altmap.cli.output import note
 from altmap.cli.parser import Example, Verb
+from altmap.cli.streams import show
 from altmap.errors import InputError
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ def _build(args: argparse.Namespace) -> int:
     with progress(1) as (tell, _):
         files = build_kernel(design, tell)
     _print_files(files)
-    print(f"release {design.release}, with the policies {', '.join(design.policies)}")
+    show(f"release {design.release}, with the policies {', '.join(design.policies)}")
     return DONE
 
 
@@ -98,7 +99,7 @@ def _list(args: argparse.Namespace) -> int:
     for each in inventory(confirmed):
         kernel = each.kernel or ("not built" if each.is_built else "not fetched")
         missing = f"; missing: {', '.join(each.missing)}" if each.missing else ""
-        print(f"{each.arch:<12} {each.release:<13} {kernel}{missing}")
+        show(f"{each.arch:<12} {each.release:<13} {kernel}{missing}")
     return DONE
 
 
@@ -143,13 +144,16 @@ def _guest(args: argparse.Namespace) -> Guest:
 
 
 def _boot(args: argparse.Namespace) -> int:
+    from altmap.units import counted_size, format_size
+
     with _guest(args) as guest:
         print(guest.run("uname -srvm").text, end="")
         size = int(guest.run("cat /sys/devices/system/memory/block_size_bytes").text, 16)
         total = guest.run("grep MemTotal /proc/meminfo").text.split()[1]
         online = guest.run("cat /sys/devices/system/memory/auto_online_blocks").text.strip()
-        print(f"MemTotal {total} kB, blocks of {size >> 20} MiB, new ones: {online}")
-        print(f"booted with {guest.accelerator} by {guest.hardware.guest.program}")
+        amounts = f"MemTotal {counted_size(int(total))}, blocks of {format_size(size)}"
+        show(f"{amounts}, new ones: {online}")
+        show(f"booted with {guest.accelerator} by {guest.hardware.guest.program}")
     return DONE
 
 

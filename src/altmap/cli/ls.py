@@ -6,13 +6,16 @@ Effects: files, terminal.
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from altmap.cli import options
+from altmap.cli.fit import width_of
 from altmap.cli.options import SYSROOT_HELP
 from altmap.cli.output import notes
 from altmap.cli.parser import Example, Verb
+from altmap.cli.progress import working
 from altmap.errors import InputError
 from altmap.host.columns import COLUMNS, DEFAULT_COLUMNS, columns_named, split_columns
 
@@ -74,8 +77,9 @@ def _ls(args: argparse.Namespace) -> int:
     plain = not (args.json or args.pairs or args.raw)
     if args.summary == "only" and not plain:
         raise InputError("--summary=only: cannot go with --json, --pairs or --raw")
-    memory, blocks, met = _memory(args, {*columns, *(split or ())})
-    rows = listing(memory, columns, split, blocks, each=args.all)
+    with working("reading memory blocks"):
+        memory, blocks, met = _memory(args, {*columns, *(split or ())})
+        rows = listing(memory, columns, split, blocks, each=args.all)
     notes(met())
     heads = not args.noheadings
     if args.json:
@@ -86,7 +90,12 @@ def _ls(args: argparse.Namespace) -> int:
     elif args.raw:
         print(text.rows_raw(rows, columns, exact=args.bytes, heads=heads), end="")
     elif args.summary != "only":
-        print(text.rows_table(rows, columns, exact=args.bytes, heads=heads), end="")
+        print(
+            text.rows_table(
+                rows, columns, exact=args.bytes, heads=heads, width=width_of(sys.stdout)
+            ),
+            end="",
+        )
     if args.summary in ("always", "only") or (plain and args.summary is None):
         gap = "\n" if args.summary != "only" else ""
         print(gap + text.summary_text(memory, exact=args.bytes), end="")

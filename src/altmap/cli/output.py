@@ -1,16 +1,16 @@
 """What commands print: JSON, lines for standard error, and how wide the terminal is.
 
-Effects: files, terminal.
+Effects: terminal.
 """
 
 from __future__ import annotations
 
 import argparse
-import shutil
 import sys
 from collections.abc import Iterable
 
-from altmap.cli.streams import tell
+from altmap.cli.fit import width_of
+from altmap.cli.streams import show, tell
 from altmap.errors import printable
 
 __all__ = ("note", "notes", "notice", "print_json", "terminal_width")
@@ -25,7 +25,10 @@ def print_json(made: object) -> None:
 
 def notice(args: argparse.Namespace, text: str) -> None:
     """Print a line for the user where it is not taken for a part of the JSON."""
-    print(text, file=sys.stderr if args.json else sys.stdout)
+    if args.json:
+        print(text, file=sys.stderr)
+    else:
+        show(text)
 
 
 def note(text: str) -> None:
@@ -41,4 +44,4 @@ def notes(lines: Iterable[str]) -> None:
 
 def terminal_width() -> int:
     """Return the columns of the terminal, 100 without one."""
-    return shutil.get_terminal_size((100, 24)).columns
+    return width_of(sys.stdout) or 100

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import takewhile
 from typing import Any, NamedTuple, NoReturn
 
+from altmap.cli.fit import fitted, width_of
 from altmap.cli.values import values_text
 from altmap.errors import nearest, one_of, unknown
 
@@ -99,6 +100,12 @@ class CommandParser(argparse.ArgumentParser):
         if rest and self.verb is not None:
             setattr(known, self.verb.rest, rest)
         return known, []
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        """Print help within the width of the terminal, or an error, which is one line."""
+        stream = sys.stderr if file is None else file
+        width = None if stream is sys.stderr else width_of(stream)
+        super()._print_message(message if width is None else fitted(message, width), stream)
 
     def error(self, message: str) -> NoReturn:
         """Print usage and message, and end the program with the command's code for failure."""

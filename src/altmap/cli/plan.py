@@ -13,6 +13,7 @@ from altmap.cli import options
 from altmap.cli.options import SYSROOT_HELP
 from altmap.cli.output import terminal_width
 from altmap.cli.parser import Example, Verb
+from altmap.cli.progress import working
 from altmap.cli.streams import show
 from altmap.errors import InputError
 
@@ -113,23 +114,41 @@ def _add_resize(parser: argparse.ArgumentParser) -> None:
     _add_common(parser)
 
 
-def _add(args: argparse.Namespace) -> int:
+def _planned(make: Callable[[argparse.Namespace], Plan]) -> Callable[[argparse.Namespace], int]:
+    """Return what makes a plan, showing on a terminal that it is at work, and prints it."""
+
+    def run(args: argparse.Namespace) -> int:
+        from altmap.storage.files import check_file
+
+        if args.output is not None:
+            check_file(args.output, new=True)
+        with working("predicting what each step does"):
+            plan = make(args)
+        return _show(plan, args)
+
+    return run
+
+
+@_planned
+def _add(args: argparse.Namespace) -> Plan:
     from altmap.host.planner_add import plan_add
 
     wish, given = _wish(args), options.machine_by(args)
     sysroot, platform = _machine(args)
-    return _show(plan_add(sysroot, wish, given, platform), args)
+    return plan_add(sysroot, wish, given, platform)
 
 
-def _grow(args: argparse.Namespace) -> int:
+@_planned
+def _grow(args: argparse.Namespace) -> Plan:
     from altmap.host.planner_add import plan_grow
 
     wish, given = _wish(args), options.machine_by(args)
     sysroot, platform = _machine(args)
-    return _show(plan_grow(sysroot, wish.size_bytes, wish, given, platform), args)
+    return plan_grow(sysroot, wish.size_bytes, wish, given, platform)
 
 
-def _free(args: argparse.Namespace) -> int:
+@_planned
+def _free(args: argparse.Namespace) -> Plan:
     from altmap.host.planner import plan_free
     from altmap.host.planner_any import plan_free_any
     from altmap.scenario import Offline, selected_blocks
@@ -138,12 +157,13 @@ def _free(args: argparse.Namespace) -> int:
     sysroot, _ = _machine(args, uses=True)
     given = options.machine_by(args)
     if args.any is not None:
-        return _show(plan_free_any(sysroot, args.any, given), args)
+        return plan_free_any(sysroot, args.any, given)
     ids = selected_blocks(Offline(blocks=args.blocks)) or []
-    return _show(plan_free(sysroot, ids, given), args)
+    return plan_free(sysroot, ids, given)
 
 
-def _remove(args: argparse.Namespace) -> int:
+@_planned
+def _remove(args: argparse.Namespace) -> Plan:
     from altmap.host.planner import plan_remove
     from altmap.host.planner_any import plan_remove_any
     from altmap.units import parse_size
@@ -153,8 +173,8 @@ def _remove(args: argparse.Namespace) -> int:
     given = options.machine_by(args)
     sysroot, platform = _machine(args, uses=True)
     if args.any is not None:
-        return _show(plan_remove_any(sysroot, size_bytes, given, platform), args)
-    return _show(plan_remove(sysroot, args.device, given, platform), args)
+        return plan_remove_any(sysroot, size_bytes, given, platform)
+    return plan_remove(sysroot, args.device, given, platform)
 
 
 def _check_one(has_any: bool, has_name: bool, goal: str, name: str) -> None:
@@ -162,13 +182,14 @@ def _check_one(has_any: bool, has_name: bool, goal: str, name: str) -> None:
         raise InputError(f"plan {goal}: need either {name} or --any")
 
 
-def _resize(args: argparse.Namespace) -> int:
+@_planned
+def _resize(args: argparse.Namespace) -> Plan:
     from altmap.host.planner import plan_resize
     from altmap.units import parse_size
 
     size_bytes, given = parse_size(args.size), options.machine_by(args)
     sysroot, platform = _machine(args)
-    return _show(plan_resize(sysroot, args.device, size_bytes, given, platform), args)
+    return plan_resize(sysroot, args.device, size_bytes, given, platform)
 
 
 def _machine(

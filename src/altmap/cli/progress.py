@@ -12,10 +12,14 @@ import contextlib
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
 from altmap.cli.output import note
 from altmap.cli.streams import terminal_of
 from altmap.errors import printable
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
 
 __all__ = ("SHOWN_AFTER_SECONDS", "counted", "progress", "working")
 
@@ -104,24 +108,7 @@ def _shown(
     if not sys.stderr.isatty():
         yield (note if lines else lambda _: None), (lambda _: None)
         return
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        SpinnerColumn,
-        TextColumn,
-        TimeElapsedColumn,
-    )
-
-    columns = (
-        SpinnerColumn(),
-        *([BarColumn(bar_width=20), MofNCompleteColumn()] if total > 1 else []),
-        TimeElapsedColumn(),
-        TextColumn("{task.description}", markup=False),
-    )
-    bar = Progress(*columns, console=Console(file=terminal_of(sys.stderr)), transient=True)
-    task = bar.add_task("", total=total)
+    bar = _Bar(total)
     timer = threading.Timer(SHOWN_AFTER_SECONDS, bar.start)
     timer.daemon = True
     if SHOWN_AFTER_SECONDS:
@@ -129,12 +116,64 @@ def _shown(
     else:
         bar.start()
     try:
-        yield (
-            lambda text: bar.update(task, description=printable(text)),
-            lambda nr: bar.advance(task, nr),
-        )
+        yield bar.say, bar.advance
     finally:
         timer.cancel()
         if timer.ident is not None:
             timer.join()
         bar.stop()
+
+
+class _Bar:
+    """A bar of which nothing is imported before it is shown: short work costs nothing."""
+
+    def __init__(self, total: int) -> None:
+        self._total = total
+        self._text, self._done = "", 0
+        self._lock = threading.Lock()
+        self._shown: tuple[Progress, TaskID] | None = None
+
+    def start(self) -> None:
+        """Show the bar."""
+        from rich.console import Console
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            SpinnerColumn,
+            TextColumn,
+            TimeElapsedColumn,
+        )
+
+        columns = (
+            SpinnerColumn(),
+            *([BarColumn(bar_width=20), MofNCompleteColumn()] if self._total > 1 else []),
+            TimeElapsedColumn(),
+            TextColumn("{task.description}", markup=False),
+        )
+        bar = Progress(*columns, console=Console(file=terminal_of(sys.stderr)), transient=True)
+        with self._lock:
+            task = bar.add_task(printable(self._text), total=self._total, completed=self._done)
+            self._shown = bar, task
+        bar.start()
+
+    def stop(self) -> None:
+        """Erase the bar."""
+        if self._shown is not None:
+            self._shown[0].stop()
+
+    def say(self, text: str) -> None:
+        """Show the text of the present part."""
+        with self._lock:
+            self._text = text
+            if self._shown is not None:
+                bar, task = self._shown
+                bar.update(task, description=printable(text))
+
+    def advance(self, nr: int) -> None:
+        """Count parts that are done."""
+        with self._lock:
+            self._done += nr
+            if self._shown is not None:
+                bar, task = self._shown
+                bar.advance(task, nr)

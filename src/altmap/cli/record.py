@@ -30,6 +30,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 def _record(args: argparse.Namespace) -> int:
     from altmap.cli.lab import own_kernel
     from altmap.scenario import load_scenario
+    from altmap.units import rounded_size
     from altmap.verify.both_sides import record_in_lab
 
     settings = list(args.settings)
@@ -41,7 +42,7 @@ def _record(args: argparse.Namespace) -> int:
     )
     size = args.output.stat().st_size
     nr_steps = len(recording.trace.steps)
-    print(f"{args.output}: {nr_steps} observations of a real kernel, {size} bytes")
+    print(f"{args.output}: {nr_steps} observations of a real kernel, {rounded_size(size)}")
     return DONE
 
 

@@ -1,6 +1,6 @@
 """``altmap report``: traces, comparisons and sysroots as a page, a picture or text.
 
-Effects: files, terminal.
+Effects: files.
 """
 
 from __future__ import annotations
@@ -10,8 +10,10 @@ import contextlib
 from pathlib import Path
 
 from altmap.cli import options
+from altmap.cli.output import terminal_width
 from altmap.cli.parser import Example, Verb
 from altmap.cli.progress import working
+from altmap.cli.streams import show
 
 __all__ = ("VERB",)
 
@@ -55,7 +57,7 @@ def _report(args: argparse.Namespace) -> int:
     with working("machines and steps"):
         found = gather(args.source, args.policy, args)
     if args.output is None:
-        print(report_on(found, asked), end="")
+        show(report_on(found, asked, min(80, terminal_width())), end="")
         return DONE
     only_scenarios = all(source.suffix == ".toml" for source in args.source)
     private = contextlib.nullcontext() if only_scenarios else private_files()

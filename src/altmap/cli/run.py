@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from altmap.cli import options
+from altmap.cli.fit import width_of
 from altmap.cli.output import note, notice, terminal_width
 from altmap.cli.parser import Example, Verb
 from altmap.cli.streams import show
@@ -147,14 +148,14 @@ def _print(
     if args.summary:
         for line in dict.fromkeys(note for trace in traces for note in trace.notes):
             note(f"note: {line}")
-        show(verdict_lines(traces, terminal_width() if sys.stdout.isatty() else None), end="")
+        show(verdict_lines(traces, width_of(sys.stdout)), end="")
         return
     for scenario in scenarios:
         title = scenario.description or scenario.name
         of_one = [trace for trace in traces if trace.scenario == scenario.name]
         if args.driver_log:
             for trace in of_one:
-                print(driver_log(trace, title, terminal_width(), show_bytes=args.hex))
+                show(driver_log(trace, title, terminal_width(), show_bytes=args.hex))
         else:
             show(side_by_side(of_one, title, terminal_width()))
 

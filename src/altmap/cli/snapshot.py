@@ -11,6 +11,8 @@ from pathlib import Path
 from altmap.cli import options
 from altmap.cli.output import notes, print_json
 from altmap.cli.parser import Example, Verb
+from altmap.cli.progress import working
+from altmap.cli.streams import show
 
 __all__ = ("VERB",)
 
@@ -41,13 +43,17 @@ def _snapshot(args: argparse.Namespace) -> int:
     from altmap.host.missing import gaps
     from altmap.linux.observation import Observation
     from altmap.linux.sysroot import Sysroot
+    from altmap.storage.files import check_file
+    from altmap.units import rounded_size
 
-    sysroot = Sysroot.read(args.sysroot, uses=True, leave="pages")
-    seen = Observation.read(sysroot)
-    missing = list(gaps(sysroot, seen))
-    if args.anonymous:
-        sysroot = anonymous(sysroot)
-    sysroot.pack(args.output)
+    check_file(args.output, new=True)
+    with working("reading and packing files"):
+        sysroot = Sysroot.read(args.sysroot, uses=True, leave="pages")
+        seen = Observation.read(sysroot)
+        missing = list(gaps(sysroot, seen))
+        if args.anonymous:
+            sysroot = anonymous(sysroot)
+        sysroot.pack(args.output)
     size_bytes = args.output.stat().st_size
     if args.json:
         made = {
@@ -63,9 +69,9 @@ def _snapshot(args: argparse.Namespace) -> int:
         }
         print_json(made)
     else:
-        print(f"{args.output}: {len(sysroot.files)} files, {size_bytes} bytes")
+        print(f"{args.output}: {len(sysroot.files)} files, {rounded_size(size_bytes)}")
         for line in missing:
-            print(f"missing: {line}")
+            show(f"missing: {line}")
         notes(seen.problems.values())
     return DONE
 

@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from typing import Any, TextIO, cast
 
 from altmap.cli.colour import coloured, has_colour
+from altmap.cli.fit import fitted, width_of
 
 __all__ = ("discard", "show", "standard_streams", "tell", "terminal_of")
 
@@ -131,8 +132,11 @@ def terminal_of(stream: TextIO) -> TextIO:
 
 
 def show(text: str, end: str = "\n") -> None:
-    """Print a text to standard output, with its verdicts in colour if that is a terminal."""
+    """Print a text to standard output: on a terminal within its width, with verdicts in colour."""
     stream = sys.stdout
+    width = width_of(stream)
+    if width is not None:
+        text = fitted(text, width)
     if isinstance(stream, _Shown) and has_colour(stream.stream):
         stream.write_coloured(text + end)
     else:

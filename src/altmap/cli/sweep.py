@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from altmap.cli import options
-from altmap.cli.output import note, notice, terminal_width
+from altmap.cli.fit import width_of
+from altmap.cli.output import note, notice
 from altmap.cli.parser import Example, Verb
 from altmap.cli.streams import show
 from altmap.errors import InputError
@@ -177,8 +178,8 @@ def _run(args: argparse.Namespace, grid: Grid) -> int:
         text = write_summary(summary, title, args.output, charts=not args.no_charts)
         if args.json:
             text = (args.output / "summary.json").read_text(encoding="utf-8")
-        elif sys.stdout.isatty() or "COLUMNS" in os.environ:
-            text = summary_text(summary, terminal_width())
+        elif width := width_of(sys.stdout):
+            text = summary_text(summary, width)
         show(text, end="")
     made = "rows and tables" if args.no_charts else "rows, tables and charts"
     notice(args, f"{made} are in {args.output}")

@@ -9,6 +9,8 @@ import argparse
 import textwrap
 from collections.abc import Iterable, Iterator
 
+from altmap.cli.fit import columns
+
 __all__ = ("VALUES", "values_text")
 
 _SIZE = "a number and KiB, MiB, GiB, TiB or PiB, such as 512MiB"
@@ -36,10 +38,11 @@ def values_text(actions: Iterable[argparse.Action]) -> Iterator[str]:
     shown = {name: text for name, text in VALUES.items() if name in named}
     if not shown:
         return
+    width = min(80, columns(80)) - 2  # as argparse has it
     yield "values:"
     for name, text in shown.items():
         yield from textwrap.wrap(
-            text, 78, initial_indent=f"  {name:{_INDENT - 2}}", subsequent_indent=" " * _INDENT,
+            text, width, initial_indent=f"  {name:{_INDENT - 2}}", subsequent_indent=" " * _INDENT,
             break_on_hyphens=False,
         )  # fmt: skip
     yield ""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from altmap.cli import options
 from altmap.cli.output import notice, print_json, terminal_width
 from altmap.cli.parser import Example, Verb
-from altmap.cli.progress import progress
+from altmap.cli.progress import progress, working
 from altmap.cli.streams import show
 from altmap.errors import InputError
 
@@ -75,6 +75,9 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         "--scenario", action="store_true", help="print the growth as a scenario, for altmap run"
     )
     parser.add_argument("--way", metavar="WAY", choices=WAYS, help=f"only {', '.join(WAYS)}")
+    parser.add_argument(
+        "--policy", metavar="POLICY", help="memmap policy, or MODULE:CLASS for one in Python"
+    )
     parser.add_argument("--to", metavar="SIZE", help="one size to reach, with the commands")
     parser.add_argument(
         "--check", action="store_true", help="exit with 1 if there is a finding, or --to fails"
@@ -121,10 +124,19 @@ def _guest_by(
         from altmap.linux.sysroot import Sysroot
 
         given["seen"] = Observation.read(Sysroot.read(args.guest, leave="files"))
+    if args.policy is not None:
+        from altmap.model.policies import load_policy
+
+        given["policy"] = load_policy(args.policy)
     return started(definition, **given)
 
 
 def _vm(args: argparse.Namespace) -> int:
+    if args.policy is not None and (args.rules or args.scenario):
+        raise InputError(
+            f"--policy {args.policy}: goes with none of --rules and --scenario; altmap run "
+            "SCENARIO --policy tries a scenario"
+        )
     if args.rules:
         return _rules(args)
     if args.definition is None:
@@ -229,7 +241,7 @@ def _compare(args: argparse.Namespace, definition: Definition) -> int:
 
         print_json(answers_builtins(guests, answers, [], []))
     else:
-        print(comparison_table(titles, answers, terminal_width()), end="")
+        show(comparison_table(titles, answers, terminal_width()), end="")
     return DONE
 
 
@@ -264,11 +276,12 @@ def _rules(args: argparse.Namespace) -> int:
     config = args.config.read_text(encoding="utf-8") if args.config is not None else None
     given = {"release": args.release, "cmdline": args.cmdline, "config": config}
     kernel = started(definition, **given).kernel
-    verdicts = judge(definition, driver, **given)
+    with working("trying each rule on guests of many sizes"):
+        verdicts = judge(definition, driver, **given)
     if args.json:
         print_json(rules_builtins(driver, kernel.release, definition.arch, verdicts))
     else:
-        print(
+        show(
             rules_text(driver, kernel.release, definition.arch, verdicts, terminal_width()), end=""
         )
     return DONE

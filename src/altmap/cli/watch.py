@@ -16,7 +16,7 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from altmap.cli.parser import Example, Verb
-from altmap.cli.streams import terminal_of
+from altmap.cli.streams import show, terminal_of
 from altmap.errors import InputError
 
 if TYPE_CHECKING:
@@ -157,11 +157,13 @@ def _stamp(news: News) -> str:
 def _text_lines(how: str, found: Iterable[News]) -> int:
     from altmap.host.text.watch import news_lines
 
-    print(how, flush=True)
+    show(how)
+    sys.stdout.flush()
     nr = 0
     for news in found:
         nr += 1
-        print("\n".join(news_lines(news, _stamp(news))), flush=True)
+        show("\n".join(news_lines(news, _stamp(news))))
+        sys.stdout.flush()
     return nr
 
 

@@ -15,6 +15,7 @@ from altmap.host.journal import Entry, Journal, JournalError, check_order
 from altmap.host.plan import Assumptions, BlockRange, Plan, PlanStep, encode_plan
 from altmap.host.transport import Transport
 from altmap.linux import version
+from altmap.units import counted_size
 
 __all__ = (
     "ApplyResult",
@@ -55,7 +56,7 @@ def differences_from(assumed: Assumptions, files: Transport) -> Iterator[str]:
             f"{assumed.block_size_bytes:x}",
             (files.read(f"{_MEMORY}/block_size_bytes") or "").strip(),
         ),
-        "MemTotal": (f"{assumed.mem_total_kib} kB", f"{_mem_total(files)} kB"),
+        "MemTotal": (counted_size(assumed.mem_total_kib), counted_size(_mem_total(files))),
         "auto_online_blocks": (
             assumed.auto_online_blocks,
             _word(files.read(f"{_MEMORY}/auto_online_blocks")),
@@ -224,7 +225,9 @@ def _note_platform(nr: int, step: PlanStep, files: Transport, journal: Journal) 
     surprise = next(_differences(step, files), "")
     total, made = _mem_total(files), step.prediction
     if not surprise and made is not None and total != made.mem_total_kib:
-        surprise = f"MemTotal is {total} kB, predicted were {made.mem_total_kib} kB"
+        surprise = (
+            f"MemTotal is {counted_size(total)}, predicted were {counted_size(made.mem_total_kib)}"
+        )
     journal.add(Entry(event="intend", step=nr))
     journal.add(Entry(event="done", step=nr, found=surprise))
     return surprise

@@ -51,10 +51,11 @@ def _entry(number: int, event: Event, width: int) -> Iterator[str]:
     if event.function:
         text = f"{text} ({event.function})"
     head = f"{number:4}  {sender}"
-    lines = textwrap.wrap(printable(text), max(20, width - _HEAD_WIDTH)) or [""]
+    room = max(20, width - _HEAD_WIDTH)
+    lines = textwrap.wrap(printable(text), room, subsequent_indent="  ") or [""]
     yield f"{head:{_HEAD_WIDTH}}{lines[0]}"
     for line in lines[1:]:
-        yield " " * (_HEAD_WIDTH + 2) + line
+        yield " " * _HEAD_WIDTH + line
 
 
 def _dump(message: bytes) -> Iterator[str]:

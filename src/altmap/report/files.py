@@ -130,13 +130,13 @@ def _made(found: Saved, options: ReportOptions, suffix: str) -> bytes:
     return png(picture) if suffix == ".png" else picture.encode()
 
 
-def report_on(found: Saved, options: ReportOptions) -> str:
-    """Return the report as text, for 80 columns."""
+def report_on(found: Saved, options: ReportOptions, width: int = 80) -> str:
+    """Return the report as text of that many columns."""
     from altmap.report.tables import report_text
 
     parts = [comparison_text(comparison, name) for name, comparison in found.comparisons]
     if found.traces:
-        parts.append(report_text(groups(found.traces, options.blocks)))
+        parts.append(report_text(groups(found.traces, options.blocks), width))
     return "\n".join(parts)
 
 

@@ -13,6 +13,7 @@ from altmap.report.page import groups
 from altmap.report.picture import svg
 from altmap.report.text import account_text
 from altmap.trace import Trace
+from altmap.units import SizeUnit, column_unit
 
 __all__ = ("Account", "observation_html", "trace_html")
 
@@ -38,30 +39,33 @@ class Account:
         return len(self.levels)
 
     def __repr__(self) -> str:
-        ends = (f"{_mib(level.size_bytes)} {level.name}" for level in self.levels[:: len(self) - 1])
+        unit = self._unit()
+        ends = (
+            f"{unit.text(each.size_bytes)} {each.name}" for each in self.levels[:: len(self) - 1]
+        )
         return f"<Account: {' to '.join(ends)}>"
 
     def __str__(self) -> str:
         return account_text(list(self.levels), "memory accounting")
 
+    def _unit(self) -> SizeUnit:
+        return column_unit((level.size_bytes for level in self.levels), decimals=3)
+
     def _repr_html_(self) -> str:
+        size = self._unit().text
         rows = [
-            f"<tr><th>{escape(level.name)}</th><td>{_mib(level.size_bytes)}</td><td></td></tr>"
+            f"<tr><th>{escape(level.name)}</th><td>{size(level.size_bytes)}</td><td></td></tr>"
             + "".join(
-                f"<tr><td></td><td>{_mib(-loss.size_bytes)}</td><td>{escape(loss.cause)}</td></tr>"
+                f"<tr><td></td><td>{size(-loss.size_bytes)}</td><td>{escape(loss.cause)}</td></tr>"
                 for loss in level.losses
             )
             + "".join(
-                f"<tr><td></td><td>+{_mib(gain.size_bytes)}</td><td>{escape(gain.cause)}</td></tr>"
+                f"<tr><td></td><td>+{size(gain.size_bytes)}</td><td>{escape(gain.cause)}</td></tr>"
                 for gain in level.gains
             )
             for level in self.levels
         ]
         return f"<table>{''.join(rows)}</table>"
-
-
-def _mib(size_bytes: int) -> str:
-    return f"{size_bytes / (1 << 20):,.3f} MiB"
 
 
 def observation_html(seen: Observation) -> str:

@@ -31,6 +31,8 @@ _TALL, _SMALL, _MOST_TALL = 62, 20, 8
 _MOST_SMALL, _LOWEST = 32, 11
 _DIGIT = 8  # pixels of a digit or letter at 12 pixels
 _CHARACTER = 7.2  # pixels of a letter at 13 pixels, on the wide side
+#: Pixels of the letters at 12 pixels that are not about 7.4 wide.
+_LETTERS = {**dict.fromkeys("mwMW", 11), **dict.fromkeys("fijlrtI ", 4.2)}
 _LINE, _HEADING, _TITLE = 115, 82, 74  # letters of a line at 13.5, 19 and 21 pixels
 _TARGETS = {"lab": "real kernel"}
 _BORDER = ' stroke="#777" stroke-width="1"'
@@ -401,7 +403,7 @@ def _legend(group: TraceGroup, step: int, y: float) -> tuple[list[str], float]:
     parts = []
     x, top = float(_MARGIN), y + 10
     for drawing, name in swatches:
-        wide = 46 + len(name) * _CHARACTER
+        wide = 46 + sum(_LETTERS.get(letter, 7.4) for letter in name)
         if x + wide > _WIDTH:
             x, top = float(_MARGIN), top + 22
         label = text(28, 12, name, 12)

@@ -17,7 +17,7 @@ from altmap.report.account import (
     requested_bytes,
 )
 from altmap.trace import HOST_TO_GUEST, UNBACKED, Event, Fault, StepRecord, Trace
-from altmap.units import format_size
+from altmap.units import column_unit, format_size, rounded_size
 
 __all__ = (
     "Conclusion",
@@ -152,8 +152,7 @@ def _initial_memory(trace: Trace) -> str:
     seen = trace.steps[0].observation
     meminfo = seen.meminfo if seen and seen.meminfo else {}
     names = [name for name in ("MemTotal", "MemFree") if name in meminfo]
-    scale = meminfo.get("MemTotal", 0) * 1024
-    return ", ".join(f"{name} {size_text(meminfo[name] * 1024, scale)}" for name in names)
+    return ", ".join(f"{name} {rounded_size(meminfo[name] << 10)}" for name in names)
 
 
 def _gains(trace: Trace, index: int) -> str:
@@ -162,23 +161,17 @@ def _gains(trace: Trace, index: int) -> str:
     start, now = trace.steps[0].observation, trace.steps[index].observation
     if not (start and now and start.meminfo and now.meminfo):
         return requested
-    gains = {
-        name: 1024 * (now.meminfo.get(name, 0) - start.meminfo.get(name, 0))
-        for name in ("MemTotal", "MemFree")
-    }
-    scale = max(map(abs, gains.values()))
-    texts = [f"{name} {size_text(gain, scale, '+')}" for name, gain in gains.items()]
+    texts = []
+    for name in ("MemTotal", "MemFree"):
+        gained = (now.meminfo.get(name, 0) - start.meminfo.get(name, 0)) << 10
+        texts.append(f"{name} {'+' * (gained >= 0)}{rounded_size(gained)}")
     return f"{requested}: {', '.join(texts)}"
 
 
 def size_text(size_bytes: int, scale_bytes: int, sign: str = "") -> str:
-    """Return a size in the unit of sizes up to another: MiB, or GiB from 64 GiB on.
-
-    What is less than a hundredth of a GiB is in MiB.
-    """
-    if scale_bytes >= 64 << 30 and (abs(size_bytes) >= (1 << 30) // 100 or not size_bytes):
-        return f"{size_bytes / (1 << 30):{sign},.2f} GiB"
-    return f"{size_bytes / (1 << 20):{sign},.1f} MiB"
+    """Return a size in the unit of sizes up to another; what is less than a MiB is in MiB."""
+    of = scale_bytes if abs(size_bytes) >= 1 << 20 or not size_bytes else size_bytes
+    return column_unit([of], decimals=1).text(size_bytes, sign)
 
 
 def accounting(trace: Trace, index: int) -> list[Level]:

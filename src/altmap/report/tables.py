@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from rich.box import SIMPLE_HEAD
@@ -15,13 +16,11 @@ from altmap.report.page import TraceGroup
 from altmap.report.states import STATES, PageState
 from altmap.report.text import side_by_side
 from altmap.report.tiles import TileMap
-from altmap.units import format_size
+from altmap.units import column_unit, format_size
 
 __all__ = ("plain_table", "report_text")
 
 _WIDEST = 1000
-
-_MIB = 1 << 20
 
 
 def report_text(groups: Sequence[TraceGroup], width: int = 80) -> str:
@@ -47,15 +46,15 @@ def report_text(groups: Sequence[TraceGroup], width: int = 80) -> str:
 def plain_table(table: Table, width: int) -> str:
     """Return a table as lines of that many columns, without escape codes.
 
-    Lines are longer where a cell would be cut otherwise.
+    A table that is wider has its columns closer, and its headings on several lines. Lines are
+    longer where a cell would be cut otherwise.
     """
-    for column in table.columns:
-        if column.no_wrap:
-            lines = [
-                line for cell in (column.header, *column.cells) for line in str(cell).splitlines()
-            ]
-            column.min_width = max(map(cell_len, lines), default=0)
-    least = Console(width=_WIDEST, _environ={}).measure(table).minimum
+    least = _least_width(table)
+    if least > width:
+        table.padding = (0, 1, 0, 0)
+        for column in table.columns:
+            column.header = re.sub("_(?=.)", "_\n", str(column.header))
+        least = _least_width(table)
     console = Console(
         width=max(width, least),
         color_system=None,
@@ -66,6 +65,17 @@ def plain_table(table: Table, width: int) -> str:
     with console.capture() as capture:
         console.print(table)
     return "".join(f"{line.rstrip()}\n" for line in capture.get().splitlines())
+
+
+def _least_width(table: Table) -> int:
+    """Return the columns without which a cell would be cut, and see that none is."""
+    for column in table.columns:
+        if column.no_wrap:
+            lines = [
+                line for cell in (column.header, *column.cells) for line in str(cell).splitlines()
+            ]
+            column.min_width = max(map(cell_len, lines), default=0)
+    return Console(width=_WIDEST, _environ={}).measure(table).minimum
 
 
 def _table(group: TraceGroup, title: str, first: str) -> Table:
@@ -100,17 +110,23 @@ def _counts(tiles: TileMap, number: int, step: int) -> dict[PageState, int]:
 
 
 def _accounting(group: TraceGroup, step: int) -> Table:
-    table = _table(group, "Memory accounting, MiB (change since the start)", "level")
-    columns = []
-    for trace in group.traces:
-        start = {level.name: level.size_bytes for level in step_report.accounting(trace, 0)}
-        columns.append(
-            {
-                level.name: f"{level.size_bytes / _MIB:,.1f} "
-                f"({(level.size_bytes - start.get(level.name, 0)) / _MIB:+,.1f})"
-                for level in step_report.accounting(trace, step)
-            }
-        )
+    starts, nows = (
+        [
+            {level.name: level.size_bytes for level in step_report.accounting(trace, index)}
+            for trace in group.traces
+        ]
+        for index in (0, step)
+    )
+    unit = column_unit((size for now in nows for size in now.values()), decimals=1)
+    title = f"Memory accounting, {unit.name} (change since the start)"
+    table = _table(group, title, "level")
+    columns = [
+        {
+            name: f"{unit.number(size)} ({unit.number(size - start.get(name, 0), '+')})"
+            for name, size in now.items()
+        }
+        for start, now in zip(starts, nows, strict=True)
+    ]
     for name in dict.fromkeys(name for column in columns for name in column):
         table.add_row(name, *(column.get(name, "-") for column in columns))
     return table

@@ -13,11 +13,13 @@ from altmap.pfn import Pages, PfnRange, PfnSet, PfnStride
 from altmap.report.account import Level, kernel_and_movable_bytes, requested_bytes
 from altmap.report.fold import folded, frames_text
 from altmap.trace import HOST_TO_GUEST, Event, Outcome, StepRecord, Trace
-from altmap.units import format_size, rounded_size
+from altmap.units import column_unit, counted_size, format_size, rounded_size
 
 __all__ = ("account_text", "comparison_text", "pages_text", "side_by_side", "zones_text")
 
 _SHOWN_RUNS = 2
+#: Columns that a cause has at least, also where the line gets longer than the terminal.
+_LEAST_CAUSE = 12
 #: Rows of one label in a step; equal ones of more are one.
 _MOST_ROWS = 4
 #: Events that a run shows, and the labels of their rows.
@@ -176,18 +178,19 @@ def _memory(trace: Trace, index: int) -> str:
         return "not shown"
     if now is None or now.meminfo is None:
         return f"requested {format_size(requested)}: none of it is usable, the kernel crashed"
-    total, free = (now.meminfo.get(name, 0) for name in ("MemTotal", "MemFree"))
+    now_kib, start_kib = now.meminfo, start.meminfo
+    names = ("MemTotal", "MemFree")
     if not index:
-        return f"MemTotal {total} kB, MemFree {free} kB"
-    gained, freed = (
-        now.meminfo.get(name, 0) - start.meminfo.get(name, 0) for name in ("MemTotal", "MemFree")
+        return ", ".join(f"{name} {counted_size(now_kib.get(name, 0))}" for name in names)
+    gains = {name: now_kib.get(name, 0) - start_kib.get(name, 0) for name in names}
+    amounts = ", ".join(
+        f"{name} {counted_size(now_kib.get(name, 0), gain)}" for name, gain in gains.items()
     )
-    text = (
-        f"requested {format_size(requested)}: MemTotal {total} kB ({gained:+d}), "
-        f"MemFree {free} kB ({freed:+d})"
-    )
-    missing = requested // 1024 - gained
-    return text + (f"; {missing} kB of it not in MemTotal" if requested and missing > 0 else "")
+    text = f"requested {format_size(requested)}: {amounts}"
+    missing = requested - (gains["MemTotal"] << 10)
+    if not requested or missing <= 0:
+        return text
+    return f"{text}; {format_size(missing)} of it not in MemTotal"
 
 
 def zones_text(seen: Observation | None) -> str:
@@ -196,24 +199,42 @@ def zones_text(seen: Observation | None) -> str:
     if not found or not found[1]:
         return ""
     kernel, movable = found
-    ratio = f"1 : {movable / kernel:.1f}" if kernel else "all movable"
+    if not kernel:
+        ratio = "all movable"
+    elif kernel > movable:
+        ratio = f"{kernel / movable:.1f} : 1"
+    else:
+        ratio = f"1 : {movable / kernel:.1f}"
     return f"kernel : movable {rounded_size(kernel)} : {rounded_size(movable)} ({ratio})"
 
 
-def account_text(levels: list[Level], title: str, zones: str = "") -> str:
-    """Return the levels of memory accounting, each loss below its level, and *zones* after them."""
+def account_text(levels: list[Level], title: str, zones: str = "", width: int = 100) -> str:
+    """Return the levels of memory accounting, each loss below its level, and *zones* after them.
+
+    Sizes have one unit. MiB with three decimals are exact, as Linux counts KiB; GiB have the exact
+    number beside them.
+    """
+    unit = column_unit((level.size_bytes for level in levels), decimals=3)
+
+    def rows(indent: str, size_bytes: int, sign: str = "", cause: str = "") -> list[str]:
+        exact = "" if unit.name == "MiB" else f" {size_bytes >> 10:{sign}15,} kB"
+        size = f"{indent}{unit.number(size_bytes, sign):>14} {unit.name}{exact}"
+        if not cause:
+            return [size]
+        wrapped = textwrap.wrap(cause, max(_LEAST_CAUSE, width - len(size) - 2))
+        starts = [size, *[" " * len(size)] * (len(wrapped) - 1)]
+        return [f"{start}  {line}" for start, line in zip(starts, wrapped, strict=True)]
+
     out = [printable(title)]
     for level in levels:
-        out.append(f"{level.name:14} {_size(level.size_bytes)}")
-        out.extend(f"  {_size(-loss.size_bytes):>24}  {loss.cause}" for loss in level.losses)
-        out.extend(f"  {_size(gain.size_bytes, '+'):>24}  {gain.cause}" for gain in level.gains)
+        out += rows(f"{level.name:15}", level.size_bytes)
+        for loss in level.losses:
+            out += rows(" " * 8, -loss.size_bytes, cause=loss.cause)
+        for gain in level.gains:
+            out += rows(" " * 8, gain.size_bytes, "+", gain.cause)
     if zones:
         out.append(zones)
     return "\n".join(out) + "\n"
-
-
-def _size(size_bytes: int, sign: str = "") -> str:
-    return f"{size_bytes / (1 << 20):{sign}14,.3f} MiB"
 
 
 def comparison_text(comparison: Comparison, title: str) -> str:

@@ -21,6 +21,7 @@ from altmap.errors import AltmapError, InputError
 
 __all__ = (
     "append",
+    "check_file",
     "check_new_folder",
     "new_folder",
     "private_files",
@@ -177,6 +178,29 @@ def remove_drafts(folder: Path) -> None:
     """Remove what a killed process left unfinished in a folder that no other process writes to."""
     for draft in folder.glob(f"{_DRAFT}*"):
         draft.unlink()
+
+
+def check_file(path: Path, *, new: bool = False) -> None:
+    """Check that a file can be written, before what it will hold is computed.
+
+    Parameters
+    ----------
+    path : Path
+    new : bool
+        Nothing may be there yet.
+
+    Raises
+    ------
+    InputError
+        Naming the file, and what is wrong with its name.
+    """
+    with _errors_name(path):
+        if new and os.path.lexists(path):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
+        if not path.parent.is_dir():
+            raise InputError(f"{path}: cannot be written: there is no folder {path.parent}")
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
 
 
 def check_new_folder(folder: Path) -> None:

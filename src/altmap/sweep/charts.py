@@ -8,7 +8,7 @@ from typing import Any
 from altmap.sweep.summary import Summary
 from altmap.units import format_size
 
-__all__ = ("chart_svgs", "value_text", "varying")
+__all__ = ("chart_svgs", "equal_charts", "value_text", "varying")
 
 _COLOURS = ["#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#999999"]
 _FAILED = {"refused": "#e69f00", "fault": "#d55e00"}
@@ -31,16 +31,31 @@ _NAMES = {"gigantic_after_mean": "available", "gigantic_lost_mean": "lost"}
 
 
 def chart_svgs(summary: Summary, title: str) -> dict[str, str]:
-    """Return each chart as SVG by name; needs the extra ``report``."""
+    """Return each chart whose bars differ as SVG by name; needs the extra ``report``."""
     groups = sorted(summary.groups, key=lambda group: -group["scenarios"])[:_MOST_GROUPS]
     shown = [group for group in summary.groups if group in groups]
     left = len(summary.groups) - len(shown)
     note = f"; the {len(shown)} largest of {len(summary.groups)} groups" if left else ""
     by = varying(summary)
+    without = equal_charts(summary)
     return {
         name: _svg(_values(shown, by, columns), heading, f"{title}{note}", axis)
         for name, heading, axis, columns in _CHARTS
+        if name not in without
     }
+
+
+def equal_charts(summary: Summary) -> dict[str, str]:
+    """Return the charts of which all bars would be equal, with what each would show."""
+    bars = {
+        name: {
+            tuple(each["text"] for each in _values([group], summary.by, columns))
+            for group in summary.groups
+        }
+        for name, _, _, columns in _CHARTS
+    }
+    several = len(summary.groups) > 1
+    return {name: next(iter(of))[0] for name, of in bars.items() if several and len(of) == 1}
 
 
 def varying(summary: Summary) -> tuple[str, ...]:

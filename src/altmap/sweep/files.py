@@ -13,7 +13,7 @@ import msgspec
 from altmap.errors import InputError
 from altmap.report.picture import png
 from altmap.storage.files import write_file
-from altmap.sweep.charts import chart_svgs
+from altmap.sweep.charts import chart_svgs, equal_charts
 from altmap.sweep.summary import Summary
 from altmap.sweep.text import summary_text
 
@@ -34,6 +34,9 @@ def write_summary(summary: Summary, title: str, folder: Path, *, charts: bool) -
         "summary.txt": text.encode(),
         "summary.json": msgspec.json.format(msgspec.json.encode(made), indent=2) + b"\n",
     }
+    for name in equal_charts(summary) if charts else ():  # of an earlier run
+        for suffix in (".svg", ".png"):
+            (folder / "charts" / name).with_suffix(suffix).unlink(missing_ok=True)
     if charts:
         for name, svg in chart_svgs(summary, title).items():
             files[f"charts/{name}.svg"] = svg.encode()

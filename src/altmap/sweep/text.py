@@ -11,7 +11,7 @@ from rich.table import Table
 
 from altmap.report.tables import plain_table
 from altmap.sweep.cells import CELLS, LEGEND, SweepCell, cells
-from altmap.sweep.charts import value_text, varying
+from altmap.sweep.charts import equal_charts, value_text, varying
 from altmap.sweep.row import COLUMNS
 from altmap.sweep.summary import Summary
 
@@ -25,7 +25,7 @@ def summary_text(summary: Summary, width: int = 140) -> str:
     """Return the tables of a summary."""
     total = sum(summary.results.values())
     counted = ", ".join(f"{count:,} {name}" for name, count in summary.results.items())
-    parts = [f"{total:,} scenarios: {counted}\n", *_groups(summary, width)]
+    parts = [f"{total:,} scenario{'s' * (total != 1)}: {counted}\n", *_groups(summary, width)]
     parts += (textwrap.fill(line, width) for line in _notes(summary))
     parts[-1] += "\n"
     if len(summary.groups) > _MOST_GROUPS:
@@ -42,6 +42,9 @@ def _notes(summary: Summary) -> Iterator[str]:
         yield f"Without difference: {', '.join(summary.no_difference)}"
     if summary.within:
         yield f"Each group has every value of: {', '.join(summary.within)} (--by shows them)"
+    if without := equal_charts(summary):
+        shown = ", ".join(f"{name} ({value})" for name, value in without.items())
+        yield f"No chart, as all groups are equal: {shown}"
     yield LEGEND
 
 

@@ -272,6 +272,8 @@ def _differences(comparison: Comparison) -> Iterator[str]:
             yield f"{file.step} {file.file}: {', '.join(fields)}"
 
 
+#: Files that a row of the page names; ``--rows`` keeps all.
+_MOST_FILES = 3
 _WORDS = (EQUAL, TOLERATED, DIFFERENT, CANNOT)
 _HEAD = """\
 # Conformance
@@ -285,6 +287,13 @@ first.
 *equal within tolerance*: every exact field is equal, and free memory is within a derived tolerance.
 [fidelity.md](fidelity.md) lists the fields that are compared.
 """
+
+
+def _shortened(why: str) -> str:
+    """Return what differs by file, of many files the first ones."""
+    parts = why.split("; ")
+    left = len(parts) - _MOST_FILES
+    return why if left < 2 else "; ".join([*parts[:_MOST_FILES], f"and {left} files more"])
 
 
 def conformance_page(rows: Sequence[ConformanceRow], date: str) -> str:
@@ -312,7 +321,7 @@ def conformance_page(rows: Sequence[ConformanceRow], date: str) -> str:
     for row in sorted(rows, key=lambda row: row.verdict != DIFFERENT):
         cells = (
             *(row.scenario, row.arch, row.release, row.drivers, row.verdict),
-            *(row.nr_exact or "", row.nr_tolerated or "", row.why.replace("|", "\\|")),
+            *(row.nr_exact or "", row.nr_tolerated or "", _shortened(row.why).replace("|", "\\|")),
         )
         lines.append("| " + " | ".join(map(str, cells)) + " |")
     lines += ["", "## Kernels and emulators", ""]

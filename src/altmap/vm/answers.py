@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from altmap.errors import InputError
 from altmap.linux.observation import Observation
 from altmap.model.boot.reserved import boot_parts
+from altmap.model.kernel.accounting import Policy
 from altmap.model.kernel.allocator import available_nr_pages
 from altmap.model.kernel.state import Kernel
 from altmap.model.machine import ModelMachine
@@ -138,6 +139,7 @@ def started(
     cmdline: str | None = None,
     config: str | None = None,
     seen: Observation | None = None,
+    policy: Policy | None = None,
 ) -> BootedGuest:
     """Return a guest that has booted.
 
@@ -148,6 +150,8 @@ def started(
         As for :func:`altmap.vm.kernel.guest_kernel`.
     seen : Observation, optional
         The guest's files, which the model then starts from.
+    policy : Policy, optional
+        The memmap policy; default: what Linux does.
 
     Raises
     ------
@@ -157,7 +161,7 @@ def started(
     if seen is None:
         kernel = guest_kernel(definition, release=release, cmdline=cmdline, config=config)
         machine = guest_machine(definition, kernel)
-        booted = ModelMachine.start(machine.machine, pages=False)
+        booted = ModelMachine.start(machine.machine, policy=policy, pages=False)
         return BootedGuest(definition, kernel, machine, booted)
     named = release or seen.release
     if named is None:
@@ -167,7 +171,7 @@ def started(
     if release is None:
         kernel = replace(kernel, stated="the guest's files")
     machine = guest_machine(definition, kernel)
-    booted = ModelMachine.start(Machine(release=release), seen, pages=False)
+    booted = ModelMachine.start(Machine(release=release), seen, policy=policy, pages=False)
     notes = list(machine.notes)
     made = booted.kernel
     shown = len(made.added_blocks) * made.block_nr_pages * made.arch.page_size_bytes

@@ -11,7 +11,7 @@ from altmap.report import assets
 from altmap.units import format_size
 from altmap.vm.answers import BootedGuest, WayAnswer, boot_state
 from altmap.vm.lint import LintFinding
-from altmap.vm.text import cells_of, commands_of, mib, shown_losses
+from altmap.vm.text import boot_unit, cells_of, commands_of, shown_losses, units_of
 
 __all__ = ("vm_page",)
 
@@ -30,10 +30,6 @@ _HTML = """<!doctype html>
 </body>
 </html>
 """
-_COLUMNS = (
-    *("size", "MemTotal, MiB", "needs free, MiB", "memmap, MiB: boot+added+own"),
-    *("movable:kernel", "comes online", "to be given back", "gigantic pages"),
-)
 
 
 def vm_page(
@@ -71,6 +67,7 @@ def _head(guest: BootedGuest, version: str) -> Iterator[str]:
         "architecture": guest.machine.arch.name,
         "kernel": f"Linux {kernel.release} ({kernel.stated})",
         "command line": kernel.cmdline or "-",
+        "memmap policy": guest.booted.kernel.policy.name,
         "altmap": version,
     }
     notes = [*guest.machine.notes, *guest.booted.notes]
@@ -84,15 +81,19 @@ def _head(guest: BootedGuest, version: str) -> Iterator[str]:
 
 def _boot(guest: BootedGuest) -> Iterator[str]:
     state = boot_state(guest)
+    size = boot_unit(state).text
     yield "<section><h2>At boot</h2>"
     yield (
         f"<p>{format_size(state.set_bytes)} are set, MemTotal is about "
-        f"{mib(state.mem_total_bytes)}, MemFree {mib(state.mem_free_bytes)}; "
+        f"{size(state.mem_total_bytes)}, MemFree {size(state.mem_free_bytes)}; "
         f"{state.nr_blocks} memory blocks of {format_size(state.block_bytes)}, "
         f"{state.nr_online} online.</p>"
     )
     yield _table(("not in MemTotal", "cause"), shown_losses(state))
-    zones = [(str(z.node), z.name, mib(z.present_bytes), mib(z.managed_bytes)) for z in state.zones]
+    zones = [
+        (str(zone.node), zone.name, size(zone.present_bytes), size(zone.managed_bytes))
+        for zone in state.zones
+    ]
     yield _table(("node", "zone", "present", "managed"), zones)
     yield "</section>"
 
@@ -101,13 +102,21 @@ def _way(guest: BootedGuest, answer: WayAnswer) -> Iterator[str]:
     way = answer.way
     yield f"<section><h2>Growing by {escape(way.driver)}</h2>"
     yield f"<p>In multiples of {format_size(way.unit_bytes)}; the limit is {escape(way.limit)}.</p>"
-    yield _table(_COLUMNS, [cells_of(row) for row in answer.rows])
+    units = units_of(answer.rows)
+    total, needs, memmap = (unit.name for unit in units)
+    columns = (
+        *("size", f"MemTotal, {total}", f"needs free, {needs}"),
+        *(f"memmap, {memmap}: boot+added+own", "movable:kernel", "comes online"),
+        *("to be given back", "gigantic pages"),
+    )
+    yield _table(columns, [cells_of(row, units) for row in answer.rows], "scroll wide")
     if answer.largest_add_bytes is not None:
         yield f"<p>Largest single step from boot: {format_size(answer.largest_add_bytes)}.</p>"
     yield f"<p>Stops at {format_size(answer.stops_bytes)}: {escape(answer.stops)}.</p>"
     commands = "\n".join(commands_of(guest, answer))
     if commands:
-        yield f"<details><summary>Commands</summary><pre>{escape(commands)}</pre></details>"
+        shown = f'<pre tabindex="0">{escape(commands)}</pre>'
+        yield f"<details><summary>Commands</summary>{shown}</details>"
     yield "</section>"
 
 
@@ -115,20 +124,19 @@ def _findings(findings: Sequence[LintFinding]) -> Iterator[str]:
     if not findings:
         return
     yield "<section><h2>Findings</h2>"
-    rows = [
-        (each.rule, str(each.line or "-"), each.what, each.consequence, each.change)
-        for each in findings
-    ]
-    yield _table(("rule", "line", "what", "consequence", "change"), rows)
+    for each in findings:
+        at = f"line {each.line}: " if each.line is not None else ""
+        yield f"<h3>{escape(each.rule)}</h3>"
+        yield f"<p>{escape(at + each.what)}</p>"
+        yield f"<p>{escape(each.consequence)}</p>"
+        yield f"<p><b>change</b>: {escape(each.change)}</p>"
     yield "</section>"
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]], class_: str = "scroll") -> str:
     columns = "".join(f"<th>{escape(each)}</th>" for each in head)
     body = "".join(
         f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in rows
     )
-    return (
-        f'<div class="scroll"><table><thead><tr>{columns}</tr></thead><tbody>{body}</tbody>'
-        "</table></div>"
-    )
+    table = f"<table><thead><tr>{columns}</tr></thead><tbody>{body}</tbody></table>"
+    return f'<div class="{class_}" tabindex="0">{table}</div>'

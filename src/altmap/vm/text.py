@@ -9,8 +9,9 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from altmap.errors import printable
+from altmap.model.kernel.accounting import DEFAULT_POLICY
 from altmap.report.tables import plain_table
-from altmap.units import format_size
+from altmap.units import SizeUnit, column_unit, format_size
 from altmap.vm.answers import BootedGuest, BootState, WayAnswer, boot_state
 from altmap.vm.lint import LintFinding
 from altmap.vm.reach import Reached
@@ -19,16 +20,15 @@ from altmap.vm.words import command, total_bytes
 
 __all__ = (
     "answers_text",
+    "boot_unit",
     "cells_of",
     "commands_of",
     "comparison_table",
-    "mib",
     "rules_text",
     "shown_losses",
+    "units_of",
     "ways_table",
 )
-
-_MIB = 1 << 20
 
 #: What is less is left out of the list: it would read 0 MiB.
 _LEAST_SHOWN_BYTES = 1 << 19
@@ -36,12 +36,27 @@ _LEAST_SHOWN_BYTES = 1 << 19
 
 def shown_losses(state: BootState) -> list[tuple[str, str]]:
     """Return what is not in MemTotal, each with its cause."""
-    return [(mib(size), why) for size, why in state.losses if size >= _LEAST_SHOWN_BYTES]
+    unit = column_unit(size for size, _ in state.losses)
+    least = max(_LEAST_SHOWN_BYTES, unit.nr_bytes // 2000)
+    return [(unit.text(size), why) for size, why in state.losses if size >= least]
 
 
-def mib(size_bytes: int) -> str:
-    """Return a size in whole MiB, with thousands separated: ``12,433 MiB``."""
-    return f"{size_bytes / _MIB:,.0f} MiB"
+def boot_unit(state: BootState) -> SizeUnit:
+    """Return the unit of MemTotal, of MemFree and of the zones at boot."""
+    return column_unit([state.mem_total_bytes, *(zone.present_bytes for zone in state.zones)])
+
+
+def units_of(rows: Sequence[Reached]) -> tuple[SizeUnit, SizeUnit, SizeUnit]:
+    """Return the units of the columns MemTotal, needs free and memmap."""
+    return (
+        column_unit(row.mem_total_bytes for row in rows),
+        column_unit(row.needs_free_bytes for row in rows),
+        column_unit(size for row in rows for size in _memmap(row)),
+    )
+
+
+def _memmap(row: Reached) -> tuple[int, int, int]:
+    return row.memmap_boot_bytes, row.memmap_added_bytes, row.memmap_self_bytes
 
 
 def answers_text(
@@ -82,6 +97,9 @@ def _head(guest: BootedGuest, width: int) -> Iterator[str]:
     yield f"{printable(definition.name)}: {definition.format}, {guest.machine.arch.name}"
     words = f", command line {kernel.cmdline!r}" if kernel.cmdline else ""
     yield from _wrap(f"kernel: Linux {kernel.release} ({kernel.stated}){words}", width)
+    policy = guest.booted.kernel.policy.name
+    if policy != DEFAULT_POLICY:
+        yield f"memmap policy: {printable(policy)}"
     notes = [*guest.machine.notes, *guest.booted.notes]
     for unread in (*definition.unread, *kernel.unread):
         at = f"line {unread.line}: " if unread.line is not None else ""
@@ -91,22 +109,25 @@ def _head(guest: BootedGuest, width: int) -> Iterator[str]:
 
 
 def _boot(state: BootState, width: int) -> str:
+    size = boot_unit(state).text
     lines = [
         "",
-        f"At boot: {format_size(state.set_bytes)} are set, MemTotal is about "
-        f"{mib(state.mem_total_bytes)}, MemFree {mib(state.mem_free_bytes)}",
+        *_wrap(
+            f"At boot: {format_size(state.set_bytes)} are set, MemTotal is about "
+            f"{size(state.mem_total_bytes)}, MemFree {size(state.mem_free_bytes)}",
+            width,
+        ),
     ]
-    for size, why in shown_losses(state):
-        lines += _wrap(f"- {size}: {why}", width, "  ")
-    lines.append(
-        f"  {state.nr_blocks} memory blocks of {format_size(state.block_bytes)}, "
+    for lost, why in shown_losses(state):
+        lines += _wrap(f"- {lost}: {why}", width, "  ")
+    blocks = (
+        f"{state.nr_blocks} memory blocks of {format_size(state.block_bytes)}, "
         f"{state.nr_online} online; nodes: {', '.join(map(str, state.nodes))}"
     )
+    lines += _wrap(blocks, width, "  ")
     for zone in state.zones:
-        lines.append(
-            f"  node {zone.node}, zone {zone.name}: {mib(zone.present_bytes)} present, "
-            f"{mib(zone.managed_bytes)} managed"
-        )
+        amounts = f"{size(zone.present_bytes)} present, {size(zone.managed_bytes)} managed"
+        lines += _wrap(f"node {zone.node}, zone {zone.name}: {amounts}", width, "  ")
     return "\n".join(lines) + "\n"
 
 
@@ -119,31 +140,36 @@ def ways_table(answer: WayAnswer, width: int) -> str:
     table = Table(
         title=title, title_justify="left", box=SIMPLE_HEAD, title_style="", padding=(0, 1, 0, 0)
     )
-    gigantic = next((row.gigantic_page_bytes for row in answer.rows if row.gigantic_page_bytes), 0)
-    memmap = "memmap, MiB:\nboot+added+own"
-    for name in ("size", "MemTotal\nMiB", "needs free\nMiB", memmap, "movable:\nkernel"):
+    units = units_of(answer.rows)
+    total, needs, memmap = (unit.name for unit in units)
+    for name in (
+        *("size", f"MemTotal\n{total}", f"needs free\n{needs}"),
+        *(f"memmap, {memmap}:\nboot+added+own", "movable:\nkernel"),
+    ):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("comes online", no_wrap=True)
     table.add_column("given back", no_wrap=True)
-    pages = f"{format_size(gigantic) if gigantic else '1 GiB'}\npages"
-    table.add_column(pages, justify="right", no_wrap=True)
+    table.add_column(f"{_gigantic(answer.rows)}\npages", justify="right", no_wrap=True)
     for row in answer.rows:
-        table.add_row(*cells_of(row))
-    return "\n" + plain_table(table, width)
+        table.add_row(*cells_of(row, units))
+    shown = plain_table(table, width)
+    if max(map(len, shown.splitlines())) <= width:
+        return f"\n{shown}"
+    return f"\n{title}\n{plain_table(_side_by_side([''], [answer]), width)}"
 
 
-def cells_of(row: Reached) -> list[str]:
-    """Return a row of the table, one text for each column."""
+def cells_of(row: Reached, units: tuple[SizeUnit, SizeUnit, SizeUnit]) -> list[str]:
+    """Return a row of the table, one text for each column; *units* are those of its sizes."""
     size = format_size(row.size_bytes)
     if row.result == "refused":
         return [size, row.result, "", "", "", "", "", ""]
     size = f"≈ {size}" if row.result == "about" else size
-    memmap = (row.memmap_boot_bytes, row.memmap_added_bytes, row.memmap_self_bytes)
+    total, needs, memmap = units
     return [
         size,
-        f"{row.mem_total_bytes / _MIB:,.0f}",
-        f"{row.needs_free_bytes / _MIB:,.0f}" if row.needs_free_bytes else "-",
-        "+".join(f"{each / _MIB:,.0f}" for each in memmap) if any(memmap) else "-",
+        total.number(row.mem_total_bytes),
+        needs.number(row.needs_free_bytes) if row.needs_free_bytes else "-",
+        "+".join(map(memmap.number, _memmap(row))) if any(_memmap(row)) else "-",
         f"{row.ratio:.1f}:1",
         _online(row),
         _given(row),
@@ -253,36 +279,42 @@ def _findings(findings: Sequence[LintFinding], width: int) -> Iterator[str]:
 
 def comparison_table(titles: Sequence[str], answers: Sequence[WayAnswer], width: int) -> str:
     """Return ways or kernels side by side: the same sizes, and what each makes of them."""
-    table = Table(title="Side by side", title_justify="left", box=SIMPLE_HEAD, title_style="")
+    table = plain_table(_side_by_side(titles, answers), width)
+    stops = (
+        f"{title} stops at {format_size(each.stops_bytes)}: {each.stops}"
+        for title, each in zip(titles, answers, strict=True)
+    )
+    lines = [line for text in stops for line in _wrap(text, width)]
+    return "Side by side\n" + table + "".join(f"{line}\n" for line in lines)
+
+
+def _side_by_side(titles: Sequence[str], answers: Sequence[WayAnswer]) -> Table:
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column("size", no_wrap=True)
     table.add_column("", no_wrap=True)
     for title in titles:
         table.add_column(printable(title))
     rows = [{row.size_bytes: row for row in answer.rows} for answer in answers]
-    for size in sorted({size for each in rows for size in each}):
-        named = [each.get(size) for each in rows]
-        for label, cells in _lines_of(named):
-            table.add_row(format_size(size) if label.startswith("MemTotal") else "", label, *cells)
-    stops = [f"{format_size(each.stops_bytes)}: {each.stops}" for each in answers]
-    table.add_row("stops at", "", *stops)
-    return plain_table(table, width)
-
-
-def _lines_of(rows: Sequence[Reached | None]) -> Iterator[tuple[str, list[str]]]:
+    every = [row for answer in answers for row in answer.rows]
+    units = units_of(every)
+    total, needs, memmap = (unit.name for unit in units)
     labels = (
-        *("MemTotal, MiB", "needs free, MiB", "memmap, MiB"),
-        *("movable:kernel", "comes online", "given back"),
+        *(f"MemTotal, {total}", f"needs free, {needs}", f"memmap, {memmap}:\nboot+added+own"),
+        *("movable:kernel", "comes online", "given back", f"{_gigantic(every)} pages"),
     )
-    columns = []
-    for row in rows:
-        if row is None:
-            columns.append(["-"] * len(labels))
-        elif row.result == "refused":
-            columns.append([row.result, "", "", "", "", ""])
-        else:
-            columns.append(cells_of(row)[1:7])
-    for at, label in enumerate(labels):
-        yield label, [column[at] for column in columns]
+    for size in sorted({row.size_bytes for row in every}):
+        found = [each.get(size) for each in rows]
+        columns = [
+            ["-"] * len(labels) if row is None else cells_of(row, units)[1:] for row in found
+        ]
+        for number, (label, *cells) in enumerate(zip(labels, *columns, strict=True)):
+            table.add_row("" if number else format_size(size), label, *cells)
+    return table
+
+
+def _gigantic(rows: Sequence[Reached]) -> str:
+    """Return the size of the gigantic pages that a table counts."""
+    return format_size(next(filter(None, (row.gigantic_page_bytes for row in rows)), 1 << 30))
 
 
 def _wrap(text: str, width: int, indent: str = "") -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
@@ -34,9 +35,14 @@ def human_size(size_bytes: int) -> str:
 
 
 def rows_table(
-    rows: Sequence[BlockRow], columns: Sequence[str], *, exact: bool, heads: bool
+    rows: Sequence[BlockRow],
+    columns: Sequence[str],
+    *,
+    exact: bool,
+    heads: bool,
+    width: int | None = None,
 ) -> str:
-    """Return rows below their headings, in columns.
+    """Return rows below their headings, in columns; a paragraph for each row if they are wider.
 
     Parameters
     ----------
@@ -46,20 +52,34 @@ def rows_table(
         Print sizes in bytes.
     heads : bool
         Print headings.
+    width : int, optional
+        Columns of the terminal.
     """
     table = [list(columns), *_texts(rows, columns, exact)]
     widths = [
         _width(name, max((len(line[at]) for line in table[1:]), default=0))
         for at, name in enumerate(columns)
     ]
+    if heads and width is not None and sum(widths) + len(widths) - 1 > width:
+        return "".join(_paragraph(columns, line, width) for line in table[1:])
     return "".join(
         " ".join(
-            f"{cell:<{width}}" if name in _LEFT else f"{cell:>{width}}"
-            for cell, width, name in zip(line, widths, columns, strict=True)
+            f"{cell:<{room}}" if name in _LEFT else f"{cell:>{room}}"
+            for cell, room, name in zip(line, widths, columns, strict=True)
         ).rstrip()
         + "\n"
         for line in table[not heads :]
     )
+
+
+def _paragraph(columns: Sequence[str], line: Sequence[str], width: int) -> str:
+    """Return the first cell of a row, and below it the others with their headings."""
+    named = zip(columns[1:], line[1:], strict=True)
+    rest = "  ".join(f"{name} {cell}" for name, cell in named if cell)
+    below = textwrap.fill(
+        rest, width, initial_indent="  ", subsequent_indent="    ", break_on_hyphens=False
+    )
+    return f"{columns[0]} {line[0]}\n{below}\n"
 
 
 def _width(name: str, widest: int) -> int:

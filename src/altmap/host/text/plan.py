@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from altmap.errors import printable
 from altmap.host.plan import BlockRange, Plan, PlanStep, Prediction, Work
 from altmap.linux.node import block_names
-from altmap.units import format_size, rounded_size
+from altmap.units import counted_size, format_size, rounded_size
 
 __all__ = ("StepGroup", "plan_line", "plan_text", "step_groups")
 
@@ -177,10 +177,7 @@ def _prediction(group: StepGroup, width: int) -> Iterator[str]:
     if group.work is not None:
         yield from _wrap(_work(group.work), width, "    ")
     total, free = made.mem_total_kib, made.mem_free_kib
-    amounts = (
-        f"MemTotal {rounded_size(total * 1024)} ({total} kB), "
-        f"MemFree about {rounded_size(free * 1024)}"
-    )
+    amounts = f"MemTotal {counted_size(total)}, MemFree about {rounded_size(free * 1024)}"
     yield from _wrap(amounts, width, "    ")
 
 

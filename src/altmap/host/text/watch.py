@@ -15,6 +15,7 @@ from altmap.host.changes import BlockChange, MemoryView, Standing, ranges
 from altmap.host.text.blocks import human_size
 from altmap.host.watch import News
 from altmap.linux.uevent import Uevent
+from altmap.units import counted_size
 
 __all__ = ("news_builtins", "news_lines", "start_builtins", "start_text", "watch_table")
 
@@ -26,10 +27,11 @@ def start_text(look: MemoryView, source: str) -> str:
     block = look.memory.block_size_bytes
     states = [each.state for each in look.memory.blocks.values()]
     online = states.count("online")
+    total = look.mem_total_kib
     parts = [
         f"watching {printable(source)}: {len(states)} blocks of {human_size(block)}",
         f"{human_size(online * block)} online",
-        *([f"MemTotal {look.mem_total_kib} kB"] if look.mem_total_kib is not None else []),
+        *([] if total is None else [f"MemTotal {counted_size(total)}"]),
     ]
     return ", ".join(parts)
 
@@ -55,7 +57,7 @@ def _lines(news: News) -> Iterator[str]:
         yield _change(change)
     if news.mem_total_kib is not None:
         before, after = news.mem_total_kib
-        yield f"MemTotal {before} -> {after} kB ({after - before:+d})"
+        yield f"MemTotal {counted_size(after, after - before)}"
 
 
 def _extra(event: Uevent) -> str:

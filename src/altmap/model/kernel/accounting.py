@@ -113,7 +113,8 @@ def policy_named(name: str) -> Policy:
     rest, plus, accounting = name.partition("+")
     base, colon, switches = rest.partition(":")
     if base not in POLICIES or (base not in PLACEMENTS and (plus or colon)):
-        raise InputError(f"policy {name!r}: {one_of(name, POLICIES)}")
+        in_python = "; a class in Python is given by --policy" * bool(colon)
+        raise InputError(f"policy {name!r}: {one_of(name, POLICIES)}{in_python}")
     if plus and accounting not in ACCOUNTINGS:
         raise InputError(
             f"policy {name!r}: accounting {accounting!r}, {one_of(accounting, ACCOUNTINGS)}"

@@ -20,6 +20,7 @@ from altmap.model.kernel.pagetables import page_table_nr_pages
 from altmap.model.kernel.state import Kernel
 from altmap.pfn import Pages, PfnRange, PfnSet
 from altmap.trace import Outcome
+from altmap.units import rounded_size
 
 __all__ = ("arch_add_memory",)
 
@@ -78,11 +79,12 @@ def _allocate_memmap(kernel: Kernel, addition: Addition) -> Outcome | None:
         return None
     addition.host_pages = pages or PfnSet()
     _note_failed(kernel, addition)
+    needed, free = (rounded_size(nr * kernel.arch.page_size_bytes) for nr in (nr_pages, available))
     return Outcome.refused(
         errno.ENOMEM,
         "vmemmap_populate",
-        f"the memmap needs {nr_pages} free pages in kernel zones of existing memory, "
-        f"{available} are available; those allocated until then are lost",
+        f"the memmap needs {needed} ({nr_pages} pages) in kernel zones of existing memory, "
+        f"{free} ({available}) are available; those allocated until then are lost",
     )
 
 

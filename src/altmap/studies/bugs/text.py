@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from altmap.studies.bugs.bug import Bug, Shown
 from altmap.studies.claims.claim import Measured
-from altmap.studies.claims.text import command
+from altmap.studies.claims.text import command, paragraph
 
 __all__ = ("bugs_builtins", "bugs_page", "bugs_text")
 
-_WIDTH = 80
 _INDENT = 5
 
 
-def bugs_text(found: Sequence[Shown], folder: str = "DIR") -> str:
-    """Return a paragraph for each bug and a summary, 80 columns wide."""
-    paragraphs = ["\n".join(_paragraph(shown, folder)) for shown in found]
+def bugs_text(found: Sequence[Shown], folder: str = "DIR", width: int = 80) -> str:
+    """Return a paragraph for each bug and a summary, 80 columns wide at most."""
+    paragraphs = [paragraph(_rows(shown, folder), width) for shown in found]
     nr_shown = sum(shown.reproduced is True for shown in found)
     missing = [shown.bug.id for shown in found if shown.reproduced is False]
     summary = (
@@ -26,44 +24,34 @@ def bugs_text(found: Sequence[Shown], folder: str = "DIR") -> str:
         f"{sum(shown.reproduced is None for shown in found)} that no model here can show. "
         f"Not shown though they should: {', '.join(missing) or 'none'}."
     )
-    return "\n\n".join([*paragraphs, textwrap.fill(summary, _WIDTH)]) + "\n"
+    return "\n\n".join([*paragraphs, paragraph([("", summary)], width)]) + "\n"
 
 
-def _paragraph(shown: Shown, folder: str) -> list[str]:
+def _rows(shown: Shown, folder: str) -> Iterator[tuple[str, str]]:
     bug = shown.bug
-    return [
-        *_wrapped(f"{bug.id:<{_INDENT}}", f"{shown.verdict}: {bug.subject}"),
-        *_field("Since", bug.since),
-        *_field("Fixed", bug.fixed),
-        *(_field("Trigger", bug.trigger) if bug.trigger else []),
-        *(line for item in shown.affected for line in _measured("has it", item)),
-        *(line for item in shown.sound for line in _measured("has not", item)),
-        *(line for text in bug.sources for line in _field("Source", text)),
-        *(_field("Reason", bug.reason) if bug.reason else []),
-        *(_field("Run", _run(bug, folder)) if bug.affected else []),
-    ]
+    yield f"{bug.id:<{_INDENT}}", f"{shown.verdict}: {bug.subject}"
+    yield _field("Since", bug.since)
+    yield _field("Fixed", bug.fixed)
+    if bug.trigger:
+        yield _field("Trigger", bug.trigger)
+    yield from (_measured("has it", item) for item in shown.affected)
+    yield from (_measured("has not", item) for item in shown.sound)
+    yield from (_field("Source", text) for text in bug.sources)
+    if bug.reason:
+        yield _field("Reason", bug.reason)
+    if bug.affected:
+        yield _field("Run", _run(bug, folder))
 
 
 def _run(bug: Bug, folder: str = "DIR") -> str:
     return command(bug.affected[0].experiments[0], folder)
 
 
-def _wrapped(first: str, text: str) -> list[str]:
-    return textwrap.wrap(
-        text,
-        _WIDTH,
-        initial_indent=first,
-        subsequent_indent=" " * len(first),
-        break_on_hyphens=False,
-        break_long_words=False,
-    )
+def _field(label: str, text: str) -> tuple[str, str]:
+    return f"{'':{_INDENT}}{label + ':':<10}", text
 
 
-def _field(label: str, text: str) -> list[str]:
-    return _wrapped(f"{'':{_INDENT}}{label + ':':<10}", text)
-
-
-def _measured(what: str, item: Measured) -> list[str]:
+def _measured(what: str, item: Measured) -> tuple[str, str]:
     wrong = "" if item.agrees else f" (must be {item.case.claimed})"
     return _field(what, f"{item.case.label}: {_value(item)}{wrong}")
 

@@ -53,6 +53,8 @@ SEEN: dict[tuple[str, str], int] = {
     for policy in policies
 }
 _SEEN_ARCH = "x86_64"
+#: Columns before the verdicts: driver and architecture.
+_LABELS = 11 + 12
 _MARK = "†"
 
 
@@ -196,14 +198,24 @@ def _toml(partial: Partial, policy: Policy, arch: str, case: str, steps: Steps) 
 # --- as text ---------------------------------------------------------------------------------
 
 
-def matrix_text(cells: Sequence[Cell], folder: str = "DIR", options: str = "") -> str:
-    """Return a table of verdicts, and each fault below it; *options* are those to run a cell."""
+def matrix_text(
+    cells: Sequence[Cell], folder: str = "DIR", options: str = "", width: int = 100
+) -> str:
+    """Return tables of verdicts within a width, and each fault below; *options* run a cell."""
     policies = list(dict.fromkeys(cell.policy for cell in cells))
-    width = max(max(len(_shown(cell)) for cell in cells), *map(len, policies)) + 1
-    rows = [_columns("", "", policies, width)]
-    for driver, arch in dict.fromkeys((cell.driver, cell.arch) for cell in cells):
-        verdicts = [_shown(cell) for cell in cells if (cell.driver, cell.arch) == (driver, arch)]
-        rows.append(_columns(driver, arch, verdicts, width))
+    column = max(max(len(_shown(cell)) for cell in cells), *map(len, policies)) + 1
+    at_once = max(1, (width + 1 - _LABELS) // column)
+    rows = []
+    for first in range(0, len(policies), at_once):
+        part = policies[first : first + at_once]
+        rows += [""] * bool(first) + [_columns("", "", part, column)]
+        for driver, arch in dict.fromkeys((cell.driver, cell.arch) for cell in cells):
+            verdicts = {
+                cell.policy: _shown(cell)
+                for cell in cells
+                if (cell.driver, cell.arch) == (driver, arch)
+            }
+            rows.append(_columns(driver, arch, [verdicts[name] for name in part], column))
     faults = [
         f"{cell.driver}, {cell.policy}, {cell.arch}: {cell.case}\n  {cell.fault}"
         for cell in cells

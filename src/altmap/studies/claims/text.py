@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from altmap.studies.claims.claim import Claim, Experiment, Finding, Measured
+from altmap.units import rounded_size
 
-__all__ = ("claims_builtins", "claims_page", "claims_text", "command")
+__all__ = ("claims_builtins", "claims_page", "claims_text", "command", "paragraph")
 
 _WIDTH = 80
 _INDENT = 6
+#: kB from here on are shown in a larger unit too.
+_LONG_KIB = 10_000
 
 
 def command(experiment: Experiment, folder: str = "DIR") -> str:
@@ -20,57 +23,70 @@ def command(experiment: Experiment, folder: str = "DIR") -> str:
     return f"altmap run {folder}/{experiment.scenario}.toml{settings}"
 
 
-def claims_text(findings: Sequence[Finding], folder: str = "DIR") -> str:
-    """Return a paragraph for each claim and a summary, 80 columns wide.
+def claims_text(findings: Sequence[Finding], folder: str = "DIR", width: int = 80) -> str:
+    """Return a paragraph for each claim and a summary.
 
     Parameters
     ----------
     findings : sequence of Finding
     folder : str
         Where the scenarios are, for the commands shown.
+    width : int
+        Columns, 80 at most.
     """
-    paragraphs = ["\n".join(_paragraph(finding, folder)) for finding in findings]
+    paragraphs = [paragraph(_rows(finding, folder), width) for finding in findings]
     return "\n\n".join([*paragraphs, "\n".join(_summary(findings))]) + "\n"
 
 
-def _paragraph(finding: Finding, folder: str) -> list[str]:
+def paragraph(rows: Iterable[tuple[str, str]], width: int) -> str:
+    """Return rows of a label and a text, which goes on below its own start; commands do not."""
+    return "\n".join(
+        textwrap.fill(
+            text,
+            len(label + text) if text.startswith("altmap ") else min(_WIDTH, width),
+            initial_indent=label,
+            subsequent_indent=" " * len(label),
+            break_on_hyphens=False,
+            break_long_words=False,
+        )
+        for label, text in rows
+    )
+
+
+def _rows(finding: Finding, folder: str) -> Iterator[tuple[str, str]]:
     claim = finding.claim
-    return [
-        *_wrapped(f"{claim.id:<{_INDENT}}", finding.verdict),
-        *([] if finding.as_expected else _field("NOT as known", claim.expected)),
-        *_field(f"The {claim.who}", claim.statement),
-        *_field("Asked", claim.question),
-        *(line for item in finding.measured for line in _measured(item)),
-        *_field("Settled", claim.settled),
-        *(_field("Note", claim.note) if claim.note else []),
-        *(_field("Run", command(claim.experiment, folder)) if claim.experiment else []),
-    ]
+    yield f"{claim.id:<{_INDENT}}", finding.verdict
+    if not finding.as_expected:
+        yield _field("NOT as known", claim.expected)
+    yield _field(f"The {claim.who}", claim.statement)
+    yield _field("Asked", claim.question)
+    yield from map(_measured, finding.measured)
+    yield _field("Settled", claim.settled)
+    if claim.note:
+        yield _field("Note", claim.note)
+    if claim.experiment:
+        yield _field("Run", command(claim.experiment, folder))
 
 
-def _wrapped(first: str, text: str) -> list[str]:
-    return textwrap.wrap(
-        text,
-        _WIDTH,
-        initial_indent=first,
-        subsequent_indent=" " * len(first),
-        break_on_hyphens=False,
-        break_long_words=False,
-    )
+def _field(label: str, text: str) -> tuple[str, str]:
+    return f"{'':{_INDENT}}{label + ':':<14}", text
 
 
-def _field(label: str, text: str) -> list[str]:
-    return _wrapped(f"{'':{_INDENT}}{label + ':':<14}", text)
-
-
-def _measured(item: Measured) -> list[str]:
+def _measured(item: Measured) -> tuple[str, str]:
     mark = {True: "=", False: "!", None: " "}[item.agrees]
-    return _wrapped(
-        f"{'':{_INDENT}}{mark} {_value(item):>15}  ", f"{item.case.label}{_claim(item)}"
-    )
+    label = f"{'':{_INDENT}}{mark} {_value(item):>15}  "
+    return label, f"{item.case.label}{_size(item)}{_claim(item)}"
 
 
 def _value(item: Measured) -> str:
     return f"{item.value} {item.case.unit}".strip()
+
+
+def _size(item: Measured) -> str:
+    """Return what a number of kB is for people, empty if it reads well as it is."""
+    if item.case.unit != "kB" or not isinstance(item.value, int) or item.value < _LONG_KIB:
+        return ""
+    return f", {rounded_size(item.value << 10)}"
 
 
 def _claim(item: Measured) -> str:
