@@ -28,6 +28,8 @@ for _name, _nr_examples in {"fast": 25, "thorough": 300}.items():
     )
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fast"))
 
+os.environ.pop("COLUMNS", None)  # xdist sets it for its workers
+
 # A shell starts background jobs with SIGINT ignored, and processes of tests inherit it.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
