@@ -81,9 +81,12 @@ def test_standby_memory_of_older_kernels_has_no_such_files(live):
 # --- dax -------------------------------------------------------------------------------------
 
 
+DAX_DEVICE = {"dax": "hmem", "size": "512MiB", "address": "0x100000000"}
+
+
 def with_dax(live, release, **keys):
     return live(
-        Plug(id="c", driver="kmem", size="512MiB", address="0x100000000", **keys),
+        Plug(id="c", driver="kmem", **{**DAX_DEVICE, **keys}),
         arch="x86_64",
         release=release,
         memory="2GiB",
@@ -93,10 +96,10 @@ def with_dax(live, release, **keys):
 
 
 def test_a_dax_device_is_unbound_and_bound_again(live):
-    files = with_dax(live, "6.12")
+    files = with_dax(live, "6.12", memmap_on_memory=True)
     device = "/sys/bus/dax/devices/dax0.0"
-    assert files.files.readlink(device) == "../../../devices/platform/hmem.0/dax0.0"
     folder = "/sys/devices/platform/hmem.0/dax0.0"
+    assert files.files.readlink(device) == "../../../devices/platform/hmem.0/dax0.0"
     assert files.read(f"{folder}/size") == f"{512 << 20}\n"
     assert "memory32" in files.names(MEMORY)
     assert files.write(f"{folder}/memmap_on_memory", "0") == "EBUSY"
@@ -170,6 +173,46 @@ def test_files_of_a_dax_device_follow_the_release(live):
     folder = "/sys/devices/platform/hmem.0/dax0.0"
     assert {"state", "memmap_on_memory"} <= set(with_dax(live, "7.3").names(folder))
     assert not {"state", "memmap_on_memory"} & set(with_dax(live, "6.1").names(folder))
+
+
+@pytest.mark.parametrize(
+    ("dax", "region", "numa_node"),
+    [
+        ("cxl", "platform/ACPI0017:00/root0/decoder0.0/region0/dax_region0", "-1"),
+        ("hmem", "platform/hmem.0", "0"),
+    ],
+)
+def test_a_dax_device_lies_below_the_region_of_its_memory(live, dax, region, numa_node):
+    files = with_dax(live, "6.12", dax=dax)
+    folder = f"/sys/devices/{region}/dax0.0"
+    assert (
+        files.files.readlink("/sys/bus/dax/devices/dax0.0") == f"../../../devices/{region}/dax0.0"
+    )
+    up = "../" * (region.count("/") + 3)
+    assert files.files.readlink(f"{folder}/subsystem") == f"{up}bus/dax"
+    assert files.read(f"{folder}/numa_node") == f"{numa_node}\n"
+    assert files.read(f"/sys/devices/{region}/dax_region/id") == "0\n"
+
+
+def test_the_ranges_of_a_dax_device_are_its_mappings(live):
+    files = with_dax(
+        live,
+        "6.12",
+        more_ranges=[{"address": "0x140000000", "size": "256MiB"}],
+    )
+    folder = "/sys/devices/platform/hmem.0/dax0.0"
+    shown = [
+        [
+            files.read(f"{folder}/mapping{n}/{name}").strip()
+            for name in ("start", "end", "page_offset")
+        ]
+        for n in (0, 1)
+    ]
+    assert shown == [
+        ["0x100000000", "0x11fffffff", "0x0"],
+        ["0x140000000", "0x14fffffff", "0x20000000"],
+    ]
+    assert "mapping2" not in files.names(folder)
 
 
 # --- huge pages ------------------------------------------------------------------------------

@@ -8,15 +8,19 @@ from pathlib import Path
 
 import debian
 import pytest
-from live_machines import PC
+from live_machines import PC, scenario
 
 from altmap.lab import plug_dimm
+from altmap.lab.cxl import with_dax_memory
+from altmap.lab.cxl_regions import CXL_MODULES, make_cxl_devices
 from altmap.lab.guest import Guest
 from altmap.lab.hardware import cmdline_of, hardware_of
 from altmap.lab.insmod import load_module
 from altmap.lab.kernels import fetch
+from altmap.lab.kmem import DaxDevices
 from altmap.lab.veto import VETO_MODULE
 from altmap.live.mounting import mounted
+from altmap.scenario import Plug
 
 pytestmark = [pytest.mark.lab, pytest.mark.mount]
 PROGRAMS = ("lsmem", "chmem", "bash", "mount", "awk", "bc", "grep", "mkdir", "rm")
@@ -53,6 +57,44 @@ COMMANDS = (
     "bash -c 'rm /sys/devices/system/memory/memory32/state'",
     "lsmem --bytes --output-all",
 )
+#: A dax device of CXL memory, as guests here get it.
+CXL_GUEST = scenario(
+    "cxl-guest",
+    Plug(id="dax0.0", driver="kmem", dax="cxl", address="0x110000000", size="512MiB", node=1),
+    platform="q35",
+    nodes=[{"memory": "1GiB"}, {"memory": "0MiB"}],
+    memmap_on_memory="on",
+    auto_online_blocks="offline",
+)
+DAXCTL = (
+    "list --regions --devices --mappings",
+    "list --regions --human",
+    "online-memory dax0.0",
+    "list --device=dax0.0",
+    "online-memory dax0.0",
+    "reconfigure-device --mode=devdax dax0.0",
+    "offline-memory dax0.0",
+    "offline-memory dax0.0",
+    "online-memory dax0.0",
+    "reconfigure-device --mode=devdax --force dax0.0",
+    "list",
+    "online-memory dax0.0",
+    "offline-memory dax0.0",
+    "reconfigure-device --mode=devdax dax0.0",
+    "reconfigure-device --mode=system-ram --no-online dax0.0",
+    "reconfigure-device --mode=system-ram dax0.0",
+    "list --mappings",
+    "offline-memory all",
+    "online-memory dax9.0",
+    "list --region=0 --idle",
+    "disable-device dax0.0",
+    "enable-device dax0.0",
+    "destroy-device dax0.0",
+    "create-device --region=0",
+    # The last: the kernel may allocate in it what keeps it from going offline.
+    "online-memory --no-movable dax0.0",
+    "list --devices --idle",
+)
 
 
 def libraries(program):
@@ -60,36 +102,58 @@ def libraries(program):
     return re.findall(r"(/\S+)", done.stdout)
 
 
-@pytest.fixture(scope="module")
-def tools(tmp_path_factory):
-    """A tree for /lib/modules of the guest that holds programs and their libraries."""
-    tree = tmp_path_factory.mktemp("tree")
+def tree_with(programs, tree):
+    """Return a tree for /lib/modules of the guest that holds programs and their libraries."""
     folder = tree / "tools"
     folder.mkdir()
-    for name in PROGRAMS:
+    for name in programs:
         program = shutil.which(name)
         if program is None:
             pytest.skip(f"missing: {name}")
         shutil.copy(Path(program).resolve(), folder / name)
         for library in libraries(program):
             shutil.copy(Path(library).resolve(), folder / Path(library).name)
-    shutil.copy(debian.selftest(), folder / "mem-on-off-test.sh")
     return tree
 
 
+def take_tools(guest):
+    guest.run(
+        "cp -r /lib/modules/tools /tools; chmod -R +x /tools; mkdir -p /lib64;"
+        "cp /tools/ld-linux-x86-64.so.2 /lib64/"
+    )
+    guest.run("echo offline > /sys/devices/system/memory/auto_online_blocks")
+
+
 @pytest.fixture
-def guest(tools):
-    kernel = replace(fetch("6.12"), tree=tools, modules=(VETO_MODULE,))
+def guest(tmp_path):
+    tree = tree_with(PROGRAMS, tmp_path)
+    shutil.copy(debian.selftest(), tree / "tools/mem-on-off-test.sh")
+    kernel = replace(fetch("6.12"), tree=tree, modules=(VETO_MODULE,))
     with Guest(kernel, hardware_of(PC.machine), cmdline_of(PC.machine)) as running:
-        running.run(
-            "cp -r /lib/modules/tools /tools; chmod -R +x /tools; mkdir -p /lib64;"
-            "cp /tools/ld-linux-x86-64.so.2 /lib64/"
-        )
-        running.run("echo offline > /sys/devices/system/memory/auto_online_blocks")
+        take_tools(running)
         plug_dimm(running, "d1", 1 << 30)
         load_module(running, VETO_MODULE)
         running.run("mount -t debugfs debugfs /sys/kernel/debug")
         yield running
+
+
+@pytest.fixture(params=["6.12", "7.3"])
+def with_cxl(request, tmp_path):
+    """A guest with a dax device of CXL memory that kmem has, and the same as a scenario."""
+    source = CXL_GUEST.replace(machine=CXL_GUEST.machine.replace(release=request.param))
+    hardware = with_dax_memory(hardware_of(source.machine), source.steps)
+    kernel = replace(
+        fetch(request.param),
+        tree=tree_with(("daxctl", "bash"), tmp_path),
+        modules=(*CXL_MODULES, "device_dax"),
+    )
+    with Guest(kernel, hardware, cmdline_of(source.machine)) as running:
+        take_tools(running)
+        devices = DaxDevices(running, make_cxl_devices(running))
+        load_module(running, "device_dax")
+        assert devices.plug(source.steps[0])
+        running.run("echo 1 > /sys/bus/dax/drivers_autoprobe")
+        yield running, source
 
 
 def in_guest(guest, command, limit_seconds=60.0):
@@ -119,3 +183,18 @@ def test_programs_print_and_exit_on_the_model_as_in_a_guest(guest):
     assert [pair for pair in zip(modelled, real, strict=True) if pair[0] != pair[1]] == []
     assert tested_here == tested
     assert tested[0] == 0
+
+
+def apart(command):
+    """Return a command that prints its standard error after its output: daxctl buffers one."""
+    return f"{command} 2>/tmp/err; s=$?; cat /tmp/err; exit $s"
+
+
+def test_daxctl_prints_and_exits_on_the_model_as_in_a_guest(with_cxl):
+    guest, source = with_cxl
+    commands = [f"bash -c '{apart(f'daxctl {words}')}'" for words in DAXCTL]
+    real = [(command, *in_guest(guest, command)) for command in commands]
+    with mounted(source) as machine:
+        modelled = [(command, *on_model(machine, command)) for command in commands]
+    assert [pair for pair in zip(modelled, real, strict=True) if pair[0] != pair[1]] == []
+    assert "reconfigured 1 device" in "".join(text for *_, text in real)
