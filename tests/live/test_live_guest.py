@@ -9,6 +9,7 @@ from pathlib import Path
 import debian
 import pytest
 from live_machines import PC, scenario
+from shell_forms import FORMS
 
 from altmap.lab import plug_dimm
 from altmap.lab.cxl import with_dax_memory
@@ -23,7 +24,10 @@ from altmap.live.mounting import mounted
 from altmap.scenario import Plug
 
 pytestmark = [pytest.mark.lab, pytest.mark.mount]
-PROGRAMS = ("lsmem", "chmem", "bash", "mount", "awk", "bc", "grep", "mkdir", "rm")
+PROGRAMS = (
+    *("lsmem", "chmem", "bash", "mount", "awk", "bc", "grep", "mkdir", "rm", "cat", "dd", "head"),
+    *("ln", "mknod", "mv", "rmdir", "stat", "touch", "truncate"),
+)
 #: Every command in the order in which it is run on both.
 COMMANDS = (
     "lsmem --bytes --output-all",
@@ -183,6 +187,14 @@ def test_programs_print_and_exit_on_the_model_as_in_a_guest(guest):
     assert [pair for pair in zip(modelled, real, strict=True) if pair[0] != pair[1]] == []
     assert tested_here == tested
     assert tested[0] == 0
+
+
+def test_reads_and_writes_of_any_form_end_on_the_model_as_in_a_guest(guest):
+    commands = [f'bash -c "{form}"' for form in FORMS]
+    real = [(command, *in_guest(guest, command)) for command in commands]
+    with mounted(PC) as machine:
+        modelled = [(command, *on_model(machine, command)) for command in commands]
+    assert [pair for pair in zip(modelled, real, strict=True) if pair[0] != pair[1]] == []
 
 
 def apart(command):

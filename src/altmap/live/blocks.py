@@ -11,11 +11,11 @@ from collections.abc import Iterable
 
 from altmap.linux import memory, node
 from altmap.linux.memory import Block
-from altmap.live.attribute import Attribute
+from altmap.live.attribute import Attribute, uevent_file
 from altmap.live.machine import LiveMachine
-from altmap.model.control_files import invalid, store_online, store_state
+from altmap.model.control_files import store_online, store_state
 from altmap.pfn import PfnSet
-from altmap.trace import OK, Outcome
+from altmap.trace import Outcome
 
 __all__ = ("BUS_FOLDER", "BlockFiles")
 
@@ -24,7 +24,6 @@ _ID = "(0|[1-9][0-9]{0,8})"
 _BLOCK = re.compile(f"{memory.ROOT}/memory{_ID}(?:/(.+))?")
 _LINK = re.compile(f"(?:{BUS_FOLDER}|{node.ROOT}/node{_ID})/memory{_ID}")
 _NODE_FOLDER = re.compile(f"{node.ROOT}/node{_ID}")
-_UEVENTS = ("add", "remove", "change", "move", "online", "offline", "bind", "unbind")
 
 
 class BlockFiles:
@@ -101,7 +100,7 @@ class BlockFiles:
 
     def _attribute(self, id_: int, name: str) -> Attribute | None:
         if name == "uevent":
-            return Attribute(lambda: b"", lambda text: self._store_uevent(id_, text))
+            return uevent_file(self._machine, f"{memory.ROOT}/memory{id_}")
         text = self._last[3].get(name)
         if text is None:
             return None
@@ -117,17 +116,6 @@ class BlockFiles:
     def _store_online(self, block: int, text: str) -> Outcome:
         machine = self._machine
         return machine.carry_out(store_online(machine.model.kernel, block, text))
-
-    def _store_uevent(self, block: int, text: str) -> Outcome:
-        """Announce an action again, as udevadm trigger has it.
-
-        Source: ``lib/kobject_uevent.c: kobject_synth_uevent``.
-        """
-        word = text.removesuffix("\n").partition(" ")[0]
-        if word not in _UEVENTS:
-            return invalid("uevent_store", text, f"one of {', '.join(_UEVENTS)}")
-        self._machine.uevents.append(f"{word}@/devices/system/memory/memory{block}")
-        return OK
 
 
 def _nodes(block: Block) -> list[str]:
