@@ -111,3 +111,51 @@ FORMS = (
     ),
     *_OTHER,
 )
+
+
+_DAX = "/sys/bus/dax/devices/dax0.0"
+_KMEM, _DEVICE_DAX = "/sys/bus/dax/drivers/kmem", "/sys/bus/dax/drivers/device_dax"
+_NAMES = ("dax9.0", "dax0.0x", "mem0", r"\n", "", "dax0.0 ", "dax00.0", " dax0.0", "dax0")
+_DRIVER = f"readlink {_DAX}/driver"
+#: Writes to the files of a dax device that kmem has, with all of its memory offline.
+DAX_FORMS = (
+    *(
+        f"printf %b '{name}' > {_KMEM}/{file}"
+        for file in ("new_id", "remove_id", "bind", "unbind")
+        for name in _NAMES
+    ),
+    *(
+        f"printf %b '{word}' > {_DAX}/memmap_on_memory; cat {_DAX}/memmap_on_memory"
+        for word in ("x", "2", " 1", r"\n", "yes", "1", "0", "off")
+    ),
+    *(
+        f"echo dax0.0 > {driver}/{file}; {_DRIVER}"
+        for driver, file in (
+            (_KMEM, "bind"),
+            (_DEVICE_DAX, "bind"),
+            (_DEVICE_DAX, "unbind"),
+            (_DEVICE_DAX, "remove_id"),
+            (_KMEM, "unbind"),
+            (_KMEM, "unbind"),
+            (_DEVICE_DAX, "new_id"),
+            (_DEVICE_DAX, "new_id"),
+            (_KMEM, "bind"),
+            (_KMEM, "new_id"),
+            (_DEVICE_DAX, "unbind"),
+        )
+    ),
+    f"echo 0 > {_DAX}/memmap_on_memory; cat {_DAX}/memmap_on_memory",
+    f"echo dax0.0 > {_KMEM}/bind; {_DRIVER}",
+    f"echo 1 > {_DAX}/memmap_on_memory; cat {_DAX}/memmap_on_memory",
+    f"cat {_KMEM}/bind",
+    f"echo 1 > {_DAX}/target_node",
+)
+#: Writes to its file ``state``, of kernels that have it.
+DAX_STATE_FORMS = tuple(
+    f"printf %b '{word}' > {_DAX}/state; cat {_DAX}/state"
+    for word in (
+        *("x", r"\n", "Online", "offline", "unplugged ", r"unplugged\n", "unplugged", "offline"),
+        *("online_movable", "online", "offline", r"unplugged\n\n", "unplugged", "online_movable"),
+        *("unplugged", "online_movable"),
+    )
+)

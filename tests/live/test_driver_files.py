@@ -127,6 +127,8 @@ def test_a_dax_device_has_one_driver(live):
     files = with_dax(live, "6.12")
     other = "/sys/bus/dax/drivers/device_dax"
     link = "/sys/devices/platform/hmem.0/dax0.0/driver"
+    assert files.write(f"{other}/bind", "dax0.0") == "ENODEV"
+    assert files.write(f"{other}/new_id", "dax0.0") == 0
     assert files.write(f"{other}/bind", "dax0.0") == "EBUSY"
     assert files.write(f"{other}/unbind", "dax0.0") == "ENODEV"
     assert files.write(f"{DAX}/unbind", "dax0.0") == 0
@@ -145,14 +147,47 @@ def test_memory_that_stayed_keeps_device_dax_away(live):
     files = with_dax(live, "6.12")
     assert files.write(f"{MEMORY}/memory32/state", "online_movable") == 0
     assert files.write(f"{DAX}/unbind", "dax0.0") == 0
+    assert files.write("/sys/bus/dax/drivers/device_dax/new_id", "dax0.0") == 0
     assert files.write("/sys/bus/dax/drivers/device_dax/bind", "dax0.0") == "EBUSY"
 
 
-@pytest.mark.parametrize("name", ["dax9.0", "dax0.0x", "", "mem0"])
+@pytest.mark.parametrize("name", ["dax0.0x", "", "mem0", "dax00.0", " dax0.0", "dax0.0 "])
 def test_a_name_of_no_device_is_refused(live, name):
     files = with_dax(live, "6.12")
     assert files.write(f"{DAX}/bind", name) == "ENODEV"
-    assert files.write(f"{DAX}/new_id", name) == "EINVAL"
+    for driver in ("kmem", "device_dax"):
+        for file in ("new_id", "remove_id"):
+            assert files.write(f"/sys/bus/dax/drivers/{driver}/{file}", name) == "EINVAL"
+
+
+def test_a_driver_may_be_told_of_a_device_that_is_not_there(live):
+    files = with_dax(live, "6.12")
+    assert files.write(f"{DAX}/bind", "dax9.0") == "ENODEV"
+    for driver in ("kmem", "device_dax"):
+        for file in ("new_id", "remove_id"):
+            assert files.write(f"/sys/bus/dax/drivers/{driver}/{file}", "dax9.0\n") == 0
+
+
+def test_a_device_of_kmem_is_for_device_dax_while_that_is_told_so(live):
+    files = with_dax(live, "6.12")
+    other = "/sys/bus/dax/drivers/device_dax"
+    assert files.write(f"{DAX}/unbind", "dax0.0") == 0
+    assert files.write(f"{other}/bind", "dax0.0") == "ENODEV"
+    assert files.write(f"{other}/new_id", "dax0.0") == 0
+    assert files.write(f"{other}/unbind", "dax0.0") == 0
+    assert files.write(f"{other}/bind", "dax0.0") == 0
+    assert files.write(f"{other}/unbind", "dax0.0") == 0
+    assert files.write(f"{other}/remove_id", "dax0.0") == 0
+    assert files.write(f"{other}/bind", "dax0.0") == "ENODEV"
+
+
+def test_a_flag_that_was_written_is_shown(live):
+    files = with_dax(live, "6.12", dax="cxl")
+    folder = "/sys/devices/platform/ACPI0017:00/root0/decoder0.0/region0/dax_region0/dax0.0"
+    assert files.write(f"{DAX}/unbind", "dax0.0") == 0
+    assert files.read(f"{folder}/memmap_on_memory") == "1\n"
+    assert files.write(f"{folder}/memmap_on_memory", "0") == 0
+    assert files.read(f"{folder}/memmap_on_memory") == "0\n"
 
 
 def test_the_state_of_a_dax_device_is_one_word_for_all_its_memory(live):

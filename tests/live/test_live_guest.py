@@ -9,7 +9,7 @@ from pathlib import Path
 import debian
 import pytest
 from live_machines import PC, scenario
-from shell_forms import FORMS
+from shell_forms import DAX_FORMS, DAX_STATE_FORMS, FORMS
 
 from altmap.lab import plug_dimm
 from altmap.lab.cxl import with_dax_memory
@@ -24,6 +24,8 @@ from altmap.live.mounting import mounted
 from altmap.scenario import Plug
 
 pytestmark = [pytest.mark.lab, pytest.mark.mount]
+#: The first release whose dax devices have a file ``state``.
+WITH_STATE = "7.3"
 PROGRAMS = (
     *("lsmem", "chmem", "bash", "mount", "awk", "bc", "grep", "mkdir", "rm", "cat", "dd", "head"),
     *("ln", "mknod", "mv", "rmdir", "stat", "touch", "truncate"),
@@ -148,7 +150,7 @@ def with_cxl(request, tmp_path):
     hardware = with_dax_memory(hardware_of(source.machine), source.steps)
     kernel = replace(
         fetch(request.param),
-        tree=tree_with(("daxctl", "bash"), tmp_path),
+        tree=tree_with(("daxctl", "bash", "cat", "readlink"), tmp_path),
         modules=(*CXL_MODULES, "device_dax"),
     )
     with Guest(kernel, hardware, cmdline_of(source.machine)) as running:
@@ -210,3 +212,13 @@ def test_daxctl_prints_and_exits_on_the_model_as_in_a_guest(with_cxl):
         modelled = [(command, *on_model(machine, command)) for command in commands]
     assert [pair for pair in zip(modelled, real, strict=True) if pair[0] != pair[1]] == []
     assert "reconfigured 1 device" in "".join(text for *_, text in real)
+
+
+def test_writes_to_files_of_dax_end_on_the_model_as_in_a_guest(with_cxl):
+    guest, source = with_cxl
+    forms = DAX_FORMS + (DAX_STATE_FORMS if source.machine.release == WITH_STATE else ())
+    commands = [f'bash -c "{form}"' for form in forms]
+    real = [(command, *in_guest(guest, command)) for command in commands]
+    with mounted(source) as machine:
+        modelled = [(command, *on_model(machine, command)) for command in commands]
+    assert [pair for pair in zip(modelled, real, strict=True) if pair[0] != pair[1]] == []

@@ -11,6 +11,7 @@ bind_store, unbind_store``.
 from __future__ import annotations
 
 import posixpath
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -28,6 +29,8 @@ __all__ = ("DaxDevice", "dax_files", "dax_links", "dax_nodes")
 
 _BUS = "sys/bus/dax"
 _KMEM, _DEVICE_DAX = "kmem", "device_dax"
+#: What a driver may be told to take, whether the device is there or not.
+_NAME = re.compile(r"dax(0|[1-9][0-9]{0,8})\.(0|[1-9][0-9]{0,8})\n?")
 #: The kernel gives dax the first free major number; this is a common one.
 _MAJOR = 251
 #: Where the region of a device lies, by what the memory is.
@@ -102,7 +105,7 @@ def dax_files(machine: LiveMachine) -> Mapping[str, Attribute]:
             "bind": _bind_device_dax,
             "unbind": _unbind_device_dax,
             "new_id": _new_id_device_dax,
-            "remove_id": _id_only,
+            "remove_id": _remove_id_device_dax,
         },
     }
     for driver, files in stores.items():
@@ -253,22 +256,27 @@ def _free(machine: LiveMachine, text: str, probe: str, since: str) -> DaxDevice 
 
 
 def _new_id(machine: LiveMachine, text: str) -> Outcome:
-    """Match a device by its name, and attach it if it is free."""
+    """Match a device by its name, and attach it if it is there and free."""
     device = _named(machine, text)
     if device is None:
-        return invalid("do_id_store", text, "the name of a dax device, such as dax0.0")
+        return _id_only(machine, text)
     if device.driver is None and device.plug.id not in machine.model.devices.by_id:
         machine.perform(device.plug)  # driver_attach drops what a probe returns
     return OK
 
 
 def _id_only(machine: LiveMachine, text: str) -> Outcome:
-    if _named(machine, text) is None:
+    del machine
+    if not _NAME.fullmatch(text):
         return invalid("do_id_store", text, "the name of a dax device, such as dax0.0")
     return OK
 
 
 def _bind_device_dax(machine: LiveMachine, text: str) -> Outcome:
+    named = _named(machine, text)
+    if named and named.kind != "pmem" and named.name not in machine.dax_names:
+        why = f"{named.name} is for kmem: write its name to new_id first"
+        return Outcome.refused("ENODEV", "bind_store", why)
     device = _free(machine, text, "dev_dax_probe", "kmem was unbound")
     if isinstance(device, Outcome):
         return device
@@ -287,7 +295,14 @@ def _unbind_device_dax(machine: LiveMachine, text: str) -> Outcome:
 def _new_id_device_dax(machine: LiveMachine, text: str) -> Outcome:
     """Match a device by its name, and attach it if it is free."""
     if answer := _id_only(machine, text):
+        machine.dax_names.add(text.removesuffix("\n"))
         _bind_device_dax(machine, text)  # driver_attach drops what a probe returns
+    return answer
+
+
+def _remove_id_device_dax(machine: LiveMachine, text: str) -> Outcome:
+    if answer := _id_only(machine, text):
+        machine.dax_names.discard(text.removesuffix("\n"))
     return answer
 
 
@@ -309,7 +324,7 @@ def _store_flag(machine: LiveMachine, device: DaxDevice, text: str) -> Outcome:
         )
     if device.is_bound and value != _flag(device):
         return Outcome.refused("EBUSY", function, f"{device.name} is bound to kmem")
-    machine.dax_flags[device.plug.id] = value
+    machine.flag_dax(device.plug.id, value)
     return OK
 
 
