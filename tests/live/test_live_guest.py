@@ -3,6 +3,7 @@
 import re
 import shutil
 import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -101,6 +102,22 @@ DAXCTL = (
     "online-memory --no-movable dax0.0",
     "list --devices --idle",
 )
+
+MONITORS = ("bash", "free", "grep", "numactl", "prometheus-node-exporter", "vmstat")
+#: Total memory, as free, vmstat and numactl have it.
+SIZE = r"Mem: +(\d+)|(\d+) K total memory|node 0 size: (\d+) MB"
+FETCH = "import sys, urllib.request as u; print(u.urlopen(sys.argv[1]).read().decode())"
+EXPORTED = """
+prometheus-node-exporter --web.listen-address=127.0.0.1:19178 --collector.disable-defaults \\
+    --collector.meminfo --collector.meminfo_numa --collector.vmstat --collector.buddyinfo \\
+    >/dev/null 2>&1 &
+for _ in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do
+    FETCH http://127.0.0.1:19178/metrics >/tmp/metrics && break
+    sleep 1
+done 2>/dev/null
+kill $!
+grep -E "^node_(memory|vmstat|buddyinfo|scrape_collector_success)" /tmp/metrics
+"""
 
 
 def libraries(program):
@@ -222,3 +239,43 @@ def test_writes_to_files_of_dax_end_on_the_model_as_in_a_guest(with_cxl):
     with mounted(source) as machine:
         modelled = [(command, *on_model(machine, command)) for command in commands]
     assert [pair for pair in zip(modelled, real, strict=True) if pair[0] != pair[1]] == []
+
+
+@pytest.fixture
+def monitored(tmp_path):
+    """A guest with what monitors memory, and an interface for it."""
+    kernel = replace(fetch("6.12"), tree=tree_with(MONITORS, tmp_path))
+    with Guest(kernel, hardware_of(PC.machine), cmdline_of(PC.machine)) as running:
+        take_tools(running)
+        plug_dimm(running, "d1", 1 << 30)
+        running.run("ifconfig lo up")
+        yield running
+
+
+def test_monitors_show_the_sizes_and_names_that_they_show_in_a_guest(monitored):
+    """Free pages are others: the guest holds the programs in memory, and has just booted."""
+    with mounted(PC) as machine:
+        fetch_page = f"{sys.executable} -c '{FETCH}'"
+        modelled = monitor(lambda command: on_model(machine, command), fetch_page)
+    real = monitor(lambda command: in_guest(monitored, command, 120.0), "wget -q -O -")
+    assert modelled == real
+    assert len(real[0]) == 3
+    assert real[0] != real[1]
+    assert "node_memory_MemTotal_bytes" in real[2]
+
+
+def monitor(run, fetch_page):
+    """Return sizes before and after a block goes online, and the names of what is exported."""
+    sizes = [sizes_shown(run)]
+    assert run("echo online_movable > /sys/devices/system/memory/memory33/state") == (0, "")
+    sizes.append(sizes_shown(run))
+    status, text = run(EXPORTED.replace("FETCH", fetch_page))
+    assert status == 0, text
+    return *sizes, {line.rpartition(" ")[0] for line in text.splitlines()}
+
+
+def sizes_shown(run):
+    # busybox has a free of its own, which its shell prefers.
+    commands = ("bash -c 'free --kibi'", "vmstat -s", "numactl --hardware")
+    shown = [re.search(SIZE, run(command)[1]) for command in commands]
+    return [next(filter(None, match.groups())) for match in shown]
