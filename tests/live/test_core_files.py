@@ -1,5 +1,6 @@
 """Writes to the files of memory blocks and of the core: 0 or the errno that the kernel returns."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -154,6 +155,40 @@ def test_uevents_announce_what_changed(guest):
         "online@/devices/system/memory/memory32",
         "change@/devices/system/memory/memory32",
     ]
+
+
+def test_a_number_below_proc_sys_is_read_and_written_at_its_start_only(guest):
+    path = "/proc/sys/vm/nr_hugepages"
+    guest.write(path, "12")
+    handle = guest.files.open(path, os.O_RDWR)
+    assert guest.files.read(path, 1, 0, handle) == b"1"
+    assert guest.files.read(path, 1, 1, handle) == b""
+    assert guest.files.write(path, b"5", 2, handle) == 1
+    assert guest.read(path) == "12\n"
+
+
+def test_a_read_that_goes_on_shows_what_the_one_before_did_and_another_what_is_now(guest):
+    path = f"{BLOCK}/state"
+    handle = guest.files.open(path, os.O_RDONLY)
+    assert guest.files.read(path, 3, 0, handle) == b"off"
+    guest.write(path, "online")
+    assert guest.files.read(path, 100, 3, handle) == b"line\n"
+    assert guest.files.read(path, 100, 8, handle) == b""
+    assert guest.files.read(path, 100, 2, handle) == b"line\n"
+    assert guest.files.read(path, 100, 0, handle) == b"online\n"
+
+
+def test_a_file_of_debugfs_is_its_owners(guest):
+    shown = guest.files.getattr(f"{ACTIONS}/MEM_GOING_ONLINE/error")
+    assert (shown["st_mode"] & 0o777, shown["st_size"]) == (0o600, 0)
+    shown = guest.files.getattr(f"{BLOCK}/state")
+    assert (shown["st_mode"] & 0o777, shown["st_size"]) == (0o644, 4096)
+
+
+def test_the_folder_of_all_blocks_has_uevents_too(guest):
+    guest.machine.uevents.clear()
+    assert guest.write(f"{MEMORY}/uevent", "change") == 0
+    assert guest.machine.uevents == ["change@/devices/system/memory"]
 
 
 def test_each_name_is_listed_once_and_can_be_found(live):

@@ -81,9 +81,12 @@ def test_standby_memory_of_older_kernels_has_no_such_files(live):
 # --- dax -------------------------------------------------------------------------------------
 
 
+DAX_DEVICE = {"dax": "hmem", "size": "512MiB", "address": "0x100000000"}
+
+
 def with_dax(live, release, **keys):
     return live(
-        Plug(id="c", driver="kmem", size="512MiB", address="0x100000000", **keys),
+        Plug(id="c", driver="kmem", **{**DAX_DEVICE, **keys}),
         arch="x86_64",
         release=release,
         memory="2GiB",
@@ -93,10 +96,10 @@ def with_dax(live, release, **keys):
 
 
 def test_a_dax_device_is_unbound_and_bound_again(live):
-    files = with_dax(live, "6.12")
+    files = with_dax(live, "6.12", memmap_on_memory=True)
     device = "/sys/bus/dax/devices/dax0.0"
-    assert files.files.readlink(device) == "../../../devices/platform/hmem.0/dax0.0"
     folder = "/sys/devices/platform/hmem.0/dax0.0"
+    assert files.files.readlink(device) == "../../../devices/platform/hmem.0/dax0.0"
     assert files.read(f"{folder}/size") == f"{512 << 20}\n"
     assert "memory32" in files.names(MEMORY)
     assert files.write(f"{folder}/memmap_on_memory", "0") == "EBUSY"
@@ -124,6 +127,8 @@ def test_a_dax_device_has_one_driver(live):
     files = with_dax(live, "6.12")
     other = "/sys/bus/dax/drivers/device_dax"
     link = "/sys/devices/platform/hmem.0/dax0.0/driver"
+    assert files.write(f"{other}/bind", "dax0.0") == "ENODEV"
+    assert files.write(f"{other}/new_id", "dax0.0") == 0
     assert files.write(f"{other}/bind", "dax0.0") == "EBUSY"
     assert files.write(f"{other}/unbind", "dax0.0") == "ENODEV"
     assert files.write(f"{DAX}/unbind", "dax0.0") == 0
@@ -142,14 +147,47 @@ def test_memory_that_stayed_keeps_device_dax_away(live):
     files = with_dax(live, "6.12")
     assert files.write(f"{MEMORY}/memory32/state", "online_movable") == 0
     assert files.write(f"{DAX}/unbind", "dax0.0") == 0
+    assert files.write("/sys/bus/dax/drivers/device_dax/new_id", "dax0.0") == 0
     assert files.write("/sys/bus/dax/drivers/device_dax/bind", "dax0.0") == "EBUSY"
 
 
-@pytest.mark.parametrize("name", ["dax9.0", "dax0.0x", "", "mem0"])
+@pytest.mark.parametrize("name", ["dax0.0x", "", "mem0", "dax00.0", " dax0.0", "dax0.0 "])
 def test_a_name_of_no_device_is_refused(live, name):
     files = with_dax(live, "6.12")
     assert files.write(f"{DAX}/bind", name) == "ENODEV"
-    assert files.write(f"{DAX}/new_id", name) == "EINVAL"
+    for driver in ("kmem", "device_dax"):
+        for file in ("new_id", "remove_id"):
+            assert files.write(f"/sys/bus/dax/drivers/{driver}/{file}", name) == "EINVAL"
+
+
+def test_a_driver_may_be_told_of_a_device_that_is_not_there(live):
+    files = with_dax(live, "6.12")
+    assert files.write(f"{DAX}/bind", "dax9.0") == "ENODEV"
+    for driver in ("kmem", "device_dax"):
+        for file in ("new_id", "remove_id"):
+            assert files.write(f"/sys/bus/dax/drivers/{driver}/{file}", "dax9.0\n") == 0
+
+
+def test_a_device_of_kmem_is_for_device_dax_while_that_is_told_so(live):
+    files = with_dax(live, "6.12")
+    other = "/sys/bus/dax/drivers/device_dax"
+    assert files.write(f"{DAX}/unbind", "dax0.0") == 0
+    assert files.write(f"{other}/bind", "dax0.0") == "ENODEV"
+    assert files.write(f"{other}/new_id", "dax0.0") == 0
+    assert files.write(f"{other}/unbind", "dax0.0") == 0
+    assert files.write(f"{other}/bind", "dax0.0") == 0
+    assert files.write(f"{other}/unbind", "dax0.0") == 0
+    assert files.write(f"{other}/remove_id", "dax0.0") == 0
+    assert files.write(f"{other}/bind", "dax0.0") == "ENODEV"
+
+
+def test_a_flag_that_was_written_is_shown(live):
+    files = with_dax(live, "6.12", dax="cxl")
+    folder = "/sys/devices/platform/ACPI0017:00/root0/decoder0.0/region0/dax_region0/dax0.0"
+    assert files.write(f"{DAX}/unbind", "dax0.0") == 0
+    assert files.read(f"{folder}/memmap_on_memory") == "1\n"
+    assert files.write(f"{folder}/memmap_on_memory", "0") == 0
+    assert files.read(f"{folder}/memmap_on_memory") == "0\n"
 
 
 def test_the_state_of_a_dax_device_is_one_word_for_all_its_memory(live):
@@ -170,6 +208,46 @@ def test_files_of_a_dax_device_follow_the_release(live):
     folder = "/sys/devices/platform/hmem.0/dax0.0"
     assert {"state", "memmap_on_memory"} <= set(with_dax(live, "7.3").names(folder))
     assert not {"state", "memmap_on_memory"} & set(with_dax(live, "6.1").names(folder))
+
+
+@pytest.mark.parametrize(
+    ("dax", "region", "numa_node"),
+    [
+        ("cxl", "platform/ACPI0017:00/root0/decoder0.0/region0/dax_region0", "-1"),
+        ("hmem", "platform/hmem.0", "0"),
+    ],
+)
+def test_a_dax_device_lies_below_the_region_of_its_memory(live, dax, region, numa_node):
+    files = with_dax(live, "6.12", dax=dax)
+    folder = f"/sys/devices/{region}/dax0.0"
+    assert (
+        files.files.readlink("/sys/bus/dax/devices/dax0.0") == f"../../../devices/{region}/dax0.0"
+    )
+    up = "../" * (region.count("/") + 3)
+    assert files.files.readlink(f"{folder}/subsystem") == f"{up}bus/dax"
+    assert files.read(f"{folder}/numa_node") == f"{numa_node}\n"
+    assert files.read(f"/sys/devices/{region}/dax_region/id") == "0\n"
+
+
+def test_the_ranges_of_a_dax_device_are_its_mappings(live):
+    files = with_dax(
+        live,
+        "6.12",
+        more_ranges=[{"address": "0x140000000", "size": "256MiB"}],
+    )
+    folder = "/sys/devices/platform/hmem.0/dax0.0"
+    shown = [
+        [
+            files.read(f"{folder}/mapping{n}/{name}").strip()
+            for name in ("start", "end", "page_offset")
+        ]
+        for n in (0, 1)
+    ]
+    assert shown == [
+        ["0x100000000", "0x11fffffff", "0x0"],
+        ["0x140000000", "0x14fffffff", "0x20000000"],
+    ]
+    assert "mapping2" not in files.names(folder)
 
 
 # --- huge pages ------------------------------------------------------------------------------

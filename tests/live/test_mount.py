@@ -73,18 +73,71 @@ def test_a_signal_unmounts(served, number):
     assert not Path(socket_path).exists()
 
 
-def test_after_kill_9_clients_get_an_errno_and_the_folder_can_be_mounted_on_again(served):
-    root, process = served
-    file = os.open(root / MEMORY / "memory32/state", os.O_RDONLY)
-    assert os.read(file, 100) == b"offline\n"
+def killed(process):
     process.kill()
     process.wait(60)
-    assert _errno_of(lambda: os.pread(file, 100, 0)) in ("ENOTCONN", "ECONNABORTED")
-    _errno_of(lambda: os.close(file))
-    # fusermount3 has unmounted it, unless the file was still open then.
-    with mounted(PC, root):
-        assert (root / MEMORY / "memory32/state").read_text() == "offline\n"
+
+
+def supervisor(root):
+    """Return the process that unmounts the folder when its server has ended."""
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            words = path.read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if words[0].endswith(b"fusermount3") and os.fsencode(root) in words:
+            return int(path.parent.name)
+    raise AssertionError(f"no fusermount3 of {root}")
+
+
+def test_after_kill_9_clients_get_enotconn_and_the_folder_is_unmounted(served):
+    root, process = served
+    state = root / MEMORY / "memory32/state"
+    reader, writer = os.open(state, os.O_RDONLY), os.open(state, os.O_WRONLY)
+    folder = os.open(root / MEMORY, os.O_RDONLY | os.O_DIRECTORY)
+    assert os.read(reader, 100) == b"offline\n"
+    killed(process)
+    assert _errno_of(lambda: os.pread(reader, 100, 0)) == "ENOTCONN"
+    assert _errno_of(lambda: os.write(writer, b"online")) == "ENOTCONN"
+    assert _errno_of(lambda: os.fstat(reader)) == "ENOTCONN"
+    assert _errno_of(lambda: os.open("memory32/state", os.O_RDONLY, dir_fd=folder)) == "ENOTCONN"
+    for file in (reader, writer, folder):
+        _errno_of(lambda file=file: os.close(file))
     assert waited(lambda: not is_mounted(root))
+    assert list(root.iterdir()) == []
+
+
+def test_a_client_that_waits_for_a_server_gets_an_errno_when_that_is_killed(served):
+    root, process = served
+    file = os.open(root / MEMORY / "memory32/state", os.O_RDONLY)
+    answers = []
+    process.send_signal(signal.SIGSTOP)
+    client = threading.Thread(
+        target=lambda: answers.append(_errno_of(lambda: os.pread(file, 100, 0)))
+    )
+    client.start()
+    client.join(0.2)
+    assert client.is_alive()
+    killed(process)
+    client.join(60)
+    assert answers in (["ENOTCONN"], ["ECONNABORTED"])
+    _errno_of(lambda: os.close(file))
+
+
+def test_what_a_killed_server_left_is_cleaned_up_by_the_next_mount(served):
+    root, process = served
+    os.kill(supervisor(root), signal.SIGKILL)
+    socket_path = Path((root / "altmap/socket").read_text().strip())
+    killed(process)
+    assert is_mounted(root)
+    assert socket_path.exists()
+    assert _errno_of(lambda: list(root.iterdir())) == "ENOTCONN"
+    assert main(["ctl", str(root), "show"]) == 2
+    with mounted(PC, root) as machine:
+        assert (root / MEMORY / "memory32/state").read_text() == "offline\n"
+        assert machine.show().startswith("pc-1GiB")
+        assert not socket_path.exists()
+    assert not is_mounted(root)
     assert list(root.iterdir()) == []
 
 

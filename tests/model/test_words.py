@@ -2,7 +2,15 @@
 
 import pytest
 
-from altmap.model.words import boolean, c_string, number, one_of, signed_number
+from altmap.model.words import (
+    boolean,
+    c_string,
+    number,
+    one_of,
+    signed_number,
+    sysctl_number,
+    uevent_action,
+)
 
 
 @pytest.mark.parametrize("text", ["1", "1\n", "y", "Yes", "t", "T", "on", "oN", "ON\n", "10"])
@@ -76,3 +84,38 @@ def test_a_word_may_end_with_one_newline(text, word):
 def test_the_kernel_sees_a_buffer_up_to_its_first_nul():
     assert c_string(b"online\0junk") == "online"
     assert c_string(b"\xff") == "\xff"
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("5", 5), ("5\n", 5), (" \t5 \n", 5), ("8 9", 8), ("5\n6x", 5), ("0x10", 16), ("010", 8)],
+)
+def test_a_sysctl_is_the_first_number_between_blanks(text, value):
+    assert sysctl_number(text) == value
+
+
+@pytest.mark.parametrize("text", ["", " ", "\n", "8x", "-1", "+4", "08", "x 8", "9" * 20])
+def test_what_is_no_number_of_a_sysctl_is_refused(text):
+    assert sysctl_number(text) is None
+
+
+UUID = "12345678-1234-1234-1234-123456789abc"
+
+
+@pytest.mark.parametrize(
+    "text", ["change", "change\n", f"change {UUID}", f"change {UUID} A=b 1=2\n"]
+)
+def test_an_action_may_have_a_uuid_and_variables(text):
+    assert uevent_action(text) == "change"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "\n", "changed", "Change", "change ", "change\n\n", "change x", f"change  {UUID}"),
+        *(f"change {UUID[:-1]}", f"change {UUID}0", f"change {UUID} A", f"change {UUID} A="),
+        *(f"change {UUID} =b", f"change {UUID} A=b ", f"change {UUID} A_=b"),
+    ],
+)
+def test_other_words_announce_nothing(text):
+    assert uevent_action(text) is None

@@ -286,7 +286,7 @@ def test_what_is_wrong_inside_a_list_or_table_is_named_by_its_place():
         "free, poison, veto, dump, set, hugepages, reboot, write; did you mean 'dump'?"
     )
     assert refusal(Scenario, name="s", steps=[{"do": "set", "auto_movable_ratio": -1}]) == (
-        "steps[0].auto_movable_ratio -1: need 0 to 2147483648"
+        "steps[0].auto_movable_ratio -1: need 0 to 4294967295"
     )
 
 
@@ -327,13 +327,13 @@ def test_a_place_that_no_struct_describes_has_msgspecs_words():
 
 def test_bounds_of_the_machine():
     Machine(cpus=1), Machine(cpus=8192)
-    Machine(auto_movable_ratio=0), Machine(auto_movable_ratio=1 << 31)
+    Machine(auto_movable_ratio=0), Machine(auto_movable_ratio=(1 << 32) - 1)
     node = Node(memory="1GiB")
     Machine(nodes=[node] * 1024)
     assert refusal(Machine, cpus=0) == "cpus 0: need 1 to 8192"
     assert refusal(Machine, cpus=8193) == "cpus 8193: need 1 to 8192"
     assert refusal(Machine, auto_movable_ratio=-1).startswith("auto_movable_ratio -1: need 0 to")
-    assert refusal(Machine, auto_movable_ratio=(1 << 31) + 1).endswith("need 0 to 2147483648")
+    assert refusal(Machine, auto_movable_ratio=1 << 32).endswith("need 0 to 4294967295")
     assert refusal(Machine, nodes=[node] * 1025) == "nodes 1025: need 1024 at most"
 
 

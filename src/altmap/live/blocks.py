@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from functools import partial
 
 from altmap.linux import memory, node
 from altmap.linux.memory import Block
-from altmap.live.attribute import Attribute
+from altmap.live.attribute import Attribute, uevent_file
 from altmap.live.machine import LiveMachine
-from altmap.model.control_files import invalid, store_online, store_state
+from altmap.model.control_files import store_online, store_state
 from altmap.pfn import PfnSet
-from altmap.trace import OK, Outcome
+from altmap.trace import Outcome
 
 __all__ = ("BUS_FOLDER", "BlockFiles")
 
@@ -24,7 +25,10 @@ _ID = "(0|[1-9][0-9]{0,8})"
 _BLOCK = re.compile(f"{memory.ROOT}/memory{_ID}(?:/(.+))?")
 _LINK = re.compile(f"(?:{BUS_FOLDER}|{node.ROOT}/node{_ID})/memory{_ID}")
 _NODE_FOLDER = re.compile(f"{node.ROOT}/node{_ID}")
-_UEVENTS = ("add", "remove", "change", "move", "online", "offline", "bind", "unbind")
+
+
+#: A file, the target of a link, or the names in a folder.
+_Found = Attribute | str | list[str]
 
 
 class BlockFiles:
@@ -38,7 +42,7 @@ class BlockFiles:
     def __init__(self, machine: LiveMachine) -> None:
         self._machine = machine
         #: The block that was looked at last, as it is in a generation: programs read all its files.
-        self._last: tuple[int, int, Block | None, dict[str, str]] = (-1, -1, None, {})
+        self._last: tuple[int, int, Block | None, dict[str | None, _Found]] = (-1, -1, None, {})
         #: Names in a node's folder, and the blocks that existed when they were listed.
         self._listed: dict[str, tuple[PfnSet, list[str]]] = {}
 
@@ -46,23 +50,14 @@ class BlockFiles:
         """Tell whether a path is one of a memory block, whether the block exists or not."""
         return bool(_BLOCK.fullmatch(path) or _LINK.fullmatch(path))
 
-    def find(self, path: str) -> Attribute | str | list[str] | None:
+    def find(self, path: str) -> _Found | None:
         """Return the file, the target of the link or the names in the folder at a path."""
-        match = _LINK.fullmatch(path)
-        if match is not None:
-            return self._link(match)
         match = _BLOCK.fullmatch(path)
-        block = None if match is None else self._block(int(match[1]))
-        if match is None or block is None:
-            return None
-        name = match[2]
-        if name is None:
-            return [*self._last[3], "uevent", "subsystem", *_nodes(block)]
-        if name == "subsystem":
-            return "../../../../bus/memory"
-        if name in _nodes(block):
-            return f"../../node/{name}"
-        return self._attribute(int(match[1]), name)
+        if match is not None:
+            self._block(int(match[1]))
+            return self._last[3].get(match[2])
+        match = _LINK.fullmatch(path)
+        return None if match is None else self._link(match)
 
     def names(self, folder: str) -> Iterable[str]:
         """Return the names of blocks in a folder: of all, or of those of a node."""
@@ -95,21 +90,25 @@ class BlockFiles:
         if self._last[:2] != (machine.generation, id_):
             exists = id_ in machine.model.kernel.added_blocks
             block = machine.model.observer.block(id_) if exists else None
-            shown = {} if block is None else dict(memory.block_files(id_, block))
-            self._last = machine.generation, id_, block, shown
+            files = {} if block is None else self._files(id_, block)
+            self._last = machine.generation, id_, block, files
         return self._last[2]
 
-    def _attribute(self, id_: int, name: str) -> Attribute | None:
-        if name == "uevent":
-            return Attribute(lambda: b"", lambda text: self._store_uevent(id_, text))
-        text = self._last[3].get(name)
-        if text is None:
-            return None
-        store = {"state": self._store_state, "online": self._store_online}.get(name)
-        return Attribute(
-            lambda: f"{text}\n".encode(),
-            None if store is None else lambda word: store(id_, word),
-        )
+    def _files(self, id_: int, block: Block) -> dict[str | None, _Found]:
+        """Return what is in a block's folder, by name, and the folder itself by ``None``."""
+        stores = {"state": self._store_state, "online": self._store_online}
+        made: dict[str | None, _Found] = {
+            name: Attribute(
+                f"{text}\n".encode,
+                partial(stores[name], id_) if name in stores else None,
+            )
+            for name, text in memory.block_files(id_, block)
+        }
+        made["uevent"] = uevent_file(self._machine, f"{memory.ROOT}/memory{id_}")
+        made["subsystem"] = "../../../../bus/memory"
+        made |= {f"node{number}": f"../../node/node{number}" for number in block.nodes}
+        made[None] = [name for name in made if name is not None]
+        return made
 
     def _store_state(self, block: int, text: str) -> Outcome:
         return self._machine.carry_out(store_state(block, text))
@@ -117,18 +116,3 @@ class BlockFiles:
     def _store_online(self, block: int, text: str) -> Outcome:
         machine = self._machine
         return machine.carry_out(store_online(machine.model.kernel, block, text))
-
-    def _store_uevent(self, block: int, text: str) -> Outcome:
-        """Announce an action again, as udevadm trigger has it.
-
-        Source: ``lib/kobject_uevent.c: kobject_synth_uevent``.
-        """
-        word = text.removesuffix("\n").partition(" ")[0]
-        if word not in _UEVENTS:
-            return invalid("uevent_store", text, f"one of {', '.join(_UEVENTS)}")
-        self._machine.uevents.append(f"{word}@/devices/system/memory/memory{block}")
-        return OK
-
-
-def _nodes(block: Block) -> list[str]:
-    return [f"node{number}" for number in block.nodes]

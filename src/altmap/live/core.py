@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 
 from altmap.linux import memory, parameters
-from altmap.live.attribute import Attribute, Store
+from altmap.live.attribute import Attribute, Store, uevent_file
 from altmap.live.machine import LiveMachine
 from altmap.model.boot.tunables import parameters_shown
 from altmap.model.control_files import (
@@ -39,6 +39,7 @@ def core_files(machine: LiveMachine) -> Mapping[str, Attribute]:
         f"{memory.ROOT}/soft_offline_page": Attribute(
             None, _carrying_out(machine, store_soft_offline_page)
         ),
+        f"{memory.ROOT}/uevent": uevent_file(machine, memory.ROOT),
     }
     if machine.has_probe:
         made[f"{memory.ROOT}/probe"] = Attribute(None, partial(_store_probe, machine))

@@ -10,6 +10,8 @@ bind_store, unbind_store``.
 
 from __future__ import annotations
 
+import posixpath
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -27,8 +29,17 @@ __all__ = ("DaxDevice", "dax_files", "dax_links", "dax_nodes")
 
 _BUS = "sys/bus/dax"
 _KMEM, _DEVICE_DAX = "kmem", "device_dax"
+#: What a driver may be told to take, whether the device is there or not.
+_NAME = re.compile(r"dax(0|[1-9][0-9]{0,8})\.(0|[1-9][0-9]{0,8})\n?")
 #: The kernel gives dax the first free major number; this is a common one.
 _MAJOR = 251
+#: Where the region of a device lies, by what the memory is.
+#: Source: ``drivers/cxl/core/region.c``, ``drivers/dax/hmem/device.c``, ``drivers/nvdimm/e820.c``.
+_REGIONS = {
+    "cxl": "platform/ACPI0017:00/root0/decoder0.{0}/region{0}/dax_region{0}",
+    "hmem": "platform/hmem.{0}",
+    "pmem": "platform/e820_pmem/ndbus0/region{0}/dax{0}.0",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +68,14 @@ class DaxDevice:
         return self.driver == _KMEM
 
     @property
+    def kind(self) -> str:
+        """What the memory is: cxl, hmem or pmem."""
+        return self.plug.dax or "cxl"
+
+    @property
     def folder(self) -> str:
         """Where the device lies, without a leading slash."""
-        return f"sys/devices/platform/hmem.{self.number}/{self.name}"
+        return f"sys/devices/{_REGIONS[self.kind].format(self.number)}/{self.name}"
 
 
 def _devices(machine: LiveMachine) -> Iterator[DaxDevice]:
@@ -89,7 +105,7 @@ def dax_files(machine: LiveMachine) -> Mapping[str, Attribute]:
             "bind": _bind_device_dax,
             "unbind": _unbind_device_dax,
             "new_id": _new_id_device_dax,
-            "remove_id": _id_only,
+            "remove_id": _remove_id_device_dax,
         },
     }
     for driver, files in stores.items():
@@ -105,16 +121,16 @@ def dax_links(machine: LiveMachine) -> Mapping[str, str]:
     """Return the links of the bus: to each device, and between a device and its driver."""
     made = {}
     for device in _devices(machine):
-        made[f"{_BUS}/devices/{device.name}"] = f"../../../{device.folder.removeprefix('sys/')}"
-        made[f"{device.folder}/subsystem"] = "../../../../bus/dax"
-        made[f"sys/dev/char/{_MAJOR}:{device.number}"] = (
-            f"../../{device.folder.removeprefix('sys/')}"
-        )
+        made[f"{_BUS}/devices/{device.name}"] = device.folder
+        made[f"{device.folder}/subsystem"] = _BUS
+        made[f"sys/dev/char/{_MAJOR}:{device.number}"] = device.folder
         if device.driver is not None:
-            made[f"{device.folder}/driver"] = f"../../../../bus/dax/drivers/{device.driver}"
-            there = f"../../../../{device.folder.removeprefix('sys/')}"
-            made[f"{_BUS}/drivers/{device.driver}/{device.name}"] = there
-    return made
+            made[f"{device.folder}/driver"] = f"{_BUS}/drivers/{device.driver}"
+            made[f"{_BUS}/drivers/{device.driver}/{device.name}"] = device.folder
+    return {
+        path: posixpath.relpath(f"/{there}", f"/{posixpath.dirname(path)}")
+        for path, there in made.items()
+    }
 
 
 def dax_nodes(machine: LiveMachine) -> Mapping[str, tuple[int, int]]:
@@ -127,13 +143,16 @@ def _device_files(machine: LiveMachine, device: DaxDevice) -> dict[str, Attribut
     block_bytes = machine.model.kernel.arch.pmd_size_bytes
     node = plug.node or 0
     size = plug.size + sum(each.size for each in plug.more_ranges)
-    numbers = {"size": size, "align": block_bytes, "target_node": node, "numa_node": node}
+    # A platform device is on the node of its memory, a region of CXL on none.
+    numa_node = -1 if device.kind == "cxl" else node
+    numbers = {"size": size, "align": block_bytes, "target_node": node, "numa_node": numa_node}
     made = {
         f"{device.folder}/{name}": Attribute(partial(_decimal, value))
         for name, value in numbers.items()
     }
     if (start := _start(machine, device)) is not None:
         made[f"{device.folder}/resource"] = Attribute(partial(_hex, start))
+        made |= _mapping_files(device, start)
     made[f"{device.folder}/modalias"] = Attribute(lambda: b"dax:t0\n")
     made[f"{device.folder}/uevent"] = Attribute(lambda: _uevent(device))
     made[f"{device.folder}/dev"] = Attribute(lambda: b"%d:%d\n" % (_MAJOR, device.number))
@@ -150,6 +169,20 @@ def _device_files(machine: LiveMachine, device: DaxDevice) -> dict[str, Attribut
         made[f"{device.folder}/state"] = Attribute(
             f"{state}\n".encode, partial(_store_state, machine, device)
         )
+    return made
+
+
+def _mapping_files(device: DaxDevice, start: int) -> dict[str, Attribute]:
+    """Return the files of a device's ranges (``drivers/dax/bus.c: dax_mapping_attributes``)."""
+    made = {}
+    sizes = (device.plug.size, *(each.size for each in device.plug.more_ranges))
+    starts = (start, *(each.address for each in device.plug.more_ranges))
+    offset = 0
+    for number, (first, size) in enumerate(zip(starts, sizes, strict=True)):
+        numbers = {"start": first, "end": first + size - 1, "page_offset": offset}
+        for name, value in numbers.items():
+            made[f"{device.folder}/mapping{number}/{name}"] = Attribute(partial(_hex, value))
+        offset += size
     return made
 
 
@@ -178,7 +211,7 @@ def _uevent(device: DaxDevice) -> bytes:
 def _flag(device: DaxDevice) -> bool:
     """Return the file's value; a device of CXL has it set at first."""
     wanted = device.plug.memmap_on_memory
-    return device.plug.dax in (None, "cxl") if wanted is None else wanted
+    return device.kind == "cxl" if wanted is None else wanted
 
 
 # --- bind and unbind -------------------------------------------------------------------------
@@ -223,22 +256,27 @@ def _free(machine: LiveMachine, text: str, probe: str, since: str) -> DaxDevice 
 
 
 def _new_id(machine: LiveMachine, text: str) -> Outcome:
-    """Match a device by its name, and attach it if it is free."""
+    """Match a device by its name, and attach it if it is there and free."""
     device = _named(machine, text)
     if device is None:
-        return invalid("do_id_store", text, "the name of a dax device, such as dax0.0")
+        return _id_only(machine, text)
     if device.driver is None and device.plug.id not in machine.model.devices.by_id:
         machine.perform(device.plug)  # driver_attach drops what a probe returns
     return OK
 
 
 def _id_only(machine: LiveMachine, text: str) -> Outcome:
-    if _named(machine, text) is None:
+    del machine
+    if not _NAME.fullmatch(text):
         return invalid("do_id_store", text, "the name of a dax device, such as dax0.0")
     return OK
 
 
 def _bind_device_dax(machine: LiveMachine, text: str) -> Outcome:
+    named = _named(machine, text)
+    if named and named.kind != "pmem" and named.name not in machine.dax_names:
+        why = f"{named.name} is for kmem: write its name to new_id first"
+        return Outcome.refused("ENODEV", "bind_store", why)
     device = _free(machine, text, "dev_dax_probe", "kmem was unbound")
     if isinstance(device, Outcome):
         return device
@@ -257,7 +295,14 @@ def _unbind_device_dax(machine: LiveMachine, text: str) -> Outcome:
 def _new_id_device_dax(machine: LiveMachine, text: str) -> Outcome:
     """Match a device by its name, and attach it if it is free."""
     if answer := _id_only(machine, text):
+        machine.dax_names.add(text.removesuffix("\n"))
         _bind_device_dax(machine, text)  # driver_attach drops what a probe returns
+    return answer
+
+
+def _remove_id_device_dax(machine: LiveMachine, text: str) -> Outcome:
+    if answer := _id_only(machine, text):
+        machine.dax_names.discard(text.removesuffix("\n"))
     return answer
 
 
@@ -279,7 +324,7 @@ def _store_flag(machine: LiveMachine, device: DaxDevice, text: str) -> Outcome:
         )
     if device.is_bound and value != _flag(device):
         return Outcome.refused("EBUSY", function, f"{device.name} is bound to kmem")
-    machine.dax_flags[device.plug.id] = value
+    machine.flag_dax(device.plug.id, value)
     return OK
 
 

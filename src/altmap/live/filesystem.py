@@ -2,7 +2,9 @@
 
 Access follows sysfs, not the file's owner: a file that has no store cannot be opened for writing
 even by root (``fs/kernfs/file.c: kernfs_fop_open``), a write takes one page at most
-(``kernfs_fop_write_iter``), and nothing can be made, removed or renamed.
+(``kernfs_fop_write_iter``), and nothing can be made, removed or renamed. Where in a file is read or
+written matters in ``/proc/sys`` only: a number is read from its start, and written there
+(``kernel/sysctl.c: do_proc_doulongvec_minmax, proc_first_pos_non_zero_ignore``).
 
 Effects: files, processes.
 """
@@ -23,7 +25,7 @@ from altmap.live.machine import LiveMachine, outcome_text
 from altmap.live.pages import WORD_BYTES
 from altmap.live.tree import DeviceNode, Folder, Link, Node, PagesFile, Tree
 from altmap.model.words import c_string
-from altmap.trace import Outcome
+from altmap.trace import OK, Outcome
 
 __all__ = ("LiveFiles", "Recorder", "errno_number")
 
@@ -33,6 +35,7 @@ PAGE_BYTES = 4096
 _MOST_OPEN = 4096
 #: Names and targets do not change what they mean; whether a path exists is asked each time.
 ENTRY_TIMEOUT_SECONDS = 3600.0
+_DEBUGFS, _SYSCTL = "/sys/kernel/debug/", "/proc/sys/"
 _EHWPOISON = 133  # Python lacks the name
 #: ``FUSE_CAP_READDIRPLUS`` and ``..._AUTO``: a list of names looks at no file.
 _READDIRPLUS = 3 << 13
@@ -98,7 +101,8 @@ class LiveFiles:
         self.is_ready = False
         self._owner = {"st_uid": os.geteuid(), "st_gid": os.getegid()}
         self._handle = 0
-        self._contents: OrderedDict[int, bytes] = OrderedDict()
+        #: What an open file showed, and where the next read of it goes on.
+        self._contents: OrderedDict[int, tuple[bytes, int]] = OrderedDict()
 
     def init_with_config(self, conn_info: Any, config_3: Any) -> None:
         """Tell libfuse what the kernel may keep."""
@@ -129,8 +133,9 @@ class LiveFiles:
                 case PagesFile():
                     mode, size = stat.S_IFREG | 0o400, 0
                 case Attribute():
-                    mode = stat.S_IFREG | node.mode
-                    size = PAGE_BYTES if path.startswith("/sys/") else 0
+                    is_debug = path.startswith(_DEBUGFS)
+                    mode = stat.S_IFREG | node.mode & (0o600 if is_debug else 0o666)
+                    size = PAGE_BYTES if path.startswith("/sys/") and not is_debug else 0
             return {"st_mode": mode, "st_nlink": 1, "st_size": size, **self._owner}
 
     def readdir(self, path: str, fh: int) -> Iterator[str]:
@@ -179,7 +184,7 @@ class LiveFiles:
             return self._handle
 
     def read(self, path: str, size: int, offset: int, fh: int) -> bytes:
-        """Return a part of a file's content, as it was when this open file was read from 0."""
+        """Return a part of a file's content; a read that goes on shows what the one before did."""
         with self._lock:
             node = self._node(path)
             if isinstance(node, PagesFile):
@@ -189,27 +194,33 @@ class LiveFiles:
             else:
                 if not isinstance(node, Attribute) or node.show is None:
                     raise _error(errno.EACCES)
-                content = self._content(fh, node.show, offset)[offset : offset + size]
+                if offset and path.startswith(_SYSCTL):
+                    content = b""
+                else:
+                    content = self._content(fh, node.show, size, offset)
             if self._record is not None and (content or not offset):  # no end of a file
                 self._record("read", path, content, 0)
             return content
 
-    def _content(self, handle: int, show: Any, offset: int) -> bytes:
-        made = self._contents.get(handle) if offset else None
-        if made is None:
-            made = show()
-            self._contents[handle] = made
-            if len(self._contents) > _MOST_OPEN:
-                self._contents.popitem(last=False)
-        return made
+    def _content(self, handle: int, show: Callable[[], bytes], size: int, offset: int) -> bytes:
+        """Return a part of what is shown (``fs/seq_file.c: seq_read_iter``)."""
+        content, position = self._contents.get(handle, (b"", 0))
+        if not offset or offset != position:
+            content = show()
+        part = content[offset : offset + size]
+        self._contents[handle] = content, offset + len(part)
+        if len(self._contents) > _MOST_OPEN:
+            self._contents.popitem(last=False)
+        return part
 
     def write(self, path: str, data: bytes, offset: int, fh: int) -> int:
         """Write to the machine; what is behind a page is left for another write."""
-        del offset, fh
+        del fh
         with self._lock:
             node = self._node(path)
             taken = data[:PAGE_BYTES]
-            outcome = self._store(node, c_string(taken))
+            is_ignored = bool(offset) and path.startswith(_SYSCTL)
+            outcome = OK if is_ignored else self._store(node, c_string(taken))
             number = errno_number(outcome)
             self._machine.note(f"write {path} {_shown(taken)}: {outcome_text(outcome)}")
             if self._record is not None:

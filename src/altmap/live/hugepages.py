@@ -6,7 +6,7 @@ Source: ``mm/hugetlb.c: nr_hugepages_store_common, hugetlb_sysctl_handler_common
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 
 from altmap.linux import node as node_folder
@@ -15,7 +15,7 @@ from altmap.live.machine import LiveMachine
 from altmap.model.control_files import invalid
 from altmap.model.kernel.hugetlb import hugepage_sizes_bytes, nr_huge
 from altmap.model.kernel.pool import HugePool
-from altmap.model.words import number
+from altmap.model.words import number, sysctl_number
 from altmap.scenario import HugePages, Size
 from altmap.trace import OK, Outcome
 
@@ -37,7 +37,8 @@ def hugepage_files(machine: LiveMachine) -> Mapping[str, Attribute]:
             folder = f"{node_folder.ROOT}/node{node}/hugepages/{name}"
             made |= _pool_files(machine, folder, size, node)
     made[_SYSCTL] = Attribute(
-        lambda: b"%d\n" % _count(machine, sizes[0], None), partial(_store, machine, sizes[0], None)
+        lambda: b"%d\n" % _count(machine, sizes[0], None),
+        partial(_store, machine, sizes[0], None, sysctl_number),
     )
     return made
 
@@ -47,7 +48,8 @@ def _pool_files(
 ) -> dict[str, Attribute]:
     return {
         f"{folder}/nr_hugepages": Attribute(
-            lambda: b"%d\n" % _count(machine, size, node), partial(_store, machine, size, node)
+            lambda: b"%d\n" % _count(machine, size, node),
+            partial(_store, machine, size, node, partial(number, base=10)),
         ),
         f"{folder}/free_hugepages": Attribute(lambda: b"%d\n" % _free(machine, size, node)),
         f"{folder}/surplus_hugepages": Attribute(lambda: b"%d\n" % _surplus(machine, size, node)),
@@ -75,9 +77,15 @@ def _surplus(machine: LiveMachine, size: int, node: int | None) -> int:
     return sum(surplus.values()) if node is None else surplus.get(node, 0)
 
 
-def _store(machine: LiveMachine, size: int, node: int | None, text: str) -> Outcome:
+def _store(
+    machine: LiveMachine,
+    size: int,
+    node: int | None,
+    number_of: Callable[[str], int | None],
+    text: str,
+) -> Outcome:
     """Grow or shrink a pool; the kernel gets as far as it can, and the write succeeds."""
-    wanted = number(text, base=10)
+    wanted = number_of(text)
     if wanted is None:
         return invalid("nr_hugepages_store_common", text, "a number")
     nodes = [node] if node is not None else _nodes_with_memory(machine)

@@ -48,6 +48,8 @@ class LiveMachine:
         device is bound.
     dax_drivers : dict
         Drivers other than kmem that dax devices are bound to, by the devices' ids.
+    dax_names : set of str
+        Dax devices that device_dax was told to take, by their names.
     """
 
     scenario: Scenario
@@ -59,6 +61,7 @@ class LiveMachine:
     uevents: list[str] = field(default_factory=list)
     dax_flags: dict[str, bool] = field(default_factory=dict)
     dax_drivers: dict[str, str] = field(default_factory=dict)
+    dax_names: set[str] = field(default_factory=set)
 
     @classmethod
     def start(cls, scenario: Scenario, sysroot: Sysroot | None = None) -> LiveMachine:
@@ -124,6 +127,11 @@ class LiveMachine:
         self.dax_drivers.pop(id_, None)
         if driver is not None:
             self.dax_drivers[id_] = driver
+        self.generation += 1
+
+    def flag_dax(self, id_: str, flag: bool) -> None:
+        """Set what a dax device's file ``memmap_on_memory`` shows."""
+        self.dax_flags[id_] = flag
         self.generation += 1
 
     def carry_out(self, meaning: Step | Outcome) -> Outcome:

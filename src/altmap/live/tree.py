@@ -103,11 +103,13 @@ class Tree:
 
     def find(self, path: str) -> Node | None:
         """Return what is at a path below the root, ``None`` if nothing is."""
-        if self._blocks.owns(path):
-            found = self._blocks.find(path)
-            if isinstance(found, str):
-                return Link(found)
-            return Folder(lambda: found) if isinstance(found, list) else found
+        found = self._blocks.find(path)
+        if isinstance(found, str):
+            return Link(found)
+        if isinstance(found, list):
+            return Folder(lambda: found)
+        if found is not None:
+            return found
         node = self._files.get().get(path)
         if node is not None:
             return node

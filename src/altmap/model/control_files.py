@@ -34,7 +34,7 @@ __all__ = (
 #: ``drivers/base/memory.c: online_type_to_str``.
 ONLINE_TYPES: tuple[AutoOnline, ...] = ("offline", "online", "online_kernel", "online_movable")
 _POLICIES: tuple[Literal["contig-zones", "auto-movable"], ...] = ("contig-zones", "auto-movable")
-_UINT_BITS, _ANY_BITS = 32, 320
+_UINT_BITS, _ANY_BITS, _ADDRESS_BITS = 32, 320, 52
 _BLOCK = re.compile(r"memory([0-9]{1,9})")
 #: Files that the model does not have, though the kernel does.
 _NOT_MODELLED = ("hard_offline_page", "probe", "uevent")
@@ -115,8 +115,10 @@ def store_auto_online_blocks(text: str) -> Step | Outcome:
 def store_soft_offline_page(text: str) -> Step | Outcome:
     """Return what ``soft_offline_page_store`` makes of an address."""
     address = number(text)
-    if address is None or address >= 1 << 52:
+    if address is None:
         return invalid("soft_offline_page_store", text, "an address")
+    if address >> _ADDRESS_BITS:
+        return Outcome.refused("ENXIO", "soft_offline_page", f"{address:#x}: no page frame")
     return Poison(address=Address(address))
 
 

@@ -1,6 +1,7 @@
 """How the kernel reads what is written to a file: words, truth values and numbers.
 
-Source: ``lib/string_helpers.c: sysfs_streq``; ``lib/kstrtox.c: kstrtobool, kstrtoull, kstrtouint``.
+Source: ``lib/string_helpers.c: sysfs_streq``; ``lib/kstrtox.c: kstrtobool, kstrtoull, kstrtouint``;
+``kernel/sysctl.c: proc_get_long``; ``lib/kobject_uevent.c: kobject_synth_uevent``.
 A reader returns ``None`` where the kernel returns an error.
 """
 
@@ -10,7 +11,15 @@ import re
 from collections.abc import Iterable
 from typing import TypeVar
 
-__all__ = ("boolean", "c_string", "number", "one_of", "signed_number")
+__all__ = (
+    "boolean",
+    "c_string",
+    "number",
+    "one_of",
+    "signed_number",
+    "sysctl_number",
+    "uevent_action",
+)
 
 Word = TypeVar("Word", bound=str)
 _TRUE, _FALSE = "yYtT1", "nNfF0"
@@ -18,6 +27,13 @@ _NUMBER = re.compile(
     r"\+?(?:0[xX](?P<hex>[0-9a-fA-F]+)|0(?P<octal>[0-7]+)|(?P<decimal>0|[1-9][0-9]*))\n?"
 )
 _SIGNED = re.compile(r"(?P<minus>-?)(?P<number>.*)", re.DOTALL)
+#: What stands behind the first number of a sysctl with one value is left unread.
+_SYSCTL = re.compile(r"[ \t\n\v\f\r]*([0-9][0-9a-zA-Z]*)(?:[ \t\n].*)?", re.DOTALL)
+_HEX = "[0-9a-fA-F]"
+_UEVENT = re.compile(
+    r"(?P<action>add|remove|change|move|online|offline|bind|unbind)"
+    rf"(?: {_HEX}{{8}}(?:-{_HEX}{{4}}){{3}}-{_HEX}{{12}}(?: [0-9a-zA-Z]+=[0-9a-zA-Z]+)*)?\n?"
+)
 _BASES = {"hex": 16, "octal": 8, "decimal": 10}
 
 
@@ -61,3 +77,18 @@ def signed_number(text: str) -> int | None:
     match = _SIGNED.fullmatch(text)
     value = number(match["number"]) if match else None
     return -value if value is not None and match is not None and match["minus"] else value
+
+
+def sysctl_number(text: str) -> int | None:
+    """Return the first unsigned number of what is written to a file of ``/proc/sys``."""
+    match = _SYSCTL.fullmatch(text)
+    return number(match[1]) if match else None
+
+
+def uevent_action(text: str) -> str | None:
+    """Return the action that a write to a file ``uevent`` announces.
+
+    Behind it may stand a UUID, and behind that variables.
+    """
+    match = _UEVENT.fullmatch(text)
+    return match["action"] if match else None

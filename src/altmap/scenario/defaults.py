@@ -27,5 +27,5 @@ STRUCT_PAGE_SIZES = (80, 64, 56, 32, 8)
 MOST_BLOCKS = 1 << 20
 MOST_CPUS = 8192  # CONFIG_NR_CPUS of distributions
 MOST_NODES = 1024  # MAX_NUMNODES
-MOST_RATIO = 1 << 31
+MOST_RATIO = (1 << 32) - 1
 MOST_ALLOCATIONS = 2  # of an add: its memmap, and its page tables
