@@ -133,6 +133,11 @@ class Arch:
     firmware_nr_pages : int
         Page frames from 0 on that are the firmware's, although its map calls them RAM
         (``arch/x86/kernel/setup.c: trim_bios_range``).
+    mem_limits : tuple of str
+        What ``mem=`` limits: the ``amount`` of RAM (``arch/arm64/mm/init.c: arm64_memblock_init``)
+        or its ``addresses``; ``adds at boot``: also those of devices that are there at boot
+        (``arch/x86/kernel/e820.c: parse_memopt``; ``mm/memory_hotplug.c:
+        register_memory_resource``).
     optimizes_hugetlb : bool
         The kernel can free most of the memmap of a huge page (ARCH_WANT_OPTIMIZE_HUGETLB_VMEMMAP).
     gigantic_page_bytes : int or None
@@ -179,6 +184,7 @@ class Arch:
     vmemmap_leaf_bytes: int | None = None
     probes_block_size: bool = False
     firmware_nr_pages: int = 0
+    mem_limits: tuple[str, ...] = ("addresses",)
     optimizes_hugetlb: bool = False
     gigantic_page_bytes: int | None = None
     offlines_boot_memory: bool = True
@@ -225,6 +231,7 @@ _X86_64 = Arch(
     mechanisms=("acpi", "probe", *_ANYWHERE),
     direct_map="pud",
     probes_block_size=True,
+    mem_limits=("addresses", "adds at boot"),
     firmware_nr_pages=1,
     optimizes_hugetlb=True,
     gigantic_page_bytes=_GIB,
@@ -241,6 +248,7 @@ _ARM64 = Arch(
     max_page_order=10,
     max_physmem_bits=48,
     kernel_zones=(("DMA", 4 * _GIB), ("DMA32", 4 * _GIB), ("Normal", None)),
+    mem_limits=("amount",),
     vmemmap_leaf_bytes=2 * _MIB,
     gigantic_page_bytes=_GIB,
     offlines_boot_memory=False,

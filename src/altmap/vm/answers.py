@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from altmap.errors import InputError
 from altmap.linux.observation import Observation
+from altmap.model.boot.layout import firmware_ram, ram_in_use
 from altmap.model.boot.reserved import boot_parts
 from altmap.model.kernel.accounting import Policy
 from altmap.model.kernel.allocator import available_nr_pages
 from altmap.model.kernel.state import Kernel
+from altmap.model.kernel.zone import MOVABLE
 from altmap.model.machine import ModelMachine
 from altmap.scenario import Machine
 from altmap.units import format_size
@@ -162,6 +164,7 @@ def started(
         kernel = guest_kernel(definition, release=release, cmdline=cmdline, config=config)
         machine = guest_machine(definition, kernel)
         booted = ModelMachine.start(machine.machine, policy=policy, pages=False)
+        machine = replace(machine, notes=(*machine.notes, *_of_cma(booted)))
         return BootedGuest(definition, kernel, machine, booted)
     named = release or seen.release
     if named is None:
@@ -172,7 +175,7 @@ def started(
         kernel = replace(kernel, stated="the guest's files")
     machine = guest_machine(definition, kernel)
     booted = ModelMachine.start(Machine(release=release), seen, policy=policy, pages=False)
-    notes = list(machine.notes)
+    notes = [*machine.notes, *_of_cma(booted)]
     made = booted.kernel
     shown = len(made.added_blocks) * made.block_nr_pages * made.arch.page_size_bytes
     if abs(shown - machine.start_bytes) > made.block_nr_pages * made.arch.page_size_bytes * 2:
@@ -181,6 +184,14 @@ def started(
             f"gives {format_size(machine.start_bytes)}"
         )
     return BootedGuest(definition, kernel, replace(machine, notes=tuple(notes)), booted, True)
+
+
+def _of_cma(booted: ModelMachine) -> Iterator[str]:
+    kernel = booted.kernel
+    nr_pages = sum(zone.cma_nr_pages for zone in kernel.zones.values() if zone.name != MOVABLE)
+    if nr_pages:
+        size = format_size(nr_pages * kernel.arch.page_size_bytes)
+        yield f"{size} of the free memory are CMA, of which the memmap of added memory gets nothing"
 
 
 def boot_state(guest: BootedGuest) -> BootState:
@@ -218,13 +229,13 @@ def _losses(guest: BootedGuest, kernel: Kernel, total_bytes: int) -> list[tuple[
         and int(each.address) // page // kernel.block_nr_pages not in kernel.added_blocks
     )
     balloon = guest.definition.balloon.current_bytes
+    unused = _unused_bytes(guest)
+    in_blocks = present + offline * guest.block_bytes
     found = [
         (offline * guest.block_bytes, "in memory blocks that are offline"),
         (refused, "in devices that the kernel refuses"),
-        (
-            guest.machine.start_bytes - present - offline * guest.block_bytes - refused,
-            "kept by the firmware",
-        ),
+        (unused, "left unused by mem="),
+        (guest.machine.start_bytes - in_blocks - refused - unused, "kept by the firmware"),
         (memmap, f"the memmap: {kernel.arch.struct_page_size_bytes} bytes for each page"),
         *_kept(guest, present - memmap - total_bytes),
     ]
@@ -232,6 +243,14 @@ def _losses(guest: BootedGuest, kernel: Kernel, total_bytes: int) -> list[tuple[
     if inflated and balloon is not None and balloon < guest.machine.start_bytes:
         found.append((guest.machine.start_bytes - balloon, "in the balloon, once it is inflated"))
     return [(size, why) for size, why in found if size > 0]
+
+
+def _unused_bytes(guest: BootedGuest) -> int:
+    """Return the RAM that ``mem=`` leaves out."""
+    machine, arch = guest.machine.machine, guest.machine.arch
+    ranges = firmware_ram(machine, arch), ram_in_use(machine, arch)
+    of_firmware, in_use = (sum(end - start for start, end in each) for each in ranges)
+    return of_firmware - in_use
 
 
 def _kept(guest: BootedGuest, kept_bytes: int) -> list[tuple[int, str]]:

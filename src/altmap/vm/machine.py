@@ -11,6 +11,7 @@ from typing import Any
 
 from altmap.errors import InputError
 from altmap.model.arch import Arch, arch_with_pages
+from altmap.model.boot.costs import costs_of
 from altmap.model.drivers.virtio_mem_device import DEFAULT_BLOCK_BYTES
 from altmap.model.machine import ModelMachine
 from altmap.model.platform.qemu import DimmSpace, dimm_space, place_dimm
@@ -184,6 +185,8 @@ def _map_notes(definition: Definition, arch: Arch) -> Iterator[str]:
             f"the memory map is QEMU's ({arch.board.platforms[0]}): that of {other} on "
             f"{arch.family} is not known"
         )
+    if not costs_of(arch).measured:
+        yield f"{arch.name}: what is kept at boot is estimated: no such kernel was measured"
     if definition.pci_hole_bytes is not None:
         yield (
             f"a hole of {format_size(definition.pci_hole_bytes)} below 4 GiB is not modelled: "
