@@ -121,8 +121,10 @@ class Arch:
         How the kernel maps added memory, as far as files show it (``arch_report_meminfo``).
         ``pud``: leaves of up to 1 GiB, whose page tables are counted (``arch/x86/mm/init_64.c:
         phys_pud_init``). ``lmb``: leaves of 2 MiB, as each logical memory block is mapped by
-        itself (``arch/powerpc/mm/book3s64/radix_pgtable.c: create_physical_mapping``). ``hidden``:
-        no file shows it, and page tables are not counted.
+        itself (``arch/powerpc/mm/book3s64/radix_pgtable.c: create_physical_mapping``). ``pages``:
+        each page by itself, with a page table for each PMD, as with ``rodata=full``, arm64's
+        default (``arch/arm64/mm/mmu.c: arch_add_memory``); no file shows it. ``hidden``: no file
+        shows it, and page tables are not counted.
     vmemmap_leaf_bytes : int or None
         Leaf of the page tables that map the memmap of a whole section of added memory, where a
         rule asks for it: PMD_SIZE with 4 KiB pages of arm64, a page with larger ones
@@ -200,6 +202,11 @@ class Arch:
         return self.name.partition("-")[0]
 
     @property
+    def shows_direct_map(self) -> bool:
+        """Whether ``/proc/meminfo`` has DirectMap lines."""
+        return self.direct_map in ("pud", "lmb")
+
+    @property
     def section_nr_pages(self) -> int:
         """PAGES_PER_SECTION."""
         return self.section_size_bytes // self.page_size_bytes
@@ -249,6 +256,7 @@ _ARM64 = Arch(
     max_physmem_bits=48,
     kernel_zones=(("DMA", 4 * _GIB), ("DMA32", 4 * _GIB), ("Normal", None)),
     mem_limits=("amount",),
+    direct_map="pages",
     vmemmap_leaf_bytes=2 * _MIB,
     gigantic_page_bytes=_GIB,
     offlines_boot_memory=False,

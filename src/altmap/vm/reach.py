@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 
 from altmap.errors import InputError
 from altmap.model.kernel.allocator import available_nr_pages
+from altmap.model.kernel.pagetables import page_table_nr_pages
 from altmap.model.kernel.state import Kernel
 from altmap.model.kernel.zone import MOVABLE
 from altmap.model.machine import ModelMachine
@@ -281,6 +282,7 @@ class GrowingGuest:
             memmap = 0
         else:
             memmap = kernel.arch.memmap_nr_pages(added // page)
+            memmap += page_table_nr_pages(kernel, kernel.additions)
         return (memmap + boot.free_nr_pages() - available_nr_pages(boot)) * page
 
     def _given(self, added: PfnSet, online: PfnSet, movable: PfnSet) -> GivenBack:
