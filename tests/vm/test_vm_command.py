@@ -156,6 +156,42 @@ def test_a_plan_has_the_hypervisors_commands_and_limits(capsys):
     assert "need at most 28 GiB" in capsys.readouterr().err
 
 
+BALLOONED = """
+<domain type='kvm'><name>db</name><memory unit='GiB'>8</memory>
+<currentMemory unit='GiB'>2</currentMemory><vcpu>2</vcpu>
+<os><type arch='x86_64' machine='q35'>hvm</type></os></domain>
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "goal", "commands"),
+    [
+        (BALLOONED, ("grow", "7GiB"), ["virsh setmem db 7340032KiB --live"]),
+        (BALLOONED, ("grow", "2GiB"), []),
+        (BALLOONED, ("resize", "balloon", "1GiB"), ["virsh setmem db 1048576KiB --live"]),
+        (BALLOONED, ("resize", "balloon", "2GiB"), []),
+        (
+            'name = "xg"\ntype = "hvm"\nmemory = 2048\nmaxmem = 8192\n',
+            ("grow", "8GiB"),
+            ["xl mem-set xg 8192m"],
+        ),
+    ],
+)
+def test_a_plan_changes_the_balloon_of_a_definition(text, goal, commands, capsys, tmp_path):
+    path = tmp_path / "definition"
+    path.write_text(text)
+    assert main(["plan", *goal, "--vm", str(path), "--json"]) == 0
+    made = json.loads(capsys.readouterr().out)
+    assert [step["who"] for step in made["steps"]] == commands
+
+
+def test_a_balloon_gives_no_more_than_it_took(capsys, tmp_path):
+    path = tmp_path / "definition"
+    path.write_text(BALLOONED)
+    assert main(["plan", "resize", "balloon", "9GiB", "--vm", str(path)]) == 1
+    assert "need at most 8 GiB" in capsys.readouterr().err
+
+
 def test_a_sweep_takes_a_definition_as_its_base(capsys, tmp_path):
     grid = tmp_path / "g.toml"
     grid.write_text('[machine]\nrelease = ["6.1", "6.12"]\n[requests]\nadded = ["1GiB"]\n')

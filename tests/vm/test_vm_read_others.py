@@ -333,9 +333,10 @@ DYNAMIC = {
 
 def test_hyperv_static_and_dynamic_memory():
     static, dynamic = read(STATIC), read(DYNAMIC)
-    assert (static.name, static.memory_bytes, static.growth) == ("web", 4 * GIB, ("memory",))
-    assert (static.max_memory_bytes, static.minimum_bytes) == (None, None)
+    assert (static.name, static.memory_bytes, static.growth) == ("web", 4 * GIB, ("hyperv",))
+    assert (static.max_memory_bytes, static.minimum_bytes) == (1 << 40, None)
     assert (dynamic.memory_bytes, dynamic.growth) == (2 * GIB, ("hyperv",))
+    assert (dynamic.by_demand, static.by_demand) == (True, False)
     assert (dynamic.max_memory_bytes, dynamic.minimum_bytes) == (64 * GIB, GIB // 2)
 
 

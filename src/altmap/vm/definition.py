@@ -38,7 +38,7 @@ Manager = Literal[
     "xen",
 ]
 DeviceKind = Literal["dimm", "nvdimm", "virtio-mem", "virtio-pmem", "other"]
-#: How a definition lets memory be added; ``memory`` is what VMware and Hyper-V (static) add.
+#: How a definition lets memory be added; ``memory`` is what VMware adds.
 Growth = Literal["dimm", "virtio-mem", "hyperv", "balloon", "memory"]
 
 
@@ -166,6 +166,8 @@ class Definition:
         What the file is: ``libvirt domain XML``, ``QEMU command line``, ``Proxmox configuration``.
     name : str
         The machine's name, or the file's.
+    id : str or None
+        By which the manager's commands call it, where that is not its name (Proxmox: a number).
     arch : str
         The architecture as ``uname -m`` has it: ``x86_64``, ``aarch64``, ``ppc64le``, ``s390x``.
     arch_given : bool
@@ -187,6 +189,8 @@ class Definition:
         a device is not at its size yet or the hypervisor adds one.
     growth_bytes : int or None
         How much may be added in all, where the file says it apart from ``max_memory_bytes``.
+    by_demand : bool
+        The hypervisor adds memory and takes it back by itself (Hyper-V's dynamic memory).
     minimum_bytes : int or None
         How far the hypervisor may take memory back by itself (Hyper-V's minimum, Proxmox's
         ``balloon``).
@@ -211,6 +215,7 @@ class Definition:
     hypervisor: Hypervisor
     arch: str
     memory_bytes: int
+    id: str | None = None
     arch_given: bool = True
     machine: str | None = None
     max_memory_bytes: int | None = None
@@ -218,6 +223,7 @@ class Definition:
     slots_shared: bool = False
     growth: tuple[Growth, ...] = ()
     growth_bytes: int | None = None
+    by_demand: bool = False
     minimum_bytes: int | None = None
     max_phys_bits: int | None = None
     pci_hole_bytes: int | None = None

@@ -1,18 +1,22 @@
 """How each manager of virtual machines is asked for memory: lines of a file, and commands.
 
 The words are those of the programs' manuals: virsh(1), qm(1), ch-remote, Firecracker's API, QMP,
-Hyper-V's cmdlets, govc, xl(1).
+Hyper-V's cmdlets (``-StartupBytes`` of a machine that runs: only without dynamic memory), govc,
+xl(1).
 """
 
 from __future__ import annotations
 
+import json
+import shlex
 from dataclasses import dataclass
 from string import Template
 
+from altmap.errors import printable
 from altmap.units import format_size
 from altmap.vm.definition import Definition
 
-__all__ = ("command", "file_line", "quantity", "total_bytes")
+__all__ = ("command", "file_line", "has_command", "quantity", "total_bytes")
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +29,8 @@ class _Words:
         The line that makes room for devices, and the one that sets boot memory.
     add, remove : str
         A DIMM, or as much by what the manager has instead.
+    add_by_demand : str
+        Where the hypervisor adds by itself: let it.
     add_virtio_mem : str
         A virtio-mem device with a requested size.
     resize : str
@@ -36,6 +42,7 @@ class _Words:
     maximum: str
     memory: str
     add: str
+    add_by_demand: str = ""
     add_virtio_mem: str = ""
     remove: str = ""
     resize: str = ""
@@ -62,7 +69,26 @@ def file_line(
     """Return the line that sets ``maximum`` or ``memory`` in the manager's file."""
     template = getattr(_WORDS[definition.manager], field)
     sizes = {"memory": memory_bytes, "most": most_bytes, "more": most_bytes - memory_bytes}
-    return _filled(template, sizes, name=definition.name, slots=slots)
+    return _filled(template, sizes, name=_called(definition), slots=slots)
+
+
+def has_command(definition: Definition, action: str) -> bool:
+    """Tell whether the manager has a command of its own for an action."""
+    return bool(getattr(_WORDS[definition.manager], action))
+
+
+def _called(definition: Definition) -> str:
+    """Return what a command calls the machine: one word of a shell, whatever the file says."""
+    if definition.id is None and definition.manager == "proxmox":
+        return "VMID"
+    return shlex.quote(printable(definition.id or definition.name))
+
+
+def _device(definition: Definition, id_: str) -> str:
+    """Return what a command calls a device: part of a JSON string, or one word of a shell."""
+    if definition.manager == "qemu":
+        return json.dumps(id_)[1:-1]
+    return shlex.quote(printable(id_))
 
 
 def command(
@@ -95,20 +121,23 @@ def command(
     """
     words = _WORDS[definition.manager]
     template = getattr(words, action) or words.add
+    if definition.by_demand and template == words.add:
+        template = words.add_by_demand
     if node is None and definition.nodes:
         node = 0
     sizes = {
         "size": size_bytes,
         "region": region_bytes,
         "total": total,
+        "most": max(total, definition.max_memory_bytes or 0),
         "devices": max(0, total - definition.memory_bytes),
         "inflated": max(0, total_bytes(definition) - total),
     }
     return _filled(
         template,
         sizes,
-        name=definition.name,
-        id=id_,
+        name=_called(definition),
+        id=_device(definition, id_),
         xml_node="" if node is None else f"<node>{node}</node>",
         json_node="" if node is None else f', "node": {node}',
     )
@@ -191,10 +220,13 @@ _WORDS: dict[str, _Words] = {
         maximum="Set-VMMemory -VMName ${name} -DynamicMemoryEnabled $$true -MaximumBytes ${most}",
         memory="Set-VMMemory -VMName ${name} -StartupBytes ${memory}",
         add="Set-VMMemory -VMName ${name} -StartupBytes ${total}",
+        add_by_demand="Set-VMMemory -VMName ${name} -MaximumBytes ${most}"
+        " # Hyper-V adds as demand rises",
     ),
     "xen": _Words(
         maximum="maxmem = ${most_mib}",
         memory="memory = ${memory_mib}",
         add="xl mem-set ${name} ${total_mib}m",
+        balloon="xl mem-set ${name} ${total_mib}m",
     ),
 }
