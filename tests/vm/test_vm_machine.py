@@ -219,3 +219,13 @@ def test_what_boot_keeps_is_said_by_cause():
     assert losses["crashkernel="] == 64 * MIB
     assert losses["bounce buffers (swiotlb)"] == 64 * MIB + (768 << 10)
     assert state.set_bytes - sum(losses.values()) == state.mem_total_bytes
+
+
+def test_a_device_that_has_no_place_is_left_out_with_a_note():
+    device = DefinedDevice("dimm", GIB, "d0", address=GIB)
+    (note,) = at_boot(qemu(devices=(device,))).notes
+    assert note.startswith("d0: address 0x40000000: device memory starts at")
+
+
+def test_a_machine_of_s390x_has_no_dimms():
+    assert "no DIMMs" in started(qemu(arch="s390x", acpi=False)).kernel.missing["dimm"]

@@ -109,7 +109,7 @@ def test_cloud_hypervisor_grows_by_virtio_mem_of_its_zones_and_nodes():
     assert (device.name, device.node, device.size_bytes) == ("a", 0, 4 * GIB)
     assert (device.requested_bytes, device.block_bytes) == (GIB, 2 * MIB)
     assert [(each.memory_bytes, each.cpus) for each in made.nodes] == [(GIB, 2), (2 * GIB, 2)]
-    assert (made.balloon.current_bytes, made.balloon.free_page_reporting) == (2 * GIB, True)
+    assert (made.balloon.current_bytes, made.balloon.free_page_reporting) == (3 * GIB, True)
     assert made.growth == ("virtio-mem", "balloon")
 
 

@@ -137,3 +137,14 @@ def test_hyperv_changes_startup_without_dynamic_memory_only():
     dynamic = replace(static, by_demand=True)
     assert f"-MaximumBytes {16 * GIB} " in command(dynamic, "add", total=8 * GIB)
     assert f"-MaximumBytes {32 * GIB} " in command(dynamic, "add", total=32 * GIB)
+
+
+def test_cloud_hypervisor_resizes_a_zone_with_its_boot_memory():
+    """``vm.resize-zone`` takes the zone's whole size; zones refuse ``vm.resize``."""
+    zone = replace(with_virtio_mem(qemu()).devices[0], name="z", zone_bytes=2 * GIB)
+    definition = qemu(manager="cloud-hypervisor", devices=(zone,))
+    assert command(definition, "resize", id_="z", size_bytes=GIB, total=7 * GIB) == (
+        "ch-remote --api-socket /run/guest.sock resize-zone --id z --size 3072M"
+    )
+    whole = replace(definition, devices=(replace(zone, zone_bytes=None),))
+    assert "resize --memory 7168M" in command(whole, "resize", id_="z", total=7 * GIB)

@@ -16,6 +16,7 @@ from altmap.model.kernel.zone import MOVABLE
 from altmap.model.machine import ModelMachine
 from altmap.scenario import Machine
 from altmap.units import format_size
+from altmap.vm.balloon import balloon_rows
 from altmap.vm.definition import Definition
 from altmap.vm.kernel import GuestKernel, guest_kernel
 from altmap.vm.machine import GuestMachine, guest_machine
@@ -266,6 +267,8 @@ def _kept(guest: BootedGuest, kept_bytes: int) -> list[tuple[int, str]]:
 
 def way_answer(guest: BootedGuest, way: GrowthWay, sizes: Sequence[int] = ()) -> WayAnswer:
     """Return what a way offers, at each of the sizes or at those that a table shows."""
+    if way.driver == "balloon":
+        return _balloon_answer(guest, way, sizes or sizes_of(way))
     rows = tuple(reach(guest.booted, way, sizes or sizes_of(way)))
     stops, why = _stop(guest.booted, way, rows)
     largest = careful = None
@@ -274,6 +277,23 @@ def way_answer(guest: BootedGuest, way: GrowthWay, sizes: Sequence[int] = ()) ->
         largest = growing.largest_add(way.limit_bytes - way.start_bytes)
         careful = min(largest, _careful_bytes(guest, way))
     return WayAnswer(way, rows, largest, careful, stops, why)
+
+
+def _balloon_answer(guest: BootedGuest, way: GrowthWay, sizes: Sequence[int]) -> WayAnswer:
+    """Return what a balloon offers a guest that has booted with all that it can have.
+
+    A definition without a balloon is booted with the supposed limit.
+    """
+    booted, more = guest.booted, way.limit_bytes - guest.machine.start_bytes
+    if more > 0:
+        memory = guest.definition.memory_bytes + more
+        larger = replace(guest.definition, memory_bytes=memory, nodes=(), max_memory_bytes=None)
+        machine = guest_machine(larger, guest.kernel).machine
+        booted = ModelMachine.start(machine, pages=False)
+    deflates = guest.definition.balloon.deflate_on_oom is True
+    rows = tuple(balloon_rows(booted, way, sizes, deflates_on_oom=deflates))
+    stops = (way.start_bytes, way.missing) if way.missing else (way.limit_bytes, way.limit)
+    return WayAnswer(way, rows, None, None, *stops)
 
 
 def _careful_bytes(guest: BootedGuest, way: GrowthWay) -> int:

@@ -124,6 +124,8 @@ class DefinedDevice:
         The block size of a virtio-mem device.
     address : int or None
         The guest physical address, where the file fixes it.
+    zone_bytes : int or None
+        Boot memory that the manager counts to the device's size (a zone of cloud-hypervisor).
     label_bytes : int or None
         The label area of an NVDIMM, no part of what the guest can use.
     hotplugged : bool or None
@@ -138,6 +140,7 @@ class DefinedDevice:
     plugged_bytes: int | None = None
     block_bytes: int | None = None
     address: int | None = None
+    zone_bytes: int | None = None
     label_bytes: int | None = None
     dynamic_memslots: bool | None = None
     memmap_on_memory: bool | None = None

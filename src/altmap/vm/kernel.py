@@ -126,7 +126,9 @@ def guest_kernel(
     if kept:
         settings["cmdline"] = " ".join(kept)
     missing = dict(_missing(arch, release_for(named), options, words))
-    if definition.acpi is False and "acpi" in arch.mechanisms:
+    if "standby" in arch.mechanisms:
+        missing["dimm"] = f"machines of {arch.family} have no DIMMs"
+    elif definition.acpi is False and "acpi" in arch.mechanisms:
         missing["dimm"] = "the definition leaves ACPI out, which announces DIMMs"
     return GuestKernel(
         named,

@@ -204,7 +204,10 @@ def _nodes(
     if sum(sizes) == memory and not any(size % _MIB for size in sizes):
         return tuple(Node(memory=Size(size)) for size in sizes), iter(())
     return (), iter(
-        [f"nodes of {', '.join(map(format_size, sizes))} are no whole MiB: one node is modelled"]
+        [
+            f"nodes of {', '.join(map(format_size, sizes))} are not the boot memory in whole MiB: "
+            "one node is modelled"
+        ]
     )
 
 
@@ -220,10 +223,7 @@ def _placed(
 ) -> tuple[list[Device], list[tuple[int, int]], list[str]]:
     """Place the devices that are there at boot, in the order of the file.
 
-    Raises
-    ------
-    InputError
-        If QEMU refuses a size or an address.
+    What the hypervisor refuses is left out, with a note.
     """
     made: list[Device] = []
     taken: list[tuple[int, int]] = []
@@ -238,7 +238,12 @@ def _placed(
         if refused:
             notes.append(f"{device.name}: {refused}: the hypervisor refuses it, and it is left out")
             continue
-        address = place_dimm(space.aligned(align), taken, size, device.address)
+        try:
+            address = place_dimm(space.aligned(align), taken, size, device.address)
+        except InputError as error:
+            why = str(error).removeprefix("DIMM ")
+            notes.append(f"{device.name}: {why}: the hypervisor refuses it, and it is left out")
+            continue
         taken.append((address, address + size))
         driver = "virtio-mem" if device.kind == "virtio-mem" else "dimm"
         if device.kind == "nvdimm":

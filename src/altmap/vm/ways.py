@@ -104,6 +104,8 @@ def growth_way(
     limit, why = _limit(name, defined, definition, guest)
     if not defined and (most_bytes is not None or limit <= guest.start_bytes):
         limit = most_bytes or _SUPPOSED * guest.start_bytes
+        if name == "balloon":
+            limit = most_bytes or definition.max_memory_bytes or limit
         why = "the definition does not have this way: supposed, to compare"
     most = max(_MOST_BYTES, guest.start_bytes)
     if limit > most:

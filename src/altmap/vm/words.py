@@ -35,6 +35,8 @@ class _Words:
         A virtio-mem device with a requested size.
     resize : str
         Request another size of a virtio-mem device.
+    resize_zone : str
+        The same of a device whose size the manager counts with its zone's boot memory.
     balloon : str
         Set what the guest has beside its balloon.
     """
@@ -46,6 +48,7 @@ class _Words:
     add_virtio_mem: str = ""
     remove: str = ""
     resize: str = ""
+    resize_zone: str = ""
     balloon: str = ""
 
 
@@ -121,6 +124,10 @@ def command(
     """
     words = _WORDS[definition.manager]
     template = getattr(words, action) or words.add
+    device = next((each for each in definition.devices if each.name == id_), None)
+    zone_bytes = device.zone_bytes if device is not None else None
+    if action == "resize" and zone_bytes is not None:
+        template = words.resize_zone
     if definition.by_demand and template == words.add:
         template = words.add_by_demand
     if node is None and definition.nodes:
@@ -128,6 +135,7 @@ def command(
     sizes = {
         "size": size_bytes,
         "region": region_bytes,
+        "zone": size_bytes + (zone_bytes or 0),
         "total": total,
         "most": max(total, definition.max_memory_bytes or 0),
         "devices": max(0, total - definition.memory_bytes),
@@ -203,6 +211,8 @@ _WORDS: dict[str, _Words] = {
         maximum="--memory size=${memory_mib}M,hotplug_size=${more_mib}M",
         memory="--memory size=${memory_mib}M",
         add="ch-remote --api-socket /run/${name}.sock resize --memory ${total_mib}M",
+        resize_zone="ch-remote --api-socket /run/${name}.sock resize-zone --id ${id} "
+        "--size ${zone_mib}M",
         balloon="ch-remote --api-socket /run/${name}.sock resize --balloon ${inflated_mib}M",
     ),
     "firecracker": _Words(
