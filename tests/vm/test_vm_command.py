@@ -145,6 +145,12 @@ def test_what_cannot_be_answered_is_one_line(words, message, capsys):
     assert err.count("\n") == 1
 
 
+def test_a_size_below_what_the_guest_has_is_one_line(capsys):
+    code, out, err = run(capsys, EXAMPLES / "web.xml", "--to", "1GiB")
+    assert (code, out) == (2, "")
+    assert err == "altmap: --to 1GiB: need 4 GiB or more, which the guest has at boot\n"
+
+
 def test_a_plan_has_the_hypervisors_commands_and_limits(capsys):
     small = str(EXAMPLES / "small.sh")
     assert main(["plan", "grow", "8GiB", "--vm", small, "--driver", "dimm", "--json"]) == 0

@@ -17,13 +17,14 @@ from altmap.model.arch import (
 )
 from altmap.model.boot.cma import cma_pages
 from altmap.model.boot.files import blank_files
-from altmap.model.boot.layout import Layout, boot_zones, firmware_ram, layout_of
+from altmap.model.boot.layout import Layout, boot_zones, firmware_end_address, layout_of
 from altmap.model.boot.parameters import boot_words, huge_pages_at_boot
 from altmap.model.boot.reserved import BootPart, boot_parts
 from altmap.model.boot.tunables import default_tunables
 from altmap.model.kernel.accounting import Policy, chosen_policy
 from altmap.model.kernel.changes import ChangedMemory
 from altmap.model.kernel.hugetlb import hugepage_sizes_bytes, pool_of, set_max_huge_pages
+from altmap.model.kernel.initial_state import adopt_zone
 from altmap.model.kernel.params import Tunables
 from altmap.model.kernel.pool import whole_chunks
 from altmap.model.kernel.state import Kernel
@@ -126,7 +127,7 @@ def _kernel(
     )
     cma = cma_pages(machine, arch)
     for zone in zones.values():
-        zone.cma_nr_pages = cma.count(zone.present)
+        adopt_zone(zone, zone.span, cma.count(zone.present))
     unbacked, fake_offline = layout.ram - layout.backed, PfnSet()
     if release.xen_extra_memory == "ballooned":
         fake_offline |= unbacked
@@ -150,15 +151,8 @@ def _kernel(
         boot_node_pages=layout.nodes,
         boot_nodes=frozenset(node for node, pages in layout.nodes.items() if pages),
         max_pfn=max_pfn,
-        firmware_end_address=_firmware_end_address(machine, arch),
+        firmware_end_address=firmware_end_address(machine, arch),
     )
-
-
-def _firmware_end_address(machine: Machine, arch: Arch) -> int:
-    """Return the end of the firmware's RAM, in use or not; 0 for a domain of Xen."""
-    if machine.platform == "xen":
-        return 0
-    return max(end for _, end in firmware_ram(machine, arch))
 
 
 def _reserved_and_used(

@@ -19,6 +19,7 @@ from altmap.scenario import XEN_HOST_BYTES, Machine
 __all__ = (
     "Layout",
     "boot_zones",
+    "firmware_end_address",
     "firmware_ram",
     "layout_of",
     "memory_bytes",
@@ -61,6 +62,13 @@ def firmware_ram(machine: Machine, arch: Arch) -> list[tuple[int, int]]:
     """Return the RAM ranges of the firmware's map, ``[start, end)`` addresses."""
     platform = machine.platform or arch.board.platforms[0]
     return boot_ram(arch.board, platform, memory_bytes(machine))
+
+
+def firmware_end_address(machine: Machine, arch: Arch) -> int:
+    """Return the end of the firmware's RAM if ``mem=`` may leave some unused, else 0."""
+    if mem_limit_bytes(boot_words(machine.cmdline or "")) is None:
+        return 0
+    return max(end for _, end in firmware_ram(machine, arch))
 
 
 def ram_in_use(machine: Machine, arch: Arch) -> list[tuple[int, int]]:

@@ -35,8 +35,9 @@ MOST_WORDS = 150_000
 def commands(text: str) -> Iterator[list[Word]]:
     """Yield the commands of a text, one after the other.
 
-    Quotes, backslashes and redirections are those of a shell; a comment ends with its line. An unquoted JSON
-    object is one word, with its quotes: so ``ps`` prints it, and a shell would break it.
+    Quotes, backslashes and redirections are those of a shell; a comment ends with its line. An
+    unquoted JSON object is one word, with its quotes: so ``ps`` prints it, and a shell would break
+    it.
 
     Raises
     ------
