@@ -229,3 +229,8 @@ def test_a_device_that_has_no_place_is_left_out_with_a_note():
 
 def test_a_machine_of_s390x_has_no_dimms():
     assert "no DIMMs" in started(qemu(arch="s390x", acpi=False)).kernel.missing["dimm"]
+
+
+def test_what_uefi_firmware_keeps_is_named():
+    (note,) = at_boot(qemu(uefi=True)).notes
+    assert note.startswith("UEFI firmware keeps more")

@@ -370,3 +370,41 @@ def test_xen_guests_start_with_memory_and_grow_to_maxmem():
     assert [each.memory_bytes for each in made.nodes] == [300 * MIB, 279 * MIB]
     fixed = read('memory = "1024" # MiB\ntype = "hvm"\n')
     assert (fixed.memory_bytes, fixed.growth) == (GIB, ())
+
+
+@pytest.mark.parametrize(
+    ("text", "uefi"),
+    [
+        ("memory: 2048\nbios: ovmf\ncores: 2\n", True),
+        ("memory: 2048\nbios: seabios\ncores: 2\n", False),
+        (
+            'config.version = "8"\nmemSize = "2048"\nguestOS = "debian12-64"\nfirmware = "efi"\n',
+            True,
+        ),
+        ('config.version = "8"\nmemSize = "2048"\nguestOS = "debian12-64"\n', False),
+        (json.dumps(STATIC | {"Generation": 2}), True),
+        (json.dumps(STATIC | {"Generation": 1}), False),
+        ("qemu-system-x86_64 -m 2G -bios /usr/share/ovmf/OVMF.fd", True),
+        ("qemu-system-x86_64 -m 2G -drive if=pflash,file=CODE.fd -drive file=x.img", True),
+        ("qemu-system-x86_64 -m 2G -drive file=efi.img -bios bios.bin", False),
+        ("qemu-system-x86_64 -m 2G -M q35,pflash0=code", True),
+        (
+            "<domain type='kvm'><name>a</name><memory>2097152</memory>"
+            "<os firmware='efi'><type arch='x86_64'>hvm</type></os></domain>",
+            True,
+        ),
+        (
+            "<domain type='kvm'><name>a</name><memory>2097152</memory>"
+            "<os><type arch='x86_64'>hvm</type><loader type='pflash'>/c</loader></os></domain>",
+            True,
+        ),
+        (
+            "apiVersion: kubevirt.io/v1\nkind: VirtualMachineInstance\nmetadata: {name: a}\n"
+            "spec: {domain: {memory: {guest: 2Gi}, firmware: {bootloader: {efi: {}}}}}\n",
+            True,
+        ),
+    ],
+)
+def test_uefi_firmware_is_known_where_a_file_names_it(text, uefi):
+    (made,) = read_definitions(text.encode(), "file")
+    assert made.uefi is uefi

@@ -193,7 +193,7 @@ class Definition:
     growth_bytes : int or None
         How much may be added in all, where the file says it apart from ``max_memory_bytes``.
     by_demand : bool
-        The hypervisor adds memory and takes it back by itself (Hyper-V's dynamic memory).
+        The hypervisor adds and reclaims memory by itself (Hyper-V's dynamic memory).
     minimum_bytes : int or None
         How far the hypervisor may take memory back by itself (Hyper-V's minimum, Proxmox's
         ``balloon``).
@@ -201,6 +201,8 @@ class Definition:
         The width of physical addresses of the guest's processor, where the file limits it.
     pci_hole_bytes : int or None
         Below 4 GiB, where the file changes it (``max-ram-below-4g`` as 4 GiB less its value).
+    uefi : bool
+        The file names UEFI firmware.
     kernel : str or None
         The guest's kernel, where the file boots it directly.
     cmdline : str or None
@@ -236,6 +238,7 @@ class Definition:
     balloon: DefinedBalloon = DefinedBalloon()
     backing: HostBacking = HostBacking()
     acpi: bool | None = None
+    uefi: bool = False
     kernel: str | None = None
     cmdline: str | None = None
     written: Mapping[str, Written] = field(default_factory=dict)

@@ -91,6 +91,7 @@ def _definition(values: dict[str, Any], name: str) -> Definition:
         ),
         minimum_bytes=size("minimum", "memoryminimum") if dynamic is True else None,
         growth=("hyperv",),
+        uefi=values.get("generation") == 2,
         by_demand=dynamic is True,
         cpus=None if cpus is None else at("ProcessorCount", None, lambda: whole(cpus, 1 << 16)),
         backing=HostBacking(hugepage_bytes=0 if values.get("hugepagesenabled") is True else None),

@@ -134,6 +134,8 @@ def _domain(domain: Element) -> Definition:
         backing=_backing(domain),
         acpi=domain.first("features/acpi") is not None if hypervisor == "qemu" else None,
         max_phys_bits=_phys_bits(domain),
+        uefi="efi" in (domain.get("os", "firmware") or "")
+        or domain.get("os/loader", "type") == "pflash",
         kernel=domain.words("os/kernel"),
         cmdline=domain.words("os/cmdline"),
     )

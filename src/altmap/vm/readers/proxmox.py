@@ -171,6 +171,7 @@ def _definition(
         devices=devices,
         balloon=DefinedBalloon(present=target != 0),
         backing=_backing(huge),
+        uefi=values.get("bios") == "ovmf",
         acpi=False if values.get("acpi") == "0" else None,
         max_phys_bits=_phys_bits(values.get("cpu", "")),
     )
