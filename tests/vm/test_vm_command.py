@@ -162,6 +162,17 @@ def test_a_plan_has_the_hypervisors_commands_and_limits(capsys):
     assert "need at most 28 GiB" in capsys.readouterr().err
 
 
+def test_a_plan_removes_a_dimm_by_the_definitions_name(capsys, tmp_path):
+    path = tmp_path / "guest.sh"
+    path.write_text(
+        "qemu-system-x86_64 -M q35 -m 1G,slots=4,maxmem=8G -object memory-backend-ram,id=m,size=1G "
+        "-device pc-dimm,id=second,memdev=m -kernel k -append memhp_default_state=online_movable\n"
+    )
+    assert main(["plan", "remove", "second", "--vm", str(path), "--json"]) == 0
+    step = json.loads(capsys.readouterr().out)["steps"][-1]
+    assert json.loads(step["who"]) == {"execute": "device_del", "arguments": {"id": "second"}}
+
+
 BALLOONED = """
 <domain type='kvm'><name>db</name><memory unit='GiB'>8</memory>
 <currentMemory unit='GiB'>2</currentMemory><vcpu>2</vcpu>

@@ -5,12 +5,28 @@ from __future__ import annotations
 import re
 
 from altmap.host.platforms import DefinedPlatform
+from altmap.linux.sysroot import Sysroot
 from altmap.scenario import Plug, Resize, Step, Unplug
 from altmap.vm.answers import BootedGuest
 from altmap.vm.definition import DefinedDevice
 from altmap.vm.words import command, has_command, total_bytes
 
-__all__ = ("platform_of_definition",)
+__all__ = ("files_at_boot", "platform_of_definition")
+
+_BLOCKS = "sys/devices/system/memory"
+
+
+def files_at_boot(guest: BootedGuest) -> Sysroot:
+    """Return the files of a guest that has booted; its DIMMs are called as in the definition."""
+    sysroot = guest.booted.observe().render()
+    blocks = guest.booted.kernel.added_blocks
+    for device in guest.machine.machine.devices:
+        if device.driver == "dimm":
+            first = device.address // guest.block_bytes
+            for number in range(first, first + device.size // guest.block_bytes):
+                if number in blocks:
+                    sysroot.links[f"{_BLOCKS}/memory{number}/firmware_node"] = device.id
+    return sysroot
 
 
 def platform_of_definition(guest: BootedGuest) -> DefinedPlatform:
