@@ -54,7 +54,15 @@ def test_the_definitions_command_line_counts_unless_another_is_given():
 
 
 @pytest.mark.parametrize(
-    "word", ["memmap=64M$1G", "kernelcore=mirror", "cma=64M", "numa=fake=4", "hugetlb_cma=1G"]
+    "word",
+    [
+        "memmap=64M@1G",
+        "memmap=exactmap",
+        "kernelcore=mirror",
+        "cma=64M",
+        "numa=fake=4",
+        "hugetlb_cma=1G",
+    ],
 )
 def test_what_is_not_modelled_is_named(word):
     (unread,) = guest_kernel(qemu(), cmdline=f"quiet {word}").unread
@@ -65,7 +73,7 @@ def test_what_is_not_modelled_is_named(word):
     "word",
     [
         *("crashkernel=256M", "hugepages=64", "swiotlb=noforce"),
-        *("mem=2G", "kernelcore=1G", "movablecore=30%", "numa=off"),
+        *("mem=2G", "memmap=64M$1G", "kernelcore=1G", "movablecore=30%", "numa=off"),
     ],
 )
 def test_words_that_size_boot_memory_are_the_machines(word):

@@ -140,6 +140,8 @@ class Arch:
         or its ``addresses``; ``adds at boot``: also those of devices that are there at boot
         (``arch/x86/kernel/e820.c: parse_memopt``; ``mm/memory_hotplug.c:
         register_memory_resource``).
+    reads_memmap_word : bool
+        The kernel reads ``memmap=`` (``arch/x86/kernel/e820.c: parse_memmap_opt``).
     optimizes_hugetlb : bool
         The kernel can free most of the memmap of a huge page (ARCH_WANT_OPTIMIZE_HUGETLB_VMEMMAP).
     gigantic_page_bytes : int or None
@@ -187,6 +189,7 @@ class Arch:
     probes_block_size: bool = False
     firmware_nr_pages: int = 0
     mem_limits: tuple[str, ...] = ("addresses",)
+    reads_memmap_word: bool = False
     optimizes_hugetlb: bool = False
     gigantic_page_bytes: int | None = None
     offlines_boot_memory: bool = True
@@ -239,6 +242,7 @@ _X86_64 = Arch(
     direct_map="pud",
     probes_block_size=True,
     mem_limits=("addresses", "adds at boot"),
+    reads_memmap_word=True,
     firmware_nr_pages=1,
     optimizes_hugetlb=True,
     gigantic_page_bytes=_GIB,

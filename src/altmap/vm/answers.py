@@ -235,7 +235,7 @@ def _losses(guest: BootedGuest, kernel: Kernel, total_bytes: int) -> list[tuple[
     found = [
         (offline * guest.block_bytes, "in memory blocks that are offline"),
         (refused, "in devices that the kernel refuses"),
-        (unused, "left unused by mem="),
+        (unused, "taken by mem= or memmap="),
         (guest.machine.start_bytes - in_blocks - refused - unused, "kept by the firmware"),
         (memmap, f"the memmap: {kernel.arch.struct_page_size_bytes} bytes for each page"),
         *_kept(guest, present - memmap - total_bytes),
@@ -247,7 +247,7 @@ def _losses(guest: BootedGuest, kernel: Kernel, total_bytes: int) -> list[tuple[
 
 
 def _unused_bytes(guest: BootedGuest) -> int:
-    """Return the RAM that ``mem=`` leaves out."""
+    """Return the RAM that ``mem=`` and ``memmap=`` leave out."""
     machine, arch = guest.machine.machine, guest.machine.arch
     ranges = firmware_ram(machine, arch), ram_in_use(machine, arch)
     of_firmware, in_use = (sum(end - start for start, end in each) for each in ranges)

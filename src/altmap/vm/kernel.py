@@ -28,11 +28,12 @@ _ONLINE = ("offline", "online", "online_kernel", "online_movable")
 _TRUE, _FALSE = ("1", "y", "yes", "on", "t", "true"), ("0", "n", "no", "off", "f", "false")
 #: Words of a command line that change memory and that no scenario has.
 _NOT_MODELLED = {
-    "memmap": "not modelled: changes the firmware's memory map",
     "hugetlb_cma": "not modelled: keeps memory for gigantic pages and, until then, movable ones",
     "memtest": "not modelled: may take bad memory out of use at boot",
     "numa": "not modelled: divides the memory into nodes that the hypervisor does not have",
 }
+#: Forms of memmap= that change the firmware's map in other ways.
+_OTHER_MAPS = re.compile(r"(?:.*,)?(?:exact|[^,]*[@%])", re.IGNORECASE)
 _NO_CMA = "has no effect: Debian's {family} kernels leave CONFIG_DMA_CMA unset"
 #: Page sizes by the option of a configuration that chooses them.
 _PAGE_SIZES = {
@@ -196,6 +197,10 @@ def _not_modelled(cmdline: str, arch: Arch, options: Mapping[str, str] | None) -
         word = f"{name}={value}"
         if name in _NOT_MODELLED and not (name == "numa" and not value.startswith("fake")):
             yield Unread(word, _NOT_MODELLED[name])
+        elif name == "memmap" and not arch.reads_memmap_word:
+            yield Unread(word, f"has no effect: kernels of {arch.family} do not read it")
+        elif name == "memmap" and _OTHER_MAPS.match(value):
+            yield Unread(word, "not modelled: changes the firmware's memory map")
         elif name == "kernelcore" and "mirror" in value:
             yield Unread(word, "has no effect: a virtual machine has no mirrored memory")
         elif name == "cma" and costs_of(arch).cma_bytes is None:

@@ -139,7 +139,8 @@ def _large_blocks(guest: BootedGuest, answers: Sequence[WayAnswer]) -> Iterator[
     grows = [each.way for each in answers if each.way.defined and each.way.driver != "balloon"]
     if not grows and not guest.definition.devices:
         return
-    end = guest.booted.kernel.boot_end_address
+    kernel = guest.booted.kernel
+    end = (kernel.boot_ram.max() + 1) * kernel.arch.page_size_bytes
     yield LintFinding(
         "large-blocks",
         f"boot memory ends at {format_size(end)}",

@@ -3,6 +3,8 @@
 import pytest
 
 from altmap.errors import InputError
+from altmap.model.arch import arch_named
+from altmap.model.boot.layout import ram_in_use
 from altmap.model.kernel.allocator import available_nr_pages
 from altmap.model.machine import ModelMachine
 from altmap.scenario import Address, Device, Machine, Node, Plug, Size
@@ -76,6 +78,20 @@ def zones_of(model):
             897804,
         ),
         (
+            *("x86_64", 4 * GIB, "memmap=512M!1G", ()),
+            {
+                (0, "DMA"): (4095, 3998, 0),
+                (0, "DMA32"): (1044480, 651232, 0),
+                (0, "Normal"): (262144, 262144, 0),
+            },
+            3498120,
+        ),
+        (
+            *("x86_64", 3 * GIB, "memmap=100M$1G,1G!2G", ()),
+            {(0, "DMA"): (4095, 3998, 0), (0, "DMA32"): (520192, 494592, 0)},
+            1850636,
+        ),
+        (
             *("x86_64", 2 * GIB, "numa=off", (GIB, GIB)),
             {(0, "DMA"): (4095, 3998, 0), (0, "DMA32"): (520160, 520160, 0)},
             2019212,
@@ -96,6 +112,22 @@ def test_boot_memory_is_divided_as_on_the_real_kernel(
     assert zones_of(model) == zones
     total = model.kernel.total_ram_nr_pages() * 4
     assert abs(total - total_kib) <= (256 if nodes else 8)
+
+
+@pytest.mark.parametrize(
+    ("arch", "words", "ranges"),
+    [
+        ("x86_64", "memmap=1G", [(MIB, GIB)]),
+        ("x86_64", "memmap=1G#512M mem=1792M", [(MIB, GIB // 2), (3 * GIB // 2, 7 * GIB // 4)]),
+        ("x86_64", "memmap=512M$1G,1G$1280M", [(MIB, GIB)]),
+        # QEMU keeps 128 KiB at the end for ACPI.
+        ("x86_64", "memmap=512M@1G memmap=exactmap memmap=5%1G", [(MIB, 2 * GIB - MIB // 8)]),
+        ("ppc64le", "memmap=1G", [(0, 2 * GIB)]),
+    ],
+)
+def test_memmap_takes_ranges_out_of_ram_on_x86(arch, words, ranges):
+    made = Machine(arch=arch, memory=Size(2 * GIB), cmdline=words)
+    assert [each for each in ram_in_use(made, arch_named(arch)) if each[1] > MIB] == ranges
 
 
 def test_the_kernels_image_is_below_zone_movable():
@@ -149,7 +181,7 @@ def test_a_dimm_above_mem_is_refused_while_the_kernel_boots(cmdline, nr_blocks):
 
 
 def test_a_mem_that_leaves_too_little_is_refused():
-    with pytest.raises(InputError, match="mem=67108864: leaves less than the 128 MiB"):
+    with pytest.raises(InputError, match="'mem=64M': leaves less than 128 MiB"):
         booted("x86_64", GIB, "mem=64M")
 
 

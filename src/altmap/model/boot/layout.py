@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from altmap.errors import InputError
 from altmap.model.arch import Arch
 from altmap.model.boot.movablecore import movable_starts
-from altmap.model.boot.parameters import boot_words, mem_limit_bytes, numa_off
+from altmap.model.boot.parameters import boot_words, mem_limit_bytes, memmap_words, numa_off
 from altmap.model.kernel.zone import MOVABLE, Zone
 from altmap.model.platform.qemu import boot_ram
 from altmap.model.platform.xen import dom0_memory
@@ -65,34 +65,51 @@ def firmware_ram(machine: Machine, arch: Arch) -> list[tuple[int, int]]:
 
 
 def firmware_end_address(machine: Machine, arch: Arch) -> int:
-    """Return the end of the firmware's RAM if ``mem=`` may leave some unused, else 0."""
-    if mem_limit_bytes(boot_words(machine.cmdline or "")) is None:
+    """Return the end of the firmware's RAM if words may leave some unused, else 0."""
+    if not {"mem", "memmap"} & dict(boot_words(machine.cmdline or "")).keys():
         return 0
     return max(end for _, end in firmware_ram(machine, arch))
 
 
 def ram_in_use(machine: Machine, arch: Arch) -> list[tuple[int, int]]:
-    """Return the RAM ranges of the firmware's map that ``mem=`` leaves.
+    """Return the RAM ranges of the firmware's map that ``mem=`` and ``memmap=`` leave.
 
-    It limits addresses, on arm64 the amount of RAM. Source: ``arch/x86/kernel/e820.c:
+    The first limits addresses, on arm64 the amount of RAM. Source: ``arch/x86/kernel/e820.c:
     parse_memopt``; ``arch/arm64/mm/init.c: arm64_memblock_init``; ``arch/s390/boot/startup.c:
     setup_ident_map_size``; ``arch/powerpc/kernel/prom.c: early_init_devtree``.
 
     Raises
     ------
     InputError
-        If it leaves less than the model needs.
+        If they leave less than the model needs.
     """
     ranges = firmware_ram(machine, arch)
-    limit = mem_limit_bytes(boot_words(machine.cmdline or ""))
-    if limit is None:
-        return ranges
-    if "amount" in arch.mem_limits:
-        limit += arch.board.ram_base_address
-    left = [(start, min(end, limit)) for start, end in ranges if start < limit]
-    if sum(end - start for start, end in left) < 128 * _MIB:
-        raise InputError(f"mem={limit}: leaves less than the 128 MiB that the model needs")
+    words = boot_words(machine.cmdline or "")
+    taken = list(memmap_words(words)) if arch.reads_memmap_word else []
+    limit = mem_limit_bytes(words)
+    if limit is not None:
+        base = arch.board.ram_base_address if "amount" in arch.mem_limits else 0
+        taken.append((base + limit, 1 << 64))
+    left = list(_without(ranges, taken))
+    if taken and sum(end - start for start, end in left) < 128 * _MIB:
+        raise InputError(
+            f"machine.cmdline {machine.cmdline!r}: leaves less than 128 MiB, which the model needs"
+        )
     return left
+
+
+def _without(
+    ranges: Sequence[tuple[int, int]], taken: Sequence[tuple[int, int]]
+) -> Iterator[tuple[int, int]]:
+    """Yield what is left of ranges without others."""
+    for start, end in ranges:
+        for first, last in sorted(taken):
+            if start < first < end:
+                yield start, first
+            if first < end and start < last:
+                start = min(max(start, last), end)
+        if start < end:
+            yield start, end
 
 
 def unused_bytes(machine: Machine, arch: Arch) -> int:

@@ -23,6 +23,7 @@ __all__ = (
     "crash_kernel",
     "huge_pages_at_boot",
     "mem_limit_bytes",
+    "memmap_words",
     "memparse",
     "numa_off",
 )
@@ -37,6 +38,7 @@ BOOT_WORDS = {
     "hugepages": "allocates huge pages at boot",
     "iommu": "with off: there are no bounce buffers on x86",
     "mem": "uses less RAM than there is",
+    "memmap": "on x86: takes a range out of RAM, or all above a size",
     "kernelcore": "leaves as much boot memory to kernel zones, the rest is movable",
     "movablecore": "makes as much boot memory movable",
     "cma": "keeps boot memory for contiguous allocations and movable pages",
@@ -160,6 +162,21 @@ def mem_limit_bytes(words: list[tuple[str, str]]) -> int | None:
     """Return what ``mem=`` limits RAM to, ``None`` without one; a size of 0 is no limit."""
     sizes = [memparse(value)[0] for name, value in words if name == "mem"]
     return min((size for size in sizes if size), default=None)
+
+
+def memmap_words(words: list[tuple[str, str]]) -> Iterator[tuple[int, int]]:
+    """Yield the ranges ``[start, end)`` that ``memmap=`` takes out of RAM.
+
+    ``SIZE$START`` reserves, ``SIZE!START`` makes persistent memory, ``SIZE#START`` is ACPI's; a
+    size alone takes all above it. Source: ``arch/x86/kernel/e820.c: parse_memmap_one``.
+    """
+    for each in (part for name, value in words if name == "memmap" for part in value.split(",")):
+        size, rest = memparse(each)
+        start = memparse(rest[1:])[0] if rest[:1] in ("$", "!", "#") else None
+        if size and start is not None:
+            yield start, start + size
+        elif size and not rest:
+            yield size, _MOST
 
 
 def core_nr_pages(
