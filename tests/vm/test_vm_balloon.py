@@ -37,6 +37,16 @@ def test_a_balloon_that_deflates_on_oom_leaves_mem_total():
     assert answer.rows[0].mem_free_bytes == state.mem_free_bytes - 6 * GIB
 
 
+@pytest.mark.parametrize(("deflates", "total_kib"), [(False, 904332), (True, 1952908)])
+def test_mem_total_is_that_of_a_real_guest_whose_balloon_has_a_gib(deflates, total_kib):
+    """Debian's 6.12 in QEMU: ``-M q35 -m 2G,slots=2,maxmem=4G``, QMP ``balloon`` to 1 GiB."""
+    balloon = DefinedBalloon(True, GIB, deflate_on_oom=deflates)
+    _, answer = answer_of(
+        qemu(2 * GIB, max_memory_bytes=4 * GIB, growth=("balloon",), balloon=balloon)
+    )
+    assert abs(answer.rows[0].mem_total_bytes // 1024 - total_kib) <= 8
+
+
 def test_nothing_is_added_and_the_memmap_of_all_is_there_from_the_start():
     _, answer = answer_of(BALLOONED)
     for row in answer.rows:
