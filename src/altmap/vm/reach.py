@@ -241,7 +241,9 @@ class GrowingGuest:
         nr_at_boot = len(self.booted.kernel.additions)
         hosts = [add.host_pages for add in kernel.additions[nr_at_boot:]]
         in_boot = len(PfnSet.of(*hosts) & kernel.boot_ram) * page
-        hosts_itself = self.by_block and len(online) * page > in_movable
+        # DLPAR adds a DIMM block by block as well, each online before the next.
+        by_block = self.by_block or "dlpar" in kernel.arch.mechanisms
+        hosts_itself = by_block and len(online) * page > in_movable
         needs = self._needs_free_bytes(size_bytes, hosts_itself=hosts_itself)
         return Reached(
             size_bytes=size_bytes,

@@ -30,11 +30,11 @@ def page_table_nr_pages(kernel: Kernel, additions: Sequence[Addition]) -> int:
     Source: ``arch/x86/mm/init_64.c: phys_pud_init``, ``vmemmap_populate_hugepages`` (6.1, 6.12);
     ``arch/arm64/mm/mmu.c: alloc_init_cont_pmd, alloc_init_cont_pte``.
     """
+    if kernel.arch.direct_map not in ("pud", "pages"):
+        return 0
     boot_runs = tuple(kernel.boot_ram.ranges())
     if kernel.arch.direct_map == "pages":
         return _nr_tables_of_pages(kernel.arch, boot_runs, _runs(additions, 1 << 64))
-    if kernel.arch.direct_map != "pud":
-        return 0
     tunables = kernel.tunables
     return _nr_pages(
         kernel.arch, tunables.direct_map_1g, tunables.direct_map_2m, boot_runs,
