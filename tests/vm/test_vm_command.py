@@ -145,6 +145,12 @@ def test_what_cannot_be_answered_is_one_line(words, message, capsys):
     assert err.count("\n") == 1
 
 
+def test_a_size_below_what_the_guest_has_is_one_line(capsys):
+    code, out, err = run(capsys, EXAMPLES / "web.xml", "--to", "1GiB")
+    assert (code, out) == (2, "")
+    assert err == "altmap: --to 1GiB: need 4 GiB or more, which the guest has at boot\n"
+
+
 def test_a_plan_has_the_hypervisors_commands_and_limits(capsys):
     small = str(EXAMPLES / "small.sh")
     assert main(["plan", "grow", "8GiB", "--vm", small, "--driver", "dimm", "--json"]) == 0
@@ -154,6 +160,53 @@ def test_a_plan_has_the_hypervisors_commands_and_limits(capsys):
     assert all('"driver": "pc-dimm"' in step["who"] for step in steps)
     assert main(["plan", "grow", "80GiB", "--vm", str(EXAMPLES / "web.xml")]) != 0
     assert "need at most 28 GiB" in capsys.readouterr().err
+
+
+def test_a_plan_removes_a_dimm_by_the_definitions_name(capsys, tmp_path):
+    path = tmp_path / "guest.sh"
+    path.write_text(
+        "qemu-system-x86_64 -M q35 -m 1G,slots=4,maxmem=8G -object memory-backend-ram,id=m,size=1G "
+        "-device pc-dimm,id=second,memdev=m -kernel k -append memhp_default_state=online_movable\n"
+    )
+    assert main(["plan", "remove", "second", "--vm", str(path), "--json"]) == 0
+    step = json.loads(capsys.readouterr().out)["steps"][-1]
+    assert json.loads(step["who"]) == {"execute": "device_del", "arguments": {"id": "second"}}
+
+
+BALLOONED = """
+<domain type='kvm'><name>db</name><memory unit='GiB'>8</memory>
+<currentMemory unit='GiB'>2</currentMemory><vcpu>2</vcpu>
+<os><type arch='x86_64' machine='q35'>hvm</type></os></domain>
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "goal", "commands"),
+    [
+        (BALLOONED, ("grow", "7GiB"), ["virsh setmem db 7340032KiB --live"]),
+        (BALLOONED, ("grow", "2GiB"), []),
+        (BALLOONED, ("resize", "balloon", "1GiB"), ["virsh setmem db 1048576KiB --live"]),
+        (BALLOONED, ("resize", "balloon", "2GiB"), []),
+        (
+            'name = "xg"\ntype = "hvm"\nmemory = 2048\nmaxmem = 8192\n',
+            ("grow", "8GiB"),
+            ["xl mem-set xg 8192m"],
+        ),
+    ],
+)
+def test_a_plan_changes_the_balloon_of_a_definition(text, goal, commands, capsys, tmp_path):
+    path = tmp_path / "definition"
+    path.write_text(text)
+    assert main(["plan", *goal, "--vm", str(path), "--json"]) == 0
+    made = json.loads(capsys.readouterr().out)
+    assert [step["who"] for step in made["steps"]] == commands
+
+
+def test_a_balloon_gives_no_more_than_it_took(capsys, tmp_path):
+    path = tmp_path / "definition"
+    path.write_text(BALLOONED)
+    assert main(["plan", "resize", "balloon", "9GiB", "--vm", str(path)]) == 1
+    assert "need at most 8 GiB" in capsys.readouterr().err
 
 
 def test_a_sweep_takes_a_definition_as_its_base(capsys, tmp_path):

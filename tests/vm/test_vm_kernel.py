@@ -1,5 +1,7 @@
 """What a command line and a configuration of a guest's kernel decide."""
 
+import dataclasses
+
 import pytest
 from definitions import qemu
 
@@ -52,18 +54,52 @@ def test_the_definitions_command_line_counts_unless_another_is_given():
 
 
 @pytest.mark.parametrize(
-    "word", ["mem=2G", "memmap=64M$1G", "kernelcore=1G", "cma=64M", "numa=off"]
+    "word",
+    [
+        "memmap=64M@1G",
+        "memmap=exactmap",
+        "kernelcore=mirror",
+        "cma=64M",
+        "numa=fake=4",
+        "hugetlb_cma=1G",
+    ],
 )
 def test_what_is_not_modelled_is_named(word):
     (unread,) = guest_kernel(qemu(), cmdline=f"quiet {word}").unread
     assert unread.value == word
 
 
-@pytest.mark.parametrize("word", ["crashkernel=256M", "hugepages=64", "swiotlb=noforce"])
-def test_words_that_keep_boot_memory_are_the_machines(word):
+@pytest.mark.parametrize(
+    "word",
+    [
+        *("crashkernel=256M", "hugepages=64", "swiotlb=noforce"),
+        *("mem=2G", "memmap=64M$1G", "kernelcore=1G", "movablecore=30%", "numa=off"),
+    ],
+)
+def test_words_that_size_boot_memory_are_the_machines(word):
     kernel = guest_kernel(qemu(), cmdline=f"quiet {word}")
     assert kernel.settings == {"cmdline": word}
     assert not kernel.unread
+
+
+@pytest.mark.parametrize(
+    ("arch", "config", "words"),
+    [
+        ("aarch64", "CONFIG_DMA_CMA=y\nCONFIG_CMA_SIZE_MBYTES=64\n", None),
+        ("aarch64", "CONFIG_DMA_CMA=y\nCONFIG_CMA_SIZE_MBYTES=32\n", "cma=32M"),
+        ("aarch64", "CONFIG_MEMORY_HOTPLUG=y\n", "cma=0M"),
+        ("x86_64", "CONFIG_MEMORY_HOTPLUG=y\n", None),
+    ],
+)
+def test_the_configuration_sizes_the_cma_area(arch, config, words):
+    definition = dataclasses.replace(qemu(), arch=arch)
+    assert guest_kernel(definition, config=config).settings.get("cmdline") == words
+
+
+def test_cma_is_named_where_a_configuration_has_it_and_the_model_does_not():
+    (unread,) = guest_kernel(qemu(), config="CONFIG_DMA_CMA=y\n", cmdline="cma=64M").unread
+    assert "not modelled" in unread.reason
+    assert not guest_kernel(qemu(), config="CONFIG_MODULES=y\n", cmdline="cma=64M").unread
 
 
 def test_a_configuration_names_the_release_and_the_state_of_new_blocks():

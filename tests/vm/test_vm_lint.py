@@ -20,9 +20,9 @@ POLICY = "memory_hotplug.online_policy=auto-movable"
 TWO_NODES = (DefinedNode(0, 2 * GIB), DefinedNode(1, 2 * GIB))
 
 
-def found(definition, **keys):
+def found(definition, ways=(), **keys):
     guest = started(definition, **keys)
-    return lint(guest, [way_answer(guest, way) for way in guest.ways()])
+    return lint(guest, [way_answer(guest, way) for way in guest.ways(ways)])
 
 
 def dimm(size=GIB, **fields):
@@ -33,6 +33,7 @@ def virtio_mem(size=8 * GIB, **fields):
     return with_virtio_mem(qemu(), size, **fields)
 
 
+BALLOONED = qemu(growth=("balloon",), max_memory_bytes=None, balloon=DefinedBalloon(True, GIB))
 #: The rule, what breaks it, and what does not, each with the kernel's keys.
 CASES = [
     ("size-of-block", (qemu(devices=(dimm(200 * MIB),)), {}), (qemu(devices=(dimm(),)), {})),
@@ -47,6 +48,14 @@ CASES = [
     ("one-step", (qemu(256 * MIB), {}), (qemu(), {})),
     ("no-driver", (qemu(arch="aarch64", machine="virt"), {}), (qemu(), {})),
     ("stays-offline", (qemu(), {"release": "6.1"}), (qemu(), {"release": "6.12"})),
+    # DLPAR onlines what it adds, whatever the policy for new blocks is.
+    (
+        "stays-offline",
+        (virtio_mem(), {"release": "6.1"}),
+        (qemu(arch="ppc64le", machine="pseries"), {"release": "6.12"}),
+    ),
+    # The way that is shown does not decide what the definition has.
+    ("no-maximum", (BALLOONED, {"ways": ["balloon"]}), (virtio_mem(), {"ways": ["balloon"]})),
     ("not-returned", (qemu(), {}), (qemu(), {"cmdline": MOVABLE})),
     ("beyond-ratio", (qemu(), {"cmdline": MOVABLE}), (qemu(), {"cmdline": POLICY})),
     (

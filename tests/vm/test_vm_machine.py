@@ -158,9 +158,21 @@ def test_devices_lie_where_the_hypervisor_adds_memory(hypervisor, address):
 
 
 def test_a_map_that_is_not_known_is_said_to_be_assumed():
-    (note,) = at_boot(of_another("vmware", arch="aarch64")).notes
-    assert "that of vmware on aarch64 is not known" in note
+    assert (
+        "that of vmware on aarch64 is not known"
+        in at_boot(of_another("vmware", arch="aarch64")).notes[0]
+    )
     assert not at_boot(qemu()).notes
+
+
+def test_an_estimate_is_said_to_be_one():
+    config = "CONFIG_ARM64_64K_PAGES=y\nCONFIG_MEMORY_HOTPLUG=y\n"
+    assert "no such kernel was measured" in at_boot(qemu(arch="aarch64"), config=config).notes[0]
+
+
+def test_free_memory_that_no_memmap_gets_is_named():
+    (note,) = at_boot(qemu(arch="aarch64")).notes
+    assert note.startswith("64 MiB of the free memory are CMA")
 
 
 def test_boot_memory_below_128_mib_is_refused():
@@ -207,3 +219,18 @@ def test_what_boot_keeps_is_said_by_cause():
     assert losses["crashkernel="] == 64 * MIB
     assert losses["bounce buffers (swiotlb)"] == 64 * MIB + (768 << 10)
     assert state.set_bytes - sum(losses.values()) == state.mem_total_bytes
+
+
+def test_a_device_that_has_no_place_is_left_out_with_a_note():
+    device = DefinedDevice("dimm", GIB, "d0", address=GIB)
+    (note,) = at_boot(qemu(devices=(device,))).notes
+    assert note.startswith("d0: address 0x40000000: device memory starts at")
+
+
+def test_a_machine_of_s390x_has_no_dimms():
+    assert "no DIMMs" in started(qemu(arch="s390x", acpi=False)).kernel.missing["dimm"]
+
+
+def test_what_uefi_firmware_keeps_is_named():
+    (note,) = at_boot(qemu(uefi=True)).notes
+    assert note.startswith("UEFI firmware keeps more")

@@ -206,3 +206,21 @@ def test_what_likely_goes_back_goes_offline_on_the_model():
     machine.perform(Plug(id="d", size=Size(GIB)))
     blocks = list(machine.kernel.added_blocks - guest.booted.kernel.added_blocks)
     assert machine.perform(Offline(blocks=blocks)).outcome
+
+
+def test_a_maximum_of_many_logical_memory_blocks_is_answered_up_to_what_takes_seconds():
+    guest = started(qemu(GIB, arch="ppc64le", machine="pseries", max_memory_bytes=1 << 50))
+    way = next(way for way in guest.ways() if way.driver == "dimm")
+    assert (way.start_bytes, way.limit_bytes) == (GIB, 513 * GIB)
+    assert way.limit == "no size above 513 GiB is computed"
+
+
+def test_dlpar_needs_free_memory_for_its_first_block_where_later_ones_are_hosted():
+    guest = started(qemu(GIB, arch="ppc64le", machine="pseries", max_memory_bytes=65 * GIB))
+    way = next(way for way in guest.ways() if way.driver == "dimm")
+    (_, kernel) = way_answer(guest, way, [GIB, 65 * GIB]).rows
+    assert kernel.result == "ok"
+    assert kernel.needs_free_bytes < 200 * MIB
+    movable = started(guest.definition, cmdline=MOVABLE)
+    (_, all_movable) = way_answer(movable, way, [GIB, 33 * GIB]).rows
+    assert all_movable.needs_free_bytes > 32 * GIB // 64

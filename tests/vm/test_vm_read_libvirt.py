@@ -198,3 +198,14 @@ def test_boot_memory_is_rounded_up_to_mib_and_the_first_node_has_the_other_cpus(
         "<cell cpus='1-4' memory='1048576'/></numa></cpu>"
     )
     assert [each.cpus for each in made.nodes] == [4, 4]
+
+
+def test_a_device_of_a_file_is_not_in_the_guests_huge_pages():
+    made = read(
+        "<memory unit='GiB'>4</memory>"
+        "<memoryBacking><hugepages><page size='1' unit='GiB'/></hugepages></memoryBacking>"
+        "<devices><memory model='nvdimm'><source><path>/n</path></source><target>"
+        "<size unit='MiB'>512</size><node>0</node></target></memory></devices>"
+    )
+    assert made.backing.hugepage_bytes == GIB
+    assert made.devices[0].backing.hugepage_bytes is None

@@ -109,7 +109,7 @@ def test_cloud_hypervisor_grows_by_virtio_mem_of_its_zones_and_nodes():
     assert (device.name, device.node, device.size_bytes) == ("a", 0, 4 * GIB)
     assert (device.requested_bytes, device.block_bytes) == (GIB, 2 * MIB)
     assert [(each.memory_bytes, each.cpus) for each in made.nodes] == [(GIB, 2), (2 * GIB, 2)]
-    assert (made.balloon.current_bytes, made.balloon.free_page_reporting) == (2 * GIB, True)
+    assert (made.balloon.current_bytes, made.balloon.free_page_reporting) == (3 * GIB, True)
     assert made.growth == ("virtio-mem", "balloon")
 
 
@@ -333,9 +333,10 @@ DYNAMIC = {
 
 def test_hyperv_static_and_dynamic_memory():
     static, dynamic = read(STATIC), read(DYNAMIC)
-    assert (static.name, static.memory_bytes, static.growth) == ("web", 4 * GIB, ("memory",))
-    assert (static.max_memory_bytes, static.minimum_bytes) == (None, None)
+    assert (static.name, static.memory_bytes, static.growth) == ("web", 4 * GIB, ("hyperv",))
+    assert (static.max_memory_bytes, static.minimum_bytes) == (1 << 40, None)
     assert (dynamic.memory_bytes, dynamic.growth) == (2 * GIB, ("hyperv",))
+    assert (dynamic.by_demand, static.by_demand) == (True, False)
     assert (dynamic.max_memory_bytes, dynamic.minimum_bytes) == (64 * GIB, GIB // 2)
 
 
@@ -369,3 +370,41 @@ def test_xen_guests_start_with_memory_and_grow_to_maxmem():
     assert [each.memory_bytes for each in made.nodes] == [300 * MIB, 279 * MIB]
     fixed = read('memory = "1024" # MiB\ntype = "hvm"\n')
     assert (fixed.memory_bytes, fixed.growth) == (GIB, ())
+
+
+@pytest.mark.parametrize(
+    ("text", "uefi"),
+    [
+        ("memory: 2048\nbios: ovmf\ncores: 2\n", True),
+        ("memory: 2048\nbios: seabios\ncores: 2\n", False),
+        (
+            'config.version = "8"\nmemSize = "2048"\nguestOS = "debian12-64"\nfirmware = "efi"\n',
+            True,
+        ),
+        ('config.version = "8"\nmemSize = "2048"\nguestOS = "debian12-64"\n', False),
+        (json.dumps(STATIC | {"Generation": 2}), True),
+        (json.dumps(STATIC | {"Generation": 1}), False),
+        ("qemu-system-x86_64 -m 2G -bios /usr/share/ovmf/OVMF.fd", True),
+        ("qemu-system-x86_64 -m 2G -drive if=pflash,file=CODE.fd -drive file=x.img", True),
+        ("qemu-system-x86_64 -m 2G -drive file=efi.img -bios bios.bin", False),
+        ("qemu-system-x86_64 -m 2G -M q35,pflash0=code", True),
+        (
+            "<domain type='kvm'><name>a</name><memory>2097152</memory>"
+            "<os firmware='efi'><type arch='x86_64'>hvm</type></os></domain>",
+            True,
+        ),
+        (
+            "<domain type='kvm'><name>a</name><memory>2097152</memory>"
+            "<os><type arch='x86_64'>hvm</type><loader type='pflash'>/c</loader></os></domain>",
+            True,
+        ),
+        (
+            "apiVersion: kubevirt.io/v1\nkind: VirtualMachineInstance\nmetadata: {name: a}\n"
+            "spec: {domain: {memory: {guest: 2Gi}, firmware: {bootloader: {efi: {}}}}}\n",
+            True,
+        ),
+    ],
+)
+def test_uefi_firmware_is_known_where_a_file_names_it(text, uefi):
+    (made,) = read_definitions(text.encode(), "file")
+    assert made.uefi is uefi

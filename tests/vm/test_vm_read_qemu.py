@@ -216,3 +216,12 @@ def test_devices_of_a_file_may_be_many_but_not_without_bound():
 def test_two_commas_are_one_and_exported_variables_are_known():
     made = read("export MEM=2G\nqemu-system-x86_64 -name guest=a,,b -m $MEM\n")
     assert (made.name, made.memory_bytes) == ("a,b", 2 * GIB)
+
+
+@pytest.mark.parametrize(
+    "after", ["> log 2>&1 &", ">>log", "3<>/dev/tap0", "2> /dev/null; echo -m 9G", "&> log"]
+)
+def test_a_redirection_is_no_word_of_a_command(after):
+    made = read(f"qemu-system-x86_64 -smp 2 -m 2G {after}\n")
+    assert (made.memory_bytes, made.cpus) == (2 * GIB, 2)
+    assert not made.unread

@@ -57,6 +57,12 @@ def test_a_self_hosted_memmap_makes_every_rule_too_careful():
     assert "times as much is possible" in found[0].text()
 
 
+def test_hv_balloon_is_tried_as_far_as_blocks_allow():
+    found = judge(qemu(), "hyperv")
+    assert all(each.trials and each.counterexample is None for each in found)
+    assert {trial.allowed_bytes // trial.boot_bytes for trial in found[0].trials} == {4}
+
+
 def test_a_driver_that_the_kernel_lacks_is_not_tried():
     (first, *_) = judge(qemu(arch="aarch64", machine="virt"), "dimm")
     assert first.trials == ()

@@ -1,12 +1,14 @@
 """Commands and lines of each manager: as its own parser takes them."""
 
 import json
+import shlex
 import xml.etree.ElementTree as ET
 from dataclasses import replace
 
 import pytest
 from definitions import GIB, MIB, qemu, with_virtio_mem
 
+from altmap.errors import printable
 from altmap.vm.definition import DefinedNode
 from altmap.vm.words import command, file_line, quantity, total_bytes
 
@@ -63,7 +65,6 @@ def test_libvirt_attaches_xml():
 @pytest.mark.parametrize(
     ("manager", "words"),
     [
-        ("proxmox", "qm set guest --memory 8192"),
         ("cloud-hypervisor", "ch-remote --api-socket /run/guest.sock resize --memory 8192M"),
         ("vmware", "govc vm.change -vm guest -m 8192"),
         ("hyper-v", "Set-VMMemory -VMName guest -StartupBytes 8589934592"),
@@ -108,3 +109,42 @@ def test_what_the_host_gives_is_boot_memory_and_devices():
     assert total_bytes(with_virtio_mem(qemu(), requested=GIB)) == 5 * GIB
     assert total_bytes(replace(qemu(), devices=())) == 4 * GIB
     assert (quantity(4 * GIB), quantity(200 * MIB)) == ("4GiB", "200MiB")
+
+
+@pytest.mark.parametrize("name", ["my vm", "db; reboot", "a'b", "$(id)", "x\ny"])
+def test_a_name_is_one_word_of_a_shell(name):
+    for manager in ("libvirt", "vmware", "xen", "kubevirt"):
+        text = command(qemu(manager=manager, name=name), "add", size_bytes=GIB, total=5 * GIB)
+        words = shlex.split(text.partition("<<<")[0])
+        assert printable(name) in words
+        assert "\n" not in text
+
+
+def test_an_id_of_qmp_is_json():
+    text = command(qemu(), "resize", id_='v"0', size_bytes=GIB)
+    assert json_values(text)[0]["arguments"]["path"] == '/machine/peripheral/v"0'
+
+
+def test_proxmox_knows_machines_by_number():
+    proxmox = qemu(manager="proxmox", name="web")
+    assert command(replace(proxmox, id="101"), "add", total=8 * GIB) == "qm set 101 --memory 8192"
+    assert command(proxmox, "add", total=8 * GIB) == "qm set VMID --memory 8192"
+
+
+def test_hyperv_changes_startup_without_dynamic_memory_only():
+    static = qemu(manager="hyper-v", max_memory_bytes=16 * GIB)
+    assert command(static, "add", total=8 * GIB).endswith(f"-StartupBytes {8 * GIB}")
+    dynamic = replace(static, by_demand=True)
+    assert f"-MaximumBytes {16 * GIB} " in command(dynamic, "add", total=8 * GIB)
+    assert f"-MaximumBytes {32 * GIB} " in command(dynamic, "add", total=32 * GIB)
+
+
+def test_cloud_hypervisor_resizes_a_zone_with_its_boot_memory():
+    """``vm.resize-zone`` takes the zone's whole size; zones refuse ``vm.resize``."""
+    zone = replace(with_virtio_mem(qemu()).devices[0], name="z", zone_bytes=2 * GIB)
+    definition = qemu(manager="cloud-hypervisor", devices=(zone,))
+    assert command(definition, "resize", id_="z", size_bytes=GIB, total=7 * GIB) == (
+        "ch-remote --api-socket /run/guest.sock resize-zone --id z --size 3072M"
+    )
+    whole = replace(definition, devices=(replace(zone, zone_bytes=None),))
+    assert "resize --memory 7168M" in command(whole, "resize", id_="z", total=7 * GIB)

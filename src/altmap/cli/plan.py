@@ -203,12 +203,12 @@ def _machine(
     from altmap.cli.definitions import read_definition_file
     from altmap.linux.observation import Observation
     from altmap.vm.answers import started
-    from altmap.vm.platform import platform_of_definition
+    from altmap.vm.platform import files_at_boot, platform_of_definition
 
     definition = read_definition_file(args.vm, arch=args.arch)
     if args.sysroot is None:
         guest = started(definition, release=args.release)
-        return guest.booted.observe().render(), platform_of_definition(guest)
+        return files_at_boot(guest), platform_of_definition(guest)
     sysroot = Sysroot.read(args.sysroot, uses=uses, leave="files")
     guest = started(definition, release=args.release, seen=Observation.read(sysroot))
     return sysroot, platform_of_definition(guest)

@@ -167,6 +167,13 @@ def _answers(args: argparse.Namespace, guest: BootedGuest, names: Sequence[str])
     target = _target(args)
     found: list[WayAnswer] = []
     ways = guest.ways(names, target)
+    starts = [way.start_bytes for way in ways] or [guest.machine.start_bytes]
+    if target is not None and target < min(starts):
+        from altmap.units import format_size
+
+        raise InputError(
+            f"--to {args.to}: need {format_size(min(starts))} or more, which the guest has at boot"
+        )
     with progress(len(ways), lines=False, what="ways") as (tell, advance):
         for way in ways:
             tell(f"growing by {way.driver}")

@@ -323,6 +323,32 @@ class Planner:
         )
         return new if outcome else []
 
+    def set_balloon(self, platform: DefinedPlatform, size_bytes: int) -> None:
+        """Plan that the hypervisor's balloon leaves the guest that much.
+
+        Raises
+        ------
+        InputError
+            If that is more than the guest has without it.
+        """
+        now, most = platform.balloon_bytes, platform.balloon_most_bytes
+        if size_bytes > most:
+            raise InputError(
+                f"resize balloon to {format_size(size_bytes)}: need at most {format_size(most)}, "
+                "which the guest has without its balloon"
+            )
+        if size_bytes == now:
+            return
+        self.steps.append(
+            PlanStep(
+                action="resize",
+                by="platform",
+                title=f"balloon: leaves {format_size(now)} → {format_size(size_bytes)}",
+                who=platform.command(Resize(id="balloon", size=Size(size_bytes)), 0),
+            )
+        )
+        self.notes.append("MemTotal is that without the balloon, whose pages are not modelled")
+
     def address_above(self) -> int:
         """Return where memory is added if nothing is known: the first block above all and 4 GiB."""
         assert self.seen.memory is not None
@@ -462,6 +488,9 @@ def plan_resize(
         If there is no such device, or it keeps its size.
     """
     planner = Planner(sysroot, f"resize {name} to {format_size(size_bytes)}", given, platform)
+    if name == "balloon" and platform is not None and platform.balloon_most_bytes:
+        planner.set_balloon(platform, size_bytes)
+        return planner.result()
     now, _ = planner.machine.device_sizes(name)
     if now == size_bytes:
         return planner.result()

@@ -68,6 +68,8 @@ def plan_grow(
     """Return the plan after which that much memory is online: offline blocks first, then more."""
     planner = Planner(sysroot, f"grow to {format_size(total_bytes)}", given, platform)
     assert planner.seen.memory is not None
+    if platform is not None and platform.balloon_bytes < platform.balloon_most_bytes:
+        planner.set_balloon(platform, min(total_bytes, platform.balloon_most_bytes))
     states = {nr: block.state for nr, block in planner.seen.memory.blocks.items()}
     online = sum(state != "offline" for state in states.values()) * planner.block_bytes
     for nr in [nr for nr, state in states.items() if state == "offline"]:

@@ -83,6 +83,8 @@ class DefinedPlatform:
         How much may be added in all, by driver.
     knows_address : bool
         The model places memory as this platform does.
+    balloon_bytes, balloon_most_bytes : int
+        What the guest has beside a balloon of the hypervisor, and without it; 0 without one.
     """
 
     name: str
@@ -92,6 +94,8 @@ class DefinedPlatform:
     slots: int | None = None
     most_bytes: Mapping[str, int] = field(default_factory=dict)
     knows_address: bool = False
+    balloon_bytes: int = 0
+    balloon_most_bytes: int = 0
 
 
 _CLOUD = "memory is that of its type: stop it, choose a larger type, and start it again"

@@ -121,8 +121,10 @@ class Arch:
         How the kernel maps added memory, as far as files show it (``arch_report_meminfo``).
         ``pud``: leaves of up to 1 GiB, whose page tables are counted (``arch/x86/mm/init_64.c:
         phys_pud_init``). ``lmb``: leaves of 2 MiB, as each logical memory block is mapped by
-        itself (``arch/powerpc/mm/book3s64/radix_pgtable.c: create_physical_mapping``). ``hidden``:
-        no file shows it, and page tables are not counted.
+        itself (``arch/powerpc/mm/book3s64/radix_pgtable.c: create_physical_mapping``). ``pages``:
+        each page by itself, with a page table for each PMD, as with ``rodata=full``, arm64's
+        default (``arch/arm64/mm/mmu.c: arch_add_memory``); no file shows it. ``hidden``: no file
+        shows it, and page tables are not counted.
     vmemmap_leaf_bytes : int or None
         Leaf of the page tables that map the memmap of a whole section of added memory, where a
         rule asks for it: PMD_SIZE with 4 KiB pages of arm64, a page with larger ones
@@ -133,6 +135,13 @@ class Arch:
     firmware_nr_pages : int
         Page frames from 0 on that are the firmware's, although its map calls them RAM
         (``arch/x86/kernel/setup.c: trim_bios_range``).
+    mem_limits : tuple of str
+        What ``mem=`` limits: the ``amount`` of RAM (``arch/arm64/mm/init.c: arm64_memblock_init``)
+        or its ``addresses``; ``adds at boot``: also those of devices that are there at boot
+        (``arch/x86/kernel/e820.c: parse_memopt``; ``mm/memory_hotplug.c:
+        register_memory_resource``).
+    reads_memmap_word : bool
+        The kernel reads ``memmap=`` (``arch/x86/kernel/e820.c: parse_memmap_opt``).
     optimizes_hugetlb : bool
         The kernel can free most of the memmap of a huge page (ARCH_WANT_OPTIMIZE_HUGETLB_VMEMMAP).
     gigantic_page_bytes : int or None
@@ -179,6 +188,8 @@ class Arch:
     vmemmap_leaf_bytes: int | None = None
     probes_block_size: bool = False
     firmware_nr_pages: int = 0
+    mem_limits: tuple[str, ...] = ("addresses",)
+    reads_memmap_word: bool = False
     optimizes_hugetlb: bool = False
     gigantic_page_bytes: int | None = None
     offlines_boot_memory: bool = True
@@ -192,6 +203,11 @@ class Arch:
     def family(self) -> str:
         """``uname -m``, whatever the page size."""
         return self.name.partition("-")[0]
+
+    @property
+    def shows_direct_map(self) -> bool:
+        """Whether ``/proc/meminfo`` has DirectMap lines."""
+        return self.direct_map in ("pud", "lmb")
 
     @property
     def section_nr_pages(self) -> int:
@@ -225,6 +241,8 @@ _X86_64 = Arch(
     mechanisms=("acpi", "probe", *_ANYWHERE),
     direct_map="pud",
     probes_block_size=True,
+    mem_limits=("addresses", "adds at boot"),
+    reads_memmap_word=True,
     firmware_nr_pages=1,
     optimizes_hugetlb=True,
     gigantic_page_bytes=_GIB,
@@ -241,6 +259,8 @@ _ARM64 = Arch(
     max_page_order=10,
     max_physmem_bits=48,
     kernel_zones=(("DMA", 4 * _GIB), ("DMA32", 4 * _GIB), ("Normal", None)),
+    mem_limits=("amount",),
+    direct_map="pages",
     vmemmap_leaf_bytes=2 * _MIB,
     gigantic_page_bytes=_GIB,
     offlines_boot_memory=False,

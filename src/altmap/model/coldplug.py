@@ -8,14 +8,16 @@ it online. Source: ``drivers/acpi/acpi_memhotplug.c: acpi_memory_device_add``, c
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 
 from altmap.errors import InputError, one_of
 from altmap.model.arch import Arch
 from altmap.model.drivers.driver import Devices, Driver
 from altmap.scenario import DRIVER_KEYS, Address, Device, Plug, Size
+from altmap.trace import Outcome
 
-__all__ = ("check_at_boot", "plug_of_device", "plugs_after_reboot")
+__all__ = ("check_at_boot", "plug_of_device", "plugs_after_reboot", "refused_at_boot")
 
 #: Drivers whose devices are found at boot; what the others added is gone after a reboot.
 _FOUND_AT_BOOT = ("dimm", "virtio-mem", "kmem", "standby")
@@ -58,6 +60,20 @@ def plug_of_device(device: Device) -> Plug:
         requested=device.requested,
         block=device.block,
     )
+
+
+def refused_at_boot(plug: Plug, arch: Arch, limit_bytes: int | None) -> Outcome | None:
+    """Return the refusal of a DIMM that ``mem=`` leaves out while the kernel boots.
+
+    virtio-mem's driver is a module, which is loaded later. Source: ``mm/memory_hotplug.c:
+    register_memory_resource``.
+    """
+    if limit_bytes is None or "adds at boot" not in arch.mem_limits or plug.driver != "dimm":
+        return None
+    if plug.address is None or plug.address + plug.size <= limit_bytes:
+        return None
+    why = f"it ends above mem={limit_bytes:#x}"
+    return Outcome.refused(errno.E2BIG, "register_memory_resource", why)
 
 
 def plugs_after_reboot(

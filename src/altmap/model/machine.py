@@ -16,8 +16,14 @@ from altmap.model.adopt.rules import given_of
 from altmap.model.arch import ARCHES, Arch
 from altmap.model.boot import boot
 from altmap.model.boot.layout import unused_bytes
+from altmap.model.boot.parameters import boot_words, mem_limit_bytes
 from altmap.model.boot.tunables import parameters_shown
-from altmap.model.coldplug import check_at_boot, plug_of_device, plugs_after_reboot
+from altmap.model.coldplug import (
+    check_at_boot,
+    plug_of_device,
+    plugs_after_reboot,
+    refused_at_boot,
+)
 from altmap.model.control_files import meaning_of_write
 from altmap.model.drivers.acpi import AcpiDimms, plug_dimm
 from altmap.model.drivers.dlpar import DlparDimms
@@ -128,6 +134,7 @@ class ModelMachine:
     _balloon: XenBalloon | None = None
     _boots: Callable[[], ModelMachine] | None = None
     _plugs: dict[str, Plug] = field(default_factory=dict)
+    _mem_limit_bytes: int | None = None
     _devices: Devices = field(init=False)
     _usage: Usage = field(init=False)
 
@@ -171,6 +178,7 @@ class ModelMachine:
             notes = [] if machine.release is None else release_notes(machine.release)
             notes += _boot_notes(kernel, machine)
             made = cls(kernel, backing, observer, blank.parameters, notes)
+            made._mem_limit_bytes = mem_limit_bytes(boot_words(machine.cmdline or ""))
             made._take_devices(machine, {}, {})
             made._take_balloon(blank, machine)
             made._plug_at_boot(map(plug_of_device, machine.devices))
@@ -236,7 +244,10 @@ class ModelMachine:
         """Let the drivers find devices while the kernel boots; what they do is not logged."""
         for plug in plugs:
             check_at_boot(plug, self.kernel.arch)
-            outcome = self._plug(plug)
+            refusal = refused_at_boot(plug, self.kernel.arch, self._mem_limit_bytes)
+            if refusal is not None:
+                plug_dimm(self._driver("dimm"), plug)
+            outcome = self._plug(plug) if refusal is None else refusal
             if not outcome:
                 why = f"{outcome.errno} by {outcome.function}"
                 self.notes.append(f"device {plug.id!r} at boot: not added: {why}")

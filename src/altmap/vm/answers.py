@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from altmap.errors import InputError
 from altmap.linux.observation import Observation
+from altmap.model.boot.layout import firmware_ram, ram_in_use
 from altmap.model.boot.reserved import boot_parts
 from altmap.model.kernel.accounting import Policy
 from altmap.model.kernel.allocator import available_nr_pages
 from altmap.model.kernel.state import Kernel
+from altmap.model.kernel.zone import MOVABLE
 from altmap.model.machine import ModelMachine
 from altmap.scenario import Machine
 from altmap.units import format_size
+from altmap.vm.balloon import balloon_rows
 from altmap.vm.definition import Definition
 from altmap.vm.kernel import GuestKernel, guest_kernel
 from altmap.vm.machine import GuestMachine, guest_machine
@@ -162,6 +165,7 @@ def started(
         kernel = guest_kernel(definition, release=release, cmdline=cmdline, config=config)
         machine = guest_machine(definition, kernel)
         booted = ModelMachine.start(machine.machine, policy=policy, pages=False)
+        machine = replace(machine, notes=(*machine.notes, *_of_cma(booted)))
         return BootedGuest(definition, kernel, machine, booted)
     named = release or seen.release
     if named is None:
@@ -172,7 +176,7 @@ def started(
         kernel = replace(kernel, stated="the guest's files")
     machine = guest_machine(definition, kernel)
     booted = ModelMachine.start(Machine(release=release), seen, policy=policy, pages=False)
-    notes = list(machine.notes)
+    notes = [*machine.notes, *_of_cma(booted)]
     made = booted.kernel
     shown = len(made.added_blocks) * made.block_nr_pages * made.arch.page_size_bytes
     if abs(shown - machine.start_bytes) > made.block_nr_pages * made.arch.page_size_bytes * 2:
@@ -181,6 +185,14 @@ def started(
             f"gives {format_size(machine.start_bytes)}"
         )
     return BootedGuest(definition, kernel, replace(machine, notes=tuple(notes)), booted, True)
+
+
+def _of_cma(booted: ModelMachine) -> Iterator[str]:
+    kernel = booted.kernel
+    nr_pages = sum(zone.cma_nr_pages for zone in kernel.zones.values() if zone.name != MOVABLE)
+    if nr_pages:
+        size = format_size(nr_pages * kernel.arch.page_size_bytes)
+        yield f"{size} of the free memory are CMA, of which the memmap of added memory gets nothing"
 
 
 def boot_state(guest: BootedGuest) -> BootState:
@@ -218,13 +230,13 @@ def _losses(guest: BootedGuest, kernel: Kernel, total_bytes: int) -> list[tuple[
         and int(each.address) // page // kernel.block_nr_pages not in kernel.added_blocks
     )
     balloon = guest.definition.balloon.current_bytes
+    unused = _unused_bytes(guest)
+    in_blocks = present + offline * guest.block_bytes
     found = [
         (offline * guest.block_bytes, "in memory blocks that are offline"),
         (refused, "in devices that the kernel refuses"),
-        (
-            guest.machine.start_bytes - present - offline * guest.block_bytes - refused,
-            "kept by the firmware",
-        ),
+        (unused, "taken by mem= or memmap="),
+        (guest.machine.start_bytes - in_blocks - refused - unused, "kept by the firmware"),
         (memmap, f"the memmap: {kernel.arch.struct_page_size_bytes} bytes for each page"),
         *_kept(guest, present - memmap - total_bytes),
     ]
@@ -232,6 +244,14 @@ def _losses(guest: BootedGuest, kernel: Kernel, total_bytes: int) -> list[tuple[
     if inflated and balloon is not None and balloon < guest.machine.start_bytes:
         found.append((guest.machine.start_bytes - balloon, "in the balloon, once it is inflated"))
     return [(size, why) for size, why in found if size > 0]
+
+
+def _unused_bytes(guest: BootedGuest) -> int:
+    """Return the RAM that ``mem=`` and ``memmap=`` leave out."""
+    machine, arch = guest.machine.machine, guest.machine.arch
+    ranges = firmware_ram(machine, arch), ram_in_use(machine, arch)
+    of_firmware, in_use = (sum(end - start for start, end in each) for each in ranges)
+    return of_firmware - in_use
 
 
 def _kept(guest: BootedGuest, kept_bytes: int) -> list[tuple[int, str]]:
@@ -247,6 +267,8 @@ def _kept(guest: BootedGuest, kept_bytes: int) -> list[tuple[int, str]]:
 
 def way_answer(guest: BootedGuest, way: GrowthWay, sizes: Sequence[int] = ()) -> WayAnswer:
     """Return what a way offers, at each of the sizes or at those that a table shows."""
+    if way.driver == "balloon":
+        return _balloon_answer(guest, way, sizes or sizes_of(way))
     rows = tuple(reach(guest.booted, way, sizes or sizes_of(way)))
     stops, why = _stop(guest.booted, way, rows)
     largest = careful = None
@@ -255,6 +277,23 @@ def way_answer(guest: BootedGuest, way: GrowthWay, sizes: Sequence[int] = ()) ->
         largest = growing.largest_add(way.limit_bytes - way.start_bytes)
         careful = min(largest, _careful_bytes(guest, way))
     return WayAnswer(way, rows, largest, careful, stops, why)
+
+
+def _balloon_answer(guest: BootedGuest, way: GrowthWay, sizes: Sequence[int]) -> WayAnswer:
+    """Return what a balloon offers a guest that has booted with all that it can have.
+
+    A definition without a balloon is booted with the supposed limit.
+    """
+    booted, more = guest.booted, way.limit_bytes - guest.machine.start_bytes
+    if more > 0:
+        memory = guest.definition.memory_bytes + more
+        larger = replace(guest.definition, memory_bytes=memory, nodes=(), max_memory_bytes=None)
+        machine = guest_machine(larger, guest.kernel).machine
+        booted = ModelMachine.start(machine, pages=False)
+    deflates = guest.definition.balloon.deflate_on_oom is True
+    rows = tuple(balloon_rows(booted, way, sizes, deflates_on_oom=deflates))
+    stops = (way.start_bytes, way.missing) if way.missing else (way.limit_bytes, way.limit)
+    return WayAnswer(way, rows, None, None, *stops)
 
 
 def _careful_bytes(guest: BootedGuest, way: GrowthWay) -> int:

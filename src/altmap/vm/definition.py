@@ -38,7 +38,7 @@ Manager = Literal[
     "xen",
 ]
 DeviceKind = Literal["dimm", "nvdimm", "virtio-mem", "virtio-pmem", "other"]
-#: How a definition lets memory be added; ``memory`` is what VMware and Hyper-V (static) add.
+#: How a definition lets memory be added; ``memory`` is what VMware adds.
 Growth = Literal["dimm", "virtio-mem", "hyperv", "balloon", "memory"]
 
 
@@ -124,6 +124,8 @@ class DefinedDevice:
         The block size of a virtio-mem device.
     address : int or None
         The guest physical address, where the file fixes it.
+    zone_bytes : int or None
+        Boot memory that the manager counts to the device's size (a zone of cloud-hypervisor).
     label_bytes : int or None
         The label area of an NVDIMM, no part of what the guest can use.
     hotplugged : bool or None
@@ -138,6 +140,7 @@ class DefinedDevice:
     plugged_bytes: int | None = None
     block_bytes: int | None = None
     address: int | None = None
+    zone_bytes: int | None = None
     label_bytes: int | None = None
     dynamic_memslots: bool | None = None
     memmap_on_memory: bool | None = None
@@ -166,6 +169,8 @@ class Definition:
         What the file is: ``libvirt domain XML``, ``QEMU command line``, ``Proxmox configuration``.
     name : str
         The machine's name, or the file's.
+    id : str or None
+        By which the manager's commands call it, where that is not its name (Proxmox: a number).
     arch : str
         The architecture as ``uname -m`` has it: ``x86_64``, ``aarch64``, ``ppc64le``, ``s390x``.
     arch_given : bool
@@ -187,6 +192,8 @@ class Definition:
         a device is not at its size yet or the hypervisor adds one.
     growth_bytes : int or None
         How much may be added in all, where the file says it apart from ``max_memory_bytes``.
+    by_demand : bool
+        The hypervisor adds and reclaims memory by itself (Hyper-V's dynamic memory).
     minimum_bytes : int or None
         How far the hypervisor may take memory back by itself (Hyper-V's minimum, Proxmox's
         ``balloon``).
@@ -194,6 +201,8 @@ class Definition:
         The width of physical addresses of the guest's processor, where the file limits it.
     pci_hole_bytes : int or None
         Below 4 GiB, where the file changes it (``max-ram-below-4g`` as 4 GiB less its value).
+    uefi : bool
+        The file names UEFI firmware.
     kernel : str or None
         The guest's kernel, where the file boots it directly.
     cmdline : str or None
@@ -211,6 +220,7 @@ class Definition:
     hypervisor: Hypervisor
     arch: str
     memory_bytes: int
+    id: str | None = None
     arch_given: bool = True
     machine: str | None = None
     max_memory_bytes: int | None = None
@@ -218,6 +228,7 @@ class Definition:
     slots_shared: bool = False
     growth: tuple[Growth, ...] = ()
     growth_bytes: int | None = None
+    by_demand: bool = False
     minimum_bytes: int | None = None
     max_phys_bits: int | None = None
     pci_hole_bytes: int | None = None
@@ -227,6 +238,7 @@ class Definition:
     balloon: DefinedBalloon = DefinedBalloon()
     backing: HostBacking = HostBacking()
     acpi: bool | None = None
+    uefi: bool = False
     kernel: str | None = None
     cmdline: str | None = None
     written: Mapping[str, Written] = field(default_factory=dict)

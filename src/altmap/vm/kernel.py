@@ -15,6 +15,7 @@ from altmap.errors import InputError
 from altmap.linux.evidence import config_options
 from altmap.model.adopt.options import debian_unset, default_online
 from altmap.model.arch import Arch, arch_with_pages
+from altmap.model.boot.costs import costs_of
 from altmap.model.boot.parameters import BOOT_WORDS
 from altmap.model.kernel.options import DRIVER_OPTIONS
 from altmap.model.releases import Release, release_for
@@ -27,15 +28,13 @@ _ONLINE = ("offline", "online", "online_kernel", "online_movable")
 _TRUE, _FALSE = ("1", "y", "yes", "on", "t", "true"), ("0", "n", "no", "off", "f", "false")
 #: Words of a command line that change memory and that no scenario has.
 _NOT_MODELLED = {
-    "mem": "limits boot memory, and the addresses at which memory can be added",
-    "memmap": "changes the firmware's memory map",
-    "kernelcore": "makes boot memory beyond it movable",
-    "movablecore": "makes as much boot memory movable",
-    "hugetlb_cma": "keeps memory for gigantic pages: only movable pages use it until then",
-    "cma": "keeps memory for contiguous allocations: only movable pages use it until then",
-    "memtest": "may take bad memory out of use at boot",
-    "numa": "changes the nodes that the kernel sees",
+    "hugetlb_cma": "not modelled: keeps memory for gigantic pages and, until then, movable ones",
+    "memtest": "not modelled: may take bad memory out of use at boot",
+    "numa": "not modelled: divides the memory into nodes that the hypervisor does not have",
 }
+#: Forms of memmap= that change the firmware's map in other ways.
+_OTHER_MAPS = re.compile(r"(?:.*,)?(?:exact|[^,]*[@%])", re.IGNORECASE)
+_NO_CMA = "has no effect: Debian's {family} kernels leave CONFIG_DMA_CMA unset"
 #: Page sizes by the option of a configuration that chooses them.
 _PAGE_SIZES = {
     "ARM64_4K_PAGES": 4 << 10,
@@ -68,7 +67,7 @@ class GuestKernel:
         The kernel can remove memory (CONFIG_MEMORY_HOTREMOVE).
     cmdline : str
     unread : tuple of Unread
-        Words of the command line that change memory and are not modelled.
+        Words of the command line that change memory and are not modelled, or have no effect.
     """
 
     release: str
@@ -122,11 +121,15 @@ def guest_kernel(
     settings = dict(_configured(options)) if options is not None else {}
     arch = arch_with_pages(definition.arch, settings.get("page_size"))
     settings |= dict(_of_words(cmdline_words(words)))
-    kept = " ".join(word for word in words.split() if word.partition("=")[0] in BOOT_WORDS)
+    kept = [word for word in words.split() if word.partition("=")[0] in BOOT_WORDS]
+    if options is not None and "cma" not in cmdline_words(words):
+        kept += _configured_cma(arch, options)
     if kept:
-        settings["cmdline"] = kept
+        settings["cmdline"] = " ".join(kept)
     missing = dict(_missing(arch, release_for(named), options, words))
-    if definition.acpi is False and "acpi" in arch.mechanisms:
+    if "standby" in arch.mechanisms:
+        missing["dimm"] = f"machines of {arch.family} have no DIMMs"
+    elif definition.acpi is False and "acpi" in arch.mechanisms:
         missing["dimm"] = "the definition leaves ACPI out, which announces DIMMs"
     return GuestKernel(
         named,
@@ -135,7 +138,7 @@ def guest_kernel(
         missing,
         options is None or "MEMORY_HOTREMOVE" in options,
         words,
-        tuple(_not_modelled(words)),
+        tuple(_not_modelled(words, arch, options)),
     )
 
 
@@ -189,10 +192,22 @@ def _switch(word: str | None) -> bool | None:
     return False if word.lower() in _FALSE else True if word.lower() in ("", *_TRUE) else None
 
 
-def _not_modelled(cmdline: str) -> Iterator[Unread]:
+def _not_modelled(cmdline: str, arch: Arch, options: Mapping[str, str] | None) -> Iterator[Unread]:
     for name, value in cmdline_words(cmdline).items():
-        if name in _NOT_MODELLED and not (name == "numa" and value != "off"):
-            yield Unread(f"{name}={value}", _NOT_MODELLED[name])
+        word = f"{name}={value}"
+        if name in _NOT_MODELLED and not (name == "numa" and not value.startswith("fake")):
+            yield Unread(word, _NOT_MODELLED[name])
+        elif name == "memmap" and not arch.reads_memmap_word:
+            yield Unread(word, f"has no effect: kernels of {arch.family} do not read it")
+        elif name == "memmap" and _OTHER_MAPS.match(value):
+            yield Unread(word, "not modelled: changes the firmware's memory map")
+        elif name == "kernelcore" and "mirror" in value:
+            yield Unread(word, "has no effect: a virtual machine has no mirrored memory")
+        elif name == "cma" and costs_of(arch).cma_bytes is None:
+            if options is None:
+                yield Unread(word, _NO_CMA.format(family=arch.family))
+            elif "DMA_CMA" in options:
+                yield Unread(word, "not modelled: keeps memory for devices and movable pages")
 
 
 # --- the configuration ---------------------------------------------------------------------
@@ -219,6 +234,14 @@ def _configured(options: Mapping[str, str]) -> Iterator[tuple[str, Any]]:
     yield "auto_online_blocks", default_online(options)
     if "MHP_MEMMAP_ON_MEMORY" not in options:
         yield "memmap_on_memory", "off"
+
+
+def _configured_cma(arch: Arch, options: Mapping[str, str]) -> list[str]:
+    """Return the word that says what the configuration does, where it is not Debian's."""
+    by_default = costs_of(arch).cma_bytes
+    configured = options.get("CMA_SIZE_MBYTES", "") if "DMA_CMA" in options else ""
+    mib = int(configured) if configured.isdigit() else 0
+    return [] if by_default is None or mib << 20 == by_default else [f"cma={mib}M"]
 
 
 def _missing(

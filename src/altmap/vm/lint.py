@@ -139,7 +139,8 @@ def _large_blocks(guest: BootedGuest, answers: Sequence[WayAnswer]) -> Iterator[
     grows = [each.way for each in answers if each.way.defined and each.way.driver != "balloon"]
     if not grows and not guest.definition.devices:
         return
-    end = guest.booted.kernel.boot_end_address
+    kernel = guest.booted.kernel
+    end = (kernel.boot_ram.max() + 1) * kernel.arch.page_size_bytes
     yield LintFinding(
         "large-blocks",
         f"boot memory ends at {format_size(end)}",
@@ -158,7 +159,8 @@ def _large_blocks(guest: BootedGuest, answers: Sequence[WayAnswer]) -> Iterator[
 def _no_maximum(guest: BootedGuest, answers: Sequence[WayAnswer]) -> Iterator[LintFinding]:
     """``hw/core/machine.c``: devices lie between boot memory and the maximum."""
     definition = guest.definition
-    if any(each.way.driver != "balloon" for each in answers if each.way.defined):
+    del answers
+    if any(way.driver != "balloon" for way in guest.ways()):
         return
     if "memory" in definition.growth:
         return
@@ -260,9 +262,10 @@ def _stays_offline(guest: BootedGuest, answers: Sequence[WayAnswer]) -> Iterator
     """``mm/memory_hotplug.c: mhp_default_online_type``."""
     if guest.booted.kernel.tunables.auto_online_blocks != "offline":
         return
-    drivers = [each.way.driver for each in answers if each.way.defined and not each.way.missing]
-    drivers = [driver for driver in drivers if driver != "balloon"]
-    if not drivers and not guest.machine.machine.devices:
+    kernel = guest.booted.kernel
+    stays = [each for each in answers if any(row.offline_bytes for row in each.rows)]
+    drivers = [each.way.driver for each in stays if each.way.defined]
+    if not drivers and len(kernel.online_blocks) == len(kernel.added_blocks):
         return
     waits = "virtio-mem" in drivers
     yield LintFinding(

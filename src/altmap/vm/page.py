@@ -71,8 +71,8 @@ def _head(guest: BootedGuest, version: str) -> Iterator[str]:
         "altmap": version,
     }
     notes = [*guest.machine.notes, *guest.booted.notes]
-    unread = (*guest.definition.unread, *kernel.unread)
-    notes += [f"not understood: {each.value}: {each.reason}" for each in unread]
+    notes += [f"not understood: {each.value}: {each.reason}" for each in guest.definition.unread]
+    notes += [f"command line: {each.value}: {each.reason}" for each in kernel.unread]
     items = "".join(f"<dt>{escape(k)}</dt><dd>{escape(v)}</dd>" for k, v in facts.items())
     yield f"<section><dl>{items}</dl>"
     yield "".join(f'<p class="soft">{escape(note)}</p>' for note in dict.fromkeys(notes))

@@ -5,12 +5,28 @@ from __future__ import annotations
 import re
 
 from altmap.host.platforms import DefinedPlatform
+from altmap.linux.sysroot import Sysroot
 from altmap.scenario import Plug, Resize, Step, Unplug
 from altmap.vm.answers import BootedGuest
 from altmap.vm.definition import DefinedDevice
-from altmap.vm.words import command, total_bytes
+from altmap.vm.words import command, has_command, total_bytes
 
-__all__ = ("platform_of_definition",)
+__all__ = ("files_at_boot", "platform_of_definition")
+
+_BLOCKS = "sys/devices/system/memory"
+
+
+def files_at_boot(guest: BootedGuest) -> Sysroot:
+    """Return the files of a guest that has booted; its DIMMs are called as in the definition."""
+    sysroot = guest.booted.observe().render()
+    blocks = guest.booted.kernel.added_blocks
+    for device in guest.machine.machine.devices:
+        if device.driver == "dimm":
+            first = device.address // guest.block_bytes
+            for number in range(first, first + device.size // guest.block_bytes):
+                if number in blocks:
+                    sysroot.links[f"{_BLOCKS}/memory{number}/firmware_node"] = device.id
+    return sysroot
 
 
 def platform_of_definition(guest: BootedGuest) -> DefinedPlatform:
@@ -37,7 +53,17 @@ def platform_of_definition(guest: BootedGuest) -> DefinedPlatform:
         slots=next((way.slots for way in ways if way.driver == "dimm"), None),
         most_bytes={way.driver: way.limit_bytes - way.start_bytes for way in ways},
         knows_address=definition.hypervisor == "qemu",
+        **_balloon(guest),
     )
+
+
+def _balloon(guest: BootedGuest) -> dict[str, int]:
+    """Return what a guest has beside its balloon, and at most."""
+    balloon, most = guest.definition.balloon, guest.machine.start_bytes
+    if balloon.present is False or not has_command(guest.definition, "balloon"):
+        return {}
+    now = most if balloon.current_bytes is None else min(most, balloon.current_bytes)
+    return {"balloon_bytes": now, "balloon_most_bytes": most}
 
 
 def _command(guest: BootedGuest, step: Step, added_bytes: int) -> str:
@@ -57,7 +83,7 @@ def _command(guest: BootedGuest, step: Step, added_bytes: int) -> str:
             node=step.node,
         )
     if isinstance(step, Resize):
-        device = _numbered(guest, step.id, "virtio-mem")
+        device = None if step.id == "balloon" else _numbered(guest, step.id, "virtio-mem")
         if device is None:
             return command(definition, "balloon", total=step.size)
         others = total - (device.requested_bytes or 0)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 
 from altmap.errors import InputError
 from altmap.model.kernel.allocator import available_nr_pages
+from altmap.model.kernel.pagetables import page_table_nr_pages
 from altmap.model.kernel.state import Kernel
 from altmap.model.kernel.zone import MOVABLE
 from altmap.model.machine import ModelMachine
@@ -240,7 +241,9 @@ class GrowingGuest:
         nr_at_boot = len(self.booted.kernel.additions)
         hosts = [add.host_pages for add in kernel.additions[nr_at_boot:]]
         in_boot = len(PfnSet.of(*hosts) & kernel.boot_ram) * page
-        hosts_itself = self.by_block and len(online) * page > in_movable
+        # DLPAR adds a DIMM block by block as well, each online before the next.
+        by_block = self.by_block or "dlpar" in kernel.arch.mechanisms
+        hosts_itself = by_block and len(online) * page > in_movable
         needs = self._needs_free_bytes(size_bytes, hosts_itself=hosts_itself)
         return Reached(
             size_bytes=size_bytes,
@@ -281,6 +284,7 @@ class GrowingGuest:
             memmap = 0
         else:
             memmap = kernel.arch.memmap_nr_pages(added // page)
+            memmap += page_table_nr_pages(kernel, kernel.additions)
         return (memmap + boot.free_nr_pages() - available_nr_pages(boot)) * page
 
     def _given(self, added: PfnSet, online: PfnSet, movable: PfnSet) -> GivenBack:

@@ -101,9 +101,10 @@ def _head(guest: BootedGuest, width: int) -> Iterator[str]:
     if policy != DEFAULT_POLICY:
         yield f"memmap policy: {printable(policy)}"
     notes = [*guest.machine.notes, *guest.booted.notes]
-    for unread in (*definition.unread, *kernel.unread):
+    for unread in definition.unread:
         at = f"line {unread.line}: " if unread.line is not None else ""
         notes.append(f"not understood: {at}{unread.value}: {unread.reason}")
+    notes += [f"command line: {each.value}: {each.reason}" for each in kernel.unread]
     for note in dict.fromkeys(notes):
         yield from _wrap(f"note: {note}", width)
 

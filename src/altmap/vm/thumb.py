@@ -185,7 +185,9 @@ def judge(
 
 def _way(guest: BootedGuest, driver: str, most_bytes: int) -> GrowthWay:
     given = guest.definition, guest.kernel, guest.machine, guest.block_bytes
-    return growth_way(driver, *given, most_bytes)
+    way = growth_way(driver, *given, most_bytes)
+    most = way.start_bytes + (most_bytes - way.start_bytes) // way.unit_bytes * way.unit_bytes
+    return replace(way, limit_bytes=min(way.limit_bytes, most))
 
 
 def _possible_bytes(guest: BootedGuest, driver: str) -> int:

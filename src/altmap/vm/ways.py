@@ -19,6 +19,8 @@ _GIB = 1 << 30
 _SUPPOSED = 16
 #: Sizes are answered up to here: more takes minutes.
 _MOST_BYTES = 8 << 40
+#: The same of DIMMs that are added block by block in one step (ppc64).
+_MOST_LMBS = 2048
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,8 +106,12 @@ def growth_way(
     limit, why = _limit(name, defined, definition, guest)
     if not defined and (most_bytes is not None or limit <= guest.start_bytes):
         limit = most_bytes or _SUPPOSED * guest.start_bytes
+        if name == "balloon":
+            limit = most_bytes or definition.max_memory_bytes or limit
         why = "the definition does not have this way: supposed, to compare"
     most = max(_MOST_BYTES, guest.start_bytes)
+    if name == "dimm" and "dlpar" in guest.arch.mechanisms:
+        most = min(most, guest.start_bytes + _MOST_LMBS * block_bytes)
     if limit > most:
         limit, why = most, f"no size above {format_size(most)} is computed"
     devices = tuple(_growing(definition)) if name == "virtio-mem" else ()

@@ -1,18 +1,22 @@
 """How each manager of virtual machines is asked for memory: lines of a file, and commands.
 
 The words are those of the programs' manuals: virsh(1), qm(1), ch-remote, Firecracker's API, QMP,
-Hyper-V's cmdlets, govc, xl(1).
+Hyper-V's cmdlets (``-StartupBytes`` of a machine that runs: only without dynamic memory), govc,
+xl(1).
 """
 
 from __future__ import annotations
 
+import json
+import shlex
 from dataclasses import dataclass
 from string import Template
 
+from altmap.errors import printable
 from altmap.units import format_size
 from altmap.vm.definition import Definition
 
-__all__ = ("command", "file_line", "quantity", "total_bytes")
+__all__ = ("command", "file_line", "has_command", "quantity", "total_bytes")
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,10 +29,14 @@ class _Words:
         The line that makes room for devices, and the one that sets boot memory.
     add, remove : str
         A DIMM, or as much by what the manager has instead.
+    add_by_demand : str
+        Where the hypervisor adds by itself: let it.
     add_virtio_mem : str
         A virtio-mem device with a requested size.
     resize : str
         Request another size of a virtio-mem device.
+    resize_zone : str
+        The same of a device whose size the manager counts with its zone's boot memory.
     balloon : str
         Set what the guest has beside its balloon.
     """
@@ -36,9 +44,11 @@ class _Words:
     maximum: str
     memory: str
     add: str
+    add_by_demand: str = ""
     add_virtio_mem: str = ""
     remove: str = ""
     resize: str = ""
+    resize_zone: str = ""
     balloon: str = ""
 
 
@@ -62,7 +72,26 @@ def file_line(
     """Return the line that sets ``maximum`` or ``memory`` in the manager's file."""
     template = getattr(_WORDS[definition.manager], field)
     sizes = {"memory": memory_bytes, "most": most_bytes, "more": most_bytes - memory_bytes}
-    return _filled(template, sizes, name=definition.name, slots=slots)
+    return _filled(template, sizes, name=_called(definition), slots=slots)
+
+
+def has_command(definition: Definition, action: str) -> bool:
+    """Tell whether the manager has a command of its own for an action."""
+    return bool(getattr(_WORDS[definition.manager], action))
+
+
+def _called(definition: Definition) -> str:
+    """Return what a command calls the machine: one word of a shell, whatever the file says."""
+    if definition.id is None and definition.manager == "proxmox":
+        return "VMID"
+    return shlex.quote(printable(definition.id or definition.name))
+
+
+def _device(definition: Definition, id_: str) -> str:
+    """Return what a command calls a device: part of a JSON string, or one word of a shell."""
+    if definition.manager == "qemu":
+        return json.dumps(id_)[1:-1]
+    return shlex.quote(printable(id_))
 
 
 def command(
@@ -95,20 +124,28 @@ def command(
     """
     words = _WORDS[definition.manager]
     template = getattr(words, action) or words.add
+    device = next((each for each in definition.devices if each.name == id_), None)
+    zone_bytes = device.zone_bytes if device is not None else None
+    if action == "resize" and zone_bytes is not None:
+        template = words.resize_zone
+    if definition.by_demand and template == words.add:
+        template = words.add_by_demand
     if node is None and definition.nodes:
         node = 0
     sizes = {
         "size": size_bytes,
         "region": region_bytes,
+        "zone": size_bytes + (zone_bytes or 0),
         "total": total,
+        "most": max(total, definition.max_memory_bytes or 0),
         "devices": max(0, total - definition.memory_bytes),
         "inflated": max(0, total_bytes(definition) - total),
     }
     return _filled(
         template,
         sizes,
-        name=definition.name,
-        id=id_,
+        name=_called(definition),
+        id=_device(definition, id_),
         xml_node="" if node is None else f"<node>{node}</node>",
         json_node="" if node is None else f', "node": {node}',
     )
@@ -174,6 +211,8 @@ _WORDS: dict[str, _Words] = {
         maximum="--memory size=${memory_mib}M,hotplug_size=${more_mib}M",
         memory="--memory size=${memory_mib}M",
         add="ch-remote --api-socket /run/${name}.sock resize --memory ${total_mib}M",
+        resize_zone="ch-remote --api-socket /run/${name}.sock resize-zone --id ${id} "
+        "--size ${zone_mib}M",
         balloon="ch-remote --api-socket /run/${name}.sock resize --balloon ${inflated_mib}M",
     ),
     "firecracker": _Words(
@@ -191,10 +230,13 @@ _WORDS: dict[str, _Words] = {
         maximum="Set-VMMemory -VMName ${name} -DynamicMemoryEnabled $$true -MaximumBytes ${most}",
         memory="Set-VMMemory -VMName ${name} -StartupBytes ${memory}",
         add="Set-VMMemory -VMName ${name} -StartupBytes ${total}",
+        add_by_demand="Set-VMMemory -VMName ${name} -MaximumBytes ${most}"
+        " # Hyper-V adds as demand rises",
     ),
     "xen": _Words(
         maximum="maxmem = ${most_mib}",
         memory="memory = ${memory_mib}",
         add="xl mem-set ${name} ${total_mib}m",
+        balloon="xl mem-set ${name} ${total_mib}m",
     ),
 }

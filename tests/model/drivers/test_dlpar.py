@@ -123,3 +123,23 @@ def test_an_add_that_runs_out_of_memory_half_way_is_undone():
     assert record.outcome.errno == "EINVAL"
     assert "ENOMEM" in record.outcome.why
     assert model.observe().memory == before
+
+
+def test_a_dimm_whose_later_memmap_may_lie_in_it_is_likely_to_go_only():
+    """Debian's 6.12 refused 1 GiB of a guest of 2 GiB: memmap of its last blocks in its second."""
+    one, two = (
+        ModelMachine.start(Machine(arch="ppc64le", memory=Size(2 * GIB), release="6.12"))
+        for _ in range(2)
+    )
+    for model, size in ((one, GIB // 4), (two, GIB // 2)):
+        assert model.perform(Plug(id="d", size=Size(size))).outcome
+    assert one.perform(Unplug(id="d")).outcome.certainty == "certain"
+    outcome = two.perform(Unplug(id="d")).outcome
+    assert (bool(outcome), outcome.certainty) == (True, "likely")
+
+
+def test_a_dimm_in_zone_movable_hosts_no_memmap():
+    machine = Machine(arch="ppc64le", memory=Size(2 * GIB), auto_online_blocks="online_movable")
+    model = ModelMachine.start(machine)
+    assert model.perform(Plug(id="d", size=Size(GIB))).outcome
+    assert model.perform(Unplug(id="d")).outcome.certainty == "certain"

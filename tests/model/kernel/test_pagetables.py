@@ -137,9 +137,20 @@ def test_tables_are_counted_slot_by_slot_in_any_order(sizes, first, leaves_1g, l
     assert page_table_nr_pages(kernel, made) == expected
 
 
-def test_page_tables_of_other_architectures_are_not_counted():
-    changes = {"arch": "aarch64", "platform": "virt", "memory": Size(2 * GIB)}
+@pytest.mark.parametrize(
+    ("arch", "platform", "nr_pages"),
+    [
+        # A table for each 2 MiB, and one for each GiB; boot memory is below the same 512 GiB.
+        ("aarch64", "virt", 1024 + 2),
+        # A table for each 32 MiB, and one for each 64 GiB.
+        ("aarch64-16k", "virt", 64 + 1),
+        ("ppc64le", "pseries", 0),
+    ],
+)
+def test_arm64_maps_added_memory_page_by_page(arch, platform, nr_pages):
+    changes = {"arch": arch, "platform": platform, "memory": Size(2 * GIB)}
     model = ModelMachine.start(Machine(**changes, auto_online_blocks="offline"))
-    pfns = PfnRange(64 * GIB // 4096, 66 * GIB // 4096)
+    page = model.kernel.arch.page_size_bytes
+    pfns = PfnRange(64 * GIB // page, 66 * GIB // page)
     made = [Addition(pfns, 0, Memmap(model.kernel.arch, pfns, len(pfns), 0))]
-    assert page_table_nr_pages(model.kernel, made) == 0
+    assert page_table_nr_pages(model.kernel, made) == nr_pages

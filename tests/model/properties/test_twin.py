@@ -40,6 +40,7 @@ from altmap.pfn import PfnRange, PfnSet
 TOY = replace(
     ARCHES["aarch64-64k"],
     name="toy",
+    direct_map="hidden",
     section_size_bytes=128 << 16,
     pmd_size_bytes=1 << 16,
     pageblock_nr_pages=32,

@@ -33,6 +33,7 @@ from altmap.model.adopt.zones import (
     take_zones,
 )
 from altmap.model.arch import with_sections, with_struct_pages
+from altmap.model.boot.layout import firmware_end_address
 from altmap.model.kernel.accounting import Policy, chosen_policy
 from altmap.model.kernel.addition import Addition
 from altmap.model.kernel.hvo import adopt_optimized
@@ -160,6 +161,8 @@ def _without_memory(
         block_bytes // arch.page_size_bytes,
         backing.check_access,
         zones=empty_zones(seen, machine),
+        # No file shows RAM that mem= leaves unused.
+        firmware_end_address=firmware_end_address(machine, arch) if machine.memory else 0,
         max_pfn=max(seen.kpageflags.nr_pages if seen.kpageflags else 0, ram.max() + 1),
         boot_nodes=online_nodes(seen),
         cpu_nodes=cpu_nodes(seen),

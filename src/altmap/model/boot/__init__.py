@@ -15,18 +15,21 @@ from altmap.model.arch import (
     with_sections,
     with_struct_pages,
 )
+from altmap.model.boot.cma import cma_pages
 from altmap.model.boot.files import blank_files
-from altmap.model.boot.layout import Layout, boot_zones, layout_of
+from altmap.model.boot.layout import Layout, boot_zones, firmware_end_address, layout_of
 from altmap.model.boot.parameters import boot_words, huge_pages_at_boot
 from altmap.model.boot.reserved import BootPart, boot_parts
 from altmap.model.boot.tunables import default_tunables
 from altmap.model.kernel.accounting import Policy, chosen_policy
 from altmap.model.kernel.changes import ChangedMemory
 from altmap.model.kernel.hugetlb import hugepage_sizes_bytes, pool_of, set_max_huge_pages
+from altmap.model.kernel.initial_state import adopt_zone
 from altmap.model.kernel.params import Tunables
 from altmap.model.kernel.pool import whole_chunks
 from altmap.model.kernel.state import Kernel
 from altmap.model.kernel.watermarks import init_per_zone_wmark_min
+from altmap.model.kernel.zone import MOVABLE
 from altmap.model.platform.backing import Backing
 from altmap.model.releases import Release, release_for
 from altmap.pfn import PfnRange, PfnSet
@@ -113,13 +116,18 @@ def _kernel(
     ids = PfnSet(
         PfnRange(run.start // block_nr_pages, run.end // block_nr_pages) for run in blocks.ranges()
     )
+    zones = boot_zones(arch, layout, machine)
     reserved, used = _reserved_and_used(
         arch,
         release,
         layout.backed,
         arch.memmap_nr_pages(len(blocks)),
         boot_parts(machine, arch, release),
+        PfnSet.of(*(zone.present for zone in zones.values() if zone.name == MOVABLE)),
     )
+    cma = cma_pages(machine, arch)
+    for zone in zones.values():
+        adopt_zone(zone, zone.span, cma.count(zone.present))
     unbacked, fake_offline = layout.ram - layout.backed, PfnSet()
     if release.xen_extra_memory == "ballooned":
         fake_offline |= unbacked
@@ -132,7 +140,7 @@ def _kernel(
         tunables,
         block_nr_pages,
         backing.check_access,
-        zones=boot_zones(arch, layout),
+        zones=zones,
         added_blocks=ids.copy(),
         online_blocks=ids.copy(),
         changed=ChangedMemory(blocks=ids),
@@ -143,6 +151,7 @@ def _kernel(
         boot_node_pages=layout.nodes,
         boot_nodes=frozenset(node for node, pages in layout.nodes.items() if pages),
         max_pfn=max_pfn,
+        firmware_end_address=firmware_end_address(machine, arch),
     )
 
 
@@ -152,20 +161,27 @@ def _reserved_and_used(
     backed: PfnSet,
     memmap_nr_pages: int,
     parts: tuple[BootPart, ...],
+    movable: PfnSet,
 ) -> tuple[PfnSet, PfnSet]:
-    """Return the pages that are reserved at boot, and those in use once the kernel runs."""
+    """Return the pages that are reserved at boot, and those in use once the kernel runs.
+
+    memblock reserves in ZONE_MOVABLE too, the page allocator serves the kernel from other zones.
+    """
     page = arch.page_size_bytes
     nr_reserved = memmap_nr_pages + sum(part.size_bytes for part in parts) // page
     nr_reserved = min(nr_reserved, len(backed) * 3 // 4)
     nr_low = sum(part.size_bytes for part in parts if part.low) // page
+    nr_loaded = sum(part.size_bytes for part in parts if part.loaded) // page
     dma = backed & PfnRange(0, (16 * _MIB) // page)
     reserved = dma & PfnRange(0, 256)
     above = backed - dma
     low = above & PfnRange(0, (4 * _GIB) // page)
-    reserved |= low.highest(min(nr_low, nr_reserved - len(reserved), len(low)))
+    nr_low = min(nr_low, nr_reserved - len(reserved), len(low))
+    loaded = (low - movable).highest(min(nr_low, nr_loaded))
+    reserved |= loaded | (low - loaded).highest(nr_low - len(loaded))
     left = above - reserved
     reserved |= left.highest(nr_reserved - len(reserved))
-    left -= reserved
+    left -= reserved | movable
     nr_used = min(release.boot_used_bytes // page, len(left) * 3 // 4)
     return reserved, left.highest(nr_used)
 

@@ -55,6 +55,11 @@ class BootCosts:
         not aligned (``arch/arm64/mm/init.c: mem_init``, since 6.5); 0: none.
     crash_low_bytes : int
         DEFAULT_CRASH_KERNEL_LOW_SIZE; 0 where ``crashkernel=`` knows no ``high`` and ``low``.
+    cma_bytes : int or None
+        CONFIG_CMA_SIZE_MBYTES of Debian's kernels; ``None`` without CONFIG_DMA_CMA, where ``cma=``
+        has no effect.
+    measured : bool
+        The sizes are those of a real kernel.
     process_table_bytes : mapping of str to int
         By MMU (``arch/powerpc/mm/book3s64/radix_pgtable.c:
         radix_init_pgtable``: ``1 << (mmu_pid_bits + 4)``).
@@ -71,6 +76,8 @@ class BootCosts:
     bounce_counts_room: bool = False
     bounce_share: int = 0
     crash_low_bytes: int = 0
+    cma_bytes: int | None = None
+    measured: bool = True
     process_table_bytes: Mapping[str, int] = field(default_factory=dict)
 
 
@@ -99,6 +106,7 @@ _ARM64 = BootCosts(
     bounce_limit_address=4 * _GIB,
     bounce_share=1024,
     crash_low_bytes=128 * _MIB,
+    cma_bytes=64 * _MIB,
 )
 _PPC64 = BootCosts(
     image_bytes={"6.12": 36376 * _KIB},
@@ -110,7 +118,11 @@ _PPC64 = BootCosts(
 )
 #: Of an architecture that was not measured.
 _NOT_MEASURED = BootCosts(
-    image_bytes={"6.12": 36 * _MIB}, cpu_bytes=256 * _KIB, other_bytes=_MIB, most_physmem_bits=46
+    image_bytes={"6.12": 36 * _MIB},
+    cpu_bytes=256 * _KIB,
+    other_bytes=_MIB,
+    most_physmem_bits=46,
+    measured=False,
 )
 _COSTS = {
     "x86_64": _X86_64,
@@ -123,7 +135,7 @@ _COSTS = {
         other_bytes=(1024 + 542) * _KIB,
         map_table_bytes=16 * _KIB,
     ),
-    # Not measured: that of 16 KiB pages, and the larger tables.
+    # That of 16 KiB pages, and the larger tables.
     "aarch64-64k": replace(
         _ARM64,
         image_bytes={"6.12": 34802 * _KIB},
@@ -131,6 +143,7 @@ _COSTS = {
         other_bytes=(1024 + 1024) * _KIB,
         most_physmem_bits=52,
         map_table_bytes=64 * _KIB,
+        measured=False,
     ),
     "ppc64le": _PPC64,
     "ppc64le-64k": replace(

@@ -63,7 +63,7 @@ def _shown_by(arch: Arch, numbers: Mapping[str, int]) -> dict[str, int]:
     dropped: tuple[str, ...] = ()
     if arch.direct_map != "pud":
         dropped += ("direct_map_",)
-    if arch.direct_map == "hidden":
+    if not arch.shows_direct_map:
         dropped += ("DirectMap",)
     return {name: number for name, number in numbers.items() if not name.startswith(dropped)}
 

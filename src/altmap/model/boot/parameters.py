@@ -1,7 +1,8 @@
-"""Words of the kernel's command line that reserve boot memory.
+"""Words of the kernel's command line that size, divide or reserve boot memory.
 
 Source: ``Documentation/admin-guide/kernel-parameters.txt``; ``kernel/crash_reserve.c``;
-``kernel/dma/swiotlb.c: setup_io_tlb_npages``; ``kernel/printk/printk.c: log_buf_len_setup``.
+``kernel/dma/swiotlb.c: setup_io_tlb_npages``; ``kernel/printk/printk.c: log_buf_len_setup``;
+``mm/mm_init.c: cmdline_parse_core``; ``kernel/dma/contiguous.c: early_cma``.
 """
 
 from __future__ import annotations
@@ -17,9 +18,14 @@ __all__ = (
     "CrashKernel",
     "HugePagesAtBoot",
     "boot_words",
+    "cma_bytes",
+    "core_nr_pages",
     "crash_kernel",
     "huge_pages_at_boot",
+    "mem_limit_bytes",
+    "memmap_words",
     "memparse",
+    "numa_off",
 )
 
 #: Words that are modelled, each with what it does.
@@ -31,6 +37,12 @@ BOOT_WORDS = {
     "default_hugepagesz": "sets the size of huge pages",
     "hugepages": "allocates huge pages at boot",
     "iommu": "with off: there are no bounce buffers on x86",
+    "mem": "uses less RAM than there is",
+    "memmap": "on x86: takes a range out of RAM, or all above a size",
+    "kernelcore": "leaves as much boot memory to kernel zones, the rest is movable",
+    "movablecore": "makes as much boot memory movable",
+    "cma": "keeps boot memory for contiguous allocations and movable pages",
+    "numa": "with off: one node, and no addresses that memory can be added at are known",
 }
 _SUFFIXES = {"": 0, "k": 10, "m": 20, "g": 30, "t": 40, "p": 50, "e": 60}
 _SIZE = re.compile(r"(?:0x[0-9a-f]+|\d+)([kmgtpe]?)", re.IGNORECASE)
@@ -144,3 +156,50 @@ def huge_pages_at_boot(words: list[tuple[str, str]]) -> Iterator[HugePagesAtBoot
         elif name == "hugepages" and value.isdigit():
             yield HugePagesAtBoot(size, int(value))
             size = default
+
+
+def mem_limit_bytes(words: list[tuple[str, str]]) -> int | None:
+    """Return what ``mem=`` limits RAM to, ``None`` without one; a size of 0 is no limit."""
+    sizes = [memparse(value)[0] for name, value in words if name == "mem"]
+    return min((size for size in sizes if size), default=None)
+
+
+def memmap_words(words: list[tuple[str, str]]) -> Iterator[tuple[int, int]]:
+    """Yield the ranges ``[start, end)`` that ``memmap=`` takes out of RAM.
+
+    ``SIZE$START`` reserves, ``SIZE!START`` makes persistent memory, ``SIZE#START`` is ACPI's; a
+    size alone takes all above it. Source: ``arch/x86/kernel/e820.c: parse_memmap_one``.
+    """
+    for each in (part for name, value in words if name == "memmap" for part in value.split(",")):
+        size, rest = memparse(each)
+        start = memparse(rest[1:])[0] if rest[:1] in ("$", "!", "#") else None
+        if size and start is not None:
+            yield start, start + size
+        elif size and not rest:
+            yield size, _MOST
+
+
+def core_nr_pages(
+    words: list[tuple[str, str]], name: str, page_size_bytes: int, total_nr_pages: int
+) -> int:
+    """Return what ``kernelcore=`` or ``movablecore=`` asks for, 0 if nothing, in pages.
+
+    A percentage is one of all RAM; ``kernelcore=mirror`` needs mirrored memory, which machines here
+    have not. Source: ``mm/mm_init.c: cmdline_parse_core, find_zone_movable_pfns_for_nodes``.
+    """
+    value = dict(words).get(name, "")
+    percent = re.match(r"(\d+)%", value)
+    if percent:
+        return total_nr_pages * int(percent[1]) // 100
+    return (memparse(value)[0] or 0) // page_size_bytes
+
+
+def cma_bytes(words: list[tuple[str, str]]) -> int | None:
+    """Return the size that ``cma=`` gives the area that all drivers share, ``None`` without one."""
+    values = [memparse(value)[0] for name, value in words if name == "cma"]
+    return values[-1] if values else None
+
+
+def numa_off(words: list[tuple[str, str]]) -> bool:
+    """Tell whether the kernel reads no nodes (``arch/x86/mm/numa.c: numa_setup``)."""
+    return ("numa", "off") in words

@@ -12,8 +12,15 @@ from dataclasses import dataclass
 from altmap.model.arch import Arch
 from altmap.model.boot.costs import BootCosts, costs_of, image_bytes
 from altmap.model.boot.hashtables import hash_tables_nr_pages
-from altmap.model.boot.layout import firmware_ram, memory_bytes
-from altmap.model.boot.parameters import CrashKernel, boot_words, crash_kernel, memparse
+from altmap.model.boot.layout import memory_bytes, ram_in_use
+from altmap.model.boot.parameters import (
+    CrashKernel,
+    boot_words,
+    crash_kernel,
+    mem_limit_bytes,
+    memparse,
+    numa_off,
+)
 from altmap.model.releases import Release
 from altmap.scenario import Machine
 
@@ -33,11 +40,15 @@ _LOW_END = 4 * _GIB
 
 @dataclass(frozen=True, slots=True)
 class BootPart:
-    """Memory that is kept, in bytes, and for what; *low*: it lies below 4 GiB."""
+    """Memory that is kept, in bytes, and for what.
+
+    *low*: it lies below 4 GiB; *loaded*: where the kernel was loaded, below any ZONE_MOVABLE.
+    """
 
     size_bytes: int
     cause: str
     low: bool = False
+    loaded: bool = False
 
 
 def boot_parts(machine: Machine, arch: Arch, release: Release) -> tuple[BootPart, ...]:
@@ -50,11 +61,11 @@ def boot_parts(machine: Machine, arch: Arch, release: Release) -> tuple[BootPart
     """
     costs = costs_of(arch)
     words = boot_words(machine.cmdline or "")
-    ram = firmware_ram(machine, arch)
+    ram = ram_in_use(machine, arch)
     total = sum(end - start for start, end in ram)
     cpus = machine.cpus or 1
     parts = [
-        BootPart(image_bytes(arch, release), "the kernel's code and data", low=True),
+        BootPart(image_bytes(arch, release), "the kernel's code and data", low=True, loaded=True),
         BootPart(
             _bounce_bytes(costs, machine, ram, words, release), "bounce buffers (swiotlb)", True
         ),
@@ -78,7 +89,8 @@ def _hash_bytes(machine: Machine, arch: Arch, total_bytes: int) -> int:
 
     Source: ``mm/mm_init.c: fixup_hashdist``; ``fs/dcache.c: dcache_init_early``.
     """
-    if sum(node.memory > 0 for node in machine.nodes) > 1:
+    one_node = numa_off(boot_words(machine.cmdline or ""))
+    if sum(node.memory > 0 for node in machine.nodes) > 1 and not one_node:
         return 0
     page = arch.page_size_bytes
     return hash_tables_nr_pages(arch, total_bytes // page) * page
@@ -99,7 +111,7 @@ def _bounce_bytes(
     costs: BootCosts,
     machine: Machine,
     ram: list[tuple[int, int]],
-    words: Iterable[tuple[str, str]],
+    words: list[tuple[str, str]],
     release: Release,
 ) -> int:
     """Return what bounce buffers and their slots take.
@@ -119,7 +131,8 @@ def _bounce_bytes(
     size = _BOUNCE_BYTES
     if not needed and costs.bounce_share and release.bounces_kmalloc:
         # The whole of RAM, also what the firmware keeps.
-        size, needed = memory_bytes(machine) // costs.bounce_share, True
+        whole = min(memory_bytes(machine), mem_limit_bytes(words) or memory_bytes(machine))
+        size, needed = whole // costs.bounce_share, True
     if forced[0].isdigit():
         size = int(forced[0]) * _SLAB_BYTES
     if not needed and "force" not in forced:
@@ -132,7 +145,9 @@ def _bounce_bytes(
 
 
 def _has_room(machine: Machine) -> bool:
-    """Return whether the firmware tells of addresses for memory devices (ACPI's SRAT)."""
+    """Return whether the kernel is told of addresses for memory devices (ACPI's SRAT)."""
+    if numa_off(boot_words(machine.cmdline or "")):
+        return False
     if machine.max_memory is None:
         return True
     return machine.max_memory > memory_bytes(machine)

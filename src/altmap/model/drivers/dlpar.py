@@ -14,6 +14,7 @@ from altmap.model.kernel.offline import go_on_offlining, memory_block_offline
 from altmap.model.kernel.online import memory_block_online
 from altmap.model.kernel.remove import try_remove_memory
 from altmap.model.kernel.state import Kernel
+from altmap.model.kernel.zone import MOVABLE
 from altmap.pfn import PfnRange
 from altmap.scenario import Plug
 from altmap.trace import OK, Outcome
@@ -37,6 +38,10 @@ RECORD = DriverRecord(
 
 #: arch/powerpc/platforms/pseries/dlpar.c: queue_hotplug_event
 _WORKER = "dlpar_memory (pseries_hp_wq)"
+_MEMMAP_BEHIND = (
+    "the memmap of a block may lie in a block of the same DIMM that was online before it, which "
+    "then cannot go first: since 6.10, memory of ppc64 that has come online is allocated next"
+)
 
 
 @dataclass(slots=True)
@@ -110,6 +115,7 @@ def remove(kernel: Kernel, pfns: PfnRange, removed: list[tuple[PfnRange, int]]) 
     removed : list of (PfnRange, int)
         Gets the blocks that were removed, and their nodes.
     """
+    doubted = _may_host_memmap(kernel, pfns)
     for block in kernel.block_ids(pfns):
         lmb = kernel.block_pfns(block)
         addition = kernel.addition_of(lmb.start)
@@ -123,7 +129,26 @@ def remove(kernel: Kernel, pfns: PfnRange, removed: list[tuple[PfnRange, int]]) 
                 _add_lmb(kernel, each, node)
             return _refused("dlpar_memory_remove_by_ic", "removed", lmb, outcome)
         removed.append((lmb, addition.node))
-    return OK
+    return OK.doubted("likely", _MEMMAP_BEHIND) if doubted else OK
+
+
+def _may_host_memmap(kernel: Kernel, pfns: PfnRange) -> bool:
+    """Tell whether a block of a kernel zone is followed by one whose memmap lies elsewhere.
+
+    Which frames the memmap gets is not predicted. Where a chunk of the largest order has four
+    pageblocks or more, onlining leaves it at the head of its free list, not at the tail
+    (``mm/page_alloc.c: move_freepages_block_isolate, split_large_buddy``).
+    """
+    hosts = False
+    for block in kernel.block_ids(pfns):
+        addition = kernel.addition_of(block * kernel.block_nr_pages)
+        if addition is None:
+            continue
+        if hosts and addition.host_pages:
+            return True
+        zones = kernel.zones_of(kernel.block_pfns(block))
+        hosts = hosts or any(zone.name != MOVABLE for zone in zones)
+    return False
 
 
 def _refused(function: str, done: str, lmb: PfnRange, cause: Outcome) -> Outcome:

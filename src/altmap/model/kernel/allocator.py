@@ -155,7 +155,8 @@ def available(kernel: Kernel, zone: Zone, zones: Sequence[Zone], mark: str) -> i
     """Return how many pages a zone can give to an allocation that may come from the zones.
 
     It keeps its watermark, its reserve against allocations that could come from higher zones, and
-    at the minimum the boost that fragmentation brings when its last large chunks go.
+    at the minimum the boost that fragmentation brings when its last large chunks go. Its CMA area
+    serves movable pages only; how much of that is free is not known, and all of it is assumed.
     Source: ``mm/page_alloc.c: __zone_watermark_ok, boost_watermark``.
 
     Parameters
@@ -177,4 +178,5 @@ def headroom(kernel: Kernel, zone: Zone, zones: Sequence[Zone], mark: str) -> in
     highest = max(index for index, each in enumerate(of_node) if each in zones)
     kept = marks.protection[highest] if highest < len(marks.protection) else 0
     boost = 0 if kept or mark == "low" or zone.name == MOVABLE else kernel.arch.pageblock_nr_pages
-    return kernel.nr_free(zone) - int(getattr(marks, mark)) - kept - boost
+    cma = 0 if any(each.name == MOVABLE for each in zones) else zone.cma_nr_pages
+    return kernel.nr_free(zone) - cma - int(getattr(marks, mark)) - kept - boost

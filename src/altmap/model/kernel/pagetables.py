@@ -25,18 +25,33 @@ def page_table_nr_pages(kernel: Kernel, additions: Sequence[Addition]) -> int:
 
     Counted are one PMD table per GiB of direct map that is not a 1 GiB leaf, one per GiB of
     vmemmap, and the tables above them (512 GiB each); tables of single pages too where the CPU
-    has no larger leaves. Sizes are x86_64's with four levels; other
-    architectures are not counted.
-    Source: ``arch/x86/mm/init_64.c: phys_pud_init``, ``vmemmap_populate_hugepages`` (6.1, 6.12).
+    has no larger leaves. Sizes are x86_64's with four levels. On arm64, tables of single pages and
+    those above them map all of the direct map; of other architectures nothing is counted.
+    Source: ``arch/x86/mm/init_64.c: phys_pud_init``, ``vmemmap_populate_hugepages`` (6.1, 6.12);
+    ``arch/arm64/mm/mmu.c: alloc_init_cont_pmd, alloc_init_cont_pte``.
     """
-    if kernel.arch.direct_map != "pud":
+    if kernel.arch.direct_map not in ("pud", "pages"):
         return 0
     boot_runs = tuple(kernel.boot_ram.ranges())
+    if kernel.arch.direct_map == "pages":
+        return _nr_tables_of_pages(kernel.arch, boot_runs, _runs(additions, 1 << 64))
     tunables = kernel.tunables
     return _nr_pages(
         kernel.arch, tunables.direct_map_1g, tunables.direct_map_2m, boot_runs,
         _runs(additions, _GIB // kernel.arch.page_size_bytes),
     )  # fmt: skip
+
+
+def _nr_tables_of_pages(arch: Arch, boot_runs: tuple[PfnRange, ...], runs: _Runs) -> int:
+    """Count the tables of all levels that map single pages, one for each slot."""
+    nr_entries = arch.page_size_bytes // 8
+    slot_nr_pages = arch.pmd_size_bytes // arch.page_size_bytes
+    nr_pages = 0
+    while slot_nr_pages * arch.page_size_bytes < 1 << arch.max_physmem_bits:
+        slots = _every_slot(runs, slot_nr_pages)
+        nr_pages += len(slots - _boot_slots(boot_runs, slot_nr_pages))
+        slot_nr_pages *= nr_entries
+    return nr_pages
 
 
 def free_page_tables(kernel: Kernel) -> None:

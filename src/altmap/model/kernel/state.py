@@ -127,6 +127,9 @@ class Kernel:
         By how much ``nr_memmap_pages`` differs from the memmap that exists.
     max_pfn : int
         End of the highest page frame ever added; never shrinks.
+    firmware_end_address : int
+        End of the firmware's RAM, of which ``mem=`` may leave some unused; 0 where files do not
+        show it.
     boot_node_pages : dict
         Node to the RAM that it had at boot.
     online_page_callback : OnlineCallback or None
@@ -191,6 +194,7 @@ class Kernel:
     failed_additions: list[Addition] = field(default_factory=list)
     memmap_drift_nr_pages: int = 0
     max_pfn: int = 0
+    firmware_end_address: int = 0
     boot_node_pages: dict[int, PfnSet] = field(default_factory=dict)
     online_page_callback: OnlineCallback | None = None
     groups: list[MemoryGroup] = field(default_factory=list)
@@ -270,8 +274,9 @@ class Kernel:
 
     @property
     def boot_end_address(self) -> int:
-        """The address behind the highest RAM that was there at boot."""
-        return (self.boot_ram.max() + 1) * self.arch.page_size_bytes
+        """The address behind the highest RAM that was there at boot, if it is in use or not."""
+        in_use = (self.boot_ram.max() + 1) * self.arch.page_size_bytes
+        return max(in_use, self.firmware_end_address)
 
     def node_pages(self, node: int) -> PfnSet:
         """Return the present page frames of a node."""

@@ -79,7 +79,7 @@ def hugetlb_numbers(kernel: Kernel, node: int | None) -> dict[str, int]:
 
 def _direct_map_kib(kernel: Kernel) -> dict[str, int]:
     """Return the DirectMap lines, boot memory counted as leaves of the usual size."""
-    if kernel.arch.direct_map == "hidden":
+    if not kernel.arch.shows_direct_map:
         return {}
     if kernel.arch.direct_map == "lmb":
         mapped = len(kernel.boot_ram) + sum(len(add.pfns) for add in kernel.additions)

@@ -60,6 +60,8 @@ def _one_zone(
     for name, gain in gains.items():
         pages[name] = max(0, pages.get(name, 0) + gain)
     pages["spanned"] = len(zone.span)
+    if "cma" in pages:
+        pages["cma"] = zone.cma_nr_pages
     info = _with_watermarks(replace(info, pages=pages), zone)
     return _populated(info, zone, base) if pages["present"] else _unpopulated(info)
 

@@ -181,6 +181,7 @@ def _definition(
                     node=node_of.get(zone_name),
                     requested_bytes=_size(zone, "hotplugged_size", "hotplugged_size"),
                     block_bytes=_BLOCK_BYTES,
+                    zone_bytes=_size(zone, "size", "zone size") if zones else None,
                     backing=_backing(zone),
                 )
             )
@@ -191,8 +192,9 @@ def _definition(
         growth.append("virtio-mem")
     elif room_bytes and not virtio:
         growth.append("dimm")
-    balloon = _balloon(config, memory_bytes)
-    if balloon.current_bytes is not None and balloon.current_bytes < memory_bytes:
+    start_bytes = memory_bytes + sum(each.requested_bytes or 0 for each in devices)
+    balloon = _balloon(config, start_bytes)
+    if balloon.current_bytes is not None and balloon.current_bytes < start_bytes:
         growth.append("balloon")
     payload = mapping_in(config, "payload") or config
     kernel = payload.get("kernel")

@@ -1,7 +1,8 @@
 """Hyper-V: what ``Get-VMMemory`` and ``Get-VM`` print as JSON.
 
 Memory is in bytes. With dynamic memory a guest starts with *Startup*, may grow to *Maximum* by
-itself, and is made smaller to *Minimum*.
+itself, and is made smaller to *Minimum*. Without, *Startup* can be changed while the guest runs,
+up to what a machine of its generation can have; hv_balloon adds it as well.
 """
 
 from __future__ import annotations
@@ -19,6 +20,9 @@ __all__ = ("FORMAT", "hyperv_json")
 
 FORMAT = "Hyper-V JSON"
 _DEEPEST = 4
+#: The most that a machine can have, by generation (Windows Server 2016 to 2022).
+_MOST_BYTES = {2: 12 << 40}
+_MOST_OF_OTHERS = 1 << 40
 
 
 def hyperv_json(value: Any, name: str) -> list[Definition]:
@@ -80,9 +84,15 @@ def _definition(values: dict[str, Any], name: str) -> Definition:
         arch_given=False,
         machine=f"generation {values['generation']}" if "generation" in values else None,
         memory_bytes=startup,
-        max_memory_bytes=size("maximum", "memorymaximum") if dynamic is True else None,
+        max_memory_bytes=(
+            size("maximum", "memorymaximum")
+            if dynamic is True
+            else _MOST_BYTES.get(values.get("generation", 1), _MOST_OF_OTHERS)
+        ),
         minimum_bytes=size("minimum", "memoryminimum") if dynamic is True else None,
-        growth=("hyperv",) if dynamic is True else ("memory",),
+        growth=("hyperv",),
+        uefi=values.get("generation") == 2,
+        by_demand=dynamic is True,
         cpus=None if cpus is None else at("ProcessorCount", None, lambda: whole(cpus, 1 << 16)),
         backing=HostBacking(hugepage_bytes=0 if values.get("hugepagesenabled") is True else None),
         unread=notes.unread,

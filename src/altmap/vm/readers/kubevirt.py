@@ -174,6 +174,7 @@ def _definition(
         devices=devices,
         balloon=DefinedBalloon(present=attached if isinstance(attached, bool) else None),
         backing=backing,
+        uefi="efi" in mapping_in(domain, "firmware.bootloader"),
         kernel=kernel if isinstance(kernel, str) else None,
         cmdline=cmdline if isinstance(cmdline, str) else None,
         written=notes.written,

@@ -134,6 +134,8 @@ def _domain(domain: Element) -> Definition:
         backing=_backing(domain),
         acpi=domain.first("features/acpi") is not None if hypervisor == "qemu" else None,
         max_phys_bits=_phys_bits(domain),
+        uefi="efi" in (domain.get("os", "firmware") or "")
+        or domain.get("os/loader", "type") == "pflash",
         kernel=domain.words("os/kernel"),
         cmdline=domain.words("os/cmdline"),
     )
@@ -273,12 +275,14 @@ def _device_backing(element: Element, domain: Element) -> HostBacking:
     page = _size(element.first("source/pagesize"))
     access = element.attributes.get("access")
     discard = _yes(element.attributes.get("discard"))
+    of_file = element.first("source/path") is not None
     return HostBacking(
         prealloc=True if page or whole_guest.prealloc else whole_guest.prealloc,
         discard=whole_guest.discard if discard is None else discard,
-        hugepage_bytes=page or whole_guest.hugepage_bytes,
+        # A file of its own has that file's pages (qemuBuildMemoryBackendProps).
+        hugepage_bytes=page or (None if of_file else whole_guest.hugepage_bytes),
         shared=whole_guest.shared if access is None else access == "shared",
-        source="file" if element.first("source/path") is not None else whole_guest.source,
+        source="file" if of_file else whole_guest.source,
         locked=whole_guest.locked,
     )
 

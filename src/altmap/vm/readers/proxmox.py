@@ -101,6 +101,12 @@ def proxmox_configuration(text: str, name: str) -> Definition | None:
     return _definition({key: value for key, (value, _) in values.items()}, values, name)
 
 
+def _number_of_file(name: str) -> str | None:
+    """Return the machine's number: its file is ``NNN.conf``."""
+    match = re.fullmatch(r"([1-9]\d{2,8})\.conf", name)
+    return match and match[1]
+
+
 def _definition(
     values: dict[str, str], places: dict[str, tuple[str, int]], name: str
 ) -> Definition:
@@ -149,6 +155,7 @@ def _definition(
     made = Definition(
         format=FORMAT,
         name=values.get("name", name),
+        id=_number_of_file(name),
         manager="proxmox",
         hypervisor="qemu",
         arch=arch_named(values.get("arch")),
@@ -164,6 +171,7 @@ def _definition(
         devices=devices,
         balloon=DefinedBalloon(present=target != 0),
         backing=_backing(huge),
+        uefi=values.get("bios") == "ovmf",
         acpi=False if values.get("acpi") == "0" else None,
         max_phys_bits=_phys_bits(values.get("cpu", "")),
     )

@@ -60,6 +60,11 @@ _OTHER_MEMORY = (
     (re.compile(r"hv-balloon"), "memory that QEMU adds as Hyper-V does is not modelled"),
     (re.compile(r"sgx-epc"), "no memory of the kernel's"),
 )
+#: Options that name UEFI firmware: a flash, or a file called so.
+_UEFI = re.compile(
+    r"pflash .*|drive .*if=pflash.*|machine .*pflash0=.*|bios .*(?:ovmf|efi|edk2).*",
+    re.IGNORECASE,
+)
 _SOURCES = {
     "memory-backend-ram": "ram",
     "memory-backend-file": "file",
@@ -84,6 +89,7 @@ class _Parsed:
     devices: list[tuple[Properties, int]] = field(default_factory=list)
     numa: list[tuple[Properties, int]] = field(default_factory=list)
     globals: dict[tuple[str, str], Any] = field(default_factory=dict)
+    uefi: bool = False
 
     def of(self, name: str) -> Properties:
         """Return the properties of an option that QEMU merges, empty where it is not given."""
@@ -154,6 +160,7 @@ def qemu_definition(
         acpi=switch(machine.get("acpi")),
         pci_hole_bytes=_hole(machine),
         max_phys_bits=_phys_bits(parsed),
+        uefi=parsed.uefi,
         kernel=parsed.words.get("kernel") or machine.text("kernel"),
         cmdline=parsed.words.get("append") or machine.text("append"),
         growth=growth_of(memory_bytes, max_bytes, slots, devices, balloon),
@@ -190,6 +197,7 @@ def _parsed(options: Iterable[Option], notes: Notes) -> _Parsed:
         name = _SAME.get(option.name, option.name)
         _unread(name, option, notes)
         made.words[name] = option.value
+        made.uefi |= _UEFI.match(f"{name} {option.value}") is not None
         made.lines[name] = option.line
         if name not in (*_IMPLIED, "overcommit"):
             continue

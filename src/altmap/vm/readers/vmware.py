@@ -71,6 +71,7 @@ def vmware_configuration(text: str, name: str) -> Definition | None:
         growth=("memory",) if adds else (),
         cpus=cpus,
         backing=HostBacking(locked=True if word("sched.mem.pin").upper() == "TRUE" else None),
+        uefi=word("firmware").lower() == "efi",
         written=notes.written,
         unread=notes.unread,
     )

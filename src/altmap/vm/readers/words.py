@@ -26,14 +26,18 @@ _JSON_STRING = re.compile(r'"(?:[^"\\\n]|\\.)*"')
 #: Substitutions that stay in their word, whatever spaces are in them.
 _SUBSTITUTION = re.compile(r"\$\([^()\n$`]{0,200}\)|`[^`\n$]{0,200}`|\$\{[^}\n$`]{0,200}\}")
 _PLAIN = re.compile(r"[^\s'\"\\`$;&|]+")
+#: A redirection of output, or of a file descriptor; what follows is a file. ``<`` alone is more
+#: often part of a placeholder.
+_REDIRECTION = re.compile(r"\d*(?:<>|>>|>&|>\||<<<|>)[ \t]*")
 MOST_WORDS = 150_000
 
 
 def commands(text: str) -> Iterator[list[Word]]:
     """Yield the commands of a text, one after the other.
 
-    Quotes and backslashes are those of a shell; a comment ends with its line. An unquoted JSON
-    object is one word, with its quotes: so ``ps`` prints it, and a shell would break it.
+    Quotes, backslashes and redirections are those of a shell; a comment ends with its line. An
+    unquoted JSON object is one word, with its quotes: so ``ps`` prints it, and a shell would break
+    it.
 
     Raises
     ------
@@ -76,6 +80,10 @@ class _Reader:
             elif char == "#":
                 end = self.text.find("\n", self.at)
                 self.at = len(self.text) if end < 0 else end
+            elif redirection := _REDIRECTION.match(self.text, self.at):
+                self.at = redirection.end()
+                self._word()
+                self._count()
             else:
                 line = self.line
                 made.append(Word(self._json() or self._word(), line))
