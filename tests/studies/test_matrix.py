@@ -134,6 +134,25 @@ def test_json_says_the_same(capsys, cells):
     assert said == {key: cell.verdict for key, cell in cells.items()}
 
 
+def test_memory_that_the_kernel_vetoes_to_take_back_stays(cells, capsys):
+    """arm64 since 7.1, with pages of 4 KiB: blocks that host their own memmap."""
+    later = matrix(release="7.3")
+    stays = {(c.driver, c.policy, c.arch) for c in later if c.verdict == "stays"}
+    hosted = {("dimm", policy, "aarch64") for policy in ("opt-in", "per-block", "hinted")}
+    assert stays == hosted | {("kmem", policy, "aarch64") for policy in ("opt-in", "per-block")}
+    assert not any(cell.verdict == "stays" for cell in cells.values())
+    assert not any(cell.is_seen for cell in later)
+    scenario = parse_scenario(next(c.scenario for c in later if c.verdict == "stays"), "cell")
+    assert predict(scenario).steps[-1].outcome.errno == "EPERM"
+    page = matrix_page(list(cells.values()), later)
+    assert "| kmem | aarch64 | opt-in | safe | stays |" in page.split("## What differs on 7.3")[1]
+    assert cli.main(["claims", "--matrix", "--release", "7.3", "--policy", "opt-in"]) == 0
+    shown = capsys.readouterr().out
+    assert "(EPERM)" in shown
+    row = next(line for line in shown.splitlines() if line.startswith("dimm       aarch64 "))
+    assert row.split() == ["dimm", "aarch64", "stays"]
+
+
 def test_the_matrix_takes_no_claim(capsys):
     assert cli.main(["claims", "C7", "--matrix"]) == 2
     assert "claims --matrix C7" in capsys.readouterr().err

@@ -45,15 +45,15 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         default="model",
         help="lab: measure on a real kernel what it can show, and compare with the model",
     )
-    options.add_release(parser, "with --on lab: kernel release")
+    options.add_release(parser, "with --on lab or --matrix: kernel release")
     parser.add_argument(
         "--slow", action="store_true", help="with --on lab: also what takes minutes and gigabytes"
     )
 
 
 def _claims(args: argparse.Namespace) -> int:
-    if args.on != "lab" and (args.release or args.slow):
-        raise InputError("claims: --release and --slow go with --on lab")
+    if args.on != "lab" and (args.slow or (args.release and not args.matrix)):
+        raise InputError("claims: --slow goes with --on lab, --release with it or with --matrix")
     if args.policy and not args.matrix:
         raise InputError("claims: --policy goes with --matrix; a claim names its policies itself")
     if args.matrix and args.on == "lab":
@@ -145,6 +145,7 @@ def _that_can_run(cases: list[RealCase]) -> list[RealCase]:
 
 def _matrix(args: argparse.Namespace) -> int:
     from altmap.model.policies import is_built_in, load_policy
+    from altmap.scenario import DEFAULT_RELEASE
     from altmap.storage.files import check_new_folder, write_folder
     from altmap.studies.claims.matrix import matrix, matrix_builtins, matrix_text, scenario_files
 
@@ -154,7 +155,7 @@ def _matrix(args: argparse.Namespace) -> int:
         check_new_folder(args.write)
     policies = [load_policy(name) for name in args.policy]
     with working("drivers with policies"):
-        cells = matrix(policies=policies) if policies else matrix()
+        cells = matrix(policies=policies, release=args.release or DEFAULT_RELEASE)
     users = [name for name in args.policy if not is_built_in(name)]
     if args.write is not None:
         write_folder(args.write, scenario_files(cells))
@@ -173,7 +174,7 @@ VERB = Verb(
     "test the claims of the linux-mm discussion of 2018",
     (
         Example("altmap claims C13", "one claim: its experiment, its numbers, its verdict"),
-        Example("altmap claims --matrix", "every driver with every memmap policy"),
+        Example("altmap claims --matrix --release 7.3", "every driver with every memmap policy"),
         Example("altmap claims --matrix --policy mine:Policy", "and with a policy in Python"),
     ),
     (

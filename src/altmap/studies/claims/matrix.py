@@ -29,9 +29,9 @@ __all__ = (
     "scenario_files",
 )
 
-#: What every machine of the matrix is, beside what a driver needs.
+_RELEASE = "6.12"
+#: What every machine of the matrix is, beside its release and what a driver needs.
 _MACHINE = {
-    "release": "6.12",
     "memory": "4GiB",
     "memmap_on_memory": "on",
     "auto_online_blocks": "online_movable",
@@ -56,6 +56,7 @@ _SEEN_ARCH = "x86_64"
 #: Columns before the verdicts: driver and architecture.
 _LABELS = 11 + 12
 _MARK = "†"
+_STAYS = "it goes online, and the kernel vetoes to take it offline again (EPERM)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +69,10 @@ class Cell:
     case : str
         What was done: the simplest case that faults, or of a safe cell the first.
     verdict : str
-        ``safe``, the step that ends in a fault (``add``, ``online`` or the step's verb), or
-        ``refused``: the memory does not arrive, or does not go online.
+        ``safe``, the step that ends in a fault (``add``, ``online`` or the step's verb),
+        ``refused``: the memory does not arrive, or does not go online; or ``stays``: the kernel's
+        own notifier lets it go offline never again.
+    release : str
     fault : str
         The fault in one line, empty if it is safe.
     scenario : str
@@ -81,6 +84,7 @@ class Cell:
     arch: str
     case: str
     verdict: str
+    release: str
     fault: str
     scenario: str
 
@@ -92,36 +96,55 @@ class Cell:
     @property
     def is_seen(self) -> bool:
         """Whether a real kernel showed the same."""
-        return self.arch == _SEEN_ARCH and (self.driver, self.policy) in SEEN
+        return (
+            (self.arch, self.release) == (_SEEN_ARCH, _RELEASE)
+            and self.verdict != "stays"
+            and (self.driver, self.policy) in SEEN
+        )
 
 
 _BUILT_IN = tuple(POLICIES[name] for name in PLACEMENTS)
 
 
 def matrix(
-    drivers: Mapping[str, Partial] = PARTIAL, policies: Sequence[Policy] = _BUILT_IN
+    drivers: Mapping[str, Partial] = PARTIAL,
+    policies: Sequence[Policy] = (),
+    release: str = _RELEASE,
 ) -> list[Cell]:
-    """Return every cell: drivers, then policies, then architectures; each is run on the model."""
+    """Return every cell: drivers, then policies, then architectures; each is run on the model.
+
+    Without policies, those built in.
+    """
     return [
-        _cell(partial, policy, arch)
+        _cell(partial, policy, arch, release)
         for partial in drivers.values()
-        for policy in policies
+        for policy in policies or _BUILT_IN
         for arch in partial.arches
     ]
 
 
-def _cell(partial: Partial, policy: Policy, arch_name: str) -> Cell:
+def _cell(partial: Partial, policy: Policy, arch_name: str, release: str) -> Cell:
     arch = arch_named(arch_name)
     found: list[Cell] = []
     for case, steps in partial.cases:
         made = Steps(steps(arch, _block_bytes(arch_name)))
-        text = _toml(partial, policy, arch_name, case, made)
+        text = _toml(partial, policy, arch_name, case, made, release)
         verdict, fault = _judge(predict(_read(text), policy=policy, pages=False))
-        cell = Cell(partial.driver, policy.name, arch_name, case, verdict, fault, text)
+        if verdict == "safe" and made[-1].get("id") in {step.get("id") for step in made[:1]}:
+            again = [*made, {"do": "offline", "id": made[0]["id"]}]
+            with_offline = _toml(partial, policy, arch_name, case, again, release)
+            if _stays(predict(_read(with_offline), policy=policy, pages=False)):
+                verdict, text = "stays", with_offline
+        cell = Cell(partial.driver, policy.name, arch_name, case, verdict, release, fault, text)
         if fault:
             return cell
         found.append(cell)
     return found[0]
+
+
+def _stays(trace: Trace) -> bool:
+    """Tell whether the kernel's notifier vetoed to offline, whatever the pages are used for."""
+    return trace.steps[-1].outcome.errno == "EPERM"
 
 
 def case_scenario(driver: str, policy: str, arch: str, case: int) -> Scenario:
@@ -129,7 +152,7 @@ def case_scenario(driver: str, policy: str, arch: str, case: int) -> Scenario:
     partial = PARTIAL[driver]
     name, steps = partial.cases[case]
     made = steps(arch_named(arch), _block_bytes(arch))
-    return _read(_toml(partial, policy_named(policy), arch, name, Steps(made)))
+    return _read(_toml(partial, policy_named(policy), arch, name, Steps(made), _RELEASE))
 
 
 def lab_scenario(driver: str, policy: str) -> Scenario:
@@ -186,11 +209,13 @@ def scenario_files(cells: Sequence[Cell]) -> dict[str, str]:
     return {cell.name: cell.scenario for cell in cells}
 
 
-def _toml(partial: Partial, policy: Policy, arch: str, case: str, steps: Steps) -> str:
+def _toml(
+    partial: Partial, policy: Policy, arch: str, case: str, steps: Steps, release: str
+) -> str:
     # A scenario cannot name a user's policy: the command line does.
     is_built_in = PLACEMENTS.get(policy.placement.name) is policy.placement
     named = {"policy": policy.name} if is_built_in else {}
-    machine = {"arch": arch, **named, **_MACHINE, **(partial.machine or {})}
+    machine = {"arch": arch, **named, "release": release, **_MACHINE, **(partial.machine or {})}
     title = f"{partial.driver}, {policy.name}, {arch}: {case}"
     return scenario_toml({"description": title, "machine": machine, "steps": steps})
 
@@ -223,6 +248,8 @@ def matrix_text(
     ]
     meaning = "fault:STEP  the kernel crashes in that step"
     below = [meaning, "", "Simplest faults:", *faults] if faults else ["No cell ends in a fault."]
+    if any(cell.verdict == "stays" for cell in cells):
+        below.insert(0, f"stays  {_STAYS}")
     shown = "\n".join([*rows, "", *below])
     return f"{shown}\n\naltmap run {folder}/DRIVER-POLICY-ARCH.toml{options} runs a cell.\n"
 
@@ -260,9 +287,11 @@ _HEAD = """\
 Each driver brings memory that is backed only in part, as far as it can; each policy places the
 memmap. *safe* means that none of the driver's cases ends in a fault. **✖ add** and **✖ online**
 mean that the kernel crashes, and in which step of the simplest case; *refused* means that the
-memory does not arrive or does not go online.
+memory does not arrive or does not go online; *stays*, that the kernel vetoes to take it offline
+again (EPERM).
 `altmap claims --matrix` runs every cell anew; this page is what it finds, written by `python
-docs/generate.py`. `--write DIR` gives the scenario behind every cell.
+docs/generate.py`. `--write DIR` gives the scenario behind every cell; `--release 7.3` is another
+kernel.
 
 The machines run 6.12 with memmap_on_memory on and blocks as small as the architecture has them. A
 row is a driver's record in `src/altmap/studies/claims/partial.py`.
@@ -281,8 +310,8 @@ def _page_verdict(cell: Cell) -> str:
     return f"{shown} {_MARK}" if cell.is_seen else shown
 
 
-def matrix_page(cells: Sequence[Cell]) -> str:
-    """Return the text of ``docs/matrix.md``."""
+def matrix_page(cells: Sequence[Cell], others: Sequence[Cell] = ()) -> str:
+    """Return the text of ``docs/matrix.md``: cells, and which of another release's differ."""
     policies = list(dict.fromkeys(cell.policy for cell in cells))
     lines = [_HEAD, f"| driver | architecture | {' | '.join(policies)} |"]
     lines.append("|---" * (2 + len(policies)) + "|")
@@ -302,4 +331,22 @@ def matrix_page(cells: Sequence[Cell]) -> str:
         for cell in cells
         if cell.fault
     ]
+    known = {(cell.driver, cell.policy, cell.arch): cell for cell in cells}
+    changed = [
+        f"| {new.driver} | {new.arch} | {new.policy} | {old.verdict} | {_page_verdict(new)} |"
+        for new in others
+        if new.verdict != (old := known[new.driver, new.policy, new.arch]).verdict
+    ]
+    if changed:
+        release = others[0].release
+        lines += [
+            "",
+            f"## What differs on {release}",
+            "",
+            f"| driver | architecture | policy | {cells[0].release} | {release} |",
+            "|---|---|---|---|---|",
+            *changed,
+            "",
+            "[Bugs](bugs.md#b21) has the veto of arm64, which real kernels showed.",
+        ]
     return re.sub(r"[ \t]+\n", "\n", "\n".join(lines)) + "\n"
