@@ -562,3 +562,13 @@ def test_a_deeply_nested_trace_is_one_line(tmp_path):
     path.write_text("a = " + "[" * 100_000)
     with pytest.raises(InputError, match=r"^trace .*deep\.toml: not TOML: "):
         read_trace(path)
+
+
+def test_what_a_killed_pool_was_doing_has_failed_when_it_is_killed():
+    """Who cancels it while the executor's thread fails it ends that thread, and the exit hangs."""
+    pool = processes(1)
+    executor = pool.make()
+    futures = [executor.submit(time.sleep, 60) for _ in range(20)]
+    pool.kill(executor)
+    assert all(future.done() for future in futures)
+    assert isinstance(futures[-1].exception(), pool.crashed)

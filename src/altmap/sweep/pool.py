@@ -79,6 +79,7 @@ def processes(nr_workers: int) -> Pool:
         for process in list((executor._processes or {}).values()):
             process.kill()
             process.join()
+        executor.shutdown()  # its thread has failed what was left: nobody else may cancel it before
 
     return Pool(make, nr_workers, (BrokenProcessPool,), breaks=True, kill=kill)
 
