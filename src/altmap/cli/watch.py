@@ -34,6 +34,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-s",
         "--sysroot",
+        "--root",
         metavar="FOLDER",
         type=Path,
         help="where another machine's sys and proc are, such as a host's below a container's "
