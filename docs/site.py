@@ -43,6 +43,7 @@ _GROUPS = {
 _OTHERS = "Development"  # of a page that no group names
 _TITLE = re.compile(r"^# (.+)$", re.MULTILINE)
 _LINK = re.compile(r"(!?)\[([^\]]+)\]\(([^)#\s]*)(#[^)\s]+)?\)")
+_MARKED = re.compile(r"(?<=✖) | (?=†)")  # a mark stays on the line of what it marks
 _FENCE = re.compile(r"^(```.*?^```$)", re.MULTILINE | re.DOTALL)
 
 
@@ -80,7 +81,9 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str
     here = PurePosixPath(_TOP.get(page.file.src_uri, f"docs/{page.file.src_uri}")).parent
     parts = _FENCE.split(markdown)
     return "".join(
-        part if part.startswith("```") else _LINK.sub(lambda match: _link(match, here), part)
+        part
+        if part.startswith("```")
+        else _MARKED.sub("&nbsp;", _LINK.sub(lambda match: _link(match, here), part))
         for part in parts
     )
 

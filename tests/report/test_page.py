@@ -101,6 +101,14 @@ def test_verdicts_show_the_state_after_a_step(hyperv):
     assert step_report.default_step(hyperv) == 1
 
 
+def test_the_sizes_of_a_verdict_have_one_decimal():
+    trace = predict(load_scenario(ROOT / "scenarios/xen-balloon.toml"))
+    index = step_report.default_step([trace])
+    assert step_report.verdict(trace, index).detail.startswith(
+        "requested 270.5 MiB: MemTotal +270.5 MiB,"
+    )
+
+
 def test_a_refusal_is_a_verdict_and_a_highlighted_line():
     (trace,) = [predict(load_scenario(ROOT / "scenarios/misaligned-dimm.toml"))]
     refused = next(i for i, s in enumerate(trace.steps) if s.outcome.status == "refused")

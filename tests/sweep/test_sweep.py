@@ -526,6 +526,19 @@ def test_a_chart_of_zeros_starts_at_its_axis():
     assert ">no value<" not in one["gigantic"]
 
 
+def test_a_legend_has_what_occurs_and_the_columns_of_the_labels_are_named():
+    columns = {name: 0.0 for *_, names in _CHARTS for name in names}
+    groups = [
+        {"driver": d, "policy": d[0], "scenarios": 3, "run": 3, **columns} for d in ("dimm", "kmem")
+    ]
+    groups[1] |= {"fault": 1}
+    svg = chart_svgs(Summary(("driver", "policy"), {"ok": 5}, groups, []), "t")["failures"]
+    assert ">fault<" in svg
+    assert ">refused<" not in svg
+    assert ">33.33<" in svg
+    assert ">a bar for each driver · policy<" in svg
+
+
 def test_a_chart_whose_bars_are_all_equal_is_named_and_not_drawn(tmp_path):
     columns = {name: 1.5 for *_, names in _CHARTS for name in names}
     groups = [{"driver": d, "scenarios": 1, "run": 1, **columns} for d in ("dimm", "kmem")]

@@ -1,5 +1,6 @@
 """A scenario on both sides, where the real kernel's side is replayed from a recording."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -73,6 +74,8 @@ def test_a_comparison_names_kernel_and_programs(recording):
     assert found["qemu"].startswith("QEMU emulator")
     assert "linux-image-6.12" in found["packages"]
     assert "{" not in found["packages"]
+    assert "memory_bytes 1073741824" in found["hardware"]
+    assert not re.search(r"\[\]|None|, ,|\b0\b", found["hardware"])  # what the guest has not
 
 
 def test_a_trace_without_its_start_cannot_be_predicted(recording):

@@ -6,11 +6,12 @@
   const hex = (n) => "0x" + n.toString(16);
   const esc = (s) => String(s).replace(/[&<>"]/g, (c) => "&#" + c.charCodeAt(0) + ";");
 
+  // The largest unit that shows a size exactly, with three decimals at most: an address is no estimate.
   function size(bytes) {
     const units = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];
     let i = 0;
-    while (bytes >= 1024 && i < units.length - 1) { bytes /= 1024; i += 1; }
-    return (Number.isInteger(bytes) ? bytes : bytes.toFixed(1)) + " " + units[i];
+    while (bytes >= 1024 && i < units.length - 1 && Number.isInteger(bytes / 1024 * 1000)) { bytes /= 1024; i += 1; }
+    return bytes + " " + units[i];
   }
 
   // The most severe state, else that of most pages; as in report/tiles.py.
@@ -25,10 +26,10 @@
     return last === row[0] ? "memory" + row[0] : "memory" + row[0] + "–" + last;
   }
 
-  // Names that are too long for their place: the first and the last one.
+  // Of more than two names that are too long for their place, the first and the last one.
   function short(text, most) {
     const names = text.split(/, | \+ /);
-    return text.length <= most || names.length < 2 ? text : names[0] + " … " + names[names.length - 1];
+    return text.length <= most || names.length < 3 ? text : names[0] + " … " + names[names.length - 1];
   }
 
   const pen = document.createElement("canvas").getContext("2d");

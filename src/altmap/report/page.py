@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import Any
@@ -388,7 +388,7 @@ def _comparison(name: str, comparison: Comparison) -> str:
             f"<details><summary>Within tolerance: {len(near)} fields</summary>"
             f"{_differences(near)}</details>"
         )
-    facts = "".join(_item(key, value) for key, value in comparison.provenance.items())
+    facts = _items(comparison.provenance)
     about = f"<details><summary>What was compared</summary><dl>{facts}</dl></details>"
     parts.append(f"{_equal(files)}{about if facts else ''}</section>")
     return "".join(parts)
@@ -404,7 +404,7 @@ def _differences(items: Sequence[tuple[FileVerdict, Difference]]) -> str:
         f"<tr><td>{escape(file.step)}<br><code>{escape(file.file)}</code></td>"
         f"<td>{escape(item.field)}</td><td><code>{escape(item.predicted)}</code></td>"
         f"<td><code>{escape(item.observed)}</code></td>"
-        f"<td>{escape(item.tolerance)}{'<br>' if item.tolerance else ''}"
+        f'<td class="prose">{escape(item.tolerance)}{"<br>" if item.tolerance else ""}'
         f'<span class="soft">{escape(item.source)}</span></td></tr>'
         for file, item in items
     )
@@ -432,29 +432,33 @@ def _equal(files: Sequence[FileVerdict]) -> str:
 
 
 def _provenance(traces: Sequence[Trace], version: str) -> str:
-    parts = ["<section><h2>Provenance</h2>", f"<dl>{_item('altmap', version)}</dl>"]
+    parts = ["<section><h2>Provenance</h2>", f"<dl>{_items({'altmap': version})}</dl>"]
     facts_by_trace = {
         f"{trace.scenario}: {', '.join(_about(trace))}": _facts_of(trace) for trace in traces
     }
     for name, facts in facts_by_trace.items():
-        items = "".join(_item(key, value) for key, value in facts.items())
-        parts.append(f"<details><summary>{escape(name)}</summary><dl>{items}</dl></details>")
+        parts.append(
+            f"<details><summary>{escape(name)}</summary><dl>{_items(facts)}</dl></details>"
+        )
     return "".join([*parts, "</section>"])
 
 
-def _facts_of(trace: Trace) -> dict[str, str]:
-    machine = {key: _value(key, value) for key, value in trace.machine.items()}
+def _facts_of(trace: Trace) -> dict[str, object]:
     notes = {f"note {n}": note for n, note in enumerate(trace.notes, start=1)}
-    hashed = {"scenario, sha256": trace.scenario_sha256} if trace.scenario_sha256 else {}
-    return {**hashed, "release": trace.release, "policy": trace.policy, **machine, **notes}
+    head = {"scenario, sha256": trace.scenario_sha256, "release": trace.release}
+    return {**head, "policy": trace.policy, **trace.machine, **notes}
+
+
+def _items(facts: Mapping[str, object]) -> str:
+    """Return the facts that say something, as names and values."""
+    texts = {key: _value(key, value) for key, value in facts.items()}
+    return "".join(
+        f"<dt>{escape(key)}</dt><dd>{escape(text)}</dd>" for key, text in texts.items() if text
+    )
 
 
 def _value(key: str, value: object) -> str:
     if isinstance(value, dict):
-        return ", ".join(f"{name} {version}" for name, version in value.items())
-    is_size = key.endswith("_bytes") and isinstance(value, int)
-    return format_size(value) if is_size and isinstance(value, int) else str(value)
-
-
-def _item(key: str, value: str) -> str:
-    return f"<dt>{escape(key)}</dt><dd>{escape(value)}</dd>"
+        return ", ".join(f"{name} {_value(name, each)}" for name, each in value.items() if each)
+    text = str(value)
+    return format_size(int(text)) if key.endswith("_bytes") and text.isdecimal() else text

@@ -424,9 +424,9 @@ def _looks(stretches: list[_Stretch]) -> list[tuple[PageState, int, bool]]:
 def _short(words: str, most: int = 24) -> str:
     """Return words, of too many the first and the last one."""
     parts = re.split(r", | \+ ", words)
-    if len(words) <= most or len(parts) == 1:
-        return words if len(words) <= most else f"{words[: most - 1]}…"
-    return f"{parts[0]} … {parts[-1]}"
+    if len(words) > most and len(parts) > 2:
+        words = f"{parts[0]} … {parts[-1]}"
+    return words if len(words) <= most else f"{words[: most - 1]}…"
 
 
 def _tile(tiles: TileMap, number: int) -> Tile:

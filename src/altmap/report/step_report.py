@@ -157,7 +157,7 @@ def _initial_memory(trace: Trace) -> str:
 
 def _gains(trace: Trace, index: int) -> str:
     size = requested_bytes(trace, index)
-    requested = f"requested {format_size(size)}" if size else "no memory is requested"
+    requested = f"requested {rounded_size(size)}" if size else "no memory is requested"
     start, now = trace.steps[0].observation, trace.steps[index].observation
     if not (start and now and start.meminfo and now.meminfo):
         return requested

@@ -38,8 +38,9 @@ def chart_svgs(summary: Summary, title: str) -> dict[str, str]:
     note = f"; the {len(shown)} largest of {len(summary.groups)} groups" if left else ""
     by = varying(summary)
     without = equal_charts(summary)
+    subtitle = [f"{title}{note}", f"a bar for each {' · '.join(by)}"]
     return {
-        name: _svg(_values(shown, by, columns), heading, f"{title}{note}", axis)
+        name: _svg(_values(shown, by, _occurring(shown, columns)), heading, subtitle, axis)
         for name, heading, axis, columns in _CHARTS
         if name not in without
     }
@@ -62,6 +63,11 @@ def varying(summary: Summary) -> tuple[str, ...]:
     """Return the columns that differ between groups; the first one if there is only one group."""
     names = (name for name in summary.by if len({group[name] for group in summary.groups}) > 1)
     return tuple(names) or summary.by[:1]
+
+
+def _occurring(groups: Sequence[dict[str, Any]], columns: Sequence[str]) -> Sequence[str]:
+    """Return the columns that a group has anything of; all if none has."""
+    return [name for name in columns if any(group[name] for group in groups)] or columns
 
 
 def _label(group: dict[str, Any], by: Sequence[str]) -> str:
@@ -94,7 +100,7 @@ def _values(
                 {
                     "at": at,
                     "group": _label(group, by),
-                    "what": _NAMES.get(column, column) if len(columns) > 1 else "",
+                    "what": _NAMES.get(column, column if column in _FAILED else ""),
                     "order": order,
                     "value": round(value or 0, 4),
                     "end": max(0, round(sum(known), 4)),
@@ -112,12 +118,12 @@ def _value(group: dict[str, Any], column: str) -> float | None:
     return value
 
 
-def _svg(values: list[dict[str, Any]], heading: str, subtitle: str, axis: str) -> str:
+def _svg(values: list[dict[str, Any]], heading: str, subtitle: list[str], axis: str) -> str:
     import altair as alt
     import vl_convert
 
     colours = {each["what"]: each["colour"] for each in values}
-    several = len(colours) > 1
+    several = any(colours)
     least = min((each["value"] for each in values), default=0)
     most = max((each["end"] for each in values), default=0) or 1
     scale = alt.Scale(domain=[min(0, least), most], nice=False)

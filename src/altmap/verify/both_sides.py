@@ -150,5 +150,5 @@ def run_on_both(
 
 def _text(value: object) -> str:
     if isinstance(value, dict):
-        return ", ".join(f"{name} {version}" for name, version in value.items())
+        return ", ".join(f"{name} {each}" for name, each in value.items() if each)
     return str(value)
