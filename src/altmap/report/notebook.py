@@ -82,4 +82,5 @@ def trace_html(trace: Trace) -> str:
     (group,) = groups([trace])
     if group.tiles is None:
         return f"<p>{escape(repr(trace)[1:-1])}</p>"
-    return svg(group, trace.description or trace.scenario)
+    picture = svg(group, trace.description or trace.scenario)
+    return f'<div style="overflow-x: auto">{picture}</div>'

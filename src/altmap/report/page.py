@@ -402,15 +402,16 @@ def _counts(files: Sequence[FileVerdict]) -> str:
 def _differences(items: Sequence[tuple[FileVerdict, Difference]]) -> str:
     rows = "".join(
         f"<tr><td>{escape(file.step)}<br><code>{escape(file.file)}</code></td>"
-        f"<td>{escape(item.field)}</td><td><code>{escape(item.predicted)}</code></td>"
-        f"<td><code>{escape(item.observed)}</code></td>"
+        f"<td>{escape(item.field)}</td>"
+        f'<td class="value"><code>{escape(item.predicted)}</code></td>'
+        f'<td class="value"><code>{escape(item.observed)}</code></td>'
         f'<td class="prose">{escape(item.tolerance)}{"<br>" if item.tolerance else ""}'
         f'<span class="soft">{escape(item.source)}</span></td></tr>'
         for file, item in items
     )
     return (
-        '<div class="scroll"><table><thead><tr><th>step, file</th><th>field</th><th>predicted</th>'
-        f"<th>observed</th><th>rule</th></tr></thead><tbody>{rows}</tbody></table></div>"
+        '<div class="scroll" tabindex="0"><table><thead><tr><th>step, file</th><th>field</th>'
+        f"<th>predicted</th><th>observed</th><th>rule</th></tr></thead><tbody>{rows}</tbody></table></div>"
     )
 
 
@@ -422,8 +423,8 @@ def _equal(files: Sequence[FileVerdict]) -> str:
         if file.verdict in (Verdict.EQUAL, Verdict.MISSING)
     )
     return (
-        '<details><summary>What was equal</summary><div class="scroll"><table><thead><tr>'
-        "<th>step</th><th>file</th><th></th><th>fields</th></tr></thead>"
+        '<details><summary>What was equal</summary><div class="scroll" tabindex="0"><table>'
+        "<thead><tr><th>step</th><th>file</th><th></th><th>fields</th></tr></thead>"
         f"<tbody>{rows}</tbody></table></div></details>"
     )
 

@@ -49,7 +49,7 @@ def zones_bar(trace: Trace, index: int, scale_bytes: int) -> str:
     kernel, _, offline = sizes
     text = zones_text(trace.steps[index].observation)
     text = text or f"kernel zones {rounded_size(kernel)}, ZONE_MOVABLE is empty"
-    more = f"; memory blocks of {rounded_size(offline)} are offline" if offline else ""
+    more = f"; {rounded_size(offline)} in offline memory blocks" if offline else ""
     return (
         f'{text}{more}<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" preserveAspectRatio="none" '
         f'aria-hidden="true">{bars}</svg>'
