@@ -112,6 +112,12 @@ def test_a_row_on_a_phone_is_no_taller_than_what_is_seen_of_it(open_site):
     assert max(row.bounding_box()["height"] for row in rows) < 200
 
 
+def test_a_first_column_that_stays_leaves_half_of_a_phone_to_the_others(open_site):
+    for name in ("sysroots", "api", "live"):
+        cells = open_site(name, 390).locator(".md-typeset td:first-child").all()
+        assert max(cell.bounding_box()["width"] for cell in cells) <= 200, name
+
+
 def test_code_in_a_table_is_broken_at_no_letter(open_site):
     code = open_site("json", 390).locator("td:first-child code", has_text="altmap-comparison").first
     assert code.bounding_box()["height"] < 45  # altmap- and comparison
