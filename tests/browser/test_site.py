@@ -157,8 +157,7 @@ def test_links_show_titles_and_not_names_of_files(open_site):
 
 def test_search_finds_a_word(open_site):
     tab = open_site("index")
-    tab.wait_for_load_state("networkidle")  # what is typed before the index is there finds nothing
-    tab.locator(".md-search__input").fill("auto-movable")
+    tab.locator(".md-search__input").press_sequentially("auto-movable")  # it listens to keys
     tab.locator(".md-search-result__item").first.wait_for()
     assert tab.locator(".md-search-result__item").count() > 3
 
