@@ -1,7 +1,7 @@
 """The model against real kernels: scenarios of ``conformance.toml``, every exact field.
 
-Each scenario with each of its settings runs on one of its kernels, which take turns, so that every
-kernel is booted. ``make conformance`` runs each on all of them.
+Each scenario of a case runs with one of its settings on one of its kernels; both take turns, so
+that every kernel is booted. ``make conformance`` runs all of them.
 """
 
 from itertools import count
@@ -31,11 +31,10 @@ def case(name, settings, release):
 
 TURN = count()
 CASES = [
-    case(name, settings, each.releases[next(TURN) % len(each.releases)])
+    case(name, each.settings[turn % len(each.settings)], each.releases[turn % len(each.releases)])
     for each in read_cases(HERE / "conformance.toml")
     if not (each.cannot or each.slow)
-    for name in each.scenarios
-    for settings in each.settings
+    for name, turn in zip(each.scenarios, TURN, strict=False)
 ]
 
 

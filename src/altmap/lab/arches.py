@@ -79,6 +79,8 @@ class GuestArch:
         The lab's plugin for QEMU knows the kernel's addresses and page size.
     shares_cache : bool
         Its kernels lie in the cache's folder itself, beside the folders of other architectures.
+    cache_line_bytes : int
+        ``L1_CACHE_BYTES``, to which some of the kernel's objects are aligned.
     boot_factor : float
         How much longer than an x86_64 guest it may take to boot.
     """
@@ -112,6 +114,7 @@ class GuestArch:
     forces_memmap: bool = False
     tells_touches: bool = False
     shares_cache: bool = False
+    cache_line_bytes: int = 64
     boot_factor: float = 1.0
 
     @property
@@ -151,6 +154,7 @@ _X86_64 = GuestArch(
 )
 _PPC64LE = GuestArch(
     name="ppc64le",
+    cache_line_bytes=128,
     debian="ppc64el",
     flavours=("powerpc64le",),
     config="CONFIG_PPC_4K_PAGES=y",
@@ -208,6 +212,7 @@ GUESTS: dict[str, GuestArch] = {
         replace(_ARM64, name="aarch64-16k", flavours=("arm64-16k",), cpu="neoverse-n1"),
         GuestArch(
             name="s390x",
+            cache_line_bytes=256,
             debian="s390x",
             flavours=("s390x",),
             program="qemu-system-s390x",

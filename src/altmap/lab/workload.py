@@ -116,9 +116,15 @@ class GuestUsage:
         return self._guest.run(f"md5sum {_FILES}/{name}", _FILL_SECONDS).text
 
     def _resize_ring(self) -> Outcome:
-        """Give the trace buffer of CPU 0 the size of all fills: unmovable pages of the kernel."""
+        """Give the trace buffer of CPU 0 the size of all fills: unmovable pages of the kernel.
+
+        Each page of it has an object of slab besides, a cache line long (``struct buffer_page``).
+        """
         mounted = f"mountpoint -q {_TRACING} || mount -t tracefs tracing {_TRACING}"
-        nr_pages = sum(u.size_bytes // 4096 for u in self._used.values() if u.kind == "kernel")
+        cost_bytes = 4096 + self._guest.hardware.guest.cache_line_bytes
+        nr_pages = (
+            sum(u.size_bytes for u in self._used.values() if u.kind == "kernel") // cost_bytes
+        )
         kib = max(nr_pages * _RING_PAGE_BYTES // 1024, _SMALLEST_RING_KIB)
         size = f"{_TRACING}/per_cpu/cpu0/buffer_size_kb"
         self._guest.run(mounted)
