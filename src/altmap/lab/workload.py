@@ -47,6 +47,7 @@ class GuestUsage:
     def __init__(self, guest: Guest) -> None:
         self._guest = guest
         self._used: dict[str, _Used] = {}
+        self._refused: set[str] = set()
 
     def fill(self, step: Fill) -> Outcome:
         """Bring pages into use.
@@ -58,6 +59,13 @@ class GuestUsage:
         """
         if step.id in self._used:
             raise InputError(f"fill {step.id!r}: a file of that id is there already")
+        outcome = self._fill(step)
+        if not outcome:
+            self._used.pop(step.id, None)
+            self._refused.add(step.id)
+        return outcome
+
+    def _fill(self, step: Fill) -> Outcome:
         if step.kind in ("file", "held"):
             return self._write_file(step)
         if step.kind == "kernel":
@@ -73,6 +81,8 @@ class GuestUsage:
     def free(self, name: str) -> Outcome:
         """Give back what a fill brought into use; a file must still be what it was.
 
+        Of a fill that was refused there is nothing (ENOENT).
+
         Raises
         ------
         InputError
@@ -81,6 +91,8 @@ class GuestUsage:
             If the file has changed.
         """
         used = self._used.pop(name, None)
+        if used is None and name in self._refused:
+            return Outcome.refused("ENOENT", "", f"fill {name!r} was refused")
         if used is None:
             raise InputError(f"free {name!r}: no such file")
         if used.kind == "kernel":

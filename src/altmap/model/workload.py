@@ -33,12 +33,13 @@ class Usage:
     kernel : Kernel
     """
 
-    __slots__ = ("_kernel", "_pooled")
+    __slots__ = ("_kernel", "_pooled", "_refused")
 
     def __init__(self, kernel: Kernel) -> None:
         self._kernel = kernel
         #: Name to pool, node and number of the huge pages that a fill requested.
         self._pooled: dict[str, tuple[HugePool, int, int]] = {}
+        self._refused: set[str] = set()
 
     def fill(self, step: Fill) -> Outcome:
         """Put pages in use.
@@ -48,9 +49,15 @@ class Usage:
         InputError
             If the name is in use, or there are no huge pages of that size or no such node.
         """
-        kernel = self._kernel
         if self.has(step.id):
             raise InputError(f"fill {step.id!r}: a file of that id exists already")
+        outcome = self._fill(step)
+        if not outcome:
+            self._refused.add(step.id)
+        return outcome
+
+    def _fill(self, step: Fill) -> Outcome:
+        kernel = self._kernel
         nr_pages = -(-step.size // kernel.arch.page_size_bytes)
         if step.kind in ("hugetlb", "hugetlb-file"):
             return self._fill_hugetlb(step)
@@ -123,7 +130,7 @@ class Usage:
         return name in kernel.files or name in kernel.kernel_allocations or name in self._pooled
 
     def free(self, name: str) -> Outcome:
-        """Free the pages of a fill.
+        """Free the pages of a fill; of one that was refused there is nothing (ENOENT).
 
         Raises
         ------
@@ -141,6 +148,8 @@ class Usage:
                 remove_huge_file(kernel, pool, name)
             now = nr_huge(kernel, pool, pool.pages, node)
             set_max_huge_pages(kernel, pool, node, max(0, now - nr_added))
+        elif name in self._refused:
+            return Outcome.refused("ENOENT", "do_unlinkat", f"fill {name!r} was refused")
         else:
             raise InputError(f"free {name!r}: no such file")
         return OK
