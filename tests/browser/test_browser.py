@@ -370,17 +370,10 @@ def test_a_page_of_a_definition_breaks_no_word_and_scrolls_its_tables(
 
 
 @pytest.mark.parametrize("width", [390, 1280])
-def test_a_number_in_a_table_of_differences_is_on_one_line(browser, tmp_path, width):
-    path = ROOT / "scenarios/dimm-1GiB.toml"
-    one, two = (predict(load_scenario(path, [f"policy={p}"])) for p in ("opt-in", "existing"))
-    made = tmp_path / "c.html"
-    made.write_text(page([one, two], "dimm", "1.0", [("dimm", compare(one, two))]))
-    context = browser.new_context(viewport={"width": width, "height": 800})
-    tab = context.new_page()
-    tab.goto(made.as_uri())
+def test_a_number_in_a_table_of_differences_is_on_one_line(differing, width):
+    tab = differing(width)
     shown = tab.locator(".differs code").filter(has_text=re.compile("^1954444$")).first
     assert shown.bounding_box()["height"] < 30
-    context.close()
 
 
 def test_a_page_of_a_comparison_opens_without_a_complaint(browser, tmp_path):

@@ -6,9 +6,7 @@ from pathlib import Path
 import pytest
 
 from altmap.cli.main import main
-from altmap.compare import compare
 from altmap.model.machine import predict
-from altmap.report.page import page
 from altmap.scenario import load_scenario
 
 ROOT = Path(__file__).parents[2]
@@ -77,23 +75,14 @@ def test_a_row_of_a_comparison_is_no_taller_than_what_is_seen_of_it(look, width)
     assert max(step.bounding_box()["height"] for step in steps.all()) < 35
 
 
-def test_a_row_of_differences_is_no_taller_either_and_the_keyboard_scrolls_it(
-    browser, tmp_path, width
-):
-    path = ROOT / "scenarios/dimm-1GiB.toml"
-    one, two = (predict(load_scenario(path, [f"policy={p}"])) for p in ("opt-in", "existing"))
-    made = tmp_path / "differ.html"
-    made.write_text(page([one, two], "dimm", "1.0", [("dimm", compare(one, two))]))
-    context = browser.new_context(viewport={"width": width, "height": 900})
-    tab = context.new_page()
-    tab.goto(made.as_uri())
+def test_a_row_of_differences_is_no_taller_either_and_the_keyboard_scrolls_it(differing, width):
+    tab = differing(width)
     rows = tab.locator(".differs tbody tr").all()
     assert max(row.bounding_box()["height"] for row in rows) < 120
     table = tab.locator(".differs .scroll")
     table.focus()
     assert tab.evaluate("document.activeElement.className") == "scroll"
     assert tab.evaluate("document.documentElement.scrollWidth") == width
-    context.close()
 
 
 def test_tables_and_folded_parts_keep_a_distance(look, width):
@@ -124,4 +113,3 @@ def test_the_picture_of_a_notebook_scrolls_within_its_cell(browser, width):
     tab.set_content(trace._repr_html_())
     assert tab.locator("svg").bounding_box()["width"] == 1000
     assert tab.evaluate("document.documentElement.scrollWidth") == width
-    context.close()
