@@ -9,6 +9,7 @@ from altmap.model.drivers.acpi import plug_dimm
 from altmap.model.drivers.driver import Driver
 from altmap.model.drivers.facts import DriverRecord
 from altmap.model.kernel.add import add_memory_resource
+from altmap.model.kernel.allocator import takes_onlined_first
 from altmap.model.kernel.endless import what_it_waits_for
 from altmap.model.kernel.offline import go_on_offlining, memory_block_offline
 from altmap.model.kernel.online import memory_block_online
@@ -135,10 +136,10 @@ def remove(kernel: Kernel, pfns: PfnRange, removed: list[tuple[PfnRange, int]]) 
 def _may_host_memmap(kernel: Kernel, pfns: PfnRange) -> bool:
     """Tell whether a block of a kernel zone is followed by one whose memmap lies elsewhere.
 
-    Which frames the memmap gets is not predicted. Where a chunk of the largest order has four
-    pageblocks or more, onlining leaves it at the head of its free list, not at the tail
-    (``mm/page_alloc.c: move_freepages_block_isolate, split_large_buddy``).
+    How much is left of chunks that were claimed before is not predicted.
     """
+    if not takes_onlined_first(kernel):
+        return False
     hosts = False
     for block in kernel.block_ids(pfns):
         addition = kernel.addition_of(block * kernel.block_nr_pages)

@@ -25,6 +25,7 @@ __all__ = (
     "free_pages",
     "headroom",
     "in_list_order",
+    "takes_onlined_first",
 )
 
 
@@ -93,16 +94,12 @@ def in_list_order(kernel: Kernel, free: PfnSet, wanted: int) -> list[PfnSet]:
     the order of its blocks. Which frames of boot memory a real kernel takes is not predicted; the
     highest free ones stand for them.
 
-    With ``release.onlined_first`` and more than two pageblocks in a chunk of the maximum order,
-    what went online last is at the head: the last pageblock that is no longer isolated frees its
-    whole chunk anew. What is left of a chunk that was claimed before is used up first, and less
-    than a pageblock finds a place in boot memory.
-    Source: ``mm/page_isolation.c: unset_migratetype_isolate``; ``mm/page_alloc.c:
-    move_freepages_block_isolate, split_large_buddy, __free_one_page``.
+    Where :func:`takes_onlined_first`, what is left of a chunk that was claimed before is used up
+    first, and less than a pageblock finds a place in boot memory.
     """
     early, late = free & kernel.boot_ram, free - kernel.boot_ram
     block, chunk = kernel.arch.pageblock_nr_pages, 1 << kernel.arch.max_page_order
-    if not kernel.release.onlined_first or chunk <= 2 * block:
+    if not takes_onlined_first(kernel):
         first = early.highest(wanted)
         return _filled(first, late.lowest(wanted - len(first)))
     claimed = early & whole_chunks(PfnSet.of(early.highest(1)), chunk)
@@ -113,6 +110,18 @@ def in_list_order(kernel: Kernel, free: PfnSet, wanted: int) -> list[PfnSet]:
         return _filled(first | more, late.highest(left - len(more)))
     more = late.highest(left)
     return _filled(first, more, (early - first).highest(left - len(more)))
+
+
+def takes_onlined_first(kernel: Kernel) -> bool:
+    """Tell whether what went online last is at the head of the lists.
+
+    With ``release.onlined_first`` and more than two pageblocks in a chunk of the maximum order: the
+    last pageblock that is no longer isolated frees its whole chunk anew.
+    Source: ``mm/page_isolation.c: unset_migratetype_isolate``; ``mm/page_alloc.c:
+    move_freepages_block_isolate, split_large_buddy, __free_one_page``.
+    """
+    chunk = 1 << kernel.arch.max_page_order
+    return kernel.release.onlined_first and chunk > 2 * kernel.arch.pageblock_nr_pages
 
 
 def _filled(*parts: PfnSet) -> list[PfnSet]:
