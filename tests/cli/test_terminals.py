@@ -12,11 +12,11 @@ import pytest
 from altmap.cli.main import main
 
 ROOT = Path(__file__).parents[2]
-DIMM = str(ROOT / "tests/recordings/files/linux-6.12-dimm.tar.xz")
-TRACE = str(ROOT / "tests/recordings/traces/x86_64-6.12-dimm-1GiB.tar.xz")
-SCENARIO = str(ROOT / "scenarios/dimm-1GiB.toml")
-GREW = str(ROOT / "tests/recordings/traces/x86_64-6.12-auto-movable.tar.xz")
-HYPERV = str(ROOT / "scenarios/hyperv-64MiB-second-half.toml")
+DIMM = "tests/recordings/files/linux-6.12-dimm.tar.xz"
+TRACE = "tests/recordings/traces/x86_64-6.12-dimm-1GiB.tar.xz"
+SCENARIO = "scenarios/dimm-1GiB.toml"
+GREW = "tests/recordings/traces/x86_64-6.12-auto-movable.tar.xz"
+HYPERV = "scenarios/hyperv-64MiB-second-half.toml"
 COMMANDS = (
     "run",
     "vm",
@@ -29,7 +29,7 @@ COMMANDS = (
     "hunt",
     "lab boot",
 )
-WEB = str(ROOT / "examples/vm/web.xml")
+WEB = "examples/vm/web.xml"
 LINES = (
     ("account", DIMM),
     ("account", SCENARIO, "--set", "memory=64GiB", "--step", "all"),
@@ -57,6 +57,12 @@ LINES = (
 TWO_POLICIES = ("run", SCENARIO, "--policy", "opt-in", "--policy", "rfc-2018")
 #: Not within the width: commands to copy, and the bytes of messages.
 KEPT = re.compile(r"^  +(?:Run: +|example: +)?(?:altmap|virsh) |^ +[0-9a-f]{4}  [0-9a-f]{2} ")
+
+
+@pytest.fixture(autouse=True)
+def in_the_repository(monkeypatch):
+    """Paths that are shown are relative: no line is longer where the clone lies deeper."""
+    monkeypatch.chdir(ROOT)
 
 
 def words(text):
@@ -116,7 +122,7 @@ def test_no_character_is_lost_in_an_encoding_without_a_home(line, encoding):
         ("plan", "free", "32", "--from", DIMM, "-o", "/proc/plan.json"),
         ("new", "-o", "/proc/new.toml"),
         ("explore", "failed-add", "--depth", "3", "-o", "/proc/found"),
-        ("sweep", str(ROOT / "examples/sweeps/overhead.toml"), "-o", "/proc/out"),
+        ("sweep", "examples/sweeps/overhead.toml", "-o", "/proc/out"),
         ("claims", "C13", "--write", "/proc/claims"),
         ("bugs", "B8", "--write", "/proc/bugs"),
         ("hunt", "/proc/hunt", "--time", "1s"),
