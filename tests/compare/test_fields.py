@@ -82,13 +82,17 @@ def bound(key, start, last, page_kib):
     before, after = (
         (look.meminfo["KernelStack"] + look.meminfo["PageTables"]) // page_kib for look in looks
     )
-    pages = 16 * nr_blocks + 512 + abs(after - before)
+    mapped = abs(looks[1].meminfo["VmallocUsed"] - looks[0].meminfo["VmallocUsed"]) // page_kib
+    pages = 16 * nr_blocks + 512 + abs(after - before) + mapped
     if name == "pages given down to the floor":
         listed = [sum(z.nr_on_cpu_lists for z in look.zoneinfo or ()) for look in looks]
         return -(-(pages + max(listed)) * 4 // 3)
     if name.endswith("beside a balloon"):
         units = -(-pages // 512) * 512
         return units if "managed" in name else units + pages
+    huge = looks[1].meminfo.get("Hugepagesize", 0) // page_kib
+    if looks[1].meminfo.get("HugePages_Total") and name.startswith("node <node> <zone>"):
+        return -(-pages // huge) * huge
     return pages * page_kib if "Mem" in name else pages
 
 

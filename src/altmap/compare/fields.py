@@ -20,6 +20,7 @@ from altmap.compare.tolerance import (
     FREE_PAGES,
     SHARE_PAGES,
     SHARED_FREE_PAGES,
+    ZONE_FREE_PAGES,
     Tolerance,
 )
 
@@ -309,7 +310,7 @@ _OF_COUNTERS = (
         f"{_ZONE} free and per-CPU lists",
         _FREE,
         counters.unless_shared(counters.zone_free),
-        FREE_PAGES,
+        ZONE_FREE_PAGES,
     ),
     Field(
         ZONEINFO,
@@ -323,7 +324,7 @@ _OF_COUNTERS = (
         f"{_ZONE} pages in chunks and per-CPU lists",
         _FREE,
         counters.unless_shared(counters.buddy_free),
-        FREE_PAGES,
+        ZONE_FREE_PAGES,
     ),
     Field(
         BUDDYINFO,

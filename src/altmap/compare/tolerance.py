@@ -19,6 +19,7 @@ __all__ = (
     "FREE_PAGES",
     "SHARED_FREE_PAGES",
     "SHARE_PAGES",
+    "ZONE_FREE_PAGES",
     "Tolerance",
     "page_kib",
 )
@@ -27,6 +28,10 @@ __all__ = (
 _SLAB_PAGES_PER_BLOCK = 16
 #: What the guest's shell and kernel threads allocate and free, kernel stacks and page tables aside.
 _PROCESS_PAGES = 512
+_STACKS_AND_TABLES = ("KernelStack", "PageTables")
+#: Of kernel mappings: a module that is loaded takes a large page where the kernel keeps such for
+#: code (mm/execmem.c: execmem_cache_populate_alloc).
+_VMALLOC = ("VmallocUsed",)
 #: Pages of 4 KiB that hv_balloon allocates at once; as many as a pageblock has.
 _UNIT_PAGES = 512
 #: Pageblocks of which a balloon of single pages leaves the free pages to processes: a movable one,
@@ -65,6 +70,16 @@ def _free_pages(start: Observation, now: Observation) -> tuple[int, str]:
     return pages, f"pages: {why}"
 
 
+def _zone_free_pages(start: Observation, now: Observation) -> tuple[int, str]:
+    """Return the bound of one zone: where a process has a page, it gives one huge page fewer."""
+    pages, why = _unpredicted(start, now)
+    meminfo = now.meminfo or {}
+    unit = meminfo.get("Hugepagesize", 0) // page_kib(now) if meminfo.get("HugePages_Total") else 0
+    if unit:
+        return -(-pages // unit) * unit, f"pages: whole huge pages of {unit} for {why}"
+    return pages, f"pages: {why}"
+
+
 def _free_kib(start: Observation, now: Observation) -> tuple[int, str]:
     pages, why = _unpredicted(start, now)
     return pages * page_kib(now), f"kB: {pages} pages, {why}"
@@ -100,25 +115,29 @@ def _unpredicted(start: Observation, now: Observation) -> tuple[int, str]:
     """Return the pages that slab and processes may have taken or freed since the start."""
     # A block that has gone may leave slab behind, so that the larger number counts.
     blocks = max((len(seen.memory.blocks) for seen in (start, now) if seen.memory), default=0)
-    processes = _PROCESS_PAGES + abs(_stacks_and_tables(now) - _stacks_and_tables(start))
+    processes = _PROCESS_PAGES + _change(_STACKS_AND_TABLES, start, now)
+    mapped = _change(_VMALLOC, start, now)
     why = (
         f"{_SLAB_PAGES_PER_BLOCK} of slab for each of {blocks} blocks, "
         f"{processes} of processes that started or ended"
-    )
-    return _SLAB_PAGES_PER_BLOCK * blocks + processes, why
+    ) + (f", {mapped} of kernel mappings" if mapped else "")
+    return _SLAB_PAGES_PER_BLOCK * blocks + processes + mapped, why
 
 
-def _stacks_and_tables(seen: Observation) -> int:
-    """Return the pages of kernel stacks and page tables, which meminfo shows in kB."""
-    meminfo = seen.meminfo or {}
-    return (meminfo.get("KernelStack", 0) + meminfo.get("PageTables", 0)) // page_kib(seen)
+def _change(keys: tuple[str, ...], start: Observation, now: Observation) -> int:
+    """Return by how many pages the sum of meminfo's *keys*, which are in kB, has changed."""
+    was, is_now = (sum((seen.meminfo or {}).get(key, 0) for key in keys) for seen in (start, now))
+    return abs(is_now - was) // page_kib(now)
 
 
 _FREE_RULE = (
-    f"{_SLAB_PAGES_PER_BLOCK} pages for each memory block, {_PROCESS_PAGES} pages, and the change "
-    "of KernelStack and PageTables"
+    f"{_SLAB_PAGES_PER_BLOCK} pages for each memory block, {_PROCESS_PAGES} pages, and the changes "
+    f"of {' and '.join(_STACKS_AND_TABLES)}, and of {_VMALLOC[0]}"
 )
 FREE_PAGES = Tolerance(_FREE_RULE, _free_pages)
+ZONE_FREE_PAGES = Tolerance(
+    f"{_FREE_RULE}; with a pool of huge pages all that in whole ones of them", _zone_free_pages
+)
 SHARE_PAGES = Tolerance(
     f"{_FREE_RULE}; Hyper-V: all that in whole units of {_UNIT_PAGES} pages, which its balloon "
     f"takes; Xen: {_KEPT_PAGEBLOCKS} pageblocks that processes share besides, of which its balloon "
