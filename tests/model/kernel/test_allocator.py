@@ -13,7 +13,7 @@ from altmap.model.kernel.allocator import (
 from altmap.model.kernel.zone import Watermarks
 from altmap.model.machine import ModelMachine
 from altmap.pfn import PfnRange, PfnSet
-from altmap.scenario import Machine, Online, Plug, Size
+from altmap.scenario import Machine, Offline, Online, Plug, Size
 
 PAGEBLOCK = 512
 
@@ -157,3 +157,28 @@ def test_what_is_left_of_a_claimed_chunk_is_used_before_what_went_online_last():
     assert taken & kernel.boot_ram == PfnSet([PfnRange(top, top + block)])
     last = kernel.additions[-1].pfns.end
     assert taken - kernel.boot_ram == PfnSet([PfnRange(last - 2 * block, last)])
+
+
+def test_memory_is_used_in_the_order_in_which_it_went_online(kernel):
+    """What goes online is freed to the tails of the lists (``__free_pages_core``, FPI_TO_TAIL)."""
+    model = ModelMachine.start(Machine(memory=Size(1 << 30), auto_online_blocks="online_kernel"))
+    for id_, address in (("high", 0x1_8000_0000), ("low", 0x1_0000_0000)):
+        assert model.perform(Plug(id=id_, size=Size(256 << 20), address=address)).outcome
+    zone = model.kernel.zones[0, "Normal"]
+    high, low = PfnSet.of(PfnRange(0x180000, 0x190000)), PfnSet.of(PfnRange(0x100000, 0x110000))
+    assert find_free(model.kernel, [zone], 100).issubset(high)
+    assert model.perform(Offline(blocks=(49,))).outcome
+    assert model.perform(Online(blocks=(49,), to="online_kernel")).outcome
+    found = find_free(model.kernel, [zone], 32768 + 100)
+    assert found.count(PfnRange(0x188000, 0x190000)) == 0
+    assert found.count(low.span()) > 100
+
+
+def test_boot_memory_that_went_online_again_is_used_last(kernel):
+    model = ModelMachine.start(Machine(memory=Size(1 << 30)))
+    assert model.perform(Offline(blocks=(5,))).outcome
+    assert model.perform(Online(blocks=(5,), to="online")).outcome
+    zone = model.kernel.zones[0, "DMA32"]
+    block = model.kernel.block_pfns(5)
+    nr_others = len(model.kernel.free(zone)) - len(block)
+    assert not find_free(model.kernel, [zone], nr_others // 2).count(block)

@@ -17,7 +17,7 @@ from altmap.model.kernel.allocator import available_nr_pages
 from altmap.model.kernel.expected import expect_unmovable_allocation
 from altmap.model.kernel.page_offline import clear_fake_offline, set_fake_offline
 from altmap.model.kernel.registration import set_online_page_callback
-from altmap.model.kernel.unmovable import find_unmovable_pages
+from altmap.model.kernel.single_pages import find_unmovable_pages
 from altmap.model.kernel.watermarks import totalreserve_nr_pages
 from altmap.model.platform.xen import XenDomain
 from altmap.pfn import PfnRange, PfnSet

@@ -5,7 +5,7 @@ Source: ``mm/page_alloc.c: get_page_from_freelist, __alloc_pages_slowpath, __zon
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from altmap.model.kernel.pool import aligned_chunks, whole_chunks
 from altmap.model.kernel.state import Kernel
@@ -91,25 +91,37 @@ def in_list_order(kernel: Kernel, free: PfnSet, wanted: int) -> list[PfnSet]:
     """Return free pages, at most *wanted*, by their place in the buddy allocator's lists.
 
     The lists are served from their heads, where older memory is: boot memory, then added memory in
-    the order of its blocks. Which frames of boot memory a real kernel takes is not predicted; the
-    highest free ones stand for them.
+    the order in which it went online. Which frames of boot memory a real kernel takes is not
+    predicted; the highest free ones stand for them.
 
     Where :func:`takes_onlined_first`, what is left of a chunk that was claimed before is used up
     first, and less than a pageblock finds a place in boot memory.
     """
-    early, late = free & kernel.boot_ram, free - kernel.boot_ram
-    block, chunk = kernel.arch.pageblock_nr_pages, 1 << kernel.arch.max_page_order
+    late = [free - kernel.boot_ram, *(free & part for part in kernel.onlined)]
+    late[0] -= PfnSet(kernel.onlined)
+    early = free - PfnSet.of(*late)
     if not takes_onlined_first(kernel):
-        first = early.highest(wanted)
-        return _filled(first, late.lowest(wanted - len(first)))
+        return _first(wanted, early.highest, *(part.lowest for part in late))
+    block, chunk = kernel.arch.pageblock_nr_pages, 1 << kernel.arch.max_page_order
+    last_first = [part.highest for part in reversed(late)]
     claimed = early & whole_chunks(PfnSet.of(early.highest(1)), chunk)
-    first = claimed.highest(wanted) if len(claimed) < chunk else PfnSet()
-    left = wanted - len(first)
-    if left < block:
-        more = (early - first).highest(left)
-        return _filled(first | more, late.highest(left - len(more)))
-    more = late.highest(left)
-    return _filled(first, more, (early - first).highest(left - len(more)))
+    if len(claimed) == chunk:
+        claimed = PfnSet()
+    rest = early - claimed
+    if wanted - len(claimed) < block:
+        return _first(wanted, claimed.highest, rest.highest, *last_first)
+    return _first(wanted, claimed.highest, *last_first, rest.highest)
+
+
+def _first(wanted: int, *takes: Callable[[int], PfnSet]) -> list[PfnSet]:
+    """Return pages, at most *wanted*, of one part after the other."""
+    taken = []
+    for take in takes:
+        part = take(wanted)
+        wanted -= len(part)
+        if part:
+            taken.append(part)
+    return taken
 
 
 def takes_onlined_first(kernel: Kernel) -> bool:
@@ -122,10 +134,6 @@ def takes_onlined_first(kernel: Kernel) -> bool:
     """
     chunk = 1 << kernel.arch.max_page_order
     return kernel.release.onlined_first and chunk > 2 * kernel.arch.pageblock_nr_pages
-
-
-def _filled(*parts: PfnSet) -> list[PfnSet]:
-    return [part for part in parts if part]
 
 
 def find_aligned_units(kernel: Kernel, unit_nr_pages: int, nr_units: int) -> PfnSet:

@@ -10,11 +10,11 @@ import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from altmap.model.kernel.allocator import find_free
 from altmap.model.kernel.expected import doubted_if_expected
 from altmap.model.kernel.files import migrate_pages
 from altmap.model.kernel.hugetlb import migrate_hugetlb, replace_free_huge_pages
 from altmap.model.kernel.page_offline import clear_fake_offline, set_fake_offline
+from altmap.model.kernel.single_pages import find_movable_pages
 from altmap.model.kernel.state import Kernel
 from altmap.model.kernel.zone import MOVABLE, Zone
 from altmap.model.kernel.zonelists import zones_of_nodes
@@ -52,8 +52,8 @@ def fake_offline(kernel: Kernel, pfns: PfnRange) -> Outcome:
     kernel.touch("read", moving, "migrate_pages", "pages in use")
     if moving:
         with _isolated(kernel, pfns):
-            targets = find_free(kernel, _target_zones(kernel, zone), len(moving))
-        if targets is None:
+            targets = find_movable_pages(kernel, _target_zones(kernel, zone), len(moving))
+        if len(targets) < len(moving):
             return Outcome.refused(
                 errno.ENOMEM,
                 "alloc_contig_range",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from altmap.model.kernel.allocator import find_free, free_pages
+from altmap.model.kernel.allocator import free_pages
+from altmap.model.kernel.single_pages import find_movable_pages
 from altmap.model.kernel.state import Kernel
 from altmap.model.kernel.zonelists import node_order, zones_of_nodes
 from altmap.pfn import PfnSet
@@ -20,8 +21,8 @@ def write_file(kernel: Kernel, name: str, nr_pages: int, *, long_term: bool = Fa
     """
     nodes = node_order(kernel, min(kernel.cpu_nodes))
     zones = zones_of_nodes(kernel, nodes, below_movable=long_term)
-    taken = find_free(kernel, zones, nr_pages)
-    if taken is None:
+    taken = find_movable_pages(kernel, zones, nr_pages)
+    if len(taken) < nr_pages:
         return False
     kernel.files[name] = taken
     kernel.used |= taken

@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from altmap.model.arch import Arch
-from altmap.model.kernel.allocator import available, find_free, in_list_order
+from altmap.model.kernel.allocator import available, in_list_order
 from altmap.model.kernel.files import migrate_pages
 from altmap.model.kernel.hvo import optimize, restore
 from altmap.model.kernel.pool import HugePool, aligned_chunks, whole_chunks
+from altmap.model.kernel.single_pages import find_movable_pages
 from altmap.model.kernel.state import Kernel
 from altmap.model.kernel.zone import MOVABLE, Zone
 from altmap.model.kernel.zonelists import zones_of_nodes
@@ -176,8 +177,8 @@ def _alloc_contig_range(kernel: Kernel, node: int, chunk: PfnRange) -> bool:
     kernel.used |= chunk
     nodes = [node, *sorted({zone.node for zone in kernel.zones.values()} - {node})]
     zones = zones_of_nodes(kernel, nodes, below_movable=False)
-    targets = find_free(kernel, zones, len(moving))
-    if targets is None:
+    targets = find_movable_pages(kernel, zones, len(moving))
+    if len(targets) < len(moving):
         kernel.used = (kernel.used - chunk) | moving
         return False
     migrate_pages(kernel, moving, targets)

@@ -5,11 +5,11 @@ Source: ``mm/migrate.c``; ``mm/memory_hotplug.c: do_migrate_range, offline_pages
 
 from __future__ import annotations
 
-from altmap.model.kernel.allocator import find_most_free
 from altmap.model.kernel.files import migrate_pages
 from altmap.model.kernel.hugetlb import dissolve_free_hugetlb_folios, migrate_hugetlb
 from altmap.model.kernel.isolation import retries_until_signal
 from altmap.model.kernel.reclaim import reclaim
+from altmap.model.kernel.single_pages import find_movable_pages
 from altmap.model.kernel.state import Kernel
 from altmap.model.kernel.zone import MOVABLE, Zone
 from altmap.model.kernel.zonelists import zones_of_nodes
@@ -31,7 +31,7 @@ def do_migrate_range(
     zones = zones_of_nodes(kernel, nodes, below_movable=zone.name != MOVABLE)
     _make_room(kernel, zones, zone, pfns)
     moving = (kernel.movable & pfns) - pinned
-    targets = find_most_free(kernel, zones, len(moving))
+    targets = find_movable_pages(kernel, zones, len(moving))
     moved = moving.lowest(len(targets))
     migrate_pages(kernel, moved, targets)
     if moved:

@@ -24,7 +24,7 @@ from altmap.model.kernel.structpages import read_struct_pages
 from altmap.model.kernel.watermarks import init_per_zone_wmark_min
 from altmap.model.kernel.zone import Zone, shrink_span
 from altmap.model.kernel.zonelists import build_all_zonelists
-from altmap.pfn import PfnRange
+from altmap.pfn import PfnRange, PfnSet
 from altmap.trace import OK, Outcome
 
 __all__ = ("check_hosts_no_memmap", "go_on_offlining", "memory_block_offline")
@@ -135,6 +135,9 @@ def _offline_pages(kernel: Kernel, zone: Zone, pfns: PfnRange) -> Outcome | None
         zone.present |= present_part(kernel, pfns)
         kernel.online_blocks |= kernel.blocks(pfns)
         return refusal
+    kernel.onlined = tuple(
+        left for part in kernel.onlined for left in (PfnSet([part]) - pfns).ranges()
+    )
     kernel.used -= pfns  # the rest are HWPoison pages, and those on per-CPU lists
     kernel.fake_offline -= pfns
     kernel.never_onlined -= pfns

@@ -185,6 +185,7 @@ def _online_pages(kernel: Kernel, addition: Addition | None, zone: Zone, pfns: P
     if first_of_zone:
         build_all_zonelists(kernel)
     kernel.online_blocks |= kernel.blocks(pfns)
+    kernel.onlined = _with_last(kernel.onlined, pfns)
     kernel.changed.blocks |= kernel.blocks(pfns)
     nr_freed = _online_pages_range(kernel, present, kernel.self_hosted.count(pfns))
     adjust_present_page_count(addition, zone, len(present))
@@ -194,6 +195,12 @@ def _online_pages(kernel: Kernel, addition: Addition | None, zone: Zone, pfns: P
         kernel, zone, [left * (nr_freed // nr_blocks) for left in missing_blocks]
     )
     return nr_freed
+
+
+def _with_last(onlined: tuple[PfnRange, ...], pfns: PfnRange) -> tuple[PfnRange, ...]:
+    if onlined and onlined[-1].end == pfns.start:
+        return *onlined[:-1], PfnRange(onlined[-1].start, pfns.end)
+    return *onlined, pfns
 
 
 def _online_pages_range(kernel: Kernel, present: PfnSet | PfnRange, nr_hosted: int) -> int:

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import errno
 
-from altmap.model.kernel.allocator import find_free
 from altmap.model.kernel.files import migrate_pages
 from altmap.model.kernel.hugetlb import dissolve_free_hugetlb_folios, migrate_hugetlb
+from altmap.model.kernel.single_pages import find_movable_pages
 from altmap.model.kernel.state import Kernel
 from altmap.model.kernel.zonelists import zones_of_nodes
 from altmap.pfn import PfnRange, PfnSet
@@ -77,8 +77,8 @@ def _free_page(kernel: Kernel, pfn: int, page: PfnSet) -> Outcome | None:
         )
     if pfn in kernel.movable:
         zones = zones_of_nodes(kernel, nodes, below_movable=False)
-        targets = find_free(kernel, zones, 1)
-        if targets is None:
+        targets = find_movable_pages(kernel, zones, 1)
+        if not targets:
             return Outcome.refused(
                 errno.EBUSY, "soft_offline_in_use_page", "no free page to move to"
             )

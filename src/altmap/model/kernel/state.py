@@ -61,6 +61,9 @@ class Kernel:
         ``(node, name)`` to zone, every zone of every node, in the kernel's order.
     added_blocks, online_blocks : PfnSet
         Ids of the memory blocks that exist, and of those that are online.
+    onlined : tuple of PfnRange
+        Memory that went online since the start, in that order; ranges that follow each other are
+        joined.
     boot_ram : PfnSet
         RAM that is present at boot (System RAM of the firmware's map).
     reserved : PfnSet
@@ -162,6 +165,7 @@ class Kernel:
     zones: dict[tuple[int, str], Zone]
     added_blocks: PfnSet = field(default_factory=PfnSet)
     online_blocks: PfnSet = field(default_factory=PfnSet)
+    onlined: tuple[PfnRange, ...] = ()
     boot_ram: PfnSet = field(default_factory=PfnSet)
     reserved: PfnSet = field(default_factory=PfnSet)
     self_hosted: PfnSet = field(default_factory=PfnSet)

@@ -1,8 +1,8 @@
-"""Single unmovable pages from the page allocator: which free pages, of which zone, come first.
+"""Single pages from the page allocator: which free pages, of which zone, come first.
 
-A zone's free pages are listed by the migratetype of their pageblock. An unmovable allocation takes
-those of unmovable pageblocks first. Then it claims free memory of other types: whole pageblocks at
-first, smaller chunks not before the lower zones have no whole pageblock left either.
+A zone's free pages are listed by the migratetype of their pageblock. An allocation takes those of
+its own type first. Then it claims free memory of other types: whole pageblocks at first, smaller
+chunks not before the lower zones have no whole pageblock left either.
 Source: ``mm/page_alloc.c: get_page_from_freelist, alloc_flags_nofragment, __rmqueue`` (6.1 to 7.3;
 ``__rmqueue_fallback``, in later releases ``__rmqueue_claim`` and ``__rmqueue_steal``).
 """
@@ -17,7 +17,7 @@ from altmap.model.kernel.state import Kernel
 from altmap.model.kernel.zone import Zone
 from altmap.pfn import PfnSet
 
-__all__ = ("find_unmovable_pages", "unmovable_pageblocks")
+__all__ = ("find_movable_pages", "find_unmovable_pages", "unmovable_pageblocks")
 
 
 def find_unmovable_pages(kernel: Kernel, node: int, nr_pages: int) -> list[PfnSet]:
@@ -30,8 +30,23 @@ def find_unmovable_pages(kernel: Kernel, node: int, nr_pages: int) -> list[PfnSe
         their reserves. Which frames of a set come first is not predicted.
     """
     zones = [zone for zone in reversed(kernel.kernel_zones(node)) if zone.present]
+    return _find(kernel, zones, nr_pages, movable=False)
+
+
+def find_movable_pages(kernel: Kernel, zones: Sequence[Zone], nr_pages: int) -> PfnSet:
+    """Return free pages of zones for files and for pages that move, the first zone first.
+
+    Returns
+    -------
+    PfnSet
+        *nr_pages*, or fewer if the zones are at their reserves.
+    """
+    return PfnSet.of(*_find(kernel, zones, nr_pages, movable=True))
+
+
+def _find(kernel: Kernel, zones: Sequence[Zone], nr_pages: int, *, movable: bool) -> list[PfnSet]:
     taken: list[PfnSet] = []
-    for zone, pages, mark in _in_order(kernel, zones):
+    for zone, pages, mark in _in_order(kernel, zones, movable=movable):
         done = PfnSet.of(*taken)
         spare = available(kernel, zone, zones, mark) - done.count(zone.present)
         wanted = min(nr_pages - len(done), spare)
@@ -40,17 +55,30 @@ def find_unmovable_pages(kernel: Kernel, node: int, nr_pages: int) -> list[PfnSe
     return taken
 
 
-def _in_order(kernel: Kernel, zones: Sequence[Zone]) -> Iterator[tuple[Zone, PfnSet, str]]:
+def _in_order(
+    kernel: Kernel, zones: Sequence[Zone], *, movable: bool
+) -> Iterator[tuple[Zone, PfnSet, str]]:
     """Yield zones with the free pages that they offer, down to which watermark."""
-    if _avoids_fragments(kernel, zones):
-        for zone in zones:
-            free = kernel.free(zone)
-            own = free & unmovable_pageblocks(kernel, zone)
-            yield zone, own, "low"
-            yield zone, aligned_chunks(free - own, kernel.arch.pageblock_nr_pages), "low"
+    block = kernel.arch.pageblock_nr_pages
     for mark in ("low", "min"):
+        if mark == "low" and _avoids_fragments(kernel, zones):
+            for zone in zones:
+                own, other = _by_type(kernel, zone, movable=movable)
+                yield zone, own, mark
+                yield zone, aligned_chunks(other, block), mark
         for zone in zones:
-            yield zone, kernel.free(zone), mark
+            if not movable:  # of boot memory it is not known which pageblocks are unmovable
+                yield zone, kernel.free(zone), mark
+                continue
+            for pages in _by_type(kernel, zone, movable=True):
+                yield zone, pages, mark
+
+
+def _by_type(kernel: Kernel, zone: Zone, *, movable: bool) -> tuple[PfnSet, PfnSet]:
+    """Return the zone's free pages in pageblocks of the allocation's own type, and the others."""
+    free = kernel.free(zone)
+    unmovable = free & unmovable_pageblocks(kernel, zone)
+    return (free - unmovable, unmovable) if movable else (unmovable, free - unmovable)
 
 
 def _avoids_fragments(kernel: Kernel, zones: Sequence[Zone]) -> bool:

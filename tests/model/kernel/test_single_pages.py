@@ -1,4 +1,4 @@
-"""Single unmovable pages: which free pages of which zone a balloon gets first.
+"""Single pages: which free pages of which zone a balloon gets first, and which pages that move.
 
 The order is that of ``mm/page_alloc.c: get_page_from_freelist`` with ALLOC_NOFRAGMENT.
 """
@@ -6,7 +6,11 @@ The order is that of ``mm/page_alloc.c: get_page_from_freelist`` with ALLOC_NOFR
 import pytest
 
 from altmap.model.kernel.expected import expect_movable_allocation
-from altmap.model.kernel.unmovable import find_unmovable_pages, unmovable_pageblocks
+from altmap.model.kernel.single_pages import (
+    find_movable_pages,
+    find_unmovable_pages,
+    unmovable_pageblocks,
+)
 from altmap.model.kernel.zone import Watermarks
 from altmap.model.machine import ModelMachine
 from altmap.pfn import PfnRange, PfnSet
@@ -71,6 +75,24 @@ def test_pageblocks_that_processes_share_come_after_the_lower_zone(kernel):
     assert below.issubset(kernel.zones[0, "DMA32"].present)
     everything = taken_in_order(kernel, 1 << 20)
     assert PfnSet.of(*everything).count(shared) == PAGEBLOCK - 1
+
+
+def test_pages_that_move_leave_pageblocks_of_kernel_pages_to_the_zone_below(kernel):
+    """alloc_flags_nofragment: of such pageblocks only whole free ones are claimed."""
+    use(kernel, FIRST + 7, movable=False)
+    zones = [normal(kernel), kernel.zones[0, "DMA32"]]
+    shared = PfnRange(FIRST, FIRST + PAGEBLOCK)
+    found = find_movable_pages(kernel, zones, 32768)
+    assert found.count(normal(kernel).present) == 32768 - PAGEBLOCK
+    assert not found.count(shared)
+    everything = find_movable_pages(kernel, zones, 1 << 20)
+    assert everything.count(shared) == PAGEBLOCK - 1
+
+
+def test_pages_that_move_take_pageblocks_of_kernel_pages_last(kernel):
+    use(kernel, FIRST + 7, movable=False)
+    found = find_movable_pages(kernel, [normal(kernel)], 32768 - PAGEBLOCK)
+    assert not found.count(PfnRange(FIRST, FIRST + PAGEBLOCK))
 
 
 def test_a_zone_gives_down_to_its_low_watermark_then_the_zone_below(kernel):
