@@ -91,6 +91,12 @@ def bound(key, start, last, page_kib):
         units = -(-pages // 512) * 512
         return units if "managed" in name else units + pages
     huge = looks[1].meminfo.get("Hugepagesize", 0) // page_kib
+    if name.startswith("node <node> <zone>"):
+        pages += sum(
+            zone.nr_on_cpu_lists
+            for zone in looks[1].zoneinfo
+            if 0 < zone.pages["free"] <= zone.pages["low"]
+        )
     if looks[1].meminfo.get("HugePages_Total") and name.startswith("node <node> <zone>"):
         return -(-pages // huge) * huge
     return pages * page_kib if "Mem" in name else pages

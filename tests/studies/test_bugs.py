@@ -16,9 +16,9 @@ from altmap.studies import bugs
 from altmap.studies.bugs.text import bugs_builtins, bugs_text
 
 FOLDER = Path(bugs.__file__).with_name("scenarios")
-IDS = [*(f"B{n}" for n in range(1, 29)), *(f"D{n}" for n in range(1, 9)), "F1"]
+IDS = [*(f"B{n}" for n in range(1, 30)), *(f"D{n}" for n in range(1, 9)), "F1"]
 SHOWN = {
-    *("B2", "B3", "B4", "B7", "B8", "B13", "B16", "B17", "B18", "B21", "B22", "B23", "B28"),
+    *("B2", "B3", "B4", "B7", "B8", "B13", "B16", "B17", "B18", "B21", "B22", "B23", "B28", "B29"),
     *("D1", "D3", "D4", "D6", "F1"),
 }
 

@@ -65,8 +65,9 @@ STAND_INS = (
         (6, 16),
         "6.12",
         "6.13 has virtio-mem on s390x and sections of 128 MiB there, 6.14 lets hv_balloon online "
-        "other drivers' pages; 6.17 changes the notifiers of nodes and /proc/kpageflags; some of "
-        "them let a huge page move within its node only once, as 6.18",
+        "other drivers' pages and creates kswapd in its node's memory; 6.17 changes the notifiers "
+        "of nodes and /proc/kpageflags; some of them let a huge page move within its node only "
+        "once, as 6.18",
     ),
     StandIn((6, 17), (6, 17), "6.18", "6.17 brought what tells 6.18 from 6.12"),
     StandIn(

@@ -106,6 +106,12 @@ class Release:
     rejects_leaf_split : tuple of str
         Architectures, by ``uname -m``, whose notifier vetoes to offline pages if their first or
         last struct page lies inside a leaf of the vmemmap.
+    node_threads_on_node : bool
+        The threads of a node, kswapd and kcompactd, are created in its own memory when its first
+        memory goes online; else where the caller runs.
+    updates_normal_memory : bool
+        has_normal_memory of the nodes follows what goes online and offline; else it stays as at
+        boot.
     onlined_first : bool
         Where a chunk of the maximum order has more than two pageblocks, the kernel's next
         allocations come from the memory that went online last; else from boot memory.
@@ -194,6 +200,8 @@ class Release:
     hugetlb_migrates_once: bool = False
     isolation_splits_gigantic: bool = True
     rejects_leaf_split: tuple[str, ...] = ()
+    node_threads_on_node: bool = False
+    updates_normal_memory: bool = True
     onlined_first: bool = False
     isolates_ends_first: bool = True
     hvo_excludes_memmap_on_memory: bool = False
@@ -267,6 +275,8 @@ _6_1 = Release(
         "hugetlb_migrates_once": "mm/migrate.c: unmap_and_move_huge_page (v6.1)",
         "isolation_splits_gigantic": "mm/page_isolation.c: isolate_single_pageblock (v6.1)",
         "rejects_leaf_split": "arch/arm64/mm/mmu.c: prevent_bootmem_remove_notifier (v6.1)",
+        "node_threads_on_node": "mm/vmscan.c: kswapd_run; mm/compaction.c: kcompactd_run (v6.1)",
+        "updates_normal_memory": "mm/memory_hotplug.c: node_states_set_node (v6.1)",
         "onlined_first": "mm/page_isolation.c: unset_migratetype_isolate (v6.1)",
         "isolates_ends_first": "mm/page_isolation.c: start_isolate_page_range (v6.1)",
         "hvo_excludes_memmap_on_memory": (
@@ -367,6 +377,8 @@ _6_12 = replace(
         "hugetlb_migrates_once": "mm/migrate.c: unmap_and_move_huge_page (v6.12)",
         "isolation_splits_gigantic": "mm/page_isolation.c: isolate_single_pageblock (v6.12)",
         "rejects_leaf_split": "arch/arm64/mm/mmu.c: prevent_bootmem_remove_notifier (v6.12.117)",
+        "node_threads_on_node": "mm/vmscan.c: kswapd_run; mm/compaction.c: kcompactd_run (v6.12)",
+        "updates_normal_memory": "mm/memory_hotplug.c: node_states_set_node (v6.12)",
         "onlined_first": "mm/page_alloc.c: move_freepages_block_isolate (v6.12.117)",
         "isolates_ends_first": "mm/page_isolation.c: start_isolate_page_range (v6.12)",
         "hvo_excludes_memmap_on_memory": (
@@ -571,6 +583,8 @@ _6_18 = replace(
     contig_replaces_huge_pages=2,
     hugetlb_dequeues_isolated=False,
     hugetlb_migrates_once=True,
+    node_threads_on_node=True,
+    updates_normal_memory=False,
     hvo_loses_restored=False,
     cxl_advises_block_size=True,
     hyperv_foreign_pages="generic",
@@ -597,6 +611,12 @@ _6_18 = replace(
             "mm/hugetlb.c: move_hugetlb_state returns early, since ba23f58de896 of 2025; "
             '"fix missing migratable flag on same-node hugetlb migration" of July 2026'
         ),
+        "updates_normal_memory": (
+            '"mm,memory_hotplug: remove status_change_nid_normal" (v6.17); 6.18.15, measured'
+        ),
+        "node_threads_on_node": (
+            '"mm: Create/affine kswapd to its preferred node" and the same for kcompactd (v6.14)'
+        ),
         "hyperv_foreign_pages": "drivers/hv/hv_balloon.c: hv_online_page (v6.14)",
         "frees_altmap_of_failed_add": '"fix incorrect altmap passing in error path", of 2026',
         "uncounts_failed_memmap": (
@@ -618,6 +638,7 @@ _7_2 = replace(
     contig_replaces_huge_pages=2,
     hugetlb_dequeues_isolated=False,
     rejects_leaf_split=("aarch64",),
+    node_threads_on_node=True,
     shape="7.3",
     boot_used_bytes=37740 << 10,
     standby_added="configured",
@@ -634,6 +655,7 @@ _7_2 = replace(
         ),
         "uncounts_failed_memmap": "mm/sparse-vmemmap.c: populate_section_memmap (v7.2.13)",
         "hyperv_chunk": "drivers/hv/hv_balloon.c: ha_pages_in_chunk (v7.2)",
+        "updates_normal_memory": "mm/memory_hotplug.c: online_pages, after a fix of 2026 (v7.2)",
         "contig_replaces_huge_pages": "mm/hugetlb.c: replace_free_hugepage_folios (v7.2)",
         "hugetlb_migrates_once": "mm/hugetlb.c: move_hugetlb_state (v7.2.12)",
         "hvo_loses_restored": "mm/hugetlb_vmemmap.c: vmemmap_restore_pte (v7.2.12)",

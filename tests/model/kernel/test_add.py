@@ -13,7 +13,7 @@ from altmap.model.kernel.remove import try_remove_memory
 from altmap.model.kernel.zone import Watermarks
 from altmap.model.machine import ModelMachine
 from altmap.pfn import PfnRange, PfnSet
-from altmap.scenario import Machine, Node, Plug, Size
+from altmap.scenario import Machine, Node, Offline, Plug, Size
 
 B = 0x8000  # pages of a block
 BASE = 32 * B  # 4 GiB
@@ -322,3 +322,20 @@ def test_a_node_without_cpus_keeps_the_arrays_of_new_sections(node, sizes_mib, n
     assert (kernel.used - kernel.expected_unmovable).count(PfnRange(added.start, 1 << 40)) == (
         nr_pages
     )
+
+
+@pytest.mark.parametrize(
+    ("release", "to", "outcome"),
+    [
+        ("6.12", "online_kernel", "ok"),
+        ("6.18", "online_kernel", "refused"),
+        ("7.3", "online_kernel", "refused"),
+        ("7.3", "online_movable", "ok"),
+    ],
+)
+def test_the_threads_of_a_node_without_cpus_lie_in_its_first_kernel_memory(release, to, outcome):
+    """kswapd_run: kthread_create_on_node since 6.14."""
+    nodes = (Node(memory=Size(1 << 30)), Node(memory=Size(0)))
+    model = ModelMachine.start(Machine(nodes=nodes, release=release, auto_online_blocks=to))
+    assert model.perform(Plug(id="d", size=Size(128 << 20), node=1)).outcome
+    assert model.perform(Offline(id="d")).outcome.status == outcome

@@ -10,6 +10,7 @@ import errno
 
 from altmap.model.kernel import rfc2018
 from altmap.model.kernel.addition import Addition, adjust_present_page_count
+from altmap.model.kernel.allocator import find_most_free
 from altmap.model.kernel.auto_movable import auto_movable_zone_for_pfn
 from altmap.model.kernel.expected import expect_movable_allocation, expect_unmovable_allocation
 from altmap.model.kernel.notify import memory_notify, vetoed
@@ -109,9 +110,24 @@ def memory_block_online(kernel: Kernel, pfns: PfnRange, online_type: str) -> Out
         pfns,
         "online_pages",
     )
+    if first_of_node and kernel.release.node_threads_on_node:
+        _start_node_threads(kernel, node)
     if first_of_zone and node in kernel.cpu_nodes:
         _expect_allocations(kernel, zone, pfns)
     return OK
+
+
+def _start_node_threads(kernel: Kernel, node: int) -> None:
+    """Allocate what the node's kswapd and kcompactd are made of: one page stands for their slab.
+
+    A node with CPUs has slabs with room. Without memory in a kernel zone it lies elsewhere. It is
+    freed with the node's last memory, so that its block stays.
+    Source: ``mm/vmscan.c: kswapd_run``, ``mm/compaction.c: kcompactd_run``
+    (``kthread_create_on_node``).
+    """
+    if node not in kernel.cpu_nodes:
+        zones = list(reversed(kernel.kernel_zones(node)))
+        kernel.used |= find_most_free(kernel, zones, 1)
 
 
 def _expect_allocations(kernel: Kernel, zone: Zone, pfns: PfnRange) -> None:

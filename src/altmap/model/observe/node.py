@@ -46,10 +46,13 @@ def nodes_shown(
 def _members(kernel: Kernel) -> dict[str, set[int] | frozenset[int]]:
     """Return the nodes of each list that changes with memory (``node_states``)."""
     populated = [zone for zone in kernel.zones.values() if zone.present]
+    normal = {zone.node for zone in populated if zone.name != MOVABLE}
+    if not kernel.release.updates_normal_memory:
+        normal = {node for node, pages in kernel.boot_node_pages.items() if pages}
     return {
         "online": kernel.online_nodes(),
         "has_memory": {zone.node for zone in populated},
-        "has_normal_memory": {zone.node for zone in populated if zone.name != MOVABLE},
+        "has_normal_memory": normal,
     }
 
 

@@ -404,6 +404,23 @@ BUGS: tuple[Bug, ...] = (
             "6.12.95 with hash, and 6.1, measured: the block goes offline",
         ),
     ),
+    Bug(
+        "B29",
+        "The first memory of a node without CPUs, such as CXL, never goes offline again if it is "
+        "kernel memory: the node's own kswapd lies in it",
+        "6.14",
+        "not in 7.3.4",
+        "the first memory of a node without CPUs goes online in a kernel zone, and offline again",
+        _by_release("node-threads", outcome_of("offline-d1"), "", "refused EBUSY", ("6.18", "7.3")),
+        _by_release("node-threads", outcome_of("offline-d1"), "", "ok", ("6.1", "6.12")),
+        (
+            "7.3.4: online_pages calls kswapd_run and kcompactd_run when the node has memory; "
+            "kthread_create_on_node takes their task_struct from that memory",
+            "6.18.15, 7.2.12 and 7.3.4, measured: EBUSY, an unmovable page of slab with three "
+            "objects of 10 KiB",
+            "6.12.118, measured: the block goes offline; kthread_run has no node there",
+        ),
+    ),
     _of_2018("D1", _D1, "memory is added on s390x"),
     _not_held("D2"),
     _of_2018("D3", _D3, "a range with an odd number of sections is onlined"),
