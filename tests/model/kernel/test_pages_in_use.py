@@ -612,8 +612,24 @@ def test_the_first_block_is_the_one_that_was_onlined_first():
     assert not model.kernel.expected_movable
 
 
-def test_a_kernel_zone_and_a_node_without_cpus_have_no_page_that_processes_use():
-    assert not guest(128, to="online_kernel").kernel.expected_movable
+@pytest.mark.parametrize(("mode", "pfn"), [("on", 0x100200), ("off", 0x100400)])
+def test_processes_use_a_new_kernel_zone_without_zone_movable(mode, pfn):
+    """Not the chunk that an unmovable allocation has claimed: its pageblocks are no movable ones."""
+    kernel = guest(256, to="online_kernel", memmap_on_memory=mode).kernel
+    assert kernel.expected_movable == PfnSet.of(PfnRange(pfn, pfn + 1))
+    beside = guest(256, auto_online_blocks="offline")
+    do(beside, Online(id="d", part="last", to="online_movable"))
+    do(beside, Online(id="d", part="first", to="online_kernel"))
+    assert beside.kernel.expected_movable.min() == 0x108200
+
+
+def test_the_first_huge_page_of_a_new_kernel_zone_lies_behind_the_memmap_of_its_second_block():
+    model = guest(256, to="online_kernel", memmap_on_memory="on")
+    do(model, HugePages(nr_hugepages=1))
+    assert model.kernel.hugetlb_pages().min() == 0x108200
+
+
+def test_a_node_without_cpus_has_no_page_that_processes_use():
     nodes = [{"memory": "512MiB"}, {"memory": "512MiB"}]
     model = guest(0, memory=None, nodes=nodes)
     do(model, Plug(id="d", size=Size(128 * MIB), node=1))

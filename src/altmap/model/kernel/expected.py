@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from altmap.model.kernel.pool import aligned_chunks
+from altmap.model.kernel.single_pages import unmovable_pageblocks
 from altmap.model.kernel.state import Kernel
 from altmap.model.kernel.zone import MOVABLE, Zone
 from altmap.pfn import Pages, PfnRange, PfnSet
@@ -74,11 +75,11 @@ def expect_boot_allocation(kernel: Kernel, pfns: PfnRange) -> bool:
 
 
 def expect_movable_allocation(kernel: Kernel, zone: Zone, first: Pages) -> None:
-    """Note which page of a new ZONE_MOVABLE processes use at once; it stays free in the counters.
+    """Note which page of a new zone processes use at once; it stays free in the counters.
 
-    ZONE_MOVABLE of a node with CPUs comes first in its zonelist for the pages of processes, and the
-    smallest free chunk comes first: the pageblock behind a memmap, or the first that was onlined.
-    It makes no huge page any more.
+    The highest zone of a node with CPUs comes first in its zonelist for the pages of processes, and
+    the smallest free chunk comes first: the pageblock behind a memmap, or the first that was
+    onlined and that no unmovable allocation has claimed. It makes no huge page any more.
     Source: ``mm/page_alloc.c: __rmqueue_smallest``, ``build_zonelists``.
 
     Parameters
@@ -88,7 +89,7 @@ def expect_movable_allocation(kernel: Kernel, zone: Zone, first: Pages) -> None:
     first : Pages
         The zone's first memory block.
     """
-    free = kernel.free(zone) & first
+    free = (kernel.free(zone) & first) - unmovable_pageblocks(kernel, zone)
     size, largest = kernel.arch.pageblock_nr_pages, 1 << kernel.arch.max_page_order
     while free and (chunks := aligned_chunks(free, size)):
         of_size = chunks if size >= largest else chunks - aligned_chunks(chunks, 2 * size)

@@ -12,7 +12,7 @@ from altmap.model.kernel.allocator import available, in_list_order
 from altmap.model.kernel.files import migrate_pages
 from altmap.model.kernel.hvo import optimize, restore
 from altmap.model.kernel.pool import HugePool, aligned_chunks, whole_chunks
-from altmap.model.kernel.single_pages import find_movable_pages
+from altmap.model.kernel.single_pages import find_movable_pages, unmovable_pageblocks
 from altmap.model.kernel.state import Kernel
 from altmap.model.kernel.zone import MOVABLE, Zone
 from altmap.model.kernel.zonelists import zones_of_nodes
@@ -120,7 +120,7 @@ def _alloc_buddy(
             spare = available(kernel, zone, zones, mark) - sum(b.count(zone.present) for b in got)
             nr_got = sum(len(batch) for batch in got) // pool.nr_pages
             left = min(wanted - nr_got, spare // pool.nr_pages)
-            for batch in _smallest_first(kernel, pool.nr_pages, kernel.free(zone), got):
+            for batch in _smallest_first(kernel, pool.nr_pages, zone, got):
                 if left <= 0:
                     break
                 parts = in_list_order(kernel, batch, left * pool.nr_pages)
@@ -129,14 +129,18 @@ def _alloc_buddy(
     return got
 
 
-def _smallest_first(
-    kernel: Kernel, nr_pages: int, free: PfnSet, taken: list[PfnSet]
-) -> list[PfnSet]:
+def _smallest_first(kernel: Kernel, nr_pages: int, zone: Zone, taken: list[PfnSet]) -> list[PfnSet]:
     """Return free chunks by the order of the buddy allocator's chunk that they belong to.
 
-    Pageblocks that processes are expected to use are left out.
+    Pageblocks that processes are expected to use are left out; unmovable ones come last.
     """
-    free = free - PfnSet.of(*taken) - kernel.expected_movable
+    free = kernel.free(zone) - PfnSet.of(*taken) - kernel.expected_movable
+    unmovable = free & unmovable_pageblocks(kernel, zone)
+    own = _by_size(kernel, nr_pages, free - unmovable)
+    return own + _by_size(kernel, nr_pages, unmovable)
+
+
+def _by_size(kernel: Kernel, nr_pages: int, free: PfnSet) -> list[PfnSet]:
     batches, size = [], nr_pages
     chunks = aligned_chunks(free, size)
     while size < 1 << kernel.arch.max_page_order:

@@ -132,10 +132,10 @@ def _start_node_threads(kernel: Kernel, node: int) -> None:
 
 def _expect_allocations(kernel: Kernel, zone: Zone, pfns: PfnRange) -> None:
     """Note what the node's kernel and processes allocate from its new highest zone."""
-    if zone.name == MOVABLE:
-        expect_movable_allocation(kernel, zone, kernel.block_pfns(kernel.block_ids(pfns)[0]))
-    elif zone is kernel.kernel_zones(zone.node)[-1]:
+    if zone.name != MOVABLE and zone is kernel.kernel_zones(zone.node)[-1]:
         expect_unmovable_allocation(kernel, zone)
+    if zone is next(each for each in reversed(kernel.node_zones(zone.node)) if each.present):
+        expect_movable_allocation(kernel, zone, kernel.block_pfns(kernel.block_ids(pfns)[0]))
 
 
 def _check_poison(kernel: Kernel, pfns: PfnRange) -> Outcome | None:
