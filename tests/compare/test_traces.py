@@ -10,6 +10,7 @@ from pairs import compared, differing, layout, start_and_last
 from altmap.compare import Comparison, Difference, FileVerdict, Verdict, compare
 from altmap.compare.counters import shared_managed
 from altmap.compare.tolerance import FREE_PAGES, page_kib
+from altmap.compare.traces import _sides
 from altmap.compare.verdict import value_text
 from altmap.linux.observation import Observation, ZoneInfo
 from altmap.pfn import PfnRange, PfnSet
@@ -198,3 +199,18 @@ def test_a_zone_without_a_line_of_managed_pages_counts_none():
         return SimpleNamespace(shares_zones=True, seen=seen)
 
     assert list(shared_managed(side(("DMA", {}), ("Normal", {"managed": 7})))) == [((), 7)]
+
+
+@pytest.mark.parametrize("free", [(190, 7986), (7986, 190)])
+def test_a_zone_that_one_side_has_nearly_emptied_is_shared_on_both(free):
+    def step(nr_free):
+        zone = ZoneInfo(
+            0, "Normal", pages={"free": nr_free, "spanned": 512}, tail={"start_pfn": 512}
+        )
+        return StepRecord("s", {}, OK, observation=Observation(zoneinfo=[zone], balloon={}))
+
+    chosen = PfnSet.of(PfnRange(600, 700))
+    mine, other = _sides(step(free[0]), step(free[1]), chosen)
+    assert (mine.shares_zones, other.shares_zones) == (True, True)
+    mine, other = _sides(step(7986), step(7986), chosen)
+    assert (mine.shares_zones, other.shares_zones) == (False, False)

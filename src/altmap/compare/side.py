@@ -32,6 +32,9 @@ class Side:
     boot_memory : PfnSet
         The page frames of the memory blocks that the observed machine had at its start; of a step
         that adds or onlines memory, of all that were online before it too.
+    shares_zones : bool
+        Whether it is chance, on this side or on the other, how many of a balloon's pages each zone
+        gave.
     ballooned : int, optional
         Pages of a Hyper-V balloon that was asked for more than the guest could give, by the
         messages of this side: it follows MemAvailable how many they are.
@@ -41,6 +44,7 @@ class Side:
     page_kib: int
     chosen: PfnSet = field(default_factory=PfnSet)
     boot_memory: PfnSet = field(default_factory=PfnSet)
+    shares_zones: bool = False
     ballooned: int | None = None
 
     @property
@@ -49,8 +53,8 @@ class Side:
         return block_frames(self.seen, self.page_kib, ("online", "going-offline"))
 
     @property
-    def shares_zones(self) -> bool:
-        """Whether it is chance how many of a balloon's pages each zone gave.
+    def may_share_zones(self) -> bool:
+        """Whether this side alone makes it chance how many of a balloon's pages each zone gave.
 
         A Hyper-V balloon takes large chunks, of which a zone has more or fewer. A Xen balloon takes
         single pages, all that the highest zone can give before others: only where it has pages of

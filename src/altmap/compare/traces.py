@@ -80,7 +80,9 @@ def _sides(
     boot: PfnSet | None = None,
 ) -> _Sides:
     shared = page_kib(observed.observation or Observation()), chosen or PfnSet(), boot or PfnSet()
-    return Side(predicted, *shared), Side(observed, *shared)
+    mine, other = Side(predicted, *shared), Side(observed, *shared)
+    shares = mine.may_share_zones or other.may_share_zones
+    return replace(mine, shares_zones=shares), replace(other, shares_zones=shares)
 
 
 def _with_balloons(sides: _Sides, balloons: Iterable[tuple[int, bool]]) -> _Sides:

@@ -614,7 +614,7 @@ def test_the_first_block_is_the_one_that_was_onlined_first():
 
 @pytest.mark.parametrize(("mode", "pfn"), [("on", 0x100200), ("off", 0x100400)])
 def test_processes_use_a_new_kernel_zone_without_zone_movable(mode, pfn):
-    """Not the chunk that an unmovable allocation has claimed: its pageblocks are no movable ones."""
+    """Not the chunk that an unmovable allocation has claimed: its pageblocks are unmovable."""
     kernel = guest(256, to="online_kernel", memmap_on_memory=mode).kernel
     assert kernel.expected_movable == PfnSet.of(PfnRange(pfn, pfn + 1))
     beside = guest(256, auto_online_blocks="offline")
