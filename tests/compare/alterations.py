@@ -550,11 +550,14 @@ ALTERATIONS = {
         for name in names
     },
     **{
-        ("proc/zoneinfo", f"node <node> <zone> {name} without boost"): zone_pages(
-            name, f"{name} without boost"
+        ("proc/zoneinfo", f"node <node> <zone> {name} without boost"): only(
+            one_zone, zone_pages(name, f"{name} without boost")
         )
         for name in ("min", "low", "high", "promo")
     },
+    ("proc/zoneinfo", beside("<watermark> of all zones")): only(
+        shares_zones, Alteration(beside("low of all zones"), zone_pages("low").change, None)
+    ),
     **{
         (f"proc/zoneinfo{where}", "node <node> <zone> start_pfn"): START
         for where in ("", " (layout)")

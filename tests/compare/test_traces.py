@@ -8,7 +8,12 @@ from alterations import OFFLINE, is_xen, reflag, see
 from pairs import compared, differing, layout, start_and_last
 
 from altmap.compare import Comparison, Difference, FileVerdict, Verdict, compare
-from altmap.compare.counters import shared_managed
+from altmap.compare.counters import (
+    shared_managed,
+    shared_watermarks,
+    unless_shared_before,
+    zone_watermark,
+)
 from altmap.compare.tolerance import FREE_PAGES, page_kib
 from altmap.compare.traces import _sides
 from altmap.compare.verdict import value_text
@@ -214,3 +219,14 @@ def test_a_zone_that_one_side_has_nearly_emptied_is_shared_on_both(free):
     assert (mine.shares_zones, other.shares_zones) == (True, True)
     mine, other = _sides(step(7986), step(7986), chosen)
     assert (mine.shares_zones, other.shares_zones) == (False, False)
+
+
+def test_watermarks_of_zones_that_shared_a_balloon_once_are_compared_as_a_sum_from_then_on():
+    """They were set by the managed pages of that time; later steps may change neither."""
+    marks = {"min": 3, "low": 4, "high": 5, "promo": 6}
+    seen = Observation(zoneinfo=[ZoneInfo(0, name, pages=marks) for name in ("DMA32", "Normal")])
+    step = StepRecord("s", {}, OK, observation=seen)
+    for before, sums in ((True, [6, 8, 10, 12]), (False, [])):
+        mine, other = _sides(step, step, shared_before=before)
+        assert [total for _, total in shared_watermarks(mine)] == sums
+        assert bool(list(unless_shared_before(zone_watermark("min"))(other))) is not before

@@ -23,8 +23,10 @@ __all__ = (
     "node_meminfo",
     "of_spanning_zones",
     "shared_managed",
+    "shared_watermarks",
     "unless_at_floor",
     "unless_shared",
+    "unless_shared_before",
     "vmstat",
     "vmstat_free",
     "with_balloon",
@@ -101,6 +103,11 @@ def unless_shared(values: Values) -> Values:
     return lambda side: () if side.shares_zones else values(side)
 
 
+def unless_shared_before(values: Values) -> Values:
+    """Return an extractor of what was set by managed pages that zones may have shared then."""
+    return lambda side: () if side.shared_before else values(side)
+
+
 def if_shared(values: Values) -> Values:
     """Return an extractor of what depends on which zones gave a balloon its pages."""
     return lambda side: values(side) if side.shares_zones else ()
@@ -143,6 +150,14 @@ def zone_watermark(name: str) -> Values:
                 yield key, pages - zone.pages.get("boost", 0)
 
     return values
+
+
+def shared_watermarks(side: Side) -> _Pairs:
+    """Yield the sum of each watermark over all zones, which is certain whatever each zone has."""
+    for name in ("min", "low", "high", "promo") if side.shared_before else ():
+        found = [pages for _, pages in zone_watermark(name)(side)]
+        if found:
+            yield (name,), sum(found)
 
 
 def zone_start(side: Side) -> _Pairs:

@@ -18,6 +18,7 @@ from altmap.compare.tolerance import (
     FLOOR_PAGES,
     FREE_KIB,
     FREE_PAGES,
+    ROUNDED_PAGES,
     SHARE_PAGES,
     SHARED_FREE_PAGES,
     ZONE_FREE_PAGES,
@@ -294,16 +295,23 @@ _OF_COUNTERS = (
             ZONEINFO,
             f"{_ZONE} {name} without boost",
             "mm/page_alloc.c: __setup_per_zone_wmarks",
-            counters.zone_watermark(name),
+            counters.unless_shared_before(counters.zone_watermark(name)),
         )
         for name in ("min", "low", "high", "promo")
+    ),
+    Field(
+        ZONEINFO,
+        "<watermark> of all zones beside a balloon",
+        "mm/page_alloc.c: __setup_per_zone_wmarks",
+        counters.shared_watermarks,
+        ROUNDED_PAGES,
     ),
     Field(ZONEINFO, f"{_ZONE} start_pfn", _SPANNED, counters.zone_start),
     Field(
         ZONEINFO,
         f"{_ZONE} protection",
         "mm/page_alloc.c: setup_per_zone_lowmem_reserve",
-        counters.unless_shared(counters.zone_protection),
+        counters.unless_shared_before(counters.zone_protection),
     ),
     Field(
         ZONEINFO,

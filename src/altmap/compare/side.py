@@ -35,6 +35,9 @@ class Side:
     shares_zones : bool
         Whether it is chance, on this side or on the other, how many of a balloon's pages each zone
         gave.
+    shared_before : bool
+        The same after this step or an earlier one: watermarks and reserves follow the managed pages
+        that a zone had when they were set.
     ballooned : int, optional
         Pages of a Hyper-V balloon that was asked for more than the guest could give, by the
         messages of this side: it follows MemAvailable how many they are.
@@ -45,6 +48,7 @@ class Side:
     chosen: PfnSet = field(default_factory=PfnSet)
     boot_memory: PfnSet = field(default_factory=PfnSet)
     shares_zones: bool = False
+    shared_before: bool = False
     ballooned: int | None = None
 
     @property

@@ -17,6 +17,7 @@ __all__ = (
     "FLOOR_PAGES",
     "FREE_KIB",
     "FREE_PAGES",
+    "ROUNDED_PAGES",
     "SHARED_FREE_PAGES",
     "SHARE_PAGES",
     "ZONE_FREE_PAGES",
@@ -99,7 +100,7 @@ def _free_kib(start: Observation, now: Observation) -> tuple[int, str]:
 def _share_pages(start: Observation, now: Observation) -> tuple[int, str]:
     pages, why = _unpredicted(start, now)
     if now.balloon is not None:
-        kept = _KEPT_PAGEBLOCKS * _UNIT_PAGES
+        kept = max([_KEPT_PAGEBLOCKS * _UNIT_PAGES, *_in_small_chunks(now)])
         return kept + pages, f"pages: {kept} in pageblocks that processes share, {why}"
     return -(-pages // _UNIT_PAGES) * _UNIT_PAGES, f"pages: units of {_UNIT_PAGES} for {why}"
 
@@ -108,6 +109,14 @@ def _shared_free_pages(start: Observation, now: Observation) -> tuple[int, str]:
     pages, why = _unpredicted(start, now)
     share, _ = _share_pages(start, now)
     return share + pages, f"pages: {share} of managed pages, {why}"
+
+
+def _in_small_chunks(seen: Observation) -> list[int]:
+    """Return each zone's free pages in chunks below a pageblock: processes have a page beside."""
+    return [
+        sum(count << order for order, count in enumerate(chunks) if 1 << order < _UNIT_PAGES)
+        for chunks in (seen.buddyinfo or {}).values()
+    ]
 
 
 def _floor_pages(start: Observation, now: Observation) -> tuple[int, str]:
@@ -153,12 +162,19 @@ ZONE_FREE_PAGES = Tolerance(
 )
 SHARE_PAGES = Tolerance(
     f"{_FREE_RULE}; Hyper-V: all that in whole units of {_UNIT_PAGES} pages, which its balloon "
-    f"takes; Xen: {_KEPT_PAGEBLOCKS} pageblocks that processes share besides, of which its balloon "
-    "takes no page at first",
+    f"takes; Xen: {_KEPT_PAGEBLOCKS} pageblocks that processes share besides, or what a zone has "
+    "free in chunks below a pageblock, of which its balloon takes no page at first",
     _share_pages,
 )
 SHARED_FREE_PAGES = Tolerance(
     f"that of the zone's managed pages, and once more {_FREE_RULE}", _shared_free_pages
+)
+ROUNDED_PAGES = Tolerance(
+    "2 pages for each zone: its part of min, and what is added to it, are rounded down",
+    lambda _start, now: (
+        2 * len(now.zoneinfo or ()),
+        f"pages: 2 of rounding for each of {len(now.zoneinfo or ())} zones",
+    ),
 )
 FREE_KIB = Tolerance(f"{_FREE_RULE}; in kB", _free_kib)
 FLOOR_PAGES = Tolerance(

@@ -40,6 +40,7 @@ def compare(predicted: Trace, observed: Trace) -> Comparison:
     start = observed.steps[0].observation
     chosen, boot = PfnSet(), _boot_memory(start)
     balloons = [(0, False), (0, False)]
+    shared = False
     steps = zip(observed.folder_names(), predicted.steps, observed.steps, strict=True)
     for index, (name, mine, other) in enumerate(steps):
         chosen = _chosen_by_buddy(chosen, mine)
@@ -51,7 +52,8 @@ def compare(predicted: Trace, observed: Trace) -> Comparison:
             ballooned_after(step, *before)
             for step, before in zip((mine, other), balloons, strict=True)
         ]
-        sides = _with_balloons(_sides(mine, other, chosen, beside), balloons)
+        sides = _with_balloons(_sides(mine, other, chosen, beside, shared), balloons)
+        shared = sides[0].shared_before
         if index:
             result.files.extend(_verdicts(_OF_STEP, name, sides, start or Observation()))
         if not any(seen is None for seen in (start, mine.observation, other.observation)):
@@ -78,11 +80,16 @@ def _sides(
     observed: StepRecord,
     chosen: PfnSet | None = None,
     boot: PfnSet | None = None,
+    shared_before: bool = False,
 ) -> _Sides:
-    shared = page_kib(observed.observation or Observation()), chosen or PfnSet(), boot or PfnSet()
-    mine, other = Side(predicted, *shared), Side(observed, *shared)
+    common = page_kib(observed.observation or Observation()), chosen or PfnSet(), boot or PfnSet()
+    mine, other = Side(predicted, *common), Side(observed, *common)
     shares = mine.may_share_zones or other.may_share_zones
-    return replace(mine, shares_zones=shares), replace(other, shares_zones=shares)
+    mine, other = (
+        replace(side, shares_zones=shares, shared_before=shares or shared_before)
+        for side in (mine, other)
+    )
+    return mine, other
 
 
 def _with_balloons(sides: _Sides, balloons: Iterable[tuple[int, bool]]) -> _Sides:
