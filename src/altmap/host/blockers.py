@@ -334,10 +334,16 @@ class Blocks:
             pages |= PfnRange(start, max(start, line.end // page))
         return pages or None
 
-    def logged_pfn(self, nr: int) -> int | None:
+    def logged_pfn(self, nr: int, blockers: Iterable[Blocker]) -> int | None:
         """Return the page of a block that the kernel's log names if it refuses to isolate it.
 
         ``None`` if no unmovable page is seen, or architecture or release are not known.
+
+        Parameters
+        ----------
+        nr : int
+        blockers : iterable of Blocker
+            What keeps the block from going offline.
         """
         arch = arch_of(self._seen.machine or "", self.page_size_bytes)
         if arch is None or not self.sees_pages:
@@ -345,7 +351,7 @@ class Blocks:
         stuck = PfnSet.of(
             *(
                 self._pages(nr, each.name) - self._idle(nr, each.name)
-                for each in self.blockers(nr)
+                for each in blockers
                 if each.function == _UNMOVABLE and each.name in KINDS
             )
         )

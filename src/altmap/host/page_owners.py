@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass
 
 from altmap.linux.observation import Observation
@@ -59,18 +58,14 @@ class Uses:
         """Return how many of the pages processes map, ``None`` if no file tells."""
         if self._counts is None:
             return None
-        return len(pages & self._counts.select(bool, pages.span()))
+        return sum(nr for count, nr in self._counts.counts(pages).items() if count)
 
     def owners(self, pages: PfnSet) -> tuple[Owner, ...]:
         """Return the cgroups that are charged for the pages, the largest share first."""
-        if not pages:
-            return ()
         if self._charges is None:
             return ()
-        charged = self._charges.sets(lambda inode: inode or None, pages.span())
-        found = Counter({inode: pages.count(frames) for inode, frames in charged.items()})
         return tuple(
             Owner(self._names.get(inode, f"inode {inode}"), nr_pages)
-            for inode, nr_pages in found.most_common()
-            if nr_pages
+            for inode, nr_pages in self._charges.counts(pages).most_common()
+            if inode
         )
