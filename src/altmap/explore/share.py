@@ -68,7 +68,7 @@ class Parcel:
     @classmethod
     def of(cls, states: Collection[MachineState]) -> Parcel:
         """Return a parcel of states."""
-        return cls(len(states), pickle.dumps(list(map(carried, states))))
+        return cls(len(states), pickle.dumps(list(map(_carried, states))))
 
     def states(self) -> list[Carried]:
         """Return the states."""
@@ -226,7 +226,7 @@ class Share:
     def save(self) -> SavedShare:
         """Return the share's state for a later run."""
         seen = {key: owner for key, owner in self._seen.items() if self._is_mine(owner)}
-        return SavedShare(seen, [carried(state) for state in self._waiting], self.space.steps)
+        return SavedShare(seen, [_carried(state) for state in self._waiting], self.space.steps)
 
     def resume(self, saved: SavedShare) -> None:
         """Continue with the share's part of an earlier run."""
@@ -251,7 +251,7 @@ def rare_collections() -> Iterator[None]:
         gc.unfreeze()
 
 
-def carried(state: MachineState) -> Carried:
+def _carried(state: MachineState) -> Carried:
     """Return a state for another process or a file."""
     pairs = []
     route = state.route
