@@ -233,11 +233,11 @@ class Blocks:
 
     def nr_mapped(self, nr: int) -> int | None:
         """Return how many pages that would move processes map, ``None`` if no file tells."""
-        return self.uses.nr_mapped(self._moving(nr))
+        return self.uses.nr_mapped(self._moving(nr), self.pfns(nr))
 
     def moving_owners(self, nr: int) -> tuple[Owner, ...]:
         """Return the cgroups that are charged for the pages that would move."""
-        return self.uses.owners(self._moving(nr))
+        return self.uses.owners(self._moving(nr), self.pfns(nr))
 
     def nr_waiting(self, nr: int) -> int:
         """Return how many pages of a block are free on per-CPU lists, as far as that is certain.
@@ -458,7 +458,7 @@ class Blocks:
                 kind.function,
                 len(pages),
                 pages.min(),
-                self.uses.owners(pages),
+                self.uses.owners(pages, self.pfns(nr)),
             )
 
     def _crash_kernel(self, nr: int) -> Iterator[Blocker]:
@@ -513,7 +513,7 @@ class Blocks:
                 "offline_pages",
                 len(pages),
                 pages.min(),
-                self.uses.owners(pages),
+                self.uses.owners(pages, self.pfns(nr)),
             )
         nr_pages = self._cma.get(self._zone(nr), 0)
         if nr_pages and self.zones(nr) != (_MOVABLE,):

@@ -311,10 +311,10 @@ class PageWords:
         found = self.sets(lambda word: True if test(word) else None, pfns)
         return found.get(True, PfnSet())
 
-    def counts(self, pages: PfnSet) -> Counter[int]:
-        """Return how many of the page frames have each word."""
+    def counts(self, pages: PfnSet, pfns: PfnRange | None = None) -> Counter[int]:
+        """Return how many of the page frames, which are all in the range, have each word."""
         made: Counter[int] = Counter()
-        for piece in self.pieces(pages.span()):
+        for piece in self.pieces(pages.span() if pfns is None else pfns):
             made.update(dict(piece.counts(pages)))
         return +made
 
