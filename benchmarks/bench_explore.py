@@ -1,6 +1,6 @@
 """How fast a search goes, beside the usual way of testing a state machine, and with two processes.
 
-    python benchmarks/bench_explore.py [--json] [--states N]
+    python benchmarks/bench_explore.py [--json] [--depth N]
 
 search
     Transitions a second of processor time on the built-in machine of four memory blocks.
@@ -9,9 +9,10 @@ hypothesis
 two
     Transitions a second of elapsed time with two processes, beside one.
 
-A search is of so many states, whatever the machine's load: the more states are known, the more
-results are carried over. All in one run. Targets: 1,250 transitions in the time of a fixed loop of
-Python (``yardstick.py``); 40 times Hypothesis; 1.8 times with two.
+A search is of whole levels, whatever the machine's load: the more states are known, the more
+results are carried over, and where a number of states ends a level, one process waits for the
+other. All in one run. Targets: 1,250 transitions in the time of a fixed loop of Python
+(``yardstick.py``); 40 times Hypothesis; 1.8 times with two.
 """
 
 from __future__ import annotations
@@ -43,22 +44,21 @@ TARGET_PER_LOOP, TARGET_HYPOTHESIS, TARGET_TWO = 1250, 40, 1.8
 EXAMPLES, STEPS = 40, 50
 
 
-def four_blocks(nr_states: int | None = None) -> Exploration:
+def four_blocks(depth: int = 9) -> Exploration:
     exploration = load_exploration(built_in("four-blocks"))
-    bounds = replace(exploration.bounds, states=nr_states or exploration.bounds.states)
-    return replace(exploration, bounds=bounds)
+    return replace(exploration, bounds=replace(exploration.bounds, depth=depth))
 
 
-def alone(nr_states: int) -> tuple[SearchResult, float, float]:
+def alone(depth: int) -> tuple[SearchResult, float, float]:
     """Return what a search found, and how long it took: of the processor, and elapsed."""
-    space = Space(four_blocks(nr_states), RULES)
+    space = Space(four_blocks(depth), RULES)
     used, started = time.process_time(), time.monotonic()
     result = search(space)
     return result, time.process_time() - used, time.monotonic() - started
 
 
-def together(nr_states: int) -> tuple[SearchResult, float]:
-    exploration = four_blocks(nr_states)
+def together(depth: int) -> tuple[SearchResult, float]:
+    exploration = four_blocks(depth)
     with workers(exploration, [], [], 2) as two:
         for worker in two:
             worker.save()  # both are up
@@ -117,11 +117,11 @@ def hypothesis_rate() -> float:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("--json", action="store_true")
-    parser.add_argument("--states", type=int, default=20_000)
+    parser.add_argument("--depth", type=int, default=9)
     args = parser.parse_args()
-    one, used, elapsed = alone(args.states)
+    one, used, elapsed = alone(args.depth)
     other = hypothesis_rate()
-    two, both = together(args.states)
+    two, both = together(args.depth)
     figures = {
         "load": os.getloadavg()[0],
         "transitions": one.nr_transitions,

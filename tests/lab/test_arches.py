@@ -8,9 +8,15 @@ import pytest
 from altmap.errors import InputError
 from altmap.lab import accelerator
 from altmap.lab.arches import GUESTS, guest_arch
+from altmap.lab.hardware import hardware_of
 from altmap.lab.kernels import kernel_folder
 from altmap.lab.qemu import Hardware, Payload, qemu_arguments
+from altmap.lab.requirements import check_steps
 from altmap.model.arch import ARCHES
+from altmap.scenario import Address, Device, Machine, Plug, Reboot, Scenario, Size
+
+GIB = 1 << 30
+DIMM = Device(id="dimm1", address=Address(4 * GIB), size=Size(GIB))
 
 
 @pytest.mark.parametrize("name", GUESTS)
@@ -67,3 +73,20 @@ def test_a_guest_of_another_architecture_is_never_tried_with_kvm(monkeypatch):
 def test_the_cache_of_x86_64_stays_where_it_was(tmp_path):
     assert kernel_folder("6.12", "x86_64", tmp_path) == tmp_path / "kernels/6.12"
     assert kernel_folder("6.12", "s390x", tmp_path) == tmp_path / "kernels/s390x/6.12"
+
+
+@pytest.mark.parametrize(
+    ("changes", "plug"),
+    [
+        ({"arch": "aarch64"}, Plug(id="d", size=Size(GIB))),
+        ({}, Plug(id="v", driver="virtio-mem", size=Size(GIB), requested=Size(0))),
+        ({"devices": [DIMM]}, Plug(id="d", size=Size(GIB))),
+    ],
+)
+def test_only_dimms_of_x86_64_that_a_step_plugged_are_there_after_a_reboot(changes, plug):
+    machine = Machine(memory=Size(GIB), **changes)
+    scenario = Scenario(name="r", machine=machine, steps=[Reboot(), plug])
+    with pytest.raises(InputError, match="reboot: in the lab on x86_64 only"):
+        check_steps(scenario, hardware_of(machine))
+    fit = Scenario(name="r", machine=Machine(), steps=[Plug(id="d", size=Size(GIB)), Reboot()])
+    check_steps(fit, hardware_of(fit.machine))

@@ -3,6 +3,7 @@ import os
 import struct
 import tarfile
 import time
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -101,6 +102,20 @@ def test_a_page_frame_beyond_4_pib_is_refused():
     with pytest.raises(InputError, match=r"line 1: .*: no machine addresses more than 4 PiB"):
         PageWords.parse(f"0x0 {(1 << 40) + 1} 0x0\n")
     assert PageWords.parse(f"0x0 {1 << 40} 0x0\n").nr_pages == 1 << 40
+
+
+@pytest.mark.parametrize("words", [busy(3000), [0] * 2000 + [7] * 1000], ids=("codes", "runs"))
+@pytest.mark.parametrize("on_disk", [False, True], ids=("read", "on disk"))
+def test_words_of_some_page_frames_are_counted_as_by_a_loop(words, on_disk, tmp_path):
+    (tmp_path / "proc").mkdir()
+    raw = struct.pack(f"<{len(words)}Q", *words)
+    (tmp_path / "proc/kpageflags").write_bytes(raw)
+    made = Sysroot.read(tmp_path, leave="files").page_words("proc/kpageflags")
+    made = made if on_disk else PageWords.from_raw([raw])
+    asked = [2, 3, 500, *range(1990, 2010), 2999, 3000, 5000]  # the last two are beyond the end
+    expected = Counter(words[pfn] for pfn in asked if pfn < len(words))
+    assert made.counts(PfnSet.of_runs((pfn, 1) for pfn in asked)) == expected
+    assert made.counts(PfnSet()) == Counter()
 
 
 @given(st.lists(st.sampled_from([0, BUDDY, NOPAGE, 1 << 42]), max_size=40), st.data())

@@ -171,6 +171,28 @@ def test_a_device_that_was_unplugged_is_not_there_after_a_reboot():
     assert not model.device_ids("dimm")
 
 
+def test_a_machine_that_has_just_booted_boots_again_to_its_files():
+    machine = Machine(memory=Size(GIB), release="6.12", auto_online_blocks="offline")
+    start = ModelMachine.start(machine).observe()
+    model = ModelMachine.start(Machine(), start, booted=True)
+    model.perform(Plug(id="dimm1", size=Size(GIB)))
+    model.perform(Fill(id="f", size=Size(64 * MIB)))
+    reboot(model)
+    added = model.observe()
+    assert sorted(added.memory.blocks)[8:] == [*range(32, 40)]
+    assert {added.memory.blocks[nr].state for nr in range(32, 40)} == {"offline"}
+    assert added.meminfo["MemTotal"] == start.meminfo["MemTotal"]
+    model.perform(Unplug(id="dimm1"))
+    reboot(model)
+    assert model.observe().meminfo == start.meminfo
+
+
+def test_files_with_a_device_do_not_show_a_boot_without_it():
+    model = ModelMachine.start(Machine(devices=[DIMM]), guest(DIMM).observe(), booted=True)
+    with pytest.raises(InputError, match="how its machine boots"):
+        model.perform(Reboot())
+
+
 def test_a_machine_from_a_sysroot_does_not_show_how_it_boots():
     model = guest(DIMM)
     adopted = ModelMachine.start(Machine(), model.observe())

@@ -10,7 +10,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from altmap.explore.share import Carried, Limits, Report, SavedShare, Share, carried
+from altmap.explore.share import (
+    Limits,
+    Parcel,
+    Report,
+    SavedShare,
+    Share,
+    rare_collections,
+)
 from altmap.explore.space import Space
 from altmap.scenario import Step
 
@@ -58,7 +65,7 @@ class SearchResult:
 class Process(Protocol):
     """A share of the search, in this or another process."""
 
-    def begin(self, states: Sequence[Carried], steps: dict[int, Step], limits: Limits) -> None:
+    def begin(self, parcels: Sequence[Parcel], steps: dict[int, Step], limits: Limits) -> None:
         """Receive states, and expand a level."""
         ...
 
@@ -82,10 +89,10 @@ class Local:
         self._share = share
         self._report = Report()
 
-    def begin(self, states: Sequence[Carried], steps: dict[int, Step], limits: Limits) -> None:
+    def begin(self, parcels: Sequence[Parcel], steps: dict[int, Step], limits: Limits) -> None:
         """Receive states, and expand a level."""
         self._report = Report()
-        self._share.receive(states, steps, self._report)
+        self._share.receive(parcels, steps, self._report)
         self._share.expand(limits, self._report)
 
     def end(self) -> Report:
@@ -101,6 +108,7 @@ class Local:
         self._share.resume(saved)
 
 
+@rare_collections()
 def search(
     space: Space,
     processes: Sequence[Process] | None = None,
@@ -136,23 +144,26 @@ def search(
         space.exploration.bounds.states // nr_parts,
         (1 << 62) if most_bytes is None else most_bytes // nr_parts,
     )
-    incoming: list[list[Carried]] = [[] for _ in parts]
+    incoming: list[list[Parcel]] = [[] for _ in parts]
     if result is None:
         result = SearchResult()
         start = space.start
-        incoming[Share(space, 0, nr_parts).owner(start.values) % nr_parts].append(carried(start))
+        incoming[Share(space, 0, nr_parts).owner(start.values) % nr_parts].append(
+            Parcel.of([start])
+        )
     open_rules = {rule.name for rule in space.rules} - {found.rule for found in result.found}
     steps: dict[int, Step] = {}
     most_depth = space.exploration.bounds.depth
     while True:
-        for part, states in zip(parts, incoming, strict=True):
-            part.begin(states, steps, limits)
+        for part, parcels in zip(parts, incoming, strict=True):
+            part.begin(parcels, steps, limits)
         reports = [part.end() for part in parts]
         steps = {number: step for report in reports for number, step in report.steps.items()}
-        incoming = [[s for report in reports for s in report.outgoing[i]] for i in range(nr_parts)]
+        incoming = [[report.outgoing[i] for report in reports] for i in range(nr_parts)]
         _add_reports(result, reports, open_rules, space)
         result.ended_by = next((r.ended_by for r in reports if r.ended_by), "")
-        nr_waiting = sum(report.nr_waiting for report in reports) + sum(map(len, incoming))
+        nr_waiting = sum(report.nr_waiting for report in reports)
+        nr_waiting += sum(parcel.nr_states for parcels in incoming for parcel in parcels)
         if result.ended_by:
             break
         result.depth += 1
@@ -165,8 +176,8 @@ def search(
             break
     # States in transit are checked and saved, but not expanded.
     past = Limits(deadline=0.0)
-    for part, states in zip(parts, incoming, strict=True):
-        part.begin(states, steps, past)
+    for part, parcels in zip(parts, incoming, strict=True):
+        part.begin(parcels, steps, past)
     _add_reports(result, [part.end() for part in parts], open_rules, space)
     return result
 

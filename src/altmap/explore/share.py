@@ -8,16 +8,20 @@ Effects: clock, files.
 
 from __future__ import annotations
 
+import gc
+import pickle
 import resource
 import time
 from array import array
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import chain
 
 from altmap.explore.space import MachineState, Route, Space, numbers_of
 from altmap.scenario import Step
 
-__all__ = ("Carried", "Limits", "Report", "SavedShare", "Share", "carried")
+__all__ = ("Carried", "Limits", "Parcel", "Report", "SavedShare", "Share", "rare_collections")
 
 #: A state for another process or a file: its cells' numbers of 64 bits each, its key, its route.
 Carried = tuple[bytes, int, list[tuple[int, int]]]
@@ -25,6 +29,8 @@ Carried = tuple[bytes, int, list[tuple[int, int]]]
 #: Cells of added, online and backed memory.
 _OWNING = ("kernel.added_blocks", "kernel.online_blocks", "backing.backed")
 _CHECK_EVERY = 256
+#: Thresholds of :mod:`gc`: what a step makes has few cycles.
+_RARELY = (100_000, 50, 50)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +52,30 @@ class Limits:
     most_bytes: int = 1 << 62
 
 
+@dataclass(frozen=True, slots=True)
+class Parcel:
+    """States for another process, which no process between reads.
+
+    Attributes
+    ----------
+    nr_states : int
+    packed : bytes
+    """
+
+    nr_states: int
+    packed: bytes
+
+    @classmethod
+    def of(cls, states: Collection[MachineState]) -> Parcel:
+        """Return a parcel of states."""
+        return cls(len(states), pickle.dumps(list(map(_carried, states))))
+
+    def states(self) -> list[Carried]:
+        """Return the states."""
+        found: list[Carried] = pickle.loads(self.packed)  # a process of this search packed it
+        return found
+
+
 @dataclass(slots=True)
 class Report:
     """The report on a level in one process.
@@ -56,7 +86,7 @@ class Report:
         Rule to the reason and the numbers of the steps.
     steps : dict
         Steps by number that were not reported before.
-    outgoing : list of list of Carried
+    outgoing : list of Parcel
         New states for each process.
     nr_transitions, nr_states, nr_waiting : int
         Steps tried in this level; all owned states; those not expanded yet.
@@ -68,7 +98,7 @@ class Report:
 
     found: dict[str, tuple[str, list[int]]] = field(default_factory=dict)
     steps: dict[int, Step] = field(default_factory=dict)
-    outgoing: list[list[Carried]] = field(default_factory=list)
+    outgoing: list[Parcel] = field(default_factory=list)
     nr_transitions: int = 0
     nr_states: int = 0
     nr_waiting: int = 0
@@ -119,10 +149,10 @@ class Share:
         """Return a number whose remainder selects the process that owns a state."""
         return hash(tuple([values[cell] for cell in self._owning])) >> 8 & 0xFFFFFFFF
 
-    def receive(self, states: Iterable[Carried], steps: dict[int, Step], report: Report) -> None:
+    def receive(self, parcels: Iterable[Parcel], steps: dict[int, Step], report: Report) -> None:
         """Receive states from other processes."""
         self.space.add_steps(steps)
-        for numbers, key, pairs in states:
+        for numbers, key, pairs in chain.from_iterable(parcel.states() for parcel in parcels):
             if key not in self._seen:
                 state = self._state(numbers, key, pairs)
                 self._seen[key] = self.owner(state.values)
@@ -176,7 +206,7 @@ class Share:
                     self._add(new, report)
                 else:
                     outgoing[owner % nr_processes][key] = new
-        report.outgoing = [[carried(state) for state in states.values()] for states in outgoing]
+        report.outgoing = [Parcel.of(states.values()) for states in outgoing]
         known = list(space.steps.items())
         report.steps = dict(known[self._nr_reported :])
         self._nr_reported = len(known)
@@ -196,7 +226,7 @@ class Share:
     def save(self) -> SavedShare:
         """Return the share's state for a later run."""
         seen = {key: owner for key, owner in self._seen.items() if self._is_mine(owner)}
-        return SavedShare(seen, [carried(state) for state in self._waiting], self.space.steps)
+        return SavedShare(seen, [_carried(state) for state in self._waiting], self.space.steps)
 
     def resume(self, saved: SavedShare) -> None:
         """Continue with the share's part of an earlier run."""
@@ -208,7 +238,20 @@ class Share:
                 self._waiting.append(self._state(numbers, key, pairs))
 
 
-def carried(state: MachineState) -> Carried:
+@contextmanager
+def rare_collections() -> Iterator[None]:
+    """Collect garbage rarely inside: states stay, and a collection would look at all of them."""
+    before = gc.get_threshold()
+    gc.freeze()
+    gc.set_threshold(*_RARELY)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
+        gc.unfreeze()
+
+
+def _carried(state: MachineState) -> Carried:
     """Return a state for another process or a file."""
     pairs = []
     route = state.route

@@ -15,7 +15,7 @@ from typing import Any
 from altmap.errors import AltmapError
 from altmap.explore.rules import load_rules, rules_named
 from altmap.explore.search import Local
-from altmap.explore.share import Carried, Limits, Report, SavedShare, Share
+from altmap.explore.share import Limits, Parcel, Report, SavedShare, Share, rare_collections
 from altmap.explore.space import Space
 from altmap.explore.spec import Exploration
 from altmap.model.policies import load_policy
@@ -34,9 +34,9 @@ class Worker:
         self._process = process
         self._pipe = pipe
 
-    def begin(self, states: Sequence[Carried], steps: dict[int, Step], limits: Limits) -> None:
+    def begin(self, parcels: Sequence[Parcel], steps: dict[int, Step], limits: Limits) -> None:
         """Receive states, and expand a level."""
-        self._send("begin", states, steps, limits)
+        self._send("begin", parcels, steps, limits)
 
     def end(self) -> Report:
         """Return the report on the level."""
@@ -130,6 +130,7 @@ def workers(
             worker.stop()
 
 
+@rare_collections()
 def _serve(
     pipe: Connection,
     exploration: Exploration,

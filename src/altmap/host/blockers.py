@@ -233,11 +233,11 @@ class Blocks:
 
     def nr_mapped(self, nr: int) -> int | None:
         """Return how many pages that would move processes map, ``None`` if no file tells."""
-        return self.uses.nr_mapped(self._moving(nr))
+        return self.uses.nr_mapped(self._moving(nr), self.pfns(nr))
 
     def moving_owners(self, nr: int) -> tuple[Owner, ...]:
         """Return the cgroups that are charged for the pages that would move."""
-        return self.uses.owners(self._moving(nr))
+        return self.uses.owners(self._moving(nr), self.pfns(nr))
 
     def nr_waiting(self, nr: int) -> int:
         """Return how many pages of a block are free on per-CPU lists, as far as that is certain.
@@ -334,10 +334,16 @@ class Blocks:
             pages |= PfnRange(start, max(start, line.end // page))
         return pages or None
 
-    def logged_pfn(self, nr: int) -> int | None:
+    def logged_pfn(self, nr: int, blockers: Iterable[Blocker]) -> int | None:
         """Return the page of a block that the kernel's log names if it refuses to isolate it.
 
         ``None`` if no unmovable page is seen, or architecture or release are not known.
+
+        Parameters
+        ----------
+        nr : int
+        blockers : iterable of Blocker
+            What keeps the block from going offline.
         """
         arch = arch_of(self._seen.machine or "", self.page_size_bytes)
         if arch is None or not self.sees_pages:
@@ -345,7 +351,7 @@ class Blocks:
         stuck = PfnSet.of(
             *(
                 self._pages(nr, each.name) - self._idle(nr, each.name)
-                for each in self.blockers(nr)
+                for each in blockers
                 if each.function == _UNMOVABLE and each.name in KINDS
             )
         )
@@ -452,7 +458,7 @@ class Blocks:
                 kind.function,
                 len(pages),
                 pages.min(),
-                self.uses.owners(pages),
+                self.uses.owners(pages, self.pfns(nr)),
             )
 
     def _crash_kernel(self, nr: int) -> Iterator[Blocker]:
@@ -507,7 +513,7 @@ class Blocks:
                 "offline_pages",
                 len(pages),
                 pages.min(),
-                self.uses.owners(pages),
+                self.uses.owners(pages, self.pfns(nr)),
             )
         nr_pages = self._cma.get(self._zone(nr), 0)
         if nr_pages and self.zones(nr) != (_MOVABLE,):

@@ -130,7 +130,7 @@ def explain_block(seen: Observation, nr: int) -> BlockExplanation:
         _verdict(blocks, nr, found, moving, room),
         mapped,
         owners,
-        blocks.logged_pfn(nr) if blocks.is_online(nr) else None,
+        blocks.logged_pfn(nr, found) if blocks.is_online(nr) else None,
         [*seen.problems.values(), *_notes(blocks, nr, found, moving)],
     )
 

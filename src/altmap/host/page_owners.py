@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from altmap.linux.observation import Observation
 from altmap.linux.pageuse import unmapped_anonymous
+from altmap.linux.pagewords import PageWords, Piece
 from altmap.pfn import PfnRange, PfnSet
 
 __all__ = ("Owner", "Uses")
@@ -27,6 +28,27 @@ class Owner:
     nr_pages: int
 
 
+class _LastRead(PageWords):
+    """Words of page frames, of which those of the range that was asked about last are kept."""
+
+    def __init__(self, words: PageWords) -> None:
+        super().__init__()
+        self._words = words
+        self._last: tuple[PfnRange, PageWords] | None = None
+
+    def pieces(self, pfns: PfnRange | None = None) -> Iterator[Piece]:
+        """Yield the pieces of a range; as read before, if the question before was about it."""
+        if pfns is None:
+            return self._words.pieces()
+        if self._last is None or self._last[0] != pfns:
+            self._last = pfns, PageWords(self._words.pieces(pfns))
+        return self._last[1].pieces(pfns)
+
+
+def _kept(words: PageWords | None) -> PageWords | None:
+    return None if words is None else _LastRead(words)
+
+
 class Uses:
     """What ``/proc/kpagecount``, ``/proc/kpagecgroup`` and ``/proc/vmstat`` say about use.
 
@@ -41,7 +63,7 @@ class Uses:
     """
 
     def __init__(self, seen: Observation) -> None:
-        self._counts, self._charges = seen.kpagecount, seen.kpagecgroup
+        self._counts, self._charges = map(_kept, (seen.kpagecount, seen.kpagecgroup))
         self._names = seen.cgroups
         self._flags = seen.kpageflags
         vmstat = seen.vmstat or {}
@@ -55,22 +77,18 @@ class Uses:
         """
         return unmapped_anonymous(self._flags, self._counts, self._charges, pfns)
 
-    def nr_mapped(self, pages: PfnSet) -> int | None:
-        """Return how many of the pages processes map, ``None`` if no file tells."""
+    def nr_mapped(self, pages: PfnSet, pfns: PfnRange) -> int | None:
+        """Return how many of the pages of a range processes map, ``None`` if no file tells."""
         if self._counts is None:
             return None
-        return len(pages & self._counts.select(bool, pages.span()))
+        return sum(nr for count, nr in self._counts.counts(pages, pfns).items() if count)
 
-    def owners(self, pages: PfnSet) -> tuple[Owner, ...]:
-        """Return the cgroups that are charged for the pages, the largest share first."""
-        if not pages:
-            return ()
+    def owners(self, pages: PfnSet, pfns: PfnRange) -> tuple[Owner, ...]:
+        """Return the cgroups that are charged for pages of a range, the largest share first."""
         if self._charges is None:
             return ()
-        charged = self._charges.sets(lambda inode: inode or None, pages.span())
-        found = Counter({inode: pages.count(frames) for inode, frames in charged.items()})
         return tuple(
             Owner(self._names.get(inode, f"inode {inode}"), nr_pages)
-            for inode, nr_pages in found.most_common()
-            if nr_pages
+            for inode, nr_pages in self._charges.counts(pages, pfns).most_common()
+            if inode
         )

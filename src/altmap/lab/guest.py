@@ -150,6 +150,23 @@ class Guest:
         with self._console_in_errors():
             return self._shell.converse(command, keyboard, screen)
 
+    def reboot(self) -> None:
+        """Reset the machine, and wait until it has booted again; devices that were plugged stay.
+
+        A guest that goes on from a snapshot has nothing to boot from.
+
+        Raises
+        ------
+        LabError
+            If it does not boot in time.
+        """
+        assert self._state is None, "it has booted here"
+        self.qmp.execute("set-action", reboot="reset")
+        self.qmp.execute("system_reset")
+        with self._console_in_errors():
+            self._shell.wait_ready(self._boot_seconds)
+        self.qmp.execute("set-action", reboot="shutdown")
+
     def kernel_log(self) -> list[str]:
         """Return the kernel's messages since the previous call, or since boot."""
         return self.run("dmesg -c").text.splitlines()

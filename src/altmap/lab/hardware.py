@@ -105,13 +105,20 @@ def _boot_dimm(device: Device, guest: GuestArch) -> BootDimm:
     return BootDimm(device.id, int(device.address), int(device.size), device.node)
 
 
-def cmdline_of(machine: Machine) -> str:
-    """Return the kernel parameters that a scenario's machine sets and a running kernel cannot."""
+def cmdline_of(machine: Machine, *, reboots: bool = False) -> str:
+    """Return the kernel parameters that a scenario's machine sets and a running kernel cannot.
+
+    Parameters
+    ----------
+    machine : Machine
+    reboots : bool
+        It boots again, with devices that were plugged.
+    """
     mode = {"off": "0", "on": "1", "force": "force"}
     words = {
         "memory_hotplug.memmap_on_memory": mode.get(machine.memmap_on_memory or ""),
         # What is written into the file when the guest has booted is too late for its devices.
-        "memhp_default_state": machine.auto_online_blocks if machine.devices else None,
+        "memhp_default_state": machine.auto_online_blocks if machine.devices or reboots else None,
     }
     text = [f"{name}={parameter_word(value)}" for name, value in words.items() if value is not None]
     text += ["movable_node"] if machine.movable_node else []

@@ -8,7 +8,7 @@ from altmap.lab.kmem import PMEM_MODULES
 from altmap.lab.qemu import Hardware
 from altmap.lab.veto import VETO_MODULE, check_veto
 from altmap.lab.virtio_mem import MODULES
-from altmap.scenario import Machine, Plug, Scenario, Veto
+from altmap.scenario import Machine, Plug, Reboot, Scenario, Veto
 
 __all__ = (
     "check_steps",
@@ -77,6 +77,21 @@ def nr_ports(scenario: Scenario, hardware: Hardware) -> int:
     return len(plugs_of(scenario, "virtio-mem")) if needed else 0
 
 
+def _check_reboot(scenario: Scenario, hardware: Hardware) -> None:
+    """Refuse what would not be there after a reboot as the model has it there.
+
+    Raises
+    ------
+    InputError
+        If the guest has other devices than DIMMs that ACPI tells of and that the scenario plugs.
+    """
+    others = {step.driver for step in scenario.steps if isinstance(step, Plug)} - {"dimm"}
+    if hardware.guest.dimm != "acpi" or hardware.dom0_bytes or hardware.dimms or others:
+        raise InputError(
+            "reboot: in the lab on x86_64 only, and beside no devices but DIMMs of steps"
+        )
+
+
 def check_steps(scenario: Scenario, hardware: Hardware) -> None:
     """Refuse before the boot what would be refused after it."""
     guest = hardware.guest
@@ -91,6 +106,8 @@ def check_steps(scenario: Scenario, hardware: Hardware) -> None:
     for step in scenario.steps:
         if isinstance(step, Veto):
             check_veto(step)
+        if isinstance(step, Reboot):
+            _check_reboot(scenario, hardware)
         if isinstance(step, Plug) and step.driver not in _HIDDEN and hardware.hidden_dimms:
             raise InputError(
                 f"plug {step.id!r}: beside {' and '.join(_HIDDEN)}, no other driver: Linux is not "

@@ -56,6 +56,7 @@ def booted(
     cache: Path | None = None,
     *,
     plugin: Path | None = None,
+    reboots: bool = False,
 ) -> Iterator[Guest]:
     """Yield a guest that has booted: a copy of the snapshot for its configuration, made if needed.
 
@@ -68,6 +69,8 @@ def booted(
         Defaults to the user's cache folder.
     plugin : Path, optional
         As for :class:`Guest`; a snapshot is made without it.
+    reboots : bool
+        It will boot again, which a copy of a snapshot cannot.
 
     Raises
     ------
@@ -78,7 +81,8 @@ def booted(
     cache = cache_folder() if cache is None else cache
     emulated = plugin is None or accelerator == TCG
     unfit = (
-        not emulated
+        reboots
+        or not emulated
         or not hardware.guest.snapshots
         or hardware.memory_bytes > _MOST_MEMORY_BYTES
         or hardware.cxl  # QEMU's device does not save its state

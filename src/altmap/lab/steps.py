@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from altmap.errors import InputError, LabError
 from altmap.lab.balloon import gave_up
@@ -59,12 +59,21 @@ class GuestSteps:
     guest : Guest
     blocks : GuestBlocks
     devices : GuestDevices
+    reboot : callable
+        Lets the guest boot again.
     """
 
-    def __init__(self, guest: Guest, blocks: GuestBlocks, devices: GuestDevices) -> None:
+    def __init__(
+        self,
+        guest: Guest,
+        blocks: GuestBlocks,
+        devices: GuestDevices,
+        reboot: Callable[[], None],
+    ) -> None:
         self._guest = guest
         self._blocks = blocks
         self._devices = devices
+        self._reboot = reboot
         self._usage = GuestUsage(guest)
         self._vetoes = Vetoes(guest)
 
@@ -125,7 +134,9 @@ class GuestSteps:
                     return self._devices.write_dax_state(step.dax_device, step.word)
                 return self._write(step.file, step.word, step.file)
             case Reboot():
-                raise InputError("reboot: no lab does it; machine.devices are there at boot")
+                self._reboot()
+                self._usage = GuestUsage(self._guest)
+                self._vetoes = Vetoes(self._guest)
             case SetTunables():
                 self.set_tunables(step)
         return OK

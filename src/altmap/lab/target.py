@@ -49,6 +49,7 @@ from altmap.linux.observation import Observation
 from altmap.linux.sysroot import Sysroot
 from altmap.scenario import (
     DEFAULT_RELEASE,
+    Reboot,
     Scenario,
     SetTunables,
     Step,
@@ -107,6 +108,7 @@ def run_in_guest(
     """
     machine = scenario.machine
     release = DEFAULT_RELEASE if machine.release is None else machine.release
+    reboots = any(isinstance(step, Reboot) for step in scenario.steps)
     hyperv, probe = uses_hyperv(scenario), bool(plugs_of(scenario, "probe"))
     described = machine.replace(devices=()) if written else machine
     hardware = hardware_of(described, hidden_dimms=hyperv or probe)
@@ -114,7 +116,7 @@ def run_in_guest(
     hardware = replace(hardware, ports=nr_ports(scenario, hardware))
     boot_bytes = hardware.memory_bytes
     hardware = with_dax_memory(hardware, plugs_of(scenario, "kmem"))
-    cmdline = f"{cmdline_of(machine)} {pmem_cmdline(hardware, boot_bytes)}".strip()
+    cmdline = f"{cmdline_of(machine, reboots=reboots)} {pmem_cmdline(hardware, boot_bytes)}".strip()
     check_steps(scenario, hardware)
     check_programs(hardware.guest)
     forced = machine.policy == FORCED_POLICY
@@ -140,32 +142,35 @@ def run_in_guest(
     started = (
         Guest(kernel, hardware, cmdline, hypervisor=fetch_xen())
         if machine.platform == "xen"
-        else booted(kernel, hardware, cmdline, plugin=plugin)
+        else booted(kernel, hardware, cmdline, plugin=plugin, reboots=reboots)
     )
     reads_fault = machine.unbacked_reads == "fault"
     with contextlib.ExitStack() as stack:
         guest = stack.enter_context(started)
         if own is not None:
             guest.kernel = replace(guest.kernel, release=_running_release(guest))
-        if has_virtio_mem:
-            for module in MODULES:
-                load_module(guest, module, module_parameters(module, machine))
-            check_driver(guest)
-            wait_until_idle(guest)
-        if forced:
-            load_module(guest, FORCE_MODULE)
-        _follow(guest, machine.policy)
+
+        def prepare() -> None:
+            if has_virtio_mem:
+                for module in MODULES:
+                    load_module(guest, module, module_parameters(module, machine))
+                check_driver(guest)
+                wait_until_idle(guest)
+            if forced:
+                load_module(guest, FORCE_MODULE)
+            _follow(guest, machine.policy)
+
+        prepare()
         target = stack.enter_context(
             LabMachine(
                 guest,
                 policy=machine.policy,
                 reads_fault=reads_fault,
                 dax=make_dax_devices(guest) | make_cxl_devices(guest),
+                tunables={name: getattr(machine, name) for name in _BOOT_TUNABLES},
+                prepare=prepare,
             )
         )
-        tunables = {name: getattr(machine, name) for name in _BOOT_TUNABLES}
-        if any(value is not None for value in tunables.values()):
-            target.set_tunables(SetTunables(**tunables))
         return run_scenario(scenario, target, progress), target.sysroots
 
 
@@ -200,6 +205,10 @@ class LabMachine:
         Whether a read of a frame that is not backed is a fault; a write always is.
     dax : dict of str to str, optional
         The kernel's names of its dax devices, by the ids that a scenario gives them.
+    tunables : dict, optional
+        Parameters that are written when the guest has booted, now and after each reboot.
+    prepare : callable, optional
+        Does after a reboot what else was done when the guest had booted.
     """
 
     def __init__(
@@ -209,8 +218,13 @@ class LabMachine:
         policy: str | None = None,
         reads_fault: bool = True,
         dax: Mapping[str, str] | None = None,
+        tunables: Mapping[str, Any] | None = None,
+        prepare: Callable[[], None] = lambda: None,
     ) -> None:
         self._guest = guest
+        given = {name: word for name, word in (tunables or {}).items() if word is not None}
+        self._tunables = SetTunables(**given) if given else None
+        self._prepare = prepare
         self._policy = policy
         self.sysroots: list[Sysroot] = []
         self.notes: list[str] = []
@@ -227,8 +241,9 @@ class LabMachine:
             guest,
             self._blocks,
             GuestDevices(guest, self._blocks, self._hyperv, DaxDevices(guest, dax or {})),
+            self._reboot,
         )
-        guest.kernel_log()
+        self._begin()
 
     def __enter__(self) -> LabMachine:
         return self
@@ -288,9 +303,17 @@ class LabMachine:
         record.events[:0] = self._hyperv.take_events() if self._hyperv else []
         return record
 
-    def set_tunables(self, step: SetTunables) -> None:
-        """Write parameters of the running kernel, as :meth:`GuestSteps.set_tunables`."""
-        self._steps.set_tunables(step)
+    def _reboot(self) -> None:
+        """Let the guest boot again, up to where it was at the start of its scenario."""
+        self._guest.reboot()
+        self._prepare()
+        self._begin()
+
+    def _begin(self) -> None:
+        """Drop what was logged while the guest booted, and write its parameters."""
+        self._guest.kernel_log()
+        if self._tunables is not None:
+            self._steps.set_tunables(self._tunables)
 
     def _perform(self, step: Step, record: StepRecord) -> None:
         record.outcome = self._steps.perform(step)

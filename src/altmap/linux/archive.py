@@ -27,7 +27,7 @@ from altmap.linux.unpacking import Unpacked, joined_reader, unpacking
 
 __all__ = ("Contents", "read", "read_several", "write")
 
-_CHUNK = 1 << 20
+_CHUNK = 1 << 17
 #: Endings of names, and how :mod:`tarfile` compresses for each.
 _WRITERS = {
     ".tar": "",

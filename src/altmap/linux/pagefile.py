@@ -27,6 +27,9 @@ from altmap.pfn import PfnRange
 __all__ = ("PageFile",)
 
 _WORD_BYTES = 8
+#: Page frames that are copied at a time: what was read is still in the processor's cache when it is
+#: written, and larger buffers are given back to the kernel, which clears each of their pages again.
+_COPIED_NR_PAGES = 1 << 14
 #: Page frames that are read at a time to tell the order of bytes, and of how many at most.
 _TOLD_NR_PAGES, _MOST_TOLD_NR_PAGES = 1 << 12, 1 << 18
 
@@ -118,8 +121,8 @@ class PageFile(PageWords):
     def raw(self, byteorder: str = "little") -> Iterator[bytes]:
         """Yield the file, piece by piece; *byteorder* is ``little`` or ``big``."""
         kind = "<u8" if byteorder == "little" else ">u8"
-        for start in range(0, self._nr_pages, PIECE_NR_PAGES):
-            nr_pages = min(PIECE_NR_PAGES, self._nr_pages - start)
+        for start in range(0, self._nr_pages, _COPIED_NR_PAGES):
+            nr_pages = min(_COPIED_NR_PAGES, self._nr_pages - start)
             raw = self._read(start, nr_pages).ljust(nr_pages * _WORD_BYTES, b"\0")
             if kind != self._dtype:
                 raw = np.frombuffer(raw, self._dtype).astype(kind).tobytes()

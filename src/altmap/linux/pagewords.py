@@ -14,6 +14,7 @@ from __future__ import annotations
 import operator
 import re
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -92,6 +93,10 @@ class _RunPiece:
             made[key] = PfnSet.from_runs(starts[chosen], lengths[chosen])
         return made
 
+    def counts(self, pages: PfnSet) -> Iterator[tuple[int, int]]:
+        for word, found in self.sets(lambda word: word).items():
+            yield word, pages.count(found)
+
     def byteswapped(self) -> _RunPiece:
         return _RunPiece(self.start, self.end, self.starts, self.words.byteswap())
 
@@ -130,6 +135,11 @@ class _CodePiece:
             key: PfnSet.from_mask(self.start, numbers == number)
             for number, key in enumerate(keys, 1)
         }
+
+    def counts(self, pages: PfnSet) -> Iterator[tuple[int, int]]:
+        pfns = (pages & PfnRange(self.start, self.end)).array()
+        found = np.bincount(self._decoded()[pfns - self.start], minlength=len(self.table))
+        return zip(self.table.tolist(), found.tolist(), strict=True)
 
     def byteswapped(self) -> _CodePiece:
         return _CodePiece(self.start, self.end, self.table.byteswap(), self.codes, self.dtype)
@@ -300,6 +310,13 @@ class PageWords:
         """Return the page frames whose word passes *test*, of a range or of all."""
         found = self.sets(lambda word: True if test(word) else None, pfns)
         return found.get(True, PfnSet())
+
+    def counts(self, pages: PfnSet, pfns: PfnRange | None = None) -> Counter[int]:
+        """Return how many of the page frames, which are all in the range, have each word."""
+        made: Counter[int] = Counter()
+        for piece in self.pieces(pages.span() if pfns is None else pfns):
+            made.update(dict(piece.counts(pages)))
+        return +made
 
     def word_at(self, pfn: int) -> int | None:
         """Return the word of one page frame, ``None`` behind the end of the file."""

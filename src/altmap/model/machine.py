@@ -151,6 +151,7 @@ class ModelMachine:
         policy: Policy | None = None,
         record: Release | None = None,
         pages: bool = True,
+        booted: bool = False,
     ) -> ModelMachine:
         """Return a machine in its synthetic boot state, or one that continues from captured files.
 
@@ -166,6 +167,8 @@ class ModelMachine:
             Behaviours of the kernel, instead of the record of its release. Only with *seen*.
         pages : bool
             Also predict the per-page files.
+        booted : bool
+            The files are those of a machine that has just booted, so that it boots to them again.
 
         Raises
         ------
@@ -197,6 +200,10 @@ class ModelMachine:
             # The driver cuts its memory up as it has added it; only what comes now is a change.
             made._observer = Observer(adopted.kernel, seen, pages=pages)
         made._take_balloon(seen, machine)
+        if booted and not made._devices.by_id:
+            made._boots = partial(
+                cls.start, machine, seen, policy=policy, record=record, pages=pages
+            )
         return made
 
     def copy(self) -> ModelMachine:
@@ -262,7 +269,7 @@ class ModelMachine:
         Raises
         ------
         InputError
-            If the machine started from a sysroot, which does not show how it boots.
+            If the machine started from a sysroot that does not show how it boots without devices.
         """
         if self._boots is None:
             raise InputError("reboot: a sysroot does not show how its machine boots")
@@ -669,6 +676,7 @@ def predict(
     policy: str | Placement | Policy | None = None,
     record: Release | None = None,
     pages: bool = True,
+    booted: bool = False,
 ) -> Trace:
     """Return the trace of a scenario on the model.
 
@@ -684,6 +692,8 @@ def predict(
         Behaviours of the kernel, instead of the record of its release. Only with a *start*.
     pages : bool
         Also predict the per-page files.
+    booted : bool
+        The *start* is of a machine that has just booted, so that it boots to it again.
 
     Raises
     ------
@@ -695,7 +705,9 @@ def predict(
         scenario = scenario.with_machine(policy=chosen.name)
     given = given_of(scenario.machine)
     seen = Observation.read(start, given) if isinstance(start, Sysroot) else start
-    machine = ModelMachine.start(scenario.machine, seen, policy=chosen, record=record, pages=pages)
+    machine = ModelMachine.start(
+        scenario.machine, seen, policy=chosen, record=record, pages=pages, booted=booted
+    )
     trace = run_scenario(scenario, machine)
     if isinstance(start, Sysroot) and seen is not None:
         trace.notes.extend(seen.problems.values())
