@@ -127,11 +127,11 @@ class GuestSteps:
             case Reboot():
                 raise InputError("reboot: no lab does it; machine.devices are there at boot")
             case SetTunables():
-                self.set_tunables(step)
+                return self.set_tunables(step)
         return OK
 
-    def set_tunables(self, step: SetTunables) -> None:
-        """Write parameters of the running kernel.
+    def set_tunables(self, step: SetTunables) -> Outcome:
+        """Write parameters of the running kernel, up to the first that it does not have.
 
         Raises
         ------
@@ -154,8 +154,11 @@ class GuestSteps:
             elif name in _SYSCTLS:
                 path, word = f"/proc/sys/vm/{name}", str(int(value))
             number = write_file(self._guest, path, word)
+            if number == errno.ENOENT:
+                return Outcome.refused(number, "", path)
             if number:
                 raise LabError(f"{path}: {errno.errorcode.get(number, number)}")
+        return OK
 
     def _write(self, path: str, word: str, why: str = "") -> Outcome:
         number = write_file(self._guest, path, word)

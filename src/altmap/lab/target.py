@@ -165,7 +165,9 @@ def run_in_guest(
         )
         tunables = {name: getattr(machine, name) for name in _BOOT_TUNABLES}
         if any(value is not None for value in tunables.values()):
-            target.set_tunables(SetTunables(**tunables))
+            outcome = target.set_tunables(SetTunables(**tunables))
+            if not outcome:
+                raise LabError(f"{outcome.why}: {outcome.errno}")
         return run_scenario(scenario, target, progress), target.sysroots
 
 
@@ -288,9 +290,9 @@ class LabMachine:
         record.events[:0] = self._hyperv.take_events() if self._hyperv else []
         return record
 
-    def set_tunables(self, step: SetTunables) -> None:
+    def set_tunables(self, step: SetTunables) -> Outcome:
         """Write parameters of the running kernel, as :meth:`GuestSteps.set_tunables`."""
-        self._steps.set_tunables(step)
+        return self._steps.set_tunables(step)
 
     def _perform(self, step: Step, record: StepRecord) -> None:
         record.outcome = self._steps.perform(step)
