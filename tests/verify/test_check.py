@@ -183,6 +183,14 @@ def test_a_probe_that_the_lab_cannot_run_says_why():
     assert (run.trace, run.why) == (None, "QEMU is missing")
 
 
+def test_an_architecture_may_have_debian_s_name(monkeypatch, capsys):
+    observe, ran = guest(RELEASES["7.3"])
+    monkeypatch.setattr("altmap.lab.target.run_in_guest", lambda each, *_, **__: observe(each))
+    assert main(["check", "7.3", "--arch", "arm64", "--only", "rejects_leaf_split"]) == 0
+    assert ran == ["probe-arm64-self-hosted"]
+    assert "7.3 (aarch64), beside the record of 7.3: 1 of 1" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("options", "record", "code"),
     [
@@ -341,7 +349,7 @@ def test_conformance_scenarios_of_the_kernel_are_probes_too():
 @pytest.mark.parametrize(
     ("options", "text"),
     [
-        (["--arch", "arm64"], "arm64"),
+        (["--arch", "arm"], "architecture 'arm'"),
         (["--against", "6.1", "--record"], "--record"),
         (["--modules", "somewhere"], "--modules"),
         (["--only", "memap_scope"], "did you mean 'memmap_scope'"),

@@ -55,7 +55,8 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         "--arch",
         metavar="ARCH",
         default="x86_64",
-        help="of the guest: x86_64, aarch64, aarch64-16k, ppc64le, s390x, ...; default: x86_64",
+        help="of the guest: x86_64, aarch64, aarch64-16k, ppc64le, s390x, or Debian's name; "
+        "default: x86_64",
     )
     parser.add_argument(
         "--only", metavar="BEHAVIOUR", action="append", default=[], help="only this; repeatable"
@@ -128,7 +129,8 @@ def _check_options(args: argparse.Namespace) -> None:
     """
     from altmap import lab
 
-    lab.guest_arch(args.arch)
+    debian = {guest.debian: guest.name for guest in reversed(lab.GUESTS.values())}
+    args.arch = lab.guest_arch(debian.get(args.arch, args.arch)).name
     if args.against is not None and args.as_record:
         raise InputError("--record: is of one kernel, --against of two")
     if args.modules is not None and not Path(args.kernel).exists():

@@ -45,8 +45,10 @@ def check_text(found: Measurement) -> str:
 
 
 def _counted(found: Measurement) -> str:
-    known = sum(each.verdict in _KNOWN for each in found.behaviours)
-    return f"{known} of {len(found.behaviours)} behaviours measured"
+    known = [each for each in found.behaviours if each.verdict in _KNOWN]
+    differ = sum(each.verdict == "different" for each in known)
+    text = f"{len(known)} of {len(found.behaviours)} behaviours measured"
+    return f"{text}, {differ or 'none'} differ{'s' if differ < 2 else ''}" if known else text
 
 
 def _fields(found: Measurement) -> dict[str, str]:
