@@ -148,6 +148,18 @@ def test_what_could_not_run_measures_nothing():
     assert found.failed == {"poison": "QEMU is missing"}
 
 
+def test_what_cannot_be_told_of_one_behaviour_is_125(monkeypatch):
+    observe, _ = guest()
+
+    def strange(scenario, *_, **__):
+        trace, sysroots = observe(scenario)
+        trace.steps[-1].observation.meminfo["MemTotal"] += 4
+        return trace, sysroots
+
+    monkeypatch.setattr("altmap.lab.target.run_in_guest", strange)
+    assert main(["check", "6.12", "--only", "keeps_poison_offline"]) == 125
+
+
 @pytest.mark.slow
 def test_two_kernels_are_compared_by_what_is_known_of_both():
     names = ("poison", "padded")
@@ -159,6 +171,18 @@ def test_two_kernels_are_compared_by_what_is_known_of_both():
     assert "keeps_poison_offline: True in 6.12, False in 6.1  (poison)" in text
     assert "memmap_force: True in 6.12, False in 6.1  (padded)" in text
     assert "keeps_poison_offline=False,  # differs" in record_text(old)
+
+
+def test_what_differs_by_the_records_alone_is_listed_beside_what_was_measured():
+    behaviours = ["keeps_poison_offline", "memmap_force", "shows_arch"]
+    new, old = (
+        measure(record, "x86_64", [probed("poison", record)], behaviours, kernel=record.name)
+        for record in (NEW, OLD)
+    )
+    text = against_text(new, old)
+    assert text.splitlines()[0] == "6.12 against 6.1 (x86_64): 1 of 1 behaviours differ"
+    assert text.splitlines()[-2] == "differ by their records, not measured: 1"
+    assert text.splitlines()[-1].startswith("  memmap_force: ")
 
 
 # --- running ---------------------------------------------------------------------------------
@@ -291,6 +315,16 @@ def test_what_a_boot_shows_is_compared_with_a_synthetic_one(probe, behaviour, ar
 # --- values ------------------------------------------------------------------------------------
 
 
+def test_one_behaviour_is_told_where_another_has_changed_as_well():
+    """A bisection asks each kernel for one behaviour, by the record of the first."""
+    for release, verdict in (("6.18", "equal"), ("7.3", "different")):
+        record = RELEASES[release]
+        run = probed("arm64-self-hosted", record)
+        found = measure(NEW, "aarch64", [run], ["rejects_leaf_split"])
+        assert verdicts(found) == {"rejects_leaf_split": verdict}
+        assert found.record.nopage_flags == record.nopage_flags != NEW.nopage_flags
+
+
 def test_values_that_would_show_the_same_are_named():
     run = probed("huge-pages-of-added-memory", OLD)
     found = measure(OLD, "x86_64", [run], ["hvo_kept_nr_pages"])
@@ -311,6 +345,9 @@ def test_a_record_of_what_was_measured_marks_what_was_not():
     lines = record_text(found).splitlines()
     assert "    keeps_poison_offline=True," in lines
     assert f"    # self_hosting={NEW.self_hosting!r},  # not measured" in lines
+    flags = measure(OLD, "x86_64", [probed("one-block", OLD)], ["memmap_page_flags"])
+    (line,) = [line for line in record_text(flags).splitlines() if "memmap_page_flags" in line]
+    assert line == "    memmap_page_flags=PageFlag.RESERVED | PageFlag.OWNER_PRIVATE,"
 
 
 def test_a_behaviour_of_other_architectures_says_where_it_is_measured():

@@ -1,12 +1,13 @@
 """``altmap check``: what a kernel does, behaviour by behaviour.
 
-Effects: files, terminal.
+Effects: clock, files, terminal.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import datetime
 import itertools
 import json
 from collections.abc import Sequence
@@ -113,10 +114,12 @@ def _check(args: argparse.Namespace) -> int:
         else:
             show(against_text(found, other))
     elif args.json:
-        print(json.dumps(check_json(found), indent=1, default=str))
+        today = {"date": datetime.datetime.now(datetime.UTC).date().isoformat()}
+        print(json.dumps(check_json(found) | today, indent=1, default=str))
     else:
-        show(record_text(found) if args.as_record else check_text(found))
-    return _code(found, changed=changed)
+        print(record_text(found)) if args.as_record else show(check_text(found))
+    unnamed = found.different or (other is not None and other.different)
+    return _code(found, changed=changed or (not wanted and bool(unnamed)))
 
 
 def _check_options(args: argparse.Namespace) -> None:
@@ -138,7 +141,7 @@ def _check_options(args: argparse.Namespace) -> None:
 
 
 def _code(found: Measurement, *, changed: bool) -> int:
-    if changed or found.different:
+    if changed:
         return DIFFERENT
     measured = any(each.verdict == "equal" for each in found.behaviours)
     return EQUAL if measured else CANNOT

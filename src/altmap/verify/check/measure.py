@@ -140,6 +140,7 @@ def measure(
         Of the kernel, as a scenario has it.
     runs : iterable of Probed
     behaviours : sequence of str
+        Those to tell. The search changes the others too, since each probe depends on several.
     cannot : mapping of str to str, optional
         Why a behaviour that no run tells could not be measured.
     kernel : str
@@ -149,7 +150,7 @@ def measure(
     """
     every = sorted(runs, key=lambda run: len(run.scenario.steps))
     scores = _Scores([run for run in every if run.trace is not None], predicted)
-    found = _best(record, arch, behaviours, scores)
+    found = _best(record, arch, scores)
     different = {run.name: nr for run in scores.runs if (nr := scores.of(run, found))}
     failed = [run for run in every if run.trace is None]
     return Measurement(
@@ -213,24 +214,24 @@ def _nr_different(files: Iterable[FileVerdict]) -> int:
     return sum(not each.within for file in files for each in file.differences)
 
 
-def _best(record: Release, arch: str, behaviours: Sequence[str], scores: _Scores) -> Release:
+def _best(record: Release, arch: str, scores: _Scores) -> Release:
     """Change one behaviour at a time, as long as fewer fields differ."""
-    while (better := _better(record, arch, behaviours, scores)) is not None:
+    while (better := _better(record, arch, scores)) is not None:
         record = better
     return record
 
 
-def _better(
-    record: Release, arch: str, behaviours: Sequence[str], scores: _Scores
-) -> Release | None:
+def _better(record: Release, arch: str, scores: _Scores) -> Release | None:
     """Return the record with one other value that most fields less differ from, if no probe more.
 
     Probes that do not differ are asked of the best candidates only.
     """
     differing = [run for run in scores.runs if scores.of(run, record)]
+    if not differing:
+        return None
     gains = [
         (sum(scores.of(run, record) - scores.of(run, other) for run in differing), other)
-        for name in behaviours
+        for name in BEHAVIOURS
         for other in others(arch, name, record)
     ]
     for gain, other in sorted(gains, key=lambda each: each[0], reverse=True):

@@ -121,6 +121,12 @@ def _shown(behaviour: str, value: Any) -> str:
     return repr(value)
 
 
+def _in_python(behaviour: str, value: Any) -> str:
+    if behaviour in _FLAGS:
+        return " | ".join(f"PageFlag.{name}" for name in flag_names(value)) or "0"
+    return repr(value)
+
+
 def check_json(found: Measurement) -> dict[str, Any]:
     """Return the result as JSON's types."""
     return {
@@ -161,7 +167,7 @@ def record_text(found: Measurement) -> str:
     ]
     for each in found.behaviours:
         known = each.verdict in _KNOWN
-        value = getattr(found.record, each.behaviour)
+        value = _in_python(each.behaviour, getattr(found.record, each.behaviour))
         mark = {"different": "  # differs", "equal": ""}.get(each.verdict, f"  # {each.verdict}")
-        lines.append(f"    {'' if known else '# '}{each.behaviour}={value!r},{mark}")
+        lines.append(f"    {'' if known else '# '}{each.behaviour}={value},{mark}")
     return "\n".join([*lines, ")"])
