@@ -380,6 +380,17 @@ def test_conformance_scenarios_of_the_kernel_are_probes_too():
     assert "numa-node0" not in found  # not for this release
 
 
+def test_a_check_runs_conformance_scenarios_too(monkeypatch, tmp_path, capsys):
+    observe, ran = guest()
+    monkeypatch.setattr("altmap.lab.target.run_in_guest", lambda each, *_, **__: observe(each))
+    cases = tmp_path / "cases.toml"
+    cases.write_text('[[case]]\nscenarios = ["dimm-1GiB"]\nreleases = ["6.12"]\n')
+    options = ["--cases", str(cases), "--scenarios", str(ROOT / "scenarios")]
+    assert main(["check", "6.12", "--only", "keeps_poison_offline", *options]) == 0
+    assert ran == ["probe-poison", "dimm-1GiB"]
+    assert "rules confirmed: 1\n  dimm-1GiB: " in capsys.readouterr().out
+
+
 # --- bad input -----------------------------------------------------------------------------------
 
 
