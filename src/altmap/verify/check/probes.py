@@ -116,9 +116,10 @@ def case_probes(
 def why_not_measured(arch: str, *, slow: bool) -> dict[str, str]:
     """Return why a behaviour cannot be measured on an architecture, by the behaviour's name."""
     whys: dict[str, str] = {}
+    mine = {name for probe in read_probes(arch) for name in probe.measures}
     for probe in _read().probe:
         for name in probe.measures:
-            if arch not in _arches(probe):
+            if name not in mine:
                 some = whys.get(name, "measured on ")
                 new = [each for each in _arches(probe) if each not in some.split(" ")]
                 whys[name] = " ".join((some.strip(), *new))
