@@ -185,6 +185,19 @@ def test_what_differs_by_the_records_alone_is_listed_beside_what_was_measured():
     assert text.splitlines()[-1].startswith("  memmap_force: ")
 
 
+def test_a_value_that_would_show_the_same_is_no_difference():
+    names = ("boot", "two-blocks")
+    new, old = (
+        measure(r, "x86_64", [probed(n, r) for n in names], ["memmap_scope"], kernel=r.name)
+        for r in (NEW, OLD)
+    )
+    assert [each.value for each in (*new.behaviours, *old.behaviours)] == ["per_block", "one_block"]
+    assert old.behaviours[0].alike == ["per_block"]
+    text = against_text(new, old)
+    assert "0 of 0 behaviours differ" in text
+    assert "memmap_scope: either value would show the same on one" in text
+
+
 # --- running ---------------------------------------------------------------------------------
 
 

@@ -206,7 +206,11 @@ _IMPOSSIBLE = 10**6
 def _of_boot(scenario: Scenario, start: Observation, record: Release) -> int:
     booted = ModelMachine.start(scenario.machine, record=record).observe()
     nr_different = _nr_different(compare_layout(booted, start, "boot"))
-    beside = booted.arch_file != start.arch_file, booted.balloon != start.balloon
+    beside = (
+        booted.arch_file != start.arch_file,
+        booted.balloon != start.balloon,
+        booted.parameters.keys() != start.parameters.keys(),
+    )
     return nr_different + sum(beside)
 
 

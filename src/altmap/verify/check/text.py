@@ -74,7 +74,7 @@ def against_text(first: Measurement, second: Measurement) -> str:
     """Return what differs between two kernels, with the probe that shows it."""
     changes = differences(first, second)
     kernels = f"{first.kernel} against {second.kernel} ({first.arch})"
-    known = sum(a.verdict in _KNOWN and b.verdict in _KNOWN for a, b in _pairs(first, second))
+    known = sum(_both_known(one, two) for one, two in _pairs(first, second))
     lines = [f"{kernels}: {len(changes)} of {known} behaviours differ"]
     for one, two in changes:
         values = f"{_value_text(one)} in {first.kernel}, {_value_text(two)} in {second.kernel}"
@@ -84,9 +84,9 @@ def against_text(first: Measurement, second: Measurement) -> str:
         if unsure:
             lines += ["", f"{each.kernel}, probes that tell nothing: {len(unsure)}", *unsure]
     by_record = [
-        f"  {one.behaviour}: {one.why or two.why}"
+        f"  {one.behaviour}: {one.why or two.why or 'either value would show the same on one'}"
         for one, two in _pairs(first, second)
-        if one.record != two.record and not {one.verdict, two.verdict} <= set(_KNOWN)
+        if one.record != two.record and not _both_known(one, two)
     ]
     if by_record:
         lines += ["", f"differ by their records, not measured: {len(by_record)}", *by_record]
@@ -106,8 +106,14 @@ def differences(
     return [
         (one, two)
         for one, two in _pairs(first, second)
-        if one.verdict in _KNOWN and two.verdict in _KNOWN and one.value != two.value
+        if _both_known(one, two) and one.value != two.value
     ]
+
+
+def _both_known(one: MeasuredBehaviour, two: MeasuredBehaviour) -> bool:
+    """Tell whether both values were measured, and neither kernel may have the other's."""
+    measured = one.verdict in _KNOWN and two.verdict in _KNOWN
+    return measured and two.value not in one.alike and one.value not in two.alike
 
 
 def _value_text(each: MeasuredBehaviour) -> str:
