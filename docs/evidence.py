@@ -1,9 +1,15 @@
-"""What each value of a record rests on: a comparison, the source of the release, or history."""
+"""What each value of a record rests on: a comparison, the source of the release, or history.
+
+``docs/checks`` has what ``altmap check KERNEL --arch ARCH --json`` printed, a file for each.
+"""
 
 from __future__ import annotations
 
+import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from altmap.model.releases import Release
 
@@ -118,9 +124,34 @@ def compared(docs: Path) -> dict[str, set[str]]:
     return found
 
 
-def evidence(release: Release, behaviour: str, done: dict[str, set[str]]) -> str:
+def checks(docs: Path) -> list[dict[str, Any]]:
+    """Return what ``altmap check`` found, by release and architecture."""
+    files = (docs / "checks").glob("*.json")
+    found = [json.loads(path.read_text(encoding="utf-8")) for path in files]
+    return sorted(found, key=lambda each: ([*map(int, each["record"].split("."))], each["arch"]))
+
+
+def checked_on(behaviour: str, release: str, found: Sequence[dict[str, Any]]) -> list[str]:
+    """Return the architectures on which a check found the value of a release's record."""
+    return [
+        check["arch"]
+        for check in found
+        if check["record"] == release
+        for each in check["behaviours"]
+        if each["behaviour"] == behaviour and each["verdict"] == "equal"
+    ]
+
+
+def evidence(
+    release: Release,
+    behaviour: str,
+    done: dict[str, set[str]],
+    found: Sequence[dict[str, Any]] = (),
+) -> str:
     """Return ``measured``, ``read`` or ``inferred``: what one value of a record rests on."""
     runs = done.get(release.name, set())
+    if checked_on(behaviour, release.name, found):
+        return "measured"
     if any(run.startswith(part) for part in SHOWN_BY.get(behaviour, ()) for run in runs):
         return "measured"
     source = _FILE.fullmatch(release.sources.get(behaviour, ""))

@@ -17,7 +17,15 @@ from collections.abc import Iterable, Iterator
 from itertools import groupby
 from pathlib import Path
 
-from evidence import MATRIX, SEEN_CELLS, compared, evidence, releases_of
+from evidence import (
+    MATRIX,
+    SEEN_CELLS,
+    checked_on,
+    checks,
+    compared,
+    evidence,
+    releases_of,
+)
 from struct_pages import struct_pages_page
 
 from altmap.cli.main import GROUPS, INTERNAL_ERROR, INTERRUPTED, command_line
@@ -38,6 +46,7 @@ from altmap.studies.bugs.text import bugs_page
 from altmap.studies.claims.matrix import matrix, matrix_page
 from altmap.studies.claims.text import claims_page
 from altmap.verify.both_sides import compare_with_trace
+from altmap.verify.check.behaviours import BEHAVIOURS
 
 PAGE = Path(__file__).with_name("releases.md")
 CLAIMS_PAGE = Path(__file__).with_name("claims.md")
@@ -93,9 +102,18 @@ _EVIDENCE = """\
 ## What each value rests on
 
 *measured*: a comparison with a real kernel of that release would differ if the value were another
-([conformance.md](conformance.md), recordings that tests replay). *read*: in the source of that
-release. *inferred*: from the commit that changed it, the source of another release, or the
-neighbour that the record was made from.
+([conformance.md](conformance.md), recordings that tests replay, and the
+[checks below](#measured-by-altmap-check)). *read*: in the source of that release. *inferred*: from
+the commit that changed it, the source of another release, or the neighbour that the record was made
+from.
+"""
+
+_CHECKED = """\
+## Measured by altmap check
+
+The records of these kernels are made from runs of [`altmap check`](check.md), as far as it measures
+a behaviour: no value that it measured differs from its record. The table has the architectures on
+which it found the record's value; what has none rests on what the table above says.
 """
 
 _SOURCES = """\
@@ -123,6 +141,9 @@ def releases_page() -> str:
         _meanings(others),
         _EVIDENCE,
         _table(["behaviour", *RELEASES], _evidence_rows()),
+        _CHECKED,
+        _table(["release", "architecture", "kernel", "date", "measured"], _checked_kernels()),
+        _table(["behaviour", *_checked_releases(), "where there is none"], _checked_rows()),
         _SOURCES,
         _table(["behaviour", "releases", "source"], _source_rows()),
     ]
@@ -143,9 +164,37 @@ def _stand_in_row(entry: StandIn) -> list[str]:
 
 
 def _evidence_rows() -> Iterator[list[str]]:
-    done = compared(PAGE.parent)
+    done, found = compared(PAGE.parent), checks(PAGE.parent)
     for name in _behaviours():
-        yield [f"`{name}`", *(evidence(release, name, done) for release in RELEASES.values())]
+        words = (evidence(release, name, done, found) for release in RELEASES.values())
+        yield [f"`{name}`", *words]
+
+
+def _checked_kernels() -> Iterator[list[str]]:
+    for check in checks(PAGE.parent):
+        image = next(each for each in check["packages"] if each.startswith("linux-image"))
+        known = sum(each["verdict"] == "equal" for each in check["behaviours"])
+        kernel = f"{image.removeprefix('linux-image-')}, {check['packages'][image]}"
+        nr_measured = f"{known} of {len(check['behaviours'])}"
+        yield [check["record"], check["arch"], kernel, check["date"], nr_measured]
+
+
+def _checked_releases() -> list[str]:
+    return list(dict.fromkeys(check["record"] for check in checks(PAGE.parent)))
+
+
+def _checked_rows() -> Iterator[list[str]]:
+    """Yield where each behaviour was measured; the reason is that of the kernel checked last."""
+    found = checks(PAGE.parent)
+    for name in BEHAVIOURS:
+        cells = [", ".join(checked_on(name, release, found)) for release in _checked_releases()]
+        whys = [
+            each["why"]
+            for check in found
+            for each in check["behaviours"]
+            if each["behaviour"] == name and each["why"]
+        ]
+        yield [f"`{name}`", *cells, "" if all(cells) else whys[-1]]
 
 
 def _behaviour_table(names: Iterable[str]) -> str:

@@ -3,6 +3,7 @@
 import ast
 import dataclasses
 import importlib.util
+import json
 import os
 import re
 import shlex
@@ -539,7 +540,7 @@ def test_the_page_on_struct_pages_is_as_generated_and_shows_where_it_ends(genera
 def test_each_value_of_a_record_is_measured_read_or_inferred(generate):
     """The page's table; what it says is checked on values whose evidence is known."""
     page = RELEASES_PAGE.read_text(encoding="utf-8")
-    table = page.split("## What each value rests on")[1].split("## Sources")[0]
+    table = page.split("## What each value rests on")[1].split("## Measured by")[0]
     rows = dict(re.findall(r"^\| `(\w+)` \| (.*) \|$", table, re.MULTILINE))
     assert set(rows) == set(Release.__dataclass_fields__) - {"name", "confirmed", "sources"}
     said = {name: dict(zip(RELEASES, row.split(" | "), strict=True)) for name, row in rows.items()}
@@ -565,6 +566,17 @@ def test_a_value_is_measured_only_by_an_equal_run_of_its_release(generate, tmp_p
     assert done == {"6.1": {"dimm-1GiB"}}
     said = {r: generate.evidence(RELEASES[r], "nopage_flags", done) for r in ("6.1", "6.12", "7.0")}
     assert said == {"6.1": "measured", "6.12": "read", "7.0": "inferred"}
+
+
+@pytest.mark.parametrize(("verdict", "word"), [("equal", "measured"), ("unclear", "read")])
+def test_a_value_is_measured_by_a_check_that_told_it(generate, tmp_path, verdict, word):
+    (tmp_path / "checks").mkdir()
+    told = {"record": "6.12", "arch": "x86_64"}
+    told["behaviours"] = [{"behaviour": "nopage_flags", "verdict": verdict}]
+    (tmp_path / "checks/6.12-x86_64.json").write_text(json.dumps(told))
+    found = generate.checks(tmp_path)
+    assert generate.evidence(RELEASES["6.12"], "nopage_flags", {}, found) == word
+    assert generate.evidence(RELEASES["7.3"], "nopage_flags", {}, found) == "read"
 
 
 def test_a_cell_of_a_driver_is_marked_by_an_equal_comparison_that_exists(generate):

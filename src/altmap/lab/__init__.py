@@ -14,7 +14,13 @@ from altmap.lab.dlpar import plug_by_dlpar, unplug_by_dlpar
 from altmap.lab.guest import Guest
 from altmap.lab.inventory import Available, inventory
 from altmap.lab.kernel_build import build_kernel, kernel_of
-from altmap.lab.kernels import HypervisorFiles, KernelFiles, fetch, fetch_xen, own_kernel
+from altmap.lab.kernels import (
+    HypervisorFiles,
+    KernelFiles,
+    fetch,
+    fetch_xen,
+)
+from altmap.lab.own_kernels import own_kernel, package_kernel
 from altmap.lab.qemu import Hardware
 from altmap.lab.qmp import QemuRefusedError
 from altmap.lab.shell import CommandResult
@@ -43,6 +49,7 @@ __all__ = (
     "inventory",
     "kernel_of",
     "own_kernel",
+    "package_kernel",
     "plug_by_dlpar",
     "plug_dimm",
     "unplug_by_dlpar",

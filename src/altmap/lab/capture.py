@@ -21,6 +21,10 @@ from altmap.linux.sysroot import Sysroot
 __all__ = ("capture", "page_runs", "parse_capture")
 
 RUNS_HEADER = "# start_pfn nr_pages flags (of consecutive pages in /proc/kpageflags)"
+#: By the shell alone, before a counter is read: the file is there since 6.1.
+_READ_ARCH = (
+    "{ read -r arch </proc/sys/kernel/arch; } 2>/dev/null && echo proc/sys/kernel/arch:$arch"
+)
 _ENTRY_BYTES = 8  # of /proc/kpageflags: one u64 per page
 _LINK = re.compile(r"'(?P<path>.+)' -> '(?P<target>.+)'")
 
@@ -37,7 +41,7 @@ def capture(guest: Guest, limit_seconds: float = 120.0, *, uses: bool = False) -
     LabError
         If the guest is dead or does not answer in time.
     """
-    script = f"uses={'yes' if uses else ''}; . /lab/capture"
+    script = f"{_READ_ARCH}; uses={'yes' if uses else ''}; . /lab/capture"
     # Each byte costs a trap of the guest and a wakeup of ours, far more than packing it.
     command = f"({script}) | gzip -c"
     # Xen's console is no channel for any bytes.

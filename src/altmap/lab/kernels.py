@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import gzip
-import hashlib
 import json
 import logging
 import os
@@ -21,11 +20,9 @@ from pathlib import Path
 from altmap.errors import LabError
 from altmap.lab.apt import Archive
 from altmap.lab.arches import GuestArch, guest_arch
-from altmap.lab.config import check_config
 from altmap.lab.digests import damage_of, seal
 from altmap.lab.packages import download_newest, kernel_candidates, version_candidates
 from altmap.lab.tools import extract_first, run_tool
-from altmap.scenario import DEFAULT_RELEASE
 from altmap.storage.files import sync_folder
 from altmap.storage.json_files import read_json
 from altmap.storage.locks import locked
@@ -40,7 +37,6 @@ __all__ = (
     "fetch_headers",
     "fetch_xen",
     "kernel_folder",
-    "own_kernel",
     "source_archive",
 )
 
@@ -250,47 +246,6 @@ def cached(
                     archive = Archive(_apt_folder(guest, cache), guest.debian, releases)
                     _fill(folder, archive, _apt_folder(guest, cache), fill)
         return read_json(folder / "packages.json", dict[str, str])
-
-
-def own_kernel(
-    image: Path,
-    modules: Path | None = None,
-    *,
-    arch: str = "x86_64",
-    release: str = DEFAULT_RELEASE,
-    cache: Path | None = None,
-) -> tuple[KernelFiles, list[str]]:
-    """Return a user's own kernel to boot, and what its configuration lacks.
-
-    Parameters
-    ----------
-    image : Path
-        What the architecture's QEMU boots: a bzImage, Image, ELF file.
-    modules : Path, optional
-        A folder as ``make modules_install`` fills it; the guest gets it as ``/lib/modules``.
-    arch, release : str
-        The architecture, and the release whose busybox is taken from Debian.
-
-    Raises
-    ------
-    LabError
-        If image or modules are not there, or no guest could come up with this configuration.
-    """
-    if modules is not None and not modules.is_dir():
-        raise LabError(f"modules {modules}: no such folder")
-    lacks = check_config(image, guest_arch(arch))
-    debian = fetch(release, cache, arch=arch)
-    digest = hashlib.sha256(image.read_bytes()).hexdigest()
-    kernel = KernelFiles(
-        release,
-        image.absolute(),
-        debian.busybox,
-        modules or Path(os.devnull),
-        {image.name: f"a user's kernel, sha256 {digest}"},
-        arch,
-        tree=modules,
-    )
-    return kernel, lacks
 
 
 @contextlib.contextmanager

@@ -138,11 +138,11 @@ class GuestSteps:
                 self._usage = GuestUsage(self._guest)
                 self._vetoes = Vetoes(self._guest)
             case SetTunables():
-                self.set_tunables(step)
+                return self.set_tunables(step)
         return OK
 
-    def set_tunables(self, step: SetTunables) -> None:
-        """Write parameters of the running kernel.
+    def set_tunables(self, step: SetTunables) -> Outcome:
+        """Write parameters of the running kernel, up to the first that it does not have.
 
         Raises
         ------
@@ -165,8 +165,11 @@ class GuestSteps:
             elif name in _SYSCTLS:
                 path, word = f"/proc/sys/vm/{name}", str(int(value))
             number = write_file(self._guest, path, word)
+            if number == errno.ENOENT:
+                return Outcome.refused(number, "", path)
             if number:
                 raise LabError(f"{path}: {errno.errorcode.get(number, number)}")
+        return OK
 
     def _write(self, path: str, word: str, why: str = "") -> Outcome:
         number = write_file(self._guest, path, word)

@@ -313,7 +313,9 @@ class LabMachine:
         """Drop what was logged while the guest booted, and write its parameters."""
         self._guest.kernel_log()
         if self._tunables is not None:
-            self._steps.set_tunables(self._tunables)
+            outcome = self._steps.set_tunables(self._tunables)
+            if not outcome:
+                raise LabError(f"{outcome.why}: {outcome.errno}")
 
     def _perform(self, step: Step, record: StepRecord) -> None:
         record.outcome = self._steps.perform(step)

@@ -164,7 +164,7 @@ class ModelMachine:
         policy : Policy, optional
             The memmap policy; without it the built-in one that ``machine.policy`` names.
         record : Release, optional
-            Behaviours of the kernel, instead of the record of its release. Only with *seen*.
+            Behaviours of the kernel, instead of the record of its release.
         pages : bool
             Also predict the per-page files.
         booted : bool
@@ -176,7 +176,7 @@ class ModelMachine:
             If the machine cannot exist, or the files lack what the model needs.
         """
         if seen is None:
-            kernel, backing, blank = boot(machine, policy)
+            kernel, backing, blank = boot(machine, policy, record)
             observer = Observer(kernel, blank, blank=True, pages=pages)
             notes = [] if machine.release is None else release_notes(machine.release)
             notes += _boot_notes(kernel, machine)
@@ -186,7 +186,7 @@ class ModelMachine:
             made._take_balloon(blank, machine)
             made._plug_at_boot(map(plug_of_device, machine.devices))
             bare = machine.replace(devices=())
-            made._boots = partial(cls.start, bare, policy=policy, pages=pages)
+            made._boots = partial(cls.start, bare, policy=policy, record=record, pages=pages)
             return made
         adopted = adopt(seen, machine, policy, record)
         observer = Observer(adopted.kernel, seen, pages=pages)
@@ -601,17 +601,14 @@ class ModelMachine:
             if name in _INJECTED and value is not None:
                 self.kernel.failures.inject(_INJECTED[name], value)
             elif name != "name" and value is not None:
-                self._check_has(name)
+                if not self._has(name):
+                    return Outcome.refused("ENOENT", "open", f"{name}: no such parameter")
                 self.kernel.tunables.write(_TUNABLE_OF.get(name, name), value)
         return OK
 
-    def _check_has(self, name: str) -> None:
-        """Refuse a parameter that the release does not have."""
-        release = self.kernel.release
-        if name == "movable_gigantic_pages" and not release.has_movable_gigantic:
-            raise InputError(
-                f"set {name}: Linux {release.name} has no such parameter, 7.0 brought it"
-            )
+    def _has(self, name: str) -> bool:
+        """Tell whether the release has a parameter."""
+        return name != "movable_gigantic_pages" or self.kernel.release.has_movable_gigantic
 
 
 def _class_of(name: str, arch: Arch) -> type[Driver]:
@@ -689,7 +686,7 @@ def predict(
     policy : str, Placement or Policy, optional
         The memmap policy instead of the scenario's: a name, ``MODULE:CLASS``, or an object.
     record : Release, optional
-        Behaviours of the kernel, instead of the record of its release. Only with a *start*.
+        Behaviours of the kernel, instead of the record of its release.
     pages : bool
         Also predict the per-page files.
     booted : bool

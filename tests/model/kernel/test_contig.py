@@ -117,9 +117,9 @@ def test_pages_that_are_freed_were_onlined(kernel):
 # --- huge pages -----------------------------------------------------------------------------------
 
 
-def with_pool(release, nr_huge):
-    """Return a kernel with a pool of huge pages of 2 MiB, which lies in ZONE_MOVABLE."""
-    machine = Machine(memory=Size(GIB), release=release, auto_online_blocks="online_movable")
+def with_pool(release, nr_huge, to="online_movable"):
+    """Return a kernel with a pool of huge pages of 2 MiB, which lies in ZONE_MOVABLE or Normal."""
+    machine = Machine(memory=Size(GIB), release=release, auto_online_blocks=to)
     model = ModelMachine.start(machine)
     assert model.perform(Plug(id="d", size=Size(128 * MIB))).outcome
     size = Size(nr_huge * 2 * MIB)
@@ -152,9 +152,17 @@ def test_before_5_13_a_free_huge_page_keeps_its_range_from_being_taken():
     assert pool.free_pages == before
 
 
-@pytest.mark.parametrize(("release", "taken"), [("6.12", False), ("7.3", True)])
-def test_a_huge_page_in_use_that_goes_to_the_pool_is_replaced_since_6_15(release, taken):
-    kernel = with_pool(release, 2)
+@pytest.mark.parametrize(
+    ("release", "to", "taken"),
+    [
+        ("6.12", "online_kernel", False),
+        ("7.3", "online_kernel", True),
+        ("6.1", "online_movable", True),  # by the driver's second try
+        ("6.12", "online_movable", True),
+    ],
+)
+def test_a_huge_page_in_use_that_goes_to_the_pool_is_replaced_since_6_15(release, to, taken):
+    kernel = with_pool(release, 2, to)
     pool = kernel.hugetlb[512]
     (_run,) = pool.free_pages.ranges()
     assert hugetlbfs_fallocate(kernel, pool, "file", 1)

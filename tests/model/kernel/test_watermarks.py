@@ -7,7 +7,12 @@ import pytest
 
 from altmap.linux.observation import Observation
 from altmap.linux.sysroot import Sysroot
-from altmap.model.kernel.watermarks import adopt_watermarks, init_per_zone_wmark_min
+from altmap.model.kernel.page_offline import set_fake_offline
+from altmap.model.kernel.watermarks import (
+    adopt_watermarks,
+    init_per_zone_wmark_min,
+    totalreserve_nr_pages,
+)
 from altmap.model.machine import ModelMachine
 from altmap.pfn import PfnRange, PfnSet
 from altmap.scenario import Machine, Plug, Size
@@ -112,3 +117,17 @@ def test_a_zone_whose_marks_no_file_shows_has_none():
     for zone in kernel.zones.values():
         marks = zone.watermarks
         assert (marks.min, marks.low, marks.high, marks.promo, marks.protection) == (0, 0, 0, 0, ())
+
+
+@pytest.mark.parametrize(("release", "follows"), [("6.12", False), ("7.3", True)])
+def test_what_is_reserved_is_summed_up_when_reserves_are_set(release, follows):
+    """A vetoed shrink of virtio-mem on Debian's 6.12 (arm64): MemAvailable lacks it still."""
+    machine = Machine(memory=Size(1 << 30), release=release, auto_online_blocks="online_movable")
+    model = ModelMachine.start(machine)
+    model.perform(Plug(id="d", size=Size(256 << 20)))
+    kernel = model.kernel
+    movable = kernel.zones[0, "Movable"]
+    before = totalreserve_nr_pages(kernel)
+    set_fake_offline(kernel, movable.present.copy())
+    assert not kernel.nr_managed(movable)
+    assert (totalreserve_nr_pages(kernel) < before) is follows

@@ -133,4 +133,4 @@ def take_watermarks(kernel: Kernel, seen: Observation) -> None:
 
 def _watermarks_shown(info: ZoneInfo) -> Watermarks:
     lowest, low, high, promo = (info.pages.get(n, 0) for n in ("min", "low", "high", "promo"))
-    return Watermarks(lowest, low, high, promo, info.protection)
+    return Watermarks(lowest, low, high, promo, info.protection, info.pages["managed"])

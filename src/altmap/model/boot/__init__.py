@@ -40,7 +40,9 @@ __all__ = ("boot",)
 _MIB, _GIB = 1 << 20, 1 << 30
 
 
-def boot(machine: Machine, policy: Policy | None = None) -> tuple[Kernel, Backing, Observation]:
+def boot(
+    machine: Machine, policy: Policy | None = None, record: Release | None = None
+) -> tuple[Kernel, Backing, Observation]:
     """Return the kernel, the platform and the blank files of a freshly booted machine.
 
     Zones, blocks and RAM follow the firmware's map exactly. What the kernel reserves and what it
@@ -52,6 +54,8 @@ def boot(machine: Machine, policy: Policy | None = None) -> tuple[Kernel, Backin
     machine : Machine
     policy : Policy, optional
         The memmap policy instead of the built-in one that the machine names.
+    record : Release, optional
+        Behaviours of the kernel, instead of the record of the machine's release.
 
     Raises
     ------
@@ -60,7 +64,7 @@ def boot(machine: Machine, policy: Policy | None = None) -> tuple[Kernel, Backin
     """
     arch = arch_with_pages(machine.arch or DEFAULT_ARCH, machine.page_size)
     arch = with_mmu(arch, machine.mmu)
-    release = release_for(DEFAULT_RELEASE if machine.release is None else machine.release)
+    release = record or release_for(machine.release or DEFAULT_RELEASE)
     arch = with_sections(arch, release.section_size_bytes.get(arch.family))
     arch = with_struct_pages(arch, machine.struct_page_bytes)
     _check_keys(machine, arch)

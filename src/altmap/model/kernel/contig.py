@@ -23,9 +23,15 @@ from altmap.trace import OK, Outcome
 
 __all__ = ("fake_offline", "fake_online")
 
+#: drivers/virtio/virtio_mem.c: virtio_mem_fake_offline.
+_NR_TRIES = 5
+
 
 def fake_offline(kernel: Kernel, pfns: PfnRange) -> Outcome:
     """Allocate a range of one zone, migrate its pages in use, and make it PageOffline.
+
+    In ZONE_MOVABLE the driver tries several times: huge pages that became free in the range when
+    others were migrated are replaced by the next try.
 
     Parameters
     ----------
@@ -39,9 +45,12 @@ def fake_offline(kernel: Kernel, pfns: PfnRange) -> Outcome:
         A refusal with ``EBUSY`` if a page cannot move, ``ENOMEM`` if there is no page to move to.
     """
     (zone,) = kernel.zones_of(pfns)
-    _empty_huge_pages(kernel, zone, pfns)
-    moving = kernel.used & pfns
-    stuck = _unmovable(kernel, moving, pfns) | (kernel.pinned & pfns)
+    for _ in range(_NR_TRIES if zone.name == MOVABLE else 1):
+        _empty_huge_pages(kernel, zone, pfns)
+        moving = kernel.used & pfns
+        stuck = _unmovable(kernel, moving, pfns) | (kernel.pinned & pfns)
+        if not stuck:
+            break
     if stuck:
         refusal = Outcome.refused(
             errno.EBUSY,

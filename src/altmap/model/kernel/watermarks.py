@@ -128,16 +128,18 @@ def adjust_managed_page_count(kernel: Kernel) -> None:
 def totalreserve_nr_pages(kernel: Kernel) -> int:
     """Return the free pages that are not available to processes.
 
+    They are summed up when watermarks or reserves are set: pages that a driver takes out of a zone
+    later still count.
     Source: ``mm/page_alloc.c: calculate_totalreserve_pages``; MemAvailable leaves them out
     (``mm/show_mem.c: si_mem_available``).
     """
-    return sum(
-        min(
-            kernel.nr_managed(zone),
-            max(zone.watermarks.protection, default=0) + zone.watermarks.high,
-        )
-        for zone in kernel.zones.values()
-    )
+    total = 0
+    for zone in kernel.zones.values():
+        marks = zone.watermarks
+        managed = marks.managed if kernel.computes_watermarks else None
+        reserve = max(marks.protection, default=0) + marks.high
+        total += min(kernel.nr_managed(zone) if managed is None else managed, reserve)
+    return total
 
 
 def _set_all(kernel: Kernel, zones: list[Zone], managed: list[int]) -> None:
@@ -180,7 +182,12 @@ def _set(kernel: Kernel, zones: list[Zone], managed: list[int], min_free_nr_page
             least = min(max(nr_pages // 1024, 32), 128)
         step = max(share >> 2, nr_pages * _SCALE_FACTOR // 10000)
         zone.watermarks = Watermarks(
-            least, least + step, least + 2 * step, least + 3 * step, zone.watermarks.protection
+            least,
+            least + step,
+            least + 2 * step,
+            least + 3 * step,
+            zone.watermarks.protection,
+            nr_pages,
         )
 
 
@@ -197,4 +204,6 @@ def _set_reserves(zones: list[Zone], managed: list[int]) -> None:
             is_above |= other is zone
             reserves.append(above // ratio if ratio else 0)
         marks = zone.watermarks
-        zone.watermarks = Watermarks(marks.min, marks.low, marks.high, marks.promo, tuple(reserves))
+        zone.watermarks = Watermarks(
+            marks.min, marks.low, marks.high, marks.promo, tuple(reserves), nr_pages
+        )

@@ -22,13 +22,17 @@ MOVABLE = "Movable"
 
 @dataclass(frozen=True, slots=True)
 class Watermarks:
-    """A zone's watermarks in pages, and its reserve against each zone of the node."""
+    """A zone's watermarks in pages, and its reserve against each zone of the node.
+
+    *managed* is how many pages the zone had when the reserves were last summed up.
+    """
 
     min: int = 0
     low: int = 0
     high: int = 0
     promo: int = 0
     protection: tuple[int, ...] = ()
+    managed: int | None = field(default=None, compare=False)
 
 
 @dataclass(slots=True, eq=False)

@@ -6,6 +6,7 @@ from dataclasses import fields, replace
 from typing import Any
 
 from altmap.errors import InputError, unknown
+from altmap.model.arch import ARCHES
 from altmap.model.releases import RELEASES, Release
 
 __all__ = ("BEHAVIOURS", "check_behaviour", "others", "value_on")
@@ -23,10 +24,10 @@ _LISTS = ("self_hosting", "dax_falls_back", "rejects_leaf_split", "virtio_mem")
 
 def value_on(arch: str, behaviour: str, record: Release) -> Any:
     """Return what a record says of a behaviour on one architecture."""
-    value = getattr(record, behaviour)
+    value, family = getattr(record, behaviour), ARCHES[arch].family
     if behaviour in _LISTS:
-        return arch in value
-    return value.get(arch) if isinstance(value, dict) else value
+        return family in value
+    return value.get(family) if isinstance(value, dict) else value
 
 
 def others(arch: str, behaviour: str, record: Release) -> list[Release]:

@@ -6,6 +6,7 @@ Effects: files.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 
 from altmap.errors import AltmapError, InputError
@@ -16,7 +17,6 @@ from altmap.storage.files import private_files
 from altmap.storage.recording import read_recording, write_recording
 from altmap.trace import Trace
 from altmap.verify.check.measure import Probed
-from altmap.verify.check.probes import Probe, probe_scenario
 
 __all__ = ("run_probes",)
 
@@ -25,11 +25,11 @@ Observe = Callable[[Scenario], tuple[Trace, list[Sysroot]]]
 
 
 def run_probes(
-    probes: Iterable[Probe],
-    release: str,
+    probes: Iterable[Probed],
     observe: Observe,
     *,
     keep: Path | None = None,
+    again: bool = False,
     nr_guests: int = 1,
     progress: Callable[[str], None] = lambda _: None,
 ) -> list[Probed]:
@@ -37,13 +37,13 @@ def run_probes(
 
     Parameters
     ----------
-    probes : iterable of Probe
-    release : str
-        Of the record that judges, and of the kernel unless it is a user's own.
+    probes : iterable of Probed
     observe : callable
         Runs a scenario on the kernel; raises InputError or LabError if it cannot.
     keep : Path, optional
         A folder of recordings, one for each probe. Those that it has are not run again.
+    again : bool
+        Run them nevertheless.
     nr_guests : int
         Guests side by side.
     progress : callable
@@ -55,26 +55,26 @@ def run_probes(
         If a kept recording cannot be read, or none can be written.
     """
 
-    def run(probe: Probe) -> Probed:
-        scenario = probe_scenario(probe, release)
+    def run(probe: Probed) -> Probed:
         path = None if keep is None else keep / f"{probe.name}.tar.xz"
-        if path is not None and path.exists():
-            progress(f"{probe.name}: was kept")
+        if path is not None and path.exists() and not again:
             recording = read_recording(path)
-            return Probed(probe.name, recording.scenario, recording.trace)
+            if recording.scenario == probe.scenario:
+                progress(f"{probe.name}: was kept")
+                return replace(probe, trace=recording.trace, kept=True)
         try:
-            trace, sysroots = observe(scenario)
+            trace, sysroots = observe(probe.scenario)
         except AltmapError as error:
             check_interrupted()
             why = str(error).splitlines()[0]
             progress(f"{probe.name}: {why}")
-            return Probed(probe.name, scenario, None, why)
+            return replace(probe, trace=None, why=why)
         if path is not None:
-            text = scenario_text(scenario)
+            path.unlink(missing_ok=True)
             with private_files():
-                write_recording(path, text, [], trace, sysroots)
+                write_recording(path, scenario_text(probe.scenario), [], trace, sysroots)
         progress(f"{probe.name}: done")
-        return Probed(probe.name, scenario, trace)
+        return replace(probe, trace=trace)
 
     if keep is not None:
         try:
