@@ -32,9 +32,9 @@ def test_a_policy_in_python_is_the_models_alone(guests, tmp_path, monkeypatch):
     named = ["--policy", "own_policy:EveryDriver", "--policy", "opt-in"]
     predicted = []
 
-    def predict(scenario, start, *, policy=None):
+    def predict(scenario, start, *, policy=None, **others):
         predicted.append((scenario.machine.policy, policy and policy.name))
-        return model(scenario, start, policy=policy)
+        return model(scenario, start, policy=policy, **others)
 
     model = both_sides.predict
     monkeypatch.setattr(both_sides, "predict", predict)

@@ -378,6 +378,7 @@ ALLOWED = {
     "live/server.py": "the name of the folder for temporary files, for its socket",
     "lab/apt.py": "inside such a folder: apt's own configuration",
     "lab/tools.py": "inside such a folder: a file of a package",
+    "cli/check.py": "what a package with a kernel is unpacked into, which ends with the command",
     "lab/process.py": "a file without a name, for what a process prints",
 }
 

@@ -12,6 +12,7 @@ from altmap.errors import InputError
 from altmap.linux.observation import BalloonFolder, Observation
 from altmap.linux.sysroot import Sysroot
 from altmap.model.adopt import adopt
+from altmap.model.adopt.chance import KernelPages
 from altmap.model.adopt.rules import given_of
 from altmap.model.arch import ARCHES, Arch
 from altmap.model.boot import boot
@@ -674,6 +675,7 @@ def predict(
     record: Release | None = None,
     pages: bool = True,
     booted: bool = False,
+    chance: Trace | None = None,
 ) -> Trace:
     """Return the trace of a scenario on the model.
 
@@ -691,6 +693,9 @@ def predict(
         Also predict the per-page files.
     booted : bool
         The *start* is of a machine that has just booted, so that it boots to it again.
+    chance : Trace, optional
+        Of a real kernel: where it has its own pages in a new zone, which is chance, is taken from
+        it, see :class:`~altmap.model.adopt.chance.KernelPages`.
 
     Raises
     ------
@@ -705,7 +710,14 @@ def predict(
     machine = ModelMachine.start(
         scenario.machine, seen, policy=chosen, record=record, pages=pages, booted=booted
     )
-    trace = run_scenario(scenario, machine)
+    shown = iter(chance.steps[1:] if chance else ())
+    own = KernelPages(machine.kernel)
+
+    def settle(_step: str) -> None:
+        if (step := next(shown, None)) is not None:
+            own.settle(step.observation)
+
+    trace = run_scenario(scenario, machine, settle)
     if isinstance(start, Sysroot) and seen is not None:
         trace.notes.extend(seen.problems.values())
         trace.notes.extend(f"the sysroot has no {path}" for path in seen.missing)

@@ -115,7 +115,7 @@ def compare_with_trace(
     start = observed.steps[0].observation
     if start is None:
         raise InputError(f"recording of {scenario.name!r}: has no files of its start")
-    predicted = predict(scenario, start, policy=policy, booted=True)
+    predicted = predict(scenario, start, policy=policy, booted=True, chance=observed)
     comparison = compare(predicted, observed)
     comparison.traces = predicted, observed
     comparison.provenance = {
@@ -145,7 +145,7 @@ def run_on_both(
         Observed, predicted.
     """
     observed, _ = run_in_guest(scenario, progress, touched=touched)
-    return observed, predict(scenario, observed.steps[0].observation, booted=True)
+    return observed, predict(scenario, observed.steps[0].observation, booted=True, chance=observed)
 
 
 def _text(value: object) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from altmap.model.kernel.allocator import in_list_order
 from altmap.model.kernel.pool import aligned_chunks
 from altmap.model.kernel.single_pages import unmovable_pageblocks
 from altmap.model.kernel.state import Kernel
@@ -17,6 +18,7 @@ __all__ = (
     "expect_movable_allocation",
     "expect_unmovable_allocation",
     "forget_expected_movable",
+    "settle_kernel_pages",
 )
 
 _CHANCE = (
@@ -105,6 +107,52 @@ def forget_expected_movable(kernel: Kernel) -> bool:
     found = bool(kernel.expected_movable)
     kernel.expected_movable = PfnSet()
     return found
+
+
+def settle_kernel_pages(kernel: Kernel, shown: PfnSet, settled: PfnSet) -> PfnSet:
+    """Put the kernel's own pages in new zones where a real kernel has them; return which they are.
+
+    Parameters
+    ----------
+    kernel : Kernel
+    shown : PfnSet
+        Pages that are the real kernel's own, of any zone.
+    settled : PfnSet
+        What the last call returned.
+    """
+    zones = [zone for zone in kernel.zones.values() if _serves_the_kernel(kernel, zone)]
+    stood = (settled | kernel.expected_unmovable) & kernel.unmovable()
+    own = PfnSet()
+    for zone in zones:
+        kernel.used -= stood & zone.present
+        kernel.expected_unmovable -= zone.present
+        for addition in kernel.additions:
+            addition.host_pages = _moved(kernel, zone, addition.host_pages, shown)
+        own |= shown & kernel.free(zone)
+    kernel.used |= own
+    return own
+
+
+def _serves_the_kernel(kernel: Kernel, zone: Zone) -> bool:
+    return (
+        bool(zone.present)
+        and zone.name != MOVABLE
+        and zone.node in kernel.cpu_nodes
+        and zone is kernel.kernel_zones(zone.node)[-1]
+        and not zone.present & kernel.boot_ram
+    )
+
+
+def _moved(kernel: Kernel, zone: Zone, hosts: PfnSet, shown: PfnSet) -> PfnSet:
+    """Return pages that hold a memmap; those that are the kernel's own make room for it."""
+    leaving = hosts & shown & zone.present
+    if not leaving:
+        return hosts
+    targets = PfnSet.of(*in_list_order(kernel, kernel.free(zone) - shown, len(leaving)))
+    if len(targets) < len(leaving):
+        return hosts
+    kernel.used = (kernel.used - leaving) | targets
+    return (hosts - leaving) | targets
 
 
 def doubted_if_expected(kernel: Kernel, refusal: Outcome, stuck: PfnSet) -> Outcome:
