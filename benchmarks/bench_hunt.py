@@ -7,8 +7,8 @@
 The first command hunts as `altmap hunt` does, and keeps what each real kernel showed. The second
 plants one defect after the other in a copy of the model (``hunt_mutants.toml``), predicts those
 scenarios of the hunts again that run its lines, and tells after how many scenarios and minutes of
-its hunt the first one differs. The real kernels do not run again: what they showed does not hang on the model. What
-does is the choice between candidates, which was made by the model without a defect.
+its hunt the first one differs. The real kernels do not run again: what they showed does not hang on
+the model. What does is the choice between candidates, made by the model without a defect.
 
 A scenario that differs without any defect counts for none.
 
@@ -59,6 +59,8 @@ def record(folder: Path, options: argparse.Namespace) -> None:
             kept.add(scenario.name)
             row = scenario, comparison.traces[1], time.monotonic() - began
             (traces / f"{scenario.name}.pickle").write_bytes(pickle.dumps(row))
+        if on_model:
+            comparison.files.clear()  # what a start from files loses is no finding
         return comparison
 
     release = options.release or family.releases[0]

@@ -25,6 +25,11 @@ if TYPE_CHECKING:
 __all__ = ("VERB",)
 
 NOTHING, FOUND = 0, 1
+#: Names of the kinds of :mod:`altmap.verify.hunt.space`, which is imported when it is needed.
+KINDS = (
+    *("pc", "hyperv", "xen", "arm64", "arm64-16k", "kmem", "kmem-cxl", "kmem-arm64"),
+    *("kmem-arm64-16k", "ppc64le", "ppc64le-64k", "s390x"),
+)
 _UNITS = {"s": 1, "m": 60, "h": 3600}
 
 
@@ -48,7 +53,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         "--kind",
         metavar="K",
         default="pc",
-        help="pc, hyperv, xen, arm64, arm64-16k, ppc64le or s390x; default: pc",
+        help=f"{', '.join(KINDS[:-1])} or {KINDS[-1]}; default: pc",
     )
     parser.add_argument(
         "--release", metavar="RELEASE", help="kernel release; default: the kind's first"
