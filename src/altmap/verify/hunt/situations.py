@@ -132,6 +132,37 @@ def _refused_unplug(drawing: Drawing) -> _Steps:
     )
 
 
+def _veto_that_ends(drawing: Drawing) -> _Steps | None:
+    """Have a device that goes refused some times, so that a second attempt may succeed."""
+    chance = drawing.chance
+    if not drawing.family.injects or not drawing.devices():
+        return None
+    name, device = chance.choice(list(drawing.devices().items()))
+    first = device.pfns.start // drawing.model.kernel.block_nr_pages
+    veto = {"do": "veto", "on": "going_offline", "errno": chance.choice(("EBUSY", "ENOMEM"))}
+    if chance.random() < 0.5:
+        veto["blocks"] = f"{first}-{first + chance.choice((0, 1, 1, 2))}"
+    going = {"virtio-mem": {"do": "resize", "id": name, "size": "0MiB"}}
+    go = going.get(
+        device.driver, {"do": chance.choice(("unplug", "unplug", "offline")), "id": name}
+    )
+    return (
+        {"do": "online", "id": name, "to": "online_movable"},
+        veto | {"times": chance.randrange(1, 6)},
+        go,
+        go,
+    )
+
+
+def _failed_add(drawing: Drawing) -> _Steps | None:
+    """Plug a device whose memory blocks cannot be created, and take it away."""
+    if not drawing.family.injects:
+        return None
+    size = drawing.family.unit_mib * drawing.chance.choice((1, 2, 3))
+    plug = drawing.new("plug", "d", 1) | {"size": f"{size}MiB"} | drawing.node(0.7)
+    return {"do": "set", "fail_block_devices": True}, plug, {"do": "unplug", "id": plug["id"]}
+
+
 def _two_kinds(drawing: Drawing) -> tuple[DrawnStep, DrawnStep]:
     """Return to which zones the low and the high blocks of a device go."""
     kernel, movable = {"to": "online_kernel"}, {"to": "online_movable"}
@@ -210,6 +241,8 @@ SITUATIONS: Mapping[str, Maker] = {
     "gap": _gap,
     "extend_boot_zone": _extend_boot_zone,
     "refused_unplug": _refused_unplug,
+    "veto_that_ends": _veto_that_ends,
+    "failed_add": _failed_add,
     "memmap_does_not_fit": _memmap_does_not_fit,
     "stays_offline": _stays_offline,
     "half_taken_back": _half_taken_back,

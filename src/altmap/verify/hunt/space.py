@@ -48,6 +48,8 @@ class Family:
         Address of the first CXL window; boot memory and this lie below PMEM.
     boot_dimm : bool
         Whether a DIMM is there at boot now and then.
+    injects : bool
+        Whether the lab's module for failures can be loaded: vetoes that end, adds that fail.
     forces_memmap : bool
         Whether every driver is made to ask for a memmap on memory now and then.
     """
@@ -67,6 +69,7 @@ class Family:
     dax: str = ""
     dax_mib: int = 0
     boot_dimm: bool = False
+    injects: bool = False
     forces_memmap: bool = False
 
 
@@ -78,6 +81,7 @@ _USE_STEPS = {
 }
 _DIMM_STEPS = {"plug": 6, "unplug": 4, "refused_unplug": 2, "extend_boot_zone": 1}
 _DIMM_STEPS |= {"gap": 2, "memmap_does_not_fit": 1, "ratio_bound": 2, "poison": 2}
+_FAILURES = {"veto_that_ends": 3, "failed_add": 1}
 _COMMON = {**_BLOCK_STEPS, **_USE_STEPS, **_DIMM_STEPS}
 _VIRTIO_MEM = {"plug_virtio_mem": 5, "resize": 8, "stays_offline": 1, "half_taken_back": 1}
 _DAX_STEPS = {"unplug": 4, "plug_again": 4, "dax_state": 4, "poison": 1, "refused_unplug": 2}
@@ -121,14 +125,17 @@ _KMEM = Family(
     ("pc", "q35"),
     (1024, 1536),
     128,
-    _BLOCK_STEPS | _USE_STEPS | _DAX_STEPS,
+    _BLOCK_STEPS | _USE_STEPS | _DAX_STEPS | {"veto_that_ends": 2},
     keys=_MEMMAP,
     settings=_ONLINE,
     words=_X86_WORDS,
+    injects=True,
     dax="pmem",
     dax_mib=4096,
 )
-_KMEM_ARM64 = replace(_KMEM, name="kmem-arm64", arch="aarch64", platforms=("virt",), dax_mib=1024)
+_KMEM_ARM64 = replace(
+    _KMEM, name="kmem-arm64", arch="aarch64", platforms=("virt",), dax_mib=1024, injects=False
+)
 _KMEM_ARM64 = replace(_KMEM_ARM64, releases=("6.12", "7.3"), nodes=False, words=_CORE_WORDS)
 _PPC64LE = Family(
     "ppc64le",
@@ -150,11 +157,12 @@ FAMILIES = (
         ("pc", "q35"),
         (256, 512, 768, 1000, 1024, 1536, 2048, 3072, 3074, 4096),
         128,
-        _COMMON | _VIRTIO_MEM | {"set_acpi": 1},
+        _COMMON | _VIRTIO_MEM | _FAILURES | {"set_acpi": 1},
         keys={**_MEMMAP, "hugetlb_free_vmemmap": (None, None, None, True)},
         settings={**_ONLINE, **_VIRTIO_MEM_MODES},
         words=_X86_WORDS,
         boot_dimm=True,
+        injects=True,
         forces_memmap=True,
     ),
     Family(
@@ -170,6 +178,7 @@ FAMILIES = (
         keys={**_MEMMAP, "balloon": ("hyperv",)},
         settings={**_ONLINE, "auto_online_blocks": ("online", "online_movable")},
         words=_X86_WORDS,
+        injects=True,
         balloon_mib=(-512, -256, -130, -1, 0, 1, 128, 200, 512, 1024),
     ),
     Family(

@@ -134,7 +134,10 @@ def _set_acpi(drawing: Drawing) -> DrawnStep:
 
 def _veto(drawing: Drawing) -> DrawnStep:
     on = drawing.chance.choice(("going_online", "going_offline"))
-    return {"do": "veto", "on": on, "errno": drawing.chance.choice(_VETO_ERRNOS)}
+    step: DrawnStep = {"do": "veto", "on": on, "errno": drawing.chance.choice(_VETO_ERRNOS)}
+    if drawing.family.injects and drawing.chance.random() < 0.4:
+        step["times"] = drawing.chance.randrange(1, 4)
+    return step
 
 
 # --- pages in use --------------------------------------------------------------------------
