@@ -360,6 +360,8 @@ def test_the_command_draws_without_running(capsys, tmp_path):
         (["--release", "2.6"], "release '2.6': of pc, need one of 6.12, 7.3, 6.1"),
         (["--time", "soon"], "--time 'soon': need a number with s, m or h, such as 20m"),
         (["-j", "0"], "-j 0: need 1 to 64 guests"),
+        (["--count", "0"], "--count 0: need 1 or more"),
+        (["--seed", "-1"], "--seed -1: need 0 or more"),
         (["--show", "no"], "finding 'no': need the key of one finding, which are: none"),
     ],
 )

@@ -111,6 +111,10 @@ def _run(args: argparse.Namespace, store: HuntStore) -> int:
         rule = one_of(release, family.releases)
         raise InputError(f"release {release!r}: of {family.name}, {rule}")
     options.check_guests(args)
+    for name, least in (("count", 1), ("seed", 0)):
+        value = getattr(args, name)
+        if value is not None and value < least:
+            raise InputError(f"--{name} {value}: need {least} or more")
     if args.draw:
         scenario, _ = draw_scenario(family, release, args.seed, 0, store.coverage())
         print(scenario_text(scenario), end="")
