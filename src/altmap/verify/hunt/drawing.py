@@ -94,9 +94,16 @@ class Drawing:
         return {"do": do, "id": f"{letter}{len(self.steps) + further}"}
 
     def devices(self, driver: str = "") -> dict[str, MemoryDevice]:
-        """Return the devices that are plugged, of one driver or of all."""
-        found = self.model.devices.by_id
-        return {id_: each for id_, each in found.items() if driver in ("", each.driver)}
+        """Return the devices that are plugged, of one driver or of all.
+
+        A guest's blocks cannot be named by Hyper-V's balloon, nor by Xen's while it has none.
+        """
+        no_blocks = "balloon" in self.machine or not self.model.kernel.added_blocks
+        return {
+            id_: each
+            for id_, each in self.model.devices.by_id.items()
+            if driver in ("", each.driver) and not (id_.startswith("balloon") and no_blocks)
+        }
 
     def of_device(self, do: str, driver: str = "") -> DrawnStep | None:
         """Begin a step of one of the devices; ``None`` without any."""
