@@ -147,6 +147,7 @@ def _veto_that_ends(drawing: Drawing) -> _Steps | None:
         device.driver, {"do": chance.choice(("unplug", "unplug", "offline")), "id": name}
     )
     return (
+        {"do": "set", "online_policy": chance.choice(("contig-zones", "auto-movable"))},
         {"do": "online", "id": name, "to": "online_movable"},
         veto | {"times": chance.randrange(1, 6)},
         go,
