@@ -117,14 +117,14 @@ def _write(drawing: Drawing) -> DrawnStep:
 
 
 def _set_tunables(drawing: Drawing) -> DrawnStep:
-    key, words = drawing.chance.choice(
-        (
-            ("auto_online_blocks", ("offline", *ONLINE_TYPES)),
-            ("online_policy", ("contig-zones", "auto-movable")),
-            ("auto_movable_ratio", (0, 100, 301, 1000)),
-            ("auto_movable_numa_aware", (True, False)),
-        )
-    )
+    tunables: list[tuple[str, tuple[object, ...]]] = [
+        ("auto_online_blocks", ("offline", *ONLINE_TYPES)),
+        ("online_policy", ("contig-zones", "auto-movable")),
+        ("auto_movable_ratio", (0, 100, 301, 1000)),
+    ]
+    if "nodes" in drawing.machine:  # without CONFIG_NUMA there is no such file
+        tunables.append(("auto_movable_numa_aware", (True, False)))
+    key, words = drawing.chance.choice(tunables)
     return {"do": "set", key: drawing.chance.choice(words)}
 
 
