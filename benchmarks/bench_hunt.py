@@ -5,10 +5,10 @@
     python benchmarks/bench_hunt.py reach FOLDER --scenarios 300 [--kind pc] [--release 6.12]
 
 The first command hunts as `altmap hunt` does, and keeps what each real kernel showed. The second
-plants one defect after the other in a copy of the model (``hunt_mutants.toml``), predicts every
-scenario of the hunt again, and tells after how many scenarios and seconds of the hunt the first
-one differs. The real kernels do not run again: what they showed does not hang on the model. What
-does is the choice between candidates, which was made by the model without a defect.
+plants one defect after the other in a copy of the model (``hunt_mutants.toml``), predicts those
+scenarios of the hunts again that run its lines, and tells after how many scenarios and minutes of
+its hunt the first one differs. The real kernels do not run again: what they showed does not hang on
+the model. What does is the choice between candidates, made by the model without a defect.
 
 A scenario that differs without any defect counts for none.
 
@@ -19,7 +19,7 @@ which defects the drawn scenarios reach at all, and after how many, without a gu
 from __future__ import annotations
 
 import argparse
-import json
+import ast
 import os
 import pickle
 import shutil
@@ -59,6 +59,8 @@ def record(folder: Path, options: argparse.Namespace) -> None:
             kept.add(scenario.name)
             row = scenario, comparison.traces[1], time.monotonic() - began
             (traces / f"{scenario.name}.pickle").write_bytes(pickle.dumps(row))
+        if on_model:
+            comparison.files.clear()  # what a start from files loses is no finding
         return comparison
 
     release = options.release or family.releases[0]
@@ -69,73 +71,143 @@ def record(folder: Path, options: argparse.Namespace) -> None:
 
 
 @dataclass(frozen=True)
-class Shown:
-    """A scenario that differs: its number in the hunt, and when the hunt had run it."""
+class Kept:
+    """A scenario of a hunt, in a file: its number there, and when the hunt had run it."""
 
-    name: str
+    path: Path
     number: int
     minutes: float
 
+    def differs(self) -> bool:
+        """Tell whether the model that is imported differs from what the hunt kept."""
+        from altmap.verify.both_sides import compare_with_trace
 
-def differing(folders: list[Path]) -> list[Shown]:
-    """Return the scenarios on which the model that is imported differs, in each hunt's order."""
-    from altmap.verify.both_sides import compare_with_trace
+        scenario, trace, _ = pickle.loads(self.path.read_bytes())
+        try:
+            return not compare_with_trace(scenario, trace).equal
+        except Exception:  # a defect may end the prediction
+            return True
 
+
+def kept_in(folders: list[Path]) -> list[Kept]:
+    """Return the scenarios of all hunts, those first that ran early in their hunt."""
     found = []
     for folder in folders:
-        rows = [pickle.loads(path.read_bytes()) for path in (folder / "traces").iterdir()]
-        rows.sort(key=lambda row: row[2])
-        for number, (scenario, trace, seconds) in enumerate(rows, 1):
-            try:
-                equal = compare_with_trace(scenario, trace).equal
-            except Exception:  # a defect may end the prediction
-                equal = False
-            if not equal:
-                found.append(Shown(scenario.name, number, seconds / 60))
-    return sorted(found, key=lambda each: each.number)
+        paths = list((folder / "traces").glob("*.pickle"))
+        when = {path: pickle.loads(path.read_bytes())[2] / 60 for path in paths}
+        for number, path in enumerate(sorted(paths, key=when.__getitem__), 1):
+            found.append(Kept(path, number, when[path]))
+    return sorted(found, key=lambda each: each.minutes)
+
+
+def usual(folders: list[Path], places: dict[str, tuple[str, int, int]]) -> dict[Path, list[str]]:
+    """Return the rules whose lines each scenario runs that does not differ without any defect.
+
+    Only those can show a defect there. A line outside of functions runs at the import, for all.
+    """
+    import altmap.model.machine
+
+    source = str(Path(altmap.model.machine.__file__).parent)
+    ran = set[str]()
+
+    def enter(frame, *_):
+        name, first = frame.f_code.co_filename, frame.f_code.co_firstlineno
+        if not name.startswith(source) or name[len(source) + 1 :] not in modules:
+            return None
+        last = max(line or 0 for *_, line in frame.f_code.co_lines())
+        near = [
+            (rule, low, high)
+            for rule, (module, low, high) in places.items()
+            if name.endswith(module) and low <= last and high >= first
+        ]
+
+        def line(frame, *_):
+            ran.update(rule for rule, low, high in near if low <= frame.f_lineno <= high)
+            return line
+
+        return line(frame) if near else None
+
+    modules = {module for module, *_ in places.values()}
+    found = {}
+    for each in kept_in(folders):
+        ran.clear()
+        sys.settrace(enter)
+        differs = each.differs()
+        sys.settrace(None)
+        if not differs:
+            found[each.path] = sorted(ran)
+    return found
 
 
 def mutants(folders: list[Path]) -> int:
     """Plant each defect in a copy, and print when the hunt would have found it."""
     listed = tomllib.loads(MUTANTS.read_text(encoding="utf-8"))["mutant"]
-    nr_scenarios = sum(len(list((folder / "traces").iterdir())) for folder in folders)
+    model = ROOT / "src/altmap/model"
+    texts = {each["rule"]: (model / each["module"]).read_text("utf-8") for each in listed}
+    places = {}
+    for each in listed:
+        text = texts[each["rule"]]
+        if text.count(each["before"]) != 1:
+            sys.exit(f"{each['rule']}: {each['before']!r} is not once in {each['module']}")
+        line = text[: text.index(each["before"])].count("\n") + 1
+        last = line + each["before"].rstrip("\n").count("\n")
+        if _in_function(text, line):
+            places[each["rule"]] = each["module"], line, last
+    by_path, every = usual(folders, places), kept_in(folders)
+    print(f"{len(every)} scenarios; {len(every) - len(by_path)} differ without any defect")
+    nr_found = 0
     with tempfile.TemporaryDirectory() as name:
         copy = Path(name, "src")
         shutil.copytree(ROOT / "src", copy, ignore=shutil.ignore_patterns("__pycache__"))
-        usual = {each.name for each in _asked(copy, folders)}
-        print(f"{nr_scenarios} scenarios; {len(usual)} differ without any defect")
-        nr_found = 0
         for each in listed:
-            path = copy / "altmap/model" / each["module"]
-            original = path.read_text(encoding="utf-8")
-            if original.count(each["before"]) != 1:
-                sys.exit(f"{each['rule']}: {each['before']!r} is not once in {each['module']}")
-            path.write_text(original.replace(each["before"], each["after"]), encoding="utf-8")
-            shown = [one for one in _asked(copy, folders) if one.name not in usual]
-            path.write_text(original, encoding="utf-8")
-            nr_found += bool(shown)
-            when = "NOT"
-            if shown:
-                first = shown[0]
-                when = f"{len(shown):3} scenarios, first {first.number} ({first.minutes:.1f} min)"
-            print(f"{when:>36}  {each['rule']}", flush=True)
+            rule, path = each["rule"], copy / "altmap/model" / each["module"]
+            ran = [
+                one
+                for one in every
+                if one.path in by_path and (rule not in places or rule in by_path[one.path])
+            ]
+            path.write_text(texts[rule].replace(each["before"], each["after"]), "utf-8")
+            first = _first_shown(copy, ran)
+            path.write_text(texts[rule], "utf-8")
+            nr_found += first is not None
+            when = f"NOT by the {len(ran)} that reach it"
+            if first is not None:
+                when = f"scenario {first.number} ({first.minutes:.1f} min)"
+            print(f"{when:>32}  {rule}", flush=True)
     print(f"{nr_found} of {len(listed)} found")
     return 0
 
 
-def _asked(copy: Path, folders: list[Path]) -> list[Shown]:
-    command = [sys.executable, __file__, "differing", *map(str, folders)]
-    environment = os.environ | {"PYTHONPATH": str(copy)}
+def _in_function(text: str, line: int) -> bool:
+    """Tell whether a line of a module is inside of a function."""
+    functions = (ast.FunctionDef, ast.AsyncFunctionDef)
+    return any(
+        each.body[0].lineno <= line <= (each.end_lineno or 0)
+        for each in ast.walk(ast.parse(text))
+        if isinstance(each, functions)
+    )
+
+
+def _first_shown(copy: Path, ran: list[Kept]) -> Kept | None:
+    """Return the first scenario that differs from the prediction of a copy of the model."""
+    command = [sys.executable, __file__, "first", *(str(each.path) for each in ran)]
+    environment = os.environ | {"PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1"}
     result = subprocess.run(command, env=environment, capture_output=True, check=False)
     if result.returncode:
         sys.exit(result.stderr.decode())
-    return [Shown(**row) for row in json.loads(result.stdout)]
+    answer = result.stdout.decode().strip()
+    return ran[int(answer)] if answer else None
+
+
+def first(paths: list[Path]) -> int | None:
+    """Return which of the scenarios differs first; those without any defect do not."""
+    return next((n for n, path in enumerate(paths) if Kept(path, 0, 0.0).differs()), None)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="see the head of this file")
-    parser.add_argument("command", choices=("hunt", "reach", "mutants", "differing"))
-    parser.add_argument("folders", type=Path, nargs="+", metavar="FOLDER")
+    parser.add_argument("command", choices=("hunt", "reach", "mutants", "first"))
+    parser.add_argument("folders", type=Path, nargs="*", metavar="FOLDER")
     parser.add_argument("--minutes", type=float, default=30)
     parser.add_argument("--scenarios", type=int)
     parser.add_argument("--kind", default="pc")
@@ -148,7 +220,8 @@ def main() -> int:
     elif options.command == "mutants":
         return mutants(options.folders)
     else:
-        print(json.dumps([vars(each) for each in differing(options.folders)]))
+        found = first(options.folders)
+        print("" if found is None else found)
     return 0
 
 

@@ -33,6 +33,7 @@ EFFECTS = {
     },
     "randomness": {"random", "secrets", "uuid"},
     "terminal": {"logging", "sys"},
+    "tracing": {"sys"},
 }
 CALLS = {
     "files": {"open"},

@@ -130,6 +130,12 @@ def test_cxl_devices_are_ordered_by_address_as_their_nodes_are():
     assert "cxl-fmw.1.size=" in " ".join(arguments(hardware))
 
 
+def test_a_device_of_persistent_memory_that_is_bound_twice_has_one_range():
+    twice = [plug(), plug(memmap_on_memory=True)]
+    hardware = with_dax_memory(Hardware(memory_bytes=GIB), twice)
+    assert [each.name for each in hardware.pmem] == [twice[0].id]
+
+
 @pytest.mark.parametrize(
     ("hardware", "plugs", "rule"),
     [

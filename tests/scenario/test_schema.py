@@ -533,6 +533,7 @@ def test_a_set_writes_something_within_bounds():
     SetTunables(fail_allocation=0)
     SetTunables(fail_allocation=2)
     SetTunables(acpi_memory_hotplug=False)
+    assert refusal(Veto, on="going_online", times=0).startswith("times 0: need 1 to ")
     assert refusal(SetTunables, fail_allocation=3) == "fail_allocation 3: need 0 to 2"
     assert refusal(SetTunables, fail_allocation=-1) == "fail_allocation -1: need 0 to 2"
     assert refusal(SetTunables, name="n").startswith("do 'set': need one of auto_online_blocks, ")

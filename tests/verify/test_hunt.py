@@ -3,11 +3,15 @@
 The real kernel is the model here, with a defect that a test gives it: what is tested is the search.
 """
 
+import re
+import sys
+from functools import partial
 from types import SimpleNamespace
 
 import msgspec
 import pytest
 
+from altmap.cli.hunt import KINDS
 from altmap.cli.main import main
 from altmap.compare import compare
 from altmap.errors import InputError, LabError
@@ -16,13 +20,17 @@ from altmap.lab.requirements import check_steps
 from altmap.model.machine import predict
 from altmap.scenario import Offline, Plug, Scenario, parse_scenario
 from altmap.trace import Event
+from altmap.verify.hunt.branches import all_branches, with_branches
 from altmap.verify.hunt.complaints import complaints_of
 from altmap.verify.hunt.coverage import Coverage, features_of, without_numbers
 from altmap.verify.hunt.draw import draw_scenario
+from altmap.verify.hunt.finding import finding_text
 from altmap.verify.hunt.hunter import Hunt, hunt
 from altmap.verify.hunt.judge import judge
 from altmap.verify.hunt.shrink import shrink
+from altmap.verify.hunt.situations import SITUATIONS
 from altmap.verify.hunt.space import FAMILIES, family_of
+from altmap.verify.hunt.steps import STEPS
 from altmap.verify.hunt.store import HuntStore
 
 PC = family_of("pc")
@@ -105,6 +113,28 @@ def test_a_feature_counts_less_the_more_often_it_was_reached():
     assert reached.add(("a",), ("x",)) == 2
     assert reached.novelty(("a", "b")) == 1.5
     assert reached.add(("a",), ("x",)) == 0
+
+
+def test_branches_of_the_rules_are_reached_and_a_debugger_keeps_its_place():
+    scenario = parse_scenario("[[steps]]\ndo='plug'\nid='d'\nsize='128MiB'", "one")
+    trace, ran = with_branches(partial(predict, scenario, pages=False))
+    assert trace.steps[1].outcome
+    assert ran < set(all_branches())
+    assert any(name.startswith("branch drivers/acpi.py ") for name in ran)
+    assert not any("virtio_mem" in name for name in ran)
+    traced = sys.gettrace()
+    sys.settrace(lambda *_: None)
+    try:
+        assert with_branches(lambda: 1) == (1, frozenset())
+    finally:
+        sys.settrace(traced)
+
+
+def test_every_step_and_situation_is_drawn_by_some_kind():
+    for family in FAMILIES:
+        assert set(family.steps) <= {*STEPS, *SITUATIONS}
+    used = {name for family in FAMILIES for name in family.steps}
+    assert used == {*STEPS, *SITUATIONS}
 
 
 # --- judging ---------------------------------------------------------------------------------
@@ -277,6 +307,10 @@ def test_a_guest_that_fails_is_counted_and_one_that_its_kernel_ends_is_a_finding
         assert [row.verdict for row in result.rows] == [verdict]
     (finding,) = HuntStore(tmp_path).findings()
     assert finding.reason == ("panic: Kernel panic - not syncing: Fatal exception",)
+    mail = finding_text(finding, "hunt")
+    assert mail.startswith("Subject: memory hotplug: kernel ended: panic: ")
+    assert "scenario.toml" in mail
+    assert "recording" not in mail  # there is none
 
 
 def test_no_scenario_starts_after_the_time_is_over(tmp_path):
@@ -300,7 +334,14 @@ def test_the_command_lists_shows_and_reports(tmp_path, capsys):
     assert "predicted" in mail
     assert "observed" in mail
     assert main(["hunt", str(tmp_path), "--report"]) == 0
-    assert "12 scenarios" in capsys.readouterr().out
+    report = capsys.readouterr().out
+    assert "12 scenarios" in report
+    assert re.search(r"^[1-9]\d* of \d+ branches of the model's rules reached:$", report, re.M)
+    assert "     0  branch kernel/" in report
+
+
+def test_the_command_names_every_kind():
+    assert tuple(family.name for family in FAMILIES) == KINDS
 
 
 def test_the_command_draws_without_running(capsys, tmp_path):
@@ -314,11 +355,13 @@ def test_the_command_draws_without_running(capsys, tmp_path):
     [
         (
             ["--kind", "vax"],
-            "kind 'vax': need one of pc, hyperv, xen, arm64, arm64-16k, ppc64le, s390x",
+            "kind 'vax': need one of pc, hyperv, xen, arm64, arm64-16k, kmem, ",
         ),
         (["--release", "2.6"], "release '2.6': of pc, need one of 6.12, 7.3, 6.1"),
         (["--time", "soon"], "--time 'soon': need a number with s, m or h, such as 20m"),
         (["-j", "0"], "-j 0: need 1 to 64 guests"),
+        (["--count", "0"], "--count 0: need 1 or more"),
+        (["--seed", "-1"], "--seed -1: need 0 or more"),
         (["--show", "no"], "finding 'no': need the key of one finding, which are: none"),
     ],
 )

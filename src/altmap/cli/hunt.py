@@ -25,6 +25,11 @@ if TYPE_CHECKING:
 __all__ = ("VERB",)
 
 NOTHING, FOUND = 0, 1
+#: Names of the kinds of :mod:`altmap.verify.hunt.space`, which is imported when it is needed.
+KINDS = (
+    *("pc", "hyperv", "xen", "arm64", "arm64-16k", "kmem", "kmem-cxl", "kmem-arm64"),
+    *("kmem-arm64-16k", "ppc64le", "ppc64le-64k", "s390x"),
+)
 _UNITS = {"s": 1, "m": 60, "h": 3600}
 
 
@@ -48,7 +53,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         "--kind",
         metavar="K",
         default="pc",
-        help="pc, hyperv, xen, arm64, arm64-16k, ppc64le or s390x; default: pc",
+        help=f"{', '.join(KINDS[:-1])} or {KINDS[-1]}; default: pc",
     )
     parser.add_argument(
         "--release", metavar="RELEASE", help="kernel release; default: the kind's first"
@@ -106,6 +111,10 @@ def _run(args: argparse.Namespace, store: HuntStore) -> int:
         rule = one_of(release, family.releases)
         raise InputError(f"release {release!r}: of {family.name}, {rule}")
     options.check_guests(args)
+    for name, least in (("count", 1), ("seed", 0)):
+        value = getattr(args, name)
+        if value is not None and value < least:
+            raise InputError(f"--{name} {value}: need {least} or more")
     if args.draw:
         scenario, _ = draw_scenario(family, release, args.seed, 0, store.coverage())
         print(scenario_text(scenario), end="")

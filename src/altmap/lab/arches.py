@@ -75,6 +75,8 @@ class GuestArch:
     forces_memmap : bool
         A module of the lab can give every add the flag MHP_MEMMAP_ON_MEMORY: it changes an argument
         in a register, by the architecture's calling convention.
+    injects_failures : bool
+        A module of the lab can make functions fail, and veto as often as a scenario says.
     tells_touches : bool
         The lab's plugin for QEMU knows the kernel's addresses and page size.
     shares_cache : bool
@@ -112,6 +114,7 @@ class GuestArch:
     mmus: tuple[str, ...] = ()
     optimizes_hugetlb: bool = False
     forces_memmap: bool = False
+    injects_failures: bool = False
     tells_touches: bool = False
     shares_cache: bool = False
     cache_line_bytes: int = 64
@@ -149,6 +152,7 @@ _X86_64 = GuestArch(
     cxl_cpu="max,-hypervisor",
     optimizes_hugetlb=True,
     forces_memmap=True,
+    injects_failures=True,
     tells_touches=True,
     shares_cache=True,
 )

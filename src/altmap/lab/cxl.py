@@ -39,20 +39,21 @@ def with_dax_memory(hardware: Hardware, plugs: Sequence[Plug]) -> Hardware:
         )
     if len(kinds) > 1:
         raise InputError(f"plug {kinds['cxl'].id!r}: dax 'cxl': a guest has CXL memory or PMEM")
-    return _with_cxl(hardware, plugs) if "cxl" in kinds else with_pmem(hardware, plugs)
-
-
-def _with_cxl(hardware: Hardware, plugs: Sequence[Plug]) -> Hardware:
-    """Return the hardware with a CXL device for each id; the nodes with memory keep theirs."""
     devices: dict[str, Plug] = {}
     for plug in plugs:
         known = devices.setdefault(plug.id, plug)
         if (plug.address, plug.size) != (known.address, known.size):
             raise InputError(f"plug {plug.id!r}: address and size: need those of the first plug")
+    made = tuple(devices.values())
+    return _with_cxl(hardware, made) if "cxl" in kinds else with_pmem(hardware, made)
+
+
+def _with_cxl(hardware: Hardware, plugs: Sequence[Plug]) -> Hardware:
+    """Return the hardware with a CXL device for each plug; the nodes with memory keep theirs."""
     node = len(hardware.node_bytes)
     while node and not hardware.node_bytes[node - 1]:
         node -= 1
-    ordered = sorted(devices.values(), key=lambda plug: plug.address or 0)
+    ordered = sorted(plugs, key=lambda plug: plug.address or 0)
     for number, plug in enumerate(ordered, node):
         _check_plug(plug, hardware, number)
     nr_empty = len(hardware.node_bytes) - node

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from altmap.errors import InputError
 from altmap.lab.cxl_regions import CXL_MODULES
+from altmap.lab.inject import check_set, injects
 from altmap.lab.kmem import PMEM_MODULES
 from altmap.lab.qemu import Hardware
-from altmap.lab.veto import VETO_MODULE, check_veto
+from altmap.lab.veto import VETO_MODULE, check_action, check_veto
 from altmap.lab.virtio_mem import MODULES
-from altmap.scenario import Machine, Plug, Reboot, Scenario, Veto
+from altmap.scenario import Machine, Plug, Reboot, Scenario, SetTunables, Veto
 
 __all__ = (
     "check_steps",
@@ -104,8 +105,10 @@ def check_steps(scenario: Scenario, hardware: Hardware) -> None:
     if hardware.cxl and any(plugs_of(scenario, driver) for driver in ("dimm", "virtio-mem")):
         raise InputError("kmem with CXL memory: beside it, the guest has no other memory devices")
     for step in scenario.steps:
+        if isinstance(step, SetTunables):
+            check_set(step, guest)
         if isinstance(step, Veto):
-            check_veto(step)
+            (check_action if injects(scenario, guest) else check_veto)(step)
         if isinstance(step, Reboot):
             _check_reboot(scenario, hardware)
         if isinstance(step, Plug) and step.driver not in _HIDDEN and hardware.hidden_dimms:

@@ -12,6 +12,7 @@ from altmap.lab.blocks import GuestBlocks
 from altmap.lab.devices import GuestDevices
 from altmap.lab.guest import Guest
 from altmap.lab.hardware import parameter_word
+from altmap.lab.inject import INJECT_MODULE, InjectedVetoes, fail_block_devices
 from altmap.lab.state import write_file
 from altmap.lab.veto import Vetoes
 from altmap.lab.virtio_mem import wait_until_idle
@@ -75,7 +76,7 @@ class GuestSteps:
         self._devices = devices
         self._reboot = reboot
         self._usage = GuestUsage(guest)
-        self._vetoes = Vetoes(guest)
+        self._vetoes = self._no_vetoes()
 
     def perform(self, step: Step) -> Outcome:
         """Perform a step, and wait until drivers that go on by themselves are idle.
@@ -93,6 +94,12 @@ class GuestSteps:
         if self._devices.has_virtio_mem:
             wait_until_idle(self._guest)
         return outcome
+
+    def _no_vetoes(self) -> Vetoes:
+        """Return what a kernel that has booted vetoes: nothing."""
+        if INJECT_MODULE in self._guest.kernel.modules:
+            return InjectedVetoes(self._guest, self._blocks.size_bytes)
+        return Vetoes(self._guest)
 
     def explained(self, step: Step, outcome: Outcome, log: list[str]) -> Outcome:
         """Return the outcome of a performed step with what the kernel logged about it."""
@@ -136,7 +143,7 @@ class GuestSteps:
             case Reboot():
                 self._reboot()
                 self._usage = GuestUsage(self._guest)
-                self._vetoes = Vetoes(self._guest)
+                self._vetoes = self._no_vetoes()
             case SetTunables():
                 return self.set_tunables(step)
         return OK
@@ -155,8 +162,9 @@ class GuestSteps:
             value = getattr(step, name)
             if name == "name" or value is None:
                 continue
-            if name in ("fail_block_devices", "fail_allocation"):
-                raise InputError(f"set {name}: no failure is injected into a real kernel")
+            if name == "fail_block_devices":
+                fail_block_devices(self._guest, fails=value)
+                continue
             path, word = f"{PARAMETERS}/{name}", parameter_word(value)
             if name == "auto_online_blocks":
                 path = f"{_MEMORY}/{name}"

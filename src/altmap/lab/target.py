@@ -24,6 +24,7 @@ from altmap.lab.forced import FORCE_MODULE, FORCED_POLICY, check_forced, with_fo
 from altmap.lab.guest import Guest
 from altmap.lab.hardware import cmdline_of, hardware_of
 from altmap.lab.hyperv import LabHyperv, with_hyperv
+from altmap.lab.inject import injects, with_injector
 from altmap.lab.insmod import load_module
 from altmap.lab.kernel_build import kernel_of
 from altmap.lab.kernels import KernelFiles, fetch_xen
@@ -123,6 +124,9 @@ def run_in_guest(
     if forced:
         check_forced(machine)
         check_compiler()
+    injected = own is None and injects(scenario, hardware.guest)
+    if injected:
+        check_compiler()
     if hardware.hidden_dimms:
         cmdline = f"{cmdline} {_HIDDEN_DIMMS}".strip()
         check_compiler()
@@ -137,6 +141,7 @@ def run_in_guest(
     kernel = with_hyperv(kernel) if hyperv else kernel
     kernel = with_adder(kernel) if probe else kernel
     kernel = with_forced(kernel) if forced else kernel
+    kernel = with_injector(kernel) if injected else kernel
     called = f"Linux {release}" if own is None else str(own.vmlinuz)
     progress(f"{scenario.name}: {called} ({hardware.arch}) boots in QEMU")
     started = (

@@ -17,7 +17,7 @@ from altmap.lab.insmod import load_module
 from altmap.lab.state import write_file
 from altmap.scenario import Veto, selected_blocks
 
-__all__ = ("VETO_MODULE", "Vetoes", "check_veto")
+__all__ = ("VETO_MODULE", "Vetoes", "check_action", "check_veto")
 
 #: What a guest needs at hand; it is loaded at the first veto, so that it is asked last.
 VETO_MODULE = "memory_notifier_error_inject"
@@ -26,16 +26,29 @@ _ACTIONS = f"{_DEBUG}/notifier-error-inject/memory/actions"
 _MOUNTED = f"mountpoint -q {_DEBUG} || mount -t debugfs debugfs {_DEBUG}"
 
 
+def check_action(step: Veto) -> None:
+    """Refuse an action that no module vetoes.
+
+    Raises
+    ------
+    InputError
+        If it is none of the two.
+    """
+    if step.on not in ("going_online", "going_offline"):
+        raise InputError(f"veto {step.on}: a real kernel's can be going_online and going_offline")
+
+
 def check_veto(step: Veto) -> None:
     """Refuse what the kernel's module cannot veto.
 
     Raises
     ------
     InputError
-        If the action is none of its two.
+        If the action is none of its two, or the veto is to end by itself.
     """
-    if step.on not in ("going_online", "going_offline"):
-        raise InputError(f"veto {step.on}: {VETO_MODULE} knows going_online and going_offline only")
+    check_action(step)
+    if step.times is not None:
+        raise InputError(f"veto {step.on}: times {step.times}: {VETO_MODULE} does not count")
 
 
 class Vetoes:

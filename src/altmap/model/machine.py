@@ -582,7 +582,8 @@ class ModelMachine:
         if step.errno != "none":
             blocks = None if chosen is None else PfnSet(PfnRange(b, b + 1) for b in chosen)
             action = f"MEM_{step.on.upper()}"
-            veto = NamedVeto(action, step.errno, blocks, self.kernel.block_nr_pages)
+            block = self.kernel.block_nr_pages
+            veto = NamedVeto(action, step.errno, blocks, block, step.times)
         self.kernel.notifier.inject_veto(step.on, veto)
         return OK
 

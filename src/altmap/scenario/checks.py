@@ -63,6 +63,7 @@ _FILE = re.compile(
 _WORD = re.compile(r"-?[0-9][0-9]{0,63}|[A-Za-z0-9_][A-Za-z0-9_.:+-]{0,63}")
 #: 4 PiB in huge pages of 2 MiB.
 _MOST_HUGE_PAGES = 1 << 31
+_MOST_VETOES = 1 << 20
 _FILL_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
@@ -208,8 +209,9 @@ def check_selection(step: Selection) -> None:
 
 
 def check_veto(step: Veto) -> None:
-    """Check that blocks are named by their ids."""
+    """Check that blocks are named by their ids, and how often they are vetoed."""
     selected_blocks(step)
+    _check_bounds("times", step.times, 1, _MOST_VETOES)
 
 
 def check_write(step: Write) -> None:

@@ -362,6 +362,7 @@ class Veto(_Step, frozen=True, kw_only=True, tag="veto"):
     on: VetoOn
     errno: VetoErrno = "EPERM"
     blocks: _Blocks = None
+    times: int | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()

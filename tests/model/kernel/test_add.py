@@ -121,6 +121,15 @@ def test_blocks_that_cannot_be_created_are_a_failure_of_one_add():
     assert add(kernel, block(0))
 
 
+@pytest.mark.parametrize(("memmap", "end"), [("off", 2), ("on", 1)])
+def test_a_failed_add_leaves_the_end_of_memory_where_it_got_to(memmap, end):
+    """update_end_of_memory_vars; with a memmap of its own, each block is added by itself."""
+    kernel = kernel_of(memmap_on_memory=memmap)
+    kernel.failures.inject("block_devices", True)
+    assert not add(kernel, block(0, 2), asks=True)
+    assert kernel.max_pfn == block(0, end).end
+
+
 # --- where the memmap goes ----------------------------------------------------------------------
 
 

@@ -169,6 +169,26 @@ def test_a_named_veto_answers_its_own_action_and_blocks_only():
     assert veto(Notification("MEM_GOING_OFFLINE", PfnRange(16, 24), 0)) is None
 
 
+def test_a_veto_ends_after_as_many_as_the_scenario_says():
+    model = ModelMachine.start(Machine(memory=Size(GIB), auto_online_blocks="online_movable"))
+    model.perform(Plug(id="d", size=Size(384 << 20)))
+    model.perform(Veto(on="going_offline", errno="EBUSY", blocks="32-33", times=3))
+    assert model.perform(Offline(blocks=34)).outcome  # not a block that it concerns
+    tries = [model.perform(Offline(blocks=block)).outcome for block in (32, 33, 33, 33)]
+    assert [outcome.errno for outcome in tries] == ["EBUSY", "EBUSY", "EBUSY", None]
+
+
+def test_an_eject_stops_at_the_first_refusal_of_its_second_pass():
+    """Two blocks are refused in the first pass, the lower one once more: the other is not tried."""
+    model = ModelMachine.start(Machine(memory=Size(GIB), auto_online_blocks="online_movable"))
+    model.perform(Plug(id="d", size=Size(384 << 20)))
+    model.perform(Veto(on="going_offline", errno="EBUSY", blocks="32-33", times=3))
+    record = model.perform(Unplug(id="d"))
+    assert record.outcome.errno == "EBUSY"
+    offline = [event.text for event in record.events if event.kind == "offlined"]
+    assert offline == ["memory34 offline"]
+
+
 def test_arm64_boot_memory_is_vetoed_after_its_pages_were_looked_at():
     model = ModelMachine.start(Machine(arch="aarch64", memory=Size(2 * GIB), release="6.12"))
     kernel = model.kernel

@@ -107,11 +107,12 @@ def _arch_remove_memory(kernel: Kernel, addition: Addition) -> Outcome:
     their memory is removed.
     Source: ``mm/memory_hotplug.c: add_memory_resource, create_altmaps_and_memory_blocks``.
     """
+    # A memmap for each block: the first block fails, so the others were not tried.
+    unit_nr_pages = addition.memmap.unit_nr_pages or len(addition.pfns)
+    tried = PfnRange(addition.pfns.start, addition.pfns.start + unit_nr_pages)
+    kernel.max_pfn = max(kernel.max_pfn, tried.end)  # update_end_of_memory_vars, never taken back
     if kernel.release.frees_altmap_of_failed_add and addition.memmap.self_hosted:
-        # A memmap for each block: the first block fails, so the others were not tried.
-        nr_pages = addition.memmap.unit_nr_pages
-        first = PfnRange(addition.pfns.start, addition.pfns.start + nr_pages)
-        freed = kernel.self_hosted & first
+        freed = kernel.self_hosted & tried
         kernel.log.note(
             "bug",
             f"{len(freed)} frames of removed memory freed to the buddy allocator",

@@ -7,7 +7,7 @@ Source: ``drivers/base/memory.c: memory_notify``; ``kernel/notifier.c: notifier_
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from altmap.pfn import PfnRange, PfnSet
 
@@ -86,12 +86,15 @@ class NamedVeto:
     blocks : PfnSet or None
         Ids of memory blocks.
     block_nr_pages : int
+    times : int or None
+        How many vetoes are left; ``None``: as many as there are requests.
     """
 
     action: str
     errno: str
     blocks: PfnSet | None
     block_nr_pages: int
+    times: int | None = None
 
     def __call__(self, notification: Notification) -> NotifierVeto | None:
         """Return the veto of a notification that it names."""
@@ -137,5 +140,9 @@ class Chain:
             veto = listener(notification)
             if veto is not None and action in VETOABLE:
                 return veto
-        named = getattr(self, _NAMED[action]) if action in _NAMED else None
-        return None if named is None else named(notification)
+        named: NamedVeto | None = getattr(self, _NAMED[action]) if action in _NAMED else None
+        veto = None if named is None else named(notification)
+        if veto is not None and named is not None and named.times is not None:
+            left = replace(named, times=named.times - 1) if named.times > 1 else None
+            setattr(self, _NAMED[action], left)
+        return veto

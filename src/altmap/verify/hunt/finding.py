@@ -60,7 +60,8 @@ def log_of(trace: Trace) -> tuple[str, ...]:
 def _lines(step: StepRecord) -> Iterator[str]:
     for event in step.events:
         if event.message is None:
-            yield event.text if event.kind == KERNEL_LOG else f"{event.kind}: {event.text}"
+            by = f" ({event.function})" if event.function else ""
+            yield event.text if event.kind == KERNEL_LOG else f"{event.kind}: {event.text}{by}"
     outcome = step.outcome
     if outcome.status != "ok":
         words = (outcome.status, outcome.errno, outcome.function)
@@ -74,12 +75,17 @@ def finding_text(finding: HuntFinding, folder: str) -> str:
         if finding.certain
         else f"in {finding.nr_shown} of {finding.nr_runs} runs, so by chance"
     )
+    version = finding.kernel.get("kernel", "").removeprefix("Linux version ").partition(" ")[0]
+    recording = (
+        "or without QEMU, from the files of that kernel:",
+        f"  altmap compare --recording {folder}/recording.tar.xz",
+    )
     parts = [
-        f"Subject: memory hotplug: {finding.reason[0] if finding.reason else finding.key}",
+        f"Subject: memory hotplug: {version or 'kernel ended'}: {finding.reason[0]}",
         "",
         f"The state of a real kernel differs from the expected one {how}.",
         "",
-        "Kernel:",
+        "Kernel:" if finding.kernel else "Kernel: of the scenario's release; its guest ended.",
         *(f"  {name}: {value}" for name, value in finding.kernel.items()),
         "",
         "What differs, in the first step that does:",
@@ -87,8 +93,7 @@ def finding_text(finding: HuntFinding, folder: str) -> str:
         "",
         "To repeat it:",
         f"  altmap compare {folder}/scenario.toml",
-        "or without QEMU, from the files of that kernel:",
-        f"  altmap compare --recording {folder}/recording.tar.xz",
+        *(recording if finding.kernel else ()),
         "",
         "Scenario:",
         *(f"  {line}".rstrip() for line in finding.scenario.splitlines()),
@@ -96,7 +101,7 @@ def finding_text(finding: HuntFinding, folder: str) -> str:
         "What the model expects, and by which function of the kernel:",
         *(f"  {line}" for line in finding.predicted_log[-20:]),
         "",
-        "What the kernel said:",
+        "What the kernel logged:",
         *(f"  {line}" for line in finding.kernel_log[-40:]),
     ]
     return "\n".join(parts) + "\n"

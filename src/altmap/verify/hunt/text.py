@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+from altmap.verify.hunt.branches import all_branches
 from altmap.verify.hunt.coverage import Coverage
 from altmap.verify.hunt.finding import HuntFinding
 from altmap.verify.hunt.store import RunRow
@@ -40,9 +41,18 @@ def report_text(rows: Sequence[RunRow], coverage: Coverage) -> str:
 
 def _report(rows: Sequence[RunRow], coverage: Coverage) -> Iterator[str]:
     yield summary_text(rows, sum(row.seconds for row in rows))
-    sides = (("model", coverage.model), ("real kernel", coverage.kernel))
-    for side, reached in sides:
+    branches = {name: coverage.model[name] for name in all_branches()}
+    requests = Counter({name: n for name, n in coverage.model.items() if name not in branches})
+    for side, reached in (("model", requests), ("real kernel", coverage.kernel)):
         yield ""
         yield f"{len(reached)} features reached by the {side}, with the number of scenarios:"
-        for feature, count in sorted(reached.items(), key=lambda item: (item[1], item[0])):
-            yield f"{count:6}  {feature}"
+        yield from _rarest_first(reached)
+    nr_reached = sum(map(bool, branches.values()))
+    yield ""
+    yield f"{nr_reached} of {len(branches)} branches of the model's rules reached:"
+    yield from _rarest_first(branches)
+
+
+def _rarest_first(reached: Mapping[str, int]) -> Iterator[str]:
+    for feature, count in sorted(reached.items(), key=lambda item: (item[1], item[0])):
+        yield f"{count:6}  {feature}"
