@@ -1,6 +1,6 @@
 """Situations: steps that reach a state which single steps seldom reach.
 
-Each is a rule of its own: pages in the way, sizes at a bound, memory beside other memory. None
+Each is a rule of its own: pages that prevent a step, sizes at a bound, memory beside other memory. None
 names what it is to find.
 """
 
