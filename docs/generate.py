@@ -194,7 +194,8 @@ def _checked_rows() -> Iterator[list[str]]:
             for each in check["behaviours"]
             if each["behaviour"] == name and each["why"]
         ]
-        yield [f"`{name}`", *cells, "" if all(cells) else whys[-1]]
+        why = next(reversed(whys), "no run since the behaviour has a name")
+        yield [f"`{name}`", *cells, "" if all(cells) else why]
 
 
 def _behaviour_table(names: Iterable[str]) -> str:

@@ -112,6 +112,8 @@ class Release:
     updates_normal_memory : bool
         has_normal_memory of the nodes follows what goes online and offline; else it stays as at
         boot.
+    acpi_rescans_bus : bool
+        A DIMM that is plugged lets ACPI add others again whose add failed.
     onlined_first : bool
         Where a chunk of the maximum order has more than two pageblocks, the kernel's next
         allocations come from the memory that went online last; else from boot memory.
@@ -202,6 +204,7 @@ class Release:
     rejects_leaf_split: tuple[str, ...] = ()
     node_threads_on_node: bool = False
     updates_normal_memory: bool = True
+    acpi_rescans_bus: bool = False
     onlined_first: bool = False
     isolates_ends_first: bool = True
     hvo_excludes_memmap_on_memory: bool = False
@@ -277,6 +280,7 @@ _6_1 = Release(
         "rejects_leaf_split": "arch/arm64/mm/mmu.c: prevent_bootmem_remove_notifier (v6.1)",
         "node_threads_on_node": "mm/vmscan.c: kswapd_run; mm/compaction.c: kcompactd_run (v6.1)",
         "updates_normal_memory": "mm/memory_hotplug.c: node_states_set_node (v6.1)",
+        "acpi_rescans_bus": "drivers/acpi/scan.c: acpi_scan_device_check (v6.1)",
         "onlined_first": "mm/page_isolation.c: unset_migratetype_isolate (v6.1)",
         "isolates_ends_first": "mm/page_isolation.c: start_isolate_page_range (v6.1)",
         "hvo_excludes_memmap_on_memory": (
@@ -329,6 +333,7 @@ _6_12 = replace(
     dax_falls_back=(),
     hugetlb_first_in_first_out=True,
     isolation_splits_gigantic=False,
+    acpi_rescans_bus=True,
     onlined_first=True,
     bounces_kmalloc=True,
     boot_used_bytes=33600 << 10,
@@ -379,6 +384,7 @@ _6_12 = replace(
         "rejects_leaf_split": "arch/arm64/mm/mmu.c: prevent_bootmem_remove_notifier (v6.12.117)",
         "node_threads_on_node": "mm/vmscan.c: kswapd_run; mm/compaction.c: kcompactd_run (v6.12)",
         "updates_normal_memory": "mm/memory_hotplug.c: node_states_set_node (v6.12)",
+        "acpi_rescans_bus": "drivers/acpi/scan.c: acpi_scan_rescan_bus (v6.12)",
         "onlined_first": "mm/page_alloc.c: move_freepages_block_isolate (v6.12.117)",
         "isolates_ends_first": "mm/page_isolation.c: start_isolate_page_range (v6.12)",
         "hvo_excludes_memmap_on_memory": (

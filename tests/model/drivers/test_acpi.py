@@ -286,3 +286,17 @@ def test_a_block_that_goes_in_the_second_pass_only_is_no_reason_to_refuse():
 def test_ranges_may_not_overlap_what_is_there(more):
     with pytest.raises(InputError, match="overlap"):
         device(guest(), 128, more)
+
+
+@pytest.mark.parametrize(("release", "again"), [("6.1", False), ("6.12", True), ("7.3", True)])
+def test_a_dimm_whose_add_failed_is_added_with_the_next_one(release, again):
+    """acpi_scan_device_check scans the parent's bus: whatever is present and has no driver."""
+    model = guest(release=release)
+    assert model.perform(SetTunables(fail_block_devices=True)).outcome
+    assert not model.perform(Plug(id="first", size=Size(256 * MIB))).outcome
+    assert not model.kernel.additions
+    assert model.perform(Plug(id="second", size=Size(128 * MIB))).outcome
+    assert len(model.kernel.additions) == 1 + again
+    assert len(model.devices.additions("first")) == again
+    assert model.perform(Unplug(id="first")).outcome
+    assert len(model.kernel.additions) == 1

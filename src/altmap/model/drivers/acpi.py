@@ -65,12 +65,25 @@ class AcpiDimms(Driver):
         """Plug a DIMM and let the kernel handle the insert event."""
         device, node = plug_dimm(self, plug)
         _notify(self.kernel, DEVICE_CHECK, "device check")
+        if self.kernel.release.acpi_rescans_bus:
+            self._scan_again(device)
         outcome = insert(self.kernel, device.ranges, node)
         # A driver that fails to attach does not fail the scan, so the answer is always success.
         _ost(self.kernel, DEVICE_CHECK, OST_SUCCESS)
         if outcome and not device.more:
             device.addition = self.kernel.additions[-1]
         return outcome
+
+    def _scan_again(self, new: MemoryDevice) -> None:
+        """Add what is present but has no driver, since an earlier add failed.
+
+        Source: ``drivers/acpi/scan.c: acpi_scan_device_check, acpi_scan_rescan_bus``.
+        """
+        for id_, device in self.devices.by_id.items():
+            if device.driver != new.driver or device is new or self.devices.additions(id_):
+                continue
+            if insert(self.kernel, device.ranges, device.node) and not device.more:
+                device.addition = self.kernel.additions[-1]
 
     def unplug(self, id_: str) -> Outcome:
         """Request that a DIMM is ejected; one whose add was refused is ejected at once."""
@@ -136,7 +149,8 @@ def plug_dimm(driver: Driver, plug: Plug) -> tuple[MemoryDevice, int]:
     node = plug.node or 0
     if not kernel.node_zones(node):
         raise InputError(f"plug {plug.id!r}: node {node} does not exist on this machine")
-    return devices.add(plug.id, MemoryDevice(plug.driver, pfns, more=more)), node
+    device = MemoryDevice(plug.driver, pfns, more=more, node=node)
+    return devices.add(plug.id, device), node
 
 
 def insert(kernel: Kernel, ranges: Sequence[PfnRange], node: int) -> Outcome:

@@ -56,6 +56,8 @@ class MemoryDevice:
         Why an unplug was refused; the device is then still plugged. Only shown.
     unbound : bool
         Its driver is unbound, and its memory stays (kmem).
+    node : int
+        The node that its platform gives it; only kept for DIMMs.
     sparse : bool
         Memory is plugged and unplugged within its range: only parts of it are memory blocks.
     """
@@ -67,6 +69,7 @@ class MemoryDevice:
     unbound: bool = False
     more: tuple[PfnRange, ...] = ()
     sparse: bool = False
+    node: int = 0
 
     @property
     def ranges(self) -> tuple[PfnRange, ...]:

@@ -1,7 +1,7 @@
 """Situations: steps that reach a state which single steps seldom reach.
 
-Each is a rule of its own: pages that prevent a step, sizes at a bound, memory beside other memory. None
-names what it is to find.
+Each is a rule of its own: pages that prevent a step, sizes at a bound, memory beside other memory.
+None names what it is to find.
 """
 
 from __future__ import annotations
