@@ -121,6 +121,10 @@ def _tells_touches(side: Side) -> bool:
     return side.step.backed is not None or any(e.kind == "touched" for e in side.step.events)
 
 
+#: Which frames pages that migrate lie in is chance.
+_COPIES = "migrate_pages"
+
+
 def _touched(side: Side, access: str) -> Any:
     """Return the frames of added memory that the step's events say were touched.
 
@@ -132,7 +136,7 @@ def _touched(side: Side, access: str) -> Any:
     for event in side.step.events:
         if event.pfns is None:
             continue
-        if event.kind == access and event.function:
+        if event.kind == access and event.function and event.function != _COPIES:
             found |= PfnSet.of(event.pfns)
         elif event.kind == "memmap-placed" and _IN_EXISTING in event.text:
             elsewhere |= PfnSet.of(event.pfns)

@@ -7,7 +7,7 @@ from altmap.model.kernel.touch import KernelFault
 from altmap.model.machine import ModelMachine
 from altmap.pfn import PfnRange, PfnSet
 from altmap.protocol.hyperv_messages import HotAddRequest, PageRange, decode, encode
-from altmap.scenario import Address, Machine, Offline, Online, Plug, Region, Size
+from altmap.scenario import Address, Fill, Machine, Node, Offline, Online, Plug, Region, Size
 
 MIB, GIB = 1 << 20, 1 << 30
 M = 256  # pages of one MiB
@@ -320,3 +320,23 @@ def test_a_range_where_other_memory_is_already_is_refused_and_changes_nothing_fo
     assert model.device_ids("hyperv") == ["balloon"]
     # hv_mem_hot_add() ends hot-add for good after EEXIST.
     assert not model.perform(hot_add("h2", 8 * GIB, 128)).outcome
+
+
+@pytest.mark.parametrize("pages", ["file", "hugetlb-file"])
+def test_pages_below_those_without_backing_move_before_the_offline_is_refused(pages):
+    """scan_movable_pages finds what can move first, and all of the block moves."""
+    nodes = [Node(memory=Size(512 << 20)), Node(memory=Size(1 << 30))]
+    model = ModelMachine.start(
+        Machine(nodes=nodes, release="6.12", auto_online_blocks="online_movable")
+    )
+    plug = Plug(id="h", driver="hyperv", size=Size(66 << 20), address=0x2_0000_0000)
+    assert model.perform(plug).outcome
+    size = {"page_size": Size(2 << 20)} if pages == "hugetlb-file" else {}
+    assert model.perform(Fill(id="f", kind=pages, size=Size(4 << 20), **size)).outcome
+    block = model.kernel.block_pfns(64)
+    used = model.kernel.used.count(block)
+    assert used >= 1024
+    outcome = model.perform(Offline(id="h")).outcome
+    assert (outcome.errno, outcome.function) == ("EBUSY", "scan_movable_pages")
+    assert model.kernel.used.count(block) < used
+    assert model.kernel.nr_online(block) == 1

@@ -76,12 +76,10 @@ def _with_doubt(kernel: Kernel, refusal: Outcome, stuck: PfnSet) -> Outcome:
 def scan_movable_pages(kernel: Kernel, pfns: PfnRange) -> Outcome | None:
     """Return the refusal for PageOffline pages to which a driver still holds a reference.
 
-    A pinned page at a lower address is found first, in every scan, so that they are never reached.
     Source: ``mm/memory_hotplug.c: scan_movable_pages``.
     """
     referenced = (kernel.fake_offline & pfns) - kernel.unreferenced
-    pinned = kernel.pinned & pfns
-    if not referenced or (pinned and pinned.min() < referenced.min()):
+    if not referenced:
         return None
     return Outcome.refused(
         errno.EBUSY,

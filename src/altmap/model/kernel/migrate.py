@@ -20,11 +20,12 @@ __all__ = ("do_migrate_range", "huge_pages_may_rotate")
 
 
 def do_migrate_range(
-    kernel: Kernel, zone: Zone, pfns: PfnRange, *, doubt: str = ""
+    kernel: Kernel, zone: Zone, pfns: PfnRange, *, doubt: str = "", ends: bool = True
 ) -> Outcome | None:
     """Migrate the pages in use of a range that has left its zone; return the refusal, if any.
 
-    On a refusal, pages that could be migrated have moved, and stay where they are.
+    Free huge pages are dissolved at the end, which is not reached if *ends* is false. On a refusal,
+    pages that could be migrated have moved, and stay where they are.
     """
     pinned = kernel.pinned & pfns
     nodes = _target_nodes(kernel, zone)
@@ -46,6 +47,8 @@ def do_migrate_range(
     if stuck:
         why = f"{len(stuck)} pages find no free page elsewhere"
         return _with_doubt(kernel, retries_until_signal(why, stuck, kind), len(stuck))
+    if not ends:
+        return None
     stuck, in_use = dissolve_free_hugetlb_folios(kernel, pfns)
     if in_use:
         return Outcome.refused(

@@ -116,10 +116,19 @@ def _going_offline(
     return None
 
 
+def _found_before(kernel: Kernel, pfns: PfnRange, refused: PfnSet | None) -> bool:
+    """Tell whether a scan finds a page in use below those for which it refuses.
+
+    Then all pages of the block move first; a pinned one is found in every further scan.
+    """
+    in_use = PfnSet.of(kernel.movable, *(pool.in_use for pool in kernel.pools())) & pfns
+    return bool(in_use and refused and in_use.min() < refused.min())
+
+
 def _offline_pages(kernel: Kernel, zone: Zone, pfns: PfnRange) -> Outcome | None:
     """Migrate the pages in use and take the block's pages out of their zone, or refuse."""
     refusal = scan_movable_pages(kernel, pfns)
-    if refusal is not None:
+    if refusal is not None and not _found_before(kernel, pfns, refusal.pfns):
         return refusal
     moving = (kernel.movable & pfns) - kernel.pinned
     kernel.touch("read", moving, "migrate_pages", "pages in use")
@@ -130,7 +139,8 @@ def _offline_pages(kernel: Kernel, zone: Zone, pfns: PfnRange) -> Outcome | None
         return retries_until_signal(why, huge, "hugetlb").doubted("likely", doubt)
     zone.present -= pfns
     kernel.online_blocks -= kernel.blocks(pfns)
-    refusal = do_migrate_range(kernel, zone, pfns, doubt=doubt)
+    stuck = do_migrate_range(kernel, zone, pfns, doubt=doubt, ends=refusal is None)
+    refusal = refusal if stuck is None else stuck
     if refusal is not None:
         zone.present |= present_part(kernel, pfns)
         kernel.online_blocks |= kernel.blocks(pfns)
