@@ -24,7 +24,7 @@ from altmap.model.kernel.structpages import read_struct_pages
 from altmap.model.kernel.watermarks import init_per_zone_wmark_min
 from altmap.model.kernel.zone import Zone, shrink_span
 from altmap.model.kernel.zonelists import build_all_zonelists
-from altmap.pfn import PfnRange, PfnSet
+from altmap.pfn import Pages, PfnRange, PfnSet
 from altmap.trace import OK, Outcome
 
 __all__ = ("check_hosts_no_memmap", "go_on_offlining", "memory_block_offline")
@@ -116,13 +116,13 @@ def _going_offline(
     return None
 
 
-def _found_before(kernel: Kernel, pfns: PfnRange, refused: PfnSet | None) -> bool:
+def _found_before(kernel: Kernel, pfns: PfnRange, refused: Pages | None) -> bool:
     """Tell whether a scan finds a page in use below those for which it refuses.
 
     Then all pages of the block move first; a pinned one is found in every further scan.
     """
     in_use = PfnSet.of(kernel.movable, *(pool.in_use for pool in kernel.pools())) & pfns
-    return bool(in_use and refused and in_use.min() < refused.min())
+    return bool(in_use and refused and in_use.min() < PfnSet.of(refused).min())
 
 
 def _offline_pages(kernel: Kernel, zone: Zone, pfns: PfnRange) -> Outcome | None:
