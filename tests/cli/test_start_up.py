@@ -177,3 +177,19 @@ def test_every_command_is_checked():
     assert {line.split()[0] for line in USES} | RUN_ELSEWHERE == {
         name for group in GROUPS for name in group.verbs
     }
+
+
+@pytest.mark.parametrize(("given", "used"), [(None, "1"), ("3", "3")])
+def test_a_command_starts_no_threads_for_numpy_unless_it_is_told_how_many(given, used, monkeypatch):
+    monkeypatch.delenv("OPENBLAS_NUM_THREADS", raising=False)
+    if given is not None:
+        monkeypatch.setenv("OPENBLAS_NUM_THREADS", given)
+    program = (
+        "import os, sys; from altmap.cli.main import main; main(sys.argv[1:]); import numpy; "
+        "print(len(os.listdir('/proc/self/task')), os.environ['OPENBLAS_NUM_THREADS'])"
+    )
+    command = [sys.executable, "-c", program, "explain", "33", str(DIMM)]
+    shown = subprocess.run(command, capture_output=True, check=True, text=True).stdout
+    nr_threads, told = shown.splitlines()[-1].split()
+    assert told == used
+    assert given or nr_threads == "1"

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import errno
 import importlib
+import os
 import sys
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
@@ -108,6 +109,7 @@ _ABOUT = "Predict, verify and explain Linux memory hotplug."
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     words = sys.argv[1:] if argv is None else list(argv)
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # NumPy starts threads that no command uses
     with standard_streams():
         return _main(words)
 

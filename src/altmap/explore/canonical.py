@@ -1,7 +1,9 @@
 """One canonical state for states that no step distinguishes: symmetry reduction.
 
 Frames of boot memory that hold memmaps, page tables or files are interchangeable within a zone, so
-they are reassigned in a fixed order. Lists whose order no rule reads are sorted.
+they are reassigned in a fixed order. Lists whose order no rule reads are sorted. So is the order in
+which memory went online, which decides where pages lie that are allocated later: a search takes
+them from the lowest memory that is free.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ from dataclasses import dataclass
 
 from altmap.explore.spec import Exploration
 from altmap.model.kernel.expected import forget_expected_movable
-from altmap.model.kernel.owners import reassign_boot_frames, sort_additions
+from altmap.model.kernel.owners import reassign_boot_frames, sort_additions, sort_onlined
 from altmap.model.machine import ModelMachine
 from altmap.pfn import PfnSet
 
@@ -54,6 +56,10 @@ def _reassign_frames(machine: ModelMachine, boot_used: PfnSet) -> bool:
     return reassign_boot_frames(machine.kernel, boot_used)
 
 
+def _sort_onlined(machine: ModelMachine, _boot_used: PfnSet) -> bool:
+    return sort_onlined(machine.kernel)
+
+
 def _forget_expected_movable(machine: ModelMachine, _boot_used: PfnSet) -> bool:
     return forget_expected_movable(machine.kernel)
 
@@ -62,6 +68,7 @@ def _forget_expected_movable(machine: ModelMachine, _boot_used: PfnSet) -> bool:
 SYMMETRIES: tuple[Symmetry, ...] = (
     Symmetry(("kernel.additions", "devices.by_id"), _sort_devices),
     Symmetry(("kernel.used",), _reassign_frames),
+    Symmetry(("kernel.onlined",), _sort_onlined),
 )
 #: Which pageblock processes use first: only huge pages depend on it.
 _WITHOUT_HUGE_PAGES = Symmetry(("kernel.expected_movable",), _forget_expected_movable)

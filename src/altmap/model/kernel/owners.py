@@ -10,7 +10,18 @@ from altmap.model.kernel.state import Kernel
 from altmap.model.kernel.zone import Zone
 from altmap.pfn import PfnSet
 
-__all__ = ("reassign_boot_frames", "sort_additions")
+__all__ = ("reassign_boot_frames", "sort_additions", "sort_onlined")
+
+
+def sort_onlined(kernel: Kernel) -> bool:
+    """Let memory have gone online in the order of its addresses; return whether it had not."""
+    if len(kernel.onlined) < 2:
+        return False
+    ordered = tuple(PfnSet(kernel.onlined).ranges())
+    if ordered == kernel.onlined:
+        return False
+    kernel.onlined = ordered
+    return True
 
 
 def sort_additions(kernel: Kernel) -> None:
