@@ -3,7 +3,7 @@
 A command is a module of this package with a ``VERB``. Only the module of the command that is given
 is imported, and each imports what it works with when it runs, so that help costs nothing.
 
-Effects: imports, terminal.
+Effects: environment, imports, terminal.
 """
 
 from __future__ import annotations
