@@ -115,11 +115,17 @@ def cmdline_of(machine: Machine, *, reboots: bool = False) -> str:
         It boots again, with devices that were plugged.
     """
     mode = {"off": "0", "on": "1", "force": "force"}
-    words = {
-        "memory_hotplug.memmap_on_memory": mode.get(machine.memmap_on_memory or ""),
-        # What is written into the file when the guest has booted is too late for its devices.
-        "memhp_default_state": machine.auto_online_blocks if machine.devices or reboots else None,
+    words: dict[str, object] = {
+        "memory_hotplug.memmap_on_memory": mode.get(machine.memmap_on_memory or "")
     }
+    if machine.devices or reboots:
+        # What is written into the files when the guest has booted is too late for its devices.
+        words |= {
+            "memhp_default_state": machine.auto_online_blocks,
+            "memory_hotplug.online_policy": machine.online_policy,
+            "memory_hotplug.auto_movable_ratio": machine.auto_movable_ratio,
+            "memory_hotplug.auto_movable_numa_aware": machine.auto_movable_numa_aware,
+        }
     text = [f"{name}={parameter_word(value)}" for name, value in words.items() if value is not None]
     text += ["movable_node"] if machine.movable_node else []
     text += ["hugetlb_free_vmemmap=on"] if machine.hugetlb_free_vmemmap else []
