@@ -6,9 +6,7 @@ group and resource name, and page frames that it keeps out of the buddy.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
-from altmap.lab.build import build_module
+from altmap.lab.build import with_module
 from altmap.lab.guest import Guest
 from altmap.lab.hidden_dimm import back_frames, backable_pages
 from altmap.lab.insmod import load_module
@@ -34,12 +32,7 @@ def with_adder(kernel: KernelFiles) -> KernelFiles:
     LabError
         If it cannot be built.
     """
-    built = build_module(kernel, "add.c", ADD_MODULE)
-    return replace(
-        kernel,
-        modules=(*kernel.modules, ADD_MODULE),
-        built=(*kernel.built, (ADD_MODULE, built)),
-    )
+    return with_module(kernel, "add.c", ADD_MODULE)
 
 
 def command_add(guest: Guest, command: str) -> int:

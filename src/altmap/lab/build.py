@@ -17,6 +17,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from altmap.errors import LabError
@@ -24,7 +25,7 @@ from altmap.lab.kernels import KernelFiles, cache_folder, disk_errors, fetch_hea
 from altmap.lab.tools import first_error
 from altmap.storage.files import write_file
 
-__all__ = ("build_module", "check_compiler", "rename_symbols")
+__all__ = ("build_module", "check_compiler", "rename_symbols", "with_module")
 
 #: What compiles, and Debian's package of it.
 _PROGRAMS = {"gcc": "gcc", "ld": "binutils", "objcopy": "binutils"}
@@ -60,6 +61,18 @@ def check_compiler() -> None:
                 f"{program} is missing: a module for the guest's kernel is compiled here: "
                 f"apt install {package}"
             )
+
+
+def with_module(kernel: KernelFiles, source: str, name: str) -> KernelFiles:
+    """Return a kernel with one of the lab's modules at hand.
+
+    Raises
+    ------
+    LabError
+        If it cannot be built.
+    """
+    built = build_module(kernel, source, name)
+    return replace(kernel, modules=(*kernel.modules, name), built=(*kernel.built, (name, built)))
 
 
 def build_module(

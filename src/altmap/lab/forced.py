@@ -6,11 +6,9 @@ follows the policy ``per-block``.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from altmap.errors import InputError
 from altmap.lab.arches import GUESTS, guest_arch
-from altmap.lab.build import build_module
+from altmap.lab.build import with_module
 from altmap.lab.kernels import KernelFiles
 from altmap.scenario import Machine
 
@@ -45,9 +43,4 @@ def with_forced(kernel: KernelFiles) -> KernelFiles:
     LabError
         If it cannot be built.
     """
-    built = build_module(kernel, "force.c", FORCE_MODULE)
-    return replace(
-        kernel,
-        modules=(*kernel.modules, FORCE_MODULE),
-        built=(*kernel.built, (FORCE_MODULE, built)),
-    )
+    return with_module(kernel, "force.c", FORCE_MODULE)

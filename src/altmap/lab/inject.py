@@ -8,11 +8,10 @@ chooses.
 from __future__ import annotations
 
 import errno
-from dataclasses import replace
 
 from altmap.errors import InputError, LabError
 from altmap.lab.arches import GuestArch
-from altmap.lab.build import build_module
+from altmap.lab.build import with_module
 from altmap.lab.guest import Guest
 from altmap.lab.insmod import load_module
 from altmap.lab.kernels import KernelFiles
@@ -68,12 +67,7 @@ def with_injector(kernel: KernelFiles) -> KernelFiles:
     LabError
         If it cannot be built.
     """
-    built = build_module(kernel, "inject.c", INJECT_MODULE)
-    return replace(
-        kernel,
-        modules=(*kernel.modules, INJECT_MODULE),
-        built=(*kernel.built, (INJECT_MODULE, built)),
-    )
+    return with_module(kernel, "inject.c", INJECT_MODULE)
 
 
 def fail_block_devices(guest: Guest, *, fails: bool) -> None:
