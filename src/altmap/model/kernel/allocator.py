@@ -16,6 +16,7 @@ from altmap.pfn import PfnSet
 __all__ = (
     "alloc_named",
     "allocate",
+    "allocate_on_node",
     "available",
     "available_nr_pages",
     "find_aligned_units",
@@ -35,6 +36,12 @@ def allocate(kernel: Kernel, node: int, nr_pages: int) -> PfnSet | None:
     if taken is not None:
         kernel.used |= taken
     return taken
+
+
+def allocate_on_node(kernel: Kernel, node: int, nr_pages: int) -> None:
+    """Allocate pages that are never freed from a node's own kernel zones, as many as they have."""
+    zones = list(reversed(kernel.kernel_zones(node)))
+    kernel.used |= find_most_free(kernel, zones, nr_pages)
 
 
 def free_pages(kernel: Kernel, pages: PfnSet) -> None:

@@ -10,7 +10,7 @@ import errno
 
 from altmap.model.kernel import rfc2018
 from altmap.model.kernel.addition import Addition, adjust_present_page_count
-from altmap.model.kernel.allocator import find_most_free
+from altmap.model.kernel.allocator import allocate_on_node
 from altmap.model.kernel.auto_movable import auto_movable_zone_for_pfn
 from altmap.model.kernel.expected import expect_movable_allocation, expect_unmovable_allocation
 from altmap.model.kernel.notify import memory_notify, vetoed
@@ -126,8 +126,7 @@ def _start_node_threads(kernel: Kernel, node: int) -> None:
     (``kthread_create_on_node``).
     """
     if node not in kernel.cpu_nodes:
-        zones = list(reversed(kernel.kernel_zones(node)))
-        kernel.used |= find_most_free(kernel, zones, 1)
+        allocate_on_node(kernel, node, 1)
 
 
 def _expect_allocations(kernel: Kernel, zone: Zone, pfns: PfnRange) -> None:

@@ -12,8 +12,8 @@ from dataclasses import replace
 from altmap.model.kernel.addition import Addition
 from altmap.model.kernel.allocator import (
     allocate,
+    allocate_on_node,
     available_nr_pages,
-    find_most_free,
     free_pages,
 )
 from altmap.model.kernel.pagetables import page_table_nr_pages
@@ -124,8 +124,7 @@ def _allocate_section_roots(kernel: Kernel, addition: Addition) -> None:
     root = arch.page_size_bytes // arch.mem_section_bytes * arch.section_nr_pages
     nr_roots = (addition.pfns.end - 1) // root - (kernel.max_pfn - 1) // root
     if nr_roots > 0:
-        zones = list(reversed(kernel.kernel_zones(addition.node)))
-        kernel.used |= find_most_free(kernel, zones, nr_roots)
+        allocate_on_node(kernel, addition.node, nr_roots)
 
 
 def _allocate(kernel: Kernel, node: int, nr_pages: int) -> PfnSet | None:

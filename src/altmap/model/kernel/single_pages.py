@@ -45,13 +45,15 @@ def find_movable_pages(kernel: Kernel, zones: Sequence[Zone], nr_pages: int) -> 
 
 
 def _find(kernel: Kernel, zones: Sequence[Zone], nr_pages: int, *, movable: bool) -> list[PfnSet]:
-    taken: list[PfnSet] = []
+    taken, done = list[PfnSet](), PfnSet()
     for zone, pages, mark in _in_order(kernel, zones, movable=movable):
-        done = PfnSet.of(*taken)
+        if len(done) == nr_pages:
+            break
         spare = available(kernel, zone, zones, mark) - done.count(zone.present)
         wanted = min(nr_pages - len(done), spare)
         if wanted > 0:
             taken += in_list_order(kernel, pages - done, wanted)
+            done = PfnSet.of(*taken)
     return taken
 
 
