@@ -68,6 +68,5 @@ def _draw(drawing: Drawing, nr_steps: int) -> None:
         if len(drawing.steps) >= nr_steps:
             return
         made = drawing.chance.choices(makers, weights)[0](drawing)
-        for step in made if isinstance(made, tuple) else (made,):
-            if step is not None:
-                drawing.add(step)
+        for step in (made,) if isinstance(made, dict) else made or ():
+            drawing.add(step)

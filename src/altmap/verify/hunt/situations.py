@@ -6,7 +6,7 @@ None names what it is to find.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from altmap.verify.hunt.drawing import Drawing, DrawnStep
 from altmap.verify.hunt.steps import Maker, free_address
@@ -105,54 +105,63 @@ def _extend_boot_zone(drawing: Drawing) -> _Steps:
     )
 
 
-def _refused_unplug(drawing: Drawing) -> _Steps:
+def _refused_unplug(drawing: Drawing) -> Iterator[DrawnStep]:
     """Remove a device of which one block refuses, with other blocks online in other zones."""
     chance, unit = drawing.chance, drawing.family.unit_mib
     if drawing.there:
         name = chance.choice(drawing.there)["id"]
-        begin: _Steps = ({"do": "offline", "id": name},)
+        yield {"do": "offline", "id": name}
     else:
         plug = drawing.new("plug", "d", 1) | {"size": f"{unit * chance.choice((3, 4))}MiB"}
-        offline = {"do": "set", "auto_online_blocks": "offline"}
-        name, begin = plug["id"], (offline, plug | drawing.node(0.7))
+        name = plug["id"]
+        yield {"do": "set", "auto_online_blocks": "offline"}
+        yield plug | drawing.node(0.7)
+    if name not in drawing.devices():
+        return
     online = {"do": "online", "id": name}
     low, high = _two_kinds(drawing)
-    fill = drawing.new("fill", "f", 5) | {"kind": "kernel", "size": "16MiB"}
-    veto = {"do": "veto", "on": "going_offline"}
-    return (
-        *begin,
-        online | {"part": "first"} | low,
-        online | {"part": "last"} | high,
-        online | {"part": "middle"} | high,
-        chance.choice((fill, veto | {"errno": "EBUSY"})),
-        {"do": "unplug", "id": name},
-        {"do": "free", "id": fill["id"]},
-        veto | {"errno": "none"},
-        {"do": "unplug", "id": name},
-    )
+    yield online | {"part": "first"} | low
+    yield online | {"part": "last"} | high
+    yield online | {"part": "middle"} | high
+    fill = drawing.new("fill", "f") | {"kind": "kernel", "size": "16MiB"}
+    yield chance.choice((fill, _refusal(drawing, name)))
+    yield {"do": "unplug", "id": name}
+    yield {"do": "free", "id": fill["id"]}
+    yield {"do": "veto", "on": "going_offline", "errno": "none"}
+    yield {"do": "unplug", "id": name}
 
 
-def _veto_that_ends(drawing: Drawing) -> _Steps | None:
+def _veto_that_ends(drawing: Drawing) -> Iterator[DrawnStep]:
     """Have a device that goes refused some times, so that a second attempt may succeed."""
     chance = drawing.chance
     if not drawing.family.injects or not drawing.devices():
-        return None
+        return
     name, device = chance.choice(list(drawing.devices().items()))
-    first = device.pfns.start // drawing.model.kernel.block_nr_pages
-    veto = {"do": "veto", "on": "going_offline", "errno": chance.choice(("EBUSY", "ENOMEM"))}
-    if chance.random() < 0.5:
-        veto["blocks"] = f"{first}-{first + chance.choice((0, 1, 1, 2))}"
     going = {"virtio-mem": {"do": "resize", "id": name, "size": "0MiB"}}
     go = going.get(
         device.driver, {"do": chance.choice(("unplug", "unplug", "offline")), "id": name}
     )
-    return (
-        {"do": "set", "online_policy": chance.choice(("contig-zones", "auto-movable"))},
-        {"do": "online", "id": name, "to": "online_movable"},
-        veto | {"times": chance.randrange(1, 6)},
-        go,
-        go,
-    )
+    yield {"do": "set", "online_policy": chance.choice(("contig-zones", "auto-movable"))}
+    yield {"do": "offline", "id": name}
+    yield {"do": "online", "id": name, "to": "online_movable"}
+    yield _refusal(drawing, name, ends=True)
+    yield go
+    yield go
+
+
+def _refusal(drawing: Drawing, name: str, *, ends: bool = False) -> DrawnStep:
+    """Return a veto of going offline: of all blocks, or of some of a device.
+
+    One that ends does so in the first or the second of two attempts that ask each block once.
+    """
+    chance = drawing.chance
+    veto = {"do": "veto", "on": "going_offline", "errno": chance.choice(("EBUSY", "ENOMEM"))}
+    blocks = drawing.model.kernel.block_ids(drawing.devices()[name].pfns)
+    if drawing.family.injects and chance.random() < 0.5:
+        first = chance.choice(blocks)
+        blocks = range(first, min(first + chance.choice((1, 1, 2)), blocks.stop))
+        veto["blocks"] = f"{blocks[0]}-{blocks[-1]}"
+    return veto | ({"times": chance.randrange(1, 2 * len(blocks) + 1)} if ends else {})
 
 
 def _failed_add(drawing: Drawing) -> _Steps | None:
@@ -187,22 +196,22 @@ def _stays_offline(drawing: Drawing) -> _Steps:
     return offline, plug | {"requested": f"{size}MiB"} | drawing.node(1.0)
 
 
-def _half_taken_back(drawing: Drawing) -> _Steps:
-    """Shrink a device whose block is two memory blocks of several kinds, with pages in use."""
+def _half_taken_back(drawing: Drawing) -> Iterator[DrawnStep]:
+    """Shrink a device whose block is two memory blocks of several kinds, of which one refuses."""
     plug = drawing.new("plug", "v", 1) | {"driver": "virtio-mem", "size": "512MiB"}
     plug |= {"requested": "256MiB", "block": "256MiB"}
-    online = {"do": "online", "id": plug["id"]}
+    name = plug["id"]
+    yield {"do": "set", "auto_online_blocks": "offline"}
+    yield plug | drawing.node(1.0)
+    if name not in drawing.devices():
+        return
     low, high = _two_kinds(drawing)
-    fill = drawing.new("fill", "f", 4)
-    fills = ({"kind": "held", "size": "4MiB"}, {"kind": "kernel", "size": "16MiB"})
-    return (
-        {"do": "set", "auto_online_blocks": "offline"},
-        plug | drawing.node(1.0),
-        online | {"part": "first"} | low,
-        online | {"part": "last"} | high,
-        fill | drawing.chance.choice(fills),
-        {"do": "resize", "id": plug["id"], "size": "0MiB"},
-    )
+    yield {"do": "online", "id": name, "part": "first"} | low
+    yield {"do": "online", "id": name, "part": "last"} | high
+    fill = drawing.new("fill", "f")
+    held, kernel = {"kind": "held", "size": "4MiB"}, {"kind": "kernel", "size": "16MiB"}
+    yield drawing.chance.choice((fill | held, fill | kernel, _refusal(drawing, name)))
+    yield {"do": "resize", "id": name, "size": "0MiB"}
 
 
 def _half_backed(drawing: Drawing) -> _Steps:

@@ -6,15 +6,16 @@ what a driver or an architecture allows.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from altmap.model.kernel.hugetlb import hugepage_sizes_bytes
 from altmap.verify.hunt.drawing import ONLINE_TYPES, Drawing, DrawnStep, mib
 
 __all__ = ("STEPS", "Maker", "free_address", "hugetlb_size")
 
-#: Makes steps that come one after the other; ``None`` if there is nothing to make them for.
-Maker = Callable[[Drawing], DrawnStep | tuple[DrawnStep, ...] | None]
+#: Makes a step, or several, each of which is drawn when the one before was tried.
+#: ``None`` if there is nothing to make them for.
+Maker = Callable[[Drawing], DrawnStep | Iterable[DrawnStep] | None]
 
 _VETO_ERRNOS = ("EPERM", "EBUSY", "ENOMEM", "EINVAL", "none")
 
