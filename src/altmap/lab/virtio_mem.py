@@ -122,7 +122,6 @@ def resize_virtio_mem(
     LabError
         If the guest is not notified, or is still at work at the limit.
     """
-    known = virtio_mem_state(guest, device)
     before = _nr_heard(guest)
     guest.qmp.execute(
         "qom-set",
@@ -130,8 +129,7 @@ def resize_virtio_mem(
         property="requested-size",
         value=size_bytes,
     )
-    if size_bytes != known.requested_bytes:
-        _wait_until_heard(guest, device, before, limit_seconds)
+    _wait_until_heard(guest, device, before, limit_seconds)
     return virtio_mem_state(guest, device)
 
 

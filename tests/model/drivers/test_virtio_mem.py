@@ -519,6 +519,19 @@ def test_a_big_block_of_65536_device_blocks_breaks_the_device():
     assert guest.requests == []
 
 
+def test_a_request_of_the_same_size_lets_the_driver_try_again():
+    """QEMU sends a config interrupt for it too (virtio_mem_set_requested_size)."""
+    guest = Guest(requested=256 * MIB)
+    vetoes = iter([NotifierVeto("EBUSY", "listener", "no")] * 3)
+    guest.kernel.notifier.register(
+        lambda n: next(vetoes, None) if n.action == "MEM_GOING_OFFLINE" else None
+    )
+    guest.resize(0)  # each block is asked once
+    assert guest.blocks == [0, 1]
+    guest.resize(0)
+    assert guest.blocks == []
+
+
 def veto(kernel, action, *, errno="EBUSY"):
     kernel.notifier.register(
         lambda n: NotifierVeto(errno, "listener", "no") if n.action == action else None

@@ -118,12 +118,6 @@ def test_the_usable_region_shrinks_only_when_all_is_unplugged():
     assert not host.backed
 
 
-def test_a_request_of_the_same_size_is_no_event():
-    host = Host(64 * MIB)
-    assert not host.device.request_size(64 * MIB)
-    assert host.device.request_size(66 * MIB)
-
-
 @pytest.mark.parametrize(
     ("size", "words"), [(MIB, "need a multiple of the block"), (2 * GIB, "need at most")]
 )

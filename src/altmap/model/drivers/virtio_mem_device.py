@@ -108,10 +108,11 @@ class VirtioMemDevice:
             self.requested_bytes,
         ).encode()
 
-    def request_size(self, size_bytes: int) -> bool:
-        """Set the requested size; return whether the guest gets a config interrupt.
+    def request_size(self, size_bytes: int) -> None:
+        """Set the requested size, of which the guest gets a config interrupt, a new size or not.
 
         The usable region grows with it, and shrinks only when all is unplugged.
+        Source: QEMU's ``hw/virtio/virtio-mem.c: virtio_mem_set_requested_size``.
 
         Raises
         ------
@@ -119,11 +120,9 @@ class VirtioMemDevice:
             If QEMU would refuse the size.
         """
         _check_requested(f"resize {self.id!r}", size_bytes, self.block_bytes, self.size_bytes)
-        if size_bytes == self.requested_bytes:
-            return False
-        self.requested_bytes = size_bytes
-        self._resize_usable_region(can_shrink=False)
-        return True
+        if size_bytes != self.requested_bytes:
+            self.requested_bytes = size_bytes
+            self._resize_usable_region(can_shrink=False)
 
     def handle(self, raw: bytes) -> bytes:
         """Answer a request.
