@@ -86,15 +86,19 @@ class GuestUsage:
         Raises
         ------
         InputError
-            If there was no such fill.
+            If there was no such fill, or a guest gives back another one first.
         LabError
             If the file has changed.
         """
-        used = self._used.pop(name, None)
-        if used is None and name in self._refused:
+        if name in self._refused and name not in self._used:
             return Outcome.refused("ENOENT", "", f"fill {name!r} was refused")
-        if used is None:
+        if name not in self._used:
             raise InputError(f"free {name!r}: no such file")
+        # A trace buffer gives back the pages that it has had longest.
+        first = next((id_ for id_, each in self._used.items() if each.kind == "kernel"), name)
+        if self._used[name].kind == "kernel" and name != first:
+            raise InputError(f"free {name!r}: of pages of the kernel a guest frees {first!r} first")
+        used = self._used.pop(name)
         if used.kind == "kernel":
             return self._resize_ring()
         if used.kind in ("hugetlb", "hugetlb-file"):

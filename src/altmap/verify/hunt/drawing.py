@@ -69,6 +69,8 @@ class Drawing:
         added = mib(step["size"]) if step["do"] == "plug" else 0
         if added <= _MOST_ADDED_MIB < self._added_mib + added:  # one that is larger is meant so
             return
+        if step["do"] == "free" and step["id"] in self._kernel_fills[1:]:  # the lab's order
+            return
         try:
             scenario = self.scenario((step,))
             # A step that is refused here may have changed the model.
@@ -86,6 +88,11 @@ class Drawing:
             self.fills.append(step["id"])
         if step["do"] == "free":
             self.fills.remove(step["id"])
+
+    @property
+    def _kernel_fills(self) -> list[str]:
+        kinds = {step["id"]: step.get("kind") for step in self.steps if step["do"] == "fill"}
+        return [id_ for id_ in self.fills if kinds[id_] == "kernel"]
 
     # --- parts of steps --------------------------------------------------------------------
 
