@@ -19,7 +19,7 @@ __all__ = ("KERNEL_LOG", "Coverage", "features_of", "without_numbers")
 #: Kind of the events that are messages of a real kernel.
 KERNEL_LOG = "kernel-log"
 
-_NUMBER = re.compile(r"0x[0-9a-fA-F]+|\b[0-9a-f]*\d[0-9a-f]*\b")
+_NUMBER = re.compile(r"0x[0-9a-fA-F]+|\b[0-9a-f]*\d[0-9a-f]*\b|(?<=\bmemory)\d+")
 _STAMP = re.compile(r"^(<\d+>)?\[ *\d+\.\d+\](\[ *[TC]\d+\])? *")
 #: Keys of a step that tell what kind of request it is.
 _KINDS = ("driver", "kind", "to", "on", "dax")
