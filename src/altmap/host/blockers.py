@@ -18,7 +18,7 @@ from altmap.linux.kpageflags import is_memmap
 from altmap.linux.observation import Block, Observation, Resource, page_size_bytes
 from altmap.model.arch import Arch, arch_of
 from altmap.model.leaves import LEAF_SPLIT, splits_leaf
-from altmap.model.pageblocks import first_dumped_pfn
+from altmap.model.pageblocks import first_dumped_pfn, in_movable_pageblocks
 from altmap.model.releases import Release, release_for
 from altmap.pfn import PfnRange, PfnSet
 
@@ -368,7 +368,7 @@ class Blocks:
     def _release(self) -> Release | None:
         """The record of the kernel's release, ``None`` if no file names one."""
         try:
-            return release_for(version.parse(self._seen.version or "").release)
+            return release_for(version.parse(self._seen.version or "").full)
         except InputError:
             return None
 
@@ -383,7 +383,18 @@ class Blocks:
 
     def _idle(self, nr: int, kind: str) -> PfnSet:
         """Return the pages of a kind that are free on per-CPU lists."""
-        return self._pages(nr, BLANK) if kind == "kernel" and self.nr_waiting(nr) else PfnSet()
+        if kind != "kernel":
+            return PfnSet()
+        blank = self._pages(nr, BLANK)
+        if not blank or self.nr_waiting(nr):
+            return blank
+        arch = arch_of(self._seen.machine or "", self.page_size_bytes)
+        if arch is None or len(blank) > self._nr_excused(nr):
+            return PfnSet()
+        own = PfnSet.of(*(self._pages(nr, name) for name in KINDS if name != "hugetlb"))
+        return in_movable_pageblocks(
+            blank, self._pages(nr, MOVES), own - blank, arch.pageblock_nr_pages
+        )
 
     def _holds_memmap(self, nr: int) -> bool:
         if not self.sees_pages or not self.is_online(nr):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from altmap.linux.kpageflags import is_memmap
+from altmap.linux.kpageflags import ON_LRU, is_memmap
 from altmap.linux.pagewords import PageWords
 from altmap.pfn import PfnRange, PfnSet
 
@@ -111,11 +111,9 @@ KINDS: dict[str, BlockingKind] = {
         ),
     )
 }
-_LRU, _SLAB, _BUDDY, _MMAP, _ANON, _SWAPBACKED = (1 << bit for bit in (5, 7, 10, 11, 12, 14))
+_SLAB, _BUDDY, _MMAP = (1 << bit for bit in (7, 10, 11))
 _HEAD, _TAIL, _HUGE, _HWPOISON, _NOPAGE = (1 << bit for bit in (15, 16, 17, 19, 20))
-_THP, _OFFLINE, _PGTABLE, _RESERVED = (1 << bit for bit in (22, 23, 26, 32))
-#: On an LRU list, or on the way there; the way is emptied first (``lru_cache_disable``).
-_MOVES = _LRU | _ANON | _SWAPBACKED | _THP
+_OFFLINE, _PGTABLE, _RESERVED = (1 << bit for bit in (23, 26, 32))
 
 
 #: Pages without any flag: of kind ``kernel``, or free on a per-CPU list.
@@ -134,7 +132,7 @@ def kind_of(flags: int) -> str | None:
         (_RESERVED, None if is_memmap(flags) else "reserved"),
         (_OFFLINE, "fake-offline"),
         (_HUGE, "hugetlb"),
-        (_MOVES, MOVES),
+        (ON_LRU, MOVES),
         (_SLAB, "slab"),
         (_PGTABLE, "page-tables"),
         (_HEAD | _TAIL, "compound"),

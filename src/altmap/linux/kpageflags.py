@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from enum import IntEnum
 
-__all__ = ("FLAG_NAMES", "MEMMAP_CLEAR", "MEMMAP_SET", "PageFlag", "flag_names", "is_memmap")
+__all__ = (
+    "FLAG_NAMES",
+    "MEMMAP_CLEAR",
+    "MEMMAP_SET",
+    "ON_LRU",
+    "PageFlag",
+    "flag_names",
+    "is_memmap",
+)
 
 
 class PageFlag(IntEnum):
@@ -61,6 +69,11 @@ FLAG_NAMES: dict[int, str] = {flag.bit_length() - 1: flag.name for flag in PageF
 #: Bits of a page that holds its own block's memmap: set, and clear. OWNER_PRIVATE marks it; on
 #: pages of files and processes the same bit means something else.
 MEMMAP_SET, MEMMAP_CLEAR = PageFlag.OWNER_PRIVATE, PageFlag.LRU | PageFlag.SWAPBACKED
+
+
+#: Of a page of a process or a file: on an LRU list, or in a CPU's batch for one, which offlining
+#: empties first (``mm/swap.c: lru_cache_disable``).
+ON_LRU = PageFlag.LRU | PageFlag.UPTODATE | PageFlag.ANON | PageFlag.SWAPBACKED | PageFlag.THP
 
 
 def is_memmap(flags: int) -> bool:

@@ -55,6 +55,7 @@ SETS = ("reserved", "used", "movable", "fake_offline", "never_onlined", "poisone
         (F.RESERVED | F.OWNER_PRIVATE, {"used"}),
         (F.OWNER_PRIVATE, {"used"}),
         (F.LRU | F.DIRTY, {"used", "movable"}),
+        (F.UPTODATE | F.MMAP | F.ANON, {"used", "movable"}),  # in a CPU's batch for the LRU lists
         (F.SLAB, {"used"}),
         (F.HUGE, {"used", "movable"}),  # of no pool: neither head nor tail
         (0, {"used"}),
@@ -91,6 +92,31 @@ def test_as_many_pages_without_a_flag_as_the_lists_hold_are_free():
 def test_of_more_pages_those_of_a_block_that_the_lists_can_hold_are_in_doubt():
     assert percpu(8, (0x4000, 9)) == (0, [])
     assert percpu(8, (0x4000, 8), (0x8000, 9), (0x10000, 3)) == (0, [(0x4000, 8), (0x10000, 3)])
+
+
+def test_pages_without_a_flag_beside_those_of_processes_are_free():
+    """Their pageblock is a movable one; slab in it would say otherwise."""
+    process, slab = F.LRU | F.UPTODATE | F.ANON, F.SLAB
+
+    def lists(nr_listed, *runs):
+        zones = (
+            ZONES[0],
+            replace(ZONES[1], pagesets=({"cpu": 0, "count": nr_listed},)),
+            *ZONES[2:],
+        )
+        kernel = kernel_of(files(runs=with_runs(*runs), zoneinfo=zones))
+        return kernel.pcp, kernel.maybe_pcp
+
+    beside = PfnSet.of(PfnRange(0x4010, 0x4018), PfnRange(0x41F0, 0x41F8))
+    blank = [(run.start, len(run), 0) for run in beside.ranges()]
+    alone = (0x4400, 40, 0)
+    assert lists(20, (0x4000, 16, process), *blank, alone) == (beside, PfnSet())
+    free, maybe = lists(20, (0x4000, 16, process), *blank, (0x8200, 20, 0))
+    assert (free, maybe) == (beside, PfnSet.of(PfnRange(0x8200, 0x8214)))
+    free, maybe = lists(20, (0x4000, 16, process), (0x4100, 1, slab), *blank, alone)
+    assert not free
+    free, maybe = lists(15, (0x4000, 16, process), *blank, alone)  # they cannot all be
+    assert not free
 
 
 def test_pages_of_zone_movable_are_of_no_list():

@@ -6,12 +6,13 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from altmap.linux.kpageflags import PageFlag
+from altmap.linux.kpageflags import ON_LRU, PageFlag
 from altmap.linux.observation import Observation
 from altmap.linux.pageuse import unmapped_anonymous
 from altmap.model.kernel.initial_state import adopt_huge_pages, adopt_pages
 from altmap.model.kernel.state import Kernel
 from altmap.model.kernel.zone import MOVABLE
+from altmap.model.pageblocks import in_movable_pageblocks
 from altmap.pfn import PfnSet
 
 __all__ = ("take_pages",)
@@ -66,7 +67,7 @@ def _class_of(flags: int) -> str | None:
         (PageFlag.HWPOISON, "poisoned"),
         (PageFlag.RESERVED, "reserved"),
         (PageFlag.HUGE, "huge"),
-        (PageFlag.LRU, "movable"),
+        (ON_LRU, "movable"),
     ):
         if flags & bit:
             return name
@@ -78,7 +79,9 @@ def _take_percpu_lists(kernel: Kernel, seen: Observation, blank: PfnSet) -> None
 
     Only the lists' lengths are in a file. If a zone has no more pages without any flag, all of
     them are free; else only a block that has more than the lists contain has some of the kernel's.
+    Those in movable pageblocks are free.
     """
+    size = kernel.arch.pageblock_nr_pages
     for info in seen.zoneinfo or ():
         zone = kernel.zones.get(info.key)
         if zone is None or zone.name == MOVABLE:
@@ -88,10 +91,14 @@ def _take_percpu_lists(kernel: Kernel, seen: Observation, blank: PfnSet) -> None
         if len(mine) <= waiting:
             adopt_pages(kernel, pcp=mine)
             continue
+        own = kernel.unmovable() & zone.present
+        free = in_movable_pageblocks(mine, kernel.movable & zone.present, own - mine, size)
+        if len(free) <= waiting:
+            adopt_pages(kernel, pcp=free)
         for block in kernel.online_blocks & kernel.blocks(zone.span):
             part = mine & kernel.block_pfns(block)
             if len(part) <= waiting:
-                adopt_pages(kernel, maybe_pcp=part)
+                adopt_pages(kernel, maybe_pcp=part - kernel.pcp)
 
 
 def _take_huge_pages(kernel: Kernel, seen: Observation) -> None:
