@@ -36,7 +36,7 @@ from altmap.linux.kpageflags import flag_names
 from altmap.model import drivers
 from altmap.model.drivers.facts import DriverRecord
 from altmap.model.neighbours import STAND_INS, StandIn
-from altmap.model.releases import RELEASES, Release, name_of
+from altmap.model.releases import RELEASES, STABLE_FIXES, Release, StableFix, name_of
 from altmap.report.page import groups
 from altmap.report.picture import svg
 from altmap.scenario import load_scenario
@@ -116,6 +116,13 @@ a behaviour: no value that it measured differs from its record. The table has th
 which it found the record's value; what has none rests on what the table above says.
 """
 
+_FIXES = """\
+## Fixes in stable releases
+
+A behaviour that a point release changed. The tables above have the newest one; a kernel that names
+its own, as `6.12.95+deb13-amd64` does, has those that it began with.
+"""
+
 _SOURCES = """\
 ## Sources
 
@@ -144,6 +151,8 @@ def releases_page() -> str:
         _CHECKED,
         _table(["release", "architecture", "kernel", "date", "measured"], _checked_kernels()),
         _table(["behaviour", *_checked_releases(), "where there is none"], _checked_rows()),
+        _FIXES,
+        _table(["behaviour", "since", "value", "before", "change"], map(_fix_row, STABLE_FIXES)),
         _SOURCES,
         _table(["behaviour", "releases", "source"], _source_rows()),
     ]
@@ -161,6 +170,12 @@ def _proof(release: Release) -> str:
 def _stand_in_row(entry: StandIn) -> list[str]:
     span = dict.fromkeys(name_of(version) for version in (entry.first, entry.last))
     return [" to ".join(span), entry.record, entry.why]
+
+
+def _fix_row(fix: StableFix) -> list[str]:
+    value = getattr(RELEASES[fix.release], fix.behaviour)
+    values = (_value(fix.behaviour, each) for each in (value, fix.before))
+    return [f"`{fix.behaviour}`", f"{fix.release}.{fix.point}", *values, fix.source]
 
 
 def _evidence_rows() -> Iterator[list[str]]:

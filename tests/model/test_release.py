@@ -4,7 +4,14 @@ import pytest
 
 from altmap.errors import InputError
 from altmap.model.neighbours import STAND_INS
-from altmap.model.releases import RELEASES, name_of, release_for, release_notes, release_with_files
+from altmap.model.releases import (
+    RELEASES,
+    STABLE_FIXES,
+    name_of,
+    release_for,
+    release_notes,
+    release_with_files,
+)
 
 
 @pytest.mark.parametrize(
@@ -35,6 +42,35 @@ from altmap.model.releases import RELEASES, name_of, release_for, release_notes,
 )
 def test_a_release_is_its_record_or_the_one_that_stands_in(name, record):
     assert release_for(name).name == record
+
+
+@pytest.mark.parametrize("fix", STABLE_FIXES, ids=lambda fix: f"{fix.behaviour}-{fix.point}")
+def test_a_point_release_has_the_fixes_up_to_it(fix):
+    newest = getattr(RELEASES[fix.release], fix.behaviour)
+    assert newest != fix.before
+
+    def value(*names):
+        return getattr(release_for(*names), fix.behaviour)
+
+    name = fix.release
+    assert value(f"{name}.{fix.point - 1}+deb13-powerpc64le") == fix.before
+    assert value(f"{name}.{fix.point}") == value(f"{name}.{fix.point + 1}") == newest
+    # No point release is named: 0 is what distributions with backports write.
+    assert value(name) == value(f"{name}.0-55.el10.x86_64") == newest
+
+
+def test_a_kernel_that_shows_its_point_release_decides_for_a_release_without_one():
+    for fix in STABLE_FIXES:
+        shown = f"{fix.release}.{fix.point - 1}"
+        assert getattr(release_for(fix.release, shown), fix.behaviour) == fix.before
+        newer = f"{fix.release}.{fix.point}"
+        assert getattr(release_for(newer, shown), fix.behaviour) != fix.before
+        assert release_for("7.3", shown) == RELEASES["7.3"]
+
+
+def test_fixes_of_later_years_are_not_in_releases_that_a_record_stands_in_for():
+    assert release_for("6.11").frees_altmap_of_failed_add
+    assert not release_for("6.12").frees_altmap_of_failed_add
 
 
 def test_stand_ins_are_records_for_releases_without_one_and_none_is_given_twice():

@@ -160,11 +160,12 @@ def _measured(args: argparse.Namespace, kernel: str, wanted: Sequence[str]) -> M
     from altmap.lab.target import run_in_guest
     from altmap.model.releases import release_for
     from altmap.verify.check.behaviours import BEHAVIOURS
-    from altmap.verify.check.measure import measure
+    from altmap.verify.check.measure import measure, shown_release
     from altmap.verify.check.probes import why_not_measured
     from altmap.verify.check.run import run_probes
 
-    record = release_for(_record_name(args, kernel))
+    name = _record_name(args, kernel)
+    record = release_for(name)
     with contextlib.ExitStack() as stack:
         own = _own(args, kernel, stack)
         probes = _probes(args, record.name, record.name if own else kernel, wanted)
@@ -183,14 +184,17 @@ def _measured(args: argparse.Namespace, kernel: str, wanted: Sequence[str]) -> M
             nr_guests=args.nr_guests,
             progress=done,
         )
-        judge = partial(
-            measure,
-            record,
-            args.arch,
-            behaviours=wanted or BEHAVIOURS,
-            cannot=why_not_measured(args.arch, slow=args.slow),
-            kernel=kernel,
-        )
+
+        def judge(runs: Sequence[Probed]) -> Measurement:
+            return measure(
+                release_for(name, shown_release(runs)),
+                args.arch,
+                runs,
+                behaviours=wanted or BEHAVIOURS,
+                cannot=why_not_measured(args.arch, slow=args.slow),
+                kernel=kernel,
+            )
+
         runs = run(probes)
         found = judge(runs)
         chance = [each for each in runs if each.name in found.different and not each.kept]

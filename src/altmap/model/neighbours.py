@@ -66,8 +66,8 @@ STAND_INS = (
         "6.12",
         "6.13 has virtio-mem on s390x and sections of 128 MiB there, 6.14 lets hv_balloon online "
         "other drivers' pages and creates kswapd in its node's memory; 6.17 changes the notifiers "
-        "of nodes and /proc/kpageflags; some of them let a huge page move within its node only "
-        "once, as 6.18",
+        "of nodes and /proc/kpageflags; 6.15 moves huge pages to none of the block that they "
+        "leave; some of them let a huge page move within its node only once, as 6.18",
     ),
     StandIn((6, 17), (6, 17), "6.18", "6.17 brought what tells 6.18 from 6.12"),
     StandIn(

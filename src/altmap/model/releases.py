@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cache
+from typing import Any
 
 from altmap.errors import InputError
 from altmap.linux.kpageflags import PageFlag
@@ -16,7 +18,9 @@ from altmap.model.neighbours import distribution_of, stand_in
 
 __all__ = (
     "RELEASES",
+    "STABLE_FIXES",
     "Release",
+    "StableFix",
     "name_of",
     "release_for",
     "release_notes",
@@ -348,6 +352,8 @@ _6_12 = replace(
     hyperv_leaves_reserved=False,
     hvo_replaces_first=True,
     hvo_loses_restored=True,
+    contig_replaces_huge_pages=2,
+    hugetlb_dequeues_isolated=False,
     sources={
         "hvo_loses_restored": "mm/hugetlb_vmemmap.c: vmemmap_restore_pte (v6.12.117)",
         "hvo_kept_nr_pages": "mm/hugetlb_vmemmap.c: HUGETLB_VMEMMAP_RESERVE_SIZE (v6.12)",
@@ -377,8 +383,8 @@ _6_12 = replace(
         "node_notifier": "include/linux/node.h (v6.12)",
         "keeps_poison_offline": "drivers/base/memory.c: memory_block_online (v6.12)",
         "hugetlb_first_in_first_out": "mm/hugetlb.c: prep_and_add_allocated_folios (v6.12)",
-        "hugetlb_dequeues_isolated": "mm/hugetlb.c: dequeue_hugetlb_folio_node_exact (v6.12)",
-        "contig_replaces_huge_pages": "mm/hugetlb.c: isolate_or_dissolve_huge_page (v6.12)",
+        "hugetlb_dequeues_isolated": '"replace free hugepage folios after migration" (v6.12.118)',
+        "contig_replaces_huge_pages": '"replace free hugepage folios after migration" (v6.12.118)',
         "hugetlb_migrates_once": "mm/migrate.c: unmap_and_move_huge_page (v6.12)",
         "isolation_splits_gigantic": "mm/page_isolation.c: isolate_single_pageblock (v6.12)",
         "rejects_leaf_split": "arch/arm64/mm/mmu.c: prevent_bootmem_remove_notifier (v6.12.117)",
@@ -586,8 +592,6 @@ _6_18 = replace(
     section_size_bytes={"s390x": 128 << 20},
     nopage_flags=0,
     node_notifier=True,
-    contig_replaces_huge_pages=2,
-    hugetlb_dequeues_isolated=False,
     hugetlb_migrates_once=True,
     node_threads_on_node=True,
     updates_normal_memory=False,
@@ -723,6 +727,59 @@ RELEASES: dict[str, Release] = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class StableFix:
+    """A behaviour that a point release of a stable kernel changed.
+
+    Attributes
+    ----------
+    release : str
+        Name of the record, which has the behaviour of the newest point release.
+    point : int
+        The first point release with that behaviour: 118 of 6.12.118.
+    behaviour : str
+    before : bool or int
+        Its value in the point releases before.
+    source : str
+        The change, as the release's log names it.
+    """
+
+    release: str
+    point: int
+    behaviour: str
+    before: bool | int
+    source: str
+
+
+_FREE_HUGE_PAGES = '"mm: replace free hugepage folios after migration"'
+#: Oldest first.
+STABLE_FIXES = (
+    StableFix(
+        "6.12",
+        97,
+        "frees_altmap_of_failed_add",
+        True,
+        '"mm/memory_hotplug: fix incorrect altmap passing in error path"',
+    ),
+    StableFix(
+        "6.12",
+        101,
+        "uncounts_failed_memmap",
+        True,
+        '"mm/sparse-vmemmap: fix vmemmap accounting underflow"',
+    ),
+    StableFix(
+        "6.12",
+        114,
+        "hvo_loses_restored",
+        False,
+        '"mm/hugetlb_vmemmap: fix incorrect vmemmap restore in rollback"',
+    ),
+    StableFix("6.12", 118, "hugetlb_dequeues_isolated", True, _FREE_HUGE_PAGES),
+    StableFix("6.12", 118, "contig_replaces_huge_pages", 1, _FREE_HUGE_PAGES),
+)
+
+
 def _version(name: str) -> tuple[int, int]:
     match = re.match(r"([0-9]{1,4})\.([0-9]{1,4})(?![0-9A-Za-z_])", name)
     if match is None:
@@ -730,12 +787,14 @@ def _version(name: str) -> tuple[int, int]:
     return int(match[1]), int(match[2])
 
 
-def release_for(name: str) -> Release:
+def release_for(name: str, shown: str | None = None) -> Release:
     """Return the record of a release, or the one that stands in for it.
 
-    ``6.12.95+deb12-amd64`` is 6.12. Without a record of its own, the nearest one stands in
-    (:mod:`altmap.model.neighbours`), else the newest that is not newer, and before the first record
-    the first: :func:`release_notes` says so.
+    ``6.12.95+deb12-amd64`` is 6.12 without what its later point releases changed
+    (:data:`STABLE_FIXES`). Without a point release, or with 0 as distributions write, it is that of
+    *shown*, the kernel's own name, if that is one of the release, else the newest. Without a record
+    of its own, the nearest one stands in (:mod:`altmap.model.neighbours`), else the newest that is
+    not newer, and before the first record the first: :func:`release_notes` says so.
 
     Raises
     ------
@@ -743,11 +802,33 @@ def release_for(name: str) -> Release:
         If the text is no release.
     """
     wanted = _version(name)
-    near = None if name_of(wanted) in RELEASES else stand_in(wanted)
+    if name_of(wanted) in RELEASES:
+        point = _point(name)
+        if not point and shown is not None and _version(shown) == wanted:
+            point = _point(shown)
+        return _at_point(name_of(wanted), point)
+    near = stand_in(wanted)
     if near is not None:
-        return RELEASES[near.record]
+        return _at_point(near.record, 1)  # whose fixes came years later
     older = [release for release in RELEASES.values() if _version(release.name) <= wanted]
     return max(older or [next(iter(RELEASES.values()))], key=lambda each: _version(each.name))
+
+
+@cache
+def _at_point(name: str, point: int) -> Release:
+    """Return the record of one of a stable kernel's point releases, 0 if it is not known."""
+    before: dict[str, Any] = {
+        fix.behaviour: fix.before
+        for fix in STABLE_FIXES
+        if fix.release == name and point and point < fix.point
+    }
+    return replace(RELEASES[name], **before) if before else RELEASES[name]
+
+
+def _point(name: str) -> int:
+    """Return the point release that a name has: 95 of ``6.12.95+deb12-amd64``; 0 without one."""
+    match = re.match(r"[0-9]+\.[0-9]+\.([0-9]{1,4})", name)
+    return int(match[1]) if match else 0
 
 
 def name_of(version: tuple[int, int]) -> str:
@@ -809,5 +890,4 @@ def release_with_files(name: str, parameters: Mapping[str, str]) -> tuple[Releas
 def release_shown(name: str) -> str:
     """Return the numbers of a release as ``uname -r`` begins: ``6.12.0`` of ``6.12``."""
     major, minor = _version(name)
-    patch = re.match(r"[0-9]+\.[0-9]+\.([0-9]{1,4})", name)
-    return f"{major}.{minor}.{patch[1] if patch else 0}"
+    return f"{major}.{minor}.{_point(name)}"

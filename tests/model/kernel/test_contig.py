@@ -155,13 +155,16 @@ def test_before_5_13_a_free_huge_page_keeps_its_range_from_being_taken():
 @pytest.mark.parametrize(
     ("release", "to", "taken"),
     [
-        ("6.12", "online_kernel", False),
+        ("6.12.117", "online_kernel", False),
+        ("6.12.118", "online_kernel", True),
         ("7.3", "online_kernel", True),
         ("6.1", "online_movable", True),  # by the driver's second try
         ("6.12", "online_movable", True),
     ],
 )
-def test_a_huge_page_in_use_that_goes_to_the_pool_is_replaced_since_6_15(release, to, taken):
+def test_a_huge_page_in_use_that_goes_to_the_pool_is_replaced_since_6_15_and_6_12_118(
+    release, to, taken
+):
     kernel = with_pool(release, 2, to)
     pool = kernel.hugetlb[512]
     (_run,) = pool.free_pages.ranges()

@@ -158,18 +158,20 @@ def adopted_release(seen: Observation, machine: Machine, notes: list[str]) -> Re
     InputError
         If neither names a release.
     """
-    name = machine.release
     try:
-        name = seen.release if name is None else name
+        shown = seen.release
     except InputError as error:
-        raise InputError(f"sysroot: proc/version: {error}") from error
+        if machine.release is None:
+            raise InputError(f"sysroot: proc/version: {error}") from error
+        shown = None
+    name = machine.release or shown
     if name is None:
         raise InputError("sysroot: proc/version is missing, and no other file names the release")
     notes.extend(release_notes(name))
     if machine.release is None and seen.evidence.releases and seen.evidence.releases[0].inferred:
         notes.append(f"the release is {name} by {seen.evidence.releases[0].ground}")
     if machine.release is not None:
-        return release_for(name)
+        return release_for(name, shown)
     release, note = release_with_files(name, seen.parameters)
     notes.extend([note] if note else [])
     return release

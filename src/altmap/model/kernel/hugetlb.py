@@ -252,9 +252,7 @@ def gigantic_across(kernel: Kernel, pfns: PfnRange) -> PfnRange | None:
     return None
 
 
-def migrate_hugetlb(
-    kernel: Kernel, pfns: PfnRange, node: int, nodes: Iterable[int], *, doubt: str = ""
-) -> PfnSet:
+def migrate_hugetlb(kernel: Kernel, pfns: PfnRange, node: int, nodes: Iterable[int]) -> PfnSet:
     """Move huge pages in use out of a range of a node to some nodes; return those without a target.
 
     Each moves to a free huge page of the pool on the nodes, else to a new one; a gigantic one only
@@ -304,7 +302,6 @@ def migrate_hugetlb(
             f"{wanted} huge pages in use migrated",
             moving,
             "do_migrate_range",
-            doubt=doubt,
         )
     return stuck
 

@@ -13,14 +13,14 @@ from altmap.model.kernel.single_pages import find_movable_pages
 from altmap.model.kernel.state import Kernel
 from altmap.model.kernel.zone import MOVABLE, Zone
 from altmap.model.kernel.zonelists import zones_of_nodes
-from altmap.pfn import PfnRange
+from altmap.pfn import PfnRange, PfnSet
 from altmap.trace import Outcome
 
-__all__ = ("do_migrate_range", "huge_pages_may_rotate")
+__all__ = ("do_migrate_range",)
 
 
 def do_migrate_range(
-    kernel: Kernel, zone: Zone, pfns: PfnRange, *, doubt: str = "", ends: bool = True
+    kernel: Kernel, zone: Zone, pfns: PfnRange, *, ends: bool = True
 ) -> Outcome | None:
     """Migrate the pages in use of a range that has left its zone; return the refusal, if any.
 
@@ -40,7 +40,10 @@ def do_migrate_range(
         kernel.log.note("migrated", text, moved, "do_migrate_range")
     stuck, kind = moving - moved, "movable"
     if not stuck:
-        stuck, kind = migrate_hugetlb(kernel, pfns, zone.node, nodes, doubt=doubt), "hugetlb"
+        rotating = _rotating_huge_pages(kernel, zone.node, nodes, pfns)
+        if rotating is not None:
+            return rotating
+        stuck, kind = migrate_hugetlb(kernel, pfns, zone.node, nodes), "hugetlb"
     if pinned:
         why = f"{len(pinned)} pages are pinned, the first is pfn {pinned.min():#x}"
         return retries_until_signal(why, pinned, "pinned")
@@ -98,19 +101,35 @@ def _with_doubt(kernel: Kernel, outcome: Outcome, nr_stuck: int) -> Outcome:
     )
 
 
-def huge_pages_may_rotate(kernel: Kernel, zone: Zone, pfns: PfnRange) -> str:
-    """Tell why huge pages in use may never leave the range, empty if they will.
+def _rotating_huge_pages(
+    kernel: Kernel, node: int, nodes: list[int], pfns: PfnRange
+) -> Outcome | None:
+    """Return the refusal if huge pages in use take each other's place until a signal arrives.
 
-    The next target is the huge page that became free last; where that may lie in the same block,
-    they can change places forever (``mm/hugetlb.c: dequeue_hugetlb_folio_node_exact``).
+    Each moves to the huge page of the pool that became free last, which is the one that moved
+    before it; and a pass begins at the first page in use that the pass before it found. So three
+    never leave the range, nor do two whose first target lies behind the first of them.
+    Source: ``mm/hugetlb.c: dequeue_hugetlb_folio_node_exact``; ``mm/memory_hotplug.c:
+    offline_pages``.
     """
-    if not kernel.release.hugetlb_dequeues_isolated:
-        return ""
-    if zone.node not in _target_nodes(kernel, zone):
-        return ""
-    if any(pool.in_use.count(pfns) and pool.free_pages.count(pfns) for pool in kernel.pools()):
-        return "huge pages in use may move to free ones of the block that is going offline"
-    return ""
+    if not kernel.release.hugetlb_dequeues_isolated or node not in nodes:
+        return None
+    allowed = PfnSet.of(kernel.node_pages(node), pfns)
+    ascending = kernel.release.hugetlb_first_in_first_out
+    for pool in kernel.pools():
+        moving = (pool.in_use & pfns) - pool.not_migratable
+        target = pool.next(allowed, ascending=ascending)
+        if not moving or not target:
+            continue
+        nr_moving = -(-len(moving) // pool.nr_pages)
+        behind = PfnRange(moving.min(), pfns.end)
+        if nr_moving < 2 or (nr_moving == 2 and not target & behind):
+            continue
+        outcome = retries_until_signal("huge pages take each other's place", moving, "hugetlb")
+        if nr_moving > 2 or not (pool.free_pages & allowed) - behind:
+            return outcome
+        return outcome.doubted("likely", "the order of the pool's free huge pages is inferred")
+    return None
 
 
 def _target_nodes(kernel: Kernel, zone: Zone) -> list[int]:

@@ -10,12 +10,8 @@ import errno
 
 from altmap.model.kernel.addition import adjust_present_page_count
 from altmap.model.kernel.endless import does_not_end, release_lock
-from altmap.model.kernel.isolation import (
-    retries_until_signal,
-    scan_movable_pages,
-    start_isolate_page_range,
-)
-from altmap.model.kernel.migrate import do_migrate_range, huge_pages_may_rotate
+from altmap.model.kernel.isolation import scan_movable_pages, start_isolate_page_range
+from altmap.model.kernel.migrate import do_migrate_range
 from altmap.model.kernel.notify import memory_notify, vetoed
 from altmap.model.kernel.online import present_part
 from altmap.model.kernel.options import cannot_offline
@@ -132,14 +128,9 @@ def _offline_pages(kernel: Kernel, zone: Zone, pfns: PfnRange) -> Outcome | None
         return refusal
     moving = (kernel.movable & pfns) - kernel.pinned
     kernel.touch("read", moving, "migrate_pages", "pages in use")
-    doubt = huge_pages_may_rotate(kernel, zone, pfns)
-    if doubt and not kernel.release.hugetlb_first_in_first_out:
-        huge = kernel.hugetlb_pages() & pfns
-        why = "huge pages take each other's place"
-        return retries_until_signal(why, huge, "hugetlb").doubted("likely", doubt)
     zone.present -= pfns
     kernel.online_blocks -= kernel.blocks(pfns)
-    stuck = do_migrate_range(kernel, zone, pfns, doubt=doubt, ends=refusal is None)
+    stuck = do_migrate_range(kernel, zone, pfns, ends=refusal is None)
     refusal = refusal if stuck is None else stuck
     if refusal is not None:
         zone.present |= present_part(kernel, pfns)

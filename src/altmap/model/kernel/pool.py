@@ -91,6 +91,13 @@ class HugePool:
         self.drop(taken)
         return taken
 
+    def next(self, allowed: PfnSet, *, ascending: bool) -> PfnSet:
+        """Return the free huge page at the head of the list; none if no page is allowed."""
+        offered = next(
+            (part for batch in reversed(self.free) if (part := batch & allowed)), PfnSet()
+        )
+        return offered.lowest(self.nr_pages) if ascending else offered.highest(self.nr_pages)
+
     def drop(self, pages: PfnSet) -> None:
         """Take huge pages out of the pool."""
         self.in_use -= pages

@@ -21,7 +21,7 @@ from altmap.scenario import Scenario
 from altmap.trace import Trace
 from altmap.verify.check.behaviours import BEHAVIOURS, others, value_on
 
-__all__ = ("MeasuredBehaviour", "Measurement", "Probed", "measure")
+__all__ = ("MeasuredBehaviour", "Measurement", "Probed", "measure", "shown_release")
 
 #: Predicts a scenario from the start of a real kernel with a record.
 Predict = Callable[[Scenario, Observation, Release], Trace]
@@ -119,6 +119,12 @@ class Measurement:
     different: dict[str, int]
     failed: dict[str, str]
     machine: dict[str, Any]
+
+
+def shown_release(runs: Sequence[Probed]) -> str | None:
+    """Return the name that a kernel shows as its own, with its point release; ``None`` without."""
+    starts = (run.trace.steps[0].observation for run in runs if run.trace is not None)
+    return next((start.release for start in starts if start is not None), None)
 
 
 def measure(
