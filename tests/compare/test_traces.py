@@ -100,6 +100,27 @@ def test_frames_chosen_for_a_balloon_stay_so_in_later_steps():
     assert differing(compare(forgotten, observed).files)
 
 
+def test_frames_of_a_memmap_in_existing_memory_are_chance_in_later_steps_too():
+    """Such as offlining reads them; where they lie the real kernel decides."""
+    touched = Event("touched", "", None)
+
+    def step(name, *events):
+        return StepRecord(name, {"do": name}, OK, events=[touched, *events])
+
+    memmap, others = PfnRange(0x200400, 0x200600), PfnRange(0x210000, 0x210008)
+    placed = Event("memmap-placed", "memmap of x: 512 pages of existing memory", memmap)
+    start = StepRecord("start", {}, OK, observation=Observation())
+
+    def read(pfns):
+        return Event("read", "", pfns, function="has_unmovable_pages")
+
+    observed = trace(start, step("plug"), step("offline", read(PfnRange(0x200A00, 0x200C00))))
+    predicted = trace(start, step("plug", placed), step("offline", read(memmap)))
+    assert not differing(compare(predicted, observed).files)
+    other = trace(start, step("plug", placed), step("offline", read(others)))
+    assert differing(compare(other, observed).files)
+
+
 def test_the_layout_of_a_boot_state_is_its_zones_and_memory_blocks(pair):
     _, last = pair
     assert list(verdicts(layout(last, last))) == [

@@ -45,6 +45,26 @@ def test_of_pages_of_the_kernel_a_guest_frees_those_first_that_came_first():
     assert back == [one, 8]
 
 
+@pytest.mark.parametrize("free_kib", [8 << 10, 32 << 10])
+def test_a_buffer_that_exceeds_what_is_available_is_no_refusal_of_the_kernel(free_kib):
+    class Full(Guest):
+        def run(self, command, limit_seconds=0.0):
+            if "MemAvailable" in command or "MemFree" in command:
+                kib = 4 << 10 if "MemAvailable" in command else free_kib
+                return SimpleNamespace(status=0, text=f"Mem: {kib} kB\n")
+            if "buffer_size_kb" in command:
+                why = "sh: write error: Cannot allocate memory"
+                return SimpleNamespace(status=1, text=why, output=why, stderr=why)
+            return super().run(command)
+
+    usage, step = GuestUsage(Full()), Fill(id="f", size=Size(16 * MIB), kind="kernel")
+    if free_kib > 16 << 10:
+        with pytest.raises(InputError, match="exceeds MemAvailable"):
+            usage.fill(step)
+    else:
+        assert usage.fill(step).errno == "ENOMEM"
+
+
 def test_what_was_never_filled_cannot_be_freed():
     with pytest.raises(InputError, match="free 'f': no such file"):
         GuestUsage(Guest()).free("f")

@@ -3,6 +3,7 @@
 The real kernel is the model here, with a defect that a test gives it: what is tested is the search.
 """
 
+import random
 import re
 import sys
 from functools import partial
@@ -24,6 +25,7 @@ from altmap.verify.hunt.branches import all_branches, with_branches
 from altmap.verify.hunt.complaints import complaints_of
 from altmap.verify.hunt.coverage import Coverage, features_of, without_numbers
 from altmap.verify.hunt.draw import draw_scenario
+from altmap.verify.hunt.drawing import Drawing
 from altmap.verify.hunt.finding import finding_text
 from altmap.verify.hunt.hunter import Hunt, hunt
 from altmap.verify.hunt.judge import judge
@@ -377,3 +379,50 @@ def test_rows_are_lines_of_json(tmp_path):
     assert row["verdict"] == "equal"
     assert row["model"]
     assert row["nr_steps"]
+
+
+# --- what the lab cannot do is not drawn ---------------------------------------------------------
+
+
+def drawing(kind, release="6.12"):
+    family = family_of(kind)
+    machine = {"arch": family.arch, "release": release, "platform": family.platforms[0]}
+    machine |= {"memory": "1024MiB", "auto_online_blocks": "online_kernel"}
+    return Drawing(random.Random(1), family, machine, (), "drawn")
+
+
+def test_pages_of_the_kernel_are_freed_in_the_order_of_the_lab():
+    drawn = drawing("pc")
+    for name in ("f0", "f1"):
+        drawn.add({"do": "fill", "id": name, "kind": "kernel", "size": "16MiB"})
+    drawn.add({"do": "fill", "id": "f2", "size": "4MiB"})
+    for name in ("f1", "f2", "f0", "f1"):
+        drawn.add({"do": "free", "id": name})
+    assert [step["id"] for step in drawn.steps if step["do"] == "free"] == ["f2", "f0", "f1"]
+
+
+@pytest.mark.parametrize(("kind", "times"), [("ppc64le", 1), ("pc", 2)])
+def test_a_device_whose_guest_did_not_let_go_is_not_asked_again_where_qemu_refuses(kind, times):
+    drawn = drawing(kind)
+    drawn.add({"do": "plug", "id": "d", "size": "512MiB"})
+    drawn.add({"do": "veto", "on": "going_offline", "errno": "EBUSY"})
+    for _ in range(2):
+        drawn.add({"do": "unplug", "id": "d"})
+    assert sum(step["do"] == "unplug" for step in drawn.steps) == times
+
+
+def test_a_veto_names_blocks_of_a_device_that_is_there():
+    named = 0
+    for number in range(60):
+        drawn = drawing("pc")
+        drawn.chance = random.Random(number)
+        drawn.add({"do": "plug", "id": "d", "size": "512MiB"})
+        for step in SITUATIONS["veto_that_ends"](drawn):
+            if step["do"] == "veto" and "blocks" in step:
+                first, last = map(int, step["blocks"].split("-"))
+                blocks = drawn.model.kernel.block_ids(drawn.devices()["d"].pfns)
+                assert blocks[0] <= first <= last <= blocks[-1]
+                assert 1 <= step["times"] <= 2 * (last - first + 1)
+                named += 1
+            drawn.add(step)
+    assert named > 10

@@ -30,8 +30,9 @@ class Side:
         The page frames that stand, in the prediction, for those that the buddy allocator gave to a
         balloon. Both sides of a comparison have the same set.
     boot_memory : PfnSet
-        The page frames of the memory blocks that the observed machine had at its start; of a step
-        that adds or onlines memory, of all that were online before it too.
+        The page frames of the memory blocks that the observed machine had at its start, and of
+        memmaps that earlier steps put into existing memory; of a step that adds or onlines memory,
+        of all that were online before it too.
     shares_zones : bool
         Whether it is chance, on this side or on the other, how many of a balloon's pages each zone
         gave.

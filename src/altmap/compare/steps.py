@@ -9,13 +9,14 @@ from typing import Any
 
 from altmap.compare.side import UNKNOWN, Key, Side
 from altmap.pfn import PfnSet
-from altmap.trace import GUEST_TO_HOST
+from altmap.trace import GUEST_TO_HOST, StepRecord
 
 __all__ = (
     "errno",
     "first_unbacked_frame",
     "frames_beside_online_blocks",
     "frames_of_fault",
+    "placed_by_chance",
     "requests",
     "status",
     "touched_frames",
@@ -132,12 +133,19 @@ def _touched(side: Side, access: str) -> Any:
     """
     if side.step.faults or not _tells_touches(side):
         return UNKNOWN
-    found, elsewhere = PfnSet(), PfnSet()
+    found = PfnSet()
     for event in side.step.events:
-        if event.pfns is None:
-            continue
-        if event.kind == access and event.function and event.function != _COPIES:
+        if event.pfns and event.kind == access and event.function not in (None, _COPIES):
             found |= PfnSet.of(event.pfns)
-        elif event.kind == "memmap-placed" and _IN_EXISTING in event.text:
-            elsewhere |= PfnSet.of(event.pfns)
-    return found - elsewhere - side.boot_memory
+    return found - placed_by_chance(side.step) - side.boot_memory
+
+
+def placed_by_chance(step: StepRecord) -> PfnSet:
+    """Return the frames of memmaps that a step put into existing memory: which ones is chance."""
+    return PfnSet.of(
+        *(
+            event.pfns
+            for event in step.events
+            if event.kind == "memmap-placed" and event.pfns and _IN_EXISTING in event.text
+        )
+    )

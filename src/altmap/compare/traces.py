@@ -8,6 +8,7 @@ from dataclasses import replace
 from altmap.compare.fields import BLOCKS, FIELDS, LAYOUT, ComparedFile, Field
 from altmap.compare.messages import ballooned_after
 from altmap.compare.side import UNKNOWN, Key, Side, block_frames
+from altmap.compare.steps import placed_by_chance
 from altmap.compare.tolerance import page_kib
 from altmap.compare.verdict import Comparison, Difference, FileVerdict, value_text
 from altmap.linux.observation import Observation
@@ -38,7 +39,7 @@ def compare(predicted: Trace, observed: Trace) -> Comparison:
         f"{predicted.target} {predicted.release}", f"{observed.target} {observed.release}"
     )
     start = observed.steps[0].observation
-    chosen, boot = PfnSet(), _boot_memory(start)
+    chosen, placed, boot = PfnSet(), PfnSet(), _boot_memory(start)
     balloons = [(0, False), (0, False)]
     shared = False
     steps = zip(observed.folder_names(), predicted.steps, observed.steps, strict=True)
@@ -47,7 +48,10 @@ def compare(predicted: Trace, observed: Trace) -> Comparison:
         # Which frames of memory that was online before hold a new memmap, the allocator decides.
         before = observed.steps[index - 1].observation if index else None
         adds = mine.action.get("do") in ("plug", "online") and before is not None
-        beside = boot | block_frames(before, page_kib(before), _ONLINE) if adds and before else boot
+        beside = boot | placed
+        if adds and before is not None:
+            beside |= block_frames(before, page_kib(before), _ONLINE)
+        placed |= placed_by_chance(mine)
         balloons = [
             ballooned_after(step, *before)
             for step, before in zip((mine, other), balloons, strict=True)

@@ -6,6 +6,7 @@ a program of its own.
 
 from __future__ import annotations
 
+import errno
 from dataclasses import dataclass
 
 from altmap.errors import InputError, LabError
@@ -135,6 +136,12 @@ class GuestUsage:
         """Give the trace buffer of CPU 0 the size of all fills: unmovable pages of the kernel.
 
         Each page of it has an object of slab besides, a cache line long (``struct buffer_page``).
+
+        Raises
+        ------
+        InputError
+            If the buffer refuses what the kernel has room for: it takes no more than MemAvailable
+            (``kernel/trace/ring_buffer.c: __rb_allocate_pages``).
         """
         mounted = f"mountpoint -q {_TRACING} || mount -t tracefs tracing {_TRACING}"
         cost_bytes = 4096 + self._guest.hardware.guest.cache_line_bytes
@@ -145,9 +152,14 @@ class GuestUsage:
         size = f"{_TRACING}/per_cpu/cpu0/buffer_size_kb"
         self._guest.run(mounted)
         number = write_file(self._guest, size, str(kib), _FILL_SECONDS)
+        if number == errno.ENOMEM and self._kib_of("MemAvailable") < kib < self._kib_of("MemFree"):
+            raise InputError(f"fill: a guest's trace buffer of {kib} KiB exceeds MemAvailable")
         if number:
             return Outcome.refused(number, "", f"the trace buffer cannot have {kib} KiB")
         return OK
+
+    def _kib_of(self, field: str) -> int:
+        return int(self._guest.run(f"grep ^{field}: /proc/meminfo").text.split()[1])
 
     def _fill_hugetlb(self, step: Fill) -> Outcome:
         page_bytes = _2_MIB if step.page_size is None else int(step.page_size)

@@ -69,7 +69,7 @@ class Drawing:
         added = mib(step["size"]) if step["do"] == "plug" else 0
         if added <= _MOST_ADDED_MIB < self._added_mib + added:  # one that is larger is meant so
             return
-        if step["do"] == "free" and step["id"] in self._kernel_fills[1:]:  # the lab's order
+        if self._lab_refuses(step):
             return
         try:
             scenario = self.scenario((step,))
@@ -88,6 +88,15 @@ class Drawing:
             self.fills.append(step["id"])
         if step["do"] == "free":
             self.fills.remove(step["id"])
+
+    def _lab_refuses(self, step: DrawnStep) -> bool:
+        """Tell whether a guest or QEMU cannot do what the model can."""
+        match step["do"]:
+            case "free":
+                return step["id"] in self._kernel_fills[1:]
+            case "unplug" if self.family.unplugs_once:
+                return step in self.steps
+        return False
 
     @property
     def _kernel_fills(self) -> list[str]:

@@ -50,6 +50,8 @@ class Family:
         Whether a DIMM is there at boot now and then.
     injects : bool
         Whether the lab's module for failures can be loaded: vetoes that end, adds that fail.
+    unplugs_once : bool
+        Whether QEMU takes no second request for a device whose guest did not let go.
     forces_memmap : bool
         Whether every driver is made to ask for a memmap on memory now and then.
     """
@@ -70,6 +72,7 @@ class Family:
     dax_mib: int = 0
     boot_dimm: bool = False
     injects: bool = False
+    unplugs_once: bool = False
     forces_memmap: bool = False
 
 
@@ -148,6 +151,7 @@ _PPC64LE = Family(
     keys={**_MEMMAP, "mmu": (None, None, None, "hash")},
     settings=_ONLINE,
     words=(*_CORE_WORDS, "hugepages=20"),
+    unplugs_once=True,
 )
 FAMILIES = (
     Family(
