@@ -307,6 +307,7 @@ def test_a_guest_that_fails_is_counted_and_one_that_its_kernel_ends_is_a_finding
     for seed, (verdict, run) in enumerate(ways):
         result, _ = hunted(tmp_path, 1, run, seed=seed)
         assert [row.verdict for row in result.rows] == [verdict]
+        assert parse_scenario(result.rows[0].scenario, "drawn").name == result.rows[0].name
     (finding,) = HuntStore(tmp_path).findings()
     assert finding.reason == ("panic: Kernel panic - not syncing: Fatal exception",)
     mail = finding_text(finding, "hunt")

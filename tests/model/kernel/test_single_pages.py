@@ -52,17 +52,19 @@ def normal(kernel):
 
 def test_free_pages_of_unmovable_pageblocks_come_first(kernel):
     use(kernel, FIRST + 20 * PAGEBLOCK, movable=False)
-    first, second = taken_in_order(kernel, PAGEBLOCK)
-    block = PfnRange(FIRST + 20 * PAGEBLOCK, FIRST + 21 * PAGEBLOCK)
-    assert first == PfnSet.of(block) - PfnRange(block.start, block.start + 1)
-    assert len(second) == 1
+    (first,) = taken_in_order(kernel, PAGEBLOCK)
+    chunk = PfnRange(FIRST + 10 * CHUNK, FIRST + 11 * CHUNK)  # claimed as a whole
+    assert first.issubset(PfnSet.of(chunk))
+    assert len(first) == PAGEBLOCK
 
 
-def test_a_claimed_chunk_is_two_pageblocks(kernel):
+def test_a_claimed_chunk_is_two_pageblocks_unless_one_has_pages_that_move(kernel):
     use(kernel, FIRST + CHUNK, movable=False)
-    kernel.expected_unmovable = PfnSet.of(PfnRange(FIRST + CHUNK, FIRST + CHUNK + 1))
+    use(kernel, FIRST + 4 * CHUNK, movable=False)
+    use(kernel, FIRST + 4 * CHUNK + PAGEBLOCK, movable=True)
     assert unmovable_pageblocks(kernel, normal(kernel)) == PfnSet.of(
-        PfnRange(FIRST + CHUNK, FIRST + 2 * CHUNK)
+        PfnRange(FIRST + CHUNK, FIRST + 2 * CHUNK),
+        PfnRange(FIRST + 4 * CHUNK, FIRST + 4 * CHUNK + PAGEBLOCK),
     )
 
 

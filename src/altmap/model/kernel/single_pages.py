@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from altmap.model.kernel.allocator import available, in_list_order
 from altmap.model.kernel.pool import aligned_chunks, whole_chunks
 from altmap.model.kernel.state import Kernel
-from altmap.model.kernel.zone import Zone
+from altmap.model.kernel.zone import MOVABLE, Zone
 from altmap.pfn import PfnSet
 
 __all__ = ("find_movable_pages", "find_unmovable_pages", "unmovable_pageblocks")
@@ -99,12 +99,14 @@ def unmovable_pageblocks(kernel: Kernel, zone: Zone) -> PfnSet:
     """Return the pages of pageblocks that unmovable allocations have claimed.
 
     No file shows the type of a pageblock: one with an unmovable page counts as unmovable, although
-    some are reclaimable. The first allocation in a new zone claims a free chunk of the maximum
-    order (``expected_unmovable``).
+    some are reclaimable. An allocation claims the largest free chunk, up to the maximum order
+    (``mm/page_alloc.c: __rmqueue_claim``): all its pageblocks, but for those with pages that move.
+    ZONE_MOVABLE has none.
     """
+    if zone.name == MOVABLE:
+        return PfnSet()
     block = kernel.arch.pageblock_nr_pages
     fixed = kernel.unmovable(zone.span) & zone.present
-    claimed = whole_chunks(
-        kernel.expected_unmovable & zone.present, max(block, 1 << kernel.arch.max_page_order)
-    )
-    return (whole_chunks(fixed, block) | claimed) & zone.present
+    claimed = whole_chunks(fixed, max(block, 1 << kernel.arch.max_page_order)) & zone.present
+    others = whole_chunks(kernel.movable & claimed, block)
+    return (whole_chunks(fixed, block) & zone.present) | (claimed - others)

@@ -198,6 +198,7 @@ class _Hunter:
             model=sorted(predicted),
             kernel=sorted(features_of(run.observed)) if run.observed else [],
             why=run.why,
+            scenario=scenario_text(scenario) if run.why else "",
         )
         return row, kept
 

@@ -51,8 +51,8 @@ class RunRow(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=Tr
         Wall-clock time, repetitions and smaller scenarios included.
     model, kernel : list of str
         Features that the prediction and the real kernel reached.
-    why : str
-        Why it failed or cannot run.
+    why, scenario : str
+        Why it failed or cannot run, and the scenario then.
     """
 
     name: str
@@ -63,6 +63,7 @@ class RunRow(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=Tr
     model: list[str] = []
     kernel: list[str] = []
     why: str = ""
+    scenario: str = ""
 
 
 class HuntStore:
