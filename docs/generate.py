@@ -119,8 +119,8 @@ which it found the record's value; what has none rests on what the table above s
 _FIXES = """\
 ## Fixes in stable releases
 
-A behaviour that a point release changed. The tables above have the newest value; a kernel that names
-its point release, as `6.12.95+deb13-amd64` does, is predicted with the values of that.
+A behaviour that a point release changed. The tables above have the newest value; a kernel that
+names its point release, as `6.12.95+deb13-amd64` does, is predicted with the values of that.
 """
 
 _SOURCES = """\

@@ -31,7 +31,7 @@ class Side:
         balloon. Both sides of a comparison have the same set.
     boot_memory : PfnSet
         The page frames of the memory blocks that the observed machine had at its start, and of
-        memmaps that earlier steps put into existing memory; of a step that adds or onlines memory,
+        memmaps that a step so far put into existing memory; of a step that adds or onlines memory,
         of all that were online before it too.
     shares_zones : bool
         Whether it is chance, on this side or on the other, how many of a balloon's pages each zone

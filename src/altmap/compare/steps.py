@@ -9,14 +9,13 @@ from typing import Any
 
 from altmap.compare.side import UNKNOWN, Key, Side
 from altmap.pfn import PfnSet
-from altmap.trace import GUEST_TO_HOST, StepRecord
+from altmap.trace import GUEST_TO_HOST
 
 __all__ = (
     "errno",
     "first_unbacked_frame",
     "frames_beside_online_blocks",
     "frames_of_fault",
-    "placed_by_chance",
     "requests",
     "status",
     "touched_frames",
@@ -29,8 +28,6 @@ _REQUEST = re.compile(GUEST_TO_HOST + r"(?:PLUG|UNPLUG|UNPLUG_ALL) 0x.*")
 _NO_ERRNO = "?"
 _ACCESSES = ("write", "read")
 _ADDING = ("plug", "online")
-#: What an event says of a memmap whose frames the allocator chose, of blocks just onlined too.
-_IN_EXISTING = "of existing memory"
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,15 +134,4 @@ def _touched(side: Side, access: str) -> Any:
     for event in side.step.events:
         if event.pfns and event.kind == access and event.function not in (None, _COPIES):
             found |= PfnSet.of(event.pfns)
-    return found - placed_by_chance(side.step) - side.boot_memory
-
-
-def placed_by_chance(step: StepRecord) -> PfnSet:
-    """Return the frames of memmaps that a step put into existing memory: which ones is chance."""
-    return PfnSet.of(
-        *(
-            event.pfns
-            for event in step.events
-            if event.kind == "memmap-placed" and event.pfns and _IN_EXISTING in event.text
-        )
-    )
+    return found - side.boot_memory

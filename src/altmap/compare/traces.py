@@ -8,7 +8,6 @@ from dataclasses import replace
 from altmap.compare.fields import BLOCKS, FIELDS, LAYOUT, ComparedFile, Field
 from altmap.compare.messages import ballooned_after
 from altmap.compare.side import UNKNOWN, Key, Side, block_frames
-from altmap.compare.steps import placed_by_chance
 from altmap.compare.tolerance import page_kib
 from altmap.compare.verdict import Comparison, Difference, FileVerdict, value_text
 from altmap.linux.observation import Observation
@@ -48,10 +47,10 @@ def compare(predicted: Trace, observed: Trace) -> Comparison:
         # Which frames of memory that was online before hold a new memmap, the allocator decides.
         before = observed.steps[index - 1].observation if index else None
         adds = mine.action.get("do") in ("plug", "online") and before is not None
+        placed |= _placed_by_chance(mine)
         beside = boot | placed
         if adds and before is not None:
             beside |= block_frames(before, page_kib(before), _ONLINE)
-        placed |= placed_by_chance(mine)
         balloons = [
             ballooned_after(step, *before)
             for step, before in zip((mine, other), balloons, strict=True)
@@ -72,6 +71,8 @@ def compare_layout(booted: Observation, observed: Observation, step: str) -> lis
 
 
 _ONLINE = ("online", "going-offline")
+#: What an event says of a memmap whose frames the allocator chose, of blocks just onlined too.
+_IN_EXISTING = "of existing memory"
 
 
 def _boot_memory(start: Observation | None) -> PfnSet:
@@ -113,6 +114,17 @@ def _chosen_by_buddy(before: PfnSet, step: StepRecord) -> PfnSet:
         elif event.pfns is not None and event.kind in ("deflated", "populated"):
             chosen -= event.pfns
     return chosen
+
+
+def _placed_by_chance(step: StepRecord) -> PfnSet:
+    """Return the frames of memmaps that a step put into existing memory: which ones is chance."""
+    return PfnSet.of(
+        *(
+            event.pfns
+            for event in step.events
+            if event.kind == "memmap-placed" and event.pfns and _IN_EXISTING in event.text
+        )
+    )
 
 
 def _verdicts(

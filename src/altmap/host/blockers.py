@@ -345,7 +345,7 @@ class Blocks:
         blockers : iterable of Blocker
             What keeps the block from going offline.
         """
-        arch = arch_of(self._seen.machine or "", self.page_size_bytes)
+        arch = self._arch
         if arch is None or not self.sees_pages:
             return None
         stuck = PfnSet.of(
@@ -363,6 +363,11 @@ class Blocks:
         return first_dumped_pfn(
             stuck, pfns, arch.pageblock_nr_pages, ends_first=self._release.isolates_ends_first
         )
+
+    @cached_property
+    def _arch(self) -> Arch | None:
+        """The architecture, ``None`` if the files do not tell it."""
+        return arch_of(self._seen.machine or "", self.page_size_bytes)
 
     @cached_property
     def _release(self) -> Release | None:
@@ -388,7 +393,7 @@ class Blocks:
         blank = self._pages(nr, BLANK)
         if not blank or self.nr_waiting(nr):
             return blank
-        arch = arch_of(self._seen.machine or "", self.page_size_bytes)
+        arch = self._arch
         if arch is None or len(blank) > self._nr_excused(nr):
             return PfnSet()
         own = PfnSet.of(*(self._pages(nr, name) for name in KINDS if name != "hugetlb"))
@@ -425,7 +430,7 @@ class Blocks:
                 "offline_pages",
                 missing,
             )
-        arch = arch_of(self._seen.machine or "", self.page_size_bytes)
+        arch = self._arch
         if arch is not None:
             yield from self._vetoed_by_arch(nr, arch)
 

@@ -91,15 +91,16 @@ class GuestUsage:
         LabError
             If the file has changed.
         """
-        if name in self._refused and name not in self._used:
+        used = self._used.get(name)
+        if used is None and name in self._refused:
             return Outcome.refused("ENOENT", "", f"fill {name!r} was refused")
-        if name not in self._used:
+        if used is None:
             raise InputError(f"free {name!r}: no such file")
         # A trace buffer gives back the pages that it has had longest.
         first = next((id_ for id_, each in self._used.items() if each.kind == "kernel"), name)
-        if self._used[name].kind == "kernel" and name != first:
+        if used.kind == "kernel" and name != first:
             raise InputError(f"free {name!r}: of pages of the kernel a guest frees {first!r} first")
-        used = self._used.pop(name)
+        del self._used[name]
         if used.kind == "kernel":
             return self._resize_ring()
         if used.kind in ("hugetlb", "hugetlb-file"):

@@ -91,7 +91,7 @@ def _take_percpu_lists(kernel: Kernel, seen: Observation, blank: PfnSet) -> None
         if len(mine) <= waiting:
             adopt_pages(kernel, pcp=mine)
             continue
-        own = kernel.unmovable() & zone.present
+        own = kernel.unmovable(zone.span) & zone.present
         free = in_movable_pageblocks(mine, kernel.movable & zone.present, own - mine, size)
         if len(free) <= waiting:
             adopt_pages(kernel, pcp=free)

@@ -118,7 +118,7 @@ def _rotating_huge_pages(
     ascending = kernel.release.hugetlb_first_in_first_out
     for pool in kernel.pools():
         moving = (pool.in_use & pfns) - pool.not_migratable
-        target = pool.next(allowed, ascending=ascending)
+        target = pool.head(allowed, ascending=ascending)
         if not moving or not target:
             continue
         nr_moving = -(-len(moving) // pool.nr_pages)

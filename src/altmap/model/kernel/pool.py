@@ -91,7 +91,7 @@ class HugePool:
         self.drop(taken)
         return taken
 
-    def next(self, allowed: PfnSet, *, ascending: bool) -> PfnSet:
+    def head(self, allowed: PfnSet, *, ascending: bool) -> PfnSet:
         """Return the free huge page at the head of the list; none if no page is allowed."""
         offered = next(
             (part for batch in reversed(self.free) if (part := batch & allowed)), PfnSet()

@@ -106,7 +106,7 @@ def unmovable_pageblocks(kernel: Kernel, zone: Zone) -> PfnSet:
     if zone.name == MOVABLE:
         return PfnSet()
     block = kernel.arch.pageblock_nr_pages
-    fixed = kernel.unmovable(zone.span) & zone.present
-    claimed = whole_chunks(fixed, max(block, 1 << kernel.arch.max_page_order)) & zone.present
-    others = whole_chunks(kernel.movable & claimed, block)
-    return (whole_chunks(fixed, block) & zone.present) | (claimed - others)
+    fixed = whole_chunks(kernel.unmovable(zone.span) & zone.present, block)
+    claimed = whole_chunks(fixed, max(block, 1 << kernel.arch.max_page_order))
+    others = whole_chunks(kernel.movable & (claimed - fixed), block)
+    return (claimed - others) & zone.present
